@@ -1,0 +1,32 @@
+"""Progress: what a trainer pod answers on `/progress`. Small JSON; rank 0's pod answers 200, the others 404."""
+
+from hone.contract import VERSION
+from hone.contract.base import Model
+
+
+class Progress(Model):
+    """Where a run stands. The operator copies it into `status.progress`."""
+
+    version: int = VERSION
+    pod_uid: str = ""
+    """uid of the pod that answers, so that an address reused by another pod is noticed."""
+    stage: str = "Starting"
+    """Starting, Training, Evaluating, Saving or Done."""
+    step: int = 0
+    """Optimizer steps done, those before a resume included."""
+    total_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    """Mean training loss since the last log line."""
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    """Non-padding tokens per second over all ranks."""
+    seconds_per_step: float | None = None
+    """Recent mean, used for the expected end."""
+    checkpoint_step: int | None = None
+    """Step of the newest whole checkpoint."""
+    resumed_from_step: int | None = None
+    """Step this attempt started from, where it resumed."""
+    observed_time: float = 0.0
+    """When this was measured, in seconds since the epoch."""

@@ -1,0 +1,116 @@
+"""RunConfig: everything a run's pods are told, in one immutable ConfigMap mounted at `/etc/hone/run.json`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.contract import VERSION
+from hone.contract.base import Model
+from hone.contract.settings import (
+    Checkpoint,
+    DataFormat,
+    Evaluation,
+    Hyperparameters,
+    Method,
+    Objective,
+    OnScarceData,
+    TrainOn,
+)
+
+RUN_CONFIG_PATH = "/etc/hone/run.json"
+ATTEMPT_ENV = "HONE_ATTEMPT"
+"""Environment variable that holds an `Attempt` as JSON in trainer pods."""
+NODE_RANK_ENV = "JOB_COMPLETION_INDEX"
+"""Environment variable that Kubernetes sets in an Indexed Job's pods: the pod's index, used as torchrun's node rank."""
+MASTER_ENV = "HONE_MASTER"
+"""Environment variable with the DNS name of pod 0, where the ranks meet; unset with one node."""
+POD_UID_ENV = "HONE_POD_UID"
+"""Environment variable with the pod's own uid, told back in `/progress`."""
+METRICS_PORT = 9400
+"""Port of `/metrics`, `/progress` and `/healthz` in trainer pods."""
+MASTER_PORT = 29400
+"""Port of torchrun's rendezvous on pod 0."""
+
+
+class JobIdentity(Model):
+    """The FineTuneJob a run belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class DataPaths(Model):
+    """Where the data lies in the pods, and how it is to be read."""
+
+    train: str
+    """A JSONL file, or a directory of them."""
+    validation: str | None = None
+    test: str | None = None
+    validation_fraction: float = 0.1
+    """Share of the training rows held out for validation; without meaning where `validation` is given."""
+    test_fraction: float = 0.1
+    """Share held out for the test split; without meaning where `test` is given."""
+    format: DataFormat = DataFormat.AUTO
+    train_on: TrainOn | None = None
+    """None: Assistant for messages, Completion for prompt/completion."""
+    min_samples: int = 500
+    on_scarce_data: OnScarceData = OnScarceData.WARN
+
+
+class Topology(Model):
+    """The processes a run has, and what each may use."""
+
+    nodes: int = 1
+    """Pods of the gang."""
+    processes_per_node: int = 1
+    """Ranks per pod; one per GPU where there are GPUs."""
+    gpus_per_node: int = 0
+    """0: the ranks run on the CPU."""
+    zero_stage: int | None = None
+    """0 (plain DDP) or 2; None: the plan chooses."""
+    micro_batch_size: int | None = None
+    """Rows per process and forward pass; None: the plan chooses."""
+    memory_bytes: int | None = None
+    """Memory of one GPU, or of one CPU rank, in bytes; None: unknown."""
+
+    @property
+    def world_size(self) -> int:
+        """All ranks of the gang."""
+        return self.nodes * self.processes_per_node
+
+
+class Paths(Model):
+    """Directories in the pods."""
+
+    model: str = "/mnt/model"
+    """The base model: config, weights, tokenizer. Read-only."""
+    workspace: str = "/mnt/workspace"
+    """Shared by all runs on the claim; holds `prepared/` and `scores/`, both content-addressed."""
+    run: str = "/mnt/workspace/run"
+    """This run's own: plan.json, checkpoints, verdicts."""
+    output: str = "/mnt/output"
+    """The artifact: what is served. Empty until finish has written it."""
+
+
+class RunConfig(Model):
+    """One run, as its pods are told of it. Never changes after the run's first pod was made."""
+
+    version: int = VERSION
+    job: JobIdentity
+    model_name: str
+    """Name of the base model in reports, as the user wrote it."""
+    objective: Objective = Objective.SFT
+    method: Method = Field(default_factory=Method)
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    data: DataPaths
+    topology: Topology = Field(default_factory=Topology)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    paths: Paths = Field(default_factory=Paths)
+
+
+class Attempt(Model):
+    """What differs from one attempt of a run to the next."""
+
+    number: Annotated[int, Field(ge=1)] = 1

@@ -1,0 +1,139 @@
+"""The choices a user may make about training. The same types stand in the FineTuneJob's spec and in the RunConfig."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.contract.base import Model
+
+ShortText = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Objective(StrEnum):
+    """What is trained for."""
+
+    SFT = "SFT"
+
+
+class MethodType(StrEnum):
+    """Which weights are trained."""
+
+    LORA = "LoRA"
+    FULL = "Full"
+
+
+class DataFormat(StrEnum):
+    """How a row is written."""
+
+    AUTO = "Auto"
+    MESSAGES = "Messages"
+    PROMPT_COMPLETION = "PromptCompletion"
+
+
+class TrainOn(StrEnum):
+    """Which tokens carry loss."""
+
+    ASSISTANT = "Assistant"
+    COMPLETION = "Completion"
+    ALL = "All"
+
+
+class OnScarceData(StrEnum):
+    """What to do with fewer training rows than `minSamples`."""
+
+    WARN = "Warn"
+    FAIL = "Fail"
+
+
+class Scheduler(StrEnum):
+    """The learning rate's course."""
+
+    COSINE = "Cosine"
+    LINEAR = "Linear"
+    CONSTANT = "Constant"
+
+
+class Lora(Model):
+    """LoRA's own settings (PEFT's `LoraConfig`)."""
+
+    rank: Annotated[int, Field(ge=1, le=512, description="Rank of the update matrices. vLLM serves up to 512.")] = 32
+    alpha: Annotated[int | None, Field(ge=1, le=4096, description="Scale; default: the rank.")] = None
+    dropout: Annotated[
+        float | None, Field(ge=0, lt=1, description="Dropout; default: 0.05 below 10,000 training rows, else 0.")
+    ] = None
+    target_modules: Annotated[
+        list[ShortText] | None,
+        Field(min_length=1, max_length=64, description="Names of the modules to adapt; default: all linear layers."),
+    ] = None
+
+
+class Method(Model):
+    """Which weights are trained, and how."""
+
+    type: Annotated[
+        MethodType,
+        Field(description="LoRA trains small matrices beside the frozen weights; Full trains every weight."),
+    ] = MethodType.LORA
+    lora: Annotated[Lora | None, Field(description="LoRA's settings; only with type LoRA.")] = None
+
+
+class Hyperparameters(Model):
+    """Training settings. All optional: what was chosen, and why, stands in `status.plan`."""
+
+    epochs: Annotated[
+        float | None,
+        Field(gt=0, le=1000, description="Passes over the training rows; default: 3 below 10,000 rows, else 1."),
+    ] = None
+    max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
+        None
+    )
+    learning_rate: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="Peak learning rate; default: 2e-4 for LoRA, 2e-5 for Full (SFT)."),
+    ] = None
+    scheduler: Annotated[Scheduler | None, Field(description="The rate's course; default: Cosine.")] = None
+    warmup_ratio: Annotated[
+        float | None, Field(ge=0, lt=1, description="Share of the steps over which the rate rises; default: 0.03.")
+    ] = None
+    global_batch_size: Annotated[
+        int | None,
+        Field(ge=1, le=1_000_000, description="Rows per optimizer step over all processes; default: 16."),
+    ] = None
+    sequence_length: Annotated[
+        int | None,
+        Field(
+            ge=8,
+            le=10_000_000,
+            description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's.",
+        ),
+    ] = None
+    weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None
+    max_grad_norm: Annotated[
+        float | None, Field(gt=0, le=1000, description="Gradient norm to clip to; default: 1.0.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of weights, order and dropout.")] = 42
+
+
+class Checkpoint(Model):
+    """How often training saves itself."""
+
+    every_steps: Annotated[
+        int | None,
+        Field(ge=1, le=100_000_000, description="Optimizer steps between checkpoints; default: a tenth of the run."),
+    ] = None
+    keep: Annotated[int, Field(ge=1, le=100, description="Newest whole checkpoints to keep.")] = 2
+    grace_period_seconds: Annotated[
+        int, Field(ge=1, le=3600, description="Seconds a trainer pod has after SIGTERM to save and stop.")
+    ] = 120
+
+
+class Evaluation(Model):
+    """How the base and the tuned model are scored on the test split."""
+
+    max_samples: Annotated[
+        int, Field(ge=1, le=100_000, description="Most test rows to score, for base and tuned model alike.")
+    ] = 500
+    max_new_tokens: Annotated[
+        int, Field(ge=1, le=32_768, description="Most tokens to generate per row when answers are compared.")
+    ] = 64

@@ -1,0 +1,23 @@
+"""A verdict: what ended a rank, a pod or an attempt, in words for people and a class for the operator."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.contract.base import Model
+from hone.contract.exits import FailureClass
+
+
+class Verdict(Model):
+    """Why a rank or a step ended, as written to its verdict file and to the pod's termination message."""
+
+    failure_class: Annotated[FailureClass, Field(alias="class", description="The failure class.")]
+    message: Annotated[str, Field(max_length=1024, description="What happened, in one or a few sentences.")]
+    hint: Annotated[str | None, Field(max_length=512, description="What to do about it.")] = None
+    rank: Annotated[int | None, Field(ge=0, description="Global rank that failed first.")] = None
+    node: Annotated[int | None, Field(ge=0, description="Index of that rank's pod in the gang.")] = None
+    exit_code: Annotated[int | None, Field(description="Exit code of that process; negative for a signal.")] = None
+    step: Annotated[int | None, Field(ge=0, description="Last optimizer step that was finished.")] = None
+    time: Annotated[
+        float | None, Field(description="When, in seconds since the epoch; orders the ranks' verdicts.")
+    ] = None

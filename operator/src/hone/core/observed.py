@@ -1,0 +1,76 @@
+"""What a decision is made from: the resource, its children and dependencies by name, its pods, its progress."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone.contract.progress import Progress
+
+Object = dict[str, Any]
+"""A Kubernetes object as the API server returns it."""
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """The name of an object in the resource's namespace.
+
+    Attributes:
+        api_version: such as `v1`, `batch/v1` or `hone.dev/v1alpha1`.
+        kind: such as `Job`.
+        name: the object's name.
+    """
+
+    api_version: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of the resource.
+
+    Attributes:
+        raw: the object as it was last seen.
+        gone: whether it has been deleted since; kept because how it ended is told nowhere else.
+    """
+
+    raw: Object
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class ProgressReading:
+    """What a trainer pod told of its progress.
+
+    Attributes:
+        pod_uid: uid of the pod that was asked.
+        progress: its answer, or None where it could not be had.
+        error: why it could not be had.
+    """
+
+    pod_uid: str
+    progress: Progress | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a reconcile reads.
+
+    Attributes:
+        objects: what was asked for by `refs`; None where the object does not exist.
+        pods: the resource's pods, by label `hone.dev/uid`.
+        progress: the newest reading, where a pod was asked (see `progress_target`).
+    """
+
+    objects: Mapping[Ref, Object | None] = field(default_factory=dict)
+    pods: tuple[Pod, ...] = ()
+    progress: ProgressReading | None = None
+
+    def get(self, ref: Ref) -> Object | None:
+        """The object of that name, or None.
+
+        Raises:
+            KeyError: if `refs` never asked for it, which is a bug.
+        """
+        return self.objects[ref]

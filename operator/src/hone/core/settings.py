@@ -1,0 +1,24 @@
+"""What the operator itself is told at its start: images, and how often to look."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's configuration; the chart sets it by environment variables (`HONE_<FIELD IN CAPITALS>`).
+
+    Attributes:
+        trainer_image: image of prepare, trainer and finish pods.
+        server_image: vLLM's image for GPUs.
+        server_cpu_image: vLLM's image for `gpus: 0`.
+        image_pull_policy: of all pods; empty: Kubernetes' default.
+        progress_seconds: least seconds between two readings, and status writes, of a run's progress.
+        resync_seconds: mean seconds between two looks at a resource with nothing due.
+    """
+
+    trainer_image: str = "ghcr.io/hone-dev/hone-trainer:0.1.0"
+    server_image: str = "vllm/vllm-openai:v0.31.0"
+    server_cpu_image: str = "ghcr.io/hone-dev/hone-vllm-cpu:0.1.0"
+    image_pull_policy: str = ""
+    progress_seconds: float = 10.0
+    resync_seconds: float = 1800.0
