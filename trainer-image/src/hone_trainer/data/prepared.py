@@ -1,0 +1,71 @@
+"""Prepared data on disk: one directory per content digest, made once and mapped by every rank.
+
+    <workspace>/prepared/<digest>/
+        prepared.json      the DatasetSummary and notes; written last, so a directory without it is not whole
+        train/ validation/ test/      Hugging Face datasets, as `Dataset.save_to_disk` writes them
+
+Columns of every split, one row per conversation, already cut to the sequence length and (train) shuffled:
+
+    input_ids    list[int32]  token ids, special tokens included, no padding
+    labels       list[int32]  the same length; -100 on each token that carries no loss
+
+TRL 1.16's SFTTrainer uses `labels` as they are and, with `dataset_kwargs={"skip_prepare_dataset": True}` adds nothing;
+its mask columns (`assistant_masks`, `completion_mask`) would only be turned into the same labels by another pass.
+
+The test split has three more:
+
+    prompt_ids   list[int32]  ids up to and including the generation prompt of the last assistant turn, never cut
+    reference    str          text of the last assistant turn, without special tokens
+    prompt       str          the text that `prompt_ids` encode, for reports
+
+`validation` and `test` may have no rows (small data): then there is a warning in the plan.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hone.contract.plan import DatasetSummary
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+META_FILE = "prepared.json"
+SPLITS = ("train", "validation", "test")
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data ready for training and scoring; the columns are described in this module's docstring."""
+
+    directory: Path
+    summary: DatasetSummary
+    sequence_length: int
+    """Tokens of the longest row after cutting; no row of any split is longer."""
+    warnings: list[str]
+    """What was noticed while preparing, in sentences for people."""
+    train: "Dataset"
+    validation: "Dataset"
+    test: "Dataset"
+
+
+def load_prepared(directory: str | Path) -> Prepared:
+    """Map the prepared data of a directory; nothing is read into memory.
+
+    Raises:
+        FileNotFoundError: the directory is not there or is not whole.
+    """
+    from datasets import load_from_disk
+
+    directory = Path(directory)
+    meta = json.loads((directory / META_FILE).read_text())
+    splits = {name: load_from_disk(str(directory / name)) for name in SPLITS}
+    return Prepared(
+        directory=directory,
+        summary=DatasetSummary.from_dict(meta["summary"]),
+        sequence_length=meta["sequenceLength"],
+        warnings=meta["warnings"],
+        **splits,
+    )

@@ -1,0 +1,45 @@
+"""BadInput: what only the user can mend, and the verdict it becomes."""
+
+import time
+
+from hone.contract.exits import FailureClass, exit_code
+from hone.contract.verdict import Verdict
+
+MAX_MESSAGE = 1024
+MAX_HINT = 512
+
+
+class BadInput(Exception):
+    """The job's spec, data or base model is wrong; trying again cannot help.
+
+    Args:
+        field: path of the field to mend, as in the FineTuneJob's manifest: `spec.dataset.train`.
+        message: what is wrong there, with the figures or names that show it.
+        hint: what to do about it.
+    """
+
+    def __init__(self, field: str, message: str, hint: str | None = None) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+        self.hint = hint
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that ends with this error."""
+        return exit_code(FailureClass.BAD_INPUT)
+
+    def verdict(self) -> Verdict:
+        """This error as a verdict of class BadInput, cut to the contract's lengths."""
+        return Verdict(
+            failure_class=FailureClass.BAD_INPUT,
+            message=clip(str(self), MAX_MESSAGE),
+            hint=clip(self.hint, MAX_HINT) if self.hint else None,
+            exit_code=self.exit_code,
+            time=time.time(),
+        )
+
+
+def clip(text: str, limit: int) -> str:
+    """`text` with at most `limit` characters; an ellipsis shows that something is missing."""
+    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"

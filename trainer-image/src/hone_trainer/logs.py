@@ -1,0 +1,32 @@
+"""Structured logs: one JSON object per line on stdout, with time, level, msg and fields of the message's own."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; what was passed as `extra={...}` becomes keys beside `msg`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON, without line breaks."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+        }
+        line.update({key: value for key, value in vars(record).items() if key not in _OWN})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def setup_logging(level: int = logging.INFO) -> None:
+    """Send every logger of this process to stdout as JSON lines, those of libraries included."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)

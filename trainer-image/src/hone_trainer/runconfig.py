@@ -1,0 +1,45 @@
+"""Reading the RunConfig that the operator mounted into the pod."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hone.contract import VERSION
+from hone.contract.runconfig import RUN_CONFIG_PATH, RunConfig
+from hone_trainer.errors import BadInput
+
+RUN_CONFIG_ENV = "HONE_RUN_CONFIG"
+"""Environment variable with another path of the RunConfig, where none is mounted."""
+
+_HINT = "Operator and trainer image must be of the same release; install the chart and its images together."
+
+
+def load_run_config() -> RunConfig:
+    """The run's configuration.
+
+    Raises:
+        BadInput: there is none, it cannot be read, or its version is not one this trainer understands.
+    """
+    path = Path(os.environ.get(RUN_CONFIG_ENV) or RUN_CONFIG_PATH)
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput("RunConfig", f"cannot read {path}: {error}", _HINT) from error
+    version = value.get("version", VERSION) if isinstance(value, dict) else None
+    if version not in (VERSION, VERSION - 1):
+        raise BadInput("RunConfig", f"{path} has version {version}, this trainer reads {VERSION}", _HINT)
+    try:
+        return RunConfig.from_dict(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"RunConfig.{field}", f"{first['msg']} in {path}", _HINT) from error
+
+
+def digest_of(config: RunConfig) -> str:
+    """A digest of the configuration's content: `sha256:` and 64 hex digits."""
+    text = json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
