@@ -1,0 +1,69 @@
+"""A few calls to an API server with the standard library alone, to start clusters; Hone uses the real client."""
+
+import base64
+import json
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+FIELD_MANAGER = "hone-dev-cluster"
+
+
+class Api:
+    """An API server, as the user of `kubeconfig` (which must have been written by certs.py)."""
+
+    def __init__(self, kubeconfig: Path):
+        config = json.loads(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self.server: str = cluster["server"]
+        self._context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(_decoded(user["client-certificate-data"]) + _decoded(user["client-key-data"]))
+            file.flush()
+            self._context.load_cert_chain(file.name)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._context)
+        )
+
+    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """The answer's JSON (or its text when it is none).
+
+        Raises urllib.error.URLError and its HTTPError.
+        """
+        request = urllib.request.Request(self.server + path, method=method, headers={"Content-Type": content_type})
+        data = None if body is None else json.dumps(body).encode()
+        with self._opener.open(request, data, timeout=10) as response:
+            text = response.read().decode()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)
+
+    def apply(self, path: str, manifest: dict[str, Any]) -> Any:
+        """Server-side apply of `manifest` at `path`, the object's own URL."""
+        query = f"fieldManager={FIELD_MANAGER}&force=true"
+        return self.call("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml")
+
+    def ready(self) -> bool:
+        try:
+            return bool(self.get("/readyz") == "ok")
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`; a server that does not answer has none."""
+        try:
+            self.get(path)
+            return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode()

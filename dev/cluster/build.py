@@ -1,0 +1,217 @@
+"""Builds the Go tools that no Debian package supplies into a cache that all clones share.
+
+A tool's folder in the cache is named by a hash of its sources, go.sum, Go's version and the flags, and holds the
+binaries with their checksums. A folder whose checksums are wrong is thrown away and built again.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from dev.cluster import paths
+from dev.cluster.say import say, step
+
+KUBERNETES_VERSION = "v1.35.4"
+CHECKSUMS = "SHA256SUMS"
+_VERSION = "k8s.io/component-base/version"
+_HELM = "helm.sh/helm/v3"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A Go module under tools/: its packages by the name of the binary, linker variables, how long it takes."""
+
+    packages: dict[str, str]
+    variables: dict[str, str] = field(default_factory=dict)
+    minutes: int = 2
+
+
+TOOLS = {
+    "kubernetes": Tool(
+        packages={
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in (
+                "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+            )
+        },
+        variables={
+            f"{_VERSION}.gitVersion": KUBERNETES_VERSION, f"{_VERSION}.gitMajor": "1", f"{_VERSION}.gitMinor": "35",
+        },
+        minutes=10,
+    ),
+    "registry": Tool({"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+    "coredns": Tool({"coredns": "."}),
+    "localpath": Tool({"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
+    "node": Tool({"pause": "./pause", "volume": "./volume"}, minutes=1),
+    "helm": Tool(
+        packages={"helm": f"{_HELM}/cmd/helm"},
+        variables={
+            f"{_HELM}/internal/version.version": "v3.22.0",
+            # Without these `helm template` and `helm lint` take the cluster for Kubernetes 1.20.
+            **{f"{_HELM}/pkg/{package}.k8sVersionMajor": "1" for package in ("lint/rules", "chartutil")},
+            **{f"{_HELM}/pkg/{package}.k8sVersionMinor": "35" for package in ("lint/rules", "chartutil")},
+        },
+    ),
+    "kwok": Tool({"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    "kubeconform": Tool({"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}, minutes=1),
+}
+NODE_TOOLS = ("kubernetes", "registry", "coredns", "localpath", "node")
+CONTROL_PLANE_TOOLS = ("kubernetes", "kwok")
+
+
+def go() -> str:
+    """The path of the Go command.
+
+    Raises SystemExit, saying what to install, where there is none.
+    """
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if not found:
+        sys.exit("error: no `go` command in PATH: install Go 1.26 or newer (from 1.21 on, an older one fetches it)")
+    return found
+
+
+@cache
+def _go_version() -> str:
+    result = subprocess.run([go(), "env", "GOVERSION"], check=True, capture_output=True, text=True, env=_environment())
+    return result.stdout.strip()
+
+
+def _environment() -> dict[str, str]:
+    """An older Go may fetch the one that a tool asks for, unless the user forbids it."""
+    return {**os.environ, "GOTOOLCHAIN": os.environ.get("GOTOOLCHAIN", "auto")}
+
+
+def linker_flags(tool: Tool) -> str:
+    return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in tool.variables.items())])
+
+
+def key(sources: Path, tool: Tool, go_version: str) -> str:
+    """Hash of all that decides what the binaries are; 16 hex digits."""
+    digest = hashlib.sha256(f"{go_version}\n{sorted(tool.packages.items())}\n{linker_flags(tool)}\n".encode())
+    for file in sorted(p for p in sources.rglob("*") if p.suffix in {".go", ".mod", ".sum"}):
+        digest.update(f"{file.relative_to(sources)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def folder(name: str) -> Path:
+    """Where the binaries of tool `name` are or will be."""
+    return paths.tools() / f"{name}-{key(paths.TOOL_SOURCES / name, TOOLS[name], _go_version())}"
+
+
+def commands() -> dict[str, str]:
+    """The tool that builds each command."""
+    return {command: name for name, tool in TOOLS.items() for command in tool.packages}
+
+
+def tool_of(command: str) -> str:
+    """The tool that builds `command`.
+
+    Raises KeyError, with the known ones, when none does.
+    """
+    try:
+        return commands()[command]
+    except KeyError:
+        raise KeyError(f"no tool builds {command!r}; known: {', '.join(sorted(commands()))}") from None
+
+
+def binary(command: str) -> Path:
+    """The path of a built command, such as "helm"; see `ensure`."""
+    return folder(tool_of(command)) / command
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def problem(where: Path, commands: Iterable[str]) -> str | None:
+    """Why the binaries in `where` cannot be used, or None: each must be there, executable, and have its checksum."""
+    listing = where / CHECKSUMS
+    if not listing.is_file():
+        return "no checksums"
+    entries = (line.partition("  ") for line in listing.read_text().splitlines())
+    known = {file: digest for digest, _, file in entries}
+    for command in commands:
+        path = where / command
+        if not path.is_file() or not os.access(path, os.X_OK):
+            return f"{command} is missing or not executable"
+        if known.get(command) != checksum(path):
+            return f"the checksum of {command} is wrong"
+    return None
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Two clones must not build the same tool at once; the second waits and then finds it built."""
+    paths.tools().mkdir(parents=True, exist_ok=True)
+    with (paths.tools() / f".{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step(f"waiting for another build of {name}"):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def ensure(names: Iterable[str]) -> None:
+    """Build those of the named tools that are not in the cache, or are broken there.
+
+    Raises SystemExit with the compiler's last words when a build fails.
+    """
+    for name in names:
+        with _locked(name):
+            where, tool = folder(name), TOOLS[name]
+            if where.exists():
+                reason = problem(where, tool.packages)
+                if reason is None:
+                    continue
+                say(f"{name}: the cached build is broken ({reason}); building it again")
+                shutil.rmtree(where)
+            _build(name, tool, where)
+
+
+def _build(name: str, tool: Tool, where: Path) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=paths.tools()))
+    try:
+        command = [
+            "nice", "-n", "5", go(), "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false",
+            "-ldflags", linker_flags(tool), "-o", f"{scratch}/", *tool.packages.values(),
+        ]
+        _run_go(name, tool, command)
+        lines = [f"{checksum(scratch / command)}  {command}\n" for command in tool.packages]
+        (scratch / CHECKSUMS).write_text("".join(lines))
+        scratch.chmod(0o755)
+        scratch.rename(where)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run_go(name: str, tool: Tool, command: list[str]) -> None:
+    environment = {**_environment(), "CGO_ENABLED": "0", "GOWORK": "off"}
+    lines: list[str] = []
+    process = subprocess.Popen(
+        command, cwd=paths.TOOL_SOURCES / name, env=environment, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )
+    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+    reader.start()
+
+    def detail() -> str:
+        return f"{len(lines)} packages, last {lines[-1].strip()}" if lines else ""
+
+    say(f"building {name} ({', '.join(tool.packages)}), up to {tool.minutes} min when nothing is cached")
+    with step(f"building {name}", detail):
+        code = process.wait()
+        reader.join()
+        if code:
+            sys.exit(f"error: `go build` of {name} failed (exit code {code}):\n{''.join(lines[-30:])}")

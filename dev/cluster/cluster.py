@@ -1,0 +1,173 @@
+"""The life of the one cluster on this machine: `up` starts, adopts or repairs it, `down` removes it, `status` looks."""
+
+import fcntl
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dev.cluster import addons, build, cleanup, containerd, controlplane, deps, network, node, paths
+from dev.cluster.api import Api
+from dev.cluster.certs import Authority
+from dev.cluster.controlplane import ADMIN, Endpoint
+from dev.cluster.processes import Processes
+from dev.cluster.say import say, step, wait_until
+
+COMPONENTS = (
+    "containerd", "registry", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet",
+    "kube-proxy", "coredns", "local-path-provisioner",
+)
+DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
+READY_SECONDS = 120.0
+
+
+def processes() -> Processes:
+    return Processes(paths.pids(), paths.logs())
+
+
+def endpoint() -> Endpoint:
+    return Endpoint(
+        folder=paths.state(), bind="0.0.0.0", advertise=paths.BRIDGE_ADDRESS, port=paths.API_PORT,
+        etcd_port=paths.ETCD_PORT, etcd_peer_port=paths.ETCD_PEER_PORT,
+    )
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Only one command, of whatever clone, may change the cluster at a time."""
+    paths.cache().mkdir(parents=True, exist_ok=True)
+    with (paths.cache() / ".cluster.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("waiting for another command that changes the cluster"):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def problems() -> list[str]:
+    """What keeps the cluster from being usable, in words; empty when it is ready."""
+    running = processes()
+    dead = [f"{name} is not running" for name in COMPONENTS if not running.running(name)]
+    if dead:
+        return dead
+    api = Api(paths.kubeconfig())
+    checks: list[tuple[str, Callable[[], bool]]] = [
+        ("the API server is not ready", api.ready),
+        ("the node is not Ready", lambda: node_ready(api)),
+        ("the registry does not answer", lambda: containerd.registry_has("/v2/")),
+        ("DNS does not answer", lambda: addons.resolves(f"kubernetes.default.svc.{paths.CLUSTER_DOMAIN}")),
+        ("there is no default service account", lambda: api.exists(DEFAULT_SERVICE_ACCOUNT)),
+        ("there is no default storage class", lambda: api.exists(next(iter(addons.MANIFESTS)))),
+    ]
+    return [text for text, holds in checks if not holds()]
+
+
+def node_ready(api: Api) -> bool:
+    path = f"/api/v1/nodes/{paths.NODE_NAME}"
+    if not api.exists(path):
+        return False
+    conditions = {c["type"]: c["status"] for c in api.get(path).get("status", {}).get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def up() -> None:
+    """Make the cluster ready: adopt one that is, mend one that has lost processes, else start a fresh one."""
+    deps.check_machine()
+    with _locked():
+        found = problems()
+        if not found:
+            say(f"the cluster is ready already; KUBECONFIG={paths.kubeconfig()}")
+            return
+        deps.ensure()
+        build.ensure(build.NODE_TOOLS)
+        running = processes()
+        if running.running("etcd"):
+            say(f"mending the running cluster: {'; '.join(found)}")
+            try:
+                _start(running)
+                return
+            except (RuntimeError, TimeoutError) as error:
+                say(f"that did not mend it ({error}); starting a fresh one")
+        # Without etcd nobody has kept the cluster's word: its pods are of a past that is over. Images are kept.
+        with step("removing what an earlier cluster left"):
+            cleanup.tear_down(running)
+        _refuse_taken_ports()
+        _start(running)
+
+
+def _refuse_taken_ports() -> None:
+    registry_port = int(paths.REGISTRY.rpartition(":")[2])
+    for port in (paths.ETCD_PORT, paths.ETCD_PEER_PORT, paths.API_PORT, registry_port, node.KUBELET_HEALTH_PORT, 10250):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                sys.exit(
+                    f"error: port {port} on 127.0.0.1 is taken by another program, perhaps another Kubernetes: "
+                    f"`ss -ltnp sport = :{port}` names it. End it and try again."
+                )
+
+
+def _start(running: Processes) -> None:
+    """Start what does not run, in the order of dependence, and return when pods can be made."""
+    at = endpoint()
+    with step("network, containerd and registry"):
+        network.set_up()
+        authority = Authority(paths.certs())
+        containerd.start_registry(running)
+        containerd.push_node_image()
+        containerd.start(running, containerd.node_image())
+    with step("etcd and API server"):
+        controlplane.start_etcd(running, at)
+        controlplane.start_apiserver(running, at, authority)
+        api = Api(authority.kubeconfig(paths.kubeconfig(), at.server, "admin", ADMIN))
+        running.wait_ready("kube-apiserver", api.ready, READY_SECONDS)
+    with step("controllers, node and DNS"):
+        controlplane.start_controller_manager(running, at, authority)
+        controlplane.start_scheduler(running, at, authority)
+        node.start_kubelet(running, authority, at.server)
+        node.start_proxy(running, authority, at.server)
+        addons.apply_manifests(api)
+        addons.start_dns(running)
+        addons.start_provisioner(running)
+        wait_ready()
+    say(f"the cluster is ready; KUBECONFIG={paths.kubeconfig()}")
+
+
+def wait_ready(seconds: float = READY_SECONDS) -> None:
+    """Poll until nothing is wrong.
+
+    Raises RuntimeError with what still is, and the logs' ends of components that died.
+    """
+    running = processes()
+    try:
+        wait_until(lambda: not problems(), "the cluster being ready", seconds, interval=0.3)
+    except TimeoutError as error:
+        dead = [name for name in COMPONENTS if not running.running(name)]
+        tails = "\n".join(f"--- {running.log(name)}\n{running.tail(name)}" for name in dead)
+        raise RuntimeError(f"{error} Still wrong: {'; '.join(problems())}. Logs: {paths.logs()}\n{tails}") from None
+
+
+def down() -> None:
+    """Remove the cluster; images and logs stay."""
+    deps.check_machine()
+    with _locked(), step("removing the cluster"):
+        cleanup.tear_down(processes())
+
+
+def status() -> int:
+    """Print what runs and what is wrong; 0 when the cluster is ready, else 1."""
+    running = processes()
+    for name in COMPONENTS:
+        identity = running.running(name)
+        print(f"{name:26}{f'running, process {identity.pid}' if identity else 'not running'}")
+    found = problems()
+    print("ready" if not found else f"not ready: {'; '.join(found)}")
+    print(f"kubeconfig {paths.kubeconfig()}\nlogs       {paths.logs()}")
+    return 1 if found else 0
+
+
+def environment() -> dict[str, str]:
+    """Variables for shells and tests that use the cluster: KUBECONFIG, and PATH with the built tools first."""
+    folders: list[Path] = [build.folder(name) for name in build.TOOLS if build.folder(name).exists()]
+    return {"KUBECONFIG": str(paths.kubeconfig()), "PATH": ":".join([*map(str, folders), deps.search_path()])}

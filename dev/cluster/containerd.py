@@ -1,0 +1,155 @@
+"""containerd with the CRI and CNI settings of the cluster, and the registry on loopback that it pulls from."""
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+
+from dev.cluster import build, paths
+from dev.cluster.processes import Processes
+
+CNI_CONFIG = {
+    "cniVersion": "0.4.0",
+    "name": "hone",
+    "plugins": [
+        {
+            "type": "bridge", "bridge": paths.BRIDGE, "isGateway": True, "ipMasq": False, "hairpinMode": True,
+            "ipam": {
+                "type": "host-local", "dataDir": str(paths.RUN_DIR / "cni"), "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": [[{"subnet": paths.POD_CIDR, "rangeStart": "10.88.1.0", "gateway": paths.BRIDGE_ADDRESS}]],
+            },
+        }
+    ],
+}
+
+
+def config(sandbox_image: str, cri: bool = True) -> str:
+    """containerd's configuration file; without `cri` it is for cleaning its store up, and starts no pod."""
+    folder = paths.state()
+    return f"""\
+version = 2
+root = "{paths.containerd_root()}"
+state = "{paths.RUN_DIR}/containerd"
+oom_score = 0
+disabled_plugins = [{'' if cri else '"io.containerd.grpc.v1.cri", '}"io.containerd.internal.v1.opt"]
+[grpc]
+address = "{paths.CONTAINERD_SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{sandbox_image}"
+# Root without CAP_SYS_RESOURCE cannot lower an OOM score, and no sandbox would start.
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = false
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{folder}/hosts"
+"""
+
+
+def start(processes: Processes, sandbox_image: str) -> None:
+    """Write the configuration, start containerd, and return when it answers."""
+    folder = paths.state()
+    (folder / "cni").mkdir(parents=True, exist_ok=True)
+    (folder / "cni" / "10-hone.conflist").write_text(json.dumps(CNI_CONFIG, indent=1))
+    hosts = folder / "hosts" / paths.REGISTRY
+    hosts.mkdir(parents=True, exist_ok=True)
+    (hosts / "hosts.toml").write_text(
+        f'server = "http://{paths.REGISTRY}"\n[host."http://{paths.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
+    _start(processes, config(sandbox_image))
+
+
+def _start(processes: Processes, text: str) -> None:
+    paths.RUN_DIR.mkdir(parents=True, exist_ok=True)
+    file = paths.state() / "containerd.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    processes.start("containerd", ["containerd", "--config", file])
+    processes.wait_ready("containerd", lambda: _ctr("version").returncode == 0)
+
+
+def _ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ctr", "--address", str(paths.CONTAINERD_SOCKET), "--namespace", "k8s.io", *arguments],
+        capture_output=True, text=True,
+    )
+
+
+def forget_containers(processes: Processes) -> None:
+    """Delete the records of all pods' containers, whose processes must be gone; images stay. Ends containerd."""
+    processes.stop("containerd")
+    root = paths.containerd_root()
+    if not root.exists():
+        return
+    cri = root / "io.containerd.grpc.v1.cri"
+    if any((cri / kind).is_dir() and any((cri / kind).iterdir()) for kind in ("containers", "sandboxes")):
+        _start(processes, config("", cri=False))
+        for container in _ctr("containers", "list", "--quiet").stdout.split():
+            _ctr("tasks", "delete", "--force", container)
+            _ctr("containers", "delete", container)
+        processes.stop("containerd")
+        for kind in ("containers", "sandboxes"):
+            shutil.rmtree(cri / kind, ignore_errors=True)
+
+
+def start_registry(processes: Processes) -> None:
+    """Start the registry on loopback, plain HTTP, and return when it answers."""
+    file = paths.state() / "registry.json"
+    paths.registry_root().mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({  # JSON is YAML.
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(paths.registry_root())}, "delete": {"enabled": True}},
+        "http": {"addr": paths.REGISTRY},
+    }, indent=1))
+    processes.start("registry", [build.binary("registry"), "serve", file], {"OTEL_TRACES_EXPORTER": "none"})
+    processes.wait_ready("registry", lambda: registry_has("/v2/"))
+
+
+def registry_has(path: str) -> bool:
+    """Whether the registry answers GET `path` with success, such as "/v2/hone/pause/manifests/<tag>"."""
+    types = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    request = urllib.request.Request(f"http://{paths.REGISTRY}{path}", headers={"Accept": types})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def node_image() -> str:
+    """The name of the image that holds the pause and volume commands; its tag is the hash of their sources."""
+    return f"{paths.REGISTRY}/hone/node:{build.folder('node').name.removeprefix('node-')}"
+
+
+def push_node_image() -> None:
+    """Make the node image and push it, unless the registry has it."""
+    name, _, tag = node_image().removeprefix(f"{paths.REGISTRY}/").rpartition(":")
+    if registry_has(f"/v2/{name}/manifests/{tag}"):
+        return
+    container = _buildah("from", "scratch").strip()
+    try:
+        _buildah("copy", container, *(str(build.binary(command)) for command in ("pause", "volume")), "/")
+        _buildah("config", "--entrypoint", '["/pause"]', container)
+        _buildah("commit", "--quiet", container, node_image())
+    finally:
+        _buildah("rm", container)
+    try:
+        _buildah("push", "--tls-verify=false", "--quiet", node_image(), f"docker://{node_image()}")
+    finally:
+        _buildah("rmi", node_image())
+
+
+def _buildah(*arguments: str) -> str:
+    result = subprocess.run(["buildah", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"`buildah {' '.join(arguments)}` failed: {result.stderr.strip()}")
+    return result.stdout

@@ -1,0 +1,84 @@
+"""The Debian packages that the cluster and the images need, installed when they are missing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from dev.cluster.say import step
+
+# What is looked for (a command in PATH, or a file), and the package that brings it.
+PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "etcd": "etcd-server",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "mount": "mount",
+    "openssl": "openssl",
+    "buildah": "buildah",
+    "skopeo": "skopeo",
+    "mmdebstrap": "mmdebstrap",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+
+
+def missing() -> list[str]:
+    """Names of the packages whose command or file is not here."""
+    absent = {
+        package for wanted, package in PACKAGES.items()
+        if not (Path(wanted).exists() if wanted.startswith("/") else shutil.which(wanted, path=search_path()))
+    }
+    return sorted(absent)
+
+
+def search_path() -> str:
+    """PATH with the administrator's folders, which some shells leave out."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def ensure() -> None:
+    """Install what is missing with apt-get; none of its services is started.
+
+    Raises SystemExit when this is not root on a Debian, or apt-get fails.
+    """
+    check_machine()
+    absent = missing()
+    if not absent:
+        return
+    if not shutil.which("apt-get"):
+        sys.exit(f"error: missing {', '.join(absent)}, and no apt-get is here: use Debian 12, or install them")
+    # A policy-rc.d that answers 101 keeps Debian from starting containerd, etcd and prometheus as services.
+    policy = Path("/usr/sbin/policy-rc.d")
+    own_policy = not policy.exists()
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        if own_policy:
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+        with step(f"installing Debian packages: {', '.join(absent)}"):
+            for command in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
+                result = subprocess.run(
+                    ["apt-get", "-q", *command], env=environment, text=True,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )
+                if result.returncode:
+                    sys.exit(f"error: apt-get {command[0]} failed:\n{result.stdout[-3000:]}")
+    finally:
+        if own_policy:
+            policy.unlink()
+    still = missing()
+    if still:
+        sys.exit(f"error: apt-get installed {', '.join(still)}, but their commands are not in PATH ({search_path()})")
+
+
+def check_machine() -> None:
+    """Raises SystemExit when the cluster cannot run here at all."""
+    if sys.platform != "linux":
+        sys.exit("error: the local cluster needs Linux (Debian 12); elsewhere set KUBECONFIG to a cluster of yours")
+    if os.geteuid() != 0:
+        sys.exit("error: the local cluster needs root: it makes interfaces, mounts and cgroups. Run it again as root.")

@@ -1,0 +1,89 @@
+"""The node: kubelet and kube-proxy."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dev.cluster import build, paths
+from dev.cluster.certs import Authority, Subject
+from dev.cluster.processes import Processes
+
+KUBELET_HEALTH_PORT = 10248
+CGROUP_MOUNT = Path("/sys/fs/cgroup")
+
+
+def cgroup_folders() -> list[Path]:
+    """The cluster's cgroup in the unified hierarchy, or in each of version 1's."""
+    if (CGROUP_MOUNT / "cgroup.controllers").exists():
+        return [CGROUP_MOUNT / paths.CGROUP]
+    return [folder / paths.CGROUP for folder in sorted(CGROUP_MOUNT.iterdir()) if (folder / "cgroup.procs").exists()]
+
+
+def make_cgroup() -> None:
+    """The cgroup that all pods live in; kubelet wants to find it made."""
+    for folder in cgroup_folders():
+        folder.mkdir(exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):  # Version 1 starts them empty, and then takes no process.
+            if (folder / file).exists() and not (folder / file).read_text().strip():
+                (folder / file).write_text((folder.parent / file).read_text())
+
+
+def kubelet_config(authority: Authority, certificate: Path, key: Path) -> dict[str, Any]:
+    folder = paths.state()
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "address": paths.BRIDGE_ADDRESS, "healthzBindAddress": "127.0.0.1", "healthzPort": KUBELET_HEALTH_PORT,
+        "authentication": {
+            "anonymous": {"enabled": False}, "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(authority.certificate)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(certificate), "tlsPrivateKeyFile": str(key),
+        "containerRuntimeEndpoint": f"unix://{paths.CONTAINERD_SOCKET}",
+        "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{paths.CGROUP}", "failCgroupV1": False, "failSwapOn": False,
+        "clusterDNS": [paths.BRIDGE_ADDRESS], "clusterDomain": paths.CLUSTER_DOMAIN, "resolvConf": "/etc/resolv.conf",
+        # Shared disks are often over 80 % full, where the defaults report pressure and delete images.
+        "evictionHard": {
+            "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%",
+        },
+        "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+        "podLogsDir": str(folder / "pod-logs"), "volumePluginDir": str(folder / "volume-plugins"),
+        "serializeImagePulls": False, "maxPods": 110, "oomScoreAdj": own_oom_score(),
+        "logging": {"verbosity": 1},
+    }
+
+
+def own_oom_score() -> int:
+    """This process's OOM score adjustment: root without CAP_SYS_RESOURCE cannot go below it."""
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
+def start_kubelet(processes: Processes, authority: Authority, server: str) -> None:
+    folder = paths.state()
+    subject = Subject(
+        f"system:node:{paths.NODE_NAME}", ("system:nodes",), (f"DNS:{paths.NODE_NAME}", f"IP:{paths.BRIDGE_ADDRESS}")
+    )
+    certificate, key = authority.issue("kubelet", subject)
+    kubeconfig = authority.kubeconfig(folder / "kubelet.kubeconfig", server, "kubelet", subject)
+    file = folder / "kubelet.json"
+    file.write_text(json.dumps(kubelet_config(authority, certificate, key), indent=1))
+    make_cgroup()
+    processes.start("kubelet", [
+        build.binary("kubelet"), f"--config={file}", f"--kubeconfig={kubeconfig}", f"--root-dir={folder / 'kubelet'}",
+        f"--hostname-override={paths.NODE_NAME}", f"--node-ip={paths.BRIDGE_ADDRESS}",
+    ], {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"})
+
+
+def start_proxy(processes: Processes, authority: Authority, server: str) -> None:
+    folder = paths.state()
+    kubeconfig = authority.kubeconfig(folder / "proxy.kubeconfig", server, "proxy", Subject("system:kube-proxy"))
+    file = folder / "proxy.json"
+    file.write_text(json.dumps({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+        "mode": "iptables", "clusterCIDR": paths.POD_CIDR, "hostnameOverride": paths.NODE_NAME,
+        "bindAddress": "0.0.0.0", "healthzBindAddress": "127.0.0.1:10256", "metricsBindAddress": "127.0.0.1:10249",
+        "clientConnection": {"kubeconfig": str(kubeconfig)}, "oomScoreAdj": own_oom_score(),
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }, indent=1))
+    processes.start("kube-proxy", [build.binary("kube-proxy"), f"--config={file}"])

@@ -1,0 +1,67 @@
+"""Where the local cluster keeps its files, and the addresses and names that it answers to."""
+
+import os
+from pathlib import Path
+
+BRIDGE = "cni0"
+BRIDGE_ADDRESS = "10.88.0.1"
+POD_CIDR = "10.88.0.0/16"
+SERVICE_CIDR = "10.96.0.0/16"
+API_SERVICE_ADDRESS = "10.96.0.1"
+API_PORT = 6443
+ETCD_PORT = 2379
+ETCD_PEER_PORT = 2380
+REGISTRY = "127.0.0.1:5005"
+CLUSTER_DOMAIN = "cluster.local"
+NODE_NAME = "hone"
+SYSTEM_NAMESPACE = "kube-system"
+
+# Sockets must be short (108 bytes), so they and containerd's mounts live here and not in the cache.
+RUN_DIR = Path("/run/hone")
+CONTAINERD_SOCKET = RUN_DIR / "containerd.sock"
+# Every pod's processes are in this cgroup, and nothing else is: ending the cluster may end all of them.
+CGROUP = "hone"
+
+TOOL_SOURCES = Path(__file__).resolve().parent / "tools"
+
+
+def cache() -> Path:
+    """The folder outside the work tree that all clones share: $HONE_CACHE, by default ~/.cache/hone."""
+    return Path(os.environ.get("HONE_CACHE") or Path.home() / ".cache" / "hone").absolute()
+
+
+def state() -> Path:
+    """What one life of the cluster needs (certificates, etcd, kubelet, volumes, logs); `down` leaves only the logs."""
+    return cache() / "cluster"
+
+
+def logs() -> Path:
+    return state() / "logs"
+
+
+def pids() -> Path:
+    return state() / "pids"
+
+
+def certs() -> Path:
+    return state() / "certs"
+
+
+def kubeconfig() -> Path:
+    """The administrator's kubeconfig."""
+    return state() / "kubeconfig"
+
+
+def tools() -> Path:
+    """Built binaries, one folder for each tool's sources; they outlive every cluster."""
+    return cache() / "tools"
+
+
+def containerd_root() -> Path:
+    """containerd's image store; it outlives the cluster, so that images are unpacked once."""
+    return cache() / "containerd"
+
+
+def registry_root() -> Path:
+    """The registry's blobs; they outlive the cluster."""
+    return cache() / "registry"
