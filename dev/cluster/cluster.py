@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.cluster import addons, build, cleanup, containerd, controlplane, deps, network, node, paths
+from dev.cluster import addons, build, cleanup, components, containerd, deps, network, node, paths
 from dev.cluster.api import Api
 from dev.cluster.certs import Authority
-from dev.cluster.controlplane import ADMIN, Endpoint
+from dev.cluster.components import ADMIN, Endpoint
 from dev.cluster.processes import Processes
 from dev.cluster.say import say, step, wait_until
 
@@ -118,13 +118,13 @@ def _start(running: Processes) -> None:
         containerd.push_node_image()
         containerd.start(running, containerd.node_image())
     with step("etcd and API server"):
-        controlplane.start_etcd(running, at)
-        controlplane.start_apiserver(running, at, authority)
+        components.start_etcd(running, at)
+        components.start_apiserver(running, at, authority)
         api = Api(authority.kubeconfig(paths.kubeconfig(), at.server, "admin", ADMIN))
         running.wait_ready("kube-apiserver", api.ready, READY_SECONDS)
     with step("controllers, node and DNS"):
-        controlplane.start_controller_manager(running, at, authority)
-        controlplane.start_scheduler(running, at, authority)
+        components.start_controller_manager(running, at, authority)
+        components.start_scheduler(running, at, authority)
         node.start_kubelet(running, authority, at.server)
         node.start_proxy(running, authority, at.server)
         addons.apply_manifests(api)

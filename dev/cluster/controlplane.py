@@ -1,89 +1,149 @@
-"""etcd, API server, controller manager and scheduler, with the flags that the cluster and the tests share."""
+"""A throwaway control plane on free loopback ports, for tests: etcd and the API server, controllers, and kwok's nodes.
 
-from dataclasses import dataclass
+    with ControlPlane(controllers=True, kwok=True) as plane:
+        subprocess.run(["kubectl", "--kubeconfig", plane.kubeconfig, "get", "nodes"])
+"""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from dev.cluster import build, paths
-from dev.cluster.certs import Authority, Subject, server_names
+from dev.cluster import build, components, kwok
+from dev.cluster.api import Api
+from dev.cluster.certs import Authority
+from dev.cluster.components import ADMIN, Endpoint
 from dev.cluster.processes import Processes
+from dev.cluster.say import wait_until
 
-ADMIN = Subject("hone-admin", ("system:masters",))
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a control plane listens and keeps its data. `bind` may be 0.0.0.0; `advertise` may not."""
-
-    folder: Path
-    bind: str
-    advertise: str
-    port: int
-    etcd_port: int
-    etcd_peer_port: int
-
-    @property
-    def server(self) -> str:
-        return f"https://{self.advertise}:{self.port}"
+STORAGE_CLASS = "standard"
+# Where the controller manager makes the directories of test volumes; they are removed at the end.
+_VOLUMES = Path("/tmp/hostpath_pv")
+_READY_SECONDS = 60.0
 
 
-def start_etcd(processes: Processes, at: Endpoint) -> None:
-    """etcd without fsync: its data never has to survive the machine."""
-    client, peer = f"http://127.0.0.1:{at.etcd_port}", f"http://127.0.0.1:{at.etcd_peer_port}"
-    processes.start("etcd", [
-        "etcd", "--name=hone", f"--data-dir={at.folder / 'etcd'}", "--unsafe-no-fsync",
-        "--logger=zap", "--log-level=warn",
-        f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=hone={peer}",
-        "--quota-backend-bytes=4294967296", "--auto-compaction-mode=revision", "--auto-compaction-retention=20000",
-    ])
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
 
 
-def start_apiserver(processes: Processes, at: Endpoint, authority: Authority) -> None:
-    """The API server, with node and role-based authorization and the aggregation layer (Kueue's visibility API)."""
-    addresses = dict.fromkeys(["127.0.0.1", at.advertise, paths.API_SERVICE_ADDRESS])
-    certificate, key = authority.issue("apiserver", Subject("kube-apiserver", (), server_names(*addresses)))
-    kubelet_client = Subject("kube-apiserver-kubelet", ("system:masters",))
-    kubelet_certificate, kubelet_key = authority.issue("apiserver-kubelet", kubelet_client)
-    proxy_certificate, proxy_key = authority.issue("front-proxy", Subject("front-proxy"))
-    tokens = authority.signing_key("service-accounts")
-    processes.start("kube-apiserver", [
-        build.binary("kube-apiserver"),
-        f"--etcd-servers=http://127.0.0.1:{at.etcd_port}",
-        f"--bind-address={at.bind}", f"--advertise-address={at.advertise}", f"--secure-port={at.port}",
-        f"--service-cluster-ip-range={paths.SERVICE_CIDR}",
-        "--authorization-mode=Node,RBAC", "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
-        f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--client-ca-file={authority.certificate}",
-        f"--kubelet-client-certificate={kubelet_certificate}", f"--kubelet-client-key={kubelet_key}",
-        f"--kubelet-certificate-authority={authority.certificate}", "--kubelet-preferred-address-types=InternalIP",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-        f"--service-account-key-file={tokens}", f"--service-account-signing-key-file={tokens}",
-        f"--requestheader-client-ca-file={authority.certificate}", "--requestheader-allowed-names=front-proxy",
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-", "--requestheader-group-headers=X-Remote-Group",
-        "--requestheader-username-headers=X-Remote-User", "--enable-aggregator-routing=true",
-        f"--proxy-client-cert-file={proxy_certificate}", f"--proxy-client-key-file={proxy_key}",
-        "--profiling=false", "--shutdown-delay-duration=0s",
-    ])
+class ControlPlane:
+    """etcd and kube-apiserver in a temporary folder; many may run at once.
 
+    controllers: also all of kube-controller-manager and kube-scheduler, and a default storage class that binds claims.
+    kwok: also kwok and a fake node `fake-0` with 8 GPUs.
+    stages: kwok Stages for pods, as manifests; default `kwok.pod_stages()`: they run, and those of Jobs complete.
+    folder: where its files go, made if missing; default a new temporary folder. Removed by `stop` either way.
 
-def start_controller_manager(processes: Processes, at: Endpoint, authority: Authority, *extra: str) -> None:
-    subject = Subject("system:kube-controller-manager")
-    file = at.folder / "controller-manager.kubeconfig"
-    kubeconfig = authority.kubeconfig(file, at.server, "controller-manager", subject)
-    processes.start("kube-controller-manager", [
-        build.binary("kube-controller-manager"), f"--kubeconfig={kubeconfig}", "--bind-address=127.0.0.1",
-        "--leader-elect=false", "--use-service-account-credentials=true", "--profiling=false",
-        f"--root-ca-file={authority.certificate}",
-        f"--service-account-private-key-file={authority.signing_key('service-accounts')}",
-        f"--cluster-signing-cert-file={authority.certificate}", f"--cluster-signing-key-file={authority.key}",
-        *extra,
-    ])
+    `kubeconfig` is an administrator's; `api` makes plain calls. Everything ends with `stop`, or when this process does,
+    however it does.
+    """
 
+    def __init__(
+        self, controllers: bool = True, kwok: bool = False, stages: Sequence[kwok.Manifest] | None = None,
+        folder: Path | None = None,
+    ):
+        self._controllers, self._kwok, self._stages = controllers or kwok, kwok, stages
+        self.folder = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="hone-control-plane-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.processes = Processes(self.folder / "pids", self.folder / "logs")
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.api: Api
+        self._watchdog: subprocess.Popen[str] | None = None
 
-def start_scheduler(processes: Processes, at: Endpoint, authority: Authority, *extra: str) -> None:
-    kubeconfig = authority.kubeconfig(
-        at.folder / "scheduler.kubeconfig", at.server, "scheduler", Subject("system:kube-scheduler")
-    )
-    processes.start("kube-scheduler", [
-        build.binary("kube-scheduler"), f"--kubeconfig={kubeconfig}", "--bind-address=127.0.0.1",
-        "--leader-elect=false", "--profiling=false", *extra,
-    ])
+    def start(self) -> Self:
+        """Return when the API server is ready, and with kwok when its node is.
+
+        Raises RuntimeError with the end of the log of a component that died; nothing is left running then.
+        """
+        build.ensure(build.CONTROL_PLANE_TOOLS if self._kwok else ("kubernetes",))
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        port, etcd_port, peer_port = free_ports(3)
+        at = Endpoint(self.folder, "127.0.0.1", "127.0.0.1", port, etcd_port, peer_port)
+        authority = Authority(self.folder / "certs")
+        components.start_etcd(self.processes, at)
+        components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none")
+        self.api = Api(authority.kubeconfig(self.kubeconfig, at.server, "admin", ADMIN))
+        if self._controllers:
+            components.start_controller_manager(self.processes, at, authority, "--enable-hostpath-provisioner=true")
+            components.start_scheduler(self.processes, at, authority)
+        self._guard()
+        self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
+        if self._controllers:
+            self._make_storage_class()
+            path = "/api/v1/namespaces/default/serviceaccounts/default"
+            wait_until(lambda: self.api.exists(path), "the default service account", _READY_SECONDS)
+        if self._kwok:
+            stages = kwok.pod_stages() if self._stages is None else self._stages
+            kwok.start(self.processes, self.folder, self.kubeconfig, stages)
+            kwok.make_node(self.api, "fake-0")
+            self._guard()
+            self.processes.wait_ready("kwok", lambda: self._node_ready("fake-0"), _READY_SECONDS)
+
+    def _make_storage_class(self) -> None:
+        self.api.apply(f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}", {
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+            "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "provisioner": "kubernetes.io/host-path",
+        })
+
+    def _node_ready(self, name: str) -> bool:
+        conditions = self.api.get(f"/api/v1/nodes/{name}").get("status", {}).get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def _guard(self) -> None:
+        """Let a shell end the processes if this one ends without `stop`: the shell's input closes then."""
+        self._release()
+        running = [identity for name in self.processes.names() if (identity := self.processes.running(name))]
+        pids = " ".join(str(identity.pid) for identity in running)
+        script = f"read line && exit 0; kill -9 {pids} 2>/dev/null; rm -rf {self.folder}"
+        command = ["sh", "-c", script]
+        self._watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+
+    def _release(self) -> None:
+        if self._watchdog:
+            self._watchdog.communicate("stopped\n")
+            self._watchdog = None
+
+    def stop(self) -> None:
+        """End every process and remove the folder; again is harmless."""
+        volumes = self._volumes()
+        for name in ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
+            self.processes.stop(name, grace=0.0)  # Nothing of it is kept, so nothing needs to end in order.
+        self._release()
+        for volume in volumes:
+            shutil.rmtree(volume, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _volumes(self) -> list[Path]:
+        if not self._controllers or not self.processes.running("kube-apiserver"):
+            return []
+        try:
+            items = self.api.get("/api/v1/persistentvolumes")["items"]
+        except OSError:
+            return []
+        found = [Path(item["spec"].get("hostPath", {}).get("path", "/")) for item in items]
+        return [path for path in found if path.parent == _VOLUMES]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
