@@ -90,7 +90,9 @@ class Paths(Model):
     run: str = "/mnt/workspace/run"
     """This run's own: plan.json, checkpoints, verdicts."""
     output: str = "/mnt/output"
-    """The artifact: what is served. Empty until finish has written it."""
+    """The root of the artifact's claim. finish writes `<output>/artifact/` (what is served: an adapter or a whole
+    model, with tokenizer, chat template and generation config) and, last, `<output>/report.json` (a `Report`);
+    an output without report.json is not whole."""
 
 
 class RunConfig(Model):

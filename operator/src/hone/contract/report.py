@@ -1,0 +1,50 @@
+"""The report: what a run made and how good it is. finish writes it last, as `<output>/report.json`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.contract import VERSION
+from hone.contract.base import Model
+from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.results import ArtifactSummary, EvaluationSummary
+from hone.contract.runconfig import JobIdentity
+
+ARTIFACT_DIR = "artifact"
+"""Directory under `paths.output` with the files that are served."""
+REPORT_FILE = "report.json"
+"""File under `paths.output`, beside the artifact's directory."""
+
+
+class ArtifactFile(Model):
+    """One exported file."""
+
+    path: Annotated[str, Field(description="Path under the artifact's directory.")]
+    sha256: Annotated[str, Field(description="64 hex digits.")]
+    size_bytes: Annotated[int, Field(ge=0, description="Size in bytes.")]
+
+
+class Sample(Model):
+    """A test prompt with the answers that base and tuned model gave, decoded greedily."""
+
+    prompt: Annotated[str, Field(description="The text the model was given, chat template applied.")]
+    reference: Annotated[str, Field(description="The answer in the test data.")]
+    base: Annotated[str, Field(description="The base model's answer.")]
+    tuned: Annotated[str, Field(description="The tuned model's answer.")]
+
+
+class Report(Model):
+    """What a run made and how good it is."""
+
+    version: int = VERSION
+    job: JobIdentity
+    model_name: Annotated[str, Field(description="Name of the base model, as the user wrote it.")]
+    final_step: Annotated[int, Field(ge=0, description="Optimizer step of the exported weights.")]
+    plan: Plan
+    dataset: DatasetSummary
+    evaluation: EvaluationSummary
+    artifact: ArtifactSummary
+    files: Annotated[list[ArtifactFile], Field(description="The artifact's files, by path.")]
+    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens per answer when answers were compared.")]
+    samples: Annotated[list[Sample], Field(description="The first scored test rows, at most 20.")] = []
+    notes: Annotated[list[str], Field(description="What to know when reading the figures, in sentences.")] = []
