@@ -26,7 +26,7 @@ class Score(Model):
 
     metric: Annotated[str, Field(max_length=64, description="Name of the metric.")]
     higher_is_better: Annotated[bool, Field(description="Whether a larger figure is the better one.")]
-    n: Annotated[int, Field(ge=0, description="Test rows scored.")]
+    samples: Annotated[int, Field(ge=0, description="Test rows scored.")]
     base: Annotated[Interval, Field(description="The base model's figure.")]
     tuned: Annotated[Interval, Field(description="The tuned model's figure.")]
     improvement: Annotated[
