@@ -1,0 +1,66 @@
+"""Names, labels and annotations of everything that Hone makes."""
+
+import hashlib
+import re
+
+from hone.core.observed import Object
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "hone"
+MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+"""Label selector that every child matches; watches are filtered with it on the server."""
+UID_LABEL = "hone.dev/uid"
+"""uid of the resource that a child or pod belongs to."""
+STEP_LABEL = "hone.dev/step"
+"""What a child is for: prepare, train, finish or serve."""
+REVISION_LABEL = "hone.dev/revision"
+"""Revision of the server that a pod of a ModelDeployment runs."""
+OWNER_ANNOTATION = "hone.dev/owner"
+"""`<Kind>/<name>` of the resource that a child or pod belongs to, in its own namespace."""
+RETAIN_ANNOTATION = "hone.dev/retain"
+"""On a claim that outlives its FineTuneJob; nothing of ours ever becomes its owner."""
+INPUTS_ANNOTATION = "hone.dev/inputs"
+"""Digest of what a Deployment was rendered from: it is rendered again only when that changes."""
+SPEC_ANNOTATION = "hone.dev/spec"
+"""Digest of the FineTuneJob's spec that a Job was made from."""
+
+MAX_SLUG = 40
+HASH_LENGTH = 6
+
+
+def slug(name: str) -> str:
+    """`name` as part of a DNS label: at most 40 of [a-z0-9-], starting with a letter, ending with a letter or digit.
+
+    `3b-sft` and `llama-3.1` are legal names of a resource, but not of a Service or an Indexed Job.
+    """
+    text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not text[:1].isalpha():
+        text = f"h-{text}"
+    return text[:MAX_SLUG].rstrip("-")
+
+
+def digest(*parts: str, length: int = HASH_LENGTH) -> str:
+    """The first hex digits of a hash over the parts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]
+
+
+def unique(name: str, *identity: str) -> str:
+    """A slug of `name` and a hash of what makes it unique; at most 47 characters, a legal DNS label."""
+    return f"{slug(name)}-{digest(*identity)}"
+
+
+def owner_annotation(resource: Object) -> str:
+    """The value of `hone.dev/owner` on the resource's children."""
+    return f"{resource['kind']}/{resource['metadata']['name']}"
+
+
+def owner_of(obj: Object) -> tuple[str, str] | None:
+    """Kind and name of the resource that a child or pod belongs to, or None where it names none."""
+    value = (obj.get("metadata", {}).get("annotations") or {}).get(OWNER_ANNOTATION, "")
+    kind, _, name = value.partition("/")
+    return (kind, name) if kind and name else None
+
+
+def labels(uid: str, step: str) -> dict[str, str]:
+    """The labels of a child."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, UID_LABEL: uid, STEP_LABEL: step}
