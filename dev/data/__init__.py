@@ -1,0 +1,1 @@
+"""Example data written by seeded generators, so that no data set has to be downloaded."""

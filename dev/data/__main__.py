@@ -1,0 +1,50 @@
+"""Command line: `python3 -m dev.data reviews --format chat --rows 600 --seed 1 --out FILE`."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from dev.data.reviews import FORMATS, MAX_ROWS, reviews
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file that appears under its name only once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m dev.data", description=__doc__)
+    data_sets = parser.add_subparsers(dest="data_set", required=True)
+    command = data_sets.add_parser("reviews", help="product reviews whose sentiment no single word gives away")
+    command.add_argument("--format", choices=FORMATS, default="chat", help="shape of a row (default: chat)")
+    command.add_argument("--rows", type=int, required=True, help=f"1 to {MAX_ROWS}; half of them positive")
+    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
+    command.add_argument("--out", type=Path, help="JSONL file to write (default: standard output)")
+    options = parser.parse_args(arguments)
+    try:
+        with _whole_file(options.out) if options.out else contextlib.nullcontext(sys.stdout) as file:
+            for review in reviews(options.rows, options.seed):
+                file.write(json.dumps(FORMATS[options.format](review), ensure_ascii=False) + "\n")
+    except ValueError as error:
+        parser.error(str(error))
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough; nothing is left to flush to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

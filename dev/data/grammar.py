@@ -1,0 +1,217 @@
+"""Grammar of product reviews whose sentiment is well-defined, yet given away by no single word.
+
+The rules that define the label:
+
+- A negated clause has the opposite polarity of the word it negates ("not bad" is praise).
+- Of two contrasted clauses have opposite polarities, and the one that the review settles on decides:
+  the clause after "but", the main clause of an "although" sentence, what was found as opposed to expected.
+- In a comparison, the product praised over the other one gets the review's sentiment.
+
+Why a bag of words learns nothing: in one-clause reviews half of the clauses are negated, so either kind of word is as
+frequent under either label; in contrasted ones both polarities occur, drawn alike, and only their places differ; in
+comparisons the sides are exchanged.
+"""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+POSITIVE, NEGATIVE = "positive", "negative"
+LABELS = (POSITIVE, NEGATIVE)
+
+ADJECTIVES = {
+    POSITIVE: ("good", "great", "excellent", "superb", "lovely", "wonderful", "brilliant", "splendid",
+               "impressive", "perfect", "fantastic", "terrific", "admirable", "outstanding", "delightful", "pleasant"),
+    NEGATIVE: ("bad", "poor", "awful", "terrible", "horrible", "dreadful", "lousy", "miserable",
+               "disappointing", "hopeless", "pathetic", "dismal", "appalling", "shabby", "useless", "annoying"),
+}  # fmt: skip
+I_VERBS = {POSITIVE: ("like", "love", "enjoy", "admire"), NEGATIVE: ("dislike", "hate", "resent", "regret")}
+IT_VERBS = {POSITIVE: ("pleases", "impresses", "delights"), NEGATIVE: ("annoys", "bothers", "disappoints")}
+COMPARATIVES = {POSITIVE: ("better", "nicer", "finer", "lovelier"), NEGATIVE: ("worse", "poorer", "shabbier", "uglier")}
+ADVERBS = ("", "really ", "truly ", "quite ", "simply ")
+VERB_ADVERBS = ("", "really ", "truly ", "simply ")
+VERB_NEGATIONS = ("hardly", "by no means", "never")
+NEGATIONS = ("not", "hardly", "far from", "anything but", "by no means", "never")
+
+_ANYTHING = ("price", "design", "size", "packaging", "manual", "quality")
+_CATALOG = {
+    ("kettle", "toaster", "blender", "mixer", "oven", "grill", "fridge", "juicer"):
+        ("lid", "handle", "cord", "switch", "finish", "timer", "motor", "base"),
+    ("phone", "laptop", "tablet", "camera", "monitor", "printer", "speaker", "radio"):
+        ("screen", "battery", "sound", "software", "case", "charger", "menu", "cable"),
+    ("tent", "backpack", "bicycle", "helmet", "jacket", "suitcase", "kayak", "hammock"):
+        ("strap", "fabric", "seam", "frame", "color", "fit", "buckle", "pocket"),
+    ("lamp", "chair", "desk", "sofa", "mattress", "heater", "fan", "clock"):
+        ("frame", "cover", "height", "assembly", "color", "finish", "stand", "surface"),
+    ("drill", "saw", "ladder", "hammer", "mower", "wrench", "sander", "pump"):
+        ("grip", "motor", "blade", "cord", "case", "balance", "weight", "guard"),
+}  # fmt: skip
+ASPECTS = {product: own + _ANYTHING for products, own in _CATALOG.items() for product in products}
+PRODUCTS = tuple(ASPECTS)
+
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+           "November", "December")  # fmt: skip
+_PEOPLE = ("sister", "brother", "mother", "father", "neighbor", "friend", "boss", "cousin")
+_PLACES = ("at home", "at work", "in the garden", "in the garage", "on trips", "every day")
+_SPANS = ("a week", "two weeks", "a month", "three months", "half a year", "a year")
+OPENERS = (
+    *(f"I bought this {{product}} in {month}." for month in _MONTHS),
+    *(f"My {person} gave me this {{product}}." for person in _PEOPLE),
+    *(f"My {person} and I share this {{product}}." for person in _PEOPLE),
+    *(f"I use this {{product}} {place}." for place in _PLACES),
+    *(f"We have had this {{product}} for {span}." for span in _SPANS),
+)  # fmt: skip
+
+# {main} decides, {other} has the opposite polarity; they speak of two different aspects.
+CONTRASTS = (
+    "{other}, but {main}.",
+    "{other}, yet {main}.",
+    "{other}. However, {main}.",
+    "{other}. Still, {main}, and that is what counts.",
+    "although {other}, {main}.",
+    "even though {other}, {main}.",
+    "while {other}, {main}.",
+    "never mind that {other}: {main}.",
+    "{main}, although {other}.",
+    "{main}, even though {other}.",
+    "{main}, and that counts for more than that {other}.",
+    "the fact that {main} outweighs the fact that {other}.",
+    "the fact that {other} is outweighed by the fact that {main}.",
+    "people say that {other}. I disagree: {main}.",
+)
+# {main} and {other} are adjectives with their article: one aspect, seen twice.
+SURPRISES = (
+    "I expected {other} {aspect} and got {main} one.",
+    "I got {main} {aspect} where I had expected {other} one.",
+    "at first it seemed to have {other} {aspect}, but it turned out to be {main} one.",
+    "what looked like {other} {aspect} is in fact {main} one.",
+)
+# With a comparative of the label's polarity, and of the opposite one; {old} and {this} change places.
+COMPARISONS = (
+    ("this one has a {word} {aspect} than {old}.", "{old} has a {word} {aspect} than this one."),
+    ("next to {old}, this one has the {word} {aspect}.", "next to this one, {old} has the {word} {aspect}."),
+    ("the {aspect} here is {word} than that of {old}.", "the {aspect} of {old} is {word} than that here."),
+)
+_OLD = ("my old one", "the old one", "my last one", "the one from the shop", *(f"the one of my {p}" for p in _PEOPLE))
+
+
+@dataclass(frozen=True)
+class Review:
+    """One review.
+
+    text: one or two sentences in English. label: "positive" or "negative". product: what it is about.
+    aspects: what of the product it speaks of, in order of appearance. kind: the family of its template
+    ("negation", "contrast", "surprise" or "comparison").
+    """
+
+    text: str
+    label: str
+    product: str
+    aspects: tuple[str, ...]
+    kind: str
+
+
+def opposite(label: str) -> str:
+    """The other label."""
+    return NEGATIVE if label == POSITIVE else POSITIVE
+
+
+@cache
+def clauses(aspect: str, polarity: str, negated: bool) -> tuple[str, ...]:
+    """All clauses about the aspect with this polarity, in lower case, with or without a negation in them."""
+    if not negated:
+        return (
+            *(f"the {aspect} is {adverb}{word}" for word in ADJECTIVES[polarity] for adverb in ADVERBS),
+            *(f"I {adverb}{word} the {aspect}" for word in I_VERBS[polarity] for adverb in VERB_ADVERBS),
+            *(f"the {aspect} {adverb}{word} me" for word in IT_VERBS[polarity] for adverb in VERB_ADVERBS),
+        )  # fmt: skip
+    against = opposite(polarity)
+    return (
+        *(f"the {aspect} is {negation} {word}" for word in ADJECTIVES[against] for negation in NEGATIONS),
+        *(f"I do not {word} the {aspect}" for word in I_VERBS[against]),
+        # Not "does not impress": the ending of "impresses" would give away that nothing negates it.
+        *(f"the {aspect} {negation} {word} me" for word in IT_VERBS[against] for negation in VERB_NEGATIONS),
+    )
+
+
+def _sentences(text: str) -> str:
+    """The text with a capital at the start of each sentence."""
+    return re.sub(r"(^|[.] )([a-z])", lambda found: found[1] + found[2].upper(), text)
+
+
+def _with_article(adjective: str) -> str:
+    return f"{'an' if adjective[0] in 'aeiou' else 'a'} {adjective}"
+
+
+def _clause(rng: random.Random, aspect: str, polarity: str, negation_rate: float) -> str:
+    return rng.choice(clauses(aspect, polarity, rng.random() < negation_rate))
+
+
+def _negation(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+    aspect = rng.choice(ASPECTS[product])
+    # Exactly one half: any other rate would let the adjective give the label away.
+    return f"{_clause(rng, aspect, label, 0.5)}.", (aspect,)
+
+
+def _contrast(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+    template = rng.choice(CONTRASTS)
+    main, other = rng.sample(ASPECTS[product], 2)
+    text = template.format(main=_clause(rng, main, label, 0.3), other=_clause(rng, other, opposite(label), 0.3))
+    return text, (main, other) if template.index("{main}") < template.index("{other}") else (other, main)
+
+
+def _surprise(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+    aspect = rng.choice(ASPECTS[product])
+    main, other = (_with_article(rng.choice(ADJECTIVES[polarity])) for polarity in (label, opposite(label)))
+    return rng.choice(SURPRISES).format(main=main, other=other, aspect=aspect), (aspect,)
+
+
+def _comparison(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+    aspect, old = rng.choice(ASPECTS[product]), rng.choice(_OLD)
+    swapped = rng.random() < 0.5
+    word = rng.choice(COMPARATIVES[opposite(label) if swapped else label])
+    return rng.choice(COMPARISONS)[swapped].format(word=word, aspect=aspect, old=old), (aspect,)
+
+
+_Kind = Callable[[random.Random, str, str], tuple[str, tuple[str, ...]]]
+# Out of 20 reviews, how many are of each kind.
+_KINDS: dict[str, tuple[_Kind, int]] = {
+    "negation": (_negation, 5),
+    "contrast": (_contrast, 10),
+    "surprise": (_surprise, 3),
+    "comparison": (_comparison, 2),
+}
+
+
+KINDS = tuple(_KINDS)
+
+
+def write_review(rng: random.Random, label: str) -> Review:
+    """One review with this label, drawn with `rng`."""
+    kind = rng.choices(tuple(_KINDS), [weight for _, weight in _KINDS.values()])[0]
+    product = rng.choice(PRODUCTS)
+    verdict, aspects = _KINDS[kind][0](rng, label, product)
+    opener = rng.choice(OPENERS).format(product=product)
+    parts = (opener, verdict) if rng.random() < 0.7 else (verdict, opener)
+    return Review(_sentences(" ".join(parts)), label, product, aspects, kind)
+
+
+def distinct_reviews(kind: str) -> int:
+    """How many distinct texts a kind of review can take for one label (a lower bound: rare ones are left out)."""
+    frames = len(OPENERS) * 2 * len(PRODUCTS)
+    aspects, adjectives = len(ASPECTS[PRODUCTS[0]]), len(ADJECTIVES[POSITIVE])
+    by_polarity = [min(len(clauses("lid", label, negated)) for negated in (False, True)) for label in LABELS]
+    verdicts = {
+        "negation": aspects * 2 * min(by_polarity),
+        "contrast": aspects * (aspects - 1) * len(CONTRASTS) * by_polarity[0] * by_polarity[1],
+        "surprise": aspects * len(SURPRISES) * adjectives**2,
+        "comparison": aspects * len(COMPARISONS) * len(_OLD) * 2 * len(COMPARATIVES[POSITIVE]),
+    }
+    return frames * verdicts[kind]
+
+
+def share(kind: str) -> float:
+    """The share of a kind among all reviews, 0..1."""
+    return _KINDS[kind][1] / sum(weight for _, weight in _KINDS.values())
