@@ -2,9 +2,12 @@
 
 import argparse
 import shlex
+import signal
 import sys
+from pathlib import Path
 
 from dev.cluster import build, cluster
+from dev.cluster.controlplane import ControlPlane
 
 
 def main() -> int:
@@ -16,6 +19,12 @@ def main() -> int:
     commands.add_parser("down", help="remove the cluster; built tools, images and logs stay")
     commands.add_parser("status", help="what runs and what is wrong; exit code 0 when ready")
     commands.add_parser("env", help='shell lines that set KUBECONFIG and PATH: eval "$(python3 -m dev.cluster env)"')
+    plane = commands.add_parser(
+        "control-plane", help="run a throwaway control plane on free ports until interrupted; prints its kubeconfig"
+    )
+    plane.add_argument("--dir", type=Path, help="where its files go until it ends; default a new temporary folder")
+    plane.add_argument("--no-controllers", action="store_true", help="only etcd and the API server")
+    plane.add_argument("--kwok", action="store_true", help="also a fake node whose pods pretend to run")
     tools = commands.add_parser("build", help="build tools into the cache without starting anything")
     tools.add_argument("tools", nargs="*", metavar="tool", help=f"any of {', '.join(build.TOOLS)}; default all")
     where = commands.add_parser("which", help="print the path of a built command, building it first when needed")
@@ -31,6 +40,8 @@ def main() -> int:
         case "env":
             for name, value in cluster.environment().items():
                 print(f"export {name}={shlex.quote(value)}")
+        case "control-plane":
+            run_control_plane(ControlPlane(not arguments.no_controllers, arguments.kwok, folder=arguments.dir))
         case "build":
             unknown = [name for name in arguments.tools if name not in build.TOOLS]
             if unknown:
@@ -40,6 +51,16 @@ def main() -> int:
             build.ensure([build.tool_of(arguments.name)])
             print(build.binary(arguments.name))
     return 0
+
+
+def run_control_plane(plane: ControlPlane) -> None:
+    """Run it until SIGINT or SIGTERM."""
+    stop = {signal.SIGINT, signal.SIGTERM}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with plane:
+        print(plane.kubeconfig, flush=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+        signal.sigwait(stop)
 
 
 if __name__ == "__main__":

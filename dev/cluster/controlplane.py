@@ -17,13 +17,17 @@ from dev.cluster import build, components, kwok
 from dev.cluster.api import Api
 from dev.cluster.certs import Authority
 from dev.cluster.components import ADMIN, Endpoint
-from dev.cluster.processes import Processes
+from dev.cluster.processes import Identity, Processes
 from dev.cluster.say import wait_until
 
 STORAGE_CLASS = "standard"
 # Where the controller manager makes the directories of test volumes; they are removed at the end.
 _VOLUMES = Path("/tmp/hostpath_pv")
 _READY_SECONDS = 60.0
+_WATCHDOG = """
+while read word; do [ "$word" = stopped ] && exit 0; pids="$pids $word"; done
+kill -9 $pids; rm -rf "$0"
+"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -54,10 +58,12 @@ class ControlPlane:
         self._controllers, self._kwok, self._stages = controllers or kwok, kwok, stages
         self.folder = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="hone-control-plane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.processes = Processes(self.folder / "pids", self.folder / "logs")
+        if any(self.folder.iterdir()):
+            raise FileExistsError(f"{self.folder} is not empty: name a new folder, since it is removed at the end")
+        self._watchdog: subprocess.Popen[str] | None = None
+        self.processes = Processes(self.folder / "pids", self.folder / "logs", self._guard)
         self.kubeconfig = self.folder / "kubeconfig"
         self.api: Api
-        self._watchdog: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
         """Return when the API server is ready, and with kwok when its node is.
@@ -82,7 +88,6 @@ class ControlPlane:
         if self._controllers:
             components.start_controller_manager(self.processes, at, authority, "--enable-hostpath-provisioner=true")
             components.start_scheduler(self.processes, at, authority)
-        self._guard()
         self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
         if self._controllers:
             self._make_storage_class()
@@ -92,7 +97,6 @@ class ControlPlane:
             stages = kwok.pod_stages() if self._stages is None else self._stages
             kwok.start(self.processes, self.folder, self.kubeconfig, stages)
             kwok.make_node(self.api, "fake-0")
-            self._guard()
             self.processes.wait_ready("kwok", lambda: self._node_ready("fake-0"), _READY_SECONDS)
 
     def _make_storage_class(self) -> None:
@@ -106,26 +110,25 @@ class ControlPlane:
         conditions = self.api.get(f"/api/v1/nodes/{name}").get("status", {}).get("conditions", [])
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
-    def _guard(self) -> None:
-        """Let a shell end the processes if this one ends without `stop`: the shell's input closes then."""
-        self._release()
-        running = [identity for name in self.processes.names() if (identity := self.processes.running(name))]
-        pids = " ".join(str(identity.pid) for identity in running)
-        script = f"read line && exit 0; kill -9 {pids} 2>/dev/null; rm -rf {self.folder}"
-        command = ["sh", "-c", script]
-        self._watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
-
-    def _release(self) -> None:
-        if self._watchdog:
-            self._watchdog.communicate("stopped\n")
-            self._watchdog = None
+    def _guard(self, identity: Identity) -> None:
+        """Tell the watchdog of a process that it must end if this one ends without `stop`: its input closes then."""
+        if self._watchdog is None:
+            self._watchdog = subprocess.Popen(
+                ["sh", "-c", _WATCHDOG, self.folder], text=True, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+        assert self._watchdog.stdin
+        self._watchdog.stdin.write(f"{identity.pid}\n")
+        self._watchdog.stdin.flush()
 
     def stop(self) -> None:
         """End every process and remove the folder; again is harmless."""
         volumes = self._volumes()
         for name in ("kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"):
             self.processes.stop(name, grace=0.0)  # Nothing of it is kept, so nothing needs to end in order.
-        self._release()
+        if self._watchdog:
+            self._watchdog.communicate("stopped\n")
+            self._watchdog = None
         for volume in volumes:
             shutil.rmtree(volume, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)

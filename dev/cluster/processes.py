@@ -45,10 +45,10 @@ def identify(pid: int) -> Identity | None:
 
 
 class Processes:
-    """The background processes whose files are in `pids` and whose output is in `logs`."""
+    """Background processes whose files are in `pids` and whose output is in `logs`; `started` is told of new ones."""
 
-    def __init__(self, pids: Path, logs: Path):
-        self.pids, self.logs = pids, logs
+    def __init__(self, pids: Path, logs: Path, started: Callable[[Identity], None] = lambda identity: None):
+        self.pids, self.logs, self._started = pids, logs, started
 
     def running(self, name: str) -> Identity | None:
         """The process of that name, or None when it has ended or never was."""
@@ -75,6 +75,7 @@ class Processes:
         identity = identify(process.pid)
         if identity is None:
             raise RuntimeError(f"{name} ended at once:\n{self.tail(name)}")
+        self._started(identity)
         temporary = self.pids / f".{name}.tmp"
         temporary.write_text(json.dumps(asdict(identity)))
         temporary.rename(self.pids / f"{name}.json")
