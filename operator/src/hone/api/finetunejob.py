@@ -281,6 +281,8 @@ class AttemptResult(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
+    REPLACED = "Replaced"
+    """The spec was edited before training started, so the step is done anew."""
 
 
 class AttemptStatus(Model):
@@ -291,7 +293,7 @@ class AttemptStatus(Model):
     job: Annotated[str, Field(max_length=253, description="Name of its Job.")]
     start_time: Annotated[Time | None, Field(description="When its Job was made.")] = None
     end_time: Annotated[Time | None, Field(description="When its end was observed.")] = None
-    result: Annotated[AttemptResult, Field(description="Running, Succeeded, Failed or Suspended.")]
+    result: Annotated[AttemptResult, Field(description="Running, Succeeded, Failed, Suspended or Replaced.")]
     failure: Annotated[Failure | None, Field(description="Why it failed.")] = None
 
 
@@ -310,6 +312,9 @@ class ArtifactStatus(ArtifactSummary):
         Field(max_length=253, description="PersistentVolumeClaim of the base model, which an adapter needs."),
     ] = None
     model_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model in its claim.")] = None
+    weights_bytes: Annotated[
+        int, Field(ge=0, description="Estimated bytes that a server reads at its start, the base model's included.")
+    ] = 0
 
 
 class UsageStatus(Model):
@@ -343,9 +348,23 @@ class FineTuneJobStatus(Model):
         str | None, Field(max_length=64, description="Its difference from the base, for the column.")
     ] = None
     attempts: Annotated[list[AttemptStatus], Field(max_length=20, description="The newest attempts.")] = []
+    failures: Annotated[
+        dict[Annotated[str, Field(max_length=64)], int],
+        Field(max_length=64, description="Attempts that failed, by step and failure class, such as train.Crashed."),
+    ] = {}
     checkpoint: Annotated[CheckpointStatus | None, Field(description="The newest whole checkpoint.")] = None
     artifact: Annotated[ArtifactStatus | None, Field(description="The tuned model.")] = None
     usage: Annotated[UsageStatus | None, Field(description="What the run has used.")] = None
+    run_config: Annotated[
+        str | None, Field(max_length=253, description="ConfigMap with what the pods are told; never changes.")
+    ] = None
+    prepared_spec: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Digest of the spec that was prepared; until the start, another is prepared anew.",
+        ),
+    ] = None
     start_time: Annotated[Time | None, Field(description="When the first trainer Job was made.")] = None
     completion_time: Annotated[Time | None, Field(description="When the job ended.")] = None
 

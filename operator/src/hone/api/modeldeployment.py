@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.finetunejob import ArtifactStatus
 from hone.api.meta import (
     Condition,
     Digest,
@@ -79,16 +80,27 @@ class ModelDeploymentSpec(Model):
         ResourceRequirements | None, Field(description="CPU and memory per server pod; GPUs come from gpus.")
     ] = None
     pod: Annotated[PodSettings | None, Field(description="Settings of the server pods.")] = None
+    start_deadline_seconds: Annotated[
+        int | None,
+        Field(
+            ge=10,
+            le=604_800,
+            description="Seconds that a server may take from its start to its first answer; "
+            "default: 600, and 20 more for each GB of weights.",
+        ),
+    ] = None
     drain_seconds: Annotated[
         int, Field(ge=0, le=3600, description="Seconds that a stopping server may take to answer what it has begun.")
     ] = 120
 
 
 class Revision(Model):
-    """A model as it was rolled out."""
+    """A model as it was rolled out. Holds all that rendering its server needs, so that its job may be deleted."""
 
     revision: Annotated[str, Field(max_length=64, description="Hash of artifact, base and server template.")]
     digest: Annotated[Digest, Field(description="Digest of the artifact.")]
+    job: Annotated[str, Field(max_length=253, description="FineTuneJob that made the artifact.")]
+    artifact: Annotated[ArtifactStatus, Field(description="The artifact.")]
 
 
 class ModelDeploymentStatus(Model):

@@ -1,0 +1,66 @@
+"""Child objects: their metadata, and whose an object that was found is."""
+
+from enum import StrEnum
+from typing import Any
+
+from hone.core.names import OWNER_ANNOTATION, UID_LABEL, labels, owner_annotation
+from hone.core.observed import Object, Ref
+
+
+class Standing(StrEnum):
+    """Whose an object at a child's name is."""
+
+    ABSENT = "Absent"
+    OURS = "Ours"
+    PREDECESSOR = "Predecessor"
+    """It belongs to a deleted resource of the same kind and name; garbage collection is about to take it."""
+    FOREIGN = "Foreign"
+
+
+def ref_of(obj: Object) -> Ref:
+    """The name of an object that has its apiVersion and kind."""
+    return Ref(obj["apiVersion"], obj["kind"], obj["metadata"]["name"])
+
+
+def owner_reference(resource: Object, controller: bool = True) -> dict[str, Any]:
+    """The owner reference that makes garbage collection take an object with `resource`."""
+    meta = resource["metadata"]
+    reference = {
+        "apiVersion": resource["apiVersion"],
+        "kind": resource["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+    return {**reference, "controller": True, "blockOwnerDeletion": True} if controller else reference
+
+
+def metadata(resource: Object, name: str, step: str, owned: bool = True) -> dict[str, Any]:
+    """A child's metadata: name, namespace, labels, the annotation that maps its events to us, and its owner."""
+    meta = resource["metadata"]
+    made: dict[str, Any] = {
+        "name": name,
+        "namespace": meta["namespace"],
+        "labels": labels(meta["uid"], step),
+        "annotations": {OWNER_ANNOTATION: owner_annotation(resource)},
+    }
+    if owned:
+        made["ownerReferences"] = [owner_reference(resource)]
+    return made
+
+
+def standing(resource: Object, found: Object | None) -> Standing:
+    """Whose `found`, an object at the name of a child of `resource`, is.
+
+    It is ours if its controller has our uid; or if it has no controller but our uid as label, as a retained claim has.
+    """
+    if found is None:
+        return Standing.ABSENT
+    meta, ours = found["metadata"], resource["metadata"]
+    controller = next((owner for owner in meta.get("ownerReferences") or [] if owner.get("controller")), None)
+    if controller is None:
+        is_ours = (meta.get("labels") or {}).get(UID_LABEL) == ours["uid"]
+        return Standing.OURS if is_ours else Standing.FOREIGN
+    if controller["uid"] == ours["uid"]:
+        return Standing.OURS
+    same_name = (controller["kind"], controller["name"]) == (resource["kind"], ours["name"])
+    return Standing.PREDECESSOR if same_name else Standing.FOREIGN

@@ -1,0 +1,99 @@
+"""What a pod's status tells: whether it started, what keeps it from starting, what it left behind."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hone.core.names import STEP_LABEL
+from hone.core.observed import Object, Pod
+
+_STARTING = {"ContainerCreating", "PodInitializing"}
+_SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
+"""Reasons that alternate while the kubelet tries again; one name keeps conditions and events from flapping."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps a pod from running, in the scheduler's or the kubelet's words."""
+
+    reason: str
+    message: str
+
+
+def step_of(pod: Pod) -> str:
+    """The step that the pod was made for."""
+    return str((pod.raw["metadata"].get("labels") or {}).get(STEP_LABEL, ""))
+
+
+def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
+    """The pods of the Job of that name."""
+    return tuple(
+        pod
+        for pod in pods
+        if (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name") == job
+    )
+
+
+def index(pod: Pod) -> int | None:
+    """The pod's index in an Indexed Job."""
+    value = (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-completion-index")
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def phase(pod: Pod) -> str:
+    """The pod's phase; Pending where it has none yet."""
+    return str((pod.raw.get("status") or {}).get("phase", "Pending"))
+
+
+def is_over(pod: Pod) -> bool:
+    """Whether none of the pod's containers can run any more."""
+    return pod.gone or phase(pod) in ("Succeeded", "Failed")
+
+
+def container(pod: Pod) -> Object:
+    """The status of the pod's container, empty where there is none yet. All our pods have one container."""
+    statuses = (pod.raw.get("status") or {}).get("containerStatuses") or [{}]
+    return dict(statuses[0])
+
+
+def terminated(pod: Pod) -> dict[str, Any] | None:
+    """How the pod's container ended, or None where it has not."""
+    state = container(pod).get("state") or {}
+    ended: dict[str, Any] | None = state.get("terminated")
+    return ended
+
+
+def has_started(pod: Pod) -> bool:
+    """Whether the pod's container has ever run."""
+    return started_at(pod) is not None or bool((container(pod).get("state") or {}).get("running"))
+
+
+def started_at(pod: Pod) -> str | None:
+    """When the pod's container began to run."""
+    state = container(pod).get("state") or {}
+    for kind in ("running", "terminated"):
+        if moment := (state.get(kind) or {}).get("startedAt"):
+            return str(moment)
+    return None
+
+
+def condition(pod: Pod, kind: str) -> dict[str, Any] | None:
+    """The pod's condition of that type, or None."""
+    found = (pod.raw.get("status") or {}).get("conditions") or []
+    return next((dict(entry) for entry in found if entry.get("type") == kind), None)
+
+
+def trouble(pods: Iterable[Pod]) -> Trouble | None:
+    """What keeps the first of these pods from running, or None."""
+    for pod in pods:
+        if is_over(pod) or "deletionTimestamp" in pod.raw["metadata"]:
+            continue
+        scheduled = condition(pod, "PodScheduled")
+        if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+            return Trouble("Unschedulable", f"pod {pod.raw['metadata']['name']}: {scheduled.get('message', '')}")
+        waiting = (container(pod).get("state") or {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if reason and reason not in _STARTING:
+            message = waiting.get("message") or "no more is known"
+            return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {message}")
+    return None
