@@ -1,0 +1,159 @@
+"""Command line: `python3 -m dev.images build [names]` builds and pushes what the registry lacks; `list` shows the images.
+
+REGISTRY: where to push (default 127.0.0.1:5005, the local cluster's). A bare host gets the folder `hone`.
+BASE_IMAGE: an image with Python 3.11 to build on, instead of one made from Debian packages.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from dev import uv
+from dev.basemodel import cache as basemodel
+from dev.cluster.say import say, step
+from dev.images import catalog, storage
+from dev.images.catalog import IMAGES, Image
+
+DEFAULT_REGISTRY = "127.0.0.1:5005"
+
+
+def registry() -> str:
+    """Where images are pushed."""
+    return os.environ.get("REGISTRY") or DEFAULT_REGISTRY
+
+
+def base_image() -> str:
+    """The image to build on, or "" for Debian packages."""
+    return os.environ.get("BASE_IMAGE", "")
+
+
+def tags(images: list[Image], model: Path | None) -> dict[str, str]:
+    """The tag of each image; the list must hold parents first."""
+    found: dict[str, str] = {}
+    for image in images:
+        found[image.name] = catalog.content_tag(uv.ROOT, image, found.get(image.parent, ""), model, base_image())
+    return found
+
+
+def check_registry(address: str) -> None:
+    """Raises SystemExit, saying what to do, when nothing listens where a loopback registry should."""
+    if not catalog.is_loopback(address):
+        return
+    host, _, port = address.split("/")[0].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout=3).close()
+    except (OSError, ValueError) as error:
+        sys.exit(
+            f"error: no registry answers at {address} ({error}): start the local cluster with `make cluster`, "
+            "or name a registry of yours, as in REGISTRY=registry.example.com/team python3 -m dev.images build"
+        )
+
+
+def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: storage.Storage) -> None:
+    """Have the image in buildah's storage: found, fetched from the registry, or built."""
+    local = store.local(image.name, tag)
+    if store.has(local):
+        return
+    reference = catalog.reference(registry(), image.name, tag)
+    if not image.published and storage.in_registry(reference):
+        with step(f"{image.name}: fetching it from the registry", store.last_line):
+            store.pull(reference, local, catalog.is_loopback(reference))
+        return
+    with step(f"{image.name}: building", store.last_line):
+        if image.dockerfile:
+            context = model if image.model and model else uv.ROOT
+            parent = {image.parent_argument: store.local(image.parent, parent_tag)}
+            store.build(uv.ROOT / image.dockerfile, context, local, parent)
+        elif base_image():
+            store.pull(base_image(), local, catalog.is_loopback(base_image()))
+        else:
+            store.make_base(local)
+    store.prune(image.name, tag)
+
+
+def build(names: list[str]) -> dict[str, str]:
+    """Build and push what the registry lacks of the named images; returns the full reference of each."""
+    address = registry()
+    storage.check_commands(base_image())
+    check_registry(address)
+    wanted = catalog.with_parents(names)
+    model = basemodel.find()
+    if model is None and any(image.model for image in wanted):
+        sys.exit("error: the base model is not built: run `.venv/bin/python -m dev.basemodel build` first")
+    tag = tags(wanted, model)
+    references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in wanted}
+    (uv.cache_dir() / "logs").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if storage.in_registry(references[name]):
+            say(f"{name}: {references[name]} is there")
+            continue
+        store = storage.Storage(uv.cache_dir() / "logs" / f"image-{name}.log")
+        store.log.unlink(missing_ok=True)
+        for image in catalog.with_parents([name]):
+            obtain(image, tag[image.name], tag.get(image.parent, ""), model, store)
+        with step(f"{name}: pushing {references[name]}", store.last_line):
+            store.push(store.local(name, tag[name]), references[name], catalog.is_loopback(address))
+    return {name: references[name] for name in names}
+
+
+def record(references: dict[str, str]) -> Path:
+    """Add the references to $HONE_CACHE/images.json, which the chart's installation and the tests read."""
+    path = uv.cache_dir() / "images.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = {name: known[name] for name in known if name in IMAGES and IMAGES[name].published}
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({**known, **references}, indent=2, sort_keys=True) + "\n")
+    new.rename(path)
+    return path
+
+
+def listing() -> None:
+    """Print each image's reference and whether the registry holds it."""
+    model = basemodel.find()
+    names = [name for name in IMAGES if model or not IMAGES[name].model]
+    tag = tags(catalog.with_parents(names), model)
+    for name in (name for name in names if IMAGES[name].published):
+        reference = catalog.reference(registry(), name, tag[name])
+        print(f"{'pushed ' if storage.in_registry(reference) else 'missing'}  {reference}")
+
+
+def main() -> None:
+    """Run the command line."""
+    published = [name for name, image in IMAGES.items() if image.published]
+    parser = argparse.ArgumentParser(
+        prog="python3 -m dev.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="build and push what the registry lacks")
+    builder.add_argument("names", nargs="*", metavar="name", help=f"default: all of {', '.join(published)}")
+    commands.add_parser("list", help="the images, and whether the registry holds them")
+    arguments = parser.parse_args()
+    if arguments.command == "list":
+        listing()
+        return
+    names = arguments.names or published
+    try:
+        catalog.with_parents(names)
+    except KeyError as error:
+        parser.error(error.args[0])
+    uv.cache_dir().mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with (uv.cache_dir() / "images.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another clone builds images: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        references = build(names)
+        path = record(references)
+    print(json.dumps(references, indent=2))
+    say(f"images are ready in {time.monotonic() - start:.0f} s; {path} names them")
+
+
+if __name__ == "__main__":
+    main()

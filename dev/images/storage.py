@@ -1,0 +1,129 @@
+"""Runs buildah, skopeo and mmdebstrap; what they print goes to a log, whose end is shown when one fails."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dev import uv
+from dev.images import catalog
+
+# Debian packages bring each of these under its own name.
+COMMANDS = ("buildah", "skopeo", "mmdebstrap")
+# Compression saves nothing on loopback and costs minutes on five gigabytes.
+_LAYERS_LOOPBACK = ("--disable-compression",)
+_LAYERS_REMOTE = ("--compression-format", "zstd")
+
+
+def check_commands(base: str) -> None:
+    """Raises SystemExit, saying what to install, when a command is missing. base: see catalog.content_tag."""
+    wanted = [command for command in COMMANDS if not (base and command == "mmdebstrap")]
+    missing = [command for command in wanted if not shutil.which(command)]
+    if missing:
+        sys.exit(f"error: missing {', '.join(missing)}: run `apt-get install {' '.join(missing)}`, or `make cluster`")
+
+
+class Storage:
+    """buildah's images of this project, in $HONE_CACHE/buildah; one local name for each, whatever the registry."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.root = uv.cache_dir() / "buildah"
+
+    def local(self, name: str, tag: str) -> str:
+        """The name of an image here, before it is pushed."""
+        return f"localhost/hone/{name}:{tag}"
+
+    def last_line(self) -> str:
+        """The last thing that a command printed, for progress."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - 400))
+                lines = file.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1][-120:] if lines else ""
+
+    def run(self, *command: str | Path) -> None:
+        """Run a command; raises SystemExit with the end of its output when it fails."""
+        with self.log.open("ab") as log:
+            log.write(("\n$ " + " ".join(map(str, command)) + "\n").encode())
+            log.flush()
+            environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+            result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        if result.returncode:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+            sys.exit(f"error: `{command[0]}` failed with status {result.returncode} (all of it: {self.log}):\n{tail}")
+
+    def buildah(self, *arguments: str | Path) -> None:
+        self.run("buildah", "--root", self.root / "root", "--runroot", self.root / "run", *arguments)
+
+    def has(self, image: str) -> bool:
+        """Whether buildah's storage holds the image."""
+        command = ["buildah", "--root", self.root / "root", "--runroot", self.root / "run"]
+        result = subprocess.run([*command, "inspect", "--type", "image", image], capture_output=True)
+        return result.returncode == 0
+
+    def make_base(self, image: str) -> None:
+        """Make the base image from Debian packages."""
+        with tempfile.TemporaryDirectory(dir=uv.cache_dir()) as folder:
+            archive = Path(folder) / "base.tar"
+            paths = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
+            packages = ",".join(catalog.BASE_PACKAGES)
+            self.run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", *paths,
+                     '--aptopt=Acquire::Languages "none"', catalog.BASE_SUITE, archive)  # fmt: skip
+            self._commit(image, lambda container: self.buildah("add", "--quiet", container, archive, "/"))
+
+    def _commit(self, image: str, fill: Callable[[str], None]) -> None:
+        container = f"hone-base-{os.getpid()}"
+        self.buildah("from", "--name", container, "scratch")
+        try:
+            fill(container)
+            self.buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", "--cmd", "python3", container)
+            self.buildah("commit", "--quiet", container, image)
+        finally:
+            self.buildah("rm", container)
+
+    def build(self, dockerfile: Path, context: Path, image: str, arguments: dict[str, str]) -> None:
+        """Build one Dockerfile, with the pinned uv and its cache mounted."""
+        ca = Path("/etc/ssl/certs")
+        volumes = [(uv.ensure(), "/usr/local/bin/uv:ro"), (uv.cache_dir() / "uv", "/var/cache/uv:rw")]
+        if ca.is_dir():
+            volumes.append((ca, "/etc/ssl/certs:ro"))  # the machine's own authorities may sign what uv reads
+        options: list[str | Path] = ["--layers", "--force-rm", "--tls-verify=false", "--file", dockerfile, "--tag", image]
+        for source, target in volumes:
+            options += ["--volume", f"{source}:{target}"]
+        for key, value in arguments.items():
+            options += ["--build-arg", f"{key}={value}"]
+        self.buildah("bud", *options, context)
+
+    def push(self, image: str, reference: str, loopback: bool) -> None:
+        """Push an image."""
+        layers = _LAYERS_LOOPBACK if loopback else _LAYERS_REMOTE
+        tls = ("--tls-verify=false",) if loopback else ()
+        self.buildah("push", "--quiet", *tls, *layers, image, f"docker://{reference}")
+
+    def pull(self, reference: str, image: str, loopback: bool) -> None:
+        """Fetch an image that another machine built, under its local name."""
+        tls = ("--tls-verify=false",) if loopback else ()
+        self.buildah("pull", "--quiet", *tls, f"docker://{reference}")
+        self.buildah("tag", reference, image)
+
+    def prune(self, name: str, tag: str) -> None:
+        """Remove this image's other versions, the layers that only they use, and what failed builds left."""
+        command = ["buildah", "--root", self.root / "root", "--runroot", self.root / "run"]
+        form = "{{.Name}}:{{.Tag}}"
+        listed = subprocess.run([*command, "images", "--format", form], capture_output=True, text=True).stdout.split()
+        for image in listed:
+            if image.startswith(self.local(name, "")) and image != self.local(name, tag):
+                subprocess.run([*command, "rmi", image], capture_output=True)  # one that is a parent yet stays
+
+
+def in_registry(reference: str) -> bool:
+    """Whether the registry holds the image."""
+    tls = ["--tls-verify=false"] if catalog.is_loopback(reference) else []
+    result = subprocess.run(["skopeo", "inspect", "--raw", *tls, f"docker://{reference}"], capture_output=True)
+    return result.returncode == 0
