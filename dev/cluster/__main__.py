@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dev.cluster import build, cluster
+from dev.cluster import build, cluster, smoke
 from dev.cluster.controlplane import ControlPlane
 
 
@@ -18,6 +18,7 @@ def main() -> int:
     commands.add_parser("up", help="start the cluster, adopt a running one, or repair a broken one")
     commands.add_parser("down", help="remove the cluster; built tools, images and logs stay")
     commands.add_parser("status", help="what runs and what is wrong; exit code 0 when ready")
+    commands.add_parser("smoke", help="run two pods on the cluster that prove it: DNS, Services, shared volumes")
     commands.add_parser("env", help='shell lines that set KUBECONFIG and PATH: eval "$(python3 -m dev.cluster env)"')
     plane = commands.add_parser(
         "control-plane", help="run a throwaway control plane on free ports until interrupted; prints its kubeconfig"
@@ -37,6 +38,8 @@ def main() -> int:
             cluster.down()
         case "status":
             return cluster.status()
+        case "smoke":
+            smoke.run()
         case "env":
             for name, value in cluster.environment().items():
                 print(f"export {name}={shlex.quote(value)}")

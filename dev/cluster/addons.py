@@ -77,14 +77,15 @@ def apply_manifests(api: Api) -> None:
         api.apply(path, manifest)
 
 
-def resolves(name: str, server: str = paths.BRIDGE_ADDRESS) -> bool:
-    """Whether the DNS server at `server` has an IPv4 address for `name`."""
+def resolves(name: str, server: str = paths.BRIDGE_ADDRESS, port: int = 53) -> bool:
+    """Whether the DNS server there has an IPv4 address for `name`."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split("."))
     query = struct.pack(">HHHHHH", 1, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.settimeout(1)
         try:
-            connection.sendto(query, (server, 53))
+            connection.connect((server, port))  # So that a closed port is an error at once, not silence.
+            connection.send(query)
             answer = connection.recv(512)
         except OSError:
             return False

@@ -52,7 +52,7 @@ TOOLS = {
     "registry": Tool({"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     "coredns": Tool({"coredns": "."}),
     "localpath": Tool({"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
-    "node": Tool({"pause": "./pause", "volume": "./volume"}, minutes=1),
+    "node": Tool({command: f"./{command}" for command in ("pause", "volume", "probe")}, minutes=1),
     "helm": Tool(
         packages={"helm": f"{_HELM}/cmd/helm"},
         variables={

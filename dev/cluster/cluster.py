@@ -52,6 +52,8 @@ def problems() -> list[str]:
     dead = [f"{name} is not running" for name in COMPONENTS if not running.running(name)]
     if dead:
         return dead
+    if not paths.kubeconfig().exists():
+        return [f"{paths.kubeconfig()} is missing"]
     api = Api(paths.kubeconfig())
     checks: list[tuple[str, Callable[[], bool]]] = [
         ("the API server is not ready", api.ready),

@@ -126,7 +126,7 @@ def registry_has(path: str) -> bool:
 
 
 def node_image() -> str:
-    """The name of the image that holds the pause and volume commands; its tag is the hash of their sources."""
+    """The name of the image that holds the pause, volume and probe commands; its tag is the hash of their sources."""
     return f"{paths.REGISTRY}/hone/node:{build.folder('node').name.removeprefix('node-')}"
 
 
@@ -137,7 +137,7 @@ def push_node_image() -> None:
         return
     container = _buildah("from", "scratch").strip()
     try:
-        _buildah("copy", container, *(str(build.binary(command)) for command in ("pause", "volume")), "/")
+        _buildah("copy", container, *(str(build.binary(command)) for command in build.TOOLS["node"].packages), "/")
         _buildah("config", "--entrypoint", '["/pause"]', container)
         _buildah("commit", "--quiet", container, node_image())
     finally:

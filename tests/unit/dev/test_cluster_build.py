@@ -85,8 +85,11 @@ def _garble_checksums(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (_truncate, "checksum of helm is wrong"), (_make_unexecutable, "not executable"), (_delete, "missing"),
-        (_forget_checksums, "no checksums"), (_garble_checksums, "checksum of helm is wrong"),
+        (_truncate, "checksum of helm is wrong"),
+        (_make_unexecutable, "not executable"),
+        (_delete, "missing"),
+        (_forget_checksums, "no checksums"),
+        (_garble_checksums, "checksum of helm is wrong"),
     ],
 )
 def test_a_broken_build_is_found(built, damage, words):

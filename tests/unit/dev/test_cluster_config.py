@@ -1,8 +1,11 @@
 """The cluster's certificates and configuration files."""
 
 import json
+import socket
 import ssl
+import struct
 import subprocess
+import threading
 import tomllib
 
 import pytest
@@ -74,8 +77,35 @@ def test_dns_answers_on_the_bridge_only(tmp_path):
     assert f"bind {paths.BRIDGE_ADDRESS}\n" in addons.corefile(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("flags", "answers", "expected"),
+    [(0x8180, 1, True), (0x8180, 0, False), (0x8183, 0, False)],
+    ids=["an address", "no address", "no such name"],
+)
+def test_a_name_resolves_when_the_server_has_an_address(flags, answers, expected):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        questions = []
+
+        def answer():
+            query, client = server.recvfrom(512)
+            questions.append(query)
+            server.sendto(query[:2] + struct.pack(">HHHHH", flags, 1, answers, 0, 0) + query[12:], client)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = addons.resolves("pod-0.gang", "127.0.0.1", server.getsockname()[1])
+        thread.join()
+    assert found is expected
+    assert b"\x05pod-0\x04gang\x00" in questions[0]
+
+
 def test_a_name_does_not_resolve_where_nobody_answers():
-    assert addons.resolves("kubernetes.default", server="127.0.0.2") is False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    assert addons.resolves("kubernetes.default", "127.0.0.1", port) is False
 
 
 def test_stages_replace_pods_but_keep_nodes_and_deletion():
