@@ -69,7 +69,16 @@ class Plan(Model):
     max_grad_norm: Annotated[float, Field(gt=0, description="Gradient norm to clip to.")]
     world_size: Annotated[int, Field(ge=1, description="Processes of the gang.")]
     zero_stage: Annotated[int, Field(ge=0, le=3, description="DeepSpeed's ZeRO stage; 0 is plain DDP.")]
-    precision: Annotated[str, Field(max_length=16, description="Data type of the weights: float32 or bfloat16.")]
+    precision: Annotated[
+        str,
+        Field(
+            max_length=16,
+            description="Data type of the weights: float32 or bfloat16. On GPUs float32 comes with bfloat16 autocast.",
+        ),
+    ]
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Whether activations are computed again in the backward pass, to save memory.")
+    ] = False
     lora_rank: Annotated[int | None, Field(description="LoRA's rank.")] = None
     lora_alpha: Annotated[int | None, Field(description="LoRA's scale.")] = None
     lora_dropout: Annotated[float | None, Field(description="LoRA's dropout.")] = None

@@ -1,0 +1,206 @@
+"""From a Sample to token ids and labels: the chat template, and which tokens carry loss.
+
+Marks are found in this order: the template's own `{% generation %}` blocks; TRL's training variant of a well-known
+template; the difference between the text before and after each assistant turn. What none of them can mark is an error,
+since TRL would then train on the user's words too.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from hone.contract.settings import TrainOn
+from hone_trainer.data.formats import Message, Sample
+from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.data.read import RowFault
+from hone_trainer.errors import BadInput, clip
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+UNMARKABLE = "the chat template does not tell where an assistant turn begins and ends"
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row as numbers; `labels` is as long as `input_ids`, -100 where there is no loss."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class Encoder:
+    """Turns samples into ids and labels with one tokenizer.
+
+    Args:
+        tokenizer: a fast tokenizer, with a chat template if there are conversations.
+        train_on: which tokens carry loss. Completion means, for conversations, the assistant turns of the completion
+            (of `messages`: the last one).
+        chat: whether there are conversations among the samples.
+
+    Raises:
+        BadInput: the tokenizer lacks what these samples need.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", train_on: TrainOn, chat: bool) -> None:
+        self._tokenizer = tokenizer
+        self._train_on = train_on
+        self._template: str | None = None
+        self.marks = "none"
+        if not tokenizer.is_fast:
+            raise BadInput(
+                "spec.model",
+                f"its tokenizer {type(tokenizer).__name__} is a slow one, without character offsets",
+                "Save the tokenizer with its tokenizer.json (save_pretrained of a fast tokenizer).",
+            )
+        if chat:
+            self._choose_template()
+
+    def encode(self, sample: Sample) -> Encoded:
+        """Ids and labels of a sample.
+
+        Raises:
+            RowFault: the template refuses the conversation, or no token of it would carry loss.
+        """
+        ids, mask = self._conversation(sample) if sample.is_chat else self._text(sample)
+        if self._train_on is TrainOn.ALL:
+            mask = [1] * len(ids)
+        if 1 not in mask:
+            raise RowFault("no token carries loss: the chat template marks nothing in it as the assistant's")
+        return Encoded(ids, [token if used else IGNORE_INDEX for token, used in zip(ids, mask, strict=True)])
+
+    def prompt(self, sample: Sample) -> tuple[list[int], str]:
+        """Ids and text that the answer is generated from, as a server would build them from the same request."""
+        if not sample.is_chat:
+            return self._prompt_ids(sample.prompt), sample.prompt
+        # The template as the model ships it, not a training variant: that is what it will be served with.
+        text = self._render(sample.messages[: sample.last_assistant], None, add_generation_prompt=True)
+        return self._ids(text), text
+
+    def reference(self, sample: Sample) -> str:
+        """The text that an answer is compared to."""
+        return sample.messages[sample.last_assistant]["content"] if sample.is_chat else sample.completion
+
+    def decode(self, encoded: Encoded, limit: int) -> str:
+        """The row as text of at most `limit` characters, with «» around what carries loss."""
+        parts, start = [], 0
+        used = [label != IGNORE_INDEX for label in encoded.labels]
+        for end in range(1, len(used) + 1):
+            if end == len(used) or used[end] != used[start]:
+                text = self._tokenizer.decode(encoded.input_ids[start:end])
+                parts.append(f"«{text}»" if used[start] else text)
+                start = end
+        return clip("".join(parts), limit)
+
+    def learns_to_stop(self, encoded: Encoded) -> bool:
+        """Whether any special token, such as the one that ends a turn, carries loss."""
+        return bool(set(encoded.labels) & set(self._tokenizer.all_special_ids))
+
+    def _choose_template(self) -> None:
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        if not template:
+            raise BadInput(
+                "spec.model",
+                "the rows are conversations, but the model has no chat template",
+                "Add chat_template.jinja to the model's directory, use the model's chat variant, or write the rows "
+                "as prompt and completion strings.",
+            )
+        if self._train_on is TrainOn.ALL:
+            return
+        if _GENERATION.search(template):
+            self._template, self.marks = template, "template"
+        elif variant := _training_variant(self._tokenizer):
+            self._template, self.marks = variant, "training variant"
+        else:
+            self.marks = "prefix"
+
+    def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
+        if self._train_on is TrainOn.ALL:
+            ids = self._ids(self._render(sample.messages, None))
+            return ids, [1] * len(ids)
+        ids, mask = self._from_prefixes(sample) if self.marks == "prefix" else self._from_marks(sample)
+        if self._train_on is TrainOn.COMPLETION:
+            text = self._render(sample.messages[: sample.completion_start], self._template, add_generation_prompt=True)
+            head = self._ids(text)
+            if ids[: len(head)] != head:
+                raise RowFault(UNMARKABLE)
+            mask[: len(head)] = [0] * len(head)
+        return ids, mask
+
+    def _from_marks(self, sample: Sample) -> tuple[list[int], list[int]]:
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                list(sample.messages),
+                chat_template=self._template,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
+                tokenizer_kwargs={"verbose": False},
+            )
+        except (TemplateError, TypeError) as error:
+            raise RowFault(_refusal(error)) from error
+        return list(encoded["input_ids"]), list(encoded["assistant_masks"])
+
+    def _from_prefixes(self, sample: Sample) -> tuple[list[int], list[int]]:
+        full = self._render(sample.messages, None)
+        spans = []
+        for i, message in enumerate(sample.messages):
+            if message["role"] != "assistant":
+                continue
+            before = self._render(sample.messages[:i], None, add_generation_prompt=True) if i else ""
+            after = self._render(sample.messages[: i + 1], None)
+            if not (full.startswith(after) and after.startswith(before)):
+                raise RowFault(UNMARKABLE)
+            # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
+            spans.append((len(before), len(after.rstrip())))
+        encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        mask = [
+            int(any(low <= start < high and end <= high for low, high in spans))
+            for start, end in encoded["offset_mapping"]
+        ]
+        return list(encoded["input_ids"]), mask
+
+    def _text(self, sample: Sample) -> tuple[list[int], list[int]]:
+        """Prompt and completion as one text where that keeps the prompt's tokens, else one after the other."""
+        head = self._prompt_ids(sample.prompt)
+        whole = self._prompt_ids(sample.prompt + sample.completion)
+        tail = whole[len(head) :] if whole[: len(head)] == head else self._ids(sample.completion)
+        end = self._tokenizer.eos_token_id
+        if end is not None and (not tail or tail[-1] != end):
+            tail = [*tail, end]
+        return head + tail, [0] * len(head) + [1] * len(tail)
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        """Ids with the special tokens that open a text, without those that close it."""
+        ids = list(self._tokenizer(text, verbose=False)["input_ids"])
+        closing = self._tokenizer.eos_token_id
+        return ids[:-1] if ids and ids[-1] == closing and not text.endswith(str(self._tokenizer.eos_token)) else ids
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _render(self, messages: tuple[Message, ...], template: str | None, **options: Any) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options)
+            )
+        except (TemplateError, TypeError) as error:
+            raise RowFault(_refusal(error)) from error
+
+
+def _refusal(error: Exception) -> str:
+    return f"the chat template refuses the conversation: {clip(str(error), 200)}"
+
+
+def _training_variant(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """TRL's variant of the tokenizer's template with generation marks, or None where TRL does not know it."""
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:
+        return get_training_chat_template(tokenizer)
+    except (ValueError, TemplateError, TypeError):
+        return None

@@ -1,0 +1,344 @@
+"""The plan: every value that training needs, the user's own first, each with its reason."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Lora, MethodType, Objective, OnScarceData, Scheduler
+from hone_trainer.errors import BadInput, clip
+from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
+from hone_trainer.models import ModelFacts
+
+T = TypeVar("T")
+
+DEFAULT_GLOBAL_BATCH = 16
+SMALL_DATA_ROWS = 10_000
+_MOST_TOKENS = 8192
+"""Tokens of a micro-batch above which a larger one is hardly faster."""
+_LARGE_MODEL = 1_000_000_000
+_FEW_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an objective trains with where the user says nothing (DESIGN, section 6)."""
+
+    learning_rate: dict[MethodType, float]
+    scheduler: Scheduler
+    warmup_ratio: float
+
+
+DEFAULTS: dict[Objective, Defaults] = {
+    Objective.SFT: Defaults({MethodType.LORA: 2e-4, MethodType.FULL: 2e-5}, Scheduler.COSINE, 0.03),
+}
+
+
+@dataclass
+class _Choices:
+    """Gathers values and why they were chosen."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def pick(self, name: str, asked: T | None, default: T, why: str) -> T:
+        if asked is not None:
+            self.reasons[name] = "Set in the spec."
+            return asked
+        self.reasons[name] = why
+        return default
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(clip(sentence, 512))
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """How a step is laid out on the processes, and what that takes."""
+
+    zero_stage: int
+    gradient_checkpointing: bool
+    micro_batch_size: int
+    precision: str
+    memory: MemoryEstimate
+
+    @property
+    def fits(self) -> bool:
+        limit = self.memory.limit_bytes
+        return limit is None or self.memory.total_bytes <= limit
+
+
+def check_settings(config: RunConfig) -> None:
+    """Refuse settings that cannot be right, whatever the data and the model are.
+
+    Raises:
+        BadInput: naming the field.
+    """
+    if config.method.type is MethodType.FULL and config.method.lora is not None:
+        raise BadInput(
+            "spec.method.lora", "is set, but spec.method.type is Full", "Leave lora out, or set type to LoRA."
+        )
+    if config.hyperparameters.epochs is not None and config.hyperparameters.max_steps is not None:
+        raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
+    if config.topology.zero_stage not in (None, 0, 2):
+        raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0 or 2.")
+    held_out = config.data.validation_fraction * (config.data.validation is None)
+    held_out += config.data.test_fraction * (config.data.test is None)
+    if held_out >= 1:
+        raise BadInput(
+            "spec.dataset.validation.fraction",
+            f"validation and test together take {held_out:.0%} of the rows",
+            "Lower the fractions; nothing would be left to train on.",
+        )
+
+
+def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, sequence_length: int) -> Plan:
+    """Choose every value of a run.
+
+    Args:
+        config: what the user asked for.
+        facts: the base model.
+        summary: the prepared data.
+        sequence_length: tokens of the longest prepared row.
+
+    Raises:
+        BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
+    """
+    check_settings(config)
+    choices = _Choices()
+    asked, defaults = config.hyperparameters, DEFAULTS[config.objective]
+    method, world = config.method.type, config.topology.world_size
+    rows = summary.train_rows
+    _check_scarce(config, rows, choices)
+    lora = _choose_lora(config, rows, choices)
+    trainable = facts.lora_parameters(lora) if lora else facts.parameters
+    global_batch = _choose_global_batch(config, choices)
+    placement = _place(config, facts, trainable, global_batch // world, sequence_length, choices)
+    accumulation = global_batch // world // placement.micro_batch_size
+    choices.reasons["gradientAccumulationSteps"] = (
+        f"{global_batch} rows / ({placement.micro_batch_size} × {world} processes)."
+    )
+    per_epoch = steps_per_epoch(rows, placement.micro_batch_size, world, accumulation)
+    if asked.max_steps is not None:
+        total, epochs = asked.max_steps, asked.max_steps / per_epoch
+        choices.reasons["totalSteps"] = "spec.hyperparameters.maxSteps."
+        choices.reasons["epochs"] = f"{total} steps / {per_epoch} steps an epoch."
+    else:
+        small = rows < SMALL_DATA_ROWS
+        why = f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}."
+        epochs = choices.pick("epochs", asked.epochs, 3.0 if small else 1.0, why)
+        total = math.ceil(epochs * per_epoch)
+        choices.reasons["totalSteps"] = f"{epochs:g} epochs × {per_epoch} steps."
+    if total < _FEW_STEPS:
+        choices.warn(f"Only {total} optimizer steps: give more rows or epochs, or a smaller globalBatchSize.")
+    choices.reasons["sequenceLength"] = (
+        "Set in the spec."
+        if asked.sequence_length == sequence_length
+        else f"The longest row, within the model's {facts.max_length}."
+    )
+    every = choices.pick("checkpointEverySteps", config.checkpoint.every_steps, max(1, total // 10), "A tenth.")
+    weight_bytes = 4 if placement.precision == "float32" else 2
+    return Plan(
+        objective=config.objective.value,
+        method=method.value,
+        total_steps=total,
+        epochs=epochs,
+        learning_rate=choices.pick(
+            "learningRate",
+            asked.learning_rate,
+            defaults.learning_rate[method],
+            f"Default of {config.objective.value} with {method.value}.",
+        ),
+        scheduler=choices.pick(
+            "scheduler", asked.scheduler, defaults.scheduler, f"Default of {config.objective.value}."
+        ),
+        warmup_ratio=choices.pick(
+            "warmupRatio", asked.warmup_ratio, defaults.warmup_ratio, f"Default of {config.objective.value}."
+        ),
+        global_batch_size=global_batch,
+        micro_batch_size=placement.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        sequence_length=sequence_length,
+        weight_decay=choices.pick("weightDecay", asked.weight_decay, 0.0, "Default."),
+        max_grad_norm=choices.pick("maxGradNorm", asked.max_grad_norm, 1.0, "Default."),
+        world_size=world,
+        zero_stage=placement.zero_stage,
+        precision=placement.precision,
+        gradient_checkpointing=placement.gradient_checkpointing,
+        lora_rank=lora.rank if lora else None,
+        lora_alpha=lora.alpha if lora else None,
+        lora_dropout=lora.dropout if lora else None,
+        checkpoint_every_steps=every,
+        parameters=facts.parameters,
+        trainable_parameters=trainable,
+        checkpoint_bytes=checkpoint_bytes(
+            facts, method, trainable=trainable, weight_bytes=weight_bytes, zero_stage=placement.zero_stage
+        ),
+        memory=placement.memory,
+        reasons=choices.reasons,
+        warnings=choices.warnings,
+    )
+
+
+def steps_per_epoch(rows: int, micro_batch_size: int, world_size: int, accumulation: int) -> int:
+    """Optimizer steps of one epoch as transformers' Trainer counts them, the last batch being a short one."""
+    batches = math.ceil(rows / micro_batch_size)
+    per_rank = math.ceil(batches / world_size)
+    return max(math.ceil(per_rank / accumulation), 1)
+
+
+def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
+    wanted = config.data.min_samples
+    if rows >= wanted:
+        return
+    said = f"{rows} rows are left to train on after validation and test are held out, minSamples is {wanted}"
+    if config.data.on_scarce_data is OnScarceData.FAIL:
+        raise BadInput(
+            "spec.dataset.minSamples",
+            said,
+            "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
+        )
+    choices.warn(f"Little data: {said}. The result may not hold on other data.")
+
+
+def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None:
+    if config.method.type is not MethodType.LORA:
+        return None
+    asked = config.method.lora
+    given = asked.model_fields_set if asked else set()
+    lora = asked or Lora()
+    small = rows < SMALL_DATA_ROWS
+    rank = choices.pick("loraRank", lora.rank if "rank" in given else None, lora.rank, "Default.")
+    return Lora(
+        rank=rank,
+        alpha=choices.pick("loraAlpha", lora.alpha, rank, "As large as the rank."),
+        dropout=choices.pick(
+            "loraDropout",
+            lora.dropout,
+            0.05 if small else 0.0,
+            f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}.",
+        ),
+        target_modules=lora.target_modules,
+    )
+
+
+def _choose_global_batch(config: RunConfig, choices: _Choices) -> int:
+    asked, world = config.hyperparameters.global_batch_size, config.topology.world_size
+    if asked is not None and asked % world:
+        below, above = asked // world * world, (asked // world + 1) * world
+        raise BadInput(
+            "spec.hyperparameters.globalBatchSize",
+            f"{asked} rows cannot be divided among {world} processes",
+            f"Use {f'{below} or ' if below else ''}{above}.",
+        )
+    default = max(round(DEFAULT_GLOBAL_BATCH / world), 1) * world
+    why = "Default." if default == DEFAULT_GLOBAL_BATCH else f"Nearest to {DEFAULT_GLOBAL_BATCH} for {world} processes."
+    return choices.pick("globalBatchSize", asked, default, why)
+
+
+def _place(
+    config: RunConfig, facts: ModelFacts, trainable: int, per_rank: int, length: int, choices: _Choices
+) -> _Placement:
+    """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal."""
+    topology, method = config.topology, config.method.type
+    on_gpu, world, limit = topology.gpus_per_node > 0, topology.world_size, topology.memory_bytes
+    micros = _micro_batches(topology.micro_batch_size, per_rank)
+
+    def layout(stage: int, checkpointing: bool, micro: int) -> _Placement:
+        # Full alone keeps its weights in fp32, since bf16 swallows small updates; ZeRO has its own fp32 copy.
+        full_alone = method is MethodType.FULL and stage == 0
+        precision = "bfloat16" if on_gpu and not full_alone else "float32"
+        memory = estimate_memory(
+            facts,
+            method,
+            trainable=trainable,
+            weight_bytes=2 if precision == "bfloat16" else 4,
+            on_gpu=on_gpu,
+            world_size=world,
+            zero_stage=stage,
+            micro_batch_size=micro,
+            sequence_length=length,
+            gradient_checkpointing=checkpointing,
+            limit_bytes=limit,
+        )
+        return _Placement(stage, checkpointing, micro, precision, memory)
+
+    stages, why_stage = _stages(topology.zero_stage, method, world, known=limit is not None)
+    roomy = [m for m in micros if m * length <= _MOST_TOKENS] or micros[-1:]
+    if limit is None:
+        checkpointing = on_gpu and facts.parameters >= _LARGE_MODEL
+        placement, why_micro = layout(stages[0], checkpointing, roomy[0]), f"At most {_MOST_TOKENS} tokens at once."
+        why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ", the model small.")
+    else:
+        options = [layout(s, c, m) for s in stages for c in (False, True) for m in roomy]
+        placement = next((option for option in options if option.fits), options[-1])
+        why_micro = f"The largest of at most {_MOST_TOKENS} tokens that fits." if placement.fits else "The smallest."
+        why_checkpointing = "Else it would not fit." if placement.gradient_checkpointing else "It fits without."
+        if placement.zero_stage and topology.zero_stage is None:
+            why_stage = "Plain DDP would not fit."
+        if not placement.fits:
+            _refuse_or_warn(placement, facts, method, choices)
+    choices.reasons["zeroStage"] = why_stage
+    choices.reasons["gradientCheckpointing"] = why_checkpointing
+    choices.pick("microBatchSize", topology.micro_batch_size, placement.micro_batch_size, why_micro)
+    choices.reasons["precision"] = _why_precision(on_gpu, placement)
+    return placement
+
+
+def _stages(asked: int | None, method: MethodType, world: int, *, known: bool) -> tuple[list[int], str]:
+    """The ZeRO stages to try, in order, and why the first one."""
+    if asked is not None:
+        return [asked], "Set in the spec."
+    if world == 1:
+        return [0], "One process has nothing to share."
+    if not known and method is MethodType.FULL:
+        return [2], "Full on several processes whose memory is unknown."
+    return [0, 2], "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
+
+
+def _micro_batches(asked: int | None, per_rank: int) -> list[int]:
+    """Micro-batches to try, largest first: the divisors of a rank's share, so that the global batch is exact."""
+    divisors = [m for m in range(per_rank, 0, -1) if per_rank % m == 0]
+    if asked is None:
+        return divisors
+    if asked not in divisors:
+        raise BadInput(
+            "spec.compute.microBatchSize",
+            f"{asked} does not divide the {per_rank} rows that each process has of the global batch",
+            f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
+        )
+    return [asked]
+
+
+def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType, choices: _Choices) -> None:
+    memory = placement.memory
+    limit = memory.limit_bytes or 0
+    said = (
+        f"about {_gib(memory.total_bytes)} are needed per process, {_gib(limit)} are there "
+        f"(weights {_gib(memory.weights_bytes)}, gradients {_gib(memory.gradients_bytes)}, "
+        f"optimizer {_gib(memory.optimizer_bytes)}, activations {_gib(memory.activations_bytes)})"
+    )
+    remedies = ["more memory per process", "a smaller model"]
+    if method is MethodType.FULL:
+        remedies = ["spec.method.type LoRA", *remedies]
+        if placement.zero_stage == 0 or placement.memory.optimizer_bytes > limit // 2:
+            remedies.append("more processes with zeroStage 2")
+    if memory.activations_bytes > limit // 4:
+        remedies.append("a smaller spec.hyperparameters.sequenceLength")
+    hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."
+    if states_bytes(memory) > limit:
+        raise BadInput("spec.compute", f"the model of {facts.parameters:,} parameters is too big: {said}", hint)
+    choices.warn(f"It may run out of memory: by estimate {said}. {hint}")
+
+
+def _why_precision(on_gpu: bool, placement: _Placement) -> str:
+    if not on_gpu:
+        return "CPU."
+    if placement.precision == "float32":
+        return "Full without ZeRO: bfloat16 would swallow small updates; compute is autocast."
+    return "Half the memory."
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

@@ -1,0 +1,207 @@
+"""The prepare step: check and tokenize the data, look at the model, make the plan.
+
+    python -m hone_trainer.prepare
+
+Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/` and `<run>/plan.json`, and tells the operator
+dataset and plan, or what is wrong, as the pod's termination message. Running it again gives the same answer at once.
+"""
+
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from hone.contract.exits import FailureClass, exit_code
+from hone.contract.results import StepResult
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import TrainOn
+from hone.contract.verdict import Verdict
+from hone_trainer.data.formats import DEFAULT_TRAIN_ON
+from hone_trainer.data.prepared import META_FILE, load_prepared
+from hone_trainer.data.read import Source, find_source
+from hone_trainer.data.survey import Survey, survey
+from hone_trainer.errors import BadInput, clip
+from hone_trainer.logs import setup_logging
+from hone_trainer.plan import check_settings, make_plan
+from hone_trainer.planfile import PlanFile, load_plan, save_plan
+from hone_trainer.results import write_result
+from hone_trainer.runconfig import digest_of, load_run_config
+
+log = logging.getLogger("hone_trainer.prepare")
+
+STEP = "prepare"
+
+
+def prepare(config: RunConfig) -> PlanFile:
+    """Prepare data and plan of a run, or find them prepared.
+
+    Raises:
+        BadInput: the spec, the data or the model is wrong, with the field and the remedy.
+    """
+    frozen = load_plan(config)
+    if frozen is not None and (Path(frozen.prepared) / META_FILE).exists():
+        log.info("The plan was made before", extra={"plan": config.paths.run})
+        return frozen
+    check_settings(config)
+    sources = _sources(config)
+    # Data before model: it needs no library that takes seconds to import.
+    found = survey(
+        sources,
+        config.data.format,
+        0.0 if config.data.validation else config.data.validation_fraction,
+        0.0 if config.data.test else config.data.test_fraction,
+    )
+    log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
+    train_on = _choose_train_on(config, found)
+
+    from hone_trainer.models import load_tokenizer, read_model
+
+    facts = read_model(config.paths.model)
+    log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
+    asked_length = config.hyperparameters.sequence_length
+    if asked_length is not None and asked_length > facts.max_length:
+        raise BadInput(
+            "spec.hyperparameters.sequenceLength",
+            f"{asked_length} tokens are more than the model's context of {facts.max_length}",
+            f"Use at most {facts.max_length}, or leave it out.",
+        )
+    tokenizer = load_tokenizer(config.paths.model)
+    directory = _prepared_directory(config, sources, found, train_on, tokenizer, facts.max_length)
+    prepared = load_prepared(directory)
+    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length)
+    noticed = [*_data_warnings(found, tokenizer.chat_template), *prepared.warnings]
+    noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
+    plan = plan.model_copy(update={"warnings": [*plan.warnings, *(clip(w, 512) for w in noticed)][:16]})
+    result = PlanFile(
+        plan=plan,
+        dataset=prepared.summary,
+        prepared=str(directory),
+        run_config_digest=digest_of(config),
+        model_digest=facts.digest,
+    )
+    save_plan(config, result)
+    return result
+
+
+def _sources(config: RunConfig) -> list[Source]:
+    data = config.data
+    paths = {"train": data.train, "validation": data.validation, "test": data.test}
+    return [find_source(name, path) for name, path in paths.items() if path is not None]
+
+
+def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
+    train_on = config.data.train_on or DEFAULT_TRAIN_ON[found.format]
+    if train_on is TrainOn.ASSISTANT and found.plain_text:
+        raise BadInput(
+            "spec.dataset.trainOn",
+            "is Assistant, but there are rows of plain text, which have no assistant's turn",
+            "Use Completion or All, or write the rows as messages.",
+        )
+    return train_on
+
+
+def _prepared_directory(
+    config: RunConfig, sources: list[Source], found: Survey, train_on: TrainOn, tokenizer, max_length: int
+) -> Path:
+    from hone_trainer.data.build import Options, build_prepared
+    from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
+    from hone_trainer.data.encode import Encoder
+
+    options = Options(train_on, config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
+    digest = prepared_digest(
+        data_digest(sources),
+        tokenizer_digest(Path(config.paths.model)),
+        {
+            "format": found.format,
+            "trainOn": options.train_on,
+            "seed": options.seed,
+            "sequenceLength": options.sequence_length,
+            "maxLength": options.max_length,
+            "validationFraction": config.data.validation_fraction,
+            "testFraction": config.data.test_fraction,
+        },
+    )
+    directory = Path(config.paths.workspace) / "prepared" / digest
+    if (directory / META_FILE).exists():
+        log.info("The data were prepared before", extra={"directory": str(directory)})
+        return directory
+    started = time.monotonic()
+    encoder = Encoder(tokenizer, train_on, chat=found.chat)
+    build_prepared(directory, digest, sources, found, encoder, options)
+    log.info(
+        "Data prepared",
+        extra={"directory": str(directory), "seconds": round(time.monotonic() - started, 1), "marks": encoder.marks},
+    )
+    return directory
+
+
+def _data_warnings(found: Survey, chat_template: object) -> list[str]:
+    warnings = []
+    if found.plain_text and chat_template:
+        warnings.append(
+            "The rows are plain text, but the model has a chat template: what is learned shows in completions, "
+            "hardly in chats. Write the rows as messages to tune the chat."
+        )
+    if found.shared_prompts:
+        warnings.append(
+            f"{found.shared_prompts} training rows ask what test rows ask: the scores will look better than they are."
+        )
+    return warnings
+
+
+def _split_warnings(validation: int, test: int) -> list[str]:
+    warnings = []
+    if not validation:
+        warnings.append("No row is left for validation: nothing tells when training goes wrong.")
+    if not test:
+        warnings.append("No row is left for the test split: base and tuned model cannot be compared.")
+    return warnings
+
+
+def main() -> int:
+    """Run the step; the result is the termination message. Returns the exit code."""
+    setup_logging()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        frozen = prepare(load_run_config())
+    except BadInput as error:
+        log.error(str(error), extra={"hint": error.hint})
+        return _end(error.verdict())
+    except Exception as error:
+        log.exception("prepare failed")
+        return _end(_crashed(error))
+    write_result(StepResult(step=STEP, dataset=frozen.dataset, plan=frozen.plan))
+    log.info("Prepared", extra={"totalSteps": frozen.plan.total_steps, "trainRows": frozen.dataset.train_rows})
+    return 0
+
+
+def _end(verdict: Verdict) -> int:
+    write_result(StepResult(step=STEP, verdict=verdict))
+    return verdict.exit_code or 1
+
+
+def _crashed(error: Exception) -> Verdict:
+    hint = None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "The workspace is full: raise spec.workspace.size."
+    return Verdict(
+        failure_class=FailureClass.CRASHED,
+        message=clip(f"{type(error).__name__}: {error}", 1024),
+        hint=hint,
+        exit_code=exit_code(FailureClass.CRASHED),
+        time=time.time(),
+    )
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    """End at once, but by an exception, so that what is half-written is removed."""
+    raise SystemExit(exit_code(FailureClass.PREEMPTED))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
