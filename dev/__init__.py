@@ -1,1 +1,1 @@
-"""Tools for working on Hone: run as `python3 -m dev.<name>` from the repository's root, with the standard library alone."""
+"""Tools for working on Hone, on the standard library alone: `python3 -m dev.<name>`, from the repository's root."""

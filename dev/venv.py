@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="check a found environment only briefly")
     arguments = parser.parse_args()
     if python_version() != "3.11":
-        raise SystemExit(f"Python 3.11 is needed, as in the images; this is {python_version()}: run python3.11 -m dev.venv")
+        raise SystemExit(f"the images have Python 3.11, and this is {python_version()}: run python3.11 -m dev.venv")
     start = time.monotonic()
     environment = location()
     uv.cache_dir().mkdir(parents=True, exist_ok=True)

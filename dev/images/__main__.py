@@ -1,4 +1,4 @@
-"""Command line: `python3 -m dev.images build [names]` builds and pushes what the registry lacks; `list` shows the images.
+"""Command line: `python3 -m dev.images build [names]` builds and pushes what the registry lacks; `list` shows all.
 
 REGISTRY: where to push (default 127.0.0.1:5005, the local cluster's). A bare host gets the folder `hone`.
 BASE_IMAGE: an image with Python 3.11 to build on, instead of one made from Debian packages.

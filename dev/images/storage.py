@@ -93,7 +93,8 @@ class Storage:
         volumes = [(uv.ensure(), "/usr/local/bin/uv:ro"), (uv.cache_dir() / "uv", "/var/cache/uv:rw")]
         if ca.is_dir():
             volumes.append((ca, "/etc/ssl/certs:ro"))  # the machine's own authorities may sign what uv reads
-        options: list[str | Path] = ["--layers", "--force-rm", "--tls-verify=false", "--file", dockerfile, "--tag", image]
+        options: list[str | Path] = ["--layers", "--force-rm", "--tls-verify=false"]
+        options += ["--file", dockerfile, "--tag", image]
         for source, target in volumes:
             options += ["--volume", f"{source}:{target}"]
         for key, value in arguments.items():
