@@ -1,1 +1,1 @@
-"""The impure shell: watches, queue, API client, execution of plans, metrics and probes."""
+"""The impure shell around the core: watches, queue, API calls, metrics and the process itself."""

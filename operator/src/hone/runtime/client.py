@@ -1,0 +1,231 @@
+"""The one client that all API calls of the operator pass through: raw dicts, typed errors, a hook for tests."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+
+from hone.core.observed import Object, Ref
+from hone.runtime.errors import ApiError, NotFound, Transient, from_status
+from hone.runtime.metrics import Metrics
+
+REQUEST_TIMEOUT_SECONDS = 30.0
+USER_AGENT = "hone-operator"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One API call.
+
+    Attributes:
+        number: which call of this client it is, from 1.
+        verb: get, list, create, apply, patch, delete, update_status or discover.
+        kind: kind of the object, such as `Job`.
+        namespace: its namespace.
+        name: its name; empty for a list.
+    """
+
+    number: int
+    verb: str
+    kind: str
+    namespace: str
+    name: str
+
+
+class Hook(Protocol):
+    """Stands around every call; what it raises, the caller sees. For tests that fail, delay or crash a call."""
+
+    async def before(self, call: Call) -> None:
+        """Called before anything is sent."""
+
+    async def after(self, call: Call) -> None:
+        """Called when the API server has answered, before the answer is handed on."""
+
+
+def plural(kind: str) -> str:
+    """The kind's name in a URL. True of every kind that Hone touches."""
+    return kind.lower()[:-1] + "ies" if kind.endswith("y") else kind.lower() + "s"
+
+
+def path(api_version: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
+    """The URL path of an object, or of its collection where `name` is empty."""
+    parts = [
+        group_path(api_version),
+        *(["namespaces", namespace] if namespace else []),
+        plural(kind),
+        name,
+        subresource,
+    ]
+    return "/".join(part for part in parts if part)
+
+
+def group_path(api_version: str) -> str:
+    """The URL path of a group and version."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+class _Http(NamedTuple):
+    """How a verb is said in HTTP; `named` and `kinds` tell whether the URL holds the object's name, and its kind."""
+
+    method: str
+    content_type: str = "application/json"
+    named: bool = True
+    kinds: bool = True
+    subresource: str = ""
+
+
+_VERBS = {
+    "get": _Http("GET"),
+    "list": _Http("GET", named=False),
+    "create": _Http("POST", named=False),
+    "apply": _Http("PATCH", "application/apply-patch+yaml"),
+    "patch": _Http("PATCH", "application/merge-patch+json"),
+    "delete": _Http("DELETE"),
+    "discover": _Http("GET", kinds=False),
+    "update_status": _Http("PUT", subresource="status"),
+}
+_FORCE = ("force", "true")
+
+
+class Client:
+    """Reads and writes objects of the cluster.
+
+    Every method raises the errors of `hone.runtime.errors`: NotFound, Conflict, Forbidden, Invalid, Transient.
+
+    Attributes:
+        calls: how many calls were made, by (verb, kind).
+    """
+
+    def __init__(self, api: ApiClient, metrics: Metrics, hook: Hook | None = None) -> None:
+        self._api = api
+        self._api.user_agent = USER_AGENT
+        self._metrics = metrics
+        self._hook = hook
+        self._number = 0
+        self.calls: Counter[tuple[str, str]] = Counter()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, namespace: str, ref: Ref) -> Object | None:
+        """The object as the API server has it now, or None where there is none of that name."""
+        try:
+            return await self._call("get", ref, namespace)
+        except NotFound:
+            return None
+
+    async def list(self, namespace: str, api_version: str, kind: str, label_selector: str) -> Sequence[Object]:
+        """The objects of a kind that carry the labels; apiVersion and kind are filled in, which lists leave out."""
+        query = [("labelSelector", label_selector)] if label_selector else []
+        answer = await self._call("list", Ref(api_version, kind, ""), namespace, query=query)
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in answer.get("items") or []]
+
+    async def create(self, namespace: str, body: Object) -> Object:
+        """Create an object.
+
+        Raises:
+            Conflict: one of that name exists.
+        """
+        return await self._call("create", ref_of(body), namespace, body)
+
+    async def apply(self, namespace: str, body: Object, field_manager: str) -> Object:
+        """Server-side apply: the fields in `body` become ours, those we leave out are given up."""
+        return await self._call("apply", ref_of(body), namespace, body, [("fieldManager", field_manager), _FORCE])
+
+    async def patch(self, namespace: str, ref: Ref, body: Object) -> Object:
+        """JSON merge patch."""
+        return await self._call("patch", ref, namespace, body)
+
+    async def delete(self, namespace: str, ref: Ref, uid: str) -> None:
+        """Delete the object with that uid in the background; one that is gone already is no error.
+
+        Raises:
+            Conflict: an object of that name with another uid is there.
+        """
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._call("delete", ref, namespace, body)
+        except NotFound:
+            return
+
+    async def update_status(self, resource: Object, status: dict[str, Any]) -> Object:
+        """Replace the status of `resource`, as it was read.
+
+        Raises:
+            Conflict: it changed since.
+            NotFound: it is gone.
+        """
+        metadata = resource["metadata"]
+        keep = ("name", "namespace", "uid", "resourceVersion")
+        # The API server validates the whole object, so the spec goes along; what it says of it is ignored.
+        body = {**resource, "metadata": {key: metadata[key] for key in keep}, "status": status}
+        return await self._call("update_status", ref_of(resource), metadata["namespace"], body)
+
+    async def kinds(self, api_version: str) -> set[str]:
+        """The kinds that the API server knows in a group and version; none where it does not know the group."""
+        try:
+            answer = await self._call("discover", Ref(api_version, "APIResourceList", ""), "")
+        except NotFound:
+            return set()
+        return {entry["kind"] for entry in answer.get("resources") or []}
+
+    async def _call(
+        self, verb: str, ref: Ref, namespace: str, body: Object | None = None, query: Sequence[tuple[str, str]] = ()
+    ) -> Object:
+        self._number += 1
+        call = Call(self._number, verb, ref.kind, namespace, ref.name)
+        self.calls[verb, ref.kind] += 1
+        if self._hook:
+            await self._hook.before(call)
+        failure: ApiError | None = None
+        answer: Object = {}
+        try:
+            answer = await self._send(_VERBS[verb], ref, namespace, body, query)
+        except ApiError as error:
+            failure = error
+        if self._hook:
+            await self._hook.after(call)
+        if failure:
+            raise failure
+        return answer
+
+    async def _send(
+        self, http: _Http, ref: Ref, namespace: str, body: Object | None, query: Sequence[tuple[str, str]]
+    ) -> Object:
+        if http.kinds:
+            where = path(ref.api_version, ref.kind, namespace, ref.name if http.named else "", http.subresource)
+        else:
+            where = group_path(ref.api_version)
+        headers = {"Accept": "application/json", "Content-Type": http.content_type}
+        request = await self._api.param_serialize(
+            http.method, where, query_params=[*query], header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        try:
+            timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+            response = await self._api.call_api(*request, _request_timeout=timeout)
+            data: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._metrics.request(http.method, "<error>")
+            raise Transient(0, "", f"{http.method} {where}: {error or type(error).__name__}") from error
+        self._metrics.request(http.method, str(response.status))
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = data.decode(errors="replace")
+        if response.status >= 300 or not isinstance(answer, dict):
+            raise from_status(response.status, answer, _seconds(response.headers.get("Retry-After")))
+        return answer
+
+
+def ref_of(body: Object) -> Ref:
+    """The Ref of an object with apiVersion, kind and metadata.name."""
+    return Ref(body["apiVersion"], body["kind"], body["metadata"].get("name", ""))
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header and header.isdigit() else None

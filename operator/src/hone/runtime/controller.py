@@ -1,0 +1,148 @@
+"""One controller per kind: takes a key from the queue, observes, reconciles, executes, and says when to look again."""
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from hone.core.kind import Kind
+from hone.core.observed import Object, Ref
+from hone.core.settings import Settings
+from hone.runtime.client import Client
+from hone.runtime.errors import ApiError, Conflict
+from hone.runtime.events import EventRecorder
+from hone.runtime.execute import WriteRefused, execute
+from hone.runtime.metrics import Metrics
+from hone.runtime.observe import Observer
+from hone.runtime.queue import WorkQueue
+
+REFUSED_SECONDS = 60.0
+"""Seconds until something that the API server refused is tried again."""
+SLOW_TRANSIENT_FAILURES = 5
+"""Failures in a row after which a passing error is worth a warning."""
+log = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """The resource that a worker works on."""
+
+    namespace: str
+    name: str
+
+
+class Controller:
+    """Brings the resources of one kind to what their specs say.
+
+    Args:
+        kind: the kind.
+        client: the client.
+        observer: reads what a reconcile needs.
+        recorder: writes the Events.
+        settings: the operator's settings.
+        metrics: where its metrics go.
+        now: the present time, with its zone.
+        workers: most resources that are worked on at a time.
+        refused_seconds: seconds until something refused is tried again.
+
+    Attributes:
+        queue: add a Key to have its resource looked at.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        client: Client,
+        observer: Observer,
+        recorder: EventRecorder,
+        settings: Settings,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        workers: int = 8,
+        refused_seconds: float = REFUSED_SECONDS,
+    ) -> None:
+        self._kind, self._client, self._observer, self._recorder = kind, client, observer, recorder
+        self._settings, self._metrics, self._now = settings, metrics, now
+        self._refused_seconds = refused_seconds
+        self._name = kind.name.lower()
+        self._uids: dict[Key, str] = {}
+        self.queue: WorkQueue[Key] = WorkQueue(self._name, self._process, metrics, workers)
+        metrics.controller(self._name, workers)
+
+    async def _process(self, key: Key) -> None:
+        metrics, name = self._metrics, self._name
+        metrics.active.labels(name).inc()
+        with metrics.seconds.labels(name).time():
+            try:
+                result = await self._attempt(key)
+            finally:
+                metrics.active.labels(name).dec()
+        metrics.reconciles.labels(name, result).inc()
+
+    async def _attempt(self, key: Key) -> str:
+        """Reconcile, and put the next look into the queue. Returns controller-runtime's word for the result."""
+        where = {"controller": self._name, "namespace": key.namespace, "resource": key.name}
+        try:
+            after = await self._reconcile(key)
+        except Conflict as error:
+            log.debug("changed meanwhile, looking again: %s", error, extra=where)
+            self.queue.add_rate_limited(key)
+            return "requeue"
+        except ApiError as error:
+            delay = self.queue.add_rate_limited(key, at_least=error.retry_after or 0.0)
+            level = logging.WARNING if self.queue.failures(key) >= SLOW_TRANSIENT_FAILURES else logging.INFO
+            log.log(level, "trying again in %.1f s: %s", delay, error, extra=where)
+            self._metrics.errors.labels(self._name).inc()
+            return "error"
+        except Exception:
+            self._metrics.panics.labels(self._name).inc()
+            self._metrics.errors.labels(self._name).inc()
+            delay = self.queue.add_rate_limited(key)
+            log.exception("bug: the reconcile raised; trying again in %.1f s", delay, extra=where)
+            return "error"
+        self.queue.forget(key)
+        if after is None:
+            return "success"
+        self.queue.add_after(key, after)
+        return "requeue_after"
+
+    async def _reconcile(self, key: Key) -> float | None:
+        """One look at a resource. Returns the seconds until the next one, or None where only an event brings it."""
+        kind = self._kind
+        resource = await self._client.get(key.namespace, Ref(kind.api_version, kind.name, key.name))
+        uid = resource["metadata"]["uid"] if resource else None
+        if (known := self._uids.get(key)) and known != uid:
+            self._observer.forget(known)
+        if resource is None or uid is None:
+            self._uids.pop(key, None)
+            self._metrics.resources.forget(kind.name, *key)
+            return None
+        self._uids[key] = uid
+        self._metrics.resources.observe(kind.name, *key, resource)
+        if "deletionTimestamp" in resource["metadata"]:
+            return None  # Garbage collection does the rest; a child made now would be in its way.
+        if kind.idle(resource):
+            return self._resync()
+        observed = await self._observer.observe(kind, resource)
+        plan = kind.reconcile(resource, observed, self._now(), self._settings)
+        try:
+            after = await execute(self._client, self._recorder, resource, plan)
+        except WriteRefused as refusal:
+            log.warning("refused: %s", refusal, extra={"controller": self._name, "namespace": key.namespace})
+            words = f"{refusal.error.message}"
+            plan = kind.refused(resource, refusal.what, words, self._now())
+            await execute(self._client, self._recorder, resource, plan)
+            return self._refused_seconds * random.uniform(1.0, 1.1)
+        self._metrics.resources.observe(kind.name, *key, after)
+        self._log_phase(resource, after)
+        return self._resync() if plan.requeue_after is None else min(plan.requeue_after, self._resync())
+
+    def _resync(self) -> float:
+        return self._settings.resync_seconds * random.uniform(0.9, 1.1)
+
+    def _log_phase(self, before: Object, after: Object) -> None:
+        old, new = ((obj.get("status") or {}).get("phase") for obj in (before, after))
+        if old != new:
+            metadata = after["metadata"]
+            extra = {"controller": self._name, "namespace": metadata["namespace"], "resource": metadata["name"]}
+            log.info("phase %s, was %s", new, old, extra=extra)

@@ -1,0 +1,68 @@
+"""Does what a Plan says, in its order: children, then prune, then status, then events."""
+
+from hone.core.observed import Object
+from hone.core.plan import Plan
+from hone.runtime.client import Client, ref_of
+from hone.runtime.errors import Conflict, Refused
+from hone.runtime.events import EventRecorder
+
+
+class WriteRefused(Exception):
+    """The API server refused a child for good.
+
+    Attributes:
+        what: `<kind>/<name>` of the child.
+        error: the API server's answer.
+    """
+
+    def __init__(self, what: str, error: Refused) -> None:
+        super().__init__(f"{what}: {error}")
+        self.what = what
+        self.error = error
+
+
+async def execute(client: Client, recorder: EventRecorder, resource: Object, plan: Plan) -> Object:
+    """Carry out the plan on the resource that it was made for. Safe to be cut off anywhere and begun again.
+
+    Args:
+        client: the client.
+        recorder: writes the Events.
+        resource: the resource as it was read.
+        plan: what to do.
+
+    Returns:
+        The resource with its new status.
+
+    Raises:
+        WriteRefused: a child is refused (403, 422); the status is not written.
+        ApiError: anything else that the API server says; what follows in the plan is not done. A Conflict means that
+            what was observed is no longer so: look again.
+    """
+    namespace = resource["metadata"]["namespace"]
+    for body in plan.create:
+        try:
+            await client.create(namespace, body)
+        except Refused as error:
+            raise WriteRefused(_what(body), error) from error
+    for apply in plan.apply:
+        try:
+            await client.apply(namespace, apply.body, apply.field_manager)
+        except Refused as error:
+            raise WriteRefused(_what(apply.body), error) from error
+    for delete in plan.delete:
+        try:
+            await client.delete(namespace, delete.ref, delete.uid)
+        except Conflict:
+            continue  # Made anew under its name: another object, which is not ours to delete.
+        except Refused as error:
+            raise WriteRefused(f"{delete.ref.kind}/{delete.ref.name}", error) from error
+    if plan.status is not None and plan.status != resource.get("status"):
+        resource = await client.update_status(resource, plan.status)
+    for event in plan.events:
+        await recorder.record(resource, event)
+    return resource
+
+
+def _what(body: Object) -> str:
+    ref = ref_of(body)
+    return f"{ref.kind}/{ref.name}"

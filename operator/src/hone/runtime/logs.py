@@ -1,0 +1,43 @@
+"""Structured logs: one JSON object per line on standard error."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NOISE = ("OS signals are ignored",)
+
+
+class JsonFormatter(logging.Formatter):
+    """A line with ts, level, logger, msg, and whatever was given as `extra` that is plain text or a number."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        for key, value in vars(record).items():
+            if key not in _STANDARD and isinstance(value, str | int | float | bool):
+                line[key] = value
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(level: str) -> None:
+    """Send all logs through the formatter; libraries say only warnings unless the level is debug."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    # kopf runs beside the main thread on purpose; signals are handled in main.
+    handler.addFilter(lambda record: not record.getMessage().startswith(_NOISE))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    if level != "debug":
+        for name in ("kopf", "asyncio", "aiohttp", "kubernetes"):
+            logging.getLogger(name).setLevel(logging.WARNING)

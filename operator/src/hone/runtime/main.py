@@ -1,0 +1,96 @@
+"""The operator's process: `python -m hone.runtime` or `hone-operator`. Options come from the environment (`--help`)."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from hone.core.kinds import KINDS
+from hone.runtime import logs
+from hone.runtime.operator import Operator
+from hone.runtime.options import OptionError, Options, from_environment, table
+from hone.runtime.web import Server
+
+log = logging.getLogger(__name__)
+
+
+async def login() -> Configuration:
+    """How to reach the API server: KUBECONFIG where it is set, else the pod's service account, else ~/.kube/config.
+
+    Raises:
+        ConfigException: none of them is there.
+    """
+    configuration = Configuration()
+    configuration.retries = False  # What failed is tried again by the queue, which backs off.
+    if not os.environ.get("KUBECONFIG"):
+        try:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return configuration
+        except ConfigException:
+            pass
+    await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return configuration
+
+
+async def serve(options: Options) -> int:
+    """Run until SIGTERM or SIGINT, or until the watches fail. Returns the exit code."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    operator = Operator(KINDS, await login(), options)
+    server = Server(operator.metrics, lambda: operator.ready and not stopping.is_set())
+    await server.start(options.metrics_port, options.probe_port)
+    running, stopped = asyncio.create_task(_run(operator)), asyncio.create_task(stopping.wait())
+    await asyncio.wait({stopped, running}, return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if running.done():
+        # Kubernetes starts us anew; nothing is lost, since all state is in the cluster.
+        log.error("the watches ended: %s", running.exception() or "without an error")
+        code = 1
+    await operator.stop()
+    for task in (running, stopped):
+        task.cancel()
+    await server.stop()
+    log.info("stopped")
+    return code
+
+
+async def _run(operator: Operator) -> None:
+    await operator.wait_for_kinds()
+    operator.start()
+    log.info("started")
+    await operator.wait()
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    width = max(len(name) for name, _ in table())
+    environment = "\n".join(f"  {name:<{width}}  default: {default or 'empty'}" for name, default in table())
+    parser = argparse.ArgumentParser(
+        prog="hone-operator",
+        description="Reconciles FineTuneJobs and ModelDeployments. Reaches the API server by KUBECONFIG, or by the "
+        "pod's service account.",
+        epilog=f"environment:\n{environment}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    try:
+        options = from_environment()
+    except OptionError as error:
+        parser.error(str(error))
+    logs.configure(options.log_level)
+    try:
+        return asyncio.run(serve(options))
+    except (ConfigException, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

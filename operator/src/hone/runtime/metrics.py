@@ -1,0 +1,200 @@
+"""The operator's metrics: controller-runtime's and client-go's names where they exist, and gauges per resource."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hone.api import finetunejob, modeldeployment
+from hone.core.observed import Object
+
+_RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_QUEUE_BUCKETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1000)
+
+RESULTS = ("success", "error", "requeue", "requeue_after")
+"""controller-runtime's values of the label `result`."""
+
+PHASES = {finetunejob.KIND: tuple(finetunejob.Phase), modeldeployment.KIND: tuple(modeldeployment.Phase)}
+
+GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    finetunejob.KIND: {
+        "hone_finetunejob_step": ("Optimizer steps done.", ("progress", "step")),
+        "hone_finetunejob_total_steps": ("Optimizer steps of the whole run.", ("progress", "totalSteps")),
+        "hone_finetunejob_loss": ("Recent mean training loss.", ("progress", "loss")),
+        "hone_finetunejob_tokens_per_second": (
+            "Training throughput over all processes.",
+            ("progress", "tokensPerSecond"),
+        ),
+        "hone_finetunejob_retries": ("Failures that counted against retry.limit.", ("usage", "retries")),
+        "hone_finetunejob_gpu_seconds": ("Seconds times GPUs of all attempts.", ("usage", "gpuSeconds")),
+    },
+    modeldeployment.KIND: {
+        "hone_modeldeployment_replicas": ("Server pods that exist.", ("replicas",)),
+        "hone_modeldeployment_ready_replicas": ("Server pods that answer.", ("readyReplicas",)),
+    },
+}
+"""Per kind: metric name to its help text and its path in the status."""
+
+
+class Metrics:
+    """All metrics of one operator process, in a registry of its own.
+
+    Attributes:
+        registry: what is served on `/metrics`.
+        resources: the gauges per resource; fed by the controllers.
+    """
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.resources = ResourceGauges()
+        self.registry.register(self.resources)
+        prometheus_client.ProcessCollector(registry=self.registry)
+        reg = self.registry
+
+        controller = ["controller"]
+        self.reconciles = Counter(
+            "controller_runtime_reconcile_total",
+            "Reconciliations, by result.",
+            [*controller, "result"],
+            registry=reg,
+        )
+        self.errors = Counter(
+            "controller_runtime_reconcile_errors_total",
+            "Reconciliations that ended in an error.",
+            controller,
+            registry=reg,
+        )
+        self.panics = Counter(
+            "controller_runtime_reconcile_panics_total",
+            "Reconciliations that ended in a bug.",
+            controller,
+            registry=reg,
+        )
+        self.seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Length of a reconciliation.",
+            controller,
+            buckets=_RECONCILE_BUCKETS,
+            registry=reg,
+        )
+        self.active = Gauge(
+            "controller_runtime_active_workers", "Reconciliations that are running.", controller, registry=reg
+        )
+        self.workers = Gauge(
+            "controller_runtime_max_concurrent_reconciles",
+            "Most reconciliations at a time.",
+            controller,
+            registry=reg,
+        )
+        self.requests = Counter(
+            "rest_client_requests_total", "Calls of the API server.", ["code", "method"], registry=reg
+        )
+        self.event_failures = Counter(
+            "hone_event_failures_total", "Kubernetes Events that could not be written.", registry=reg
+        )
+
+        name = ["name"]
+        self.depth = Gauge("workqueue_depth", "Keys that wait for a worker.", name, registry=reg)
+        self.adds = Counter("workqueue_adds_total", "Keys added to the queue.", name, registry=reg)
+        self.retries = Counter("workqueue_retries_total", "Keys added again after an error.", name, registry=reg)
+        self.queue_seconds = Histogram(
+            "workqueue_queue_duration_seconds",
+            "How long a key waits for a worker.",
+            name,
+            buckets=_QUEUE_BUCKETS,
+            registry=reg,
+        )
+        self.work_seconds = Histogram(
+            "workqueue_work_duration_seconds",
+            "How long a key is worked on.",
+            name,
+            buckets=_QUEUE_BUCKETS,
+            registry=reg,
+        )
+        self.unfinished = Gauge(
+            "workqueue_unfinished_work_seconds",
+            "Sum of the seconds that running work has taken so far.",
+            name,
+            registry=reg,
+        )
+        self.longest = Gauge(
+            "workqueue_longest_running_processor_seconds",
+            "Seconds of the longest running work.",
+            name,
+            registry=reg,
+        )
+
+    def controller(self, name: str, workers: int) -> None:
+        """Announce a controller, so that its series exist from the start, at 0."""
+        self.workers.labels(name).set(workers)
+        self.active.labels(name).set(0)
+        self.errors.labels(name)
+        self.panics.labels(name)
+        self.seconds.labels(name)
+        for result in RESULTS:
+            self.reconciles.labels(name, result)
+
+    def request(self, method: str, code: str) -> None:
+        """Count a call of the API server."""
+        self.requests.labels(code, method).inc()
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class ResourceGauges(Collector):
+    """Gauges read from the newest status of each resource; gone when the resource is."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def observe(self, kind: str, namespace: str, name: str, resource: Object) -> None:
+        """Remember the resource's status."""
+        self._statuses[kind, namespace, name] = resource.get("status") or {}
+
+    def forget(self, kind: str, namespace: str, name: str) -> None:
+        """Drop the series of a resource that was deleted."""
+        self._statuses.pop((kind, namespace, name), None)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The gauges of all resources, as Prometheus' client wants them."""
+        for kind, gauges in GAUGES.items():
+            rows = [(namespace, name, status) for (of, namespace, name), status in self._statuses.items() if of == kind]
+            phase = GaugeMetricFamily(
+                f"hone_{kind.lower()}_phase", "1 for the phase that the resource is in.", labels=[*_LABELS, "phase"]
+            )
+            for namespace, name, status in rows:
+                for value in PHASES[kind]:
+                    phase.add_metric([namespace, name, value], float(status.get("phase") == value))
+            yield phase
+            for metric, (help_text, where) in gauges.items():
+                family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
+                for namespace, name, status in rows:
+                    for number in _number(status, where):
+                        family.add_metric([namespace, name], number)
+                yield family
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: the names are known only with the resources."""
+        return ()
+
+
+_LABELS = ["namespace", "name"]
+
+
+def _number(status: dict[str, Any], where: tuple[str, ...]) -> Iterator[float]:
+    value: Any = status
+    for key in where:
+        value = value.get(key) if isinstance(value, dict) else None
+    try:
+        number = float(value)  # The loss is text, for the column.
+    except (TypeError, ValueError):
+        return
+    if math.isfinite(number):
+        yield number

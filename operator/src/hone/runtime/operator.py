@@ -1,0 +1,129 @@
+"""The operator put together: watches, controllers and their client, with all the state that a process has."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from hone.core.kind import Kind
+from hone.core.kinds import WATCHED_CHILDREN
+from hone.core.names import MANAGED_SELECTOR
+from hone.runtime.client import Client, Hook
+from hone.runtime.controller import Controller, Key
+from hone.runtime.errors import Transient
+from hone.runtime.events import EventRecorder
+from hone.runtime.evidence import EvidenceCache
+from hone.runtime.handlers import Watched, Watcher
+from hone.runtime.metrics import Metrics
+from hone.runtime.observe import Observer
+from hone.runtime.options import Options
+from hone.runtime.progress import ProgressReader
+from hone.runtime.triggers import Triggers
+
+KINDS_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+class Operator:
+    """Watches and reconciles until it is stopped. Build and use it in one running loop.
+
+    Args:
+        kinds: the kinds to reconcile, by name.
+        configuration: how to reach the API server.
+        options: the process's options.
+        hook: stands around every API call, for tests.
+        now: the present time.
+
+    Attributes:
+        client: the client of all API calls.
+        metrics: its metrics.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Kind],
+        configuration: Configuration,
+        options: Options,
+        hook: Hook | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._kinds, self._options = kinds, options
+        self.metrics = Metrics()
+        self.client = Client(ApiClient(configuration), self.metrics, hook)
+        self._progress = ProgressReader()
+        evidence = EvidenceCache()
+        observer = Observer(self.client, options.settings, evidence, self._progress, time.monotonic)
+        recorder = EventRecorder(self.client, self.metrics, now, options.pod_name)
+        self._controllers = {
+            name: Controller(
+                kind,
+                self.client,
+                observer,
+                recorder,
+                options.settings,
+                self.metrics,
+                now,
+                options.workers,
+                options.refused_seconds,
+            )
+            for name, kind in kinds.items()
+        }
+        triggers = Triggers(kinds, self._add, evidence)
+        watched = [
+            *(Watched(kind.api_version, kind.name, kind.plural) for kind in kinds.values()),
+            *(Watched(*child, MANAGED_SELECTOR) for child in WATCHED_CHILDREN),
+        ]
+        self._watcher = Watcher(watched, options.watch_namespaces, configuration, triggers.saw)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every watch has been established."""
+        return self._watcher.ready
+
+    async def wait_for_kinds(self) -> None:
+        """Wait until the API server knows our kinds: a chart's CRDs may come a moment after the operator."""
+        for kind in self._kinds.values():
+            while True:
+                try:
+                    if kind.name in await self.client.kinds(kind.api_version):
+                        break
+                    log.info("waiting for the CustomResourceDefinition of %s", kind.name)
+                except Transient as error:
+                    log.warning("waiting for the API server: %s", error)
+                await asyncio.sleep(KINDS_SECONDS)
+
+    def start(self) -> None:
+        """Start to watch and to reconcile. The API server must know our kinds (`wait_for_kinds`)."""
+        for controller in self._controllers.values():
+            controller.queue.start()
+        self._watcher.start()
+
+    async def wait(self) -> None:
+        """Wait for the watches to end by themselves.
+
+        Raises:
+            Exception: what ended them.
+        """
+        await self._watcher.wait()
+
+    async def stop(self) -> None:
+        """Take no new work, let what runs end, and close all connections."""
+        self._watcher.stop()
+        queues = [controller.queue for controller in self._controllers.values()]
+        drained = await asyncio.gather(*(queue.stop(self._options.drain_seconds) for queue in queues))
+        if not all(drained):
+            log.warning("some reconciles were cut off; the next operator takes them up")
+        await self._progress.close()
+        await self.client.close()
+
+    def _add(self, kind: str, key: Key) -> None:
+        self._controllers[kind].queue.add(key)

@@ -1,0 +1,88 @@
+"""The process's options, read from `HONE_*`: the core's Settings, and where to watch and listen."""
+
+import os
+import socket
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+
+from hone.core.settings import Settings
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class OptionError(Exception):
+    """An environment variable that cannot be understood; says which, and what to write."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the process runs. Each field is set by `HONE_<FIELD IN CAPITALS>`.
+
+    Attributes:
+        settings: what the core is told; its fields are set by variables of their own.
+        watch_namespaces: namespaces to watch, separated by commas; empty: all.
+        metrics_port: port of `/metrics`; 0: any free one.
+        probe_port: port of `/healthz` and `/readyz`; 0: any free one.
+        workers: most resources of a kind that are worked on at a time.
+        log_level: debug, info, warning or error.
+        drain_seconds: seconds that running reconciles may take to end after SIGTERM.
+        refused_seconds: seconds until something that the API server refused is tried again.
+        pod_name: name of the operator's pod, for its Events.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    watch_namespaces: tuple[str, ...] = ()
+    metrics_port: int = 8080
+    probe_port: int = 8081
+    workers: int = 8
+    log_level: str = "info"
+    drain_seconds: float = 20.0
+    refused_seconds: float = 60.0
+    pod_name: str = field(default_factory=socket.gethostname)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return f"HONE_{name.upper()}"
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Options:
+    """The options that the environment sets; the rest keep their defaults.
+
+    Raises:
+        OptionError: naming the variable.
+    """
+    values = {f.name: _value(f, Options, environ) for f in fields(Options) if variable(f.name) in environ}
+    core = {f.name: _value(f, Settings, environ) for f in fields(Settings) if variable(f.name) in environ}
+    options = Options(**values, settings=Settings(**core))
+    if options.log_level not in LOG_LEVELS:
+        raise OptionError(f"{variable('log_level')}={options.log_level!r}: use one of {', '.join(LOG_LEVELS)}")
+    return options
+
+
+def table() -> list[tuple[str, str]]:
+    """Every variable with its default, for `--help`."""
+    rows = [f for cls in (Options, Settings) for f in fields(cls) if f.name != "settings"]
+    return [(variable(f.name), _shown(f)) for f in rows]
+
+
+def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typing.Any:
+    text, kind = environ[variable(f.name)].strip(), typing.get_type_hints(cls)[f.name]
+    if kind is str:
+        return text
+    if kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            raise OptionError(f"{variable(f.name)}={text!r}: not a number") from None
+        if not 0 <= number < 1e9:
+            raise OptionError(f"{variable(f.name)}={text!r}: must be 0 or above, and below 1e9")
+        return number
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _shown(f: "Field[typing.Any]") -> str:
+    if f.default is MISSING:
+        return "the host's name"
+    return ",".join(f.default) if isinstance(f.default, tuple) else str(f.default)

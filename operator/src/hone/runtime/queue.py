@@ -1,0 +1,189 @@
+"""A work queue: at most one worker per key, duplicates folded, back-off per key, delayed adds, drained on stop."""
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, Protocol, TypeVar
+
+from hone.runtime.metrics import Metrics
+
+Key = TypeVar("Key", bound=Hashable)
+BASE_SECONDS = 0.05
+MAX_SECONDS = 300.0
+log = logging.getLogger(__name__)
+
+
+class Timer(Protocol):
+    """Something that was put off and can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+    def when(self) -> float:
+        """The time that it is due at."""
+
+
+class Clock(Protocol):
+    """What the queue needs of an event loop; a test passes one whose time it moves itself."""
+
+    def time(self) -> float:
+        """Seconds since some moment."""
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Timer:
+        """Call `callback(*args)` after `delay` seconds."""
+
+
+class WorkQueue(Generic[Key]):
+    """Hands keys to `process`, at most `workers` at a time and never the same key twice at a time.
+
+    A key that is added while it waits is folded into the one that waits; one that is added while it is worked on is
+    worked on once more afterwards. Not safe for threads: call it from the loop it was started in.
+
+    Args:
+        name: the label `name` of its metrics.
+        process: works on one key; must not raise (what it raises is logged, and the key backs off).
+        metrics: where its metrics go.
+        workers: most keys that are worked on at a time.
+        clock: the running event loop, by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: Callable[[Key], Awaitable[None]],
+        metrics: Metrics,
+        workers: int = 8,
+        clock: Clock | None = None,
+    ) -> None:
+        self._name, self._process, self._metrics, self._workers = name, process, metrics, workers
+        self._clock: Clock = clock or asyncio.get_running_loop()
+        self._ready: OrderedDict[Key, float] = OrderedDict()  # to the time it was added at
+        self._later: dict[Key, Timer] = {}
+        self._running: dict[Key, float] = {}  # to the time its work began at
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = self._stopped = False
+        metrics.depth.labels(name).set_function(lambda: len(self._ready))
+        metrics.unfinished.labels(name).set_function(lambda: sum(self._ages()))
+        metrics.longest.labels(name).set_function(lambda: max(self._ages(), default=0.0))
+        for counter in (metrics.adds, metrics.retries):
+            counter.labels(name)
+
+    def start(self) -> None:
+        """Begin to work on what was added."""
+        self._open = True
+        self._dispatch()
+
+    async def stop(self, grace: float) -> bool:
+        """Take no more keys, drop those that wait, and let running work end; cancel it after `grace` seconds.
+
+        Returns:
+            Whether all work ended by itself.
+        """
+        self._open, self._stopped = False, True
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+        self._ready.clear()
+        self._again.clear()
+        tasks = set(self._tasks)
+        if not tasks:
+            return True
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return not late
+
+    def add(self, key: Key) -> None:
+        """Work on the key as soon as a worker is free."""
+        if self._stopped:
+            return
+        if timer := self._later.pop(key, None):
+            timer.cancel()
+        if key in self._ready:
+            return
+        if key in self._running:
+            if key not in self._again:
+                self._again.add(key)
+                self._metrics.adds.labels(self._name).inc()
+            return
+        self._metrics.adds.labels(self._name).inc()
+        self._ready[key] = self._clock.time()
+        self._dispatch()
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Work on the key after so many seconds, or sooner if something else adds it; the earliest time counts."""
+        if self._stopped or key in self._ready or key in self._again:
+            return
+        if timer := self._later.get(key):
+            if timer.when() <= self._clock.time() + seconds:
+                return
+            timer.cancel()
+        self._later[key] = self._clock.call_later(seconds, self._due, key)
+
+    def add_rate_limited(self, key: Key, at_least: float = 0.0) -> float:
+        """Work on the key after a time that doubles with each of its failures in a row, from 50 ms to 5 min.
+
+        Args:
+            key: the key.
+            at_least: seconds to wait at least, such as a Retry-After.
+
+        Returns:
+            The seconds.
+        """
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self._metrics.retries.labels(self._name).inc()
+        delay = min(BASE_SECONDS * 2.0 ** min(failures, 32), MAX_SECONDS) * random.uniform(0.8, 1.0)
+        delay = max(delay, at_least)
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: Key) -> None:
+        """Start its back-off from the beginning: it succeeded."""
+        self._failures.pop(key, None)
+
+    def failures(self, key: Key) -> int:
+        """How often in a row the key has failed."""
+        return self._failures.get(key, 0)
+
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs; what was put off does not count."""
+        return not self._ready and not self._running
+
+    def _due(self, key: Key) -> None:
+        self._later.pop(key, None)
+        self.add(key)
+
+    def _ages(self) -> list[float]:
+        now = self._clock.time()
+        return [now - since for since in self._running.values()]
+
+    def _dispatch(self) -> None:
+        while self._open and self._ready and len(self._running) < self._workers:
+            key, added = self._ready.popitem(last=False)
+            now = self._clock.time()
+            self._metrics.queue_seconds.labels(self._name).observe(now - added)
+            self._running[key] = now
+            task = asyncio.get_running_loop().create_task(self._work(key), name=f"{self._name} {key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, key: Key) -> None:
+        try:
+            await self._process(key)
+        except Exception:
+            log.exception("bug: work on %s raised", key)
+            self.add_rate_limited(key)
+        finally:
+            self._metrics.work_seconds.labels(self._name).observe(self._clock.time() - self._running.pop(key))
+            if key in self._again:
+                self._again.discard(key)
+                self._ready[key] = self._clock.time()
+                if timer := self._later.pop(key, None):
+                    timer.cancel()
+            self._dispatch()
