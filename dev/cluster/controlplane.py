@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dev.cluster import build, components, kwok
+from dev.cluster import build, components, deps, kwok
 from dev.cluster.api import Api
 from dev.cluster.certs import Authority
 from dev.cluster.components import ADMIN, Endpoint
@@ -70,6 +70,7 @@ class ControlPlane:
 
         Raises RuntimeError with the end of the log of a component that died; nothing is left running then.
         """
+        deps.ensure(["etcd", "openssl"])
         build.ensure(build.CONTROL_PLANE_TOOLS if self._kwok else ("kubernetes",))
         try:
             self._start()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from dev.cluster.say import step
@@ -27,13 +28,14 @@ PACKAGES = {
 }
 
 
-def missing() -> list[str]:
-    """Names of the packages whose command or file is not here."""
-    absent = {
-        package for wanted, package in PACKAGES.items()
-        if not (Path(wanted).exists() if wanted.startswith("/") else shutil.which(wanted, path=search_path()))
-    }
-    return sorted(absent)
+def missing(wanted: Iterable[str] | None = None) -> list[str]:
+    """Names of the packages whose command or file, of those wanted (default all), is not here."""
+    names = PACKAGES if wanted is None else wanted
+    return sorted({PACKAGES[name] for name in names if not _is_here(name)})
+
+
+def _is_here(name: str) -> bool:
+    return Path(name).exists() if name.startswith("/") else shutil.which(name, path=search_path()) is not None
 
 
 def search_path() -> str:
@@ -41,15 +43,16 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def ensure() -> None:
-    """Install what is missing with apt-get; none of its services is started.
+def ensure(wanted: Iterable[str] | None = None) -> None:
+    """Install what is missing of the wanted (default all) with apt-get; none of its services is started.
 
-    Raises SystemExit when this is not root on a Debian, or apt-get fails.
+    Raises SystemExit when something is missing and this is not root on a Debian, or apt-get fails.
     """
-    check_machine()
-    absent = missing()
+    absent = missing(wanted)
     if not absent:
         return
+    if os.geteuid() != 0:
+        sys.exit(f"error: missing {', '.join(absent)}: run this once as root, or `apt-get install` them")
     if not shutil.which("apt-get"):
         sys.exit(f"error: missing {', '.join(absent)}, and no apt-get is here: use Debian 12, or install them")
     # A policy-rc.d that answers 101 keeps Debian from starting containerd, etcd and prometheus as services.
@@ -71,9 +74,9 @@ def ensure() -> None:
     finally:
         if own_policy:
             policy.unlink()
-    still = missing()
+    still = missing(wanted)
     if still:
-        sys.exit(f"error: apt-get installed {', '.join(still)}, but their commands are not in PATH ({search_path()})")
+        sys.exit(f"error: apt-get installed {', '.join(still)}, but not the commands; PATH is {search_path()}")
 
 
 def check_machine() -> None:
