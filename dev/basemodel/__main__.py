@@ -1,0 +1,52 @@
+"""Command line: `python3 -m dev.basemodel build` makes the base model, `path` prints where it is."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dev.basemodel import cache
+
+
+def _reporter() -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda line: print(f"[base model, {time.monotonic() - started:4.0f} s] {line}", file=sys.stderr, flush=True)
+
+
+def _make(report: Callable[[str], None]) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        report("importing torch and transformers")
+        # Only here: `path` runs where torch is not installed.
+        from dev.basemodel.pretrain import pretrain
+
+        pretrain(folder, report)
+
+    return make
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m dev.basemodel", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="pretrain the model if the cache lacks it, then print its folder")
+    commands.add_parser("path", help="print the folder of the model that was built; fails if there is none")
+    command = parser.parse_args(arguments).command
+    if command == "build":
+        report = _reporter()
+        try:
+            print(cache.ensure(_make(report), report))
+        except RuntimeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
+    folder = cache.find()
+    if folder is None:
+        print("error: the base model is not built: run `python3 -m dev.basemodel build`", file=sys.stderr)
+        return 1
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
