@@ -103,7 +103,8 @@ def _write(
             if not counts[name]:
                 raise _nothing_left(survey)
             tokens, share = _count_tokens(dataset)
-        dataset.save_to_disk(str(directory / name), num_proc=1)
+        # One shard, always: left to itself it writes none for a split without rows, which then cannot be loaded.
+        dataset.save_to_disk(str(directory / name), num_shards=1)
     shutil.rmtree(raw)
     if survey.faults.total:
         warnings.append(f"{survey.faults.total} rows were left out as faulty: see dataset.badRows.")

@@ -1,0 +1,44 @@
+"""Writing files whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write `data` to `path` by temporary name and rename, so that no reader sees half of it.
+
+    Args:
+        path: the file; its directory exists.
+        data: the whole content.
+        durable: flush to the disk first, so that it outlives the machine and not only the process.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        # mkstemp makes files for their owner only; what is on a claim is read by other pods too.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sync_tree(directory: Path) -> None:
+    """Flush every file under `directory`, and the directories' own entries, to the disk."""
+    for path in [*directory.rglob("*"), directory]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Size in bytes of every file under `directory`, by relative path, in order of path."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}

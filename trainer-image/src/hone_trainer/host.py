@@ -1,0 +1,72 @@
+"""What the container may use of its host, and how it was treated: CPUs, and processes killed for memory."""
+
+import math
+import os
+from pathlib import Path
+
+_QUOTAS = [
+    # cgroup v2: "<quota> <period>" in one file. v1: two files.
+    ("/sys/fs/cgroup/cpu.max", None),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+]
+_OOM_FILES = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
+
+
+def cpus() -> int:
+    """CPUs that this container may use: its affinity, cut to its cgroup's quota, at least 1."""
+    count = len(os.sched_getaffinity(0))
+    for quota_file, period_file in _QUOTAS:
+        try:
+            words = Path(quota_file).read_text().split()
+            if period_file:
+                words += Path(period_file).read_text().split()
+            if words[0].isdigit():
+                count = min(count, math.ceil(int(words[0]) / int(words[1])))
+        except (OSError, ValueError, IndexError):
+            continue
+    return max(1, count)
+
+
+def oom_kills(files: list[str] | None = None) -> int:
+    """How many processes of this container the kernel has killed for memory; 0 where it does not say."""
+    for name in files or _OOM_FILES:
+        try:
+            lines = Path(name).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            key, _, value = line.partition(" ")
+            if key == "oom_kill" and value.strip().isdigit():
+                return int(value)
+    return 0
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory of a process in bytes, or None where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU time of a process in seconds, user and system, or None where it is gone."""
+    try:
+        # The command's name, in parentheses, may hold spaces: count fields after it.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def children(parent: int) -> list[int]:
+    """The direct children of a process, zombies included."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                    found.append(int(entry.name))
+            except (OSError, IndexError, ValueError):
+                continue
+    return found

@@ -1,0 +1,37 @@
+"""The methods: which weights are trained, and how they are exported and loaded again.
+
+To add one, write its module here with the functions of `Method` and put it into `METHODS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import MethodType
+from hone_trainer.methods import full, lora
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method does in train and finish."""
+
+    peft_config: "Callable[[RunConfig, Plan], PeftConfig | None]"
+    """The adapter to put onto the base model, or None to train the base's own weights."""
+    export: Callable[[RunConfig, Path, Path], str]
+    """(config, checkpoint, directory) -> kind: write the checkpoint's weights as they will be served."""
+    load: "Callable[[RunConfig, Path, torch.dtype], PreTrainedModel]"
+    """(config, directory, dtype): load what `export` wrote, ready to score."""
+
+
+METHODS: dict[MethodType, Method] = {
+    MethodType.LORA: Method(peft_config=lora.peft_config, export=lora.export, load=lora.load),
+    MethodType.FULL: Method(peft_config=full.peft_config, export=full.export, load=full.load),
+}

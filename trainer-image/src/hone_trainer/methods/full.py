@@ -1,0 +1,37 @@
+"""Full: every weight is trained. The artifact is a whole model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def peft_config(config: RunConfig, plan: Plan) -> None:
+    """None: the base's own weights are trained."""
+    return
+
+
+def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
+    """Write the trained weights as safetensors, in the data type of the base model's own.
+
+    The Trainer's consolidated weights are read, which it saves with every ZeRO stage used here.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype=base.dtype or "auto", local_files_only=True)
+    model.config._name_or_path = config.model_name
+    model.save_pretrained(directory)
+    return "Model"
+
+
+def load(config: RunConfig, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+    """The exported model."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(directory), dtype=dtype, local_files_only=True)

@@ -1,0 +1,18 @@
+"""The objectives: what is trained for, each with the TRL trainer that does it.
+
+To add one, write its module here with a `build` function and put it into `OBJECTIVES`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hone.contract.settings import Objective
+from hone_trainer.objectives import sft
+from hone_trainer.objectives.inputs import Inputs
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
+    Objective.SFT: sft.build,
+}

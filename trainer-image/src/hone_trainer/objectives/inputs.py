@@ -1,0 +1,79 @@
+"""What an objective builds its trainer from, and the training arguments that are the same for all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Scheduler
+from hone_trainer.data.prepared import Prepared
+from hone_trainer.zero import deepspeed_config
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from hone_trainer.callbacks import StepHealth
+
+# warmup_steps below 1 is a share of the steps; "constant" alone would ignore it.
+SCHEDULERS = {
+    Scheduler.COSINE: "cosine",
+    Scheduler.LINEAR: "linear",
+    Scheduler.CONSTANT: "constant_with_warmup",
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an objective builds its trainer from."""
+
+    config: RunConfig
+    plan: Plan
+    prepared: Prepared
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    peft_config: "PeftConfig | None"
+    output_dir: Path
+    callbacks: "list[TrainerCallback]"
+    health: "StepHealth"
+
+
+def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[str, Any]:
+    """transformers' TrainingArguments as the plan wants them, for every objective."""
+    on_gpu = config.topology.gpus_per_node > 0
+    return {
+        "output_dir": str(output_dir),
+        "max_steps": plan.total_steps,
+        "per_device_train_batch_size": plan.micro_batch_size,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": SCHEDULERS[plan.scheduler],
+        "warmup_steps": plan.warmup_ratio,
+        "weight_decay": plan.weight_decay,
+        "max_grad_norm": plan.max_grad_norm,
+        "seed": config.hyperparameters.seed,
+        "optim": "adamw_torch_fused" if on_gpu else "adamw_torch",
+        # Weights in fp32 are trained under autocast on GPUs; DeepSpeed keeps them in the planned type itself.
+        "bf16": on_gpu and (plan.zero_stage == 0 or plan.precision == "bfloat16"),
+        "fp16": False,
+        "use_cpu": not on_gpu,
+        "ddp_backend": "nccl" if on_gpu else "gloo",
+        "ddp_timeout": 600,
+        "ddp_find_unused_parameters": False,
+        "deepspeed": deepspeed_config(plan),
+        "gradient_checkpointing": plan.gradient_checkpointing,
+        "dataloader_pin_memory": on_gpu,
+        "logging_strategy": "steps",
+        "logging_first_step": True,
+        # Often enough to watch; the Trainer keeps every line in each checkpoint.
+        "logging_steps": max(1, min(25, plan.total_steps // 100)),
+        # Its default hides losses that are not finite.
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "push_to_hub": False,
+        # hone_trainer.callbacks.Checkpointing decides when.
+        "save_strategy": "no",
+        "eval_strategy": "no",
+    }

@@ -1,0 +1,64 @@
+"""The trainer pod's HTTP port: /metrics, /progress and /healthz."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from hone.contract.progress import Progress
+from hone_trainer.metrics import RankCollector
+from hone_trainer.status import StatusDir
+
+
+def serve(port: int, status: StatusDir, starting: Progress | None) -> ThreadingHTTPServer:
+    """Serve in a thread of this process until `shutdown()`.
+
+    Args:
+        port: port on all addresses; 0 takes a free one (`server_port` tells which).
+        status: where the ranks tell their state.
+        starting: the answer of /progress until rank 0 has told more. None: rank 0 is in another pod, /progress is 404.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(RankCollector(status))
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10  # seconds for a client to send its request; a silent one must not hold a thread
+        server_version = "hone-trainer"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+            elif path == "/progress" and starting is not None:
+                self._answer(200, "application/json", progress(status, starting).to_json().encode())
+            elif path == "/healthz":
+                self._answer(200, "text/plain", b"ok\n")
+            else:
+                self._answer(404, "text/plain", b"not found\n")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """A scrape every few seconds is no news."""
+
+        def _answer(self, code: int, content_type: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    return server
+
+
+def progress(status: StatusDir, starting: Progress) -> Progress:
+    """Rank 0's progress, or `starting` until it has told any."""
+    told = status.statuses().get(0)
+    if told is None:
+        return starting
+    return Progress.model_validate(told.model_dump(include=set(Progress.model_fields)))

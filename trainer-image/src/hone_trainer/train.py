@@ -1,0 +1,161 @@
+"""A rank: trains by the plan, from the newest whole checkpoint. torchrun starts one per process.
+
+Run by `hone_trainer.launch`, never alone. SIGTERM ends a rank at once: only the launcher is asked to stop, and it
+raises a flag that every rank sees at its next step.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+
+from hone.contract.exits import FailureClass, exit_code
+from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
+from hone_trainer import checkpoint
+from hone_trainer.data.prepared import load_prepared
+from hone_trainer.errors import BadInput
+from hone_trainer.logs import setup_logging
+from hone_trainer.planfile import PlanFile, load_plan
+from hone_trainer.runconfig import load_run_config
+from hone_trainer.status import RankStatus, StatusDir
+from hone_trainer.verdicts import Preempted, from_exception
+
+COMMUNICATION_WAIT_SECONDS = 5.0
+"""How long a rank that lost its peers stays, so that the end of the one that failed first is seen before its own."""
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Train, and write a verdict where that fails. The exit code says no more than that: torchrun makes it 1."""
+    rank, node = int(os.environ.get("RANK", "0")), int(os.environ.get(NODE_RANK_ENV, "0"))
+    setup_logging(logging.INFO if rank == 0 else logging.WARNING)
+    status = StatusDir.from_env()
+    try:
+        _train(rank, status)
+    except Preempted as error:
+        # Exit code 0: an error would make torchrun end the other ranks while they still finish their own work.
+        status.write_verdict(rank, from_exception(error, rank, node, _last_step(status, rank)))
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        verdict = from_exception(error, rank, node, _last_step(status, rank))
+        status.write_verdict(rank, verdict)
+        logger.error("failed", extra={"verdict": verdict.to_dict()})
+        if verdict.failure_class == FailureClass.COMMUNICATION:
+            time.sleep(COMMUNICATION_WAIT_SECONDS)
+        sys.stdout.flush()
+        # Not sys.exit: tearing down a process group whose peers are gone can hang.
+        os._exit(verdict.exit_code or exit_code(verdict.failure_class))
+    return 0
+
+
+def _train(rank: int, status: StatusDir) -> None:
+    config = load_run_config()
+    planned = load_plan(config)
+    if planned is None:
+        raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
+    _preempted_if(status.stop_raised(), "before its first step")
+
+    # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
+    from transformers import PrinterCallback, set_seed
+
+    from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
+    from hone_trainer.methods import METHODS
+    from hone_trainer.objectives import OBJECTIVES
+    from hone_trainer.objectives.inputs import Inputs
+
+    _libraries_log_as_we_do()
+    plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
+    resume = checkpoint.newest(directory)
+    if resume:
+        _check_same_gang(resume[1], planned)
+    resumed_from = resume[1].step if resume else None
+    health = StepHealth()
+    saves = Checkpointing(directory, plan, config.checkpoint.keep, status, health)
+    first = RankStatus(
+        rank=rank,
+        pid=os.getpid(),
+        pod_uid=os.environ.get(POD_UID_ENV, ""),
+        total_steps=plan.total_steps,
+        step=resumed_from or 0,
+        checkpoint_step=resumed_from,
+        resumed_from_step=resumed_from,
+    )
+    reports = Reporting(status, first, saves)
+    reports.tell()
+
+    # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
+    set_seed(config.hyperparameters.seed)
+    trainer = OBJECTIVES[config.objective](
+        Inputs(
+            config=config,
+            plan=plan,
+            prepared=load_prepared(planned.prepared),
+            model=_load_model(config, planned),
+            tokenizer=_load_tokenizer(config),
+            peft_config=METHODS[config.method.type].peft_config(config, plan),
+            output_dir=directory,
+            callbacks=[saves, reports],
+            health=health,
+        )
+    )
+    trainer.remove_callback(PrinterCallback)
+    logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
+    trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+    _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
+    reports.tell(stage="Done")
+
+
+def _load_model(config: RunConfig, planned: PlanFile) -> object:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        config.paths.model, dtype=getattr(torch, planned.plan.precision), local_files_only=True
+    )
+
+
+def _load_tokenizer(config: RunConfig) -> object:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(config.paths.model, local_files_only=True)
+
+
+def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:
+    plan = planned.plan
+    for name, was, now in (
+        ("world size", found.world_size, plan.world_size),
+        ("ZeRO stage", found.zero_stage, plan.zero_stage),
+    ):
+        if was != now:
+            raise BadInput(
+                "spec.compute",
+                f"the checkpoint of step {found.step} was made with {name} {was}, the plan has {now}",
+                "A started run cannot change its gang: use a new metadata.name.",
+            )
+
+
+def _preempted_if(stopped: bool, where: str) -> None:
+    if stopped:
+        raise Preempted(f"stopped by SIGTERM {where}")
+
+
+def _last_step(status: StatusDir, rank: int) -> int | None:
+    told = status.statuses().get(rank)
+    return told.step if told else None
+
+
+def _libraries_log_as_we_do() -> None:
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Why a rank ended: exceptions sorted into failure classes, and the verdicts of a pod merged into one."""
+
+import re
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+
+from hone.contract.exits import POLICIES, FailureClass, exit_code
+from hone.contract.verdict import Verdict
+from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
+
+
+class Diverged(Exception):
+    """The loss is no longer a number."""
+
+
+class Preempted(Exception):
+    """The pod was asked to stop."""
+
+
+# Types by name: neither this module nor the launcher, which uses it, imports torch.
+_BY_TYPE: dict[str, FailureClass] = {
+    "BadInput": FailureClass.BAD_INPUT,
+    "Diverged": FailureClass.DIVERGED,
+    "Preempted": FailureClass.PREEMPTED,
+    "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
+    "MemoryError": FailureClass.HOST_OUT_OF_MEMORY,
+    "DistBackendError": FailureClass.COMMUNICATION,
+    "DistNetworkError": FailureClass.COMMUNICATION,
+    "DistStoreError": FailureClass.COMMUNICATION,
+    "ConnectionError": FailureClass.COMMUNICATION,
+}
+
+# gloo, cuBLAS and the CPU allocator raise a bare RuntimeError: only its words tell.
+_BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
+    (
+        re.compile(r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (can't|not enough)", re.I),
+        FailureClass.OUT_OF_MEMORY,
+    ),
+    (
+        re.compile(
+            r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket (timeout|closed)|TCPStore|"
+            r"Timed out waiting \d+ms",
+            re.I,
+        ),
+        FailureClass.COMMUNICATION,
+    ),
+]
+
+HINTS: dict[FailureClass, str] = {
+    FailureClass.DIVERGED: "Lower spec.hyperparameters.learningRate, or look for broken rows in the data.",
+    FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
+    FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
+    FailureClass.COMMUNICATION: "Look for another rank or pod that ended first; else check the network between pods.",
+}
+
+
+def classify(error: BaseException) -> FailureClass:
+    """The failure class of what ended a rank; what nothing here knows is Crashed."""
+    for cause in _causes(error):
+        for kind in type(cause).__mro__:
+            if kind.__name__ in _BY_TYPE:
+                return _BY_TYPE[kind.__name__]
+        if isinstance(cause, RuntimeError):
+            for words, found in _BY_WORDS:
+                if words.search(str(cause)):
+                    return found
+    return FailureClass.CRASHED
+
+
+def from_exception(error: BaseException, rank: int, node: int, step: int | None) -> Verdict:
+    """The verdict of a rank that ends with `error`: the error's own words and the line that raised it."""
+    if isinstance(error, BadInput):
+        return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
+    found = classify(error)
+    message = str(error) or type(error).__name__
+    if found not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+        message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{where}"
+    return _verdict(found, message, rank=rank, node=node, step=step, code=exit_code(found))
+
+
+def from_exit(rank: int, node: int, code: int, when: float, step: int | None, killed_for_memory: bool) -> Verdict:
+    """The verdict on a rank that died without a word of its own.
+
+    Args:
+        rank: its global rank.
+        node: index of its pod.
+        code: its exit code; negative for a signal.
+        when: when that was seen, in seconds since the epoch.
+        step: last optimizer step that it reported.
+        killed_for_memory: whether the kernel has killed a process of this pod for memory.
+    """
+    if code == -signal.SIGKILL and killed_for_memory:
+        found, how = FailureClass.HOST_OUT_OF_MEMORY, "was killed by the kernel: the pod is over its memory limit"
+    elif code < 0:
+        found, how = FailureClass.CRASHED, f"was killed by {signal_name(-code)}"
+    else:
+        found, how = FailureClass.CRASHED, f"exited with code {code} without saying why; see the pod's log"
+    return _verdict(found, f"rank {rank} {how}", rank=rank, node=node, step=step, code=code, when=when)
+
+
+def merge(verdicts: list[Verdict]) -> Verdict:
+    """The root cause: the class that is looked for first, then the earliest, then the lowest rank.
+
+    Raises:
+        ValueError: there are no verdicts.
+    """
+    return min(verdicts, key=lambda v: (POLICIES[v.failure_class].rank, v.time or float("inf"), v.rank or 0))
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; `signal 99` for what has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _verdict(
+    found: FailureClass, message: str, *, rank: int, node: int, step: int | None, code: int, when: float | None = None
+) -> Verdict:
+    hint = HINTS.get(found)
+    return Verdict(
+        failure_class=found,
+        message=clip(message, MAX_MESSAGE),
+        hint=clip(hint, MAX_HINT) if hint else None,
+        rank=rank,
+        node=node,
+        exit_code=code,
+        step=step,
+        time=time.time() if when is None else when,
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # Only explicit causes: what happened to be handled when an error was raised did not cause it.
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__

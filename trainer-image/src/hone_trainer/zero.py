@@ -1,0 +1,30 @@
+"""DeepSpeed's configuration for a ZeRO stage."""
+
+from typing import Any
+
+from hone.contract.plan import Plan
+
+
+def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
+    """The configuration for the plan's ZeRO stage, or None for plain DDP (stage 0).
+
+    It names no optimizer: the Trainer then makes torch's AdamW, so that DeepSpeed compiles none.
+    """
+    if plan.zero_stage == 0:
+        return None
+    return {
+        "zero_optimization": {
+            "stage": plan.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "reduce_scatter": True,
+        },
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": plan.precision == "bfloat16"},
+        "fp16": {"enabled": False},
+        "train_micro_batch_size_per_gpu": plan.micro_batch_size,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        "gradient_clipping": plan.max_grad_norm,
+        "steps_per_print": 2**31 - 1,
+        "wall_clock_breakdown": False,
+    }

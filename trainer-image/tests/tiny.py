@@ -1,0 +1,188 @@
+"""A tiny base model, its tokenizer and a prepared data set, made in a second: for tests of train, launch and finish.
+
+The task: each prompt names one of the words, the answer is the word's number. A Llama of some thousand parameters
+learns it in a few dozen steps with every weight, so that a test can tell a trained model from an untrained one.
+"""
+
+import json
+import random
+from pathlib import Path
+
+from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
+from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
+from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method, MethodType, Scheduler
+from hone_trainer.planfile import PlanFile, save_plan
+from hone_trainer.runconfig import digest_of
+
+WORDS = ["apple", "bread", "chair", "dance", "eagle", "flame", "grape", "house"]
+NUMBERS = [f"n{index}" for index in range(len(WORDS))]
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }} {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %} <eos>{% endif %} {% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
+    """Write a random Llama and a word-level tokenizer with a chat template to `directory`."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = [*SPECIAL, "user", "assistant", *WORDS, *NUMBERS]
+    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(directory)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def make_prepared(directory: Path, model: Path, *, rows: int = 256, test_rows: int = 24, seed: int = 0) -> Path:
+    """Write prepared data of the words' numbers, in the shape that prepare gives it."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    chance = random.Random(seed)
+
+    def row(extra: bool) -> dict[str, object]:
+        index = chance.randrange(len(WORDS))
+        filler = [chance.choice(WORDS) for _ in range(chance.randrange(3))]
+        prompt = f"user {' '.join([*filler, WORDS[index]])} assistant "
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(f"{NUMBERS[index]} <eos>", add_special_tokens=False)["input_ids"]
+        made: dict[str, object] = {
+            "input_ids": prompt_ids + answer_ids,
+            "labels": [-100] * len(prompt_ids) + answer_ids,
+        }
+        if extra:
+            made |= {"prompt_ids": prompt_ids, "reference": NUMBERS[index], "prompt": prompt}
+        return made
+
+    directory.mkdir(parents=True)
+    for name, count in (("train", rows), ("validation", 0), ("test", test_rows)):
+        made = [row(name == "test") for _ in range(max(1, count))]  # one row tells an empty split its columns
+        Dataset.from_list(made).select(range(count)).save_to_disk(str(directory / name), num_shards=1)
+    meta = {"summary": summary(rows, test_rows).to_dict(), "sequenceLength": 16, "warnings": []}
+    (directory / "prepared.json").write_text(json.dumps(meta))
+    return directory
+
+
+def summary(rows: int, test_rows: int) -> DatasetSummary:
+    """What prepare would say of such data."""
+    return DatasetSummary(
+        digest=f"sha256:tiny-{rows}-{test_rows}",
+        format="PromptCompletion",
+        train_on="Completion",
+        train_rows=rows,
+        validation_rows=0,
+        test_rows=test_rows,
+    )
+
+
+def make_run(
+    root: Path,
+    *,
+    method: MethodType = MethodType.LORA,
+    steps: int = 6,
+    every: int = 2,
+    keep: int = 2,
+    processes: int = 1,
+    nodes: int = 1,
+    zero_stage: int = 0,
+    learning_rate: float = 1e-2,
+    test_rows: int = 24,
+    accumulation: int = 1,
+    micro_batch: int = 4,
+    dropout: float = 0.1,
+    shared: Path | None = None,
+    hidden: int = 32,
+) -> RunConfig:
+    """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
+
+    Args:
+        root: directory of the run.
+        method, steps, every, keep, processes, nodes, zero_stage, ...: the plan's figures.
+        shared: directory with the model and data of another run, to use the same ones.
+        hidden: the model's hidden size.
+    """
+    base = shared or root
+    model, prepared = base / "model", base / "workspace/prepared/tiny"
+    if not model.exists():
+        make_model(model, hidden=hidden)
+        make_prepared(prepared, model, test_rows=test_rows)
+    (root / "output").mkdir(parents=True, exist_ok=True)
+    config = RunConfig(
+        job=JobIdentity(namespace="team-a", name="tiny", uid="0000"),
+        model_name="hf://example/tiny",
+        method=Method(type=method),
+        hyperparameters=Hyperparameters(seed=7),
+        data=DataPaths(train=str(base / "unused.jsonl")),
+        topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=0, zero_stage=zero_stage),
+        checkpoint=Checkpoint(every_steps=every, keep=keep),
+        evaluation=Evaluation(max_samples=500, max_new_tokens=4),
+        paths=Paths(
+            model=str(model),
+            workspace=str(base / "workspace"),
+            run=str(root / "workspace/run"),
+            output=str(root / "output"),
+        ),
+    )
+    (root / "run.json").write_text(config.to_json())
+    world = nodes * processes
+    lora = method == MethodType.LORA
+    plan = Plan(
+        total_steps=steps,
+        epochs=1.0,
+        learning_rate=learning_rate,
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.1,
+        global_batch_size=micro_batch * accumulation * world,
+        micro_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        sequence_length=16,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        world_size=world,
+        zero_stage=zero_stage,
+        precision="float32",
+        lora_rank=8 if lora else None,
+        lora_alpha=16 if lora else None,
+        lora_dropout=dropout if lora else None,
+        checkpoint_every_steps=every,
+        parameters=10_000,
+        trainable_parameters=1_000,
+        memory=MemoryEstimate(
+            weights_bytes=1, gradients_bytes=1, optimizer_bytes=1, activations_bytes=1, overhead_bytes=1, total_bytes=5
+        ),
+    )
+    save_plan(
+        config,
+        PlanFile(
+            plan=plan,
+            dataset=summary(256, test_rows),
+            prepared=str(prepared),
+            run_config_digest=digest_of(config),
+            model_digest="sha256:tiny",
+        ),
+    )
+    return config
