@@ -36,7 +36,7 @@ class Kind:
         name: the kind, such as `FineTuneJob`.
         plural: its plural in URLs.
         api_version: its group and version.
-        refs: the objects to GET, given the resource, what was fetched so far, and the settings. Returns the old ones too.
+        refs: the objects to GET, the fetched ones included, given the resource, what was fetched, and the settings.
         reconcile: what to do, given the resource, what was observed, the time (with its zone), and the settings.
         progress_target: the pod to ask for progress, or None.
         idle: whether nothing is due, so that neither a GET nor a LIST is worth its cost; an idle resource is looked

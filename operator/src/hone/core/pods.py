@@ -28,9 +28,7 @@ def step_of(pod: Pod) -> str:
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
     """The pods of the Job of that name."""
     return tuple(
-        pod
-        for pod in pods
-        if (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name") == job
+        pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name") == job
     )
 
 

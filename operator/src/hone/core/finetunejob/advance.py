@@ -1,0 +1,56 @@
+"""Phase 3: the next attempt, once nothing runs and nothing stands against it."""
+
+from hone.api.finetunejob import AttemptResult
+from hone.core.finetunejob.children import are_known, ensure
+from hone.core.finetunejob.dependencies import missing
+from hone.core.finetunejob.jobs import job
+from hone.core.finetunejob.retry import backoff, give_up
+from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.runconfig import config_map_name
+from hone.core.finetunejob.state import State
+from hone.core.times import rfc3339, seconds_since
+
+LOOK_AGAIN_SECONDS = 10.0
+"""How soon to look for what the user has yet to make, and for pods that have yet to end."""
+
+
+def advance(state: State) -> None:
+    """Make the next attempt of the first step that is not done, or give up."""
+    step = state.step
+    if state.running or step is None:
+        return
+    wait = _after_failure(state, step)
+    if state.gave_up or state.run.spec.suspend:
+        return
+    if state.live_pods:
+        state.requeue.append(LOOK_AGAIN_SECONDS)  # they still write to the volumes
+    elif wait > 0:
+        state.requeue.append(wait)
+    elif not are_known(state):
+        state.requeue.append(0.0)
+    elif trouble := missing(state.run, state.observed):
+        state.trouble = trouble
+        state.requeue.append(LOOK_AGAIN_SECONDS)
+    else:
+        _start(state, step)
+
+
+def _after_failure(state: State, step: Step) -> float:
+    """Give up after the last failure, or the seconds to wait until the next attempt."""
+    last = state.last(step)
+    if last is None or last.failure is None or last.result != AttemptResult.FAILED or state.prepared_spec is None:
+        return 0.0
+    state.gave_up = give_up(step, last.failure, state.failures, state.run.retry.limit)
+    return backoff(step, last.failure, state.failures) - seconds_since(last.end_time, state.now)
+
+
+def _start(state: State, step: Step) -> None:
+    run, number = state.run, state.next_number(step)
+    if state.run_config is None:
+        state.run_config = config_map_name(run)
+    ensure(state, step, state.run_config)
+    state.create.append(job(run, step, number, state.run_config))
+    state.begin(step, number, rfc3339(state.now))
+    if step == Step.PREPARE:
+        state.prepared_spec = run.spec_digest
+    state.requeue.append(float(run.spec.start_deadline_seconds))

@@ -1,0 +1,58 @@
+"""The Events of a FineTuneJob, from the difference between its old and its new status."""
+
+from hone.api.finetunejob import AttemptResult, AttemptStatus, FineTuneJobStatus
+from hone.core.conditions import find, is_true
+from hone.core.events import became_true, normal, warning
+from hone.core.plan import Event
+from hone.core.pods import Trouble
+
+
+def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
+    """What happened between the two, oldest first. Trouble is told once for each reason."""
+    found = _attempts(old, new)
+    if trouble and not _was_told(old, trouble):
+        found.append(warning(trouble.reason, trouble.message))
+    if new.plan and not old.plan:
+        found += [warning("PlanWarning", text) for text in new.plan.warnings]
+    if became_true(old.conditions, new.conditions, "Suspended"):
+        found.append(normal("Suspended", "spec.suspend is true"))
+    elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
+        found.append(normal("Resumed", "spec.suspend is false"))
+    if became_true(old.conditions, new.conditions, "Complete"):
+        scores = f"score {new.score}, improvement over the base {new.improvement}" if new.score else "no scores"
+        found.append(normal("Succeeded", scores))
+    failed = became_true(old.conditions, new.conditions, "Failed")
+    if failed:
+        found.append(warning(f"Failed{failed.reason}", failed.message))
+    elif stalled := became_true(old.conditions, new.conditions, "Stalled"):
+        found.append(warning(stalled.reason, stalled.message))
+    return tuple(found)
+
+
+def _was_told(old: FineTuneJobStatus, trouble: Trouble) -> bool:
+    before = find(old.conditions, "Reconciling")
+    return before is not None and before.reason == trouble.reason
+
+
+def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    before = {(attempt.step, attempt.number): attempt for attempt in old.attempts}
+    found = []
+    for attempt in new.attempts:
+        was = before.get((attempt.step, attempt.number))
+        if was is None:
+            found.append(normal(f"{attempt.step.title()}Started", f"attempt {attempt.number}: Job {attempt.job}"))
+        if attempt.result != (was.result if was else AttemptResult.RUNNING):
+            found.append(_ended(attempt))
+    return found
+
+
+def _ended(attempt: AttemptStatus) -> Event:
+    name = f"{attempt.step}, attempt {attempt.number}"
+    if attempt.failure:
+        hint = f" ({attempt.failure.hint})" if attempt.failure.hint else ""
+        return warning(attempt.failure.failure_class, f"{name}: {attempt.failure.message}{hint}")
+    if attempt.result == AttemptResult.SUCCEEDED:
+        return normal(f"{attempt.step.title()}Succeeded", name)
+    if attempt.result == AttemptResult.REPLACED:
+        return normal("SpecChanged", f"{name}: the spec was edited before training started; it is prepared anew")
+    return normal("AttemptStopped", f"{name}: stopped after saving a checkpoint")

@@ -1,0 +1,166 @@
+"""Why a Job failed: the cause, looked for over all its pods, and in the Job's own words where the pods are gone."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone.api.finetunejob import Failure
+from hone.contract.exits import POLICIES, FailureClass, from_exit_code
+from hone.contract.results import StepResult
+from hone.core import pods as podinfo
+from hone.core.observed import Object, Pod
+
+MAX_WORDS = 1000
+MAX_LAST_WORDS = 600
+OUT_OF_HOST_MEMORY = 137
+TERMINATED = 143
+
+HINTS = {
+    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.compute.resources.limits.memory, or lower microBatchSize",
+    FailureClass.NEVER_STARTED: "see what keeps the pods from starting: image, quota, node selector, free resources",
+    FailureClass.DEADLINE_EXCEEDED: "raise spec.activeDeadlineSeconds; the run's checkpoints are kept",
+}
+
+# A cause found earlier in this order wins, whatever its place among the classes: a pod that was deleted because another
+# one failed ends as preempted too, and a communication error is nearly always the echo of another rank's end.
+_DISRUPTED, _OWN, _DELETED, _ECHO = range(4)
+
+
+@dataclass(frozen=True)
+class End:
+    """How one pod ended.
+
+    Attributes:
+        tier: place among the kinds of evidence; the lowest wins.
+        named: whether the Job's own message names this pod.
+        failure: what it left.
+    """
+
+    tier: int
+    named: bool
+    failure: Failure
+
+    @property
+    def order(self) -> tuple[int, bool, int]:
+        """Sorts the cause before its consequences."""
+        return self.tier, not self.named, POLICIES[FailureClass(self.failure.failure_class)].rank
+
+
+def make(cls: FailureClass, message: str, **more: Any) -> Failure:
+    """A failure with its class's hint, cut to the API's lengths."""
+    hint = more.pop("hint", None) or HINTS.get(cls)
+    text = message if len(message) <= MAX_WORDS else message[: MAX_WORDS - 1] + "…"
+    return Failure(failure_class=str(cls), message=text, hint=hint, **more)
+
+
+def result_of(pod: Pod) -> StepResult | None:
+    """What the pod left as its termination message, or None where that is no result."""
+    ended = podinfo.terminated(pod)
+    try:
+        return StepResult.model_validate_json(ended["message"]) if ended and ended.get("message") else None
+    except ValidationError:
+        return None
+
+
+def job_condition(job: Object, kind: str) -> dict[str, Any] | None:
+    """The Job's condition of that type if it is True."""
+    found = (job.get("status") or {}).get("conditions") or []
+    return next((dict(c) for c in found if c.get("type") == kind and c.get("status") == "True"), None)
+
+
+def cause(job: Object, pods: Iterable[Pod]) -> Failure:
+    """Why a Job with condition Failed=True failed.
+
+    Args:
+        job: the Job.
+        pods: its pods, gone ones included; those that are not known any more may be missing.
+    """
+    failed = job_condition(job, "Failed") or {}
+    words = str(failed.get("message", ""))
+    if failed.get("reason") == "DeadlineExceeded":
+        seconds = job["spec"].get("activeDeadlineSeconds")
+        return make(FailureClass.DEADLINE_EXCEEDED, f"the attempt ran longer than activeDeadlineSeconds ({seconds})")
+    ends = [end for pod in pods if (end := _end(pod, words)) is not None]
+    if ends:
+        return min(ends, key=lambda end: end.order).failure
+    return _from_words(words or str(failed.get("reason", "the Job failed without a reason")))
+
+
+def _from_words(words: str) -> Failure:
+    """The failure that the Job's own message tells of."""
+    if "condition DisruptionTarget" in words:
+        return make(FailureClass.PREEMPTED, words)
+    if code := re.search(r"exit code (\d+)", words):
+        return make(from_exit_code(int(code[1])), words, exit_code=int(code[1]))
+    return make(FailureClass.CRASHED, words)
+
+
+@dataclass(frozen=True)
+class _Pod:
+    """A pod that is looked at for how it ended."""
+
+    pod: Pod
+    named: bool
+
+    @property
+    def label(self) -> str:
+        return f"pod {self.pod.raw['metadata']['name']}"
+
+    @property
+    def deleted(self) -> bool:
+        return self.pod.gone or "deletionTimestamp" in self.pod.raw["metadata"]
+
+    def end(self, tier: int, cls: FailureClass, message: str, **more: Any) -> End:
+        return End(tier, self.named, make(cls, message, **{"node": podinfo.index(self.pod), **more}))
+
+
+def _tier(cls: FailureClass) -> int:
+    """Place of what a container says of itself. Preempted is only what follows a deletion: others may be the cause."""
+    return {FailureClass.PREEMPTED: _DELETED, FailureClass.COMMUNICATION: _ECHO}.get(cls, _OWN)
+
+
+def _end(pod: Pod, words: str) -> End | None:
+    """How the pod ended; None where it has not ended, or ended well."""
+    look = _Pod(pod, named=f"/{pod.raw['metadata']['name']} " in words)
+    status = pod.raw.get("status") or {}
+    disruption = podinfo.condition(pod, "DisruptionTarget")
+    if disruption and disruption.get("status") == "True":
+        lost = disruption.get("reason") == "DeletionByPodGC"
+        cls = FailureClass.NODE_LOST if lost else FailureClass.PREEMPTED
+        said = f"{look.label}: {disruption.get('reason')}: {disruption.get('message', '')}"
+        return look.end(_DISRUPTED, cls, said)
+    if podinfo.phase(pod) == "Unknown" or status.get("reason") == "NodeLost":
+        node = pod.raw.get("spec", {}).get("nodeName", "its node")
+        return look.end(_DISRUPTED, FailureClass.NODE_LOST, f"{look.label}: {node} does not answer any more")
+    if ended := podinfo.terminated(pod):
+        return _container_end(look, ended)
+    if podinfo.phase(pod) == "Failed":  # the kubelet refused or evicted it by itself
+        cls = FailureClass.CRASHED if podinfo.has_started(pod) else FailureClass.NEVER_STARTED
+        return look.end(_OWN, cls, f"{look.label}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
+    return look.end(_DELETED, FailureClass.PREEMPTED, f"{look.label} was deleted") if look.deleted else None
+
+
+def _container_end(look: _Pod, ended: dict[str, Any]) -> End | None:
+    """How the pod's container ended, from its result, else from its exit code."""
+    code = int(ended.get("exitCode", 0))
+    result = result_of(look.pod)
+    verdict = result.verdict if result else None
+    vague = verdict is None or verdict.failure_class in (FailureClass.CRASHED, FailureClass.COMMUNICATION)
+    if ended.get("reason") == "OOMKilled" and vague:
+        return look.end(_OWN, FailureClass.HOST_OUT_OF_MEMORY, f"{look.label} ran out of host memory", exit_code=code)
+    if verdict is not None:
+        more: dict[str, Any] = {"hint": verdict.hint, "rank": verdict.rank, "step": verdict.step}
+        more["exit_code"] = code if verdict.exit_code is None else verdict.exit_code
+        more |= {} if verdict.node is None else {"node": verdict.node}
+        return look.end(_tier(verdict.failure_class), verdict.failure_class, verdict.message, **more)
+    if code == 0:
+        return None
+    cls = from_exit_code(code)
+    if code in (OUT_OF_HOST_MEMORY, TERMINATED) and look.deleted:
+        cls = FailureClass.PREEMPTED  # it did not end by itself before its grace was over
+    last = str(ended.get("message") or "").strip()[-MAX_LAST_WORDS:]
+    said = f"{look.label} ended with exit code {code}" + (f": {last}" if last else "")
+    return look.end(_tier(cls), cls, said, exit_code=code)

@@ -1,0 +1,86 @@
+"""Progress: which pod to ask, and what its answer becomes in status."""
+
+from datetime import UTC, datetime, timedelta
+
+from hone.api.finetunejob import AttemptResult, AttemptStatus, FineTuneJobStatus, ProgressStatus
+from hone.contract.plan import Plan as TrainingPlan
+from hone.contract.progress import Progress
+from hone.core import pods as podinfo
+from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding
+from hone.core.finetunejob.run import Step
+from hone.core.kind import ProgressTarget
+from hone.core.observed import Object, Pod, ProgressReading
+from hone.core.times import duration, rfc3339
+
+
+def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
+    """The attempt at training that is under way, or None."""
+    running = (a for a in attempts if a.step == Step.TRAIN and a.result == AttemptResult.RUNNING)
+    return next(running, None)
+
+
+def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
+    """The pod where rank 0 runs, or None where it does not run yet or any more."""
+    for pod in podinfo.of_job(pods, attempt.job):
+        if podinfo.index(pod) == 0 and not podinfo.is_over(pod) and podinfo.phase(pod) == "Running":
+            return pod
+    return None
+
+
+def target(resource: Object, pods: tuple[Pod, ...]) -> ProgressTarget | None:
+    """The pod to ask for progress, by its uid and address."""
+    status = FineTuneJobStatus.from_dict(resource.get("status") or {})
+    attempt = running_trainer(list(status.attempts))
+    pod = rank_zero(attempt, pods) if attempt else None
+    address = (pod.raw.get("status") or {}).get("podIP") if pod else None
+    return ProgressTarget(pod.raw["metadata"]["uid"], address) if pod and address else None
+
+
+def finding(pod: Pod | None, reading: ProgressReading | None) -> Finding:
+    """The condition ProgressAvailable. Losing sight of progress says nothing about training itself."""
+    kind = "ProgressAvailable"
+    if pod is None:
+        return Finding(kind, UNKNOWN, "NotTraining", "no trainer runs")
+    if reading is None or reading.pod_uid != pod.raw["metadata"]["uid"]:
+        return Finding(kind, UNKNOWN, "NotAskedYet", "the trainer has not been asked yet")
+    if reading.progress is None:
+        return Finding(kind, FALSE, "Unreachable", f"the trainer's pod does not tell: {reading.error or 'no answer'}")
+    if reading.progress.pod_uid not in ("", reading.pod_uid):
+        return Finding(kind, FALSE, "OtherPod", "another pod answers at the trainer's address")
+    return Finding(kind, TRUE, "Reporting")
+
+
+def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
+    """A trainer's answer as `status.progress`."""
+    total = progress.total_steps or (plan.total_steps if plan else 0)
+    step = min(progress.step, total) if total else progress.step
+    observed = datetime.fromtimestamp(progress.observed_time, UTC) if progress.observed_time > 0 else None
+    left = (total - step) * progress.seconds_per_step if progress.seconds_per_step and total else None
+    done = step >= total > 0
+    end = observed + timedelta(seconds=left) if observed and left is not None and not done else None
+    return ProgressStatus(
+        step=step,
+        total_steps=total,
+        percent=100 * step // total if total else 0,
+        epoch=round(progress.epoch, 2),
+        loss=loss_text(progress.loss),
+        tokens_per_second=round(progress.tokens_per_second, 1) if progress.tokens_per_second is not None else None,
+        eta=duration(left) if left is not None and not done else None,
+        estimated_completion_time=rfc3339(end) if end else None,
+        observed_time=rfc3339(observed) if observed else None,
+    )
+
+
+def loss_text(loss: float | None) -> str | None:
+    """A loss with four significant digits, for the column."""
+    return None if loss is None else f"{loss:.4g}"
+
+
+def finished(before: ProgressStatus | None, plan: TrainingPlan | None, final_step: int | None) -> ProgressStatus:
+    """Progress once training is complete: the last figures known, at the final step."""
+    before = before or ProgressStatus()
+    total = before.total_steps or (plan.total_steps if plan else 0)
+    step = final_step if final_step is not None else total
+    return before.model_copy(
+        update={"step": step, "total_steps": total, "percent": 100, "eta": None, "estimated_completion_time": None}
+    )

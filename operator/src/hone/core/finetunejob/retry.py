@@ -1,0 +1,66 @@
+"""When a step is tried again after a failure, and when not: the table of classes, applied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hone.api.finetunejob import Failure
+from hone.contract.exits import POLICIES, FailureClass
+from hone.core.finetunejob.run import Step
+
+BACKOFF_SECONDS = {FailureClass.NEVER_STARTED: 30.0}
+"""Wait before the next attempt, doubled with each failure of the class. Classes that are absent do not wait."""
+MAX_BACKOFF_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Why there is no next attempt."""
+
+    reason: str
+    message: str
+
+
+def key(step: str, cls: str) -> str:
+    """The entry of `status.failures` that counts the class."""
+    return f"{step}.{cls}"
+
+
+def counted(failures: Mapping[str, int], step: str | None = None) -> int:
+    """Failures that count against `retry.limit`: of one step, or of all."""
+    total = 0
+    for entry, number in failures.items():
+        entry_step, _, cls = entry.partition(".")
+        if step in (None, entry_step) and cls in POLICIES and POLICIES[FailureClass(cls)].counts:
+            total += number
+    return total
+
+
+def give_up(step: Step, failure: Failure, failures: Mapping[str, int], limit: int) -> GiveUp | None:
+    """Why the step is not tried again after `failure`, or None where it is.
+
+    Args:
+        step: the step that failed.
+        failure: its newest failure.
+        failures: failures so far by step and class, this one included.
+        limit: `retry.limit`, which every step has for itself.
+    """
+    cls = FailureClass(failure.failure_class)
+    policy = POLICIES[cls]
+    said = failure.message + (f" ({failure.hint})" if failure.hint else "")
+    if not policy.retries:
+        return GiveUp(str(cls), said)
+    times = failures.get(key(step, cls), 0)
+    if policy.at_most is not None and times >= policy.at_most:
+        return GiveUp(str(cls), f"{step} ended as {cls} {times} times; the last time: {said}")
+    if policy.counts and counted(failures, step) > limit:
+        return GiveUp(
+            "RetryLimitExceeded", f"{step} failed {counted(failures, step)} times, retry.limit is {limit}; last: {said}"
+        )
+    return None
+
+
+def backoff(step: Step, failure: Failure, failures: Mapping[str, int]) -> float:
+    """Seconds between the end of a failed attempt and the next one."""
+    cls = FailureClass(failure.failure_class)
+    times = failures.get(key(step, cls), 1)
+    return min(BACKOFF_SECONDS.get(cls, 0.0) * 2.0 ** (times - 1), MAX_BACKOFF_SECONDS)

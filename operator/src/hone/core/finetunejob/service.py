@@ -1,0 +1,22 @@
+"""The headless Service in which the ranks of several pods find pod 0."""
+
+from hone.contract.runconfig import MASTER_PORT
+from hone.core.children import metadata
+from hone.core.finetunejob.run import Run, Step
+from hone.core.names import STEP_LABEL, UID_LABEL
+from hone.core.observed import Object
+
+
+def service(run: Run) -> Object:
+    """A Service without address of its own; names resolve before the pods are ready, since they wait for each other."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(run.resource, run.service, Step.TRAIN),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {UID_LABEL: run.uid, STEP_LABEL: str(Step.TRAIN)},
+            "ports": [{"name": "rendezvous", "port": MASTER_PORT, "targetPort": MASTER_PORT}],
+        },
+    }

@@ -1,0 +1,155 @@
+"""The status that a look ends with: phase, conditions and figures, all observed, none used to skip work."""
+
+from hone.api.finetunejob import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
+from hone.contract.exits import FailureClass
+from hone.core import pods as podinfo
+from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
+from hone.core.finetunejob import progress, scores
+from hone.core.finetunejob.interrupt import all_started
+from hone.core.finetunejob.retry import counted
+from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.state import State
+from hone.core.times import rfc3339
+
+
+def is_finished(status: FineTuneJobStatus) -> bool:
+    """Whether the job has ended, well or not."""
+    return is_true(status.conditions, "Finished")
+
+
+def phase(state: State) -> Phase:
+    """Where the job stands, for people."""
+    if state.gave_up:
+        return Phase.FAILED
+    if state.step is None:
+        return Phase.SUCCEEDED
+    if state.run.spec.suspend:
+        return Phase.SUSPENDED
+    attempt = state.running
+    if state.step == Step.TRAIN:
+        pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
+        return Phase.TRAINING if attempt and all_started(state, attempt, pods) else Phase.QUEUED
+    if state.step == Step.FINISH:
+        return Phase.FINISHING
+    return Phase.PREPARING if state.last(Step.PREPARE) else Phase.PENDING
+
+
+def findings(state: State) -> list[Finding]:
+    """The conditions, in the order in which they are shown."""
+    ended = _ended(state)
+    complete, failed = ended == "Succeeded", ended == "Failed"
+    reason, message = _now(state)
+    words = state.gave_up.message if state.gave_up else message
+    why = state.gave_up.reason if state.gave_up else "InProgress"
+    return [
+        _validated(state),
+        _suspended(state),
+        _progress_available(state),
+        _promotable(complete, failed),
+        Finding("Complete", TRUE, "Succeeded", message) if complete else Finding("Complete", FALSE, why),
+        Finding("Failed", TRUE, why, words) if failed else Finding("Failed", FALSE, ended or "InProgress"),
+        Finding("Finished", TRUE, ended, words) if ended else Finding("Finished", FALSE, "InProgress"),
+        *kstatus(_kstate(state), why if failed else reason, words),
+    ]
+
+
+def _ended(state: State) -> str | None:
+    if state.gave_up:
+        return "Failed"
+    return "Succeeded" if state.step is None else None
+
+
+def _kstate(state: State) -> str:
+    if state.gave_up:
+        return "Stalled"
+    if state.step is None:
+        return "Ready"
+    return "Paused" if state.run.spec.suspend else "Reconciling"
+
+
+def _now(state: State) -> tuple[str, str]:
+    """What goes on at the moment, as reason and message."""
+    if state.step is None:
+        score = scores.improvement(state.evaluation) if state.evaluation else None
+        return "Succeeded", f"improvement over the base: {score}" if score else ""
+    if state.run.spec.suspend:
+        return "Suspended", "the pods are saving what they have" if state.live_pods else "spec.suspend is true"
+    if state.trouble:
+        return state.trouble.reason, state.trouble.message
+    attempt = state.running
+    if attempt:
+        return str(phase(state)), _attempt_words(state, attempt)
+    if state.live_pods:
+        return "WaitingForPods", "the last attempt's pods have yet to end"
+    last = state.last(state.step)
+    if last and last.failure:
+        return "BackOff", f"{state.step} is tried again after {last.failure.failure_class}: {last.failure.message}"
+    return str(phase(state)), ""
+
+
+def _attempt_words(state: State, attempt: AttemptStatus) -> str:
+    words = f"{attempt.step}, attempt {attempt.number}"
+    before = [a for a in state.attempts if a.step == attempt.step and a.number == attempt.number - 1]
+    if before and before[0].failure:
+        words += f" after {before[0].failure.failure_class}: {before[0].failure.message}"
+    return words
+
+
+def _validated(state: State) -> Finding:
+    kind = "Validated"
+    if state.plan and state.dataset:
+        rows = f"{state.dataset.train_rows} rows to train on, {state.plan.total_steps} steps"
+        if state.plan.warnings:
+            return Finding(kind, TRUE, "ValidatedWithWarnings", f"{rows}; {'; '.join(state.plan.warnings)}")
+        return Finding(kind, TRUE, "Validated", rows)
+    if state.gave_up:
+        wrong = state.gave_up.reason == FailureClass.BAD_INPUT
+        return Finding(kind, FALSE if wrong else UNKNOWN, state.gave_up.reason, state.gave_up.message)
+    if state.trouble:
+        return Finding(kind, UNKNOWN, state.trouble.reason, state.trouble.message)
+    return Finding(kind, UNKNOWN, "Preparing" if state.running else "NotPrepared")
+
+
+def _suspended(state: State) -> Finding:
+    if state.run.spec.suspend and _ended(state) is None:
+        return Finding("Suspended", TRUE, "Suspended", "spec.suspend is true")
+    return Finding("Suspended", FALSE, "NotSuspended")
+
+
+def _progress_available(state: State) -> Finding:
+    attempt = progress.running_trainer(state.attempts)
+    pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
+    return progress.finding(pod, state.observed.progress)
+
+
+def _promotable(complete: bool, failed: bool) -> Finding:
+    if complete:
+        return Finding("Promotable", TRUE, "NoGate", "the job has no gate")
+    return Finding("Promotable", FALSE, "Failed") if failed else Finding("Promotable", UNKNOWN, "NotScoredYet")
+
+
+def status(state: State) -> FineTuneJobStatus:
+    """The whole new status."""
+    generation = state.run.resource["metadata"].get("generation")
+    evaluation = state.evaluation
+    ended = _ended(state)
+    return FineTuneJobStatus(
+        phase=phase(state),
+        observed_generation=generation,
+        conditions=merge(state.old.conditions, findings(state), generation, state.now),
+        dataset=state.dataset,
+        plan=state.plan,
+        progress=state.progress,
+        evaluation=evaluation,
+        score=scores.score(evaluation) if evaluation else None,
+        improvement=scores.improvement(evaluation) if evaluation else None,
+        attempts=state.attempts,
+        failures=state.failures,
+        checkpoint=state.checkpoint,
+        artifact=state.artifact,
+        usage=UsageStatus(gpu_seconds=state.gpu_seconds, retries=counted(state.failures)),
+        run_config=state.run_config,
+        prepared_spec=state.prepared_spec,
+        start_time=state.start_time,
+        completion_time=(state.old.completion_time or rfc3339(state.now)) if ended else None,
+    )

@@ -1,0 +1,158 @@
+"""The parts of a pod that every pod of ours shares: restricted security, mounts, resources, the user's settings."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone.api.meta import EnvVar, PodSettings, ResourceRequirements
+from hone.core.children import metadata
+from hone.core.observed import Object
+
+USER = 65532
+"""User, group and file-system group of every pod."""
+
+_NO_SIDECARS_LABELS = {"sidecar.istio.io/inject": "false"}
+_NO_SIDECARS_ANNOTATIONS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
+"""A sidecar would keep the pod alive after its work is done, and stand between the ranks."""
+
+
+@dataclass(frozen=True)
+class ClaimMount:
+    """A PersistentVolumeClaim at a path."""
+
+    claim: str
+    path: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class ConfigMapMount:
+    """One key of a ConfigMap as a file, `<path>/<file>`."""
+
+    config_map: str
+    key: str
+    path: str
+    file: str
+
+
+@dataclass(frozen=True)
+class ScratchMount:
+    """An empty directory that ends with the pod."""
+
+    name: str
+    path: str
+    memory: bool = False
+
+
+Mount = ClaimMount | ConfigMapMount | ScratchMount
+
+SCRATCH = (ScratchMount("tmp", "/tmp"), ScratchMount("shm", "/dev/shm", memory=True))
+"""Every pod's: the root file system is read-only, and processes share tensors through /dev/shm."""
+
+
+def resources(
+    asked: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
+) -> dict[str, Any]:
+    """A container's resources: what the user asked for, else the default requests; GPUs as limits."""
+    made: dict[str, Any] = asked.to_dict() if asked else {"requests": dict(defaults)}
+    if gpus:
+        made["limits"] = {**made.get("limits", {}), gpu_resource: str(gpus)}
+    return made
+
+
+def env(values: Mapping[str, str], users: Iterable[EnvVar] = (), user_wins: bool = False) -> list[dict[str, Any]]:
+    """Environment variables, ours and the user's, each name once."""
+    theirs = {entry.name: entry.value for entry in users}
+    merged = {**values, **theirs} if user_wins else {**theirs, **values}
+    return [{"name": name, "value": value} for name, value in merged.items()]
+
+
+def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts. A claim is one volume however often it is mounted: two of the same can hang the kubelet."""
+    volumes: dict[str, dict[str, Any]] = {}
+    names: dict[str, str] = {}
+    container_mounts: list[dict[str, Any]] = []
+    for mount in mounts:
+        made: dict[str, Any] = {"mountPath": mount.path}
+        if isinstance(mount, ClaimMount):
+            name = names.setdefault(mount.claim, f"claim-{len(names)}")
+            volumes[name] = {"name": name, "persistentVolumeClaim": {"claimName": mount.claim}}
+        elif isinstance(mount, ConfigMapMount):
+            name = f"file-{mount.path.strip('/').replace('/', '-')}"
+            items = [{"key": mount.key, "path": mount.file}]
+            volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
+        else:
+            name = mount.name
+            volumes[name] = {"name": name, "emptyDir": {"medium": "Memory"} if mount.memory else {}}
+        if isinstance(mount, ConfigMapMount) or (isinstance(mount, ClaimMount) and mount.read_only):
+            made["readOnly"] = True
+        container_mounts.append({"name": name, **made})
+    return list(volumes.values()), container_mounts
+
+
+def pod_template(
+    resource: Object,
+    step: str,
+    container: Object,
+    mounts: Sequence[Mount],
+    settings: PodSettings | None,
+    grace_seconds: int,
+    labels: Mapping[str, str] | None = None,
+    **spec: Any,
+) -> Object:
+    """A pod template under restricted Pod Security, without a token.
+
+    Args:
+        resource: the resource that the pod belongs to.
+        step: what the pod is for.
+        container: the only container; mounts and security are added here.
+        mounts: what it sees besides `SCRATCH`.
+        settings: what the user set on the pod.
+        grace_seconds: seconds between SIGTERM and SIGKILL.
+        labels: labels besides those of every child.
+        spec: further fields of the pod's spec, in camelCase.
+    """
+    settings = settings or PodSettings()
+    meta = metadata(resource, "", step)
+    volumes, container_mounts = _volumes((*mounts, *SCRATCH))
+    chosen = {
+        "nodeSelector": settings.node_selector,
+        "tolerations": [entry.to_dict() for entry in settings.tolerations or []],
+        "affinity": settings.affinity,
+        "priorityClassName": settings.priority_class_name,
+        "schedulerName": settings.scheduler_name,
+        "imagePullSecrets": [entry.to_dict() for entry in settings.image_pull_secrets or []],
+    }
+    return {
+        "metadata": {
+            "labels": {**(settings.labels or {}), **_NO_SIDECARS_LABELS, **meta["labels"], **(labels or {})},
+            "annotations": {**(settings.annotations or {}), **_NO_SIDECARS_ANNOTATIONS, **meta["annotations"]},
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": grace_seconds,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **{key: value for key, value in chosen.items() if value},
+            **spec,
+            "containers": [
+                {
+                    **container,
+                    "volumeMounts": container_mounts,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
