@@ -48,28 +48,30 @@ def corefile(kubeconfig: Path) -> str:
 def start_dns(processes: Processes) -> None:
     """CoreDNS on the bridge's address. It caches nothing, so that a pod's name is there as soon as the pod is."""
     file = paths.state() / "Corefile"
-    file.write_text(corefile(paths.kubeconfig()))
-    processes.start("coredns", [build.binary("coredns"), "-conf", file])
+    command: list[str | Path] = [build.binary("coredns"), "-conf", file]
+    processes.start("coredns", command, files={file: corefile(paths.kubeconfig())})
 
 
 def start_provisioner(processes: Processes) -> None:
     """local-path-provisioner, whose volumes any user ID can write and several pods can share."""
     folder = paths.state()
     config, pod = folder / "local-path.json", folder / "local-path-pod.json"
-    config.write_text(json.dumps({
-        "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder / "volumes")]}],
-        "setupCommand": "/volume", "teardownCommand": "/volume",
-    }))
-    pod.write_text(json.dumps({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "local-path"},
-        "spec": {"containers": [{"name": "volume", "image": containerd.node_image()}]},
-    }))
+    files = {
+        config: json.dumps({
+            "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder / "volumes")]}],
+            "setupCommand": "/volume", "teardownCommand": "/volume",
+        }),
+        pod: json.dumps({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "local-path"},
+            "spec": {"containers": [{"name": "volume", "image": containerd.node_image()}]},
+        }),
+    }
     processes.start("local-path-provisioner", [
         build.binary("local-path-provisioner"), "start", f"--config={config}", f"--helper-pod-file={pod}",
         f"--provisioner-name={PROVISIONER}", f"--namespace={paths.SYSTEM_NAMESPACE}",
         "--service-account-name=local-path", "--configmap-name=local-path",
         f"--kubeconfig={paths.kubeconfig()}", f"--helper-image={containerd.node_image()}",
-    ])
+    ], files=files)
 
 
 def apply_manifests(api: Api) -> None:

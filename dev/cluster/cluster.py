@@ -139,15 +139,20 @@ def _start(running: Processes) -> None:
 def wait_ready(seconds: float = READY_SECONDS) -> None:
     """Poll until nothing is wrong.
 
-    Raises RuntimeError with what still is, and the logs' ends of components that died.
+    Raises RuntimeError with what still is, or at once with the end of the log of a component that died.
     """
     running = processes()
+
+    def settled() -> bool:
+        for name in COMPONENTS:
+            if not running.running(name):
+                raise RuntimeError(f"{name} ended; the end of {running.log(name)}:\n{running.tail(name)}")
+        return not problems()
+
     try:
-        wait_until(lambda: not problems(), "the cluster being ready", seconds, interval=0.3)
+        wait_until(settled, "the cluster being ready", seconds, interval=0.3)
     except TimeoutError as error:
-        dead = [name for name in COMPONENTS if not running.running(name)]
-        tails = "\n".join(f"--- {running.log(name)}\n{running.tail(name)}" for name in dead)
-        raise RuntimeError(f"{error} Still wrong: {'; '.join(problems())}. Logs: {paths.logs()}\n{tails}") from None
+        raise RuntimeError(f"{error} Still wrong: {'; '.join(problems())}. Logs: {paths.logs()}") from None
 
 
 def down() -> None:

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-from dev.cluster import build, paths
+from dev.cluster import build, deps, paths
 from dev.cluster.processes import Processes
 
 CNI_CONFIG = {
@@ -57,23 +58,19 @@ config_path = "{folder}/hosts"
 
 def start(processes: Processes, sandbox_image: str) -> None:
     """Write the configuration, start containerd, and return when it answers."""
-    folder = paths.state()
-    (folder / "cni").mkdir(parents=True, exist_ok=True)
-    (folder / "cni" / "10-hone.conflist").write_text(json.dumps(CNI_CONFIG, indent=1))
-    hosts = folder / "hosts" / paths.REGISTRY
-    hosts.mkdir(parents=True, exist_ok=True)
-    (hosts / "hosts.toml").write_text(
-        f'server = "http://{paths.REGISTRY}"\n[host."http://{paths.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
-    )
-    _start(processes, config(sandbox_image))
+    host = f"http://{paths.REGISTRY}"
+    _start(processes, {
+        paths.state() / "containerd.toml": config(sandbox_image),
+        paths.state() / "cni" / "10-hone.conflist": json.dumps(CNI_CONFIG, indent=1),
+        paths.state() / "hosts" / paths.REGISTRY / "hosts.toml":
+            f'server = "{host}"\n[host."{host}"]\ncapabilities = ["pull", "resolve"]\n',
+    })
 
 
-def _start(processes: Processes, text: str) -> None:
+def _start(processes: Processes, files: dict[Path, str]) -> None:
     paths.RUN_DIR.mkdir(parents=True, exist_ok=True)
-    file = paths.state() / "containerd.toml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    processes.start("containerd", ["containerd", "--config", file])
+    command: list[str | Path] = ["containerd", "--config", paths.state() / "containerd.toml"]
+    processes.start("containerd", command, {"PATH": deps.search_path()}, files)
     processes.wait_ready("containerd", lambda: _ctr("version").returncode == 0)
 
 
@@ -92,7 +89,7 @@ def forget_containers(processes: Processes) -> None:
         return
     cri = root / "io.containerd.grpc.v1.cri"
     if any((cri / kind).is_dir() and any((cri / kind).iterdir()) for kind in ("containers", "sandboxes")):
-        _start(processes, config("", cri=False))
+        _start(processes, {paths.state() / "containerd.toml": config("", cri=False)})
         for container in _ctr("containers", "list", "--quiet").stdout.split():
             _ctr("tasks", "delete", "--force", container)
             _ctr("containers", "delete", container)
@@ -105,14 +102,15 @@ def start_registry(processes: Processes) -> None:
     """Start the registry on loopback, plain HTTP, and return when it answers."""
     file = paths.state() / "registry.json"
     paths.registry_root().mkdir(parents=True, exist_ok=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({  # JSON is YAML.
+    settings = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(paths.registry_root())}, "delete": {"enabled": True}},
         "http": {"addr": paths.REGISTRY},
-    }, indent=1))
-    processes.start("registry", [build.binary("registry"), "serve", file], {"OTEL_TRACES_EXPORTER": "none"})
+    }
+    command: list[str | Path] = [build.binary("registry"), "serve", file]
+    files = {file: json.dumps(settings, indent=1)}  # JSON is YAML.
+    processes.start("registry", command, {"OTEL_TRACES_EXPORTER": "none"}, files)
     processes.wait_ready("registry", lambda: registry_has("/v2/"))
 
 

@@ -1,11 +1,10 @@
 """The node: kubelet and kube-proxy."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from dev.cluster import build, paths
+from dev.cluster import build, deps, paths
 from dev.cluster.certs import Authority, Subject
 from dev.cluster.processes import Processes
 
@@ -67,23 +66,27 @@ def start_kubelet(processes: Processes, authority: Authority, server: str) -> No
     certificate, key = authority.issue("kubelet", subject)
     kubeconfig = authority.kubeconfig(folder / "kubelet.kubeconfig", server, "kubelet", subject)
     file = folder / "kubelet.json"
-    file.write_text(json.dumps(kubelet_config(authority, certificate, key), indent=1))
     make_cgroup()
-    processes.start("kubelet", [
+    command: list[str | Path] = [
         build.binary("kubelet"), f"--config={file}", f"--kubeconfig={kubeconfig}", f"--root-dir={folder / 'kubelet'}",
         f"--hostname-override={paths.NODE_NAME}", f"--node-ip={paths.BRIDGE_ADDRESS}",
-    ], {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"})
+    ]
+    files = {file: json.dumps(kubelet_config(authority, certificate, key), indent=1)}
+    processes.start("kubelet", command, {"PATH": deps.search_path()}, files)
 
 
 def start_proxy(processes: Processes, authority: Authority, server: str) -> None:
     folder = paths.state()
     kubeconfig = authority.kubeconfig(folder / "proxy.kubeconfig", server, "proxy", Subject("system:kube-proxy"))
     file = folder / "proxy.json"
-    file.write_text(json.dumps({
+    config = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
         "mode": "iptables", "clusterCIDR": paths.POD_CIDR, "hostnameOverride": paths.NODE_NAME,
         "bindAddress": "0.0.0.0", "healthzBindAddress": "127.0.0.1:10256", "metricsBindAddress": "127.0.0.1:10249",
         "clientConnection": {"kubeconfig": str(kubeconfig)}, "oomScoreAdj": own_oom_score(),
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-    }, indent=1))
-    processes.start("kube-proxy", [build.binary("kube-proxy"), f"--config={file}"])
+    }
+    processes.start(
+        "kube-proxy", [build.binary("kube-proxy"), f"--config={file}"], {"PATH": deps.search_path()},
+        {file: json.dumps(config, indent=1)},
+    )

@@ -61,10 +61,19 @@ class Processes:
     def names(self) -> list[str]:
         return sorted(file.stem for file in self.pids.glob("*.json")) if self.pids.is_dir() else []
 
-    def start(self, name: str, command: Iterable[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        """Start `command` in a session of its own, without a terminal, unless it runs; appends to its log."""
+    def start(
+        self, name: str, command: Iterable[str | Path], environment: Mapping[str, str] | None = None,
+        files: Mapping[Path, str] | None = None,
+    ) -> None:
+        """Start `command` in a session of its own, without a terminal, unless it runs; appends to its log.
+
+        `files` are its configuration, written only when it is started: kube-proxy ends when its own changes.
+        """
         if self.running(name):
             return
+        for path, text in (files or {}).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         self.pids.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
