@@ -113,7 +113,8 @@ class WorkQueue(Generic[Key]):
             return
         self._metrics.adds.labels(self._name).inc()
         self._ready[key] = self._clock.time()
-        self._dispatch()
+        # Not at once, so that adds in a burst fold into one.
+        asyncio.get_running_loop().call_soon(self._dispatch)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Work on the key after so many seconds, or sooner if something else adds it; the earliest time counts."""

@@ -36,10 +36,10 @@ class Server:
         probes.router.add_get("/healthz", self._healthz)
         probes.router.add_get("/readyz", self._readyz)
         for app, port in ((metrics, metrics_port), (probes, probe_port)):
-            runner = web.AppRunner(app, access_log=None)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             self._runners.append(runner)
-            await web.TCPSite(runner, port=port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, port=port).start()
             self.ports = (*self.ports, runner.addresses[0][1])
 
     async def stop(self) -> None:
