@@ -1,0 +1,81 @@
+{{/* Names, labels, images and rights that several templates share. */}}
+
+{{- define "hone.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "hone.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains (include "hone.name" .) .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "hone.name" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "hone.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "hone.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* Not "managed-by: hone": that marks what the operator makes, and is what it watches. */}}
+{{- define "hone.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "hone.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "hone.serviceAccountName" -}}
+{{- default (include "hone.fullname" .) .Values.serviceAccount.name }}
+{{- end }}
+
+{{/* Full name of an image. Call with (list $ "<key under .Values.image>"). */}}
+{{- define "hone.image" -}}
+{{- $root := index . 0 }}
+{{- $image := index $root.Values.image (index . 1) }}
+{{- $registry := default $image.registry $root.Values.image.registry | trimSuffix "/" }}
+{{- $version := printf ":%s" (default $root.Chart.AppVersion $image.tag) }}
+{{- if $image.digest }}{{ $version = printf "@%s" $image.digest }}{{ end }}
+{{- printf "%s/%s%s" $registry $image.repository $version }}
+{{- end }}
+
+{{/*
+Everything that the operator may do, in each namespace it serves. Never Secrets, exec, logs, nodes, or anything of RBAC.
+Server-side apply needs create and patch; it is used where patch stands.
+*/}}
+{{- define "hone.rules" -}}
+- apiGroups: [hone.dev]
+  resources: [finetunejobs, modeldeployments]
+  verbs: [get, list, watch]
+- apiGroups: [hone.dev]
+  resources: [finetunejobs/status, modeldeployments/status]
+  verbs: [update]
+# To own children with blockOwnerDeletion, where the cluster checks it (OpenShift does).
+- apiGroups: [hone.dev]
+  resources: [finetunejobs/finalizers, modeldeployments/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [get, create, patch]
+{{- end }}

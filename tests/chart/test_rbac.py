@@ -1,0 +1,77 @@
+"""The operator's rights: enough for what it does, nothing that would let it read secrets or enter pods."""
+
+import pytest
+
+from tests.chart.conftest import Manifest, Render, of_kind
+
+FORBIDDEN = ("secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "serviceaccounts", "*")
+ESCALATING = ("*", "escalate", "bind", "impersonate", "deletecollection")
+
+
+def operator_rules(manifests: list[Manifest]) -> list[Manifest]:
+    """All rules of the roles that are bound to the operator's ServiceAccount."""
+    bindings = of_kind(manifests, "RoleBinding", "ClusterRoleBinding")
+    bound = {(b["roleRef"]["kind"], b["roleRef"]["name"], b["metadata"].get("namespace")) for b in bindings}
+    roles = {
+        (role["kind"], role["metadata"]["name"], role["metadata"].get("namespace")): role["rules"]
+        for role in of_kind(manifests, "Role", "ClusterRole")
+    }
+    return [rule for key in bound for rule in roles[key]]
+
+
+SCOPES = {"the whole cluster": {}, "two namespaces": {"watchNamespaces": ["team-a", "team-b"]}}
+
+
+@pytest.mark.parametrize("values", SCOPES.values(), ids=SCOPES)
+def test_grants_nothing_that_reads_secrets_or_enters_pods(values: Manifest, render: Render) -> None:
+    rules = operator_rules(render(values))
+    assert rules
+    for rule in rules:
+        assert not set(rule["resources"]) & set(FORBIDDEN), rule
+        assert not set(rule["verbs"]) & set(ESCALATING), rule
+        assert "rbac.authorization.k8s.io" not in rule["apiGroups"], rule
+        assert "*" not in rule["apiGroups"], rule
+        assert "nonResourceURLs" not in rule, rule
+
+
+def test_never_writes_a_spec_or_deletes_a_resource_of_a_user(render: Render) -> None:
+    verbs = {
+        verb
+        for rule in operator_rules(render())
+        if set(rule["resources"]) & {"finetunejobs", "modeldeployments"}
+        for verb in rule["verbs"]
+    }
+    assert verbs == {"get", "list", "watch"}
+
+
+def test_with_namespaces_it_has_no_right_outside_of_them(render: Render) -> None:
+    manifests = render({"watchNamespaces": ["team-a", "team-b", "team-a"]})
+    assert of_kind(manifests, "ClusterRoleBinding") == []
+    assert [b["metadata"]["namespace"] for b in of_kind(manifests, "RoleBinding")] == ["team-a", "team-b"]
+    assert [r["metadata"]["namespace"] for r in of_kind(manifests, "Role")] == ["team-a", "team-b"]
+
+
+def test_without_crds_and_with_namespaces_nothing_is_cluster_wide(render: Render) -> None:
+    manifests = render({"watchNamespaces": ["team-a"], "crds": {"enabled": False}})
+    cluster_wide = [m["kind"] for m in manifests if "namespace" not in m["metadata"]]
+    assert cluster_wide == []
+
+
+def test_the_binding_is_to_the_account_that_the_pod_runs_as(render: Render) -> None:
+    manifests = render({"serviceAccount": {"name": "sharp"}})
+    (binding,) = of_kind(manifests, "ClusterRoleBinding")
+    (deployment,) = of_kind(manifests, "Deployment")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "sharp", "namespace": "hone-system"}]
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == "sharp"
+
+
+def test_no_role_with_rights_for_users_is_bound_by_the_chart(render: Render) -> None:
+    manifests = render()
+    bound = {binding["roleRef"]["name"] for binding in of_kind(manifests, "ClusterRoleBinding")}
+    aggregated = {
+        role["metadata"]["name"]
+        for role in of_kind(manifests, "ClusterRole")
+        if any("aggregate-to" in label for label in role["metadata"]["labels"])
+    }
+    assert aggregated == {"hone-view", "hone-edit"}
+    assert not bound & aggregated

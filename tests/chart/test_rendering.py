@@ -1,0 +1,179 @@
+"""The chart as rendered: valid for every choice of values, its CRDs kept, its pod restricted, its images relocated."""
+
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from hone.runtime import options
+from tests.chart.conftest import CHART, Manifest, Render, env_of, of_kind, pod_of
+
+VARIANTS = {
+    "default": {},
+    "two namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "no CRDs": {"crds": {"enabled": False}},
+    "a mirror": {"image": {"registry": "mirror.example.com/hub", "pullPolicy": "Always", "pullSecrets": ["pull"]}},
+    "digests": {"image": {"operator": {"digest": f"sha256:{'0' * 64}"}}},
+    "pod monitors": {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
+    "no metrics service": {"metrics": {"service": {"enabled": False}}},
+    "scheduling": {
+        "operator": {
+            "nodeSelector": {"pool": "system"},
+            "tolerations": [{"key": "system", "operator": "Exists"}],
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "Exists"}]}]
+                    }
+                }
+            },
+            "priorityClassName": "system-cluster-critical",
+            "podLabels": {"team": "platform"},
+            "podAnnotations": {"note": "yes"},
+        },
+        "serviceAccount": {"name": "hone-sa", "annotations": {"note": "yes"}},
+        "fullnameOverride": "sharpen",
+    },
+}
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_kubeconform_finds_no_fault(
+    values: Manifest, render: Render, kubeconform: Callable[[list[Manifest]], str]
+) -> None:
+    assert kubeconform(render(values)) == ""
+
+
+def test_kubeconform_would_find_a_fault(render: Render, kubeconform: Callable[[list[Manifest]], str]) -> None:
+    manifests = render()
+    pod_of(manifests)["hostNetwrk"] = True
+    assert "hostNetwrk" in kubeconform(manifests)
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_helm_lint_finds_no_fault(
+    values: Manifest, helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    result = helm("lint", str(CHART), "--strict", "--values", str(file))
+    assert result.returncode == 0
+    assert [line for line in result.stdout.splitlines() if line.startswith("[")] == []
+
+
+def test_crds_are_installed_and_kept_on_uninstall(render: Render) -> None:
+    crds = of_kind(render(), "CustomResourceDefinition")
+    assert {crd["spec"]["names"]["kind"] for crd in crds} == {"FineTuneJob", "ModelDeployment"}
+    for crd in crds:
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_crds_can_be_left_to_others(render: Render) -> None:
+    assert of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition") == []
+
+
+def test_the_charts_crds_are_those_of_the_crds_folder(render: Render) -> None:
+    folder = CHART.parents[1] / "crds"
+    ours = {crd["metadata"]["name"]: crd for crd in map(yaml.safe_load, (p.read_text() for p in folder.glob("*.yaml")))}
+    assert {crd["metadata"]["name"]: crd for crd in of_kind(render(), "CustomResourceDefinition")} == ours
+
+
+def images_of(manifests: list[Manifest]) -> dict[str, str]:
+    """Every image that the release names, by where it is named."""
+    (container,) = pod_of(manifests)["containers"]
+    named = {key: value for key, value in env_of(manifests).items() if key.endswith("_IMAGE")}
+    return {"operator": container["image"], **named}
+
+
+def test_the_operator_is_told_every_image_it_knows_of(render: Render) -> None:
+    known = {name for name, _ in options.table() if name.endswith("_IMAGE")}
+    assert set(images_of(render())) == {"operator", *known}
+
+
+def test_one_value_relocates_all_images(render: Render) -> None:
+    default, moved = images_of(render()), images_of(render({"image": {"registry": "mirror.example.com:5000/hub/"}}))
+    for name, image in default.items():
+        _, _, repository = image.partition("/")
+        assert moved[name] == f"mirror.example.com:5000/hub/{repository}"
+
+
+def test_the_default_images_are_those_that_the_operator_would_take_by_itself(render: Render) -> None:
+    named = {key: value for key, value in images_of(render()).items() if key != "operator"}
+    defaults = dict(options.table())
+    assert named == {key: defaults[key].replace("vllm/", "docker.io/vllm/", 1) for key in named}
+
+
+def test_a_digest_wins_over_the_tag(render: Render) -> None:
+    digest = f"sha256:{'a' * 64}"
+    images = images_of(render({"image": {"trainer": {"tag": "x", "digest": digest}}}))
+    assert images["HONE_TRAINER_IMAGE"] == f"ghcr.io/hone-dev/hone-trainer@{digest}"
+
+
+def test_every_variable_that_is_set_is_one_that_the_operator_reads(render: Render) -> None:
+    (container,) = pod_of(render())["containers"]
+    assert {entry["name"] for entry in container["env"]} <= {name for name, _ in options.table()}
+
+
+def test_the_operator_understands_the_variables(render: Render) -> None:
+    values = {"watchNamespaces": ["team-a", "team-b"], "operator": {"logLevel": "debug", "resyncSeconds": 600}}
+    read = options.from_environment(env_of(render(values)))
+    assert read.watch_namespaces == ("team-a", "team-b")
+    assert read.log_level == "debug"
+    assert read.settings.resync_seconds == 600
+
+
+def test_the_probes_and_ports_are_those_that_the_operator_opens(render: Render) -> None:
+    manifests = render()
+    (container,) = pod_of(manifests)["containers"]
+    read = options.from_environment(env_of(manifests))
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": read.metrics_port, "probes": read.probe_port}
+
+
+def test_never_two_operators_at_a_time(render: Render) -> None:
+    (deployment,) = of_kind(render(), "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_pod_passes_restricted_pod_security(render: Render) -> None:
+    pod = pod_of(render())
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all(set(volume) == {"name", "emptyDir"} for volume in pod["volumes"])
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+def test_selectors_never_match_what_the_operator_makes(render: Render) -> None:
+    # The operator watches by managed-by=hone; its own objects must not be among them.
+    for manifest in render():
+        labels = manifest["metadata"].get("labels") or {}
+        assert labels.get("app.kubernetes.io/managed-by") != "hone"
+
+
+def test_every_value_is_described_and_in_the_schema() -> None:
+    text = (CHART / "values.yaml").read_text()
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def walk(values: Manifest, node: Manifest, path: str) -> None:
+        node = schema["definitions"]["image"] if "$ref" in node else node
+        for key, value in values.items():
+            assert key in node["properties"], f"{path}{key} is not in values.schema.json"
+            if isinstance(value, dict) and "properties" in node["properties"][key]:
+                walk(value, node["properties"][key], f"{path}{key}.")
+
+    walk(yaml.safe_load(text), schema, "")
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        key, colon, value = line.strip().partition(":")
+        is_leaf = colon and (value.strip() or line.startswith("    ") is False)
+        if is_leaf and value.strip() and not key.startswith(("#", "requests", "limits")):
+            assert lines[number - 1].strip().startswith("#"), f"{key} has no description above it"
