@@ -17,13 +17,18 @@ STORAGE_CLASS = "local-path"
 # Which of the cluster's own objects are applied at each `up`, by the URL that they are applied at.
 MANIFESTS: dict[str, dict[str, Any]] = {
     f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}": {
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
         "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete",
+        "provisioner": PROVISIONER,
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
     },
     f"/api/v1/namespaces/{paths.SYSTEM_NAMESPACE}/serviceaccounts/local-path": {
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": {"name": "local-path", "namespace": paths.SYSTEM_NAMESPACE}, "automountServiceAccountToken": False,
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "local-path", "namespace": paths.SYSTEM_NAMESPACE},
+        "automountServiceAccountToken": False,
     },
 }
 
@@ -57,21 +62,38 @@ def start_provisioner(processes: Processes) -> None:
     folder = paths.state()
     config, pod = folder / "local-path.json", folder / "local-path-pod.json"
     files = {
-        config: json.dumps({
-            "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder / "volumes")]}],
-            "setupCommand": "/volume", "teardownCommand": "/volume",
-        }),
-        pod: json.dumps({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "local-path"},
-            "spec": {"containers": [{"name": "volume", "image": containerd.node_image()}]},
-        }),
+        config: json.dumps(
+            {
+                "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(folder / "volumes")]}],
+                "setupCommand": "/volume",
+                "teardownCommand": "/volume",
+            }
+        ),
+        pod: json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "local-path"},
+                "spec": {"containers": [{"name": "volume", "image": containerd.node_image()}]},
+            }
+        ),
     }
-    processes.start("local-path-provisioner", [
-        build.binary("local-path-provisioner"), "start", f"--config={config}", f"--helper-pod-file={pod}",
-        f"--provisioner-name={PROVISIONER}", f"--namespace={paths.SYSTEM_NAMESPACE}",
-        "--service-account-name=local-path", "--configmap-name=local-path",
-        f"--kubeconfig={paths.kubeconfig()}", f"--helper-image={containerd.node_image()}",
-    ], files=files)
+    processes.start(
+        "local-path-provisioner",
+        [
+            build.binary("local-path-provisioner"),
+            "start",
+            f"--config={config}",
+            f"--helper-pod-file={pod}",
+            f"--provisioner-name={PROVISIONER}",
+            f"--namespace={paths.SYSTEM_NAMESPACE}",
+            "--service-account-name=local-path",
+            "--configmap-name=local-path",
+            f"--kubeconfig={paths.kubeconfig()}",
+            f"--helper-image={containerd.node_image()}",
+        ],
+        files=files,
+    )
 
 
 def apply_manifests(api: Api) -> None:

@@ -41,11 +41,18 @@ TOOLS = {
         packages={
             name: f"k8s.io/kubernetes/cmd/{name}"
             for name in (
-                "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+                "kubectl",
             )
         },
         variables={
-            f"{_VERSION}.gitVersion": KUBERNETES_VERSION, f"{_VERSION}.gitMajor": "1", f"{_VERSION}.gitMinor": "35",
+            f"{_VERSION}.gitVersion": KUBERNETES_VERSION,
+            f"{_VERSION}.gitMajor": "1",
+            f"{_VERSION}.gitMinor": "35",
         },
         minutes=10,
     ),
@@ -184,8 +191,20 @@ def _build(name: str, tool: Tool, where: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=paths.tools()))
     try:
         command = [
-            "nice", "-n", "5", go(), "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false",
-            "-ldflags", linker_flags(tool), "-o", f"{scratch}/", *tool.packages.values(),
+            "nice",
+            "-n",
+            "5",
+            go(),
+            "build",
+            "-v",
+            "-mod=readonly",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            linker_flags(tool),
+            "-o",
+            f"{scratch}/",
+            *tool.packages.values(),
         ]
         _run_go(name, tool, command)
         lines = [f"{checksum(scratch / command)}  {command}\n" for command in tool.packages]
@@ -200,8 +219,13 @@ def _run_go(name: str, tool: Tool, command: list[str]) -> None:
     environment = {**_environment(), "CGO_ENABLED": "0", "GOWORK": "off"}
     lines: list[str] = []
     process = subprocess.Popen(
-        command, cwd=paths.TOOL_SOURCES / name, env=environment, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        command,
+        cwd=paths.TOOL_SOURCES / name,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
     reader.start()

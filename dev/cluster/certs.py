@@ -35,8 +35,19 @@ class Authority:
         if not self.certificate.exists():
             _key(self.key)
             _openssl(
-                "req", "-x509", "-new", "-key", self.key, "-days", DAYS, "-subj", "/CN=hone-dev",
-                "-out", self.certificate, "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+                "req",
+                "-x509",
+                "-new",
+                "-key",
+                self.key,
+                "-days",
+                DAYS,
+                "-subj",
+                "/CN=hone-dev",
+                "-out",
+                self.certificate,
+                "-addext",
+                "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
             )
 
     def issue(self, file: str, subject: Subject) -> tuple[Path, Path]:
@@ -48,9 +59,25 @@ class Authority:
             names = ",".join(subject.alternative_names)
             alternative = (f"subjectAltName={names}",) if names else ()
             _openssl(
-                "req", "-x509", "-new", "-key", key, "-CA", self.certificate, "-CAkey", self.key, "-days", DAYS,
-                "-subj", name, "-out", certificate, "-addext", "basicConstraints=critical,CA:FALSE",
-                "-addext", "extendedKeyUsage=clientAuth,serverAuth",
+                "req",
+                "-x509",
+                "-new",
+                "-key",
+                key,
+                "-CA",
+                self.certificate,
+                "-CAkey",
+                self.key,
+                "-days",
+                DAYS,
+                "-subj",
+                name,
+                "-out",
+                certificate,
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-addext",
+                "extendedKeyUsage=clientAuth,serverAuth",
                 *(part for extension in alternative for part in ("-addext", extension)),
             )
         return certificate, key
@@ -68,7 +95,9 @@ class Authority:
         cluster = {"server": server, "certificate-authority-data": _base64(self.certificate)}
         user = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
         content = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "hone",
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "hone",
             "clusters": [{"name": "hone", "cluster": cluster}],
             "users": [{"name": "hone", "user": user}],
             "contexts": [{"name": "hone", "context": {"cluster": "hone", "user": "hone"}}],

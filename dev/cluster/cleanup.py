@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dev.cluster import containerd, network, node, paths
@@ -12,23 +12,36 @@ from dev.cluster.say import wait_until
 
 # What depends on others is ended before them.
 STOP_ORDER = (
-    "kubelet", "kube-proxy", "local-path-provisioner", "coredns", "kube-scheduler", "kube-controller-manager",
-    "kube-apiserver", "etcd", "registry", "containerd",
+    "kubelet",
+    "kube-proxy",
+    "local-path-provisioner",
+    "coredns",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kube-apiserver",
+    "etcd",
+    "registry",
+    "containerd",
 )
 
 
-def tear_down(processes: Processes) -> None:
-    """End the cluster's processes and pods, and remove its mounts, interfaces, rules, cgroups and files; idempotent."""
+def tear_down(processes: Processes, keep: Collection[str] = ()) -> None:
+    """End the cluster's processes and pods, and remove its mounts, interfaces, rules, cgroups and files; idempotent.
+
+    keep: names of processes that go on.
+    """
     for name in (*STOP_ORDER, *processes.names()):
-        processes.stop(name)
+        if name not in keep:
+            processes.stop(name)
     kill_pods()
     containerd.forget_containers(processes)
     unmount(under=[paths.RUN_DIR, paths.state()])
     network.tear_down()
     remove_cgroups()
     shutil.rmtree(paths.RUN_DIR, ignore_errors=True)
+    kept = {paths.logs(), *([paths.pids()] if processes.names() else [])}
     for entry in paths.state().iterdir() if paths.state().exists() else ():
-        if entry == paths.logs():
+        if entry in kept:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -42,8 +55,11 @@ def kill_pods() -> None:
 
     def rest() -> list[Identity]:
         members = {
-            int(pid) for folder in folders if folder.exists()
-            for file in folder.rglob("cgroup.procs") for pid in _read(file).split()
+            int(pid)
+            for folder in folders
+            if folder.exists()
+            for file in folder.rglob("cgroup.procs")
+            for pid in _read(file).split()
         }
         return [identity for pid in {*members, *shims()} if (identity := identify(pid))]
 
@@ -82,7 +98,8 @@ def mounts_under(mountinfo: str, folders: Iterable[Path]) -> list[str]:
     """Mount points at or below the folders in a /proc/self/mountinfo, the last mounted first."""
     points = [line.split()[4].encode().decode("unicode_escape") for line in mountinfo.splitlines()]
     return [
-        point for point in reversed(points)
+        point
+        for point in reversed(points)
         if any(point == str(folder) or point.startswith(f"{folder}/") for folder in folders)
     ]
 

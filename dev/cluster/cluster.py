@@ -8,15 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dev.cluster import addons, build, cleanup, components, containerd, deps, network, node, paths
-from dev.cluster.api import Api
+from dev.cluster.api import Api, answers
 from dev.cluster.certs import Authority
 from dev.cluster.components import ADMIN, Endpoint
 from dev.cluster.processes import Processes
 from dev.cluster.say import say, step, wait_until
 
 COMPONENTS = (
-    "containerd", "registry", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet",
-    "kube-proxy", "coredns", "local-path-provisioner",
+    "containerd",
+    "registry",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+    "local-path-provisioner",
 )
 DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 READY_SECONDS = 120.0
@@ -28,8 +36,12 @@ def processes() -> Processes:
 
 def endpoint() -> Endpoint:
     return Endpoint(
-        folder=paths.state(), bind="0.0.0.0", advertise=paths.BRIDGE_ADDRESS, port=paths.API_PORT,
-        etcd_port=paths.ETCD_PORT, etcd_peer_port=paths.ETCD_PEER_PORT,
+        folder=paths.state(),
+        bind="0.0.0.0",
+        advertise=paths.BRIDGE_ADDRESS,
+        port=paths.API_PORT,
+        etcd_port=paths.ETCD_PORT,
+        etcd_peer_port=paths.ETCD_PEER_PORT,
     )
 
 
@@ -57,6 +69,7 @@ def problems() -> list[str]:
     api = Api(paths.kubeconfig())
     checks: list[tuple[str, Callable[[], bool]]] = [
         ("the API server is not ready", api.ready),
+        ("kubelet is not healthy", lambda: answers(f"http://127.0.0.1:{node.KUBELET_HEALTH_PORT}/healthz")),
         ("the node is not Ready", lambda: node_ready(api)),
         ("the registry does not answer", lambda: containerd.registry_has("/v2/")),
         ("DNS does not answer", lambda: addons.resolves(f"kubernetes.default.svc.{paths.CLUSTER_DOMAIN}")),
@@ -94,14 +107,16 @@ def up() -> None:
                 say(f"that did not mend it ({error}); starting a fresh one")
         # Without etcd nobody has kept the cluster's word: its pods are of a past that is over. Images are kept.
         with step("removing what an earlier cluster left"):
-            cleanup.tear_down(running)
-        _refuse_taken_ports()
+            cleanup.tear_down(running, keep=["registry"])  # Somebody may be pushing an image.
+        _refuse_taken_ports(running)
         _start(running)
 
 
-def _refuse_taken_ports() -> None:
-    registry_port = int(paths.REGISTRY.rpartition(":")[2])
-    for port in (paths.ETCD_PORT, paths.ETCD_PEER_PORT, paths.API_PORT, registry_port, node.KUBELET_HEALTH_PORT, 10250):
+def _refuse_taken_ports(running: Processes) -> None:
+    ports = [paths.ETCD_PORT, paths.ETCD_PEER_PORT, paths.API_PORT, node.KUBELET_HEALTH_PORT, node.KUBELET_PORT]
+    if not running.running("registry"):
+        ports.append(int(paths.REGISTRY.rpartition(":")[2]))
+    for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 sys.exit(

@@ -3,11 +3,10 @@
 import json
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from dev.cluster import build, deps, paths
+from dev.cluster.api import answers
 from dev.cluster.processes import Processes
 
 CNI_CONFIG = {
@@ -15,9 +14,15 @@ CNI_CONFIG = {
     "name": "hone",
     "plugins": [
         {
-            "type": "bridge", "bridge": paths.BRIDGE, "isGateway": True, "ipMasq": False, "hairpinMode": True,
+            "type": "bridge",
+            "bridge": paths.BRIDGE,
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
             "ipam": {
-                "type": "host-local", "dataDir": str(paths.RUN_DIR / "cni"), "routes": [{"dst": "0.0.0.0/0"}],
+                "type": "host-local",
+                "dataDir": str(paths.RUN_DIR / "cni"),
+                "routes": [{"dst": "0.0.0.0/0"}],
                 "ranges": [[{"subnet": paths.POD_CIDR, "rangeStart": "10.88.1.0", "gateway": paths.BRIDGE_ADDRESS}]],
             },
         }
@@ -33,7 +38,7 @@ version = 2
 root = "{paths.containerd_root()}"
 state = "{paths.RUN_DIR}/containerd"
 oom_score = 0
-disabled_plugins = [{'' if cri else '"io.containerd.grpc.v1.cri", '}"io.containerd.internal.v1.opt"]
+disabled_plugins = [{"" if cri else '"io.containerd.grpc.v1.cri", '}"io.containerd.internal.v1.opt"]
 [grpc]
 address = "{paths.CONTAINERD_SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -59,12 +64,17 @@ config_path = "{folder}/hosts"
 def start(processes: Processes, sandbox_image: str) -> None:
     """Write the configuration, start containerd, and return when it answers."""
     host = f"http://{paths.REGISTRY}"
-    _start(processes, {
-        paths.state() / "containerd.toml": config(sandbox_image),
-        paths.state() / "cni" / "10-hone.conflist": json.dumps(CNI_CONFIG, indent=1),
-        paths.state() / "hosts" / paths.REGISTRY / "hosts.toml":
-            f'server = "{host}"\n[host."{host}"]\ncapabilities = ["pull", "resolve"]\n',
-    })
+    _start(
+        processes,
+        {
+            paths.state() / "containerd.toml": config(sandbox_image),
+            paths.state() / "cni" / "10-hone.conflist": json.dumps(CNI_CONFIG, indent=1),
+            paths.state()
+            / "hosts"
+            / paths.REGISTRY
+            / "hosts.toml": f'server = "{host}"\n[host."{host}"]\ncapabilities = ["pull", "resolve"]\n',
+        },
+    )
 
 
 def _start(processes: Processes, files: dict[Path, str]) -> None:
@@ -77,7 +87,8 @@ def _start(processes: Processes, files: dict[Path, str]) -> None:
 def _ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["ctr", "--address", str(paths.CONTAINERD_SOCKET), "--namespace", "k8s.io", *arguments],
-        capture_output=True, text=True,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -117,13 +128,7 @@ def start_registry(processes: Processes) -> None:
 def registry_has(path: str) -> bool:
     """Whether the registry answers GET `path` with success, such as "/v2/hone/pause/manifests/<tag>"."""
     types = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-    request = urllib.request.Request(f"http://{paths.REGISTRY}{path}", headers={"Accept": types})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=5) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    return answers(f"http://{paths.REGISTRY}{path}", {"Accept": types})
 
 
 def node_image() -> str:

@@ -1,7 +1,7 @@
 """A throwaway control plane on free loopback ports, for tests: etcd and the API server, controllers, and kwok's nodes.
 
-    with ControlPlane(controllers=True, kwok=True) as plane:
-        subprocess.run(["kubectl", "--kubeconfig", plane.kubeconfig, "get", "nodes"])
+with ControlPlane(controllers=True, kwok=True) as plane:
+    subprocess.run(["kubectl", "--kubeconfig", plane.kubeconfig, "get", "nodes"])
 """
 
 import shutil
@@ -52,7 +52,10 @@ class ControlPlane:
     """
 
     def __init__(
-        self, controllers: bool = True, kwok: bool = False, stages: Sequence[kwok.Manifest] | None = None,
+        self,
+        controllers: bool = True,
+        kwok: bool = False,
+        stages: Sequence[kwok.Manifest] | None = None,
         folder: Path | None = None,
     ):
         self._controllers, self._kwok, self._stages = controllers or kwok, kwok, stages
@@ -101,11 +104,18 @@ class ControlPlane:
             self.processes.wait_ready("kwok", lambda: self._node_ready("fake-0"), _READY_SECONDS)
 
     def _make_storage_class(self) -> None:
-        self.api.apply(f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}", {
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-            "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-            "provisioner": "kubernetes.io/host-path",
-        })
+        self.api.apply(
+            f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}",
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {
+                    "name": STORAGE_CLASS,
+                    "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+                },
+                "provisioner": "kubernetes.io/host-path",
+            },
+        )
 
     def _node_ready(self, name: str) -> bool:
         conditions = self.api.get(f"/api/v1/nodes/{name}").get("status", {}).get("conditions", [])
@@ -115,8 +125,12 @@ class ControlPlane:
         """Tell the watchdog of a process that it must end if this one ends without `stop`: its input closes then."""
         if self._watchdog is None:
             self._watchdog = subprocess.Popen(
-                ["sh", "-c", _WATCHDOG, self.folder], text=True, start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                ["sh", "-c", _WATCHDOG, self.folder],
+                text=True,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
         assert self._watchdog.stdin
         self._watchdog.stdin.write(f"{identity.pid}\n")

@@ -66,8 +66,12 @@ def ensure(wanted: Iterable[str] | None = None) -> None:
         with step(f"installing Debian packages: {', '.join(absent)}"):
             for command in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
                 result = subprocess.run(
-                    ["apt-get", "-q", *command], env=environment, text=True,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    ["apt-get", "-q", *command],
+                    env=environment,
+                    text=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
                 )
                 if result.returncode:
                     sys.exit(f"error: apt-get {command[0]} failed:\n{result.stdout[-3000:]}")

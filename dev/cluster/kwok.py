@@ -82,7 +82,9 @@ containerStatuses:
 def stage(name: str, kind: str, expressions: Sequence[Manifest], then: Manifest, delay_ms: int = 0) -> Manifest:
     """A kwok Stage: objects of `kind` that match all `expressions` get `then` after the delay."""
     return {
-        "apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "Stage", "metadata": {"name": name},
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "Stage",
+        "metadata": {"name": name},
         "spec": {
             "resourceRef": {"apiGroup": "v1", "kind": kind},
             "selector": {"matchExpressions": [*expressions]},
@@ -118,11 +120,19 @@ def start(processes: Processes, folder: Path, kubeconfig: Path, stages: Sequence
     """Start kwok for the nodes made by `make_node`, with `base_stages()` and these pod stages."""
     file = folder / "stages.yaml"
     file.write_text("".join(f"---\n{json.dumps(s, indent=1)}\n" for s in [*base_stages(), *stages]))
-    processes.start("kwok", [
-        build.binary("kwok"), f"--kubeconfig={kubeconfig}", f"--config={file}", "--manage-all-nodes=false",
-        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
-        "--cidr=10.244.0.0/16", "--node-ip=10.244.255.1",
-    ])
+    processes.start(
+        "kwok",
+        [
+            build.binary("kwok"),
+            f"--kubeconfig={kubeconfig}",
+            f"--config={file}",
+            "--manage-all-nodes=false",
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+            "--node-lease-duration-seconds=40",
+            "--cidr=10.244.0.0/16",
+            "--node-ip=10.244.255.1",
+        ],
+    )
 
 
 def make_node(api: Api, name: str, gpus: int = 8, labels: dict[str, str] | None = None) -> None:
@@ -130,8 +140,17 @@ def make_node(api: Api, name: str, gpus: int = 8, labels: dict[str, str] | None 
     capacity = {"cpu": "256", "memory": "2Ti", "ephemeral-storage": "10Ti", "pods": "1000", GPU: str(gpus)}
     prefix = "kubernetes.io"
     own = {f"{prefix}/hostname": name, f"{prefix}/os": "linux", f"{prefix}/arch": "amd64"}
-    api.call("POST", "/api/v1/nodes", {
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": name, "labels": {**own, **(labels or {})}, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"capacity": capacity, "allocatable": capacity},
-    })
+    api.call(
+        "POST",
+        "/api/v1/nodes",
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": name,
+                "labels": {**own, **(labels or {})},
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+            },
+            "status": {"capacity": capacity, "allocatable": capacity},
+        },
+    )

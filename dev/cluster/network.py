@@ -82,7 +82,8 @@ def removal(table: str, saved: Iterable[str]) -> list[str]:
     lines = list(saved)
     chains = [line[1:].split()[0] for line in lines if line.startswith(":KUBE-")]
     rules = [
-        "-D" + line[2:] for line in lines
+        "-D" + line[2:]
+        for line in lines
         if line.startswith("-A ") and not line.startswith("-A KUBE-") and ("-j KUBE-" in line or f'"{COMMENT}"' in line)
     ]
     if not chains and not rules:

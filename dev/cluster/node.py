@@ -8,6 +8,7 @@ from dev.cluster import build, deps, paths
 from dev.cluster.certs import Authority, Subject
 from dev.cluster.processes import Processes
 
+KUBELET_PORT = 10250
 KUBELET_HEALTH_PORT = 10248
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
 
@@ -31,24 +32,41 @@ def make_cgroup() -> None:
 def kubelet_config(authority: Authority, certificate: Path, key: Path) -> dict[str, Any]:
     folder = paths.state()
     return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-        "address": paths.BRIDGE_ADDRESS, "healthzBindAddress": "127.0.0.1", "healthzPort": KUBELET_HEALTH_PORT,
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": paths.BRIDGE_ADDRESS, "port": KUBELET_PORT,
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": KUBELET_HEALTH_PORT,
         "authentication": {
-            "anonymous": {"enabled": False}, "webhook": {"enabled": True},
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
             "x509": {"clientCAFile": str(authority.certificate)},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(certificate), "tlsPrivateKeyFile": str(key),
+        "tlsCertFile": str(certificate),
+        "tlsPrivateKeyFile": str(key),
         "containerRuntimeEndpoint": f"unix://{paths.CONTAINERD_SOCKET}",
-        "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{paths.CGROUP}", "failCgroupV1": False, "failSwapOn": False,
-        "clusterDNS": [paths.BRIDGE_ADDRESS], "clusterDomain": paths.CLUSTER_DOMAIN, "resolvConf": "/etc/resolv.conf",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{paths.CGROUP}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "clusterDNS": [paths.BRIDGE_ADDRESS],
+        "clusterDomain": paths.CLUSTER_DOMAIN,
+        "resolvConf": "/etc/resolv.conf",
         # Shared disks are often over 80 % full, where the defaults report pressure and delete images.
         "evictionHard": {
-            "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%",
+            "memory.available": "100Mi",
+            "nodefs.available": "1%",
+            "imagefs.available": "1%",
+            "nodefs.inodesFree": "1%",
         },
-        "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
-        "podLogsDir": str(folder / "pod-logs"), "volumePluginDir": str(folder / "volume-plugins"),
-        "serializeImagePulls": False, "maxPods": 110, "oomScoreAdj": own_oom_score(),
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "podLogsDir": str(folder / "pod-logs"),
+        "volumePluginDir": str(folder / "volume-plugins"),
+        "serializeImagePulls": False,
+        "maxPods": 110,
+        "oomScoreAdj": own_oom_score(),
         "logging": {"verbosity": 1},
     }
 
@@ -68,8 +86,12 @@ def start_kubelet(processes: Processes, authority: Authority, server: str) -> No
     file = folder / "kubelet.json"
     make_cgroup()
     command: list[str | Path] = [
-        build.binary("kubelet"), f"--config={file}", f"--kubeconfig={kubeconfig}", f"--root-dir={folder / 'kubelet'}",
-        f"--hostname-override={paths.NODE_NAME}", f"--node-ip={paths.BRIDGE_ADDRESS}",
+        build.binary("kubelet"),
+        f"--config={file}",
+        f"--kubeconfig={kubeconfig}",
+        f"--root-dir={folder / 'kubelet'}",
+        f"--hostname-override={paths.NODE_NAME}",
+        f"--node-ip={paths.BRIDGE_ADDRESS}",
     ]
     files = {file: json.dumps(kubelet_config(authority, certificate, key), indent=1)}
     processes.start("kubelet", command, {"PATH": deps.search_path()}, files)
@@ -80,13 +102,21 @@ def start_proxy(processes: Processes, authority: Authority, server: str) -> None
     kubeconfig = authority.kubeconfig(folder / "proxy.kubeconfig", server, "proxy", Subject("system:kube-proxy"))
     file = folder / "proxy.json"
     config = {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-        "mode": "iptables", "clusterCIDR": paths.POD_CIDR, "hostnameOverride": paths.NODE_NAME,
-        "bindAddress": "0.0.0.0", "healthzBindAddress": "127.0.0.1:10256", "metricsBindAddress": "127.0.0.1:10249",
-        "clientConnection": {"kubeconfig": str(kubeconfig)}, "oomScoreAdj": own_oom_score(),
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "clusterCIDR": paths.POD_CIDR,
+        "hostnameOverride": paths.NODE_NAME,
+        "bindAddress": "0.0.0.0",
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        "clientConnection": {"kubeconfig": str(kubeconfig)},
+        "oomScoreAdj": own_oom_score(),
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
     processes.start(
-        "kube-proxy", [build.binary("kube-proxy"), f"--config={file}"], {"PATH": deps.search_path()},
+        "kube-proxy",
+        [build.binary("kube-proxy"), f"--config={file}"],
+        {"PATH": deps.search_path()},
         {file: json.dumps(config, indent=1)},
     )

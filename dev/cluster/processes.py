@@ -62,7 +62,10 @@ class Processes:
         return sorted(file.stem for file in self.pids.glob("*.json")) if self.pids.is_dir() else []
 
     def start(
-        self, name: str, command: Iterable[str | Path], environment: Mapping[str, str] | None = None,
+        self,
+        name: str,
+        command: Iterable[str | Path],
+        environment: Mapping[str, str] | None = None,
         files: Mapping[Path, str] | None = None,
     ) -> None:
         """Start `command` in a session of its own, without a terminal, unless it runs; appends to its log.
@@ -78,8 +81,13 @@ class Processes:
         self.logs.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, cwd="/", env={**os.environ, **(environment or {})},
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, **(environment or {})},
             )
         identity = identify(process.pid)
         if identity is None:

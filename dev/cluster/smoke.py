@@ -18,20 +18,31 @@ def objects() -> dict[str, dict[str, Any]]:
     base, labels = f"/api/v1/namespaces/{NAMESPACE}", {"job-name": GANG}
     hosts = [f"{GANG}-{index}.{GANG}" for index in range(2)]
     arguments = [
-        "-write=/data/$(JOB_COMPLETION_INDEX)", "-read=/data/0,/data/1",
-        f"-resolve={','.join(hosts)}", f"-get=http://{hosts[0]}:8080,http://{hosts[1]}:8080,http://web",
+        "-write=/data/$(JOB_COMPLETION_INDEX)",
+        "-read=/data/0,/data/1",
+        f"-resolve={','.join(hosts)}",
+        f"-get=http://{hosts[0]}:8080,http://{hosts[1]}:8080,http://web",
     ]
     container = {
-        "name": "probe", "image": containerd.node_image(), "command": ["/probe", *arguments],
+        "name": "probe",
+        "image": containerd.node_image(),
+        "command": ["/probe", *arguments],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
         },
     }
     pod = {
-        "subdomain": GANG, "restartPolicy": "Never", "automountServiceAccountToken": False,
+        "subdomain": GANG,
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
         "securityContext": {
-            "runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
@@ -41,21 +52,32 @@ def objects() -> dict[str, dict[str, Any]]:
     return {
         base: {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}},
         f"{base}/persistentvolumeclaims/data": {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data"},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
         },
         f"{base}/services/{GANG}": {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": GANG},
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": GANG},
             "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels},
         },
         f"{base}/services/web": {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
         },
         f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{GANG}": {
-            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": GANG},
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": GANG},
             "spec": {
-                "completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimit": 0,
+                "completionMode": "Indexed",
+                "completions": 2,
+                "parallelism": 2,
+                "backoffLimit": 0,
                 "template": {"spec": pod},
             },
         },
