@@ -69,5 +69,7 @@ def run_control_plane(plane: ControlPlane) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (RuntimeError, TimeoutError) as error:
+    except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

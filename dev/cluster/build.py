@@ -23,6 +23,7 @@ from dev.cluster.say import say, step
 
 KUBERNETES_VERSION = "v1.35.4"
 CHECKSUMS = "SHA256SUMS"
+VERIFIED = "VERIFIED"
 _VERSION = "k8s.io/component-base/version"
 _HELM = "helm.sh/helm/v3"
 
@@ -142,18 +143,29 @@ def checksum(path: Path) -> str:
 
 
 def problem(where: Path, commands: Iterable[str]) -> str | None:
-    """Why the binaries in `where` cannot be used, or None: each must be there, executable, and have its checksum."""
+    """Why the binaries in `where` cannot be used, or None: each must be there, executable, and have its checksum.
+
+    A file that has not changed since its checksum was found right is not read again: that takes seconds.
+    """
     listing = where / CHECKSUMS
     if not listing.is_file():
         return "no checksums"
     entries = (line.partition("  ") for line in listing.read_text().splitlines())
     known = {file: digest for digest, _, file in entries}
+    seen = where / VERIFIED
+    before = seen.read_text() if seen.is_file() else ""
+    stamps = []
     for command in commands:
         path = where / command
         if not path.is_file() or not os.access(path, os.X_OK):
             return f"{command} is missing or not executable"
-        if known.get(command) != checksum(path):
+        stat = path.stat()
+        stamp = f"{command} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n"
+        if stamp not in before and known.get(command) != checksum(path):
             return f"the checksum of {command} is wrong"
+        stamps.append(stamp)
+    if before != "".join(stamps):
+        seen.write_text("".join(stamps))
     return None
 
 
@@ -176,8 +188,10 @@ def ensure(names: Iterable[str]) -> None:
     Raises SystemExit with the compiler's last words when a build fails.
     """
     for name in names:
+        where, tool = folder(name), TOOLS[name]
+        if where.exists() and problem(where, tool.packages) is None:
+            continue
         with _locked(name):
-            where, tool = folder(name), TOOLS[name]
             if where.exists():
                 reason = problem(where, tool.packages)
                 if reason is None:

@@ -97,6 +97,22 @@ def test_a_broken_build_is_found(built, damage, words):
     assert words in problem(built, ["helm"])
 
 
+def test_damage_after_a_first_look_is_found_too(built):
+    assert problem(built, ["helm"]) is None
+    (built / "helm").write_bytes(b"bin\0ry")
+    assert "checksum of helm is wrong" in problem(built, ["helm"])
+
+
+def test_an_unchanged_build_is_read_only_once(built, monkeypatch):
+    assert problem(built, ["helm"]) is None
+
+    def unexpected(path):
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(build, "checksum", unexpected)
+    assert problem(built, ["helm"]) is None
+
+
 def test_a_broken_build_is_thrown_away_and_built_again(built, monkeypatch, tmp_path):
     monkeypatch.setenv("HONE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "folder", lambda name: built)
