@@ -15,7 +15,7 @@ from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
 from hone_trainer import checkpoint
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
-from hone_trainer.logs import setup_logging
+from hone_trainer.logs import quiet_libraries, setup_logging
 from hone_trainer.planfile import PlanFile, load_plan
 from hone_trainer.runconfig import load_run_config
 from hone_trainer.status import RankStatus, StatusDir
@@ -66,7 +66,7 @@ def _train(rank: int, status: StatusDir) -> None:
     from hone_trainer.objectives import OBJECTIVES
     from hone_trainer.objectives.inputs import Inputs
 
-    _libraries_log_as_we_do()
+    quiet_libraries()
     plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
     resume = checkpoint.newest(directory)
     if resume:
@@ -145,16 +145,6 @@ def _preempted_if(stopped: bool, where: str) -> None:
 def _last_step(status: StatusDir, rank: int) -> int | None:
     told = status.statuses().get(rank)
     return told.step if told else None
-
-
-def _libraries_log_as_we_do() -> None:
-    from datasets.utils.logging import disable_progress_bar
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_default_handler()
-    transformers_logging.enable_propagation()
-    transformers_logging.disable_progress_bar()
-    disable_progress_bar()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Scores of base and tuned model on the test split, each with its interval."""

@@ -1,0 +1,66 @@
+"""From two models' figures per row to scores: which metric leads, and by how much the tuned model is better."""
+
+from statistics import median
+
+import numpy as np
+
+from hone.contract.results import EvaluationSummary, Score
+from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.rows import RowScores
+
+EXACT_MATCH = "exactMatch"
+LOSS = "loss"
+SHORT_REFERENCE_TOKENS = 16
+"""References are short when half of them have no more tokens than this: labels, names, figures. Of longer texts there
+are many good ones, so that an exact match says little; then the loss leads."""
+
+
+def compare(
+    base: RowScores, tuned: RowScores, references: list[str], reference_tokens: list[int]
+) -> tuple[EvaluationSummary, list[str]]:
+    """The scores, the main one first, and notes on them in sentences.
+
+    Args:
+        base, tuned: figures of the same rows.
+        references: the right answers.
+        reference_tokens: tokens of each reference.
+    """
+    if not references:
+        return EvaluationSummary(scores=[]), ["The test split has no rows, so nothing was measured."]
+    scores = [_exact_match(base, tuned, references), _loss(base, tuned)]
+    middle = median(reference_tokens)
+    short = middle <= SHORT_REFERENCE_TOKENS
+    main, why = (EXACT_MATCH, "short") if short else (LOSS, "long")
+    scores.sort(key=lambda score: score.metric != main)
+    return EvaluationSummary(scores=scores), [
+        f"{main} is the main metric: the references are {why} (half of them have {middle:g} tokens or fewer)."
+    ]
+
+
+def hits(scores: RowScores, references: list[str]) -> np.ndarray:
+    """Whether each answer is the reference, white space at both ends aside."""
+    return np.array([a.strip() == r.strip() for a, r in zip(scores.answers, references, strict=True)], dtype=bool)
+
+
+def _exact_match(base: RowScores, tuned: RowScores, references: list[str]) -> Score:
+    of_base, of_tuned = hits(base, references), hits(tuned, references)
+    return Score(
+        metric=EXACT_MATCH,
+        higher_is_better=True,
+        samples=len(references),
+        base=proportion(of_base),
+        tuned=proportion(of_tuned),
+        improvement=paired_difference(of_base, of_tuned),
+    )
+
+
+def _loss(base: RowScores, tuned: RowScores) -> Score:
+    of_base, of_tuned = np.array(base.losses), np.array(tuned.losses)
+    return Score(
+        metric=LOSS,
+        higher_is_better=False,
+        samples=len(of_base),
+        base=mean(of_base),
+        tuned=mean(of_tuned),
+        improvement=mean(of_base - of_tuned),
+    )

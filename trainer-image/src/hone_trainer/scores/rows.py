@@ -1,0 +1,149 @@
+"""A model's figures for each test row: loss on the trained tokens, and the greedy answer."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.files import write_atomic
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SCORER_VERSION = 1
+"""Part of the cache's key: raise it when the same model and rows would get other figures."""
+
+_BATCH_ROWS = 32
+_BATCH_BYTES = 1 << 30  # of logits, in fp32
+_LOG_SECONDS = 10
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """Figures of one model, in the order of the rows."""
+
+    losses: list[float]
+    """Mean negative log-likelihood in nats over the row's trained tokens."""
+    answers: list[str]
+    """What the model wrote after the prompt, decoded greedily, without special tokens."""
+
+
+def score_rows(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: "Dataset", max_new_tokens: int, name: str
+) -> RowScores:
+    """Score every row; `name` says in the log which model it is."""
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    with torch.inference_mode():
+        return RowScores(
+            losses=_losses(model, rows, pad or 0, name),
+            answers=_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name),
+        )
+
+
+def load_cached(path: Path) -> RowScores | None:
+    """Scores that an earlier run left, or None."""
+    try:
+        return RowScores(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def save_cached(path: Path, scores: RowScores) -> None:
+    """Leave scores for later runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(asdict(scores)).encode())
+
+
+def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> list[float]:
+    inputs, labels = rows["input_ids"][:], rows["labels"][:]
+    vocabulary = model.config.get_text_config().vocab_size
+    losses = [0.0] * len(inputs)
+    for batch in _batches([len(ids) for ids in inputs], vocabulary, f"{name}: loss"):
+        ids, mask = _padded([inputs[index] for index in batch], pad, left=False, device=model.device)
+        wanted, _ = _padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        targets = wanted[:, 1:]
+        each = torch.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
+        ).view_as(targets)
+        counts = (targets != IGNORE_INDEX).sum(dim=1).clamp(min=1)
+        for index, loss in zip(batch, (each.sum(dim=1) / counts).tolist(), strict=True):
+            losses[index] = loss
+    return losses
+
+
+def _answers(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    pad: int,
+    name: str,
+) -> list[str]:
+    longest = model.config.get_text_config().max_position_embeddings
+    answers = [""] * len(prompts)
+    # A prompt that leaves no room for an answer has none: the server refuses it too.
+    fitting = [index for index, ids in enumerate(prompts) if len(ids) < longest]
+    for batch in _batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
+        indices = [fitting[place] for place in batch]
+        ids, mask = _padded([prompts[index] for index in indices], pad, left=True, device=model.device)
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=min(max_new_tokens, longest - ids.shape[1]),
+            pad_token_id=pad,
+            eos_token_id=_stops(model, tokenizer),
+        )
+        texts = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+        for index, text in zip(indices, texts, strict=True):
+            answers[index] = text
+    return answers
+
+
+def _stops(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
+    # As vLLM does: the tokenizer's end and all those of the generation config.
+    configured = model.generation_config.eos_token_id
+    stops = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
+    return sorted(stop for stop in stops if stop is not None) or None
+
+
+def _batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
+    """Indices of rows of about equal length, so that little is padding; each batch within the memory bound."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    done, told = 0, time.monotonic()
+    while done < len(order):
+        batch = order[done : done + _BATCH_ROWS]
+        while len(batch) > 1 and len(batch) * lengths[batch[-1]] * width * 4 > _BATCH_BYTES:
+            batch = batch[: len(batch) // 2]
+        yield batch
+        done += len(batch)
+        if time.monotonic() - told >= _LOG_SECONDS or done == len(order):
+            told = time.monotonic()
+            logger.info("scoring", extra={"what": what, "rows": done, "of": len(order)})
+
+
+def _padded(
+    rows: list[list[int]], value: int, *, left: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(len(row) for row in rows)
+    filled, mask = [], []
+    for row in rows:
+        gap, one = [value] * (longest - len(row)), [1] * len(row)
+        filled.append(gap + row if left else row + gap)
+        mask.append([0] * len(gap) + one if left else one + [0] * len(gap))
+    return torch.tensor(filled, device=device), torch.tensor(mask, device=device)
