@@ -13,8 +13,9 @@ DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 Quantity = Annotated[
     str,
-    BeforeValidator(str),
+    # The field comes first: behind the validator its pattern would not reach the schema.
     Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
+    BeforeValidator(str),
 ]
 """A Kubernetes quantity, such as 500m, 4 or 20Gi."""
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN_PATTERN)]

@@ -1,0 +1,69 @@
+"""One control plane for all integration tests: etcd, kube-apiserver, controllers, kwok, and Hone's CRDs."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import load_kube_config
+
+from dev.cluster.controlplane import ControlPlane
+from dev.cluster.say import wait_until
+from hone.api.crds import crds
+from hone.runtime.client import Client
+from hone.runtime.metrics import Metrics
+from tests.integration.kubelet import stages
+from tests.integration.support import Cluster, object_of
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test in this folder is an integration test."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    """A running control plane that knows Hone's kinds. A tool that is missing is built, or named in the error."""
+    with ControlPlane(controllers=True, kwok=True, stages=stages()) as control_plane:
+        for crd in crds().values():
+            name = crd["metadata"]["name"]
+            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+            control_plane.api.apply(path, crd)
+            wait_until(lambda path=path: _established(control_plane, path), f"{name} being established", 30)
+        yield control_plane
+
+
+@pytest.fixture(scope="session")
+def configuration(plane: ControlPlane) -> Configuration:
+    """The client's configuration for the control plane, as an administrator."""
+    found = Configuration()
+    found.retries = False
+    asyncio.run(load_kube_config(config_file=str(plane.kubeconfig), client_configuration=found))
+    return found
+
+
+@pytest.fixture
+async def cluster(plane: ControlPlane, configuration: Configuration) -> AsyncIterator[Cluster]:
+    """A namespace of the test's own that enforces restricted Pod Security, and a client for it."""
+    client = Client(ApiClient(configuration), Metrics())
+    namespace = f"test-{next(_numbers)}"
+    body = object_of("v1", "Namespace", namespace)
+    body["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await client.create("", body)
+    yield Cluster(client, configuration, namespace, plane.kubeconfig)
+    await client.close()
+
+
+def _established(plane: ControlPlane, path: str) -> bool:
+    conditions = plane.api.get(path).get("status", {}).get("conditions") or []
+    broken = [c for c in conditions if c["type"] == "NonStructuralSchema" and c["status"] == "True"]
+    assert not broken, json.dumps(broken)
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

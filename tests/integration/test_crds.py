@@ -1,0 +1,200 @@
+"""The CRDs on a real API server: accepted, explained, and refusing what makes no sense with the field and the remedy."""
+
+import asyncio
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hone.api.crds import MAX_CRD_BYTES, crds
+from hone.core.observed import Object
+from hone.runtime.errors import Invalid
+from tests.integration.support import FTJ, MDEP, Cluster, finetunejob, modeldeployment
+
+
+def edited(obj: Object, path: str, value: Any) -> Object:
+    """A copy with one field set; None removes it."""
+    out = copy.deepcopy(obj)
+    *parents, last = path.split(".")
+    node = out
+    for key in parents:
+        node = node.setdefault(key, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return out
+
+
+def ftj(path: str, value: Any) -> Object:
+    return edited(finetunejob(), f"spec.{path}", value)
+
+
+CLAIM = {"name": "data", "path": "rows.jsonl"}
+BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
+REFUSED: dict[str, tuple[Object, str, str]] = {
+    "no model": (ftj("model", None), "spec.model", "Required value"),
+    "a path that leaves the volume": (ftj("model.claim.path", "a/../../b"), "spec.model.claim.path", "'..'"),
+    "an absolute path": (ftj("model.claim.path", "/etc"), "spec.model.claim.path", "should match"),
+    "two sources of data": (ftj("dataset.train", BOTH), "spec.dataset.train", "exactly one of claim and configMap"),
+    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "exactly one of claim and configMap"),
+    "a fraction and a source": (
+        ftj("dataset.test", {"fraction": 0.1, "claim": CLAIM}),
+        "spec.dataset.test",
+        "exactly one of claim, configMap and fraction",
+    ),
+    "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
+    "an unknown objective": (ftj("objective", "PPO"), "spec.objective", 'supported values: "SFT"'),
+    "LoRA's settings for Full": (ftj("method", {"type": "Full", "lora": {"rank": 8}}), "spec.method", "remove it"),
+    "epochs and steps": (
+        ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),
+        "spec.hyperparameters",
+        "epochs or maxSteps, not both",
+    ),
+    "a rate in quotes": (ftj("hyperparameters", {"learningRate": "2e-4"}), "spec.hyperparameters.learningRate", "type"),
+    "a rank that vLLM cannot serve": (ftj("method", {"lora": {"rank": 1024}}), "spec.method.lora.rank", "512"),
+    "more processes than GPUs": (
+        ftj("compute", {"gpusPerNode": 2, "processesPerNode": 4}),
+        "spec.compute",
+        "processesPerNode must equal gpusPerNode",
+    ),
+    "an unknown ZeRO stage": (ftj("compute.zeroStage", 1), "spec.compute.zeroStage", "supported values"),
+    "a claim and a size": (
+        ftj("workspace", {"claimName": "w", "size": "1Gi"}),
+        "spec.workspace",
+        "leave out size, storageClassName and accessModes",
+    ),
+    "a quantity that is none": (ftj("output", {"size": "20 GB"}), "spec.output.size", "should match"),
+    "replicas below 0": (modeldeployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
+    "a served name with spaces": (modeldeployment(servedName="my model"), "spec.servedName", "should match"),
+    "no job to serve": (edited(modeldeployment(), "spec.model.jobRef", None), "spec.model.jobRef", "Required value"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_is_refused_with_the_field_and_the_remedy(cluster: Cluster, case: str) -> None:
+    obj, field, words = REFUSED[case]
+    with pytest.raises(Invalid) as refusal:
+        await cluster.create(obj)
+    assert field in refusal.value.message
+    assert words in refusal.value.message
+
+
+ACCEPTED = {
+    "the least": finetunejob(),
+    "a name that no Service may have": finetunejob("3b.v1-sft"),
+    "a number as quantity": ftj("output", {"size": 1073741824, "retain": True}),
+    "everything off its default": finetunejob(
+        dataset={
+            "train": {"claim": CLAIM},
+            "validation": {"fraction": 0.2},
+            "test": {"claim": CLAIM},
+            "minSamples": 10,
+        },
+        method={"type": "LoRA", "lora": {"rank": 8, "alpha": 16, "dropout": 0.1, "targetModules": ["q_proj"]}},
+        compute={
+            "nodes": 2,
+            "gpusPerNode": 0,
+            "processesPerNode": 2,
+            "zeroStage": 2,
+            "pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+            "resources": {"limits": {"cpu": 2, "memory": "4Gi"}},
+        },
+        hyperparameters={"maxSteps": 5, "learningRate": 2e-4},
+        retry={"limit": 0},
+    ),
+    "a deployment": modeldeployment(replicas=2, servedName="org/model", runtime={"args": ["--seed=1"]}),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+async def test_is_accepted_and_stored_as_written(cluster: Cluster, case: str) -> None:
+    obj = ACCEPTED[case]
+    await cluster.create(obj)
+    stored = await cluster.get(obj["kind"], obj["metadata"]["name"])
+    # Nothing is dropped, and no default is written into the spec: it is its author's.
+    assert stored and stored["spec"] == obj["spec"]
+
+
+CHANGES = {
+    "model": {"claim": {"name": "base-models", "path": "other"}},
+    "dataset": {"minSamples": 5},
+    "method": {"type": "Full"},
+    "hyperparameters": {"epochs": 2},
+    "compute": {"nodes": 2},
+    "retry": {"limit": 1},
+    "output": {"size": "1Gi"},
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+async def test_a_started_run_cannot_change(cluster: Cluster, field: str) -> None:
+    await cluster.create(finetunejob())
+    job = await cluster.get(FTJ, "sft")
+    assert job
+    await cluster.client.update_status(job, {"startTime": "2026-01-01T00:00:00Z"})
+    with pytest.raises(Invalid) as refusal:
+        await cluster.patch(FTJ, "sft", {"spec": {field: CHANGES[field]}})
+    assert f"spec.{field}" in refusal.value.message
+    assert "use a new metadata.name" in refusal.value.message
+
+
+async def test_before_its_start_a_run_may_change(cluster: Cluster) -> None:
+    await cluster.create(finetunejob())
+    for field, change in CHANGES.items():
+        await cluster.patch(FTJ, "sft", {"spec": {field: change}})
+
+
+async def test_a_started_run_can_be_suspended_and_labeled(cluster: Cluster) -> None:
+    await cluster.create(finetunejob())
+    job = await cluster.get(FTJ, "sft")
+    assert job
+    await cluster.client.update_status(job, {"startTime": "2026-01-01T00:00:00Z"})
+    await cluster.patch(FTJ, "sft", {"spec": {"suspend": True}, "metadata": {"labels": {"a": "b"}}})
+
+
+async def test_replicas_scale_through_the_subresource(cluster: Cluster) -> None:
+    await cluster.create(modeldeployment())
+    code, _, err = await kubectl(cluster, "scale", "mdep/sft", "--replicas=3")
+    assert code == 0, err
+    deployment = await cluster.get(MDEP, "sft")
+    assert deployment and deployment["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("path", ["ftj.spec.method", "ftj.spec.dataset.onScarceData", "mdep.spec.drainSeconds"])
+async def test_kubectl_explains(cluster: Cluster, path: str) -> None:
+    code, out, err = await kubectl(cluster, "explain", path)
+    assert code == 0, err
+    assert "DESCRIPTION" in out and "<empty>" not in out
+
+
+@pytest.mark.parametrize("plural", list(crds()))
+def test_every_field_has_a_description(plural: str) -> None:
+    schema = crds()[plural]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    missing = [path for path, node in fields(schema) if not node.get("description") and path != "metadata"]
+    assert not missing
+
+
+@pytest.mark.parametrize("plural", list(crds()))
+def test_is_small_enough_for_kubectl_apply(plural: str) -> None:
+    assert len(str(crds()[plural])) < MAX_CRD_BYTES
+
+
+def fields(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
+    """Every named field below a schema, with its path."""
+    for name, node in schema.get("properties", {}).items():
+        where = f"{path}.{name}".lstrip(".")
+        yield where, node
+        yield from fields(node, where)
+        yield from fields(node.get("items", {}), where + "[]")
+
+
+async def kubectl(cluster: Cluster, *arguments: str) -> tuple[int, str, str]:
+    """Run kubectl in the test's namespace: exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        "kubectl", f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
