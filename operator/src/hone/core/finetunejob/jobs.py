@@ -95,7 +95,7 @@ def job(run: Run, step: Step, attempt: int, config: str) -> Object:
     if run.settings.image_pull_policy:
         container["imagePullPolicy"] = run.settings.image_pull_policy
     if step == Step.TRAIN:
-        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
+        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
     pod_spec: Mapping[str, Any] = {"restartPolicy": "Never"}
     if step == Step.TRAIN and pods > 1:
         pod_spec = {**pod_spec, "subdomain": run.service}

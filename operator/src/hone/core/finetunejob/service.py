@@ -17,6 +17,6 @@ def service(run: Run) -> Object:
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
             "selector": {UID_LABEL: run.uid, STEP_LABEL: str(Step.TRAIN)},
-            "ports": [{"name": "rendezvous", "port": MASTER_PORT, "targetPort": MASTER_PORT}],
+            "ports": [{"name": "rendezvous", "port": MASTER_PORT, "targetPort": MASTER_PORT, "protocol": "TCP"}],
         },
     }

@@ -1,0 +1,65 @@
+"""Our owner reference on an artifact's claim: taken before the artifact is served, given back when it no longer is.
+
+The claim belongs to its job. As a second, non-controller owner we keep garbage collection from taking it while it is
+served, after the job is deleted. To give up, we put the job's own reference in the place of ours: if the job is gone,
+no owner is left that exists, and garbage collection takes the claim; without any reference it would stay for ever.
+"""
+
+from typing import Any
+
+from hone.api import API_VERSION
+from hone.api.finetunejob import KIND as JOB_KIND
+from hone.core.children import owner_reference
+from hone.core.modeldeployment.server import Server
+from hone.core.names import RETAIN_ANNOTATION, UID_LABEL, owner_of
+from hone.core.observed import Object, Ref
+from hone.core.plan import Apply
+
+
+def claim_ref(claim: str) -> Ref:
+    """The claim, to be read."""
+    return Ref("v1", "PersistentVolumeClaim", claim)
+
+
+def is_usable(claim: Object | None) -> bool:
+    """Whether the claim exists and is not about to go."""
+    return claim is not None and "deletionTimestamp" not in claim["metadata"]
+
+
+def take(server: Server, claim: Object) -> Apply | None:
+    """What makes us an owner; None where we are, or where the claim is retained and shall have no owner."""
+    if _is_retained(claim) or server.uid in {owner["uid"] for owner in _owners(claim)}:
+        return None
+    return _apply(server, claim, [owner_reference(server.resource, controller=False)])
+
+
+def give_back(server: Server, claim: Object | None) -> Apply | None:
+    """What ends our ownership; None where we are no owner."""
+    if claim is None or server.uid not in {owner["uid"] for owner in _owners(claim)}:
+        return None
+    job_uid = (claim["metadata"].get("labels") or {}).get(UID_LABEL)
+    owner = owner_of(claim)
+    if job_uid is None or owner is None:
+        return _apply(server, claim, [])
+    return _apply(server, claim, [{"apiVersion": API_VERSION, "kind": JOB_KIND, "name": owner[1], "uid": job_uid}])
+
+
+def _apply(server: Server, claim: Object, owners: list[dict[str, Any]]) -> Apply:
+    meta = claim["metadata"]
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        # With the uid, a claim that has gone meanwhile is not made again.
+        "metadata": {"name": meta["name"], "namespace": server.namespace, "uid": meta["uid"]},
+    }
+    if owners:
+        body["metadata"]["ownerReferences"] = owners
+    return Apply(body, server.field_manager)
+
+
+def _owners(claim: Object) -> list[dict[str, Any]]:
+    return list(claim["metadata"].get("ownerReferences") or [])
+
+
+def _is_retained(claim: Object) -> bool:
+    return (claim["metadata"].get("annotations") or {}).get(RETAIN_ANNOTATION) == "true"

@@ -1,0 +1,84 @@
+"""What is to be served: the followed job's artifact once it may be, else what is served already."""
+
+from dataclasses import dataclass
+
+from hone.api.finetunejob import ArtifactStatus, FineTuneJobStatus
+from hone.api.modeldeployment import ModelDeploymentStatus, Revision
+from hone.core.conditions import find, is_true
+from hone.core.observed import Object
+
+
+@dataclass(frozen=True)
+class Release:
+    """An artifact and the job that made it."""
+
+    job: str
+    artifact: ArtifactStatus
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to serve, and where the followed job stands.
+
+    Attributes:
+        release: what to serve; None: nothing yet.
+        reason: `JobComplete` where the followed job's artifact is to be served; else why it is not.
+        message: the same for people.
+    """
+
+    release: Release | None
+    reason: str
+    message: str
+
+
+COMPLETE = "JobComplete"
+FINAL = ("JobFailed", "NotPromotable")
+"""Reasons that no waiting changes: the job has ended."""
+
+
+def select(name: str, job: Object | None, status: ModelDeploymentStatus) -> Selection:
+    """Choose what to serve.
+
+    A job that is deleted, failed or made anew and not complete changes nothing: what is served goes on, rendered from
+    our own status, and lives by our owner reference on its claim.
+
+    Args:
+        name: name of the followed job.
+        job: that job, or None where it does not exist.
+        status: our own status.
+    """
+    found, reason, message = _look(name, job)
+    if found:
+        return Selection(found, reason, message)
+    served = status.candidate or status.stable
+    if served is None:
+        return Selection(None, reason, message)
+    return Selection(release_of(served), reason, f"{message}; still serving {short(served.digest)}")
+
+
+def release_of(revision: Revision) -> Release:
+    """The artifact of a revision that was rolled out."""
+    return Release(revision.job, revision.artifact)
+
+
+def short(digest: str) -> str:
+    """A digest, cut for people."""
+    return digest.removeprefix("sha256:")[:8]
+
+
+def _look(name: str, job: Object | None) -> tuple[Release | None, str, str]:
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        return None, "JobNotFound", f"spec.model.jobRef.name: there is no FineTuneJob {name!r}"
+    status = FineTuneJobStatus.from_dict(job.get("status") or {})
+    if is_true(status.conditions, "Failed"):
+        failed = find(status.conditions, "Failed")
+        return None, "JobFailed", f"FineTuneJob {name!r} failed: {failed.message if failed else ''}"
+    if not is_true(status.conditions, "Complete"):
+        return None, "WaitingForJob", f"FineTuneJob {name!r} is {status.phase or 'Pending'}"
+    promotable = find(status.conditions, "Promotable")
+    if not is_true(status.conditions, "Promotable"):
+        why = promotable.message if promotable else "nothing is known of its gate"
+        return None, "NotPromotable", f"FineTuneJob {name!r} is not promotable: {why}"
+    if status.artifact is None:
+        return None, "WaitingForJob", f"FineTuneJob {name!r} tells of no artifact"
+    return Release(name, status.artifact), COMPLETE, f"FineTuneJob {name!r} is complete"

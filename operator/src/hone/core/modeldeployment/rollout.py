@@ -1,0 +1,66 @@
+"""How far a rollout has come, and what keeps it from coming further."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hone.core import pods as podinfo
+from hone.core.names import REVISION_LABEL
+from hone.core.observed import Object, Pod
+from hone.core.pods import Trouble
+
+MAX_LAST_WORDS = 600
+
+
+def wanted(live: Object) -> int:
+    """The number of pods that the Deployment shall have."""
+    return int(live["spec"].get("replicas", 1))
+
+
+def available(live: Object | None) -> int:
+    """The number of pods that answer, of whatever revision."""
+    return int(((live or {}).get("status") or {}).get("availableReplicas", 0))
+
+
+def is_complete(live: Object) -> bool:
+    """Whether all pods are of the newest revision and answer, and no other is left."""
+    status = live.get("status") or {}
+    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
+        return False
+    counts = (status.get("updatedReplicas", 0), status.get("replicas", 0), status.get("availableReplicas", 0))
+    return counts == (wanted(live),) * 3
+
+
+def is_stuck(live: Object | None) -> bool:
+    """Whether the Deployment has made no progress within its deadline."""
+    progressing = _condition(live, "Progressing")
+    return progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
+
+
+def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble | None:
+    """What keeps the revision's pods from answering, or None."""
+    own = [pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision]
+    crashed = (found for pod in own if (found := _crash(pod)))
+    if found := next(crashed, None) or podinfo.trouble(own):
+        return found
+    failure = _condition(live, "ReplicaFailure")
+    if failure.get("status") == "True":
+        return Trouble(str(failure.get("reason", "ReplicaFailure")), str(failure.get("message", "")))
+    return None
+
+
+def _crash(pod: Pod) -> Trouble | None:
+    """A server that ended and is not ready again, running or waiting: one reason, so that conditions do not flap."""
+    if podinfo.is_over(pod) or "deletionTimestamp" in pod.raw["metadata"]:
+        return None
+    container = podinfo.container(pod)
+    last = (container.get("lastState") or {}).get("terminated")
+    if not last or container.get("ready"):
+        return None
+    words = str(last.get("message") or "").strip()[-MAX_LAST_WORDS:]
+    said = f"the server ended with exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
+    return Trouble("CrashLoopBackOff", said + (f": {words}" if words else ""))
+
+
+def _condition(live: Object | None, kind: str) -> dict[str, Any]:
+    found = ((live or {}).get("status") or {}).get("conditions") or []
+    return next((dict(condition) for condition in found if condition.get("type") == kind), {})

@@ -1,0 +1,99 @@
+"""A ModelDeployment as decisions see it: its identity, its spec with the defaults, the names of its children."""
+
+from dataclasses import dataclass
+
+from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Runtime
+from hone.core import names
+from hone.core.observed import Object, Ref
+from hone.core.settings import Settings
+
+STEP = "serve"
+HTTP_PORT = 8000
+"""The port that vLLM listens on."""
+SERVICE_PORT = 80
+STARTUP_SECONDS = 600
+BYTES_PER_SECOND = 50_000_000
+"""What a slow volume reads; sizes the time that a server has to start."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A ModelDeployment whose spec the code accepts."""
+
+    resource: Object
+    spec: ModelDeploymentSpec
+    settings: Settings
+
+    @classmethod
+    def of(cls, resource: Object, settings: Settings) -> "Server":
+        """Read the resource.
+
+        Raises:
+            pydantic.ValidationError: the spec passed its CRD but not the types.
+        """
+        return cls(resource, ModelDeploymentSpec.from_dict(resource["spec"]), settings)
+
+    @property
+    def namespace(self) -> str:
+        """The resource's namespace."""
+        return str(self.resource["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        """The resource's name."""
+        return str(self.resource["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """The resource's uid."""
+        return str(self.resource["metadata"]["uid"])
+
+    @property
+    def job(self) -> str:
+        """The FineTuneJob that is followed."""
+        return self.spec.model.job_ref.name
+
+    @property
+    def served_name(self) -> str:
+        """The name that clients give as 'model'."""
+        return self.spec.served_name or self.name
+
+    @property
+    def runtime(self) -> Runtime:
+        """The vLLM server."""
+        return self.spec.runtime or Runtime()
+
+    @property
+    def image(self) -> str:
+        """The server's image."""
+        default = self.settings.server_image if self.spec.gpus else self.settings.server_cpu_image
+        return self.runtime.image or default
+
+    @property
+    def deployment(self) -> Ref:
+        """The Deployment. Its name hashes the uid, since its selector does and can never change."""
+        return Ref("apps/v1", "Deployment", names.unique(self.name, self.uid))
+
+    @property
+    def service(self) -> Ref:
+        """The Service. Its name hashes only the name, so that the address outlives the resource."""
+        return Ref("v1", "Service", names.unique(self.name, KIND, self.name))
+
+    @property
+    def url(self) -> str:
+        """The endpoint's address in the cluster; OpenAI's paths begin with /v1 below it."""
+        return f"http://{self.service.name}.{self.namespace}.svc"
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Labels of the server's pods."""
+        return {names.UID_LABEL: self.uid, names.STEP_LABEL: STEP}
+
+    @property
+    def field_manager(self) -> str:
+        """Who holds our owner reference on an artifact's claim."""
+        return f"hone-mdep-{names.digest(self.uid, length=12)}"
+
+    def startup_seconds(self, weights_bytes: int) -> int:
+        """Seconds that a server has until its first answer."""
+        return self.spec.start_deadline_seconds or STARTUP_SECONDS + weights_bytes // BYTES_PER_SECOND

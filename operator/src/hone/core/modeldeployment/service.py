@@ -1,0 +1,23 @@
+"""The Service in front of the server's pods."""
+
+from hone.core.children import metadata
+from hone.core.modeldeployment.server import SERVICE_PORT, STEP, Server
+from hone.core.observed import Object
+
+
+def service(server: Server) -> Object:
+    """The Service; the target port is the container's named one."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(server.resource, server.service.name, STEP),
+        "spec": {
+            "selector": server.selector,
+            "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def differs(server: Server, live: Object | None) -> bool:
+    """Whether the Service has to be applied."""
+    return live is None or live["spec"].get("selector") != server.selector

@@ -1,0 +1,76 @@
+"""vLLM's command line and environment for a release."""
+
+from hone.contract.report import ARTIFACT_DIR
+from hone.core.modeldeployment.release import Release
+from hone.core.modeldeployment.server import HTTP_PORT, Server
+from hone.core.quantity import as_int
+
+MODEL_DIRECTORY = "/mnt/model"
+ARTIFACT_DIRECTORY = "/mnt/artifact"
+COMMAND = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that --max-lora-rank takes."""
+
+# Under a random user id vLLM fails at import without a home and a user; all caches go to the pod's scratch space.
+ENVIRONMENT = {
+    "HOME": "/tmp",
+    "USER": "hone",
+    "XDG_CACHE_HOME": "/tmp/.cache",
+    "HF_HOME": "/tmp/.cache/huggingface",
+    "VLLM_CACHE_ROOT": "/tmp/.cache/vllm",
+    "TRITON_CACHE_DIR": "/tmp/.cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/inductor",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
+def arguments(server: Server, release: Release) -> list[str]:
+    """vLLM's arguments; the user's come last and win."""
+    artifact, served = release.artifact, server.served_name
+    path = f"{ARTIFACT_DIRECTORY}/{ARTIFACT_DIR}"
+    if is_adapter(release):
+        rank = next((known for known in LORA_RANKS if known >= (artifact.lora_rank or 1)), LORA_RANKS[-1])
+        made = [
+            f"--model={MODEL_DIRECTORY}/{artifact.model_path}",
+            f"--served-model-name={served}-base",
+            "--enable-lora",
+            f"--max-lora-rank={rank}",
+            f"--lora-modules={served}={path}",
+            # Else vLLM takes the base's tokenizer and chat template.
+            f"--tokenizer={path}",
+        ]
+    else:
+        made = [f"--model={path}", f"--served-model-name={served}"]
+    made += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
+    # Without it, requests that are under way are dropped at the end.
+    made.append(f"--shutdown-timeout={server.spec.drain_seconds}")
+    if server.spec.gpus == 0:
+        made += ["--dtype=float32", "--enforce-eager"]
+    if server.spec.gpus > 1:
+        made.append(f"--tensor-parallel-size={server.spec.gpus}")
+    return [*made, *(server.runtime.args or [])]
+
+
+def environment(server: Server) -> dict[str, str]:
+    """Environment variables; the user's may replace them."""
+    if server.spec.gpus:
+        return dict(ENVIRONMENT)
+    return {**ENVIRONMENT, **CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(server))}
+
+
+def is_adapter(release: Release) -> bool:
+    """Whether the artifact needs its base model beside it."""
+    return release.artifact.kind == "Adapter"
+
+
+def _threads(server: Server) -> int:
+    """Threads of a CPU server: as many as its share of CPUs. More of them spin at barriers and slow each other down."""
+    asked = server.spec.resources
+    for values in (asked.limits, asked.requests) if asked else ():
+        if values and "cpu" in values:
+            return max(1, as_int(values["cpu"]))
+    return 1

@@ -1,0 +1,226 @@
+"""A cluster in memory: executes Plans as the API server would, and plays the Job controller and the kubelet by hand."""
+
+import copy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hone.contract.results import StepResult
+from hone.core.children import ref_of
+from hone.core.kinds import KINDS
+from hone.core.names import UID_LABEL
+from hone.core.observed import Observed, Pod, ProgressReading, Ref
+from hone.core.plan import Event, Plan
+from hone.core.settings import Settings
+from hone.core.times import rfc3339
+from tests.unit.core import make
+
+
+class Crash(Exception):
+    """The operator ends here."""
+
+
+@dataclass
+class World:
+    """One resource and everything around it."""
+
+    resource: dict[str, Any]
+    objects: dict[Ref, dict[str, Any]] = field(default_factory=dict)
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    made: list[Ref] = field(default_factory=list)
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    settings: Settings = field(default_factory=Settings)
+    progress: ProgressReading | None = None
+    writes: int = 0
+    crash_at: int | None = None
+    serial: int = 0
+    gets: int = 0
+
+    def add(self, *objects: dict[str, Any]) -> "World":
+        """Put objects into the cluster."""
+        for obj in objects:
+            self.objects[ref_of(obj)] = obj
+        return self
+
+    # The operator.
+
+    def observe(self) -> Observed:
+        """Read as the runtime does."""
+        kind = KINDS[self.resource["kind"]]
+        fetched: dict[Ref, dict[str, Any] | None] = {}
+        while new := set(kind.refs(self.resource, fetched, self.settings)) - set(fetched):
+            self.gets += len(new)
+            fetched |= {ref: copy.deepcopy(self.objects.get(ref)) for ref in new}
+        uid = self.resource["metadata"]["uid"]
+        pods = [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(UID_LABEL) == uid]
+        return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress)
+
+    def look(self) -> Plan:
+        """One reconcile, executed."""
+        kind = KINDS[self.resource["kind"]]
+        plan = kind.reconcile(copy.deepcopy(self.resource), self.observe(), self.now, self.settings)
+        self.execute(plan)
+        return plan
+
+    def settle(self, limit: int = 10) -> Plan:
+        """Reconcile until nothing changes any more."""
+        for _ in range(limit):
+            before = self.writes
+            plan = self.look()
+            if self.writes == before and plan.requeue_after != 0:
+                return plan
+        raise AssertionError("the reconcile never comes to rest")
+
+    def execute(self, plan: Plan) -> None:
+        """Do what a Plan says, in its order."""
+        for obj in plan.create:
+            self._write()
+            if ref_of(obj) not in self.objects:
+                self._store(obj)
+        for apply in plan.apply:
+            self._write()
+            self._apply(apply.body)
+        for delete in plan.delete:
+            self._write()
+            found = self.objects.get(delete.ref)
+            if found and found["metadata"]["uid"] == delete.uid:
+                self.remove_job(delete.ref) if delete.ref.kind == "Job" else self.objects.pop(delete.ref)
+        if plan.status is not None:
+            self._write()
+            self.resource["status"] = copy.deepcopy(plan.status)
+        self.events += plan.events
+
+    def _write(self) -> None:
+        self.writes += 1
+        if self.writes == self.crash_at:
+            raise Crash
+
+    def _store(self, obj: dict[str, Any]) -> None:
+        self.serial += 1
+        stored = copy.deepcopy(obj)
+        stored["metadata"] |= {"uid": f"made-{self.serial}", "creationTimestamp": rfc3339(self.now), "generation": 1}
+        self.objects[ref_of(obj)] = stored
+        self.made.append(ref_of(obj))
+
+    def _apply(self, body: dict[str, Any]) -> None:
+        found = self.objects.get(ref_of(body))
+        if found is None:
+            self._store(body)
+            return
+        merged = _merge(found, body)
+        if merged.get("spec") != found.get("spec"):
+            merged["metadata"]["generation"] = found["metadata"].get("generation", 1) + 1
+        self.objects[ref_of(body)] = merged
+
+    # The rest of the cluster.
+
+    def later(self, seconds: float) -> "World":
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        return self
+
+    def remove_job(self, ref: Ref) -> None:
+        """Delete a Job in the background: its pods get SIGTERM."""
+        self.objects.pop(ref)
+        for pod in self.pods_of(ref.name):
+            if pod["status"]["phase"] in ("Pending", "Running"):
+                pod["metadata"]["deletionTimestamp"] = rfc3339(self.now)
+
+    def drop_deleted_pods(self) -> None:
+        """The grace of deleted pods is over."""
+        self.pods = {name: pod for name, pod in self.pods.items() if "deletionTimestamp" not in pod["metadata"]}
+
+    def job(self) -> dict[str, Any]:
+        """The newest Job."""
+        name = [ref for ref in self.made if ref.kind == "Job" and ref in self.objects][-1]
+        return self.objects[name]
+
+    def jobs(self) -> list[str]:
+        """The Jobs that were ever made, without their common prefix."""
+        return ["-".join(ref.name.split("-")[-2:]) for ref in self.made if ref.kind == "Job"]
+
+    def pods_of(self, job: str) -> list[dict[str, Any]]:
+        """A Job's pods."""
+        label = "batch.kubernetes.io/job-name"
+        return [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(label) == job]
+
+    def start(self, state: dict[str, Any] | None = None, phase: str = "Running", **status: Any) -> None:
+        """The newest Job's pods appear, running unless said otherwise."""
+        job = self.job()
+        name = job["metadata"]["name"]
+        for index in range(job["spec"]["completions"]):
+            template = job["spec"]["template"]
+            labels = {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+            labels["batch.kubernetes.io/job-completion-index"] = str(index)
+            running = {"running": {"startedAt": rfc3339(self.now)}}
+            self.pods[f"{name}-{index}"] = {
+                "metadata": {"name": f"{name}-{index}", "uid": f"pod-{name}-{index}", "labels": labels},
+                "spec": {"nodeName": "node-1"},
+                "status": {
+                    "phase": phase,
+                    "podIP": f"10.0.0.{index + 1}",
+                    "containerStatuses": [{"state": running if state is None else state}],
+                    **status,
+                },
+            }
+
+    def complete(self, result: StepResult | str) -> None:
+        """The newest Job's pods end well."""
+        self._end(0, result)
+        self.job()["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    def fail(self, code: int, result: StepResult | str = "", reason: str = "") -> None:
+        """The newest Job's pods end badly."""
+        self._end(code, result, reason)
+        name = self.job()["metadata"]["name"]
+        message = f"Container c for pod {make.NAMESPACE}/{name}-0 failed with exit code {code} matching FailJob rule"
+        condition = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": message}
+        self.job()["status"] = {"conditions": [condition]}
+
+    def _end(self, code: int, result: StepResult | str, reason: str = "") -> None:
+        name = self.job()["metadata"]["name"]
+        if not self.pods_of(name):
+            self.start()
+        for pod in self.pods_of(name):
+            state = make.exited(code, result, reason)
+            state["terminated"]["startedAt"] = rfc3339(self.now - timedelta(seconds=60))
+            pod["status"] |= {"phase": "Succeeded" if code == 0 else "Failed", "containerStatuses": [{"state": state}]}
+
+    # Short forms.
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The resource's status."""
+        return dict(self.resource.get("status") or {})
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason of a condition."""
+        found = next(c for c in self.status["conditions"] if c["type"] == kind)
+        return found["status"], found["reason"]
+
+    def message(self, kind: str) -> str:
+        """Message of a condition."""
+        return str(next(c for c in self.status["conditions"] if c["type"] == kind)["message"])
+
+    def edit(self, **spec: Any) -> "World":
+        """The author edits the spec."""
+        self.resource["spec"] |= spec
+        self.resource["metadata"]["generation"] += 1
+        return self
+
+    def reasons(self) -> list[str]:
+        """Reasons of the Events so far."""
+        return [event.reason for event in self.events]
+
+
+def _merge(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
+    return copy.deepcopy(new)
+
+
+def finetunejob_world(resource: dict[str, Any] | None = None, **spec: Any) -> World:
+    """A FineTuneJob whose dependencies exist."""
+    world = World(resource or make.finetunejob(**spec))
+    return world.add(make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": "{}"}))
