@@ -67,8 +67,9 @@ cluster: ## Start the local Kubernetes cluster (Debian 12, root), or find it run
 cluster-down: ## Stop the local cluster and remove what it set up
 	@$(PYTHON3) -m dev.cluster down
 
-images: ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team
-	@$(PYTHON3) -m dev.images build $(if $(REGISTRY),--registry $(REGISTRY))
+images: venv ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team
+	@$(PYTHON) -m dev.basemodel build
+	@$(PYTHON3) -m dev.images build
 
 demo: ## From nothing to a tuned model's answer. With KUBECONFIG and REGISTRY set: on your cluster
 	@$(PYTHON3) -m dev.demo

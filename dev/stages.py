@@ -64,14 +64,15 @@ CONTROL_PLANE = Stage("control plane", _python("-m", "dev.cluster", "build"), se
 INTEGRATION = _pytest("integration tests", "integration", "tests", seconds=1200)
 TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=1800)
 CLUSTER = Stage("cluster", _python("-m", "dev.cluster", "up"), seconds=1800)
+BASE_MODEL = Stage("base model", (PYTHON, "-m", "dev.basemodel", "build"), seconds=1800)
 IMAGES = Stage("images", _python("-m", "dev.images", "build"), seconds=3600)
 E2E = _pytest("end-to-end tests", "e2e", "tests/e2e", seconds=3600, options=("-x", "-s"))
 
 TIERS = {
     "check": CHECK,
     "integration": (VENV, CONTROL_PLANE, INTEGRATION),
-    "test": (*CHECK, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, IMAGES, E2E),
-    "e2e": (VENV, CLUSTER, IMAGES, E2E),
+    "test": (*CHECK, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, IMAGES, E2E),
+    "e2e": (VENV, CLUSTER, BASE_MODEL, IMAGES, E2E),
 }
 
 

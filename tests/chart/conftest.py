@@ -14,6 +14,9 @@ from dev.cluster import build
 CHART = Path(__file__).resolve().parents[2] / "charts/hone"
 KUBE_VERSION = build.KUBERNETES_VERSION.removeprefix("v")
 
+# The parser in C where PyYAML has it: the CRDs are long.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
 
@@ -34,13 +37,18 @@ def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
 def render(helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> Render:
     """The chart's manifests for the given values; a refusal of helm is an AssertionError with its words."""
 
-    def run(values: Manifest | None = None, namespace: str = "hone-system") -> list[Manifest]:
-        file = tmp_path_factory.mktemp("values") / "values.yaml"
-        file.write_text(yaml.safe_dump(values or {}))
-        command = ("template", "hone", str(CHART), "--namespace", namespace, "--values", str(file))
-        result = helm(*command, "--kube-version", KUBE_VERSION)
-        assert result.returncode == 0, result.stderr
-        return [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
+    rendered: dict[str, str] = {}
+
+    def run(values: Manifest | None = None) -> list[Manifest]:
+        text = yaml.safe_dump(values or {})
+        if text not in rendered:
+            file = tmp_path_factory.mktemp("values") / "values.yaml"
+            file.write_text(text)
+            command = ("template", "hone", str(CHART), "--namespace", "hone-system", "--values", str(file))
+            result = helm(*command, "--kube-version", KUBE_VERSION)
+            assert result.returncode == 0, result.stderr
+            rendered[text] = result.stdout
+        return [manifest for manifest in yaml.load_all(rendered[text], LOADER) if manifest]
 
     return run
 
