@@ -162,3 +162,62 @@ def failed_job(message: str = "", reason: str = "PodFailurePolicy", name: str = 
     """A Job that has failed."""
     conditions = [{"type": "Failed", "status": "True", "reason": reason, "message": message}]
     return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
+
+
+def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, Any]:
+    """A condition."""
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def modeldeployment(name: str = "bot", uid: str = "mdep-uid", **spec: Any) -> dict[str, Any]:
+    """A ModelDeployment on the CPU that follows the job `job`."""
+    return {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "generation": 1, "resourceVersion": "1"},
+        "spec": {"model": {"jobRef": {"name": "job"}}, "gpus": 0, **spec},
+    }
+
+
+def complete_job(digest: str, uid: str = "job-uid", claim: str = "job-output") -> dict[str, Any]:
+    """A FineTuneJob `job` that has ended well with an adapter."""
+    job = finetunejob("job", uid)
+    job["status"] = {
+        "phase": "Succeeded",
+        "conditions": [condition("Complete", "True", "Succeeded"), condition("Promotable", "True", "NoGate")],
+        "artifact": {
+            "digest": digest,
+            "sizeBytes": 1_000_000,
+            "kind": "Adapter",
+            "loraRank": 32,
+            "base": "tiny",
+            "claim": claim,
+            "modelClaim": "base-models",
+            "modelPath": "tiny",
+            "weightsBytes": 15_800_000,
+        },
+    }
+    return job
+
+
+def artifact_claim(name: str = "job-output", job_uid: str = "job-uid") -> dict[str, Any]:
+    """The claim that `job` made for its artifact."""
+    owner = {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "name": "job",
+        "uid": job_uid,
+        "controller": True,
+    }
+    return claim(
+        name,
+        labels={"hone.dev/uid": job_uid, "hone.dev/step": "finish"},
+        annotations={"hone.dev/owner": "FineTuneJob/job"},
+        ownerReferences=[owner],
+    )

@@ -215,6 +215,8 @@ class World:
 
 
 def _merge(old: Any, new: Any) -> Any:
+    if isinstance(old, list) and isinstance(new, list) and all("uid" in item for item in (*old, *new)):
+        return list({item["uid"]: item for item in (*old, *new)}.values())
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
     return copy.deepcopy(new)
