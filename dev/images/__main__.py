@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 
 from dev import uv
@@ -76,6 +75,13 @@ def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: s
     store.prune(image.name, tag)
 
 
+def storage_for(name: str) -> storage.Storage:
+    """The storage, with its log in a file for this image."""
+    logs = uv.cache_dir() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return storage.Storage(logs / f"image-{name}.log")
+
+
 def build(names: list[str]) -> dict[str, str]:
     """Build and push what the registry lacks of the named images; returns the full reference of each."""
     address = registry()
@@ -87,12 +93,13 @@ def build(names: list[str]) -> dict[str, str]:
         sys.exit("error: the base model is not built: run `.venv/bin/python -m dev.basemodel build` first")
     tag = tags(wanted, model)
     references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in wanted}
-    (uv.cache_dir() / "logs").mkdir(parents=True, exist_ok=True)
+    missing = [name for name in names if not storage.in_registry(references[name])]
     for name in names:
-        if storage.in_registry(references[name]):
-            say(f"{name}: {references[name]} is there")
-            continue
-        store = storage.Storage(uv.cache_dir() / "logs" / f"image-{name}.log")
+        say(f"{name}: {'to be made' if name in missing else references[name] + ' is there'}")
+    if missing:
+        storage_for(missing[0]).prepare()
+    for name in missing:
+        store = storage_for(name)
         store.log.unlink(missing_ok=True)
         for image in catalog.with_parents([name]):
             obtain(image, tag[image.name], tag.get(image.parent, ""), model, store)
@@ -132,27 +139,29 @@ def main() -> None:
     builder = commands.add_parser("build", help="build and push what the registry lacks")
     builder.add_argument("names", nargs="*", metavar="name", help=f"default: all of {', '.join(published)}")
     commands.add_parser("list", help="the images, and whether the registry holds them")
+    commands.add_parser("clean", help="remove what builds left here (gigabytes); the registry keeps its images")
     arguments = parser.parse_args()
     if arguments.command == "list":
         listing()
         return
-    names = arguments.names or published
-    try:
-        catalog.with_parents(names)
-    except KeyError as error:
-        parser.error(error.args[0])
     uv.cache_dir().mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     with (uv.cache_dir() / "images.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("another clone builds images: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        references = build(names)
+        if arguments.command == "clean":
+            storage_for("clean").clean()
+            return
+        names = arguments.names or published
+        try:
+            references = build(names)
+        except KeyError as error:
+            parser.error(error.args[0])
         path = record(references)
     print(json.dumps(references, indent=2))
-    say(f"images are ready in {time.monotonic() - start:.0f} s; {path} names them")
+    say(f"images are ready; {path} names them")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ from dev.images import catalog
 
 # Debian packages bring each of these under its own name.
 COMMANDS = ("buildah", "skopeo", "mmdebstrap")
-# Compression saves nothing on loopback and costs minutes on five gigabytes.
-_LAYERS_LOOPBACK = ("--disable-compression",)
-_LAYERS_REMOTE = ("--compression-format", "zstd")
 
 
 def check_commands(base: str) -> None:
@@ -32,6 +29,25 @@ class Storage:
     def __init__(self, log: Path) -> None:
         self.log = log
         self.root = uv.cache_dir() / "buildah"
+        # Named, so that buildah fails rather than fall back to copying five gigabytes for each layer.
+        self.options = ("--storage-driver", "overlay", "--root", self.root / "root", "--runroot", self.root / "run")
+
+    def prepare(self) -> None:
+        """Remove what an interrupted build left; images that cannot be read are all removed, to be built anew."""
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)
+        (self.root / "tmp").mkdir(parents=True)
+        if any(self._ask(*command).returncode for command in (("rm", "--all"), ("images", "--quiet"))):
+            print(f"{self.root} is broken: building all images again", file=sys.stderr)
+            self.clean()
+            (self.root / "tmp").mkdir(parents=True)
+
+    def clean(self) -> None:
+        """Remove all of buildah's images of this project; the registry keeps its own."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([mount for mount in mounts if mount.startswith(f"{self.root}/")]):
+            subprocess.run(["umount", mount], check=True)
+        if self.root.exists():
+            shutil.rmtree(self.root)
 
     def local(self, name: str, tag: str) -> str:
         """The name of an image here, before it is pushed."""
@@ -52,20 +68,25 @@ class Storage:
         with self.log.open("ab") as log:
             log.write(("\n$ " + " ".join(map(str, command)) + "\n").encode())
             log.flush()
-            environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+            # chroot: no cgroups or user namespaces are asked for. TMPDIR takes layers of gigabytes.
+            environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self.root / "tmp")}
             result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         if result.returncode:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
-            sys.exit(f"error: `{command[0]}` failed with status {result.returncode} (all of it: {self.log}):\n{tail}")
+            sys.exit(
+                f"error: `{command[0]}` failed with status {result.returncode} (all of it: {self.log}; if its storage "
+                f"is to blame, `python3 -m dev.images clean` empties it):\n{tail}"
+            )
 
     def buildah(self, *arguments: str | Path) -> None:
-        self.run("buildah", "--root", self.root / "root", "--runroot", self.root / "run", *arguments)
+        self.run("buildah", *self.options, *arguments)
+
+    def _ask(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["buildah", *self.options, *arguments], capture_output=True, text=True)
 
     def has(self, image: str) -> bool:
         """Whether buildah's storage holds the image."""
-        command = ["buildah", "--root", self.root / "root", "--runroot", self.root / "run"]
-        result = subprocess.run([*command, "inspect", "--type", "image", image], capture_output=True)
-        return result.returncode == 0
+        return self._ask("inspect", "--type", "image", image).returncode == 0
 
     def make_base(self, image: str) -> None:
         """Make the base image from Debian packages."""
@@ -102,10 +123,14 @@ class Storage:
         self.buildah("bud", *options, context)
 
     def push(self, image: str, reference: str, loopback: bool) -> None:
-        """Push an image."""
-        layers = _LAYERS_LOOPBACK if loopback else _LAYERS_REMOTE
-        tls = ("--tls-verify=false",) if loopback else ()
-        self.buildah("push", "--quiet", *tls, *layers, image, f"docker://{reference}")
+        """Push an image; its layers go as they are to a registry on this machine, else compressed."""
+        if loopback:
+            # buildah compresses whatever is asked of it, which costs minutes on five gigabytes and saves nothing here.
+            source = f"containers-storage:[overlay@{self.root / 'root'}+{self.root / 'run'}]{image}"
+            options = ("--quiet", "--preserve-digests", "--dest-tls-verify=false")
+            self.run("skopeo", "copy", *options, source, f"docker://{reference}")
+        else:
+            self.buildah("push", "--quiet", image, f"docker://{reference}")
 
     def pull(self, reference: str, image: str, loopback: bool) -> None:
         """Fetch an image that another machine built, under its local name."""
@@ -115,12 +140,9 @@ class Storage:
 
     def prune(self, name: str, tag: str) -> None:
         """Remove this image's other versions, the layers that only they use, and what failed builds left."""
-        command = ["buildah", "--root", self.root / "root", "--runroot", self.root / "run"]
-        form = "{{.Name}}:{{.Tag}}"
-        listed = subprocess.run([*command, "images", "--format", form], capture_output=True, text=True).stdout.split()
-        for image in listed:
+        for image in self._ask("images", "--format", "{{.Name}}:{{.Tag}}").stdout.split():
             if image.startswith(self.local(name, "")) and image != self.local(name, tag):
-                subprocess.run([*command, "rmi", image], capture_output=True)  # one that is a parent yet stays
+                self._ask("rmi", image)  # one that is a parent yet stays
 
 
 def in_registry(reference: str) -> bool:
