@@ -192,4 +192,5 @@ def status() -> int:
 def environment() -> dict[str, str]:
     """Variables for shells and tests that use the cluster: KUBECONFIG, and PATH with the built tools first."""
     folders: list[Path] = [build.folder(name) for name in build.TOOLS if build.folder(name).exists()]
-    return {"KUBECONFIG": str(paths.kubeconfig()), "PATH": ":".join([*map(str, folders), deps.search_path()])}
+    path = ":".join([*map(str, folders), deps.search_path()])
+    return {"KUBECONFIG": str(paths.kubeconfig()), "PATH": path, **paths.no_proxy()}

@@ -4,6 +4,7 @@ with ControlPlane(controllers=True, kwok=True) as plane:
     subprocess.run(["kubectl", "--kubeconfig", plane.kubeconfig, "get", "nodes"])
 """
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -90,7 +91,9 @@ class ControlPlane:
         components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none")
         self.api = Api(authority.kubeconfig(self.kubeconfig, at.server, "admin", ADMIN))
         if self._controllers:
-            components.start_controller_manager(self.processes, at, authority, "--enable-hostpath-provisioner=true")
+            components.start_controller_manager(
+                self.processes, at, authority, "--enable-hostpath-provisioner=true", own_accounts=False
+            )
             components.start_scheduler(self.processes, at, authority)
         self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
         if self._controllers:
@@ -146,6 +149,8 @@ class ControlPlane:
             self._watchdog = None
         for volume in volumes:
             shutil.rmtree(volume, ignore_errors=True)
+        with contextlib.suppress(OSError):  # Not empty: another control plane's.
+            _VOLUMES.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _volumes(self) -> list[Path]:

@@ -28,7 +28,7 @@ conditions:
   lastHeartbeatTime: {{ $now | Quote }}
   lastTransitionTime: {{ $now | Quote }}
 addresses:
-- {type: InternalIP, address: {{ NodeIPWith .metadata.name | Quote }}}
+- {type: InternalIP, address: {{ NodeIP | Quote }}}
 phase: Running
 """
 
@@ -60,6 +60,10 @@ _POD_ENDED = """\
 {{ $code := or ( index $annotations "EXIT_CODE" ) "0" }}
 {{ $message := or ( index $annotations "MESSAGE" ) "" }}
 phase: {{ if eq $code "0" }}Succeeded{{ else }}Failed{{ end }}
+conditions:
+{{ range $kind := list "Ready" "ContainersReady" }}
+- {type: {{ $kind }}, status: "False", reason: PodCompleted, lastTransitionTime: {{ $now | Quote }}}
+{{ end }}
 containerStatuses:
 {{ range .spec.containers }}
 - name: {{ .name | Quote }}
@@ -132,6 +136,8 @@ def start(processes: Processes, folder: Path, kubeconfig: Path, stages: Sequence
             "--cidr=10.244.0.0/16",
             "--node-ip=10.244.255.1",
         ],
+        # etcd 3.4 cannot stream lists, and kwok's watches would end and back off again and again.
+        environment={"KUBE_FEATURE_WatchListClient": "false"},
     )
 
 

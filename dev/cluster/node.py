@@ -34,7 +34,8 @@ def kubelet_config(authority: Authority, certificate: Path, key: Path) -> dict[s
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": paths.BRIDGE_ADDRESS, "port": KUBELET_PORT,
+        "address": paths.BRIDGE_ADDRESS,
+        "port": KUBELET_PORT,
         "healthzBindAddress": "127.0.0.1",
         "healthzPort": KUBELET_HEALTH_PORT,
         "authentication": {

@@ -22,7 +22,17 @@ CONTAINERD_SOCKET = RUN_DIR / "containerd.sock"
 # Every pod's processes are in this cgroup, and nothing else is: ending the cluster may end all of them.
 CGROUP = "hone"
 
+# What must not go through a proxy that the environment names.
+NO_PROXY = ",".join(["127.0.0.1", "localhost", POD_CIDR, SERVICE_CIDR, ".svc", f".{CLUSTER_DOMAIN}"])
+
 TOOL_SOURCES = Path(__file__).resolve().parent / "tools"
+
+
+def no_proxy() -> dict[str, str]:
+    """NO_PROXY, in both spellings, with the cluster's addresses added to what the environment has."""
+    given = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    value = f"{given},{NO_PROXY}" if given and NO_PROXY not in given else given or NO_PROXY
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def cache() -> Path:

@@ -9,10 +9,12 @@ import json
 import os
 import signal
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dev.cluster import paths
 from dev.cluster.say import wait_until
 
 
@@ -87,7 +89,7 @@ class Processes:
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **paths.no_proxy(), **(environment or {})},
             )
         identity = identify(process.pid)
         if identity is None:
@@ -101,9 +103,10 @@ class Processes:
         return self.logs / f"{name}.log"
 
     def tail(self, name: str, lines: int = 15) -> str:
-        """The last lines of a process's log."""
+        """The last lines of a process's log, the long ones shortened."""
         try:
-            return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
+            text = self.log(name).read_text(errors="replace")
+            return "\n".join(textwrap.shorten(line, 500, placeholder=" ...") for line in text.splitlines()[-lines:])
         except FileNotFoundError:
             return "(no log)"
 

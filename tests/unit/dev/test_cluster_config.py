@@ -115,6 +115,16 @@ def test_stages_replace_pods_but_keep_nodes_and_deletion():
     assert kwok.EXIT_CODE in ended["spec"]["next"]["statusTemplate"]
 
 
+@pytest.mark.parametrize("given", [None, "example.com", f"example.com,{paths.NO_PROXY}"])
+def test_a_proxy_is_not_used_for_the_cluster(monkeypatch, given):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    if given:
+        monkeypatch.setenv("NO_PROXY", given)
+    wanted = f"example.com,{paths.NO_PROXY}" if given else paths.NO_PROXY
+    assert paths.no_proxy() == {"NO_PROXY": wanted, "no_proxy": wanted}
+
+
 def test_missing_packages_are_named_once(monkeypatch):
     packages = {"no-such-command": "b", "/no/such/file": "a", "no-such-either": "b", "sh": "dash"}
     monkeypatch.setattr(deps, "PACKAGES", packages)
