@@ -269,7 +269,9 @@ def _place(
     if limit is None:
         checkpointing = on_gpu and facts.parameters >= _LARGE_MODEL
         placement, why_micro = layout(stages[0], checkpointing, roomy[0]), f"At most {_MOST_TOKENS} tokens at once."
-        why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ", the model small.")
+        why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ".")
+        if on_gpu:
+            choices.warn("Whether it fits is unknown: set spec.compute.gpuMemory to have that checked before training.")
     else:
         options = [layout(s, c, m) for s in stages for c in (False, True) for m in roomy]
         placement = next((option for option in options if option.fits), options[-1])

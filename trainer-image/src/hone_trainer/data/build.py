@@ -69,6 +69,8 @@ def build_prepared(
         _write(temporary, digest, sources, survey, encoder, options)
         # mkdtemp makes it private, but other runs on this volume may use it too.
         temporary.chmod(0o775)
+        if target.exists() and not (target / META_FILE).exists():
+            shutil.rmtree(target)
         try:
             temporary.rename(target)
         except OSError:

@@ -1,8 +1,8 @@
 """From a Sample to token ids and labels: the chat template, and which tokens carry loss.
 
-Marks are found in this order: the template's own `{% generation %}` blocks; TRL's training variant of a well-known
-template; the difference between the text before and after each assistant turn. What none of them can mark is an error,
-since TRL would then train on the user's words too.
+Marks are found in this order: the template's own `{% generation %}` blocks; the difference between the text before and
+after each assistant turn; where the template renders a turn otherwise once others follow (Qwen3 drops its thoughts),
+TRL's training variant of it. What none of them can mark is an error: TRL would then train on the user's words too.
 """
 
 import re
@@ -114,10 +114,19 @@ class Encoder:
             return
         if _GENERATION.search(template):
             self._template, self.marks = template, "template"
-        elif variant := _training_variant(self._tokenizer):
+            return
+        self.marks = "prefix"
+        if not self._keeps_prefixes() and (variant := _training_variant(self._tokenizer)):
             self._template, self.marks = variant, "training variant"
-        else:
-            self.marks = "prefix"
+
+    def _keeps_prefixes(self) -> bool:
+        """Whether the template renders the first turns of a conversation as it renders them alone."""
+        user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+        try:
+            self._from_prefixes(Sample(messages=(user, assistant, user, assistant)))
+        except RowFault:
+            return False
+        return True
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
         if self._train_on is TrainOn.ALL:

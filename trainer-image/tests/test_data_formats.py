@@ -1,0 +1,80 @@
+"""Rows as people write them: which are read, and what is said of those that are not."""
+
+from typing import Any
+
+import pytest
+
+from hone.contract.settings import DataFormat
+from hone_trainer.data.formats import Sample, detect, to_sample
+from hone_trainer.data.read import RowFault
+
+USER = {"role": "user", "content": "Is it good?"}
+ANSWER = {"role": "assistant", "content": "Yes."}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"prompt": "a"}, "no column `messages`", id="another format's columns"),
+        pytest.param({"messages": "hello"}, "`messages` is not a list of messages", id="a string for a list"),
+        pytest.param({"messages": []}, "`messages` is empty", id="no message"),
+        pytest.param({"messages": ["hello"]}, "not a message with `role` and `content`", id="a string for a message"),
+        pytest.param({"messages": [{"role": "user"}, ANSWER]}, "not a message with", id="a message without content"),
+        pytest.param({"messages": [{"role": "human", "content": "a"}, ANSWER]}, "a role other than", id="unknown role"),
+        pytest.param({"messages": [{"role": ["user"], "content": "a"}, ANSWER]}, "a role other than", id="role a list"),
+        pytest.param({"messages": [{"role": "user", "content": 3}, ANSWER]}, "is not a string", id="a number"),
+        pytest.param({"messages": [{"role": "user", "content": None}, ANSWER]}, "is not a string", id="null content"),
+        pytest.param({"messages": [USER, {"role": "assistant", "content": " "}]}, "empty assistant", id="blank answer"),
+        pytest.param({"messages": [USER]}, "no assistant turn in `messages`", id="no answer"),
+        pytest.param({"messages": [ANSWER]}, "nothing before the assistant's turn", id="an answer to nothing"),
+        pytest.param({"messages": [USER, ANSWER], "tools": [{}]}, "tool calls are not supported", id="tools"),
+        pytest.param({"messages": [USER, {**ANSWER, "tool_calls": [{}]}]}, "tool calls", id="a tool call"),
+    ],
+)
+def test_a_bad_conversation_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.MESSAGES)
+    assert reason in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"prompt": "a"}, "no column `completion`", id="no completion"),
+        pytest.param({"completion": "a"}, "no column `prompt`", id="no prompt"),
+        pytest.param({"prompt": "", "completion": "b"}, "`prompt` is empty", id="empty prompt"),
+        pytest.param({"prompt": "a", "completion": "\n"}, "`completion` is empty", id="blank completion"),
+        pytest.param({"prompt": "a", "completion": [ANSWER]}, "must both be", id="a string and a list"),
+        pytest.param({"prompt": "a", "completion": 1}, "must both be", id="a number for an answer"),
+        pytest.param({"prompt": [USER], "completion": [USER]}, "no assistant turn in `completion`", id="no answer"),
+    ],
+)
+def test_a_bad_completion_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.PROMPT_COMPLETION)
+    assert reason in str(fault.value)
+
+
+def test_messages_become_a_conversation_whose_completion_is_the_last_answer() -> None:
+    row = {"messages": [USER, ANSWER, USER, {**ANSWER, "name": "x"}], "id": 7}
+    assert to_sample(row, DataFormat.MESSAGES) == Sample(messages=(USER, ANSWER, USER, ANSWER), completion_start=3)
+
+
+def test_prompt_and_completion_may_be_lists_of_messages() -> None:
+    row = {"prompt": [USER, ANSWER, USER], "completion": [ANSWER]}
+    sample = to_sample(row, DataFormat.PROMPT_COMPLETION)
+    assert sample == Sample(messages=(USER, ANSWER, USER, ANSWER), completion_start=3)
+
+
+@pytest.mark.parametrize(
+    ("row", "format"),
+    [
+        ({"messages": []}, DataFormat.MESSAGES),
+        ({"prompt": "", "completion": ""}, DataFormat.PROMPT_COMPLETION),
+        ({"messages": [], "prompt": "", "completion": ""}, DataFormat.MESSAGES),
+        ({"prompt": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_format_is_told_by_the_columns(row: dict[str, Any], format: DataFormat | None) -> None:
+    assert detect(row) is format
