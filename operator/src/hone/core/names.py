@@ -63,4 +63,4 @@ def owner_of(obj: Object) -> tuple[str, str] | None:
 
 def labels(uid: str, step: str) -> dict[str, str]:
     """The labels of a child."""
-    return {MANAGED_BY_LABEL: MANAGED_BY, UID_LABEL: uid, STEP_LABEL: step}
+    return {MANAGED_BY_LABEL: MANAGED_BY, UID_LABEL: uid, STEP_LABEL: str(step)}
