@@ -1,0 +1,86 @@
+"""The examples: valid for the CRDs, consistent among themselves, with data of the promised size."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dev.kube import command
+from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
+
+EXAMPLES = ROOT / "examples"
+FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "kustomization.yaml")
+DATA = EXAMPLES / "data/reviews.jsonl"
+
+
+def of_kind(kind: str) -> list[Manifest]:
+    """All example manifests of a kind."""
+    return [document for path in FILES for document in documents(path) if document["kind"] == kind]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_example_is_valid(path: Path) -> None:
+    manifests = documents(path)
+    assert manifests
+    for manifest in manifests:
+        assert problems(manifest) == []
+
+
+def test_a_misspelled_field_would_be_found() -> None:
+    (job, _) = documents(EXAMPLES / "sentiment-lora.yaml")
+    job["spec"]["compute"]["gpuPerNode"] = 0
+    assert "gpuPerNode" in problems(job)[0]
+
+
+def test_job_and_deployment_of_the_demo_are_in_one_file() -> None:
+    assert [document["kind"] for document in documents(EXAMPLES / "sentiment-lora.yaml")] == list(TYPES)
+
+
+def test_both_methods_are_shown_and_both_ways_to_distribute() -> None:
+    jobs = [job["spec"] for job in of_kind("FineTuneJob")]
+    assert {job.get("method", {}).get("type", "LoRA") for job in jobs} == {"LoRA", "Full"}
+    assert any(job["compute"].get("nodes", 1) > 1 and job["compute"].get("zeroStage") == 2 for job in jobs)
+
+
+def test_a_deployment_names_a_job_of_the_examples() -> None:
+    jobs = {job["metadata"]["name"] for job in of_kind("FineTuneJob")}
+    assert {mdep["spec"]["model"]["jobRef"]["name"] for mdep in of_kind("ModelDeployment")} <= jobs
+
+
+def test_names_are_unique() -> None:
+    for kind in TYPES:
+        names = [manifest["metadata"]["name"] for manifest in of_kind(kind)]
+        assert len(names) == len(set(names))
+
+
+def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
+    made = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
+    (config_map,) = (manifest for manifest in made if manifest["kind"] == "ConfigMap")
+    for job in of_kind("FineTuneJob"):
+        source = job["spec"]["dataset"]["train"]["configMap"]
+        assert source["name"] == config_map["metadata"]["name"]
+        assert config_map["data"][source["key"]] == DATA.read_text(encoding="utf-8")
+
+
+def _kubectl(*arguments: str) -> str:
+    return subprocess.run([command("kubectl"), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_data_has_at_least_500_rows_and_fits_into_a_config_map() -> None:
+    assert DATA.stat().st_size <= 200 * 1024
+    rows = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 500
+    assert len({json.dumps(row) for row in rows}) == len(rows)
+    for row in rows:
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+        assert row["messages"][1]["content"] in ("positive", "negative")
+
+
+def test_the_demo_asks_what_the_data_has_not() -> None:
+    from dev.data.reviews import reviews
+    from dev.demo import QUESTION_SEED
+
+    text = DATA.read_text(encoding="utf-8")
+    assert not [review.text for review in reviews(3, QUESTION_SEED) if json.dumps(review.text)[1:-1] in text]

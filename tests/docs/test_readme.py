@@ -1,0 +1,90 @@
+"""The README's promises that a machine can check: manifests, commands, paths, fields, and the table of failures."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+from hone.contract.exits import POLICIES
+from hone.contract.settings import MethodType, Objective
+from tests.docs.support import ROOT, TYPES, Manifest, blocks, field_exists, problems
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MANIFESTS: list[Manifest] = [yaml.safe_load(block) for block in blocks(README, "yaml")]
+COMMANDS = [
+    line.partition(" #")[0].strip() for block in blocks(README, "sh") for line in block.splitlines() if line.strip()
+]
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_it_shows_a_short_manifest_of_each_kind() -> None:
+    assert [manifest["kind"] for manifest in MANIFESTS] == list(TYPES)
+    assert all(len(block.splitlines()) <= 20 for block in blocks(README, "yaml"))
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+def test_a_manifest_in_it_is_valid(manifest: Manifest) -> None:
+    assert problems(manifest) == []
+
+
+def test_every_make_target_in_it_exists() -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z0-9-]*)", README))
+    assert {"demo", "test", "check", "integration"} <= named
+    assert named <= TARGETS
+
+
+def test_every_kubectl_and_helm_command_in_it_is_one_that_can_be_run() -> None:
+    known = {"make": TARGETS, "kubectl": {"get", "wait", "explain", "apply"}, "helm": {"upgrade"}}
+    for text in COMMANDS:
+        program, verb, *_ = shlex.split(text)
+        assert verb in known[program], text
+
+
+def test_the_chart_that_it_installs_is_there() -> None:
+    (install,) = (shlex.split(text) for text in COMMANDS if text.startswith("helm"))
+    chart = next(argument for argument in install if "/" in argument)
+    assert (ROOT / chart / "Chart.yaml").is_file()
+
+
+def test_every_path_and_link_in_it_exists() -> None:
+    linked = {path for path in re.findall(r"\]\(([^)#][^)]*)\)", README) if "://" not in path}
+    listed = set(re.findall(r"^\| `([^`]+/)` \|", README, re.MULTILINE))
+    assert len(listed) >= 8
+    assert [path for path in linked | listed if not (ROOT / path).exists()] == []
+
+
+def test_every_link_within_it_has_its_heading() -> None:
+    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", README, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+
+
+def test_every_field_in_it_exists() -> None:
+    fields = set(re.findall(r"`((?:spec|status)\.[a-zA-Z.]+)(?::[^`]*)?`", README))
+    fields |= {f"spec.{name}" for name in re.findall(r"`((?:compute|retry|output)\.[a-zA-Z.]+)`", README)}
+    assert len(fields) >= 5
+    assert [field for field in fields if not any(field_exists(kind, field) for kind in TYPES)] == []
+
+
+def test_every_value_of_the_chart_in_it_exists() -> None:
+    values = yaml.safe_load((ROOT / "charts/hone/values.yaml").read_text())
+    assert "registry" in values["image"]
+    assert "watchNamespaces" in values
+    for name in ("image.registry", "watchNamespaces"):
+        assert f"`{name}`" in README
+
+
+def test_the_table_of_failures_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| `([A-Z][A-Za-z]+)` \| [^|]+ \| ([^|]+) \| (yes|no) \| ([^|]+) \|$", README, re.MULTILINE)
+    table = {name: (code.strip(), counts == "yes", "ends the run" not in does) for name, code, counts, does in rows}
+    wanted = {
+        str(name): ("–" if policy.exit_code is None else str(policy.exit_code), policy.counts, policy.retries)
+        for name, policy in POLICIES.items()
+    }
+    assert table == wanted
+
+
+def test_it_promises_every_objective_and_method_that_there_is_and_no_other() -> None:
+    limits = README.partition("## Limits")[2].partition("## ")[0]
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", limits)) - {"RollingUpdate"}
+    assert named == {str(value) for value in (*Objective, *MethodType)}
