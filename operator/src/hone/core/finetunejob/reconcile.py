@@ -11,7 +11,7 @@ from hone.core.finetunejob import children, progress
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
 from hone.core.finetunejob.interrupt import interrupt
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.settle import settle
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status import is_finished, status
@@ -86,7 +86,7 @@ def _read_progress(state: State) -> None:
     """Take in what the trainer told, where it is the running one."""
     attempt = progress.running_trainer(state.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
-    if attempt is None or attempt.step != Step.TRAIN:
+    if pod is None:
         return
     state.requeue.append(state.run.settings.progress_seconds)
     reading = state.observed.progress
