@@ -88,7 +88,9 @@ class ControlPlane:
         at = Endpoint(self.folder, "127.0.0.1", "127.0.0.1", port, etcd_port, peer_port)
         authority = Authority(self.folder / "certs")
         components.start_etcd(self.processes, at)
-        components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none")
+        # Debian's etcd 3.4 cannot stream lists, and kwok's watches would end and back off again and again.
+        gates = "--feature-gates=WatchList=false"
+        components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none", gates)
         self.api = Api(authority.kubeconfig(self.kubeconfig, at.server, "admin", ADMIN))
         if self._controllers:
             components.start_controller_manager(

@@ -136,8 +136,6 @@ def start(processes: Processes, folder: Path, kubeconfig: Path, stages: Sequence
             "--cidr=10.244.0.0/16",
             "--node-ip=10.244.255.1",
         ],
-        # etcd 3.4 cannot stream lists, and kwok's watches would end and back off again and again.
-        environment={"KUBE_FEATURE_WatchListClient": "false"},
     )
 
 
