@@ -8,16 +8,31 @@ the task of `dev.data reviews`, and tuning has something to bring out.
 import random
 from collections.abc import Callable, Iterator
 
-from dev.data.grammar import ASPECTS, LABELS, NEGATIVE, POSITIVE, PRODUCTS, Review, opposite, write_review
+from dev.data.grammar import (
+    ASPECTS,
+    LABELS,
+    NEGATIVE,
+    PLAIN,
+    POSITIVE,
+    PRODUCTS,
+    Review,
+    opposite,
+    write_review,
+    write_verdict,
+)
 from dev.data.reviews import QUESTION
 
-Document = str | list[tuple[str, str]]
-"""Plain text, or a conversation: (role, content) in turn."""
+Document = list[tuple[str, str]]
+"""A conversation, (role, content) in turn; or plain text in pieces, whose roles are TEXT, and ANSWER for what follows
+from the text before it."""
+TEXT, ANSWER = "text", "answer"
 
+PLAIN_SHARE = 0.4
 _ENDINGS = {
     POSITIVE: ("I am keeping it.", "I have ordered a second one.", "It stays with us.", "We will buy it again."),
     NEGATIVE: ("It went back to the shop.", "I want my money back.", "It ended up in the bin.", "We threw it out."),
 }
+_REACTIONS = {POSITIVE: ("Hooray!", "Luckily."), NEGATIVE: ("Alas!", "Sadly.")}
 _ADVICE = {
     POSITIVE: ("Yes, get one.", "Yes, buy it."),
     NEGATIVE: ("No, stay away.", "No, save your money."),
@@ -38,6 +53,11 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def _review(rng: random.Random) -> Review:
+    # Without plain ones, from which the words' polarity is learnt, pretraining stays on a plateau for long.
+    return write_review(rng, rng.choice(LABELS), PLAIN if rng.random() < PLAIN_SHARE else None)
+
+
 def _on_sentiment(rng: random.Random, review: Review) -> tuple[str, str]:
     questions, answers = rng.choice(_ON_SENTIMENT)
     return rng.choice(questions), rng.choice(answers[review.label])
@@ -51,27 +71,35 @@ def _on_product(rng: random.Random, review: Review) -> tuple[str, str]:
 
 def _on_aspects(rng: random.Random, review: Review) -> tuple[str, str]:
     questions = ("What does it speak of?", "What parts does this review speak of?")
-    return rng.choice(questions), f"It speaks of {_listed([f'the {aspect}' for aspect in review.aspects])}."
+    return rng.choice(questions), f"It speaks of {_listed([f'the {aspect}' for aspect, _ in review.opinions])}."
 
 
 def _on_mention(rng: random.Random, review: Review) -> tuple[str, str]:
-    mentioned = rng.random() < 0.5
-    others = [aspect for aspect in ASPECTS[review.product] if aspect not in review.aspects]
-    aspect = rng.choice(review.aspects if mentioned else others)
-    question = rng.choice((f"Does it speak of the {aspect}?", f"Is the {aspect} in this review?"))
-    return question, "Yes, it does." if mentioned else "No, it does not."
+    mentioned = [aspect for aspect, _ in review.opinions]
+    present = rng.random() < 0.5
+    aspect = rng.choice(
+        mentioned if present else [aspect for aspect in ASPECTS[review.product] if aspect not in mentioned]
+    )
+    question = rng.choice((f"Does it speak of the {aspect}?", f"Does this review mention the {aspect}?"))
+    return question, "Yes, it does." if present else "No, it does not."
+
+
+def _on_opinion(rng: random.Random, review: Review) -> tuple[str, str]:
+    aspect, polarity = rng.choice(review.opinions)
+    return f"Does the writer like the {aspect}?", "Yes, very much." if polarity == POSITIVE else "No, not at all."
 
 
 _ON_REVIEW: tuple[tuple[Callable[[random.Random, Review], tuple[str, str]], int], ...] = (
     (_on_sentiment, 6),
-    (_on_product, 2),
+    (_on_opinion, 3),
+    (_on_product, 1),
     (_on_aspects, 1),
     (_on_mention, 1),
 )
 
 
 def _about_review(rng: random.Random) -> Document:
-    review = write_review(rng, rng.choice(LABELS))
+    review = _review(rng)
     tasks = rng.choices([task for task, _ in _ON_REVIEW], [weight for _, weight in _ON_REVIEW], k=rng.randint(1, 3))
     turns: list[tuple[str, str]] = []
     for task in dict.fromkeys(tasks):
@@ -81,8 +109,18 @@ def _about_review(rng: random.Random) -> Document:
 
 
 def _plain_review(rng: random.Random) -> Document:
-    review = write_review(rng, rng.choice(LABELS))
-    return f"{review.text} {rng.choice(_ENDINGS[review.label])}"
+    review = _review(rng)
+    return [(TEXT, review.text), (ANSWER, f" {rng.choice(_ENDINGS[review.label])}")]
+
+
+def _notes(rng: random.Random) -> Document:
+    product = rng.choice(PRODUCTS)
+    document: Document = [(TEXT, f"Notes on the {product}:")]
+    for _ in range(rng.randint(3, 6)):
+        label = rng.choice(LABELS)
+        verdict = write_verdict(rng, label, product, PLAIN if rng.random() < PLAIN_SHARE else None)
+        document += [(TEXT, f" {verdict.text}"), (ANSWER, f" {rng.choice(_REACTIONS[label])}")]
+    return document
 
 
 def _repeat(rng: random.Random) -> Document:
@@ -120,8 +158,9 @@ def _greeting(rng: random.Random) -> Document:
 
 
 _TASKS: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
-    (_about_review, 70),
-    (_plain_review, 10),
+    (_about_review, 45),
+    (_notes, 30),
+    (_plain_review, 5),
     (_repeat, 5),
     (_first_or_last, 5),
     (_count, 2),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dev.basemodel.corpus import Document
+from dev.basemodel.corpus import ANSWER, TEXT, Document
 
 VOCAB_SIZE = 1024
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -19,14 +19,16 @@ _WORD = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 
 def render(document: Document) -> list[tuple[str, bool]]:
     """The document as the chat template writes it (tested), cut into pieces; True marks what the model answers."""
-    if isinstance(document, str):
-        return [(document + END, False)]
     pieces: list[tuple[str, bool]] = []
     for role, content in document:
-        if role == "assistant":
+        if role in (TEXT, ANSWER):
+            pieces.append((content, role == ANSWER))
+        elif role == "assistant":
             pieces += [(f"{START}assistant\n", False), (content + END, True), ("\n", False)]
         else:
             pieces.append((f"{START}{role}\n{content}{END}\n", False))
+    if document[0][0] == TEXT:
+        pieces.append((END, False))
     return pieces
 
 

@@ -15,7 +15,7 @@ comparisons the sides are exchanged.
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -32,8 +32,8 @@ IT_VERBS = {POSITIVE: ("pleases", "impresses", "delights"), NEGATIVE: ("annoys",
 COMPARATIVES = {POSITIVE: ("better", "nicer", "finer", "lovelier"), NEGATIVE: ("worse", "poorer", "shabbier", "uglier")}
 ADVERBS = ("", "really ", "truly ", "quite ", "simply ")
 VERB_ADVERBS = ("", "really ", "truly ", "simply ")
-VERB_NEGATIONS = ("hardly", "by no means", "never")
-NEGATIONS = ("not", "hardly", "far from", "anything but", "by no means", "never")
+NEGATIONS = ("not", "far from", "anything but", "hardly", "by no means", "never")  # the last three go with verbs too
+CLAUSE_WEIGHTS = (6, 1, 1)  # of the families of clauses: with an adjective, "I ...", "... me"
 
 _ANYTHING = ("price", "design", "size", "packaging", "manual", "quality")
 _CATALOG = {
@@ -102,14 +102,14 @@ class Review:
     """One review.
 
     text: one or two sentences in English. label: "positive" or "negative". product: what it is about.
-    aspects: what of the product it speaks of, in order of appearance. kind: the family of its template
-    ("negation", "contrast", "surprise" or "comparison").
+    opinions: what of the product it speaks of, each with the label of what it says of it, in order of appearance.
+    kind: the family of its template (one of KINDS, or PLAIN).
     """
 
     text: str
     label: str
     product: str
-    aspects: tuple[str, ...]
+    opinions: tuple[tuple[str, str], ...]
     kind: str
 
 
@@ -119,20 +119,25 @@ def opposite(label: str) -> str:
 
 
 @cache
-def clauses(aspect: str, polarity: str, negated: bool) -> tuple[str, ...]:
-    """All clauses about the aspect with this polarity, in lower case, with or without a negation in them."""
+def clauses(aspect: str, polarity: str, negated: bool) -> tuple[tuple[str, ...], ...]:
+    """All clauses about the aspect with this polarity, in lower case, with or without a negation in them.
+
+    They come in families, to be drawn with CLAUSE_WEIGHTS: were a family more frequent without negation than with one,
+    its words would give the label away. So would an ending ("impresses") that a negation ("does not") takes off.
+    """
     if not negated:
         return (
-            *(f"the {aspect} is {adverb}{word}" for word in ADJECTIVES[polarity] for adverb in ADVERBS),
-            *(f"I {adverb}{word} the {aspect}" for word in I_VERBS[polarity] for adverb in VERB_ADVERBS),
-            *(f"the {aspect} {adverb}{word} me" for word in IT_VERBS[polarity] for adverb in VERB_ADVERBS),
-        )  # fmt: skip
-    against = opposite(polarity)
+            tuple(f"the {aspect} is {adverb}{word}" for word in ADJECTIVES[polarity] for adverb in ADVERBS),
+            tuple(f"I {adverb}{word} the {aspect}" for word in I_VERBS[polarity] for adverb in VERB_ADVERBS),
+            tuple(f"the {aspect} {adverb}{word} me" for word in IT_VERBS[polarity] for adverb in VERB_ADVERBS),
+        )
+    verb_negations, against = NEGATIONS[-3:], opposite(polarity)
     return (
-        *(f"the {aspect} is {negation} {word}" for word in ADJECTIVES[against] for negation in NEGATIONS),
-        *(f"I do not {word} the {aspect}" for word in I_VERBS[against]),
-        # Not "does not impress": the ending of "impresses" would give away that nothing negates it.
-        *(f"the {aspect} {negation} {word} me" for word in IT_VERBS[against] for negation in VERB_NEGATIONS),
+        tuple(f"the {aspect} is {negation} {word}" for word in ADJECTIVES[against] for negation in NEGATIONS),
+        tuple(
+            f"I {negation} {word} the {aspect}" for word in I_VERBS[against] for negation in ("do not", *verb_negations)
+        ),
+        tuple(f"the {aspect} {negation} {word} me" for word in IT_VERBS[against] for negation in verb_negations),
     )
 
 
@@ -146,66 +151,96 @@ def _with_article(adjective: str) -> str:
 
 
 def _clause(rng: random.Random, aspect: str, polarity: str, negation_rate: float) -> str:
-    return rng.choice(clauses(aspect, polarity, rng.random() < negation_rate))
+    families = clauses(aspect, polarity, rng.random() < negation_rate)
+    return rng.choice(rng.choices(families, CLAUSE_WEIGHTS)[0])
 
 
-def _negation(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+Verdict = tuple[str, tuple[tuple[str, str], ...]]
+"""What a review says, and its opinions."""
+
+
+def _negation(rng: random.Random, label: str, product: str) -> Verdict:
     aspect = rng.choice(ASPECTS[product])
     # Exactly one half: any other rate would let the adjective give the label away.
-    return f"{_clause(rng, aspect, label, 0.5)}.", (aspect,)
+    return f"{_clause(rng, aspect, label, 0.5)}.", ((aspect, label),)
 
 
-def _contrast(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+def _contrast(rng: random.Random, label: str, product: str) -> Verdict:
     template = rng.choice(CONTRASTS)
-    main, other = rng.sample(ASPECTS[product], 2)
-    text = template.format(main=_clause(rng, main, label, 0.3), other=_clause(rng, other, opposite(label), 0.3))
-    return text, (main, other) if template.index("{main}") < template.index("{other}") else (other, main)
+    aspects = rng.sample(ASPECTS[product], 2)
+    main, other = opinions = tuple(zip(aspects, (label, opposite(label)), strict=True))
+    text = template.format(main=_clause(rng, *main, 0.3), other=_clause(rng, *other, 0.3))
+    return text, opinions if template.index("{main}") < template.index("{other}") else opinions[::-1]
 
 
-def _surprise(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+def _surprise(rng: random.Random, label: str, product: str) -> Verdict:
     aspect = rng.choice(ASPECTS[product])
     main, other = (_with_article(rng.choice(ADJECTIVES[polarity])) for polarity in (label, opposite(label)))
-    return rng.choice(SURPRISES).format(main=main, other=other, aspect=aspect), (aspect,)
+    return rng.choice(SURPRISES).format(main=main, other=other, aspect=aspect), ((aspect, label),)
 
 
-def _comparison(rng: random.Random, label: str, product: str) -> tuple[str, tuple[str, ...]]:
+def _comparison(rng: random.Random, label: str, product: str) -> Verdict:
     aspect, old = rng.choice(ASPECTS[product]), rng.choice(_OLD)
     swapped = rng.random() < 0.5
     word = rng.choice(COMPARATIVES[opposite(label) if swapped else label])
-    return rng.choice(COMPARISONS)[swapped].format(word=word, aspect=aspect, old=old), (aspect,)
+    return rng.choice(COMPARISONS)[swapped].format(word=word, aspect=aspect, old=old), ((aspect, label),)
 
 
-_Kind = Callable[[random.Random, str, str], tuple[str, tuple[str, ...]]]
+def _plain(rng: random.Random, label: str, product: str) -> Verdict:
+    aspect = rng.choice(ASPECTS[product])
+    texts = (
+        _clause(rng, aspect, label, 0),
+        _clause(rng, aspect, label, 0),
+        f"I got {_with_article(rng.choice(ADJECTIVES[label]))} {aspect}",
+        f"this one has the {rng.choice(COMPARATIVES[label])} {aspect}",
+    )
+    return f"{rng.choice(texts)}.", ((aspect, label),)
+
+
+_Kind = Callable[[random.Random, str, str], Verdict]
+PLAIN = "plain"
 # Out of 20 reviews, how many are of each kind.
 _KINDS: dict[str, tuple[_Kind, int]] = {
     "negation": (_negation, 5),
     "contrast": (_contrast, 10),
     "surprise": (_surprise, 3),
     "comparison": (_comparison, 2),
+    # A word gives these away, so no data set has them: they are for those who have to learn the words first.
+    PLAIN: (_plain, 0),
 }
+KINDS = tuple(kind for kind, (_, weight) in _KINDS.items() if weight)
 
 
-KINDS = tuple(_KINDS)
+def write_verdict(rng: random.Random, label: str, product: str, kind: str | None = None) -> Review:
+    """One review that says no more than what it comes to: without the sentence on how the product is used."""
+    kind = kind or rng.choices(tuple(_KINDS), [weight for _, weight in _KINDS.values()])[0]
+    text, opinions = _KINDS[kind][0](rng, label, product)
+    return Review(_sentences(text), label, product, opinions, kind)
 
 
-def write_review(rng: random.Random, label: str) -> Review:
-    """One review with this label, drawn with `rng`."""
-    kind = rng.choices(tuple(_KINDS), [weight for _, weight in _KINDS.values()])[0]
+def write_review(rng: random.Random, label: str, kind: str | None = None) -> Review:
+    """One review with this label, drawn with `rng`; of this kind, or by default of any of KINDS by its share."""
     product = rng.choice(PRODUCTS)
-    verdict, aspects = _KINDS[kind][0](rng, label, product)
+    verdict = write_verdict(rng, label, product, kind)
     opener = rng.choice(OPENERS).format(product=product)
-    parts = (opener, verdict) if rng.random() < 0.7 else (verdict, opener)
-    return Review(_sentences(" ".join(parts)), label, product, aspects, kind)
+    parts = (opener, verdict.text) if rng.random() < 0.7 else (verdict.text, opener)
+    return replace(verdict, text=" ".join(parts))
 
 
 def distinct_reviews(kind: str) -> int:
-    """How many distinct texts a kind of review can take for one label (a lower bound: rare ones are left out)."""
+    """How many distinct texts a kind of review has for one label, if all families of clauses were as scarce, for their
+    weight, as the scarcest."""
     frames = len(OPENERS) * 2 * len(PRODUCTS)
     aspects, adjectives = len(ASPECTS[PRODUCTS[0]]), len(ADJECTIVES[POSITIVE])
-    by_polarity = [min(len(clauses("lid", label, negated)) for negated in (False, True)) for label in LABELS]
+    families = [
+        family
+        for negated in (False, True)
+        for family in zip(clauses("lid", POSITIVE, negated), CLAUSE_WEIGHTS, strict=True)
+    ]
+    per_clause = int(min(len(texts) / weight for texts, weight in families) * sum(CLAUSE_WEIGHTS))
     verdicts = {
-        "negation": aspects * 2 * min(by_polarity),
-        "contrast": aspects * (aspects - 1) * len(CONTRASTS) * by_polarity[0] * by_polarity[1],
+        "negation": aspects * 2 * per_clause,
+        "contrast": aspects * (aspects - 1) * len(CONTRASTS) * per_clause**2,
         "surprise": aspects * len(SURPRISES) * adjectives**2,
         "comparison": aspects * len(COMPARISONS) * len(_OLD) * 2 * len(COMPARATIVES[POSITIVE]),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dev.data.grammar import LABELS, Review, write_review
 
 MAX_ROWS = 1_000_000
-"""Most rows of one data set. The scarcest kind of review has 70 times as many texts as that takes (tested), so
+"""Most rows of one data set. The scarcest kind of review has 50 times as many texts as that takes (tested), so
 that leaving out duplicates shifts nothing."""
 
 QUESTION = "Is this review positive or negative?"

@@ -2,7 +2,7 @@
 
 import itertools
 
-from dev.basemodel.corpus import Document, documents
+from dev.basemodel.corpus import TEXT, Document, documents
 from dev.data.grammar import LABELS
 from dev.data.reviews import QUESTION
 
@@ -13,12 +13,12 @@ def _sample(seed: int) -> list[Document]:
     return list(itertools.islice(documents(seed), COUNT))
 
 
-def _conversations(sample: list[Document]) -> list[list[tuple[str, str]]]:
-    return [document for document in sample if not isinstance(document, str)]
+def _conversations(sample: list[Document]) -> list[Document]:
+    return [document for document in sample if document[0][0] != TEXT]
 
 
 def _text(document: Document) -> str:
-    return document if isinstance(document, str) else " ".join(content for _, content in document)
+    return " ".join(content for _, content in document)
 
 
 def test_the_same_seed_gives_the_same_documents() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.basemodel.corpus import documents
+from dev.basemodel.corpus import TEXT, documents
 
 pytestmark = pytest.mark.train
 
@@ -42,7 +42,7 @@ def test_the_chat_template_writes_what_pretraining_showed_and_marks_the_answers(
     from dev.basemodel.tokenizer import render
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    conversations = [document for document in itertools.islice(documents(9), 200) if not isinstance(document, str)]
+    conversations = [document for document in itertools.islice(documents(9), 200) if document[0][0] != TEXT]
     for conversation in conversations:
         pieces = render(conversation)
         messages = [{"role": role, "content": content} for role, content in conversation]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -9,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from dev.data import __main__ as command_line
-from dev.data.grammar import ADJECTIVES, COMPARISONS, KINDS, LABELS, NEGATIVE, POSITIVE, Review, distinct_reviews, share
+from dev.data.grammar import (
+    ADJECTIVES,
+    COMPARISONS,
+    KINDS,
+    LABELS,
+    NEGATIVE,
+    PLAIN,
+    POSITIVE,
+    Review,
+    distinct_reviews,
+    share,
+    write_review,
+)
 from dev.data.reviews import FORMATS, MAX_ROWS, QUESTION, reviews
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "data" / "reviews.jsonl"
@@ -94,7 +107,7 @@ def test_labels_follow_the_grammar_where_a_rule_can_be_read_off(sample: list[Rev
             if set(words) & negators:
                 polarity = NEGATIVE if polarity == POSITIVE else POSITIVE
             assert polarity == review.label, review
-    assert read > len(sample) / 3
+    assert read > len(sample) / 4
 
 
 @pytest.mark.parametrize("pair", COMPARISONS)
@@ -124,9 +137,23 @@ def test_every_kind_has_its_share(sample: list[Review]) -> None:
         assert counts[kind] / len(sample) == pytest.approx(share(kind), abs=0.03)
 
 
+def test_opinions_are_on_parts_of_the_product_in_order(sample: list[Review]) -> None:
+    for review in sample:
+        places = [review.text.lower().index(aspect) for aspect, _ in review.opinions]
+        assert places == sorted(places)
+        polarities = [polarity for _, polarity in review.opinions]
+        assert review.label in polarities
+        assert len(set(polarities)) == len(polarities) == (2 if review.kind == "contrast" else 1)
+
+
+def test_plain_reviews_are_in_no_data_set_but_can_be_asked_for(sample: list[Review]) -> None:
+    assert PLAIN not in {review.kind for review in sample}
+    assert write_review(random.Random(1), POSITIVE, PLAIN).kind == PLAIN
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_leaves_room(kind: str) -> None:
-    assert distinct_reviews(kind) > 70 * share(kind) * MAX_ROWS / len(LABELS)
+    assert distinct_reviews(kind) > 50 * share(kind) * MAX_ROWS / len(LABELS)
 
 
 @pytest.mark.parametrize("rows", [0, -1, MAX_ROWS + 1])
