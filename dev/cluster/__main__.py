@@ -39,6 +39,7 @@ def main() -> int:
         case "status":
             return cluster.status()
         case "smoke":
+            cluster.require_ready()
             smoke.run()
         case "env":
             for name, value in cluster.environment().items():

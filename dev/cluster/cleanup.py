@@ -11,6 +11,8 @@ from dev.cluster.processes import Identity, Processes, end, identify
 from dev.cluster.say import wait_until
 
 # What depends on others is ended before them.
+# Without etcd the API server takes a minute to end, for the sake of data that is thrown away.
+STOP_GRACE = 3.0
 STOP_ORDER = (
     "kubelet",
     "kube-proxy",
@@ -32,13 +34,13 @@ def tear_down(processes: Processes, keep: Collection[str] = ()) -> None:
     """
     for name in (*STOP_ORDER, *processes.names()):
         if name not in keep:
-            processes.stop(name)
+            processes.stop(name, STOP_GRACE)
     kill_pods()
     containerd.forget_containers(processes)
-    unmount(under=[paths.RUN_DIR, paths.state()])
+    unmount(under=[paths.run_dir(), paths.state()])
     network.tear_down()
     remove_cgroups()
-    shutil.rmtree(paths.RUN_DIR, ignore_errors=True)
+    shutil.rmtree(paths.run_dir(), ignore_errors=True)
     kept = {paths.logs(), *([paths.pids()] if processes.names() else [])}
     for entry in paths.state().iterdir() if paths.state().exists() else ():
         if entry in kept:
@@ -74,7 +76,7 @@ def kill_pods() -> None:
 
 def shims() -> list[int]:
     """Process IDs of the container shims that belong to our containerd, known by the socket in their command."""
-    wanted = str(paths.CONTAINERD_SOCKET).encode()
+    wanted = str(paths.containerd_socket()).encode()
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():

@@ -170,6 +170,13 @@ def wait_ready(seconds: float = READY_SECONDS) -> None:
         raise RuntimeError(f"{error} Still wrong: {'; '.join(problems())}. Logs: {paths.logs()}") from None
 
 
+def require_ready() -> None:
+    """Raises SystemExit, saying what to do, when the cluster is not ready."""
+    found = problems()
+    if found:
+        sys.exit(f"error: the cluster is not ready ({'; '.join(found)}): run `python3 -m dev.cluster up`")
+
+
 def down() -> None:
     """Remove the cluster; images and logs stay."""
     deps.check_machine()

@@ -114,6 +114,7 @@ def start_controller_manager(
             f"--service-account-private-key-file={authority.signing_key('service-accounts')}",
             f"--cluster-signing-cert-file={authority.certificate}",
             f"--cluster-signing-key-file={authority.key}",
+            f"--flex-volume-plugin-dir={at.folder / 'volume-plugins'}",
             *extra,
         ],
     )

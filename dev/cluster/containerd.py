@@ -9,25 +9,33 @@ from dev.cluster import build, deps, paths
 from dev.cluster.api import answers
 from dev.cluster.processes import Processes
 
-CNI_CONFIG = {
-    "cniVersion": "0.4.0",
-    "name": "hone",
-    "plugins": [
-        {
-            "type": "bridge",
-            "bridge": paths.BRIDGE,
-            "isGateway": True,
-            "ipMasq": False,
-            "hairpinMode": True,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": str(paths.RUN_DIR / "cni"),
-                "routes": [{"dst": "0.0.0.0/0"}],
-                "ranges": [[{"subnet": paths.POD_CIDR, "rangeStart": "10.88.1.0", "gateway": paths.BRIDGE_ADDRESS}]],
-            },
-        }
-    ],
-}
+# The CNI library keeps results of plugins here, whatever it is told; a pod that was killed leaves its own behind.
+CNI_RESULTS = Path("/var/lib/cni/results")
+
+
+def cni_config() -> dict[str, object]:
+    """The pod network: a bridge that hands out addresses, without the plugins for host ports."""
+    return {
+        "cniVersion": "0.4.0",
+        "name": paths.name(),
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": paths.BRIDGE,
+                "isGateway": True,
+                "ipMasq": False,
+                "hairpinMode": True,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": str(paths.run_dir() / "cni"),
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "ranges": [
+                        [{"subnet": paths.POD_CIDR, "rangeStart": "10.88.1.0", "gateway": paths.BRIDGE_ADDRESS}]
+                    ],
+                },
+            }
+        ],
+    }
 
 
 def config(sandbox_image: str, cri: bool = True) -> str:
@@ -36,11 +44,11 @@ def config(sandbox_image: str, cri: bool = True) -> str:
     return f"""\
 version = 2
 root = "{paths.containerd_root()}"
-state = "{paths.RUN_DIR}/containerd"
+state = "{paths.run_dir()}/containerd"
 oom_score = 0
 disabled_plugins = [{"" if cri else '"io.containerd.grpc.v1.cri", '}"io.containerd.internal.v1.opt"]
 [grpc]
-address = "{paths.CONTAINERD_SOCKET}"
+address = "{paths.containerd_socket()}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{sandbox_image}"
 # Root without CAP_SYS_RESOURCE cannot lower an OOM score, and no sandbox would start.
@@ -56,6 +64,7 @@ discard_unpacked_layers = true
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 SystemdCgroup = false
+Root = "{paths.run_dir()}/runc"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/hosts"
 """
@@ -68,7 +77,7 @@ def start(processes: Processes, sandbox_image: str) -> None:
         processes,
         {
             paths.state() / "containerd.toml": config(sandbox_image),
-            paths.state() / "cni" / "10-hone.conflist": json.dumps(CNI_CONFIG, indent=1),
+            paths.state() / "cni" / "10-hone.conflist": json.dumps(cni_config(), indent=1),
             paths.state()
             / "hosts"
             / paths.REGISTRY
@@ -78,7 +87,7 @@ def start(processes: Processes, sandbox_image: str) -> None:
 
 
 def _start(processes: Processes, files: dict[Path, str]) -> None:
-    paths.RUN_DIR.mkdir(parents=True, exist_ok=True)
+    paths.run_dir().mkdir(parents=True, exist_ok=True)
     command: list[str | Path] = ["containerd", "--config", paths.state() / "containerd.toml"]
     processes.start("containerd", command, {"PATH": deps.search_path()}, files)
     processes.wait_ready("containerd", lambda: _ctr("version").returncode == 0)
@@ -86,7 +95,7 @@ def _start(processes: Processes, files: dict[Path, str]) -> None:
 
 def _ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["ctr", "--address", str(paths.CONTAINERD_SOCKET), "--namespace", "k8s.io", *arguments],
+        ["ctr", "--address", str(paths.containerd_socket()), "--namespace", "k8s.io", *arguments],
         capture_output=True,
         text=True,
     )
@@ -95,6 +104,7 @@ def _ctr(*arguments: str) -> subprocess.CompletedProcess[str]:
 def forget_containers(processes: Processes) -> None:
     """Delete the records of all pods' containers, whose processes must be gone; images stay. Ends containerd."""
     processes.stop("containerd")
+    _forget_networks()
     root = paths.containerd_root()
     if not root.exists():
         return
@@ -109,6 +119,14 @@ def forget_containers(processes: Processes) -> None:
             shutil.rmtree(cri / kind, ignore_errors=True)
 
 
+def _forget_networks() -> None:
+    prefix, interface = f"{paths.name()}-", "-eth0"
+    for file in CNI_RESULTS.glob(f"{prefix}*{interface}"):
+        sandbox = file.name.removeprefix(prefix).removesuffix(interface)
+        file.unlink(missing_ok=True)
+        (CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
+
+
 def start_registry(processes: Processes) -> None:
     """Start the registry on loopback, plain HTTP, and return when it answers."""
     file = paths.state() / "registry.json"
@@ -116,7 +134,12 @@ def start_registry(processes: Processes) -> None:
     settings = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(paths.registry_root())}, "delete": {"enabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(paths.registry_root())},
+            "delete": {"enabled": True},
+            # What a push that was cut off has left.
+            "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
+        },
         "http": {"addr": paths.REGISTRY},
     }
     command: list[str | Path] = [build.binary("registry"), "serve", file]

@@ -1,5 +1,6 @@
 """The host's side of the pod network: the bridge, its one masquerade rule, and the removal of everything again."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ def run(*command: str) -> str:
 
 
 def bridge_exists() -> bool:
-    return Path("/sys/class/net", paths.BRIDGE).exists()
+    return subprocess.run(["ip", "link", "show", paths.BRIDGE], capture_output=True).returncode == 0
 
 
 def set_up() -> None:
@@ -66,8 +67,8 @@ def _ensure_rule(table: str, chain: str, rule: list[str]) -> None:
 def tear_down() -> None:
     """Remove the pods' interfaces, the bridge and the iptables rules that the cluster made; again is harmless."""
     if bridge_exists():
-        for port in sorted(Path("/sys/class/net", paths.BRIDGE, "brif").iterdir()):
-            subprocess.run(["ip", "link", "delete", port.name], capture_output=True)
+        for port in json.loads(run("ip", "-j", "link", "show", "master", paths.BRIDGE)):
+            subprocess.run(["ip", "link", "delete", port["ifname"]], capture_output=True)
         run("ip", "link", "delete", paths.BRIDGE)
     for table in ("nat", "filter", "mangle"):
         saved = subprocess.run(["iptables-save", "-t", table], capture_output=True, text=True).stdout

@@ -16,8 +16,8 @@ CGROUP_MOUNT = Path("/sys/fs/cgroup")
 def cgroup_folders() -> list[Path]:
     """The cluster's cgroup in the unified hierarchy, or in each of version 1's."""
     if (CGROUP_MOUNT / "cgroup.controllers").exists():
-        return [CGROUP_MOUNT / paths.CGROUP]
-    return [folder / paths.CGROUP for folder in sorted(CGROUP_MOUNT.iterdir()) if (folder / "cgroup.procs").exists()]
+        return [CGROUP_MOUNT / paths.name()]
+    return [folder / paths.name() for folder in sorted(CGROUP_MOUNT.iterdir()) if (folder / "cgroup.procs").exists()]
 
 
 def make_cgroup() -> None:
@@ -46,9 +46,9 @@ def kubelet_config(authority: Authority, certificate: Path, key: Path) -> dict[s
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": str(certificate),
         "tlsPrivateKeyFile": str(key),
-        "containerRuntimeEndpoint": f"unix://{paths.CONTAINERD_SOCKET}",
+        "containerRuntimeEndpoint": f"unix://{paths.containerd_socket()}",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{paths.CGROUP}",
+        "cgroupRoot": f"/{paths.name()}",
         "failCgroupV1": False,
         "failSwapOn": False,
         "clusterDNS": [paths.BRIDGE_ADDRESS],

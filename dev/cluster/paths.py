@@ -1,5 +1,6 @@
 """Where the local cluster keeps its files, and the addresses and names that it answers to."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -15,12 +16,6 @@ REGISTRY = "127.0.0.1:5005"
 CLUSTER_DOMAIN = "cluster.local"
 NODE_NAME = "hone"
 SYSTEM_NAMESPACE = "kube-system"
-
-# Sockets must be short (108 bytes), so they and containerd's mounts live here and not in the cache.
-RUN_DIR = Path("/run/hone")
-CONTAINERD_SOCKET = RUN_DIR / "containerd.sock"
-# Every pod's processes are in this cgroup, and nothing else is: ending the cluster may end all of them.
-CGROUP = "hone"
 
 # What must not go through a proxy that the environment names.
 NO_PROXY = ",".join(["127.0.0.1", "localhost", POD_CIDR, SERVICE_CIDR, ".svc", f".{CLUSTER_DOMAIN}"])
@@ -38,6 +33,25 @@ def no_proxy() -> dict[str, str]:
 def cache() -> Path:
     """The folder outside the work tree that all clones share: $HONE_CACHE, by default ~/.cache/hone."""
     return Path(os.environ.get("HONE_CACHE") or Path.home() / ".cache" / "hone").absolute()
+
+
+def name() -> str:
+    """What the cluster's folder in /run, its cgroup and its pod network are called.
+
+    Clusters of two caches on one machine, in network namespaces of their own, must not end each other's pods, so only
+    the usual cache has the plain name. The cgroup holds every pod's processes and nothing else.
+    """
+    usual = Path.home() / ".cache" / "hone"
+    return "hone" if cache() == usual else f"hone-{hashlib.sha256(str(cache()).encode()).hexdigest()[:8]}"
+
+
+def run_dir() -> Path:
+    """containerd's sockets and mounts: names of sockets must be short (108 bytes), so they are not in the cache."""
+    return Path("/run") / name()
+
+
+def containerd_socket() -> Path:
+    return run_dir() / "containerd.sock"
 
 
 def state() -> Path:
