@@ -41,7 +41,9 @@ def give_back(server: Server, claim: Object | None) -> Apply | None:
     owner = owner_of(claim)
     if job_uid is None or owner is None:
         return _apply(server, claim, [])
-    return _apply(server, claim, [{"apiVersion": API_VERSION, "kind": JOB_KIND, "name": owner[1], "uid": job_uid}])
+    # A reference is atomic to server-side apply: where the job's is still there, it is applied just as it stands.
+    job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "name": owner[1], "uid": job_uid}
+    return _apply(server, claim, [next((each for each in _owners(claim) if each["uid"] == job_uid), job)])
 
 
 def _apply(server: Server, claim: Object, owners: list[dict[str, Any]]) -> Apply:
