@@ -1,0 +1,287 @@
+"""The plan: values and reasons, steps as the Trainer counts them, and what is refused."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Scheduler
+from hone_trainer.errors import BadInput
+from hone_trainer.memory import GIB
+from hone_trainer.models import ModelFacts
+from hone_trainer.plan import make_plan, steps_per_epoch
+
+# Shapes of a Llama of about 1.1 billion parameters: large enough that memory matters.
+HIDDEN, MIDDLE, LAYERS, VOCABULARY = 2048, 8192, 16, 32_000
+SHAPES: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN), "model.norm.weight": (HIDDEN,)}
+for layer in range(LAYERS):
+    SHAPES |= {f"model.layers.{layer}.self_attn.{p}_proj.weight": (HIDDEN, HIDDEN) for p in "qkvo"}
+    SHAPES |= {f"model.layers.{layer}.mlp.{p}_proj.weight": (MIDDLE, HIDDEN) for p in ("gate", "up")}
+    SHAPES |= {f"model.layers.{layer}.mlp.down_proj.weight": (HIDDEN, MIDDLE)}
+FACTS = ModelFacts(
+    directory=Path("/mnt/model/big"),
+    model_type="llama",
+    hidden_size=HIDDEN,
+    layers=LAYERS,
+    intermediate_size=MIDDLE,
+    vocab_size=VOCABULARY,
+    max_length=4096,
+    shapes=SHAPES,
+    digest="sha256:0",
+)
+FULL: dict[str, Any] = {"method": {"type": "Full"}}
+
+
+def config_with(**sections: Any) -> RunConfig:
+    base = {
+        "job": {"namespace": "n", "name": "j", "uid": "u"},
+        "modelName": "big",
+        "data": {"train": "/mnt/data/train", "minSamples": 500},
+    }
+    return RunConfig.from_dict(base | sections)
+
+
+def summary_of(rows: int) -> DatasetSummary:
+    return DatasetSummary(
+        digest="sha256:1", format="Messages", train_on="Assistant", train_rows=rows, validation_rows=1, test_rows=1
+    )
+
+
+def plan_of(rows: int = 1000, length: int = 512, **sections: Any) -> Plan:
+    return make_plan(config_with(**sections), FACTS, summary_of(rows), length)
+
+
+def refusal_of(rows: int = 1000, length: int = 512, **sections: Any) -> BadInput:
+    with pytest.raises(BadInput) as error:
+        plan_of(rows, length, **sections)
+    return error.value
+
+
+def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict[str, Any]:
+    return {"topology": {"nodes": nodes, "processesPerNode": processes, "gpusPerNode": gpus, **more}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "rows", "expected"),
+    [
+        pytest.param({}, 1000, {"learning_rate": 2e-4, "epochs": 3, "lora_rank": 32, "lora_alpha": 32}, id="LoRA"),
+        pytest.param(FULL, 1000, {"learning_rate": 2e-5, "lora_rank": None, "lora_alpha": None}, id="Full"),
+        pytest.param({}, 9_999, {"epochs": 3, "lora_dropout": 0.05}, id="below 10,000 rows"),
+        pytest.param({}, 10_000, {"epochs": 1, "lora_dropout": 0.0}, id="from 10,000 rows"),
+        pytest.param({}, 1000, {"scheduler": Scheduler.COSINE, "warmup_ratio": 0.03, "max_grad_norm": 1.0}, id="SFT"),
+        pytest.param({}, 1000, {"global_batch_size": 16, "weight_decay": 0.0, "total_steps": 189}, id="batch"),
+        pytest.param({}, 1000, {"checkpoint_every_steps": 18}, id="a tenth of 189 steps"),
+        pytest.param({}, 8, {"total_steps": 3, "checkpoint_every_steps": 1}, id="fewer than ten steps"),
+        pytest.param({"method": {"lora": {"rank": 8}}}, 1000, {"lora_rank": 8, "lora_alpha": 8}, id="rank alone"),
+        pytest.param(gang(3), 1000, {"global_batch_size": 15, "world_size": 3}, id="nearest to 16 for three"),
+        pytest.param(gang(4, 8), 1000, {"global_batch_size": 32, "world_size": 32}, id="at least a row for each"),
+    ],
+)
+def test_defaults(sections: dict[str, Any], rows: int, expected: dict[str, Any]) -> None:
+    plan = plan_of(rows, **sections)
+    assert {name: getattr(plan, name) for name in expected} == expected
+
+
+def test_what_the_user_sets_wins() -> None:
+    asked = {
+        "epochs": 2.5,
+        "learningRate": 3e-3,
+        "scheduler": "Linear",
+        "warmupRatio": 0.2,
+        "globalBatchSize": 24,
+        "weightDecay": 0.1,
+        "maxGradNorm": 0.5,
+    }
+    plan = plan_of(
+        hyperparameters=asked,
+        method={"type": "LoRA", "lora": {"rank": 16, "alpha": 64, "dropout": 0.3}},
+        checkpoint={"everySteps": 7},
+        **gang(2, 1, 0, zeroStage=2, microBatchSize=3),
+    )
+    values = plan.to_dict()
+    assert {name: values[name] for name in asked} == asked
+    assert (plan.lora_rank, plan.lora_alpha, plan.lora_dropout) == (16, 64, 0.3)
+    assert (plan.zero_stage, plan.micro_batch_size, plan.gradient_accumulation_steps) == (2, 3, 4)
+    assert plan.checkpoint_every_steps == 7
+    for name in (*asked, "loraRank", "loraAlpha", "loraDropout", "zeroStage", "microBatchSize", "checkpointEverySteps"):
+        assert plan.reasons[name] == "Set in the spec.", name
+
+
+def test_max_steps_replace_epochs() -> None:
+    plan = plan_of(1600, hyperparameters={"maxSteps": 250})
+    assert plan.total_steps == 250
+    assert plan.epochs == 2.5
+
+
+def test_every_value_has_a_reason() -> None:
+    plan = plan_of()
+    described = {"objective", "method", "worldSize", "parameters", "trainableParameters", "checkpointBytes"}
+    wanted = set(plan.to_dict()) - described - {"memory", "reasons", "warnings"}
+    assert wanted <= set(plan.reasons)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize(("rows", "micro", "accumulation"), [(1, 1, 1), (247, 4, 2), (256, 16, 1), (33, 8, 3)])
+def test_steps_are_counted_as_the_trainer_counts_them(world: int, rows: int, micro: int, accumulation: int) -> None:
+    from accelerate.data_loader import BatchSamplerShard
+    from torch.utils.data import BatchSampler, SequentialSampler
+    from transformers import Trainer
+
+    batches = BatchSampler(SequentialSampler(range(rows)), batch_size=micro, drop_last=False)
+    shard = BatchSamplerShard(batches, num_processes=world, process_index=0, even_batches=True)
+    args = SimpleNamespace(max_steps=-1, num_train_epochs=2.5, gradient_accumulation_steps=accumulation)
+    trainer = SimpleNamespace(
+        get_total_train_batch_size=lambda _: 0, get_sp_size=lambda: 1, num_examples=lambda _: rows
+    )
+    counted = Trainer.set_initial_training_values(trainer, args, shard)
+    per_epoch, max_steps = counted[1], counted[-1]
+    assert steps_per_epoch(rows, micro, world, accumulation) == per_epoch
+    assert math.ceil(2.5 * steps_per_epoch(rows, micro, world, accumulation)) == max_steps
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 5])
+@pytest.mark.parametrize("batch", [20, 40, 60])
+@pytest.mark.parametrize("memory", [None, 8 * GIB, 80 * GIB])
+def test_the_global_batch_is_exact(world: int, batch: int, memory: int | None) -> None:
+    plan = plan_of(hyperparameters={"globalBatchSize": batch}, **gang(world, 1, 1, memoryBytes=memory))
+    assert plan.micro_batch_size * plan.gradient_accumulation_steps * world == plan.global_batch_size == batch
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "message", "hint"),
+    [
+        pytest.param(
+            {"hyperparameters": {"globalBatchSize": 16}, **gang(3)},
+            "spec.hyperparameters.globalBatchSize",
+            "16 rows cannot be divided among 3 processes",
+            "Use 15 or 18.",
+            id="a batch that the processes cannot share",
+        ),
+        pytest.param(
+            {"hyperparameters": {"globalBatchSize": 2}, **gang(4)},
+            "spec.hyperparameters.globalBatchSize",
+            "among 4 processes",
+            "Use 4.",
+            id="a batch with less than a row for each",
+        ),
+        pytest.param(
+            {"hyperparameters": {"globalBatchSize": 24}, **gang(2, microBatchSize=5)},
+            "spec.compute.microBatchSize",
+            "5 does not divide the 12 rows",
+            "Use one of 1, 2, 3, 4, 6, 12",
+            id="a micro-batch that does not divide",
+        ),
+        pytest.param(
+            {"method": {"type": "Full", "lora": {"rank": 8}}},
+            "spec.method.lora",
+            "type is Full",
+            "LoRA",
+            id="LoRA's settings with Full",
+        ),
+        pytest.param(
+            {"method": {"lora": {"targetModules": ["q_proj", "query"]}}},
+            "spec.method.lora.targetModules",
+            "`query` is no linear layer",
+            "down_proj, gate_proj, k_proj",
+            id="a module that the model does not have",
+        ),
+        pytest.param(
+            {"hyperparameters": {"epochs": 1, "maxSteps": 5}},
+            "spec.hyperparameters.maxSteps",
+            "together with epochs",
+            "Leave one",
+            id="epochs and steps",
+        ),
+        pytest.param(gang(zeroStage=3), "spec.compute.zeroStage", "3 is not supported", "0 or 2", id="ZeRO-3"),
+        pytest.param(
+            {"data": {"train": "x", "validationFraction": 0.5, "testFraction": 0.5}},
+            "spec.dataset.validation.fraction",
+            "take 100%",
+            "Lower",
+            id="nothing left to train on",
+        ),
+        pytest.param(
+            {"data": {"train": "x", "minSamples": 2000, "onScarceData": "Fail"}},
+            "spec.dataset.minSamples",
+            "1000 rows are left to train on after validation and test are held out, minSamples is 2000",
+            "onScarceData to Warn",
+            id="too little data",
+        ),
+    ],
+)
+def test_refused(sections: dict[str, Any], field: str, message: str, hint: str) -> None:
+    error = refusal_of(**sections)
+    assert error.field == field
+    assert message in error.message
+    assert hint in (error.hint or "")
+
+
+def test_too_little_data_is_warned_of_where_that_is_asked() -> None:
+    plan = plan_of(40, data={"train": "x", "minSamples": 500, "onScarceData": "Warn"})
+    assert any(w.startswith("Little data: 40 rows") and "minSamples is 500" in w for w in plan.warnings)
+    assert not any("Little data" in w for w in plan_of(500).warnings)
+
+
+def test_very_few_steps_are_warned_of() -> None:
+    assert any("Only 3 optimizer steps" in w for w in plan_of(8).warnings)
+
+
+@pytest.mark.parametrize(
+    ("sections", "stage", "precision"),
+    [
+        pytest.param({}, 0, "float32", id="LoRA on the CPU"),
+        pytest.param(gang(gpus=1), 0, "bfloat16", id="LoRA on a GPU"),
+        pytest.param({**FULL, **gang(gpus=1)}, 0, "float32", id="Full on one GPU"),
+        pytest.param({**FULL, **gang(2, gpus=1)}, 2, "bfloat16", id="Full on two GPUs of unknown memory"),
+        pytest.param({**FULL, **gang(2)}, 2, "float32", id="Full on two CPU processes of unknown memory"),
+        pytest.param({**FULL, **gang(2, gpus=1, memoryBytes=80 * GIB)}, 0, "float32", id="Full where DDP fits"),
+        pytest.param({**FULL, **gang(4, gpus=1, memoryBytes=16 * GIB)}, 2, "bfloat16", id="Full where only ZeRO fits"),
+        pytest.param({**FULL, **gang(2, gpus=1, zeroStage=0)}, 0, "float32", id="Full with DDP asked for"),
+        pytest.param(gang(4, gpus=1), 0, "bfloat16", id="LoRA on four GPUs"),
+    ],
+)
+def test_zero_stage_and_precision(sections: dict[str, Any], stage: int, precision: str) -> None:
+    plan = plan_of(**sections)
+    assert (plan.zero_stage, plan.precision) == (stage, precision)
+
+
+def test_less_memory_means_smaller_micro_batches_then_checkpointing() -> None:
+    plans = [plan_of(length=2048, **gang(gpus=1, memoryBytes=m * GIB)) for m in (80, 24, 16, 8)]
+    micro = [plan.micro_batch_size for plan in plans]
+    assert micro == sorted(micro, reverse=True)
+    assert micro[0] == 4, "8192 tokens at once are enough"
+    assert [plan.gradient_checkpointing for plan in plans] == [False, False, False, True]
+    for plan in plans:
+        assert plan.memory.limit_bytes is not None
+        assert plan.memory.total_bytes <= plan.memory.limit_bytes
+
+
+def test_the_next_larger_micro_batch_would_not_fit() -> None:
+    limit = 24 * GIB
+    plan = plan_of(length=2048, **gang(gpus=1, memoryBytes=limit))
+    larger = plan_of(length=2048, **gang(gpus=1, memoryBytes=limit, microBatchSize=2 * plan.micro_batch_size))
+    assert not plan.gradient_checkpointing
+    assert larger.gradient_checkpointing or larger.memory.total_bytes > limit
+
+
+def test_a_model_that_cannot_fit_is_refused_with_the_estimate_and_what_helps() -> None:
+    error = refusal_of(**FULL, **gang(gpus=1, memoryBytes=12 * GIB))
+    assert error.field == "spec.compute"
+    assert f"{FACTS.parameters:,} parameters is too big: about " in error.message
+    assert "12.0 GiB are there" in error.message
+    assert "spec.method.type LoRA" in (error.hint or "")
+
+
+def test_a_batch_that_may_not_fit_is_only_warned_of() -> None:
+    plan = plan_of(length=4096, **gang(gpus=1, memoryBytes=4 * GIB))
+    assert any("may run out of memory" in w and "sequenceLength" in w for w in plan.warnings)
+    assert (plan.micro_batch_size, plan.gradient_checkpointing) == (1, True)
+
+
+def test_unknown_gpu_memory_is_said() -> None:
+    assert any("spec.compute.gpuMemory" in w for w in plan_of(**gang(gpus=1)).warnings)
+    assert not any("gpuMemory" in w for w in plan_of(**gang()).warnings)
