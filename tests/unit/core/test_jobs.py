@@ -1,0 +1,139 @@
+"""The Jobs and the pods in them."""
+
+from typing import Any
+
+import pytest
+
+from hone.core.finetunejob.jobs import job
+from hone.core.finetunejob.run import Run, Step
+from hone.core.settings import Settings
+from tests.unit.core import make
+
+
+def made(step: Step = Step.TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
+    return job(Run.of(make.finetunejob(**spec), settings or Settings()), step, attempt, "config")
+
+
+def pod(body: dict[str, Any]) -> dict[str, Any]:
+    return dict(body["spec"]["template"]["spec"])
+
+
+def container(body: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod(body)["containers"]
+    return dict(only)
+
+
+def mounts(body: dict[str, Any]) -> dict[str, bool]:
+    """Mount paths, and whether they are read-only."""
+    return {mount["mountPath"]: mount.get("readOnly", False) for mount in container(body)["volumeMounts"]}
+
+
+@pytest.mark.parametrize("step", Step)
+def test_every_pod_is_restricted(step: Step) -> None:
+    body = made(step)
+    assert pod(body)["automountServiceAccountToken"] is False
+    assert pod(body)["enableServiceLinks"] is False
+    assert pod(body)["restartPolicy"] == "Never"
+    assert pod(body)["securityContext"]["runAsNonRoot"] is True
+    assert pod(body)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(body)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "command", "paths"),
+    [
+        (Step.PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True}),
+        (Step.TRAIN, "hone_trainer.launch", {}),
+        (Step.FINISH, "hone_trainer.finish", {"/mnt/output": False}),
+    ],
+)
+def test_what_each_step_runs_and_sees(step: Step, command: str, paths: dict[str, bool]) -> None:
+    body = made(step)
+    assert container(body)["command"] == ["python", "-m", command]
+    everywhere = {"/etc/hone": True, "/mnt/model": True, "/mnt/workspace": False, "/tmp": False, "/dev/shm": False}
+    assert mounts(body) == {**everywhere, **paths}
+
+
+def test_a_claim_that_is_used_twice_is_one_volume() -> None:
+    data = {"train": {"claim": {"name": "base-models", "path": "data"}}}
+    body = made(Step.PREPARE, dataset=data, workspace={"claimName": "base-models"})
+    claims = [volume for volume in pod(body)["volumes"] if "persistentVolumeClaim" in volume]
+    assert len(claims) == 1
+    assert mounts(body)["/mnt/model"] and not mounts(body)["/mnt/workspace"]
+
+
+@pytest.mark.parametrize(
+    ("step", "compute", "want"),
+    [
+        (Step.TRAIN, {"gpusPerNode": 4}, {"nvidia.com/gpu": "4"}),
+        (Step.TRAIN, {"gpusPerNode": 2, "gpuResource": "amd.com/gpu"}, {"amd.com/gpu": "2"}),
+        (Step.TRAIN, {"resources": {"limits": {"memory": "8Gi"}}}, {"memory": "8Gi", "nvidia.com/gpu": "1"}),
+        (Step.TRAIN, {"gpusPerNode": 0}, None),
+        (Step.PREPARE, {"gpusPerNode": 4}, None),
+        (Step.FINISH, {"gpusPerNode": 4}, {"nvidia.com/gpu": "1"}),
+        (Step.FINISH, {"gpusPerNode": 0}, None),
+    ],
+)
+def test_limits(step: Step, compute: dict[str, Any], want: dict[str, str] | None) -> None:
+    assert container(made(step, compute=compute))["resources"].get("limits") == want
+
+
+def test_the_gang_meets_at_pod_zero() -> None:
+    body = made(attempt=3, compute={"gpusPerNode": 0, "nodes": 4})
+    env = {entry["name"]: entry.get("value") for entry in container(body)["env"]}
+    assert (body["spec"]["completions"], body["spec"]["parallelism"], body["spec"]["backoffLimit"]) == (4, 4, 0)
+    assert env["HONE_MASTER"] == f"{body['metadata']['name']}-0.{pod(body)['subdomain']}"
+    alone = made()
+    assert "subdomain" not in pod(alone)
+    assert "HONE_MASTER" not in {entry["name"] for entry in container(alone)["env"]}
+
+
+def test_the_users_settings_are_merged_but_ours_win() -> None:
+    settings = {
+        "labels": {"team": "a", "hone.dev/uid": "mine"},
+        "annotations": {"note": "x", "hone.dev/owner": "mine"},
+        "env": [{"name": "WANDB_MODE", "value": "offline"}, {"name": "HONE_ATTEMPT", "value": "9"},
+                {"name": "HONE_POD_UID", "value": "9"}],
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "k", "operator": "Exists"}],
+        "priorityClassName": "low",
+        "imagePullSecrets": [{"name": "registry"}],
+    }  # fmt: skip
+    body = made(compute={"gpusPerNode": 0, "pod": settings})
+    meta = body["spec"]["template"]["metadata"]
+    env = [entry["name"] for entry in container(body)["env"]]
+    assert meta["labels"]["team"] == "a" and meta["labels"]["hone.dev/uid"] == "11111111-aaaa"
+    assert meta["annotations"]["note"] == "x"
+    assert meta["annotations"]["hone.dev/owner"] == "FineTuneJob/support-bot"
+    assert sorted(env) == ["HONE_ATTEMPT", "HONE_POD_UID", "WANDB_MODE"]
+    assert {entry["name"]: entry.get("value") for entry in container(body)["env"]}["HONE_ATTEMPT"] == '{"number":1}'
+    chosen = {key: pod(body)[key] for key in ("nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets")}
+    assert chosen == {key: settings[key] for key in chosen}
+
+
+def test_images_and_grace() -> None:
+    settings = Settings(trainer_image="trainer:1", image_pull_policy="Always")
+    body = made(settings=settings, checkpoint={"gracePeriodSeconds": 300})
+    assert (container(body)["image"], container(body)["imagePullPolicy"]) == ("trainer:1", "Always")
+    assert pod(body)["terminationGracePeriodSeconds"] == 300
+    assert container(made(compute={"image": "mine:2"}))["image"] == "mine:2"
+    assert "imagePullPolicy" not in container(made())
+
+
+def test_nothing_but_plain_values_goes_to_the_api_server() -> None:
+    def check(value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                assert type(key) is str
+                check(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                check(inner)
+        else:
+            assert type(value) in (str, int, float, bool), value
+
+    check(made(compute={"nodes": 2}))

@@ -1,0 +1,55 @@
+"""What a pod's status tells."""
+
+from typing import Any
+
+import pytest
+
+from hone.core.observed import Pod
+from hone.core.pods import has_started, is_over, trouble
+from tests.unit.core.make import RUNNING, exited, pod
+
+
+def unschedulable(reason: str = "Unschedulable") -> list[dict[str, Any]]:
+    return [{"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/3 nodes are available"}]
+
+
+def waiting(reason: str, message: str = "words") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("case", "found", "want"),
+    [
+        ("runs", pod(phase="Running", state=RUNNING), None),
+        ("is being started", pod(state=waiting("ContainerCreating")), None),
+        ("finds no node", pod(conditions=unschedulable()), "Unschedulable"),
+        ("waits for its queue", pod(conditions=unschedulable("SchedulingGated")), None),
+        ("cannot pull", pod(state=waiting("ErrImagePull")), "ImagePullBackOff"),
+        ("still cannot pull", pod(state=waiting("ImagePullBackOff")), "ImagePullBackOff"),
+        ("has a bad image name", pod(state=waiting("InvalidImageName")), "InvalidImageName"),
+        ("lacks a ConfigMap", pod(state=waiting("CreateContainerConfigError")), "CreateContainerConfigError"),
+        ("is being deleted", pod(state=waiting("ErrImagePull"), deleted=True), None),
+        ("is gone", pod(state=waiting("ErrImagePull"), gone=True), None),
+        ("has ended", pod(phase="Failed", state=exited(1)), None),
+    ],
+)
+def test_trouble(case: str, found: Pod, want: str | None) -> None:
+    shown = trouble([found])
+    assert (shown.reason if shown else None) == want, case
+    assert shown is None or "p-0" in shown.message
+
+
+@pytest.mark.parametrize(
+    ("found", "started", "over"),
+    [
+        (pod(), False, False),
+        (pod(state=waiting("ContainerCreating")), False, False),
+        (pod(phase="Running", state=RUNNING), True, False),
+        (pod(phase="Succeeded", state=exited(0)), True, True),
+        (pod(phase="Failed", reason="OutOfcpu"), False, True),
+        (pod(phase="Running", state=RUNNING, deleted=True), True, False),
+        (pod(phase="Running", state=RUNNING, gone=True), True, True),
+    ],
+)
+def test_started_and_over(found: Pod, started: bool, over: bool) -> None:
+    assert (has_started(found), is_over(found)) == (started, over)

@@ -1,0 +1,70 @@
+"""What the pods are told, from the spec."""
+
+from typing import Any
+
+import pytest
+
+from hone.contract.runconfig import RunConfig
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.runconfig import config_map, config_map_name, memory_per_process, run_config
+from hone.core.settings import Settings
+from tests.unit.core import make
+
+
+def run(**spec: Any) -> Run:
+    return Run.of(make.finetunejob(**spec), Settings())
+
+
+def test_defaults() -> None:
+    config = run_config(run())
+    assert config.data.train == "/mnt/data/train/train.jsonl"
+    assert (config.data.validation, config.data.test) == (None, None)
+    assert (config.data.validation_fraction, config.data.test_fraction) == (0.1, 0.1)
+    assert config.paths.model == "/mnt/model/tiny"
+    assert config.paths.run == "/mnt/workspace/team-a/support-bot/11111111-aaaa"
+    assert (config.topology.nodes, config.topology.processes_per_node, config.topology.gpus_per_node) == (1, 1, 0)
+    assert config.model_name == "tiny"
+
+
+def test_held_out_data_of_its_own_or_a_fraction() -> None:
+    train = {"claim": {"name": "data", "path": "train"}}
+    dataset = {"train": train, "validation": {"fraction": 0.2}, "test": {"claim": {"name": "data", "path": "t.jsonl"}}}
+    config = run_config(run(dataset=dataset))
+    assert config.data.train == "/mnt/data/train/train"
+    assert (config.data.validation, config.data.validation_fraction) == (None, 0.2)
+    assert config.data.test == "/mnt/data/test/t.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("compute", "processes", "memory"),
+    [
+        ({}, 1, None),
+        ({"gpuMemory": "80Gi"}, 1, 80 * 2**30),
+        ({"gpusPerNode": 8, "gpuMemory": "80Gi"}, 8, 80 * 2**30),
+        ({"gpusPerNode": 0}, 1, None),
+        ({"gpusPerNode": 0, "resources": {"limits": {"memory": "8Gi"}}}, 1, 8 * 2**30),
+        ({"gpusPerNode": 0, "processesPerNode": 2, "resources": {"limits": {"memory": "8Gi"}}}, 2, 4 * 2**30),
+        ({"gpusPerNode": 0, "resources": {"requests": {"memory": "8Gi"}}}, 1, None),
+    ],
+)
+def test_processes_and_their_memory(compute: dict[str, Any], processes: int, memory: int | None) -> None:
+    made = run(compute=compute)
+    assert (made.processes_per_node, memory_per_process(made)) == (processes, memory)
+
+
+def test_the_pods_read_what_was_written() -> None:
+    made = run(hyperparameters={"epochs": 3, "learningRate": 2e-4}, method={"type": "Full"})
+    body = config_map(made, config_map_name(made))
+    assert body["immutable"] is True
+    assert RunConfig.model_validate_json(body["data"]["run.json"]) == run_config(made)
+
+
+def test_another_content_is_another_object() -> None:
+    assert config_map_name(run()) == config_map_name(run())
+    assert config_map_name(run()) != config_map_name(run(hyperparameters={"seed": 7}))
+    assert config_map_name(run()) == config_map_name(run(suspend=True))
+
+
+def test_the_digest_of_the_spec_ignores_what_may_change_at_any_time() -> None:
+    assert run().spec_digest == run(suspend=True).spec_digest
+    assert run().spec_digest != run(retry={"limit": 1}).spec_digest

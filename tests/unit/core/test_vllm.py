@@ -1,0 +1,120 @@
+"""vLLM's arguments and environment, and what makes a server be rendered again."""
+
+from typing import Any
+
+import pytest
+
+from hone.api.finetunejob import ArtifactStatus
+from hone.core.modeldeployment.deployment import deployment, inputs, revision_of
+from hone.core.modeldeployment.release import Release
+from hone.core.modeldeployment.server import Server
+from hone.core.modeldeployment.vllm import arguments, environment
+from hone.core.settings import Settings
+from tests.unit.core import make
+
+
+def server(**spec: Any) -> Server:
+    return Server.of(make.modeldeployment(**spec), Settings())
+
+
+def release(**artifact: Any) -> Release:
+    values = {**make.complete_job("sha256:aa")["status"]["artifact"], **artifact}
+    return Release("job", ArtifactStatus.from_dict(values))
+
+
+@pytest.mark.parametrize(("rank", "want"), [(1, 1), (4, 8), (8, 8), (32, 32), (33, 64), (200, 256), (512, 512)])
+def test_the_rank_is_one_that_vllm_takes(rank: int, want: int) -> None:
+    assert f"--max-lora-rank={want}" in arguments(server(), release(loraRank=rank))
+
+
+def test_an_adapter_is_served_beside_its_base_with_its_own_tokenizer() -> None:
+    made = arguments(server(servedName="support"), release())
+    assert "--model=/mnt/model/tiny" in made
+    assert "--served-model-name=support-base" in made
+    assert "--lora-modules=support=/mnt/artifact/artifact" in made
+    assert "--tokenizer=/mnt/artifact/artifact" in made
+
+
+def test_a_whole_model_is_served_by_itself() -> None:
+    made = arguments(server(), release(kind="Model", modelClaim=None, modelPath=None))
+    assert made[:2] == ["--model=/mnt/artifact/artifact", "--served-model-name=bot"]
+    assert not [argument for argument in made if "lora" in argument]
+
+
+def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
+    runtime = {"args": ["--dtype=bfloat16"], "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}
+    asked = server(runtime=runtime)
+    assert arguments(asked, release())[-1] == "--dtype=bfloat16"
+    (container,) = deployment(asked, release())["spec"]["template"]["spec"]["containers"]
+    assert {"name": "HF_HUB_OFFLINE", "value": "0"} in container["env"]
+    assert len({entry["name"] for entry in container["env"]}) == len(container["env"])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "want", "unwanted"),
+    [
+        (0, ["--dtype=float32", "--enforce-eager"], "--tensor-parallel-size=0"),
+        (1, [], "--tensor-parallel-size=1"),
+        (4, ["--tensor-parallel-size=4"], "--dtype=float32"),
+    ],
+)
+def test_gpus(gpus: int, want: list[str], unwanted: str) -> None:
+    made = arguments(server(gpus=gpus), release())
+    assert set(want) <= set(made)
+    assert unwanted not in made
+
+
+@pytest.mark.parametrize(
+    ("resources", "want"),
+    [
+        (None, "1"),
+        ({"requests": {"cpu": "500m"}}, "1"),
+        ({"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}, "4"),
+        ({"limits": {"memory": "4Gi"}}, "1"),
+    ],
+)
+def test_threads_of_a_cpu_server(resources: dict[str, Any] | None, want: str) -> None:
+    spec = {"resources": resources} if resources else {}
+    assert environment(server(**spec))["OMP_NUM_THREADS"] == want
+    assert "OMP_NUM_THREADS" not in environment(server(gpus=1, **spec))
+
+
+def test_the_grace_covers_drain() -> None:
+    template = deployment(server(drainSeconds=300), release())["spec"]["template"]["spec"]
+    assert template["terminationGracePeriodSeconds"] > 300
+    assert "--shutdown-timeout=300" in template["containers"][0]["args"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "want"), [({}, 0, 600), ({}, 50_000_000_000, 1600), ({"startDeadlineSeconds": 42}, 10**12, 45)]
+)
+def test_time_to_start(spec: dict[str, Any], weights: int, want: int) -> None:
+    body = deployment(server(**spec), release(weightsBytes=weights))["spec"]
+    probe = body["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == want
+    assert body["progressDeadlineSeconds"] >= want
+
+
+@pytest.mark.parametrize(
+    ("case", "spec", "artifact", "again"),
+    [
+        ("the same", {}, {}, False),
+        ("another number of servers", {"replicas": 7}, {}, False),
+        ("another artifact", {}, {"digest": "sha256:bb"}, True),
+        ("another claim", {}, {"claim": "other"}, True),
+        ("another argument", {"runtime": {"args": ["--x"]}}, {}, True),
+    ],
+)
+def test_what_makes_a_server_be_rendered_again(
+    case: str, spec: dict[str, Any], artifact: dict[str, Any], again: bool
+) -> None:
+    before, after = inputs(server(), release()), inputs(server(**spec), release(**artifact))
+    assert (before != after) == again, case
+
+
+def test_a_revision_names_artifact_and_template() -> None:
+    def revision(spec: dict[str, Any], **artifact: Any) -> str:
+        return revision_of(deployment(server(**spec), release(**artifact)))
+
+    assert revision({}) == revision({"replicas": 3})
+    assert len({revision({}), revision({}, digest="sha256:bb"), revision({"drainSeconds": 1})}) == 3
