@@ -53,7 +53,7 @@ def configuration(plane: ControlPlane) -> Configuration:
 @pytest.fixture
 async def cluster(plane: ControlPlane, configuration: Configuration) -> AsyncIterator[Cluster]:
     """A namespace of the test's own that enforces restricted Pod Security, and a client for it."""
-    client = Client(ApiClient(configuration), Metrics())
+    client = Client(ApiClient(configuration), Metrics(), field_manager="test")
     namespace = f"test-{next(_numbers)}"
     body = object_of("v1", "Namespace", namespace)
     body["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -1,4 +1,4 @@
-"""The CRDs on a real API server: accepted, explained, and refusing what makes no sense with the field and the remedy."""
+"""The CRDs on a real API server: accepted, explained, and refusing nonsense with the field and the remedy."""
 
 import asyncio
 import copy

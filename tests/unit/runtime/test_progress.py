@@ -130,4 +130,4 @@ async def test_a_slow_answer_is_given_up() -> None:
 async def test_nobody_listening_is_an_error_in_words() -> None:
     async with answering(body("")) as reader:
         reading = await reader.read(ProgressTarget("pod-uid", "127.0.0.77"))
-    assert reading.error and reading.error.startswith("no answer")
+    assert reading.error == "no answer: Connection refused"

@@ -15,6 +15,7 @@ from hone.runtime.metrics import Metrics
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 USER_AGENT = "hone-operator"
+FIELD_MANAGER = "hone"
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,22 @@ class Client:
 
     Every method raises the errors of `hone.runtime.errors`: NotFound, Conflict, Forbidden, Invalid, Transient.
 
+    Args:
+        api: the connection.
+        metrics: counts the calls.
+        hook: stands around every call.
+        field_manager: who the API server notes as the writer, where `apply` does not say otherwise.
+
     Attributes:
         calls: how many calls were made, by (verb, kind).
     """
 
-    def __init__(self, api: ApiClient, metrics: Metrics, hook: Hook | None = None) -> None:
+    def __init__(
+        self, api: ApiClient, metrics: Metrics, hook: Hook | None = None, field_manager: str = FIELD_MANAGER
+    ) -> None:
         self._api = api
         self._api.user_agent = USER_AGENT
+        self._writer = [("fieldManager", field_manager)]
         self._metrics = metrics
         self._hook = hook
         self._number = 0
@@ -131,7 +141,7 @@ class Client:
         Raises:
             Conflict: one of that name exists.
         """
-        return await self._call("create", ref_of(body), namespace, body)
+        return await self._call("create", ref_of(body), namespace, body, self._writer)
 
     async def apply(self, namespace: str, body: Object, field_manager: str) -> Object:
         """Server-side apply: the fields in `body` become ours, those we leave out are given up."""
@@ -139,7 +149,7 @@ class Client:
 
     async def patch(self, namespace: str, ref: Ref, body: Object) -> Object:
         """JSON merge patch."""
-        return await self._call("patch", ref, namespace, body)
+        return await self._call("patch", ref, namespace, body, self._writer)
 
     async def delete(self, namespace: str, ref: Ref, uid: str) -> None:
         """Delete the object with that uid in the background; one that is gone already is no error.
@@ -164,7 +174,7 @@ class Client:
         keep = ("name", "namespace", "uid", "resourceVersion")
         # The API server validates the whole object, so the spec goes along; what it says of it is ignored.
         body = {**resource, "metadata": {key: metadata[key] for key in keep}, "status": status}
-        return await self._call("update_status", ref_of(resource), metadata["namespace"], body)
+        return await self._call("update_status", ref_of(resource), metadata["namespace"], body, self._writer)
 
     async def kinds(self, api_version: str) -> set[str]:
         """The kinds that the API server knows in a group and version; none where it does not know the group."""

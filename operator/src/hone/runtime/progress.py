@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from typing import Any
 
 import aiohttp
@@ -47,6 +48,8 @@ class ProgressReader:
             return ProgressReading(target.pod_uid, progress=await self._read(target))
         except TimeoutError:
             error = "no answer in time"
+        except aiohttp.ClientConnectorError as failure:
+            error = f"no answer: {os.strerror(failure.os_error.errno) if failure.os_error.errno else failure}"
         except (aiohttp.ClientError, OSError) as failure:
             error = f"no answer: {failure or type(failure).__name__}"
         except ValueError as failure:
