@@ -1,0 +1,178 @@
+"""What the end-to-end tests share: a namespace of their own, a volume read by a pod, a rank found and killed."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dev import install
+from dev.kube import Kube, KubeError, Object, is_true
+from dev.uv import ROOT
+
+EXAMPLES = ROOT / "examples"
+DATA = EXAMPLES / "data/reviews.jsonl"
+MANAGED = "app.kubernetes.io/managed-by=hone"
+# Children that Hone makes, by kubectl's words.
+CHILD_KINDS = ("job", "pod", "service", "deployment", "configmap", "persistentvolumeclaim")
+
+
+@contextmanager
+def namespace(kube: Kube, name: str) -> Iterator[Kube]:
+    """A namespace that admits only restricted pods, gone at the end with all that is in it."""
+    kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=180s", seconds=200)
+    install.namespace(kube, name)
+    try:
+        yield kube.within(name)
+    finally:
+        kube.run("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+
+
+def apply_file(kube: Kube, path: Path, edit: Callable[[Object], None] | None = None) -> list[Object]:
+    """Apply a file's manifests, each after `edit`; returns what was applied."""
+    text = kube.run("create", "--dry-run=client", "-o", "json", "-f", str(path))
+    # Several documents come as a List; one comes as itself.
+    manifests = _documents(text)
+    for manifest in manifests:
+        manifest["metadata"].pop("namespace", None)
+        if edit:
+            edit(manifest)
+    kube.apply(*manifests)
+    return manifests
+
+
+def _documents(text: str) -> list[Object]:
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while position < len(text.rstrip()):
+        document, position = decoder.raw_decode(text, position)
+        position += len(text[position:]) - len(text[position:].lstrip())
+        found += document["items"] if document["kind"] == "List" else [document]
+    return found
+
+
+def reviews(kube: Kube) -> None:
+    """The examples' data as the ConfigMap that they read."""
+    data = {DATA.name: DATA.read_text(encoding="utf-8")}
+    kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "reviews"}, "data": data})
+
+
+def until(holds: Callable[[], Any], what: str, seconds: float, interval: float = 0.5) -> Any:
+    """Poll until `holds` returns something true, and return that.
+
+    Raises:
+        AssertionError: it did not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := holds():
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(interval)
+
+
+def finished(kube: Kube, job: str, seconds: float) -> Object:
+    """The job once it is Finished, whatever came out.
+
+    Raises:
+        KubeError: it is not within `seconds`.
+    """
+    return kube.wait("finetunejob", job, lambda found: is_true(found, "Finished"), "Finished=True", seconds)
+
+
+def children(kube: Kube, uid: str) -> dict[str, list[str]]:
+    """Names of all objects of ours for that uid, by kind; kinds without any are left out."""
+    found = {
+        kind: [item["metadata"]["name"] for item in kube.list(kind, f"hone.dev/uid={uid}")] for kind in CHILD_KINDS
+    }
+    return {kind: names for kind, names in found.items() if names}
+
+
+def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
+    """A file's text on a claim, read by a small pod.
+
+    Raises:
+        KubeError: there is no such file, or the pod did not end in time.
+    """
+    name = f"read-{claim}"[:63].rstrip("-")
+    container = {
+        "name": "read",
+        "image": image,
+        "command": ["cat", f"/mnt/volume/{path}"],
+        "volumeMounts": [{"name": "volume", "mountPath": "/mnt/volume", "readOnly": True}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }
+    kube.run("create", "-f", "-", stdin=json.dumps(pod))
+    try:
+        ended = kube.wait(
+            "pod", name, lambda found: found["status"]["phase"] in ("Succeeded", "Failed"), "its end", 120
+        )
+        text = kube.run("logs", name)
+        if ended["status"]["phase"] == "Failed":
+            raise KubeError(f"{path} on {claim}: {text}")
+        return text
+    finally:
+        kube.run("delete", "pod", name, "--wait=false")
+
+
+def processes_of(pod: Object) -> dict[int, str]:
+    """Command lines of a pod's processes, by their ids on this machine, where the cluster's only node runs."""
+    uid = pod["metadata"]["uid"]
+    marks = (f"pod{uid}", f"pod{uid.replace('-', '_')}")
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            cgroups = (folder / "cgroup").read_text()
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue  # It has ended meanwhile.
+        if any(mark in cgroups for mark in marks):
+            found[int(folder.name)] = words
+    return found
+
+
+def kill_rank(pod: Object) -> int:
+    """Kill a training process of the pod, not its launcher, by SIGKILL; returns its id.
+
+    Raises:
+        AssertionError: the pod has no training process.
+    """
+    known = processes_of(pod)
+    ranks = [
+        pid for pid, words in known.items() if "hone_trainer.train" in words and "torch.distributed.run" not in words
+    ]
+    assert ranks, f"no rank among the pod's processes: {known}"
+    os.kill(ranks[0], signal.SIGKILL)
+    return ranks[0]
+
+
+def train_pods(kube: Kube, uid: str) -> list[Object]:
+    """The job's trainer pods that run, by their index."""
+    pods = kube.list("pod", f"hone.dev/uid={uid},hone.dev/step=train")
+    running = [
+        pod for pod in pods if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+    return sorted(running, key=lambda pod: int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]))

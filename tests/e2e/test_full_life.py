@@ -1,0 +1,107 @@
+"""Full tuning in two pods with ZeRO-2, one of whose ranks is killed in the middle."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dev import install
+from dev.kube import Kube, Object, is_true
+from tests.e2e.support import EXAMPLES, apply_file, finished, kill_rank, namespace, reviews, train_pods, until
+
+NAME = "3b.v1-sft"
+"""A legal name of a resource, but of neither a Service nor an Indexed Job."""
+TRAINING_SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
+    """A namespace with base model and data."""
+    with namespace(kube, "hone-e2e-full") as made:
+        install.base_models(made, images["hone-base-models"])
+        reviews(made)
+        yield made
+
+
+def state(ns: Kube) -> Object:
+    """The job's status."""
+    return (ns.get("finetunejob", NAME) or {}).get("status") or {}
+
+
+@pytest.fixture(scope="module")
+def killed(ns: Kube) -> dict[str, int]:
+    """The job, applied, and one rank of its second pod killed once it had a checkpoint; at which step."""
+    apply_file(ns, EXAMPLES / "sentiment-full-zero2.yaml", lambda job: job["metadata"].update(name=NAME))
+
+    def trains_beyond_a_checkpoint() -> Object | None:
+        status = state(ns)
+        assert not any(attempt.get("failure") for attempt in status.get("attempts", [])), status["attempts"]
+        saved = (status.get("checkpoint") or {}).get("step", 0)
+        return status if saved and status["progress"]["step"] > saved else None
+
+    status = until(trains_beyond_a_checkpoint, "training goes on after a first checkpoint", TRAINING_SECONDS)
+    pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
+    assert len(pods) == 2
+    kill_rank(pods[1])
+    return {"checkpoint": status["checkpoint"]["step"], "total": status["progress"]["totalSteps"]}
+
+
+@pytest.fixture(scope="module")
+def resumed(ns: Kube, killed: dict[str, int]) -> list[int]:
+    """The steps that the next attempt told of, up to the job's end."""
+    steps: list[int] = []
+
+    def ended() -> bool:
+        job = ns.get("finetunejob", NAME) or {}
+        status = job.get("status") or {}
+        attempts = [attempt for attempt in status.get("attempts", []) if attempt["step"] == "train"]
+        if len(attempts) > 1 and attempts[-1]["result"] == "Running" and status.get("phase") == "Training":
+            began, seen = attempts[-1]["startTime"], (status.get("progress") or {}).get("observedTime", "")
+            # What is still the first attempt's does not count.
+            if seen > began:
+                steps.append(status["progress"]["step"])
+        return is_true(job, "Finished")
+
+    until(ended, "the job's end", TRAINING_SECONDS, interval=1)
+    return steps
+
+
+def test_the_plan_is_two_processes_with_zero_2(ns: Kube, killed: dict[str, int]) -> None:
+    plan = state(ns)["plan"]
+    assert (plan["method"], plan["worldSize"], plan["zeroStage"]) == ("Full", 2, 2)
+    assert plan["trainableParameters"] == plan["parameters"]
+
+
+def test_the_killed_rank_is_named_as_the_cause(ns: Kube, resumed: list[int]) -> None:
+    first, second = [attempt for attempt in state(ns)["attempts"] if attempt["step"] == "train"]
+    assert first["result"] == "Failed"
+    assert first["failure"]["class"] == "Crashed"
+    assert (first["failure"]["rank"], first["failure"]["node"]) == (1, 1)
+    assert "SIGKILL" in first["failure"]["message"]
+    assert (second["number"], second["result"]) == (2, "Succeeded")
+    assert state(ns)["usage"]["retries"] == 1
+
+
+def test_the_next_attempt_went_on_from_the_checkpoint(killed: dict[str, int], resumed: list[int]) -> None:
+    told = [step for step in resumed if step]
+    assert told, "the second attempt told of no step"
+    assert min(told) >= killed["checkpoint"]
+    assert max(told) <= killed["total"]
+
+
+def test_it_completes_and_the_tuned_model_is_better_outside_the_interval(ns: Kube, resumed: list[int]) -> None:
+    job = finished(ns, NAME, 5)
+    assert is_true(job, "Complete"), job["status"]["conditions"]
+    score = job["status"]["evaluation"]["scores"][0]
+    assert score["improvement"]["lower"] > 0
+    assert score["tuned"]["lower"] > score["base"]["upper"]
+
+
+def test_the_artifact_is_a_whole_model_that_needs_no_base(ns: Kube, resumed: list[int]) -> None:
+    artifact = state(ns)["artifact"]
+    assert artifact["kind"] == "Model"
+    assert artifact["sizeBytes"] > 4 * state(ns)["plan"]["parameters"] * 0.9
+
+
+def test_training_left_only_finished_jobs_behind(ns: Kube, resumed: list[int]) -> None:
+    pods = ns.list("pod", "hone.dev/step in (prepare, train, finish)")
+    assert {pod["status"]["phase"] for pod in pods} <= {"Succeeded", "Failed"}
