@@ -6,13 +6,28 @@ learns it in a few dozen steps with every weight, so that a test can tell a trai
 
 import json
 import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method, MethodType, Scheduler
 from hone_trainer.planfile import PlanFile, save_plan
 from hone_trainer.runconfig import digest_of
+
+RANK_ENV = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "OMP_NUM_THREADS": "1",
+}
+"""What torchrun gives the only rank of a run, without the port."""
 
 WORDS = ["apple", "bread", "chair", "dance", "eagle", "flame", "grape", "house"]
 NUMBERS = [f"n{index}" for index in range(len(WORDS))]
@@ -22,6 +37,27 @@ TEMPLATE = (
     "{% if message['role'] == 'assistant' %} <eos>{% endif %} {% endfor %}"
     "{% if add_generation_prompt %}assistant {% endif %}"
 )
+
+
+@contextmanager
+def only_rank() -> Iterator[None]:
+    """This process as the only rank of a run, as torchrun would have started it; for a whole module of tests."""
+    import torch
+    import torch.distributed as dist
+    from accelerate.state import AcceleratorState, PartialState
+
+    # More threads than that gain nothing on matrices this small, and lose much on a busy machine.
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        for name, value in {**RANK_ENV, "MASTER_PORT": str(probe.getsockname()[1])}.items():
+            patch.setenv(name, value)
+        probe.close()
+        yield
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        PartialState._reset_state()
 
 
 def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
@@ -51,6 +87,7 @@ def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=True,
+        attention_dropout=0.1,  # so that a resume that loses the random state is seen without LoRA too
     )
     LlamaForCausalLM(config).save_pretrained(directory)
     return directory

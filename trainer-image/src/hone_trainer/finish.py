@@ -30,6 +30,7 @@ from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.files import sync_tree, write_atomic
 from hone_trainer.logs import quiet_libraries, setup_logging
+from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import PlanFile, load_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import load_run_config
@@ -104,7 +105,6 @@ def _finish(config: RunConfig) -> Report:
 
 def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path) -> Report:
     import torch
-    from transformers import AutoTokenizer
 
     from hone_trainer import export
     from hone_trainer.methods import METHODS
@@ -121,7 +121,7 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
     limit = config.evaluation.max_new_tokens
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    tokenizer = load_tokenizer(directory)
     model = METHODS[config.method.type].load(config, directory, dtype)
     tuned = score_rows(model, tokenizer, rows, limit, "tuned")
     del model
@@ -167,7 +167,7 @@ def chosen_rows(count: int, most: int) -> list[int]:
 
 def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: object) -> "RowScores":
     """The base model's figures, from the workspace's cache where another run on the same data has left them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from hone_trainer.scores.rows import SCORER_VERSION, load_cached, save_cached, score_rows
 
@@ -187,9 +187,8 @@ def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: ob
         logger.info("base scores found", extra={"path": str(path)})
         return cached
     model = AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(config.paths.model, local_files_only=True)
     began = time.monotonic()
-    scores = score_rows(model, tokenizer, rows, config.evaluation.max_new_tokens, "base")
+    scores = score_rows(model, load_tokenizer(config.paths.model), rows, config.evaluation.max_new_tokens, "base")
     logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
     save_cached(path, scores)
     return scores

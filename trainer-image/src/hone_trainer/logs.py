@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -33,7 +34,7 @@ def setup_logging(level: int = logging.INFO) -> None:
 
 
 def quiet_libraries() -> None:
-    """Send transformers' own log the same way, and switch off its and datasets' progress bars."""
+    """Send transformers' own log the same way, without progress bars and notes to those who write code with it."""
     from datasets.utils.logging import disable_progress_bar
     from transformers.utils import logging as transformers_logging
 
@@ -41,3 +42,4 @@ def quiet_libraries() -> None:
     transformers_logging.enable_propagation()
     transformers_logging.disable_progress_bar()
     disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)

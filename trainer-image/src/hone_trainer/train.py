@@ -16,10 +16,12 @@ from hone_trainer import checkpoint
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.logs import quiet_libraries, setup_logging
+from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import PlanFile, load_plan
 from hone_trainer.runconfig import load_run_config
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Preempted, from_exception
+from hone_trainer.zero import use_gloo_alone
 
 COMMUNICATION_WAIT_SECONDS = 5.0
 """How long a rank that lost its peers stays, so that the end of the one that failed first is seen before its own."""
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Train, and write a verdict where that fails. The exit code says no more than that: torchrun makes it 1."""
+    """Train, and write a verdict where that fails. Of the exit code torchrun keeps only whether it is 0."""
     rank, node = int(os.environ.get("RANK", "0")), int(os.environ.get(NODE_RANK_ENV, "0"))
     setup_logging(logging.INFO if rank == 0 else logging.WARNING)
     status = StatusDir.from_env()
@@ -45,9 +47,7 @@ def main() -> int:
         logger.error("failed", extra={"verdict": verdict.to_dict()})
         if verdict.failure_class == FailureClass.COMMUNICATION:
             time.sleep(COMMUNICATION_WAIT_SECONDS)
-        sys.stdout.flush()
-        # Not sys.exit: tearing down a process group whose peers are gone can hang.
-        os._exit(verdict.exit_code or exit_code(verdict.failure_class))
+        return verdict.exit_code or exit_code(verdict.failure_class)
     return 0
 
 
@@ -67,6 +67,8 @@ def _train(rank: int, status: StatusDir) -> None:
     from hone_trainer.objectives.inputs import Inputs
 
     quiet_libraries()
+    if planned.plan.zero_stage and not config.topology.gpus_per_node:
+        use_gloo_alone()
     plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
     resume = checkpoint.newest(directory)
     if resume:
@@ -94,7 +96,7 @@ def _train(rank: int, status: StatusDir) -> None:
             plan=plan,
             prepared=load_prepared(planned.prepared),
             model=_load_model(config, planned),
-            tokenizer=_load_tokenizer(config),
+            tokenizer=load_tokenizer(config.paths.model),
             peft_config=METHODS[config.method.type].peft_config(config, plan),
             output_dir=directory,
             callbacks=[saves, reports],
@@ -115,12 +117,6 @@ def _load_model(config: RunConfig, planned: PlanFile) -> object:
     return AutoModelForCausalLM.from_pretrained(
         config.paths.model, dtype=getattr(torch, planned.plan.precision), local_files_only=True
     )
-
-
-def _load_tokenizer(config: RunConfig) -> object:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(config.paths.model, local_files_only=True)
 
 
 def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:
@@ -147,5 +143,12 @@ def _last_step(status: StatusDir, rank: int) -> int | None:
     return told.step if told else None
 
 
+def _leave(code: int) -> None:
+    # Not sys.exit: the libraries' teardown takes seconds of every GPU, and can hang where peers are gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -28,3 +28,14 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
+
+
+def use_gloo_alone() -> None:
+    """On CPUs, keep DeepSpeed from compiling its shared-memory all-reduce when it starts.
+
+    That takes minutes and a C++ compiler in the pod, and speeds up none but ranks of the same pod.
+    """
+    import deepspeed
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+
+    deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False

@@ -1,0 +1,189 @@
+"""Finish: what is exported, how it is scored, what the report says; one LoRA and one Full run, trained in this process."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hone.contract.exits import FailureClass
+from hone.contract.report import Report
+from hone.contract.results import StepResult
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import MethodType
+from hone_trainer import checkpoint, finish, train
+from hone_trainer.scores import rows as scoring
+from hone_trainer.status import StatusDir
+
+Finish = Callable[[RunConfig], tuple[int, StepResult]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[MethodType, RunConfig]]:
+    """A finished training of each method, on one workspace."""
+    shared = tmp_path_factory.mktemp("shared")
+    tiny.make_run(shared, hidden=64)
+    runs = {}
+    with tiny.only_rank(), pytest.MonkeyPatch.context() as patch:
+        for method in MethodType:
+            root = tmp_path_factory.mktemp(method.value)
+            runs[method] = tiny.make_run(
+                root, method=method, steps=60, every=60, keep=1, micro_batch=32, learning_rate=1e-2, shared=shared
+            )
+            patch.setenv("HONE_RUN_CONFIG", str(root / "run.json"))
+            train._train(0, StatusDir(root))
+        yield runs
+
+
+@pytest.fixture
+def run_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finish:
+    """Runs finish in this process; gives its exit code and termination message."""
+
+    def run(config: RunConfig) -> tuple[int, StepResult]:
+        path = tmp_path / "run.json"
+        path.write_text((Path(config.paths.output).parent / "run.json").read_text())
+        monkeypatch.setenv("HONE_RUN_CONFIG", str(path))
+        monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "term"))
+        code = finish.main()
+        return code, StepResult.model_validate_json((tmp_path / "term").read_text())
+
+    return run
+
+
+@pytest.fixture
+def fresh(trained: dict[MethodType, RunConfig]) -> RunConfig:
+    """The Full run as it was before finish."""
+    config = trained[MethodType.FULL]
+    shutil.rmtree(config.paths.output)
+    Path(config.paths.output).mkdir()
+    return config
+
+
+def report_of(config: RunConfig) -> Report:
+    """The written report."""
+    return Report.model_validate_json((Path(config.paths.output) / "report.json").read_text())
+
+
+@pytest.mark.parametrize("method", list(MethodType))
+def test_the_artifact_knows_the_task(
+    method: MethodType, trained: dict[MethodType, RunConfig], run_finish: Finish
+) -> None:
+    config = trained[method]
+    code, result = run_finish(config)
+    assert code == 0
+    match = result.evaluation.scores[0]
+    assert (match.metric, match.samples) == ("exactMatch", 24)
+    assert match.base.value < 0.3
+    assert match.improvement.lower > 0, "trained on eight words, it beats the untrained base"
+    report = report_of(config)
+    assert report.artifact == result.artifact
+    right = sum(sample.tuned.strip() == sample.reference for sample in report.samples)
+    assert len(report.samples) == 20
+    assert right / 20 == pytest.approx(match.tuned.value, abs=0.2)
+    assert result.artifact.kind == ("Adapter" if method == MethodType.LORA else "Model")
+    assert (result.artifact.lora_rank, result.artifact.max_model_length) == (
+        8 if method == MethodType.LORA else None,
+        64,
+    )
+
+
+@pytest.mark.parametrize("method", list(MethodType))
+def test_the_artifact_is_whole_and_says_nothing_of_this_machine(
+    method: MethodType, trained: dict[MethodType, RunConfig], run_finish: Finish
+) -> None:
+    config = trained[method]
+    run_finish(config)
+    artifact = Path(config.paths.output) / "artifact"
+    names = {path.name for path in artifact.iterdir()}
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "README.md"} <= names
+    weights = {"adapter_model.safetensors", "adapter_config.json"}
+    assert (weights if method == MethodType.LORA else {"model.safetensors", "config.json"}) <= names
+    assert "training_args.bin" not in names
+    for path in artifact.iterdir():
+        assert str(config.paths.model).encode() not in path.read_bytes(), path.name
+    assert (artifact / "tokenizer.json").read_bytes() == (Path(config.paths.model) / "tokenizer.json").read_bytes()
+    lines = "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(artifact.iterdir())
+    )
+    assert report_of(config).artifact.digest == "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+    assert "exactMatch" in (artifact / "README.md").read_text()
+
+
+def test_full_weights_are_the_checkpoints_in_the_bases_data_type(
+    trained: dict[MethodType, RunConfig], run_finish: Finish
+) -> None:
+    from safetensors.torch import load_file
+
+    config = trained[MethodType.FULL]
+    run_finish(config)
+    exported = load_file(Path(config.paths.output) / "artifact" / "model.safetensors")
+    last = checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config))[0]
+    saved, base = load_file(last / "model.safetensors"), load_file(Path(config.paths.model) / "model.safetensors")
+    assert exported.keys() == base.keys()
+    assert all((exported[name] == saved[name]).all() for name in exported)
+    assert any((exported[name] != base[name]).any() for name in exported)
+
+
+def test_again_tells_the_same_without_work(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_finish(fresh)
+    monkeypatch.setattr(finish, "_finish", lambda _: pytest.fail("it was done again"))
+    assert run_finish(fresh) == first
+
+
+def test_the_bases_scores_are_made_once(fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_finish(fresh)
+    shutil.rmtree(fresh.paths.output)
+    Path(fresh.paths.output).mkdir()
+    scored = []
+    original = scoring.score_rows
+    monkeypatch.setattr(scoring, "score_rows", lambda *args: scored.append(args[-1]) or original(*args))
+    second = run_finish(fresh)
+    assert scored == ["tuned"]
+    assert second == first, "the same checkpoint gives the same artifact and scores"
+
+
+def test_a_failure_leaves_nothing_half_made(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch_out_of_memory()
+
+    def torch_out_of_memory() -> Exception:
+        import torch
+
+        return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    (Path(fresh.paths.output) / ".artifact-left").mkdir()
+    monkeypatch.setattr(scoring, "score_rows", fail)
+    code, result = run_finish(fresh)
+    assert (code, result.verdict.failure_class) == (65, FailureClass.OUT_OF_MEMORY)
+    assert list(Path(fresh.paths.output).iterdir()) == []
+
+
+def test_an_output_without_a_whole_report_is_made_again(fresh: RunConfig, run_finish: Finish) -> None:
+    run_finish(fresh)
+    (Path(fresh.paths.output) / "report.json").write_text('{"version": 1')
+    (Path(fresh.paths.output) / "artifact" / "stray").write_text("of another try")
+    assert run_finish(fresh)[0] == 0
+    assert not (Path(fresh.paths.output) / "artifact" / "stray").exists()
+    assert json.loads((Path(fresh.paths.output) / "report.json").read_text())["finalStep"] == 60
+
+
+def test_an_untrained_run_cannot_be_finished(tmp_path: Path, run_finish: Finish) -> None:
+    (tmp_path / "a/model").mkdir(parents=True)
+    code, result = run_finish(tiny.make_run(tmp_path / "a"))
+    assert code == 70
+    assert "no final checkpoint" in result.verdict.message
+
+
+def test_rows_are_drawn_the_same_way_every_time() -> None:
+    assert finish.chosen_rows(3, 5) == [0, 1, 2]
+    drawn = finish.chosen_rows(1000, 50)
+    assert drawn == finish.chosen_rows(1000, 50) == sorted(set(drawn))
+    assert len(drawn) == 50
+    assert drawn[-1] > 500, "not only the first"

@@ -1,0 +1,170 @@
+"""Scores: intervals that hold what they promise, figures that do not depend on batches, the metric that leads."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from datasets import Dataset
+
+from hone_trainer.data.prepared import load_prepared
+from hone_trainer.scores import rows as scoring
+from hone_trainer.scores.compare import compare
+from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.rows import RowScores, load_cached, save_cached, score_rows
+
+# Intervals.
+
+
+def hits(count: int, of: int) -> np.ndarray:
+    """`count` hits, then misses."""
+    return np.arange(of) < count
+
+
+def test_a_proportions_interval_is_wilsons() -> None:
+    # By hand, from the score equation: p (1 - p) / n = ((p - p0) / z)^2 solved for p0.
+    found = proportion(hits(8, 10))
+    assert (round(found.lower, 4), round(found.upper, 4)) == (0.4902, 0.9433)
+
+
+def test_no_hit_at_all_still_has_a_width() -> None:
+    found = proportion(hits(0, 24))
+    assert found.lower == found.value == 0.0
+    assert 0.13 < found.upper < 0.14
+    assert proportion(hits(24, 24)).lower > 0.86
+
+
+def test_a_means_interval_is_about_two_standard_errors() -> None:
+    values = np.random.default_rng(1).normal(5.0, 2.0, size=400)
+    found = mean(values)
+    error = values.std() / math.sqrt(400)
+    assert found.value == pytest.approx(values.mean())
+    assert found.lower == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert found.upper == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    assert mean(values) == found, "the same figures give the same interval"
+
+
+def test_pairing_tells_a_small_steady_gain_from_the_rows_own_spread() -> None:
+    chance = np.random.default_rng(2)
+    base = chance.normal(3.0, 2.0, size=200)
+    gain = chance.normal(0.05, 0.02, size=200)
+    assert mean(gain).lower > 0.04
+    unpaired = mean(base).upper - mean(base).lower
+    assert unpaired > 10 * (mean(gain).upper - mean(gain).lower)
+
+
+def test_a_difference_without_any_difference_straddles_zero() -> None:
+    found = paired_difference(hits(10, 50), hits(10, 50))
+    assert found.value == 0.0
+    assert found.lower < 0 < found.upper
+    assert found.upper - found.lower < 0.2, "all rows agree: narrower than of two separate samples"
+
+
+def test_swapping_the_models_mirrors_the_difference() -> None:
+    base, tuned = hits(20, 60), np.roll(hits(35, 60), 10)
+    there, back = paired_difference(base, tuned), paired_difference(tuned, base)
+    assert there.value == pytest.approx(-back.value)
+    assert there.lower == pytest.approx(-back.upper)
+
+
+@pytest.mark.parametrize(("base_rate", "gain"), [(0.1, 0.0), (0.5, 0.2), (0.0, 0.9)])
+def test_the_paired_interval_holds_the_truth_about_19_times_in_20(base_rate: float, gain: float) -> None:
+    chance = np.random.default_rng(3)
+    held, repeats = 0, 1000
+    for _ in range(repeats):
+        base = chance.random(60) < base_rate
+        # A row that the base gets wrong is mended with such a chance that the truth is `gain`.
+        tuned = base | (chance.random(60) < gain / (1 - base_rate))
+        found = paired_difference(base, tuned)
+        held += found.lower <= gain <= found.upper
+    assert 0.93 <= held / repeats <= 1.0
+
+
+# The leading metric.
+
+
+def test_short_references_are_compared_word_for_word() -> None:
+    base = RowScores(losses=[2.0, 2.0, 2.0], answers=["no", "maybe", " yes \n"])
+    tuned = RowScores(losses=[1.0, 1.5, 2.5], answers=["yes", "no", "yes"])
+    found, notes = compare(base, tuned, ["yes", "no", "yes"], [1, 1, 1])
+    assert [score.metric for score in found.scores] == ["exactMatch", "loss"]
+    match, loss = found.scores
+    assert (match.base.value, match.tuned.value) == (pytest.approx(1 / 3), 1.0)
+    assert match.improvement.value == pytest.approx(2 / 3)
+    assert loss.improvement.value == pytest.approx((1.0 + 0.5 - 0.5) / 3), "a lower loss is an improvement"
+    assert not loss.higher_is_better
+    assert "exactMatch is the main metric" in notes[0]
+
+
+def test_long_references_are_judged_by_their_loss() -> None:
+    one = RowScores(losses=[2.0], answers=["a"])
+    assert compare(one, one, ["text"], [17])[0].scores[0].metric == "loss"
+
+
+def test_no_test_rows_are_said_to_be_none() -> None:
+    none = RowScores(losses=[], answers=[])
+    found, notes = compare(none, none, [], [])
+    assert found.scores == []
+    assert "no rows" in notes[0]
+
+
+# Figures per row.
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, object, Dataset]:
+    """A tiny model, its tokenizer and test rows of several lengths."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    root = tmp_path_factory.mktemp("scores")
+    model = tiny.make_model(root / "model", seed=3)
+    prepared = load_prepared(tiny.make_prepared(root / "prepared", model, rows=4, test_rows=12))
+    return LlamaForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model), prepared.test
+
+
+def test_figures_are_those_of_each_row_alone(made: tuple) -> None:
+    model, tokenizer, rows = made
+    assert len({len(ids) for ids in rows["input_ids"]}) > 1, "rows of one length would need no padding"
+    found = score_rows(model, tokenizer, rows, 4, "test")
+    for index, row in enumerate(rows):
+        with torch.no_grad():
+            logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
+            made_ids = model.generate(torch.tensor([row["prompt_ids"]]), do_sample=False, max_new_tokens=4)[0]
+        losses = [
+            torch.nn.functional.cross_entropy(logits[place], torch.tensor(label)).item()
+            for place, label in enumerate(row["labels"][1:])
+            if label != -100
+        ]
+        assert found.losses[index] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+        answer = tokenizer.decode(made_ids[len(row["prompt_ids"]) :], skip_special_tokens=True)
+        assert found.answers[index] == answer
+
+
+def test_a_small_memory_bound_only_makes_smaller_batches(made: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer, rows = made
+    at_once = score_rows(model, tokenizer, rows, 2, "test")
+    monkeypatch.setattr(scoring, "_BATCH_BYTES", 1)
+    one_by_one = score_rows(model, tokenizer, rows, 2, "test")
+    assert one_by_one.losses == pytest.approx(at_once.losses, abs=1e-5)
+    assert one_by_one.answers == at_once.answers
+
+
+def test_a_prompt_that_fills_the_context_has_no_answer(made: tuple) -> None:
+    model, tokenizer, rows = made
+    longest = model.config.max_position_embeddings
+    long = rows.select([0, 1]).map(lambda row, index: {"prompt_ids": [5] * longest if index else row["prompt_ids"]},
+                                   with_indices=True)  # fmt: skip
+    found = score_rows(model, tokenizer, long, 4, "test")
+    assert found.answers[1] == ""
+    assert found.answers[0] == score_rows(model, tokenizer, rows.select([0]), 4, "test").answers[0]
+
+
+def test_scores_are_found_again_unless_broken(tmp_path: Path) -> None:
+    path = tmp_path / "scores" / "a.json"
+    assert load_cached(path) is None
+    save_cached(path, RowScores(losses=[1.5], answers=["yes"]))
+    assert load_cached(path) == RowScores(losses=[1.5], answers=["yes"])
+    path.write_text('{"losses": [1.5')
+    assert load_cached(path) is None

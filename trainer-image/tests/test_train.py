@@ -1,0 +1,212 @@
+"""A rank in this process: what it learns, where it resumes, what makes it stop.
+
+One process, so no agreement between ranks: that is in test_train_processes.py.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from hone.contract.exits import FailureClass
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import MethodType
+from hone_trainer import callbacks, checkpoint, train
+from hone_trainer.callbacks import StepHealth
+from hone_trainer.errors import BadInput
+from hone_trainer.status import RankStatus, StatusDir
+from hone_trainer.verdicts import Diverged, Preempted, classify
+
+WEIGHTS = {MethodType.LORA: "adapter_model.safetensors", MethodType.FULL: "model.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model and data for every run here, and this process as their rank."""
+    root = tmp_path_factory.mktemp("shared")
+    tiny.make_run(root)
+    with tiny.only_rank():
+        yield root
+
+
+@pytest.fixture
+def rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunConfig], StatusDir]:
+    """Runs rank 0 of a run in this process, to its end or its error; its status is in `<root>/status`."""
+
+    def run(config: RunConfig) -> StatusDir:
+        root = Path(config.paths.output).parent
+        monkeypatch.setenv("HONE_RUN_CONFIG", str(root / "run.json"))
+        (root / "status").mkdir(exist_ok=True)
+        status = StatusDir(root / "status")
+        train._train(0, status)
+        return status
+
+    return run
+
+
+def weights(config: RunConfig, step: int) -> dict[str, torch.Tensor]:
+    """The weights in the checkpoint of a step."""
+    path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), step)
+    return load_file(path / WEIGHTS[config.method.type])
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Over all weights."""
+    assert first.keys() == second.keys()
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Raise the stop flag once the step is done, as the launcher does on SIGTERM."""
+    original = callbacks.Checkpointing.on_step_end
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            self._status.raise_stop()
+        return original(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(callbacks.Checkpointing, "on_step_end", on_step_end)
+
+
+@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.FULL])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    method: MethodType, shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two steps per epoch of 16 rows each: the stop at step 3 is in the middle of an epoch.
+    plan = {"method": method, "steps": 6, "every": 100, "accumulation": 2, "micro_batch": 64, "shared": shared}
+    whole = tiny.make_run(tmp_path / "whole", **plan)
+    rank(whole)
+
+    cut = tiny.make_run(tmp_path / "cut", **plan)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Preempted, match="at step 3"):
+            rank(cut)
+    assert checkpoint.newest(checkpoint.checkpoints_dir(cut))[1].step == 3
+    (tmp_path / "cut/status/stop").unlink()
+    told = rank(cut).statuses()[0]
+
+    assert (told.step, told.resumed_from_step, told.stage) == (6, 3, "Done")
+    assert largest_difference(weights(whole, 6), weights(cut, 6)) == 0.0
+    assert largest_difference(weights(whole, 6), weights(cut, 3)) > 0.0, "the last steps trained something"
+
+
+def test_it_learns_from_the_labels_alone(shared: Path, tmp_path: Path, rank: Callable) -> None:
+    config = tiny.make_run(
+        tmp_path, method=MethodType.FULL, steps=60, every=50, keep=1, micro_batch=32, learning_rate=1e-2, shared=shared
+    )
+    status = rank(config)
+    told = status.statuses()[0]
+    assert told.loss < 1.0, "eight answers by chance are a loss of 2.08 per answer"
+    assert (told.step, told.total_steps, told.checkpoint_step) == (60, 60, 60)
+    assert told.tokens_per_second > 0
+    assert told.seconds_per_step > 0
+    assert told.tokens > 60 * 32 * 4
+    found = checkpoint.whole(checkpoint.checkpoints_dir(config))
+    assert [(mark.step, mark.final) for _, mark in found] == [(60, True)], "keep is 1"
+    assert not list(Path(config.paths.run).rglob("training_args.bin"))
+
+
+def test_a_half_checkpoint_is_passed_over_and_written_again(shared: Path, tmp_path: Path, rank: Callable) -> None:
+    config = tiny.make_run(tmp_path, steps=4, every=2, keep=3, shared=shared)
+    rank(config)
+    directory = checkpoint.checkpoints_dir(config)
+    last = checkpoint.checkpoint_dir(directory, 4)
+    (last / checkpoint.COMPLETE_FILE).unlink()
+    (last / "left-over.pt").write_bytes(b"of the attempt that was killed")
+    assert rank(config).statuses()[0].resumed_from_step == 2
+    assert checkpoint.final_checkpoint(directory)[0] == last
+    assert not (last / "left-over.pt").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
+    shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.make_run(tmp_path, steps=20, every=1, keep=9, shared=shared)
+    original = StepHealth.take
+    taken: list[bool] = []
+
+    def take(self: StepHealth) -> bool:
+        # From the third step on the loss is NaN; before, a single one, which is forgiven.
+        taken.append(original(self))
+        return len(taken) in (1, 3) and taken[-1]
+
+    monkeypatch.setattr(StepHealth, "take", take)
+    with pytest.raises(Diverged, match="3 steps in a row, up to step 6"):
+        rank(config)
+    steps = [mark.step for _, mark in checkpoint.whole(checkpoint.checkpoints_dir(config))]
+    assert steps == [1, 3], "none is written after a step that was not finite"
+
+
+def test_a_broken_model_diverges(shared: Path, tmp_path: Path, rank: Callable) -> None:
+    from transformers import LlamaForCausalLM
+
+    config = tiny.make_run(tmp_path, method=MethodType.FULL, steps=20)
+    model = LlamaForCausalLM.from_pretrained(config.paths.model)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] = math.nan
+    model.save_pretrained(config.paths.model)
+    with pytest.raises(Diverged, match="3 steps in a row, up to step 3"):
+        rank(config)
+    assert checkpoint.newest(checkpoint.checkpoints_dir(config)) is None
+
+
+def test_a_raised_flag_stops_a_rank_before_it_loads_anything(shared: Path, tmp_path: Path, rank: Callable) -> None:
+    config = tiny.make_run(tmp_path, shared=shared)
+    (tmp_path / "status").mkdir()
+    StatusDir(tmp_path / "status").raise_stop()
+    with pytest.raises(Preempted, match="before its first step"):
+        rank(config)
+    assert not checkpoint.checkpoints_dir(config).exists()
+
+
+def test_another_gang_may_not_resume(shared: Path, tmp_path: Path, rank: Callable) -> None:
+    config = tiny.make_run(tmp_path, shared=shared)
+    path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), 2)
+    path.mkdir(parents=True)
+    checkpoint.complete(path, step=2, world_size=4, zero_stage=0, final=False)
+    with pytest.raises(BadInput, match="world size 4, the plan has 1"):
+        rank(config)
+
+
+def test_main_writes_a_verdict_and_returns_hones_code(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = StatusDir(tmp_path)
+    status.write_status(RankStatus(rank=1, step=5))
+    monkeypatch.setenv("HONE_STATUS_DIR", str(tmp_path))
+    monkeypatch.setenv("RANK", "1")
+
+    def ends_with(error: Exception) -> int:
+        monkeypatch.setattr(train, "_train", lambda *_: (_ for _ in ()).throw(error))
+        return train.main()
+
+    assert ends_with(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")) == 65
+    assert status.verdicts()[0].failure_class == FailureClass.OUT_OF_MEMORY
+    assert (status.verdicts()[0].rank, status.verdicts()[0].step) == (1, 5)
+    assert ends_with(Diverged("no number")) == 66
+    assert ends_with(Preempted("stopped")) == 0, "another code would make torchrun end the other ranks"
+    assert status.verdicts()[0].failure_class == FailureClass.PREEMPTED
+
+
+def test_torchs_own_errors_are_sorted() -> None:
+    assert classify(torch.OutOfMemoryError("out of memory")) == FailureClass.OUT_OF_MEMORY
+    for kind in (torch.distributed.DistBackendError, torch.distributed.DistNetworkError):
+        assert classify(kind("ncclRemoteError")) == FailureClass.COMMUNICATION
+
+
+def test_health_sees_a_number_that_is_none_in_any_micro_batch() -> None:
+    health = StepHealth()
+    for bad in (math.nan, math.inf):
+        health.add(torch.tensor(bad))
+        health.add(torch.tensor(1.0))
+        assert not health.take()
+    health.add(torch.tensor(1.0))
+    assert health.take(), "each step starts anew"
+    health.add(1.0)
+    health.add(math.nan)
+    assert not health.take(), "a gradient norm may be a float"
