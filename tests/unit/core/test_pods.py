@@ -39,6 +39,14 @@ def test_trouble(case: str, found: Pod, want: str | None) -> None:
     assert shown is None or "p-0" in shown.message
 
 
+def test_the_two_states_of_a_failing_pull_read_the_same() -> None:
+    first = trouble([pod(state=waiting("ErrImagePull", "rpc error: not found"))])
+    again = trouble(
+        [pod(state=waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: rpc error: not found'))]
+    )
+    assert first == again
+
+
 @pytest.mark.parametrize(
     ("found", "started", "over"),
     [

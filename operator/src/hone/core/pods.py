@@ -92,6 +92,8 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
         waiting = (container(pod).get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in _STARTING:
-            message = waiting.get("message") or "no more is known"
-            return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {message}")
+            words = str(waiting.get("message") or "no more is known")
+            # "Back-off pulling image …: ErrImagePull: <cause>" alternates with the bare cause.
+            cause = words.partition(": ErrImagePull: ")[2] or words
+            return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {cause}")
     return None
