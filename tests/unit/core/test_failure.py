@@ -131,6 +131,21 @@ def test_without_a_verdict_the_last_words_and_the_pods_index_are_told() -> None:
     assert (found.node, found.exit_code) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        '{"step": "train", "verdict": {"class": "Crashed", "message": "m", "time": 1e999}}',
+        '{"step": "train", "verdict": {"class": "Crashed", "message": "m", "time": NaN}}',
+        '{"step": "train", "verdict": {"class": "Crashed", "message": "m", "step": 9999999999999999999999}}',
+        '{"step": "train", "verdict": {"class": "NoSuchClass", "message": "m"}}',
+        '{"step": "train", "version": 99, "verdict": {"class": "Crashed", "message": "m"}}',
+        '{"step": "train", "verdict": {"class": "Crashed", "message": "' + "m" * 2000 + '"}}',
+    ],
+)
+def test_what_no_status_can_hold_is_no_result(left: str) -> None:
+    assert cause(failed_job(), [failed(67, left)]).failure_class == C.HUNG
+
+
 def test_a_message_never_outgrows_the_api() -> None:
     found = cause(failed_job("x" * 5000), [])
     assert len(found.message) <= 1024

@@ -458,6 +458,21 @@ def test_unreachable_is_not_stuck(case: str, change: dict[str, Any], reason: str
     assert world.status["phase"] == "Training"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"observed_time": 1e14},
+        {"seconds_per_step": 9e14, "step": 1, "total_steps": 10**12},
+        {"seconds_per_step": 3e5, "total_steps": 1000, "observed_time": 9.9e10},
+    ],
+)
+def test_unbelievable_times_are_not_shown(values: dict[str, Any]) -> None:
+    world = training()
+    world.progress = reading(world, **values)
+    world.look()
+    assert world.condition("ProgressAvailable") == ("True", "Reporting")
+
+
 def test_a_reading_of_an_earlier_attempt_is_not_taken() -> None:
     world = training()
     world.progress = ProgressReading("pod-of-before", Progress(step=299, total_steps=300))

@@ -1,5 +1,6 @@
 """Why a Job failed: the cause, looked for over all its pods, and in the Job's own words where the pods are gone."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone.api.finetunejob import Failure
+from hone.contract import VERSION
 from hone.contract.exits import POLICIES, FailureClass, from_exit_code
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
@@ -57,12 +59,26 @@ def make(cls: FailureClass, message: str, **more: Any) -> Failure:
 
 
 def result_of(pod: Pod) -> StepResult | None:
-    """What the pod left as its termination message, or None where that is no result."""
+    """What the pod left as its termination message; None where that is no result, or one that no status can hold."""
     ended = podinfo.terminated(pod)
     try:
-        return StepResult.model_validate_json(ended["message"]) if ended and ended.get("message") else None
+        result = StepResult.model_validate_json(ended["message"]) if ended and ended.get("message") else None
     except ValidationError:
         return None
+    if result is None or result.version not in (VERSION, VERSION - 1) or not _can_be_stored(result.model_dump()):
+        return None
+    return result
+
+
+def _can_be_stored(value: Any) -> bool:
+    """Whether the API server takes every number in it. The pod is not trusted, and one refused status stops the job."""
+    if isinstance(value, dict):
+        return all(_can_be_stored(inner) for inner in value.values())
+    if isinstance(value, list):
+        return all(_can_be_stored(inner) for inner in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
 def job_condition(job: Object, kind: str) -> dict[str, Any] | None:

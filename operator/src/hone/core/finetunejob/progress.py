@@ -12,6 +12,11 @@ from hone.core.kind import ProgressTarget
 from hone.core.observed import Object, Pod, ProgressReading
 from hone.core.times import duration, rfc3339
 
+MAX_SECONDS = 10 * 365 * 86_400.0
+"""A longer time left is not shown."""
+MAX_MOMENT = 100_000_000_000.0
+"""Seconds since the epoch that a date can still be made of, a time left added."""
+
 
 def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
     """The attempt at training that is under way, or None."""
@@ -54,8 +59,10 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
     """A trainer's answer as `status.progress`."""
     total = progress.total_steps or (plan.total_steps if plan else 0)
     step = min(progress.step, total) if total else progress.step
-    observed = datetime.fromtimestamp(progress.observed_time, UTC) if progress.observed_time > 0 else None
+    observed = _moment(progress.observed_time)
     left = (total - step) * progress.seconds_per_step if progress.seconds_per_step and total else None
+    if left is not None and not 0 <= left < MAX_SECONDS:
+        left = None
     done = step >= total > 0
     end = observed + timedelta(seconds=left) if observed and left is not None and not done else None
     return ProgressStatus(
@@ -69,6 +76,11 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
         estimated_completion_time=rfc3339(end) if end else None,
         observed_time=rfc3339(observed) if observed else None,
     )
+
+
+def _moment(seconds: float) -> datetime | None:
+    """The moment so many seconds after the epoch; None where a pod tells of none that can be."""
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < MAX_MOMENT else None
 
 
 def loss_text(loss: float | None) -> str | None:
