@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dev import chat, demo, install
-from dev.kube import Kube, Object, is_true
+from dev.kube import Kube, KubeError, Object, is_true
 from hone.contract.report import Report
 from tests.e2e.conftest import run_demo
 from tests.e2e.support import MANAGED, children, read_volume, until
@@ -109,6 +109,13 @@ def test_no_pod_of_ours_holds_a_token_or_leaves_restricted_security(ns: Kube) ->
     for pod in pods:
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert "kube-api-access" not in json.dumps(pod["spec"])
+
+
+def test_an_edit_of_a_started_run_is_refused_by_field(ns: Kube) -> None:
+    patch = json.dumps({"spec": {"hyperparameters": {"epochs": 9}}})
+    with pytest.raises(KubeError, match=r"a started run cannot change: use a new metadata\.name") as refused:
+        ns.run("patch", "finetunejob", NAME, "--type=merge", "--patch", patch)
+    assert "spec.hyperparameters" in str(refused.value)
 
 
 def test_explain_explains(ns: Kube) -> None:

@@ -1,0 +1,105 @@
+"""What cannot work is refused or reported by real pods with field and remedy, in status and in an event."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dev import install
+from dev.kube import Kube, Object, condition, is_true
+from tests.e2e.support import EXAMPLES, apply_file, children, finished, namespace, reviews, until
+
+EXAMPLE = EXAMPLES / "sentiment-full-zero2.yaml"
+ROW = {"messages": [{"role": "user", "content": "Good?"}, {"role": "assistant", "content": "positive"}]}
+FILES = {
+    "no-json": "this is no JSON\n" * 600,
+    "no-column": json.dumps({"text": "Good?", "label": "positive"}) + "\n",
+    "scarce": "".join(
+        json.dumps({"messages": [{**ROW["messages"][0], "content": f"Is number {n} good?"}, ROW["messages"][1]]}) + "\n"
+        for n in range(40)
+    ),
+}
+
+
+def data(key: str, **more: Any) -> dict[str, Any]:
+    """A dataset that reads that key of the ConfigMap with bad data."""
+    return {"dataset": {"train": {"configMap": {"name": "bad", "key": key}}, **more}}
+
+
+# By the job's name: what its spec has instead of the example's, and the words that the refusal must have.
+REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown-model": (
+        {"model": {"claim": {"name": "base-models", "path": "no-such-model"}}},
+        ["spec.model.claim.path", "no-such-model"],
+    ),
+    "no-json": (data("no-json"), ["spec.dataset.train", "JSON"]),
+    "missing-column": (data("no-column"), ["spec.dataset.train", "messages"]),
+    "scarce-data": (data("scarce", onScarceData="Fail"), ["spec.dataset.minSamples", "500"]),
+}
+# What is reported, and tried again: somebody may mend it outside.
+REPORTED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "no-image": ({"compute": {"image": "127.0.0.1:5005/hone/no-such-image:1", "gpusPerNode": 0}}, ["no-such-image"]),
+    "no-node": (
+        {"compute": {"gpusPerNode": 0, "pod": {"nodeSelector": {"hone.dev/no-such-label": "x"}}}},
+        ["node affinity/selector"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
+    """A namespace with base model, data and bad data, in which all these jobs run at once."""
+    with namespace(kube, "hone-e2e-refusals") as made:
+        install.base_models(made, images["hone-base-models"])
+        reviews(made)
+        made.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bad"}, "data": FILES})
+        for name, (spec, _) in {**REFUSED, **REPORTED}.items():
+
+            def edit(job: Object, name: str = name, spec: dict[str, Any] = spec) -> None:
+                job["metadata"]["name"] = name
+                job["spec"] |= {**spec, "prepare": {"resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}}
+
+            apply_file(made, EXAMPLE, edit)
+        yield made
+
+
+def events(ns: Kube, name: str) -> str:
+    """The texts of the warnings on a job."""
+    found = ns.list("events.events.k8s.io")
+    return "\n".join(e["note"] for e in found if e["type"] == "Warning" and e["regarding"]["name"] == name)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_before_anything_trains(ns: Kube, name: str) -> None:
+    words = REFUSED[name][1]
+    ns.run("wait", "--for=condition=Finished", f"finetunejob/{name}", "--timeout=600s", seconds=620)
+    job = finished(ns, name, 5)
+    assert is_true(job, "Failed")
+    assert is_true(job, "Stalled")
+    (attempt,) = job["status"]["attempts"]
+    assert (attempt["step"], attempt["failure"]["class"], attempt["failure"]["exitCode"]) == ("prepare", "BadInput", 64)
+    told = condition(job, "Failed")["message"]
+    for word in words:
+        assert word in told
+        assert word in events(ns, name)
+    assert attempt["failure"]["hint"]
+    assert "startTime" not in job["status"]
+    ns.run("delete", "finetunejob", name)
+    until(lambda: children(ns, job["metadata"]["uid"]) == {}, "nothing is left", 120)
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_reported_while_it_is_tried_again(ns: Kube, name: str) -> None:
+    words = REPORTED[name][1]
+    job = ns.wait(
+        "finetunejob",
+        name,
+        lambda found: all(word in json.dumps((found.get("status") or {}).get("conditions", [])) for word in words),
+        f"{words} in a condition",
+        300,
+    )
+    assert not is_true(job, "Finished")
+    until(lambda: all(word in events(ns, name) for word in words), f"{words} in an event", 60)
+    ns.run("delete", "finetunejob", name)
+    until(lambda: children(ns, job["metadata"]["uid"]) == {}, "nothing is left", 120)
