@@ -87,6 +87,7 @@ def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=True,
+        initializer_range=0.3,  # as large as those of trained embeddings, or LoRA could not move the answers
         attention_dropout=0.1,  # so that a resume that loses the random state is seen without LoRA too
     )
     LlamaForCausalLM(config).save_pretrained(directory)
