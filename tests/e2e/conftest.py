@@ -14,6 +14,7 @@ from dev.cluster import cluster as local
 from dev.cluster import paths
 from dev.kube import Kube, KubeError
 from dev.uv import ROOT
+from tests.e2e.prometheus import Prometheus, running
 
 DUMPS = ROOT / "build/e2e"
 LOG_LINES = 60
@@ -49,7 +50,14 @@ def hone(kube: Kube, images: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def demonstration(kube: Kube) -> Iterator[str]:
+def prometheus(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that watches all lives from before they begin."""
+    with running(kube.kubeconfig, tmp_path_factory.mktemp("prometheus")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def demonstration(kube: Kube, prometheus: Prometheus) -> Iterator[str]:
     """`make demo`, run once for all tests of its life; what it printed."""
     kube.run("delete", "namespace", demo.NAMESPACE, "--ignore-not-found", "--timeout=180s", seconds=200)
     yield run_demo()

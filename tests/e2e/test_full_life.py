@@ -6,11 +6,14 @@ import pytest
 
 from dev import install
 from dev.kube import Kube, Object, is_true
+from tests.e2e.prometheus import lint, scrape
 from tests.e2e.support import EXAMPLES, apply_file, finished, kill_rank, namespace, reviews, train_pods, until
 
 NAME = "3b.v1-sft"
 """A legal name of a resource, but of neither a Service nor an Indexed Job."""
 TRAINING_SECONDS = 900
+expositions: list[str] = []
+"""What both trainer pods showed as metrics right before the rank was killed."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def killed(ns: Kube) -> dict[str, int]:
     status = until(trains_beyond_a_checkpoint, "training goes on after a first checkpoint", TRAINING_SECONDS)
     pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
     assert len(pods) == 2
+    expositions.extend(scrape(f"{pod['status']['podIP']}:9400") for pod in pods)
     kill_rank(pods[1])
     return {"checkpoint": status["checkpoint"]["step"], "total": status["progress"]["totalSteps"]}
 
@@ -69,6 +73,11 @@ def test_the_plan_is_two_processes_with_zero_2(ns: Kube, killed: dict[str, int])
     plan = state(ns)["plan"]
     assert (plan["method"], plan["worldSize"], plan["zeroStage"]) == ("Full", 2, 2)
     assert plan["trainableParameters"] == plan["parameters"]
+
+
+def test_promtool_finds_no_fault_in_the_trainers_metrics(killed: dict[str, int]) -> None:
+    assert [f'hone_train_step{{rank="{rank}"}}' in text for rank, text in enumerate(expositions)] == [True, True]
+    assert [lint(text) for text in expositions] == ["", ""]
 
 
 def test_the_killed_rank_is_named_as_the_cause(ns: Kube, resumed: list[int]) -> None:

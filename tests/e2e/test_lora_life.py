@@ -10,6 +10,7 @@ from dev import chat, demo, install
 from dev.kube import Kube, KubeError, Object, is_true
 from hone.contract.report import Report
 from tests.e2e.conftest import run_demo
+from tests.e2e.prometheus import OPERATOR, WORKLOADS, Prometheus, lint, scrape
 from tests.e2e.support import MANAGED, children, read_volume, until
 
 NAME = demo.EXAMPLE
@@ -121,6 +122,23 @@ def test_an_edit_of_a_started_run_is_refused_by_field(ns: Kube) -> None:
 def test_explain_explains(ns: Kube) -> None:
     text = ns.run("explain", "ftj.spec.method")
     assert "LoRA trains small matrices beside the frozen weights" in " ".join(text.split())
+
+
+def test_prometheus_has_scraped_operator_trainer_and_server(demonstration: str, prometheus: Prometheus) -> None:
+    for expression in (
+        f'controller_runtime_reconcile_total{{job="{OPERATOR}",controller="finetunejob",result="success"}}',
+        f'last_over_time(hone_finetunejob_step{{job="{OPERATOR}",exported_namespace="{demo.NAMESPACE}"}}[1h])',
+        f'max_over_time(hone_train_step{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",rank="0"}}[1h]) > 0',
+        f'up{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",step="serve"}} == 1',
+    ):
+        until(lambda expression=expression: prometheus.query(expression), expression, 30)
+
+
+def test_promtool_finds_no_fault_in_the_operators_metrics(kube: Kube, demonstration: str) -> None:
+    (pod,) = kube.within(install.SYSTEM_NAMESPACE).list("pod", "app.kubernetes.io/component=operator")
+    text = scrape(f"{pod['status']['podIP']}:8080")
+    assert "hone_finetunejob_" in text
+    assert lint(text) == ""
 
 
 def test_the_demo_run_again_goes_on_from_what_is_there(ns: Kube, job: Object) -> None:
