@@ -10,8 +10,8 @@ import pytest
 from hone.api import crds
 
 ROOT = Path(__file__).resolve().parents[3]
-MAX_LINES = 500
-"""A file that is longer does more than one thing."""
+MAX_LINES, MAX_TEST_LINES = 500, 700
+"""A file that is longer does more than one thing; a table of cases may be longer than code."""
 GENERATED = ("crds/", "charts/hone/templates/crds/")
 DATA = (".jsonl", ".lock", ".sum", ".png", ".svg")
 
@@ -49,7 +49,8 @@ def test_every_script_and_dockerfile_says_what_it_is_at_its_top() -> None:
 
 
 def test_no_source_file_is_too_long_to_do_one_thing() -> None:
-    long = {name: count for name in tracked(".py") if (count := text_of(name).count("\n")) > MAX_LINES}
+    limits = {name: MAX_TEST_LINES if "/test_" in name else MAX_LINES for name in tracked(".py")}
+    long = {name: count for name in limits if (count := text_of(name).count("\n")) > limits[name]}
     assert not long
 
 
