@@ -103,6 +103,21 @@ def test_the_jobs_own_words_where_the_pods_are_gone(message: str, want: C, code:
     assert (found.failure_class, found.exit_code, found.message) == (want, code, message)
 
 
+@pytest.mark.parametrize(
+    ("message", "left", "want"),
+    [
+        ("Container train for pod ns/p-0-x failed with exit code 70 matching FailJob rule at index 1",
+         failed(75, verdict("Preempted"), 1, deleted=True, gone=True), C.CRASHED),
+        ("Pod ns/p-0-x has condition DisruptionTarget matching FailJob rule at index 0",
+         failed(70, verdict("Crashed"), 1, deleted=True, gone=True), C.PREEMPTED),
+        ("Container train for pod ns/p-0-x failed with exit code 68 matching FailJob rule at index 1",
+         failed(70, verdict("Crashed"), 1), C.CRASHED),
+    ],
+)  # fmt: skip
+def test_the_jobs_words_stand_in_for_the_pod_that_they_name_if_it_is_gone(message: str, left: Pod, want: C) -> None:
+    assert cause(failed_job(message), [left]).failure_class == want
+
+
 def test_of_two_equal_causes_the_one_that_the_job_names_is_told() -> None:
     pods = [failed(70, verdict("Crashed", "first")), failed(70, verdict("Crashed", "second"), 1)]
     job = failed_job("Container train for pod ns/p-1 failed with exit code 70 matching FailJob rule at index 1")

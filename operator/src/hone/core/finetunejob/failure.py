@@ -100,18 +100,21 @@ def cause(job: Object, pods: Iterable[Pod]) -> Failure:
         seconds = job["spec"].get("activeDeadlineSeconds")
         return make(FailureClass.DEADLINE_EXCEEDED, f"the attempt ran longer than activeDeadlineSeconds ({seconds})")
     ends = [end for pod in pods if (end := _end(pod, words)) is not None]
+    if not any(end.named for end in ends) and (told := _from_words(words)):
+        ends.append(told)  # the Job deletes the others' pods, and an evicted pod is gone as well
     if ends:
         return min(ends, key=lambda end: end.order).failure
-    return _from_words(words or str(failed.get("reason", "the Job failed without a reason")))
+    return make(FailureClass.CRASHED, words or str(failed.get("reason", "the Job failed without a reason")))
 
 
-def _from_words(words: str) -> Failure:
-    """The failure that the Job's own message tells of."""
+def _from_words(words: str) -> End | None:
+    """How the pod ended that the Job's own message tells of, or None where it tells of none."""
     if "condition DisruptionTarget" in words:
-        return make(FailureClass.PREEMPTED, words)
+        return End(_DISRUPTED, True, make(FailureClass.PREEMPTED, words))
     if code := re.search(r"exit code (\d+)", words):
-        return make(from_exit_code(int(code[1])), words, exit_code=int(code[1]))
-    return make(FailureClass.CRASHED, words)
+        cls = from_exit_code(int(code[1]))
+        return End(_tier(cls), True, make(cls, words, exit_code=int(code[1])))
+    return None
 
 
 @dataclass(frozen=True)
