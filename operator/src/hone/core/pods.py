@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hone.core.names import STEP_LABEL
 from hone.core.observed import Object, Pod
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -18,11 +17,6 @@ class Trouble:
 
     reason: str
     message: str
-
-
-def step_of(pod: Pod) -> str:
-    """The step that the pod was made for."""
-    return str((pod.raw["metadata"].get("labels") or {}).get(STEP_LABEL, ""))
 
 
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
