@@ -19,12 +19,11 @@ from dev.cluster.api import Api
 from dev.cluster.certs import Authority
 from dev.cluster.components import ADMIN, Endpoint
 from dev.cluster.processes import Identity, Processes
-from dev.cluster.say import wait_until
 
 STORAGE_CLASS = "standard"
 # Where the controller manager makes the directories of test volumes; they are removed at the end.
 _VOLUMES = Path("/tmp/hostpath_pv")
-_READY_SECONDS = 60.0
+_READY_SECONDS = 240.0
 _WATCHDOG = """
 while read word; do [ "$word" = stopped ] && exit 0; pids="$pids $word"; done
 kill -9 $pids; rm -rf "$0"
@@ -92,16 +91,17 @@ class ControlPlane:
         gates = "--feature-gates=WatchList=false"
         components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none", gates)
         self.api = Api(authority.kubeconfig(self.kubeconfig, at.server, "admin", ADMIN))
+        # The controller manager ends when the API server is not ready within ten seconds, which a busy machine needs.
+        self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
         if self._controllers:
             components.start_controller_manager(
                 self.processes, at, authority, "--enable-hostpath-provisioner=true", own_accounts=False
             )
             components.start_scheduler(self.processes, at, authority)
-        self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
         if self._controllers:
             self._make_storage_class()
             path = "/api/v1/namespaces/default/serviceaccounts/default"
-            wait_until(lambda: self.api.exists(path), "the default service account", _READY_SECONDS)
+            self.processes.wait_ready("kube-controller-manager", lambda: self.api.exists(path), _READY_SECONDS)
         if self._kwok:
             stages = kwok.pod_stages() if self._stages is None else self._stages
             kwok.start(self.processes, self.folder, self.kubeconfig, stages)
