@@ -47,7 +47,7 @@ def test_the_demo_ends_with_both_models_answers(demonstration: str) -> None:
 def test_the_demo_showed_every_phase_and_training_moving(demonstration: str) -> None:
     for phase in ("Preparing", "Training", "Finishing", "Succeeded"):
         assert re.search(rf"^ +\d+ s  {phase}\b", demonstration, re.MULTILINE), phase
-    moves = re.findall(r"Training \[[#.]+\] +(\d+) %  step (\d+)/(\d+)  loss ([\d.]+)", demonstration)
+    moves = re.findall(r"Training \[[#.]+\] +(\d+) %  step (\d+)/(\d+)  loss ([\d.e-]+)", demonstration)
     assert len({percent for percent, *_ in moves}) >= 3
     assert len({loss for *_, loss in moves}) >= 3
     assert re.search(r"Training .* left$", demonstration, re.MULTILINE), "no time left was shown"
@@ -80,7 +80,7 @@ def test_kubectl_wait_returns_at_once(ns: Kube) -> None:
 def test_the_columns_of_kubectl_get_are_filled(ns: Kube) -> None:
     header, row = ns.run("get", "ftj", NAME).splitlines()
     assert header.split() == ["NAME", "PHASE", "PROGRESS%", "LOSS", "ETA", "SCORE", "Δ", "AGE"]
-    assert re.match(rf"{NAME} +Succeeded +100 +[\d.]+ .* [\d.]+\S* +\+?[\d.]+\S* +\S+$", row), row
+    assert re.match(rf"{NAME} +Succeeded +100 +[\d.e-]+ .* [\d.]+ +\+[\d.]+ \[[\d.]+, [\d.]+\] +\w+$", row), row
 
 
 def test_the_report_is_what_the_status_says(job: Object, report: Report) -> None:
