@@ -58,8 +58,14 @@ TOOLS = {
         minutes=10,
     ),
     "registry": Tool({"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
-    "coredns": Tool({"coredns": "."}),
-    "localpath": Tool({"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
+    "addons": Tool(
+        packages={
+            "coredns": "./coredns",
+            "local-path-provisioner": "github.com/rancher/local-path-provisioner",
+            "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+        },
+        minutes=5,
+    ),
     "node": Tool({command: f"./{command}" for command in ("pause", "volume", "probe")}, minutes=1),
     "helm": Tool(
         packages={"helm": f"{_HELM}/cmd/helm"},
@@ -70,11 +76,10 @@ TOOLS = {
             **{f"{_HELM}/pkg/{package}.k8sVersionMinor": "35" for package in ("lint/rules", "chartutil")},
         },
     ),
-    "kwok": Tool({"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     "kubeconform": Tool({"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}, minutes=1),
 }
-NODE_TOOLS = ("kubernetes", "registry", "coredns", "localpath", "node")
-CONTROL_PLANE_TOOLS = ("kubernetes", "kwok")
+NODE_TOOLS = ("kubernetes", "registry", "addons", "node")
+CONTROL_PLANE_TOOLS = ("kubernetes", "addons")
 
 
 def go() -> str:

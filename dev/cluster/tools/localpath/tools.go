@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package tools keeps the command that dev/cluster builds in go.mod.
-package tools
-
-import _ "github.com/rancher/local-path-provisioner"
