@@ -98,7 +98,8 @@ def plan_lines(job: Object) -> Iterator[str]:
     yield "\nThe plan that Hone made (kubectl get ftj -o yaml: status.plan):"
     for field in PLAN_FIELDS:
         if field in plan:
-            yield f"  {field:22}{plan[field]!s:>10}  {reasons.get(field, '')}".rstrip()
+            value = f"{plan[field]:.4g}" if isinstance(plan[field], float) else plan[field]
+            yield f"  {field:22}{value!s:>10}  {reasons.get(field, '')}".rstrip()
     for warning in plan.get("warnings") or []:
         yield f"  warning: {warning}"
 
