@@ -1,4 +1,4 @@
-"""Finish: what is exported, how it is scored, what the report says; on a LoRA and a Full run trained in this process."""
+"""Finish: what is exported, how it is scored, what the report says; on a LoRA and a Full run trained right here."""
 
 import hashlib
 import json

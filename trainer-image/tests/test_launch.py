@@ -144,6 +144,15 @@ def test_a_rank_killed_by_a_signal_is_named_with_it(status: StatusDir) -> None:
     assert (found.rank, found.node, found.step, found.exit_code) == (1, 2, 7, -11)
 
 
+def test_ranks_that_torchrun_ended_itself_are_no_cause(status: StatusDir) -> None:
+    status.write_failures({0: {"exitCode": -15, "time": 5.0}, 1: {"exitCode": -9, "time": 5.0}})
+    assert "rank 1 was killed by SIGKILL" in launch._verdict(status, 1, node=0, killed_for_memory=False).message
+    status.write_failures({0: {"exitCode": -15, "time": 5.0}})
+    assert "rank 0 was killed by SIGTERM" in launch._verdict(status, 1, node=0, killed_for_memory=False).message
+    status.write_verdict(1, verdict(FailureClass.COMMUNICATION, rank=1))
+    assert launch._verdict(status, 1, node=0, killed_for_memory=False).failure_class == FailureClass.COMMUNICATION
+
+
 def test_a_rank_that_spoke_keeps_its_own_words(status: StatusDir) -> None:
     status.write_verdict(1, verdict(FailureClass.OUT_OF_MEMORY, rank=1))
     status.write_failures({1: {"exitCode": 65, "time": 0.5}})

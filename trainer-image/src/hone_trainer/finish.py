@@ -52,8 +52,10 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Finish the run, or say why not. Returns the exit code; the termination message is written."""
     setup_logging()
-    # Before the libraries are imported: all there is lies in mounted directories.
+    # Both are read when the libraries are imported. All there is lies in mounted directories.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Threads that wait by spinning eat the CPU quota that the others need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _stop)
     try:
         config = load_run_config()

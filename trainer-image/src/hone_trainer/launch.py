@@ -154,6 +154,8 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
     }
     if config.topology.gpus_per_node == 0:
         environment["DS_ACCELERATOR"] = "cpu"
+        # Threads that wait by spinning eat the CPU quota that the others need.
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["CUDA_VISIBLE_DEVICES"] = ""
         if config.topology.nodes == 1:
             environment["GLOO_SOCKET_IFNAME"] = "lo"
@@ -167,7 +169,11 @@ def _verdict(status: StatusDir, code: int, node: int, *, killed_for_memory: bool
         return None
     steps = {rank: told.step for rank, told in status.statuses().items()}
     spoke = {verdict.rank for verdict in verdicts}
-    for rank, failure in status.failures().items():
+    failures = status.failures()
+    if any(failure["exitCode"] != -signal.SIGTERM for failure in failures.values()) or spoke:
+        # torchrun lists the ranks that it ended itself, too.
+        failures = {rank: failure for rank, failure in failures.items() if failure["exitCode"] != -signal.SIGTERM}
+    for rank, failure in failures.items():
         if rank not in spoke:
             verdicts.append(
                 from_exit(rank, node, int(failure["exitCode"]), failure["time"], steps.get(rank), killed_for_memory)
