@@ -63,7 +63,7 @@ def problems() -> list[str]:
     running = processes()
     dead = [f"{name} is not running" for name in COMPONENTS if not running.running(name)]
     if dead:
-        return dead
+        return dead if len(dead) < len(COMPONENTS) else ["nothing of it is running"]
     if not paths.kubeconfig().exists():
         return [f"{paths.kubeconfig()} is missing"]
     api = Api(paths.kubeconfig())

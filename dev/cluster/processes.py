@@ -18,6 +18,10 @@ from dev.cluster import paths
 from dev.cluster.say import wait_until
 
 
+# A log above this is put aside, over the last one put aside, when its process is started again.
+LOG_BYTES = 20 << 20
+
+
 @dataclass(frozen=True)
 class Identity:
     """What names one process for good; `start_time` is in clock ticks since boot."""
@@ -81,12 +85,15 @@ class Processes:
             path.write_text(text)
         self.pids.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as log:
+        log = self.log(name)
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.rename(log.with_suffix(".log.old"))
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 cwd="/",
                 env={**os.environ, **paths.no_proxy(), **(environment or {})},

@@ -40,6 +40,15 @@ def test_starting_twice_keeps_the_first_process(processes):
     assert processes.running("sleeper") == first
 
 
+def test_a_long_log_is_put_aside_when_the_process_starts_again(processes, monkeypatch):
+    monkeypatch.setattr("dev.cluster.processes.LOG_BYTES", 10)
+    processes.logs.mkdir()
+    processes.log("sleeper").write_text("a line of an earlier life")
+    processes.start("sleeper", ["sleep", "60"])
+    assert processes.tail("sleeper") == ""
+    assert (processes.logs / "sleeper.log.old").read_text() == "a line of an earlier life"
+
+
 def test_stop_ends_the_process_and_forgets_it(processes):
     processes.start("sleeper", ["sleep", "60"])
     identity = processes.running("sleeper")
