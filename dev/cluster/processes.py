@@ -17,7 +17,6 @@ from pathlib import Path
 from dev.cluster import paths
 from dev.cluster.say import wait_until
 
-
 # A log above this is put aside, over the last one put aside, when its process is started again.
 LOG_BYTES = 20 << 20
 
