@@ -55,11 +55,10 @@ def check_registry(address: str) -> None:
 
 def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: storage.Storage) -> None:
     """Have the image in buildah's storage: found, fetched from the registry, or built."""
-    local = store.local(image.name, tag)
+    local, reference = store.local(image.name, tag), catalog.reference(registry(), image.name, tag)
     if store.has(local):
         return
-    reference = catalog.reference(registry(), image.name, tag)
-    if not image.published and storage.in_registry(reference):
+    if storage.in_registry(reference):
         with step(f"{image.name}: fetching it from the registry", store.last_line):
             store.pull(reference, local, catalog.is_loopback(reference))
         return
@@ -73,6 +72,15 @@ def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: s
         else:
             store.make_base(local)
     store.prune(image.name, tag)
+
+
+def publish(image: Image, tag: str, store: storage.Storage) -> None:
+    """Have the image in the registry; a parent too, so that other machines build on the same layers."""
+    reference = catalog.reference(registry(), image.name, tag)
+    if storage.in_registry(reference):
+        return
+    with step(f"{image.name}: pushing {reference}", store.last_line):
+        store.push(store.local(image.name, tag), reference, catalog.is_loopback(reference))
 
 
 def storage_for(name: str) -> storage.Storage:
@@ -103,8 +111,7 @@ def build(names: list[str]) -> dict[str, str]:
         store.log.unlink(missing_ok=True)
         for image in catalog.with_parents([name]):
             obtain(image, tag[image.name], tag.get(image.parent, ""), model, store)
-        with step(f"{name}: pushing {references[name]}", store.last_line):
-            store.push(store.local(name, tag[name]), references[name], catalog.is_loopback(address))
+            publish(image, tag[image.name], store)
     return {name: references[name] for name in names}
 
 

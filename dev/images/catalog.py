@@ -21,7 +21,7 @@ class Image:
     inputs: files and folders of the tree whose bytes decide what it becomes, besides the Dockerfile.
     parent: name of the image that its FROM line takes, by the build argument `parent_argument`.
     model: whether the build context is the folder of the small base model instead of the tree.
-    published: whether anything but other images' builds uses it; only these are pushed by themselves.
+    published: whether anything but other images' builds uses it; these are what `build` makes unless told names.
     """
 
     name: str
