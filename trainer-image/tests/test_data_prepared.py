@@ -1,11 +1,12 @@
 """Prepared data on disk: what is written, what it is named by, and that only whole data are ever used."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rows import chat_row, write_jsonl
+from rows import CHAT_TEMPLATE, chat_row, write_jsonl
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data import build
@@ -118,9 +119,20 @@ def test_settings_of_the_training_alone_use_the_same_data(make_config: Any) -> N
     assert len(directories(config)) == 1
 
 
-def test_a_changed_byte_of_the_data_is_other_data(make_config: Any) -> None:
-    first = prepare(RunConfig.from_dict(make_config([chat_row(i) for i in range(100)]))).prepared
-    second = prepare(RunConfig.from_dict(make_config([chat_row(i) for i in range(1, 101)], modelName="other"))).prepared
+def test_one_changed_character_of_the_data_is_other_data(make_config: Any) -> None:
+    rows = [chat_row(i) for i in range(100)]
+    first = prepare(RunConfig.from_dict(make_config(rows))).prepared
+    rows[7]["messages"][0]["content"] = rows[7]["messages"][0]["content"].replace("kettle", "kattle")
+    second = prepare(RunConfig.from_dict(make_config(rows, modelName="so that it is planned anew"))).prepared
+    assert first != second
+
+
+def test_another_chat_template_is_other_data(make_config: Any, tiny_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("assistant\\n", "assistant\\n\\n"))
+    first = prepare(RunConfig.from_dict(make_config())).prepared
+    second = prepare(RunConfig.from_dict(make_config(paths={"model": str(model)}))).prepared
     assert first != second
 
 

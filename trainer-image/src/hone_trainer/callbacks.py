@@ -7,11 +7,11 @@ from enum import IntEnum
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone.contract.plan import Plan
 from hone_trainer import checkpoint
+from hone_trainer.agreement import barrier, highest
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Diverged
 
@@ -85,7 +85,7 @@ class Checkpointing(TrainerCallback):
             wanted = Decision.SAVE
         if self._status.stop_raised():
             wanted = Decision.SAVE_AND_STOP
-        decision, nonfinite = _agree([wanted, not self._health.take()], args.device)
+        decision, nonfinite = highest([wanted, not self._health.take()], args.device)
         self._nonfinite = self._nonfinite + 1 if nonfinite else 0
         if self._nonfinite >= MAX_NONFINITE_STEPS or (nonfinite and final):
             raise Diverged(
@@ -96,7 +96,7 @@ class Checkpointing(TrainerCallback):
             self._began = time.monotonic()
             if args.process_index == 0:
                 checkpoint.discard_half(checkpoint.checkpoint_dir(self._directory, step))
-            _barrier()
+            barrier()
             control.should_save = True
         if decision == Decision.SAVE_AND_STOP and not final:
             self.stopped = True
@@ -104,7 +104,7 @@ class Checkpointing(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
-        _barrier()
+        barrier()
         if args.process_index == 0:
             checkpoint.complete(
                 checkpoint.checkpoint_dir(self._directory, state.global_step),
@@ -115,7 +115,7 @@ class Checkpointing(TrainerCallback):
             )
             checkpoint.prune(self._directory, self._keep)
         # No rank may end before the mark is written: torchrun ends the others when one does.
-        _barrier()
+        barrier()
         self.saved_step = state.global_step
         self.save_seconds = time.monotonic() - self._began
         self.total_save_seconds += self.save_seconds
@@ -211,17 +211,3 @@ class Reporting(TrainerCallback):
     def _clock(self) -> float:
         # Time spent on saving is no training time: it would spoil the expected end.
         return time.monotonic() - self._saves.total_save_seconds
-
-
-def _agree(values: list[int | bool], device: torch.device) -> list[int]:
-    """The highest of each value over all ranks: one small all-reduce."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [int(value) for value in values]
-    reduced = torch.tensor([int(value) for value in values], dtype=torch.int32, device=device)
-    dist.all_reduce(reduced, op=dist.ReduceOp.MAX)
-    return reduced.tolist()
-
-
-def _barrier() -> None:
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.barrier()

@@ -64,7 +64,7 @@ def main() -> int:
         if checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config)) is None:
             verdict = _launch(config, planned, node)
         if verdict is None:
-            final_step = _final_step(config)
+            final_step = _final_step(config, node)
     except BadInput as error:
         verdict = error.verdict()
     except Exception as error:
@@ -192,11 +192,14 @@ def _verdict(status: StatusDir, code: int, node: int, *, killed_for_memory: bool
     return merge(verdicts)
 
 
-def _final_step(config: RunConfig) -> int:
+def _final_step(config: RunConfig, node: int) -> int | None:
     last = checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config))
-    if last is None:
+    if last is not None:
+        return last[1].step
+    if node == 0:
         raise RuntimeError("the ranks ended without an error but left no final checkpoint")
-    return last[1].step
+    # Pod 0 wrote it; a network file system may show it here later.
+    return None
 
 
 def _starting(planned: PlanFile) -> Progress:

@@ -61,6 +61,7 @@ def _train(rank: int, status: StatusDir) -> None:
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
     from transformers import PrinterCallback, set_seed
 
+    from hone_trainer.agreement import check_same_everywhere
     from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.methods import METHODS
     from hone_trainer.objectives import OBJECTIVES
@@ -104,6 +105,7 @@ def _train(rank: int, status: StatusDir) -> None:
         )
     )
     trainer.remove_callback(PrinterCallback)
+    check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
     trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")

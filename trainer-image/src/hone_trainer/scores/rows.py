@@ -111,7 +111,8 @@ def _answers(
         )
         texts = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         for index, text in zip(indices, texts, strict=True):
-            answers[index] = text
+            # A character that the token limit cut in half is no text; servers hold it back, too.
+            answers[index] = text.rstrip("\ufffd")
     return answers
 
 
