@@ -1,0 +1,27 @@
+"""The manifests of examples/ and the README on a real API server: accepted by all rules, stored as they are written."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hone.core.observed import Object
+from tests.docs.support import ROOT, TYPES, blocks, documents
+from tests.integration.support import Cluster
+
+EXAMPLES = [
+    pytest.param(document, id=f"{path.stem}-{document['kind']}")
+    for path in sorted(Path(ROOT / "examples").glob("*.yaml"))
+    for document in documents(path)
+    if document["kind"] in TYPES
+]
+README = [
+    pytest.param(yaml.safe_load(block), id=f"README-{number}")
+    for number, block in enumerate(blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml"))
+]
+
+
+@pytest.mark.parametrize("manifest", [*EXAMPLES, *README])
+async def test_is_accepted_as_it_is_written(manifest: Object, cluster: Cluster) -> None:
+    stored = await cluster.client.create(cluster.namespace, manifest)
+    assert stored["spec"] == manifest["spec"]
