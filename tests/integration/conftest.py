@@ -17,15 +17,15 @@ from hone.api.crds import crds
 from hone.runtime.client import Client
 from hone.runtime.metrics import Metrics
 from tests.integration.kubelet import stages
-from tests.integration.support import Cluster, object_of
+from tests.integration.support import Cluster, NewCluster, object_of
 
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test in this folder is an integration test."""
+    """Every test in this folder is an integration test, but for long repetitions."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.integration)
 
 
@@ -37,7 +37,7 @@ def plane() -> Iterator[ControlPlane]:
             name = crd["metadata"]["name"]
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
             control_plane.api.apply(path, crd)
-            wait_until(lambda path=path: _established(control_plane, path), f"{name} being established", 30)
+            wait_until(lambda path=path: _established(control_plane, path), f"{name} being established", 120)
         yield control_plane
 
 
@@ -51,15 +51,25 @@ def configuration(plane: ControlPlane) -> Configuration:
 
 
 @pytest.fixture
-async def cluster(plane: ControlPlane, configuration: Configuration) -> AsyncIterator[Cluster]:
-    """A namespace of the test's own that enforces restricted Pod Security, and a client for it."""
+async def new_cluster(plane: ControlPlane, configuration: Configuration) -> AsyncIterator[NewCluster]:
+    """Makes namespaces of the test's own, which enforce restricted Pod Security, with a client for each."""
     client = Client(ApiClient(configuration), Metrics(), field_manager="test")
-    namespace = f"test-{next(_numbers)}"
-    body = object_of("v1", "Namespace", namespace)
-    body["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
-    await client.create("", body)
-    yield Cluster(client, configuration, namespace, plane.kubeconfig)
+
+    async def make() -> Cluster:
+        namespace = f"test-{next(_numbers)}"
+        body = object_of("v1", "Namespace", namespace)
+        body["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+        await client.create("", body)
+        return Cluster(client, configuration, namespace, plane.kubeconfig)
+
+    yield make
     await client.close()
+
+
+@pytest.fixture
+async def cluster(new_cluster: NewCluster) -> Cluster:
+    """A namespace of the test's own."""
+    return await new_cluster()
 
 
 def _established(plane: ControlPlane, path: str) -> bool:

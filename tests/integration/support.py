@@ -20,9 +20,9 @@ from hone.runtime.operator import Operator
 from hone.runtime.options import Options
 
 FTJ, MDEP = "FineTuneJob", "ModelDeployment"
-SETTINGS = Settings(progress_seconds=0.2, resync_seconds=600.0)
+SETTINGS = Settings(progress_seconds=0.5, resync_seconds=600.0)
 OPTIONS = Options(settings=SETTINGS, drain_seconds=5.0, refused_seconds=1.0, pod_name="hone-test")
-LIFE_SECONDS = 60.0
+LIFE_SECONDS = 180.0
 
 
 def object_of(api_version: str, kind: str, name: str, **rest: Any) -> Object:
@@ -114,7 +114,7 @@ class Cluster:
         return [(event["type"], event["reason"], event["note"]) for event in ours]
 
     async def wait_for(
-        self, what: str, probe: Callable[[], Awaitable[Any]], seconds: float = LIFE_SECONDS, every: float = 0.1
+        self, what: str, probe: Callable[[], Awaitable[Any]], seconds: float = LIFE_SECONDS, every: float = 0.2
     ) -> Any:
         """Poll until `probe` returns something true, and return it.
 
@@ -163,6 +163,9 @@ class Cluster:
         chosen = replace(OPTIONS, watch_namespaces=(self.namespace,), **options)
         return Operator(KINDS, self.configuration, chosen, hook)
 
+
+NewCluster = Callable[[], Awaitable[Cluster]]
+"""Makes a namespace of the test's own."""
 
 MADE = (
     ("batch/v1", "Job"),

@@ -170,10 +170,9 @@ class Client:
             Conflict: it changed since.
             NotFound: it is gone.
         """
-        metadata = resource["metadata"]
-        keep = ("name", "namespace", "uid", "resourceVersion")
-        # The API server validates the whole object, so the spec goes along; what it says of it is ignored.
-        body = {**resource, "metadata": {key: metadata[key] for key in keep}, "status": status}
+        # The API server validates the whole object, so the rest goes along; what it says of it is ignored.
+        metadata = {key: value for key, value in resource["metadata"].items() if key != "managedFields"}
+        body = {**resource, "metadata": metadata, "status": status}
         return await self._call("update_status", ref_of(resource), metadata["namespace"], body, self._writer)
 
     async def kinds(self, api_version: str) -> set[str]:

@@ -1,0 +1,55 @@
+"""The operator killed right before or right after any API call of a whole life: the end is the same each time."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+
+import pytest
+
+from tests.integration.lives import AFTER, BEFORE, Counting, CrashAt, End, live
+from tests.integration.support import NewCluster
+
+AT_A_TIME = 6
+STRIDE = 5
+SLICES = 16
+
+
+async def reference(new_cluster: NewCluster) -> tuple[End, int]:
+    """How an undisturbed life ends, and how many calls it takes."""
+    counting = Counting()
+    return await live(await new_cluster(), counting), counting.total
+
+
+async def crash_at_each(new_cluster: NewCluster, expected: End, cuts: Iterable[tuple[int, str]]) -> None:
+    """Live once for each cut, some at a time, and compare the ends."""
+    limit, different = asyncio.Semaphore(AT_A_TIME), []
+
+    async def one(number: int, when: str) -> None:
+        async with limit:
+            hook = CrashAt(number, when)
+            end = await live(await new_cluster(), hook)
+            if end != expected:
+                different.append(f"crashed {when} call {number}:\n  {end}\nwant\n  {expected}")
+
+    async with asyncio.TaskGroup() as group:
+        for number, when in cuts:
+            group.create_task(one(number, when))
+    assert not different, "\n".join(different)
+
+
+@pytest.mark.timeout(600)
+async def test_crashed_at_every_fifth_call(new_cluster: NewCluster) -> None:
+    expected, calls = await reference(new_cluster)
+    assert calls > 30, "a life has at least three Jobs, a Service, a Deployment and their status"
+    cuts = zip(range(1, calls + 1, STRIDE), itertools.cycle((BEFORE, AFTER)), strict=False)
+    await crash_at_each(new_cluster, expected, cuts)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(SLICES))
+async def test_crashed_at_every_call(new_cluster: NewCluster, part: int) -> None:
+    """All calls, both ways, in slices: part k takes the calls k, k + 16, k + 32…"""
+    expected, calls = await reference(new_cluster)
+    cuts = itertools.product(range(1 + part, calls + 1, SLICES), (BEFORE, AFTER))
+    await crash_at_each(new_cluster, expected, cuts)
