@@ -161,9 +161,8 @@ def kill_rank(pod: Object) -> int:
         AssertionError: the pod has no training process.
     """
     known = processes_of(pod)
-    ranks = [
-        pid for pid, words in known.items() if "hone_trainer.train" in words and "torch.distributed.run" not in words
-    ]
+    # torchrun's own command line ends with the rank's, but gives the number of nodes first.
+    ranks = [pid for pid, words in known.items() if words.endswith("-m hone_trainer.train") and "--nnodes" not in words]
     assert ranks, f"no rank among the pod's processes: {known}"
     os.kill(ranks[0], signal.SIGKILL)
     return ranks[0]
