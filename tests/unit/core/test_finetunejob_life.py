@@ -5,10 +5,13 @@ import re
 
 import pytest
 
+from hone.core.finetunejob.jobs import config_of
+from hone.core.observed import Ref
 from tests.unit.core import make
 from tests.unit.core.world import Crash, World, finetunejob_world
 
 LIFE = ["prepare-1", "train-1", "finish-1"]
+MODEL = Ref("v1", "PersistentVolumeClaim", "base-models")
 
 
 def live(world: World) -> None:
@@ -58,6 +61,58 @@ def test_the_operator_may_die_at_any_write() -> None:
         assert [len(list(group)) for _, group in itertools.groupby(sorted(world.made))] == [1] * len(world.made)
         assert world.status["phase"] == "Succeeded"
         assert [a["result"] for a in world.status["attempts"]] == ["Succeeded"] * 3
+
+
+def edited_before_its_start(failed: bool) -> World:
+    """A job that was prepared, or failed in it, and then was given another spec."""
+    world = finetunejob_world()
+    world.settle()
+    if failed:
+        world.fail(64, make.verdict("BadInput"))
+    else:
+        world.complete(make.prepared())
+        world.objects.pop(MODEL)  # keeps training from its start
+    world.settle()
+    world.add(make.claim("base-models"))
+    world.pods.clear()
+    return world.edit(hyperparameters={"epochs": 2.0})
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["prepared", "failed"])
+def test_the_operator_may_die_at_any_write_after_an_edit(failed: bool) -> None:
+    whole = edited_before_its_start(failed)
+    before = whole.writes
+    live(whole)
+    for crash_at in range(before + 1, whole.writes + 1):
+        world = edited_before_its_start(failed)
+        world.crash_at = crash_at
+        live(world)
+        assert world.jobs() == ["prepare-1", "prepare-2", "train-1", "finish-1"], f"crash at write {crash_at}"
+        assert world.status["phase"] == "Succeeded"
+        assert world.status["failures"] == {}
+        configs = {config_of(world.objects[ref]) for ref in world.made if ref.kind == "Job"}
+        assert len(configs) == 2, "all steps after the edit are told the same"
+
+
+def test_an_edit_that_overtakes_the_start_is_prepared_anew() -> None:
+    world = finetunejob_world()
+    world.settle()
+    world.complete(make.prepared())
+    world.crash_at = world.writes + 2
+    with pytest.raises(Crash):
+        world.settle()
+    assert world.jobs() == ["prepare-1", "train-1"]
+    assert "startTime" not in world.status
+    world.start()
+    world.edit(hyperparameters={"epochs": 2.0}).settle()
+    assert [a["result"] for a in world.status["attempts"]] == ["Succeeded", "Replaced"]
+    assert "startTime" not in world.status
+    world.drop_deleted_pods()
+    world.settle()
+    world.complete(make.prepared())
+    world.settle()
+    assert world.jobs() == ["prepare-1", "train-1", "prepare-2", "train-2"]
+    assert config_of(world.job()) == world.status["runConfig"]
 
 
 def test_a_finished_job_costs_nothing() -> None:

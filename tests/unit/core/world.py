@@ -20,6 +20,10 @@ class Crash(Exception):
     """The operator ends here."""
 
 
+class Exists(Exception):
+    """409: an object of that name is there, so the rest of the Plan is not done."""
+
+
 @dataclass
 class World:
     """One resource and everything around it."""
@@ -60,7 +64,10 @@ class World:
         """One reconcile, executed."""
         kind = KINDS[self.resource["kind"]]
         plan = kind.reconcile(copy.deepcopy(self.resource), self.observe(), self.now, self.settings)
-        self.execute(plan)
+        try:
+            self.execute(plan)
+        except Exists:
+            return Plan(requeue_after=0)
         return plan
 
     def settle(self, limit: int = 10) -> Plan:
@@ -76,8 +83,9 @@ class World:
         """Do what a Plan says, in its order."""
         for obj in plan.create:
             self._write()
-            if ref_of(obj) not in self.objects:
-                self._store(obj)
+            if ref_of(obj) in self.objects:
+                raise Exists
+            self._store(obj)
         for apply in plan.apply:
             self._write()
             self._apply(apply.body)

@@ -20,8 +20,7 @@ def interrupt(state: State) -> None:
     """Stop the running attempt where there is a reason to, and show what keeps it from starting."""
     if spec_changed(state):
         _stop(state, AttemptResult.REPLACED)
-        state.dataset = state.plan = state.run_config = state.prepared_spec = None
-        state.failures = {}
+        forget_preparation(state)
     if state.run.spec.suspend:
         _stop(state, AttemptResult.SUSPENDED)
     _watch_start(state)
@@ -30,6 +29,12 @@ def interrupt(state: State) -> None:
 def spec_changed(state: State) -> bool:
     """Whether the spec was edited since it was prepared. Once training has started, the API server refuses edits."""
     return state.start_time is None and state.prepared_spec is not None and state.prepared_spec != state.run.spec_digest
+
+
+def forget_preparation(state: State) -> None:
+    """Forget what was made of a spec that is no more."""
+    state.dataset = state.plan = state.run_config = state.prepared_spec = None
+    state.failures = {}
 
 
 def _stop(state: State, result: AttemptResult, failure: Failure | None = None) -> None:

@@ -73,6 +73,15 @@ def _environment(run: Run, step: Step, attempt: int) -> list[dict[str, Any]]:
     return made
 
 
+def config_of(job: Object) -> str | None:
+    """The ConfigMap with the RunConfig that a Job's pods mount."""
+    pod = job.get("spec", {}).get("template", {}).get("spec", {})
+    mounts = (mount for container in pod.get("containers") or [] for mount in container.get("volumeMounts") or [])
+    volumes = {mount["name"] for mount in mounts if mount["mountPath"] == CONFIG_DIRECTORY}
+    found = (volume["configMap"]["name"] for volume in pod.get("volumes") or [] if volume["name"] in volumes)
+    return next(found, None)
+
+
 def job(run: Run, step: Step, attempt: int, config: str) -> Object:
     """The Job of one attempt at a step.
 

@@ -7,12 +7,13 @@ from hone.core import pods as podinfo
 from hone.core.children import Standing, standing
 from hone.core.finetunejob import failure as failures
 from hone.core.finetunejob import usage
-from hone.core.finetunejob.interrupt import never_started, spec_changed
+from hone.core.finetunejob.interrupt import forget_preparation, never_started, spec_changed
+from hone.core.finetunejob.jobs import config_of
 from hone.core.finetunejob.progress import finished
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.state import State
 from hone.core.names import SPEC_ANNOTATION
-from hone.core.observed import Pod
+from hone.core.observed import Object, Pod
 from hone.core.times import rfc3339
 
 LAGGING_SECONDS = 2.0
@@ -27,18 +28,36 @@ def settle(state: State) -> None:
 
 
 def _adopt(state: State) -> bool:
-    """Record a Job of ours that exists though no status tells of it: its creation was the last thing done."""
-    step = state.step
-    if state.running or step is None:
+    """Record a Job of ours that exists though no status tells of it: its creation was the last thing done.
+
+    After an edit that is either the Job that prepares the new spec, or one that the edit overtook.
+    """
+    if state.running:
         return False
-    number = state.next_number(step)
-    job = state.observed.objects.get(state.run.job_ref(step, number))
-    if job is None or standing(state.run.resource, job) != Standing.OURS:
-        return False
-    state.begin(step, number, job["metadata"].get("creationTimestamp") or rfc3339(state.now))
+    edited = spec_changed(state)
+    for step in (Step.PREPARE, state.step) if edited else (state.step,):
+        if step and (job := _own_job(state, step)):
+            _take_over(state, step, job, edited)
+            return True
+    return False
+
+
+def _own_job(state: State, step: Step) -> Object | None:
+    """The Job of the step's next attempt, where it exists and is ours."""
+    job = state.observed.objects.get(state.run.job_ref(step, state.next_number(step)))
+    return job if standing(state.run.resource, job) == Standing.OURS else None
+
+
+def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
+    state.begin(step, state.next_number(step), job["metadata"].get("creationTimestamp") or rfc3339(state.now))
+    if edited and step != Step.PREPARE:
+        state.start_time = None  # No status told of the start, so the edit was let in: the attempt is replaced.
+        return
+    if edited:
+        forget_preparation(state)
     if step == Step.PREPARE:
         state.prepared_spec = (job["metadata"].get("annotations") or {}).get(SPEC_ANNOTATION)
-    return True
+    state.run_config = config_of(job) or state.run_config
 
 
 def _settle_running(state: State) -> None:
