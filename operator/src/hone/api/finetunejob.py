@@ -204,7 +204,7 @@ class Workspace(Model):
 
 
 class Output(Model):
-    """The claim that the tuned model is written to. It is deleted with the job and the last deployment that serves it."""
+    """The claim that the tuned model is written to. It goes with the job and the last deployment that serves it."""
 
     size: Annotated[Quantity | None, Field(description="Size of the claim; default: 20Gi.")] = None
     storage_class_name: Annotated[ObjectName | None, Field(description="StorageClass of the claim.")] = None
@@ -233,7 +233,7 @@ class FineTuneJobSpec(Model):
         Field(
             ge=10,
             le=604_800,
-            description="Seconds that the pods of a step may take until all run; then they are deleted and tried again.",
+            description="Seconds that the pods of a step may take until all run; then they are made again.",
         ),
     ] = 1800
     active_deadline_seconds: Annotated[
@@ -403,7 +403,8 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
         {
             "rule": "!has(self.processesPerNode) || (has(self.gpusPerNode) ? (self.gpusPerNode == 0 || "
             "self.processesPerNode == self.gpusPerNode) : self.processesPerNode == 1)",
-            "message": "processesPerNode must equal gpusPerNode: leave it out, or set gpusPerNode to 0 to train on the CPU",
+            "message": "processesPerNode must equal gpusPerNode: leave it out, "
+            "or set gpusPerNode to 0 to train on the CPU",
         }
     ],
     Workspace: [
