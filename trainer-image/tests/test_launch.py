@@ -175,7 +175,7 @@ def test_a_silent_death_is_judged_by_its_code(code: int, killed: bool, expected:
 def test_a_dead_torchrun_is_a_crash(status: StatusDir) -> None:
     found = launch._verdict(status, -9, node=0, killed_for_memory=False)
     assert found.failure_class == FailureClass.CRASHED
-    assert "signal 9" in found.message
+    assert "torchrun was killed by SIGKILL" in found.message
 
 
 def test_ranks_that_end_well_have_no_verdict(status: StatusDir) -> None:

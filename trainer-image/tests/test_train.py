@@ -95,7 +95,10 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert largest_difference(weights(whole, 6), weights(cut, 3)) > 0.0, "the last steps trained something"
 
 
-def test_it_learns_from_the_labels_alone(shared: Path, tmp_path: Path, rank: Callable) -> None:
+def test_it_learns_from_the_labels_alone(
+    shared: Path, tmp_path: Path, rank: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     config = tiny.make_run(
         tmp_path, method=MethodType.FULL, steps=60, every=50, keep=1, micro_batch=32, learning_rate=1e-2, shared=shared
     )
@@ -106,6 +109,9 @@ def test_it_learns_from_the_labels_alone(shared: Path, tmp_path: Path, rank: Cal
     assert told.tokens_per_second > 0
     assert told.seconds_per_step > 0
     assert told.tokens > 60 * 32 * 4
+    lines = [record for record in caplog.records if record.msg == "step"]
+    assert lines, "the log shows the loss as it falls"
+    assert lines[0].loss > 1.5
     found = checkpoint.whole(checkpoint.checkpoints_dir(config))
     assert [(mark.step, mark.final) for _, mark in found] == [(60, True)], "keep is 1"
     assert not list(Path(config.paths.run).rglob("training_args.bin"))

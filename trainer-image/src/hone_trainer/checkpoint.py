@@ -114,7 +114,7 @@ def prune(directory: Path, keep: int) -> list[Path]:
         # COMPLETE.json first: a removal that is cut short must not leave something that looks whole.
         (path / COMPLETE_FILE).unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
-        logger.info("removed a checkpoint", extra={"path": str(path)})
+        logger.debug("removed a checkpoint", extra={"path": str(path)})
     return gone
 
 

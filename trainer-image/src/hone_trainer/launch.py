@@ -38,7 +38,7 @@ from hone_trainer.results import write_result
 from hone_trainer.runconfig import load_run_config
 from hone_trainer.server import serve
 from hone_trainer.status import STATUS_DIR_ENV, StatusDir
-from hone_trainer.verdicts import from_exit, merge
+from hone_trainer.verdicts import from_exit, merge, signal_name
 
 METRICS_PORT_ENV = "HONE_METRICS_PORT"
 """Environment variable with another port of /metrics and /progress; 0 takes a free one. For several on one machine."""
@@ -179,11 +179,11 @@ def _verdict(status: StatusDir, code: int, node: int, *, killed_for_memory: bool
                 from_exit(rank, node, int(failure["exitCode"]), failure["time"], steps.get(rank), killed_for_memory)
             )
     if not verdicts:
-        how = f"signal {-code}" if code < 0 else f"code {code}"
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
         found = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
         return Verdict(
             failure_class=found,
-            message=f"torchrun ended with {how} before any rank could say why; see the pod's log",
+            message=f"torchrun {how}, and no rank could say why; see the pod's log",
             node=node,
             exit_code=code,
             step=min(steps.values(), default=None),
