@@ -1,5 +1,6 @@
 """Runs buildah, skopeo and mmdebstrap; what they print goes to a log, whose end is shown when one fails."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -36,10 +37,20 @@ class Storage:
         """Remove what an interrupted build left; images that cannot be read are all removed, to be built anew."""
         shutil.rmtree(self.root / "tmp", ignore_errors=True)
         (self.root / "tmp").mkdir(parents=True)
-        if any(self._ask(*command).returncode for command in (("rm", "--all"), ("images", "--quiet"))):
+        if not self._whole() or any(self._ask(*command).returncode for command in (("rm", "--all"), ("images",))):
             print(f"{self.root} is broken: building all images again", file=sys.stderr)
             self.clean()
             (self.root / "tmp").mkdir(parents=True)
+
+    def _whole(self) -> bool:
+        """Whether the records can be read, and the layers that they name are there; buildah itself notices late."""
+        records = (self.root / "root" / f"overlay-{kind}" / f"{kind}.json" for kind in ("layers", "images"))
+        try:
+            layers, images = (json.loads(file.read_text()) if file.exists() else [] for file in records)
+            present = {layer["id"] for layer in layers if (self.root / "root/overlay" / layer["id"] / "diff").is_dir()}
+            return len(present) == len(layers) and {image.get("layer", "") for image in images} <= present | {""}
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def clean(self) -> None:
         """Remove all of buildah's images of this project; the registry keeps its own."""
