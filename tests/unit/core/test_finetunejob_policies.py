@@ -8,6 +8,7 @@ from hone.contract.progress import Progress
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading, Ref
 from hone.core.settings import Settings
+from hone.core.times import rfc3339
 from tests.unit.core import make
 from tests.unit.core.world import World, finetunejob_world
 
@@ -238,8 +239,38 @@ def test_a_gang_that_has_started_has_no_start_deadline_any_more() -> None:
 def test_a_job_that_is_queued_has_no_start_deadline() -> None:
     world = preparing(startDeadlineSeconds=60)
     world.job()["spec"]["suspend"] = True
-    world.later(3600).settle()
+    plan = world.later(3600).settle()
     assert results(world) == [("prepare", 1, "Running")]
+    assert plan.requeue_after is None, "the Job's own event tells when the queue lets it go"
+    assert world.condition("Reconciling")[1] == "Preparing"
+
+
+def test_the_start_deadline_begins_when_the_queue_lets_the_job_go() -> None:
+    world = preparing(startDeadlineSeconds=60)
+    world.job()["spec"]["suspend"] = True
+    world.later(3600).settle()
+    world.job()["spec"]["suspend"] = False
+    world.job()["status"] = {"startTime": rfc3339(world.now), "active": 1}
+    world.start({"waiting": {"reason": "ContainerCreating"}}, phase="Pending")
+    plan = world.later(10).settle()
+    assert results(world) == [("prepare", 1, "Running")]
+    assert plan.requeue_after == 50
+    world.later(51).settle()
+    assert world.status["failures"] == {"prepare.NeverStarted": 1}
+
+
+def test_a_gang_whose_lost_pod_was_not_seen_has_started() -> None:
+    world = training(compute={"gpusPerNode": 0, "nodes": 2}, startDeadlineSeconds=60)
+    job = world.job()["metadata"]["name"]
+    del world.pods[f"{job}-1"]  # while no operator ran
+    world.pods[f"{job}-0"]["metadata"]["deletionTimestamp"] = rfc3339(world.now)
+    world.job()["status"] = {"active": 0, "terminating": 1, "failed": 1}
+    world.later(3600).settle()
+    assert results(world)[-1] == ("train", 1, "Running")
+    world.fail(75)
+    world.drop_deleted_pods()
+    world.settle()
+    assert world.status["failures"] == {"train.Preempted": 1}
 
 
 # What the spec names.

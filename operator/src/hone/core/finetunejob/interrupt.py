@@ -58,10 +58,10 @@ def _watch_start(state: State) -> None:
     if failure := never_started(state, attempt, job, pods):
         _stop(state, AttemptResult.FAILED, failure)
         return
-    if all_started(state, attempt, pods):
+    if _is_queued(job) or all_started(state, attempt, pods):
         return
-    state.trouble = _trouble(state, attempt, pods)
-    age = seconds_since(attempt.start_time, state.now)
+    state.trouble = _trouble(state, attempt, job, pods)
+    age = _waited(state, attempt, job)
     state.requeue.append(max(1.0, state.run.spec.start_deadline_seconds - age))
     if not pods and age < NO_PODS_SECONDS:
         state.requeue.append(NO_PODS_SECONDS - age)
@@ -76,26 +76,38 @@ def all_started(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> 
 def never_started(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Failure | None:
     """The failure of an attempt whose pods did not all start in time, or None. A Job that is queued has time."""
     deadline = state.run.spec.start_deadline_seconds
-    if job is not None and (job.get("spec", {}).get("suspend") or _has_unseen_pods(job, pods)):
+    if _is_queued(job) or (job is not None and _has_unseen_pods(job, pods)):
         return None
-    if all_started(state, attempt, pods) or seconds_since(attempt.start_time, state.now) < deadline:
+    if all_started(state, attempt, pods) or _waited(state, attempt, job) < deadline:
         return None
-    trouble = _trouble(state, attempt, pods)
+    trouble = _trouble(state, attempt, job, pods)
     why = f"{trouble.reason}: {trouble.message}" if trouble else "the kubelet does not tell why"
     return failures.make(
         FailureClass.NEVER_STARTED, f"not all pods ran within startDeadlineSeconds ({deadline}): {why}"
     )
 
 
+def _is_queued(job: Object | None) -> bool:
+    """Whether a queue holds the Job back; its events tell when it no longer does."""
+    return bool(job and job.get("spec", {}).get("suspend"))
+
+
+def _waited(state: State, attempt: AttemptStatus, job: Object | None) -> float:
+    """Seconds that the attempt's pods have had to start. A queue sets the Job's start time anew when it lets it go."""
+    begin = ((job or {}).get("status") or {}).get("startTime") or attempt.start_time
+    return seconds_since(begin, state.now)
+
+
 def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
-    """Whether the Job counts pods where none is seen: then nothing can be said of them."""
+    """Whether the Job counts pods that are not seen: they may have started, and ended before anybody looked."""
     status = job.get("status") or {}
-    return not pods and bool(status.get("active") or status.get("failed") or status.get("succeeded"))
+    counted = sum(status.get(kind) or 0 for kind in ("active", "terminating", "failed", "succeeded"))
+    return bool(counted > len(pods))
 
 
-def _trouble(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Trouble | None:
+def _trouble(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Trouble | None:
     if found := podinfo.trouble(pods):
         return found
-    if not pods and seconds_since(attempt.start_time, state.now) >= NO_PODS_SECONDS:
+    if not pods and _waited(state, attempt, job) >= NO_PODS_SECONDS:
         return Trouble("NoPods", f"Job {attempt.job} has made no pod; `kubectl describe job {attempt.job}` tells why")
     return None
