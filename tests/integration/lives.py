@@ -86,7 +86,7 @@ async def live(cluster: Cluster, hook: Counting) -> End:
         end = await _end(cluster)
         await cluster.delete(modeldeployment())
         await cluster.delete(finetunejob())
-        await cluster.wait_for("nothing left", lambda: _nothing_left(cluster), LIFE_SECONDS)
+        await cluster.wait_for("nothing left", lambda: _nothing_left(cluster), LIFE_SECONDS, every=0.5)
     finally:
         supervisor.cancel()
         await asyncio.gather(supervisor, return_exceptions=True)

