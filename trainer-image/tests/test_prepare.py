@@ -17,6 +17,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer import prepare as step
 from hone_trainer.data import build
 from hone_trainer.planfile import load_plan
+from hone_trainer.runconfig import digest_of
 
 
 class Pod:
@@ -82,6 +83,17 @@ def test_a_changed_run_config_is_planned_anew(pod: Pod, make_config: Any) -> Non
     assert result.plan is not None
     assert result.plan.epochs == 1
     assert load_plan(RunConfig.from_dict(changed)) is not None
+
+
+def test_a_later_release_that_knows_more_fields_finds_the_plan_of_a_started_run(make_config: Any) -> None:
+    class Later(RunConfig):
+        version: int = RunConfig.model_fields["version"].default + 1
+        brand_new: int = 3
+
+    text = json.dumps(make_config())
+    assert digest_of(Later.model_validate_json(text)) == digest_of(RunConfig.model_validate_json(text))
+    other = json.dumps({**make_config(), "brandNew": 4})
+    assert digest_of(Later.model_validate_json(other)) != digest_of(Later.model_validate_json(text))
 
 
 def _no_model(config: dict[str, Any], model: Path, tmp: Path) -> None:

@@ -40,6 +40,13 @@ def load_run_config() -> RunConfig:
 
 
 def digest_of(config: RunConfig) -> str:
-    """A digest of the configuration's content: `sha256:` and 64 hex digits."""
-    text = json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":"))
+    """A digest of the configuration's content: `sha256:` and 64 hex digits.
+
+    A field at its default does not count, nor does the version: a run goes on with the image of a later release, which
+    may know more fields.
+    """
+    content = config.model_dump(
+        mode="json", by_alias=True, exclude={"version"}, exclude_none=True, exclude_defaults=True
+    )
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
