@@ -153,6 +153,7 @@ def test_without_a_verdict_the_last_words_and_the_pods_index_are_told() -> None:
         '{"step": "train", "verdict": {"class": "Crashed", "message": "m", "time": NaN}}',
         '{"step": "train", "verdict": {"class": "Crashed", "message": "m", "step": 9999999999999999999999}}',
         '{"step": "train", "verdict": {"class": "NoSuchClass", "message": "m"}}',
+        '{"step": "train", "finalStep": -5, "verdict": {"class": "Crashed", "message": "m"}}',
         '{"step": "train", "version": 99, "verdict": {"class": "Crashed", "message": "m"}}',
         '{"step": "train", "verdict": {"class": "Crashed", "message": "' + "m" * 2000 + '"}}',
     ],

@@ -65,5 +65,5 @@ class StepResult(Model):
     plan: Plan | None = None
     evaluation: EvaluationSummary | None = None
     artifact: ArtifactSummary | None = None
-    final_step: int | None = None
+    final_step: Annotated[int | None, Field(ge=0)] = None
     """train: the optimizer step at which the run ended."""
