@@ -1,6 +1,9 @@
 """Checkpoints: what counts as whole, which is resumed from, what is removed."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from hone_trainer import checkpoint
 
@@ -43,6 +46,16 @@ def test_checkpoint_with_a_cut_or_missing_file_is_not_whole(tmp_path: Path) -> N
     (make(tmp_path, 30) / "global_step" / "shard.pt").unlink()
     (make(tmp_path, 40) / checkpoint.COMPLETE_FILE).write_text('{"step": 4')
     assert [found.step for _, found in checkpoint.whole(tmp_path)] == [10]
+
+
+def test_the_mark_and_its_name_outlive_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
+    path = make(tmp_path, 5)
+    assert any("COMPLETE.json" in name for name in synced)
+    assert synced[-1] == str(path), "the directory comes last, once the mark has its name"
 
 
 def test_no_checkpoints_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     Args:
         path: the file; its directory exists.
         data: the whole content.
-        durable: flush to the disk first, so that it outlives the machine and not only the process.
+        durable: flush it and its name to the disk, so that it outlives the machine and not only the process.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
@@ -26,16 +26,22 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    if durable:
+        _sync(path.parent)
 
 
 def sync_tree(directory: Path) -> None:
     """Flush every file under `directory`, and the directories' own entries, to the disk."""
     for path in [*directory.rglob("*"), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sizes(directory: Path) -> dict[str, int]:
