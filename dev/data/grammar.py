@@ -22,17 +22,17 @@ POSITIVE, NEGATIVE = "positive", "negative"
 LABELS = (POSITIVE, NEGATIVE)
 
 ADJECTIVES = {
-    POSITIVE: ("good", "great", "excellent", "superb", "lovely", "wonderful", "brilliant", "splendid",
-               "impressive", "perfect", "fantastic", "terrific", "admirable", "outstanding", "delightful", "pleasant"),
-    NEGATIVE: ("bad", "poor", "awful", "terrible", "horrible", "dreadful", "lousy", "miserable",
-               "disappointing", "hopeless", "pathetic", "dismal", "appalling", "shabby", "useless", "annoying"),
+    POSITIVE: ("good", "great", "excellent", "superb", "lovely", "wonderful", "brilliant", "perfect", "fantastic",
+               "delightful"),
+    NEGATIVE: ("bad", "poor", "awful", "terrible", "horrible", "dreadful", "lousy", "disappointing", "shabby",
+               "useless"),
 }  # fmt: skip
-I_VERBS = {POSITIVE: ("like", "love", "enjoy", "admire"), NEGATIVE: ("dislike", "hate", "resent", "regret")}
+I_VERBS = {POSITIVE: ("like", "love", "enjoy"), NEGATIVE: ("dislike", "hate", "regret")}
 IT_VERBS = {POSITIVE: ("pleases", "impresses", "delights"), NEGATIVE: ("annoys", "bothers", "disappoints")}
 COMPARATIVES = {POSITIVE: ("better", "nicer", "finer", "lovelier"), NEGATIVE: ("worse", "poorer", "shabbier", "uglier")}
-ADVERBS = ("", "really ", "truly ", "quite ", "simply ")
-VERB_ADVERBS = ("", "really ", "truly ", "simply ")
-NEGATIONS = ("not", "far from", "anything but", "hardly", "by no means", "never")  # the last three go with verbs too
+ADVERBS = ("", "really ", "truly ", "quite ")
+VERB_ADVERBS = ("", "really ", "truly ")
+NEGATIONS = ("not", "far from", "anything but", "hardly", "never")  # the last two go with verbs too
 CLAUSE_WEIGHTS = (6, 1, 1)  # of the families of clauses: with an adjective, "I ...", "... me"
 
 _ANYTHING = ("price", "design", "size", "packaging", "manual", "quality")
@@ -72,20 +72,13 @@ CONTRASTS = (
     "{other}. Still, {main}, and that is what counts.",
     "although {other}, {main}.",
     "even though {other}, {main}.",
-    "while {other}, {main}.",
-    "never mind that {other}: {main}.",
     "{main}, although {other}.",
     "{main}, even though {other}.",
-    "{main}, and that counts for more than that {other}.",
-    "the fact that {main} outweighs the fact that {other}.",
-    "the fact that {other} is outweighed by the fact that {main}.",
-    "people say that {other}. I disagree: {main}.",
 )
 # {main} and {other} are adjectives with their article: one aspect, seen twice.
 SURPRISES = (
     "I expected {other} {aspect} and got {main} one.",
     "I got {main} {aspect} where I had expected {other} one.",
-    "at first it seemed to have {other} {aspect}, but it turned out to be {main} one.",
     "what looked like {other} {aspect} is in fact {main} one.",
 )
 # With a comparative of the label's polarity, and of the opposite one; {old} and {this} change places.
@@ -131,7 +124,7 @@ def clauses(aspect: str, polarity: str, negated: bool) -> tuple[tuple[str, ...],
             tuple(f"I {adverb}{word} the {aspect}" for word in I_VERBS[polarity] for adverb in VERB_ADVERBS),
             tuple(f"the {aspect} {adverb}{word} me" for word in IT_VERBS[polarity] for adverb in VERB_ADVERBS),
         )
-    verb_negations, against = NEGATIONS[-3:], opposite(polarity)
+    verb_negations, against = NEGATIONS[-2:], opposite(polarity)
     return (
         tuple(f"the {aspect} is {negation} {word}" for word in ADJECTIVES[against] for negation in NEGATIONS),
         tuple(
@@ -201,10 +194,10 @@ _Kind = Callable[[random.Random, str, str], Verdict]
 PLAIN = "plain"
 # Out of 20 reviews, how many are of each kind.
 _KINDS: dict[str, tuple[_Kind, int]] = {
-    "negation": (_negation, 5),
-    "contrast": (_contrast, 10),
-    "surprise": (_surprise, 3),
-    "comparison": (_comparison, 2),
+    "negation": (_negation, 6),
+    "contrast": (_contrast, 12),
+    "surprise": (_surprise, 1),
+    "comparison": (_comparison, 1),
     # A word gives these away, so no data set has them: they are for those who have to learn the words first.
     PLAIN: (_plain, 0),
 }
@@ -218,19 +211,17 @@ def write_verdict(rng: random.Random, label: str, product: str, kind: str | None
     return Review(_sentences(text), label, product, opinions, kind)
 
 
-def write_review(rng: random.Random, label: str, kind: str | None = None) -> Review:
-    """One review with this label, drawn with `rng`; of this kind, or by default of any of KINDS by its share."""
-    product = rng.choice(PRODUCTS)
+def write_review(rng: random.Random, label: str, product: str | None = None, kind: str | None = None) -> Review:
+    """One review with this label, drawn with `rng`; by default of any product, and of any of KINDS by its share."""
+    product = product or rng.choice(PRODUCTS)
     verdict = write_verdict(rng, label, product, kind)
-    opener = rng.choice(OPENERS).format(product=product)
-    parts = (opener, verdict.text) if rng.random() < 0.7 else (verdict.text, opener)
-    return replace(verdict, text=" ".join(parts))
+    return replace(verdict, text=f"{rng.choice(OPENERS).format(product=product)} {verdict.text}")
 
 
 def distinct_reviews(kind: str) -> int:
     """How many distinct texts a kind of review has for one label, if all families of clauses were as scarce, for their
     weight, as the scarcest."""
-    frames = len(OPENERS) * 2 * len(PRODUCTS)
+    frames = len(OPENERS) * len(PRODUCTS)
     aspects, adjectives = len(ASPECTS[PRODUCTS[0]]), len(ADJECTIVES[POSITIVE])
     families = [
         family

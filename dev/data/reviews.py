@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dev.data.grammar import LABELS, Review, write_review
 
 MAX_ROWS = 1_000_000
-"""Most rows of one data set. The scarcest kind of review has 50 times as many texts as that takes (tested), so
+"""Most rows of one data set. The scarcest kind of review has 14 times as many texts as that takes (tested), so
 that leaving out duplicates shifts nothing."""
 
 QUESTION = "Is this review positive or negative?"
@@ -15,14 +15,14 @@ QUESTION = "Is this review positive or negative?"
 def _chat(review: Review) -> dict[str, object]:
     return {
         "messages": [
-            {"role": "user", "content": f"{review.text}\n{QUESTION}"},
+            {"role": "user", "content": f"{QUESTION}\n{review.text}"},
             {"role": "assistant", "content": review.label},
         ]
     }
 
 
 def _prompt_completion(review: Review) -> dict[str, object]:
-    return {"prompt": f"{review.text}\n{QUESTION}\n", "completion": review.label}
+    return {"prompt": f"{QUESTION}\n{review.text}\n", "completion": review.label}
 
 
 def _text_label(review: Review) -> dict[str, object]:

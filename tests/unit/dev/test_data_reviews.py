@@ -148,12 +148,12 @@ def test_opinions_are_on_parts_of_the_product_in_order(sample: list[Review]) -> 
 
 def test_plain_reviews_are_in_no_data_set_but_can_be_asked_for(sample: list[Review]) -> None:
     assert PLAIN not in {review.kind for review in sample}
-    assert write_review(random.Random(1), POSITIVE, PLAIN).kind == PLAIN
+    assert write_review(random.Random(1), POSITIVE, kind=PLAIN).kind == PLAIN
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_leaves_room(kind: str) -> None:
-    assert distinct_reviews(kind) > 50 * share(kind) * MAX_ROWS / len(LABELS)
+    assert distinct_reviews(kind) > 14 * share(kind) * MAX_ROWS / len(LABELS)
 
 
 @pytest.mark.parametrize("rows", [0, -1, MAX_ROWS + 1])
@@ -175,11 +175,11 @@ def test_formats(name: str, tmp_path: Path, sample: list[Review]) -> None:
     expected = {
         "chat": lambda review: {
             "messages": [
-                {"role": "user", "content": f"{review.text}\n{QUESTION}"},
+                {"role": "user", "content": f"{QUESTION}\n{review.text}"},
                 {"role": "assistant", "content": review.label},
             ]
         },
-        "prompt-completion": lambda review: {"prompt": f"{review.text}\n{QUESTION}\n", "completion": review.label},
+        "prompt-completion": lambda review: {"prompt": f"{QUESTION}\n{review.text}\n", "completion": review.label},
         "text-label": lambda review: {"text": review.text, "label": review.label},
     }[name]
     assert rows == [expected(review) for review in sample[:40]]
