@@ -5,7 +5,7 @@ import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +178,3 @@ MADE = (
     ("apps/v1", "ControllerRevision"),
 )
 BUILT_IN = {"ConfigMap/kube-root-ca.crt", "ConfigMap/rows", "PersistentVolumeClaim/base-models"}
-
-
-@dataclass
-class Recorder:
-    """A hook that writes down every call and does nothing else."""
-
-    calls: list[Any] = field(default_factory=list)
-
-    async def before(self, call: Any) -> None:
-        """Note the call."""
-        self.calls.append(call)
-
-    async def after(self, call: Any) -> None:
-        """Nothing."""

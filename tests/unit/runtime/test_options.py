@@ -1,0 +1,47 @@
+"""The environment becomes options, or an error that names the variable."""
+
+import pytest
+
+from hone.runtime.options import OptionError, Options, from_environment, table
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert from_environment({}) == Options()
+
+
+def test_each_variable_sets_its_field() -> None:
+    options = from_environment(
+        {
+            "HONE_TRAINER_IMAGE": "registry.example/trainer:1",
+            "HONE_PROGRESS_SECONDS": "2.5",
+            "HONE_WATCH_NAMESPACES": "one, two,",
+            "HONE_METRICS_PORT": "9090",
+            "HONE_LOG_LEVEL": "debug",
+            "UNRELATED": "x",
+        }
+    )
+    assert options.settings.trainer_image == "registry.example/trainer:1"
+    assert options.settings.progress_seconds == 2.5
+    assert options.watch_namespaces == ("one", "two")
+    assert (options.metrics_port, options.log_level) == (9090, "debug")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HONE_WORKERS", "many", "not a number"),
+        ("HONE_RESYNC_SECONDS", "-1", "must be 0 or above"),
+        ("HONE_RESYNC_SECONDS", "nan", "must be 0 or above"),
+        ("HONE_LOG_LEVEL", "loud", "debug, info, warning, error"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(name: str, value: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words) as refusal:
+        from_environment({name: value})
+    assert name in str(refusal.value)
+
+
+def test_help_knows_every_variable() -> None:
+    names = [name for name, _ in table()]
+    assert {"HONE_TRAINER_IMAGE", "HONE_WATCH_NAMESPACES", "HONE_PROBE_PORT"} <= set(names)
+    assert len(names) == len(set(names))
