@@ -90,10 +90,30 @@ def test_preemption_costs_no_retry() -> None:
             pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "Preemption"}]
         world.settle()
         world.start()
+        world.later(300)
     assert world.jobs()[-1] == "train-31"
     assert world.status["usage"]["retries"] == 0
     assert len(world.status["attempts"]) == 20
     assert ("prepare", 1, "Succeeded") in results(world)
+
+
+def test_attempts_that_are_evicted_at_once_again_and_again_wait_between_them() -> None:
+    world = training()
+    waits: list[float | None] = []
+    for _ in range(9):
+        world.later(5).fail(137)
+        for pod in world.pods.values():
+            pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "Evicted"}]
+        plan = world.settle()
+        if world.condition("Reconciling")[1] == "BackOff":
+            waits.append(plan.requeue_after)
+            world.later(plan.requeue_after or 0).settle()
+        world.start()
+        world.settle()
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
+    world.later(3600).fail(75)
+    world.settle()
+    assert results(world)[-1] == ("train", 11, "Running"), "an attempt that has worked begins the count anew"
 
 
 def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:

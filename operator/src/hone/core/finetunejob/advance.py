@@ -4,7 +4,7 @@ from hone.api.finetunejob import AttemptResult
 from hone.core.finetunejob.children import are_known, ensure
 from hone.core.finetunejob.dependencies import missing
 from hone.core.finetunejob.jobs import job
-from hone.core.finetunejob.retry import backoff, give_up
+from hone.core.finetunejob.retry import backoff, give_up, quick_ends
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.runconfig import config_map_name
 from hone.core.finetunejob.state import State
@@ -41,7 +41,8 @@ def _after_failure(state: State, step: Step) -> float:
     if last is None or last.failure is None or last.result != AttemptResult.FAILED or state.prepared_spec is None:
         return 0.0
     state.gave_up = give_up(step, last.failure, state.failures, state.run.retry.limit)
-    return backoff(step, last.failure, state.failures) - seconds_since(last.end_time, state.now)
+    wait = backoff(step, last.failure, state.failures, quick_ends(step, state.attempts))
+    return wait - seconds_since(last.end_time, state.now)
 
 
 def _start(state: State, step: Step) -> None:

@@ -1,15 +1,21 @@
 """When a step is tried again after a failure, and when not: the table of classes, applied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hone.api.finetunejob import Failure
+from hone.api.finetunejob import AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import POLICIES, FailureClass
 from hone.core.finetunejob.run import Step
+from hone.core.times import parse, seconds_since
 
 BACKOFF_SECONDS = {FailureClass.NEVER_STARTED: 30.0}
 """Wait before the next attempt, doubled with each failure of the class. Classes that are absent do not wait."""
 MAX_BACKOFF_SECONDS = 600.0
+QUICK_SECONDS = 120.0
+"""An attempt that ended sooner has hardly worked. Where its class does not count, nothing else bounds the next ones: a
+pod that fills its node's disk is evicted from every node, each time at once."""
+QUICK_BACKOFF_SECONDS = 10.0
+"""Wait after the second such attempt in a row, doubled with each further one."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,32 @@ def give_up(step: Step, failure: Failure, failures: Mapping[str, int], limit: in
     return None
 
 
-def backoff(step: Step, failure: Failure, failures: Mapping[str, int]) -> float:
-    """Seconds between the end of a failed attempt and the next one."""
+def backoff(step: Step, failure: Failure, failures: Mapping[str, int], quick: int = 0) -> float:
+    """Seconds between the end of a failed attempt and the next one.
+
+    Args:
+        step: the step that failed.
+        failure: its newest failure.
+        failures: failures so far by step and class, this one included.
+        quick: how many attempts in a row ended quickly in a class that does not count (`quick_ends`).
+    """
     cls = FailureClass(failure.failure_class)
     times = failures.get(key(step, cls), 1)
-    return min(BACKOFF_SECONDS.get(cls, 0.0) * 2.0 ** (times - 1), MAX_BACKOFF_SECONDS)
+    wait = BACKOFF_SECONDS.get(cls, 0.0) * 2.0 ** (times - 1)
+    if quick > 1:
+        wait = max(wait, QUICK_BACKOFF_SECONDS * 2.0 ** (quick - 2))
+    return min(wait, MAX_BACKOFF_SECONDS)
+
+
+def quick_ends(step: Step, attempts: Sequence[AttemptStatus]) -> int:
+    """How many of the step's newest attempts ended quickly, one after another, in a class that does not count."""
+    number = 0
+    for attempt in reversed([each for each in attempts if each.step == step]):
+        if attempt.failure is None or attempt.end_time is None or attempt.result != AttemptResult.FAILED:
+            break
+        if POLICIES[FailureClass(attempt.failure.failure_class)].counts:
+            break
+        if seconds_since(attempt.start_time, parse(attempt.end_time)) >= QUICK_SECONDS:
+            break
+        number += 1
+    return number
