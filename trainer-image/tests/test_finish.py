@@ -18,6 +18,8 @@ from hone_trainer import checkpoint, finish, train
 from hone_trainer.scores import rows as scoring
 from hone_trainer.status import StatusDir
 
+pytestmark = pytest.mark.train
+
 Finish = Callable[[RunConfig], tuple[int, StepResult]]
 
 

@@ -72,7 +72,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(callbacks.Checkpointing, "on_step_end", on_step_end)
 
 
-@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.FULL])
+@pytest.mark.parametrize("method", [MethodType.LORA, pytest.param(MethodType.FULL, marks=pytest.mark.train)])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     method: MethodType, shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +95,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert largest_difference(weights(whole, 6), weights(cut, 3)) > 0.0, "the last steps trained something"
 
 
+@pytest.mark.train
 def test_it_learns_from_the_labels_alone(
     shared: Path, tmp_path: Path, rank: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
