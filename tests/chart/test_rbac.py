@@ -1,5 +1,6 @@
 """The operator's rights: enough for what it does, nothing that would let it read secrets or enter pods."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from hone.api import GROUP
 from hone.core.kinds import KINDS, WATCHED_CHILDREN
 from hone.runtime.client import plural
-from tests.chart.conftest import Manifest, Render, of_kind
+from tests.chart.conftest import LOADER, Manifest, Render, of_kind
 
 FORBIDDEN = ("secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "serviceaccounts", "*")
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -84,6 +85,7 @@ def test_no_role_with_rights_for_users_is_bound_by_the_chart(render: Render) -> 
     assert not bound & aggregated
 
 
+@functools.cache
 def calls() -> set[tuple[str, str, str]]:
     """(group, resource, verb) of every call that the operator makes in the golden cases, and of its watches."""
     found = {("events.k8s.io", "events", verb) for verb in ("create", "get", "patch")}
@@ -93,7 +95,7 @@ def calls() -> set[tuple[str, str, str]]:
     for api_version, _, name in WATCHED_CHILDREN:
         found |= {(group_of(api_version), name, verb) for verb in ("list", "watch")}
     for folder in (path.parent for path in GOLDEN.glob("*/*/plan.yaml")):
-        plan, seen = (yaml.safe_load((folder / name).read_text()) or {} for name in ("plan.yaml", "observed.yaml"))
+        plan, seen = (yaml.load((folder / name).read_text(), LOADER) or {} for name in ("plan.yaml", "observed.yaml"))
         applied = [entry["body"] for entry in plan.get("apply", [])]
         found |= {(*named(obj), "get") for obj in seen.get("objects") or []}
         found |= {(*named(obj), "create") for obj in (*plan.get("create", []), *applied)}

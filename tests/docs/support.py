@@ -1,5 +1,6 @@
 """What the tests of the documents share: manifests in them, and the CRDs' schemas with unknown fields forbidden."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+@functools.cache
 def schema_of(kind: str) -> dict[str, Any]:
     """The JSON schema of one of our kinds, with every object closed."""
     for crd in crds.crds().values():
