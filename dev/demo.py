@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dev import chat, install, uv
 from dev.cluster import paths
-from dev.data.reviews import QUESTION, reviews
+from dev.data.reviews import FORMATS, reviews
 from dev.kube import Kube, KubeError, Object, condition, is_true
 from dev.watch import follow, plan_lines, score_lines
 
@@ -161,8 +161,8 @@ def serve(kube: Kube) -> None:
     with kube.port_forward(f"service/{service}", 80) as url:
         base = next(name for name in chat.models(url) if name != tuned)
         for review in reviews(3, QUESTION_SEED):
-            question = f"{review.text}\n{QUESTION}"
-            print(f"\n  {review.text}\n  {QUESTION}")
+            question = FORMATS["chat"](review)["messages"][0]["content"]
+            print("\n  " + question.replace("\n", "\n  "))
             print(f"    base model   {chat.ask(url, base, question)!r}")
             print(f"    tuned model  {chat.ask(url, tuned, question)!r}   (right: {review.label})", flush=True)
 
