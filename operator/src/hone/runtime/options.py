@@ -76,8 +76,9 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
             number = kind(text)
         except ValueError:
             raise OptionError(f"{variable(f.name)}={text!r}: not a number") from None
-        if not 0 <= number < 1e9:
-            raise OptionError(f"{variable(f.name)}={text!r}: must be 0 or above, and below 1e9")
+        least = 1 if f.name == "workers" else 0
+        if not least <= number < 1e9:
+            raise OptionError(f"{variable(f.name)}={text!r}: must be {least} or above, and below 1e9")
         return number
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
