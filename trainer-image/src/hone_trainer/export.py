@@ -10,23 +10,13 @@ from hone.contract.report import ArtifactFile
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.checkpoint import TRAINING_ARGS_FILE
+from hone_trainer.data.digest import TOKENIZER_FILES
 from hone_trainer.methods import METHODS
 
 CARD_FILE = "README.md"
 
 # Copied byte for byte from the base model: what was not trained is served as it was.
-_KEPT = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-]
+_KEPT = (*TOKENIZER_FILES, "generation_config.json")
 
 
 def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hone_trainer.data.read import Source
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -39,7 +39,7 @@ def tokenizer_digest(model: Path) -> str:
     """SHA-256 over the tokenizer's files and the chat templates of a model's directory; hex."""
     digest = hashlib.sha256()
     templates = sorted((model / "additional_chat_templates").glob("*.jinja"))
-    for file in [*(model / name for name in _TOKENIZER_FILES), *templates]:
+    for file in [*(model / name for name in TOKENIZER_FILES), *templates]:
         if file.is_file():
             content = file.read_bytes()
             digest.update(f"{file.name} {len(content)}\n".encode())
