@@ -200,6 +200,21 @@ def test_main_writes_a_verdict_and_returns_hones_code(
     assert status.verdicts()[0].failure_class == FailureClass.PREEMPTED
 
 
+def test_peers_that_never_come_are_a_communication_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone_trainer import elastic, launch
+
+    def nobody_came(_: object) -> None:
+        raise torch.distributed.DistNetworkError("The client socket has timed out after 600000ms")
+
+    monkeypatch.setenv("HONE_STATUS_DIR", str(tmp_path))
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.setattr("sys.argv", ["elastic", "--module", "hone_trainer.train"])
+    monkeypatch.setattr(elastic, "run", nobody_came)
+    assert elastic.main() == 1
+    found = launch._verdict(StatusDir(tmp_path), 1, node=1, killed_for_memory=False)
+    assert (found.failure_class, found.rank, found.node) == (FailureClass.COMMUNICATION, None, 1)
+
+
 def test_torchs_own_errors_are_sorted() -> None:
     assert classify(torch.OutOfMemoryError("out of memory")) == FailureClass.OUT_OF_MEMORY
     for kind in (torch.distributed.DistBackendError, torch.distributed.DistNetworkError):

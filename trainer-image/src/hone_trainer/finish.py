@@ -66,9 +66,7 @@ def main() -> int:
     except Exception as error:
         if not isinstance(error, BadInput | Preempted):
             traceback.print_exc()
-        # Not a rank: the verdict names none.
-        verdict = from_exception(error, 0, 0, None).model_copy(update={"rank": None, "node": None})
-        result = StepResult(step="finish", verdict=verdict)
+        result = StepResult(step="finish", verdict=from_exception(error, None, None, None))
     write_result(result)
     logger.info("ended", extra={"result": result.to_dict()})
     return exit_code(result.verdict.failure_class) if result.verdict else 0

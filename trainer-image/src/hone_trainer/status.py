@@ -71,9 +71,10 @@ class StatusDir:
         """The newest status of each rank of this pod, by rank; unreadable ones are left out."""
         return {status.rank: status for status in self._read("rank-*.json", RankStatus)}
 
-    def write_verdict(self, rank: int, verdict: Verdict) -> None:
-        """Record why the rank ends."""
-        write_atomic(self.directory / f"verdict-{rank}.json", verdict.to_json().encode())
+    def write_verdict(self, rank: int | None, verdict: Verdict) -> None:
+        """Record why the rank ends; None: torchrun itself does."""
+        name = "torchrun" if rank is None else str(rank)
+        write_atomic(self.directory / f"verdict-{name}.json", verdict.to_json().encode())
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts of this pod's ranks."""

@@ -69,8 +69,14 @@ def classify(error: BaseException) -> FailureClass:
     return FailureClass.CRASHED
 
 
-def from_exception(error: BaseException, rank: int, node: int, step: int | None) -> Verdict:
-    """The verdict of a rank that ends with `error`: the error's own words and the line that raised it."""
+def from_exception(error: BaseException, rank: int | None, node: int | None, step: int | None) -> Verdict:
+    """The verdict of a process that ends with `error`: the error's own words and the line that raised it.
+
+    Args:
+        error: what ended it.
+        rank, node: its global rank and pod; None where it is no rank.
+        step: last optimizer step that was finished.
+    """
     if isinstance(error, BadInput):
         return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
     found = classify(error)
@@ -120,7 +126,14 @@ def signal_name(number: int) -> str:
 
 
 def _verdict(
-    found: FailureClass, message: str, *, rank: int, node: int, step: int | None, code: int, when: float | None = None
+    found: FailureClass,
+    message: str,
+    *,
+    rank: int | None,
+    node: int | None,
+    step: int | None,
+    code: int,
+    when: float | None = None,
 ) -> Verdict:
     hint = HINTS.get(found)
     return Verdict(
