@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import logging
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -12,6 +14,7 @@ from tests.integration.support import NewCluster
 AT_A_TIME = 6
 STRIDE = 9
 SLICES = 16
+log = logging.getLogger(__name__)
 
 
 async def reference(new_cluster: NewCluster) -> tuple[End, int]:
@@ -26,8 +29,9 @@ async def crash_at_each(new_cluster: NewCluster, expected: End, cuts: Iterable[t
 
     async def one(number: int, when: str) -> None:
         async with limit:
-            hook = CrashAt(number, when)
-            end = await live(await new_cluster(), hook)
+            began = time.monotonic()
+            end = await live(await new_cluster(), CrashAt(number, when))
+            log.info("crashed %s call %d: lived %.1f s", when, number, time.monotonic() - began)
             if end != expected:
                 different.append(f"crashed {when} call {number}:\n  {end}\nwant\n  {expected}")
 

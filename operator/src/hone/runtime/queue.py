@@ -87,8 +87,6 @@ class WorkQueue(Generic[Key]):
         for timer in self._later.values():
             timer.cancel()
         self._later.clear()
-        self._ready.clear()
-        self._again.clear()
         tasks = set(self._tasks)
         if not tasks:
             return True
@@ -151,10 +149,6 @@ class WorkQueue(Generic[Key]):
     def failures(self, key: Key) -> int:
         """How often in a row the key has failed."""
         return self._failures.get(key, 0)
-
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing runs; what was put off does not count."""
-        return not self._ready and not self._running
 
     def _due(self, key: Key) -> None:
         self._later.pop(key, None)
