@@ -81,7 +81,8 @@ class Watcher:
         Raises:
             Exception: what ended them, unless it was `stop`.
         """
-        await asyncio.wrap_future(self._done)
+        # Shielded: to cancel the waiting must not cancel what the thread will set.
+        await asyncio.shield(asyncio.wrap_future(self._done))
 
     def _run(self) -> None:
         try:
