@@ -18,6 +18,7 @@ from tests.e2e.prometheus import Prometheus, running
 
 DUMPS = ROOT / "build/e2e"
 LOG_LINES = 60
+MAX_DUMPS = 3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(1800))
+
+
+def pytest_sessionstart() -> None:
+    """What an earlier run left to be read goes."""
+    for file in DUMPS.glob("*.txt"):
+        file.unlink()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +66,7 @@ def prometheus(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="session")
 def demonstration(kube: Kube, prometheus: Prometheus) -> Iterator[str]:
     """`make demo`, run once for all tests of its life; what it printed."""
-    kube.run("delete", "namespace", demo.NAMESPACE, "--ignore-not-found", "--timeout=180s", seconds=200)
+    kube.run("delete", "namespace", demo.NAMESPACE, "--ignore-not-found", "--timeout=300s", seconds=320)
     yield run_demo()
     kube.run("delete", "namespace", demo.NAMESPACE, "--ignore-not-found", "--wait=false")
 
@@ -93,7 +100,8 @@ def run_demo(seconds: float = 1500) -> str:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     """After a failure write down what the cluster looks like, and name the file in the report."""
     report = yield
-    if report.failed and call.excinfo is not None:
+    # What follows a failure is its echo more often than not; the cluster need not be described again and again.
+    if report.failed and call.excinfo is not None and len(list(DUMPS.glob("*.txt"))) < MAX_DUMPS:
         file = DUMPS / f"{item.name.replace('/', '_')}-{report.when}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(dump())

@@ -1,8 +1,10 @@
 """A real Prometheus on this machine that scrapes the cluster's pods as the chart's PodMonitors would have it."""
 
+import contextlib
 import json
 import socket
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -11,41 +13,51 @@ from pathlib import Path
 from typing import Any
 
 from dev.cluster import deps
-from dev.kube import environment
+from dev.kube import Kube, KubeError, Object, environment
 from tests.e2e.support import until
 
 OPERATOR, WORKLOADS = "operator", "workloads"
+REFRESH_SECONDS = 1.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_LABEL = "__meta_kubernetes_pod_label_"
 
 
-def _keep(label: str, regex: str) -> dict[str, Any]:
-    return {"source_labels": [label], "regex": regex, "action": "keep"}
-
-
-def _copy(label: str, target: str) -> dict[str, Any]:
-    return {"source_labels": [label], "target_label": target}
-
-
-def configuration(kubeconfig: Path) -> dict[str, Any]:
-    """Two scrape jobs: the operator's metrics, and those of the pods that it makes. JSON is YAML."""
-    pods = {"kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}]}
-    common = [
-        _keep("__meta_kubernetes_pod_container_port_name", "metrics|http"),
-        _keep("__meta_kubernetes_pod_phase", "Running"),
-        _copy("__meta_kubernetes_namespace", "namespace"),
-        _copy("__meta_kubernetes_pod_name", "pod"),
-        _copy(f"{_LABEL}hone_dev_step", "step"),
-    ]
-    operator = _keep(f"{_LABEL}app_kubernetes_io_component", "operator")
-    workloads = _keep(f"{_LABEL}app_kubernetes_io_managed_by", "hone")
+def configuration(targets: Path) -> dict[str, Any]:
+    """What is scraped: the targets of a file, as Debian builds Prometheus without Kubernetes' discovery. JSON is YAML."""
+    files = [{"files": [str(targets)], "refresh_interval": "1s"}]
     return {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
-        "scrape_configs": [
-            {"job_name": OPERATOR, **pods, "relabel_configs": [operator, *common]},
-            {"job_name": WORKLOADS, **pods, "relabel_configs": [workloads, *common]},
-        ],
+        "scrape_configs": [{"job_name": "pods", "file_sd_configs": files}],
     }
+
+
+def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
+    """The ports that the chart's PodMonitors select: those named metrics or http, of the operator and of our pods."""
+    found = []
+    for pod in pods:
+        meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
+        is_operator = labels.get("app.kubernetes.io/component") == "operator"
+        is_ours = labels.get("app.kubernetes.io/managed-by") == "hone"
+        if not (is_operator or is_ours) or pod["status"].get("phase") != "Running" or "podIP" not in pod["status"]:
+            continue
+        ports = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
+        addresses = [
+            f"{pod['status']['podIP']}:{port['containerPort']}"
+            for port in ports
+            if port.get("name") in ("metrics", "http")
+        ]
+        known = {"job": OPERATOR if is_operator else WORKLOADS, "namespace": meta["namespace"], "pod": meta["name"]}
+        found.append({"targets": addresses, "labels": {**known, "step": labels.get("hone.dev/step", "")}})
+    return found
+
+
+def _keep_fresh(kube: Kube, file: Path, ended: threading.Event) -> None:
+    """Write the targets until `ended`, whole each time."""
+    while not ended.wait(REFRESH_SECONDS):
+        # A list that fails is tried again: the targets stay as they were.
+        with contextlib.suppress(KubeError):
+            new = file.with_suffix(".new")
+            new.write_text(json.dumps(targets_of(json.loads(kube.run("get", "pod", "-A", "-o", "json"))["items"])))
+            new.rename(file)
 
 
 class Prometheus:
@@ -73,23 +85,29 @@ class Prometheus:
 @contextmanager
 def running(kubeconfig: Path, folder: Path) -> Iterator[Prometheus]:
     """Debian's Prometheus on a free port of loopback, with its data in `folder`, until the block ends."""
-    config = folder / "prometheus.yml"
-    config.write_text(json.dumps(configuration(kubeconfig)))
+    config, targets = folder / "prometheus.yml", folder / "targets.json"
+    config.write_text(json.dumps(configuration(targets)))
+    targets.write_text("[]")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     command += [f"--web.listen-address={address}", "--log.level=warn"]
     environ = {**environment(kubeconfig), "PATH": deps.search_path()}
+    ended = threading.Event()
+    keeper = threading.Thread(target=_keep_fresh, args=(Kube(kubeconfig), targets, ended), daemon=True)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+    keeper.start()
     try:
         prometheus = Prometheus(f"http://{address}")
         until(prometheus.ready, f"Prometheus answers; its log: {folder / 'log'}", 60)
         yield prometheus
     finally:
+        ended.set()
         process.terminate()
         process.wait(timeout=30)
+        keeper.join(timeout=60)
 
 
 def lint(text: str) -> str:

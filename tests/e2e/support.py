@@ -23,7 +23,7 @@ CHILD_KINDS = ("job", "pod", "service", "deployment", "configmap", "persistentvo
 @contextmanager
 def namespace(kube: Kube, name: str) -> Iterator[Kube]:
     """A namespace that admits only restricted pods, gone at the end with all that is in it."""
-    kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=180s", seconds=200)
+    kube.run("delete", "namespace", name, "--ignore-not-found", "--timeout=300s", seconds=320)
     install.namespace(kube, name)
     try:
         yield kube.within(name)
