@@ -279,6 +279,25 @@ def test_the_start_deadline_begins_when_the_queue_lets_the_job_go() -> None:
     assert world.status["failures"] == {"prepare.NeverStarted": 1}
 
 
+def test_a_job_that_a_queue_took_back_and_let_go_again_has_to_start_anew() -> None:
+    world = training(startDeadlineSeconds=60)
+    (old,) = world.pods_of(world.job()["metadata"]["name"])
+    world.job()["spec"]["suspend"] = True
+    old["metadata"]["deletionTimestamp"] = rfc3339(world.now)
+    world.settle()
+    assert world.status["phase"] == "Queued"
+    world.job()["spec"]["suspend"] = False
+    world.job()["status"] = {"startTime": rfc3339(world.now), "active": 1}
+    old["status"]["phase"] = "Failed"
+    world.pods = {"seen ending": old}
+    world.start({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}, phase="Pending")
+    world.settle()
+    assert world.status["phase"] == "Queued"
+    assert world.condition("Reconciling")[1] == "ImagePullBackOff"
+    world.later(61).settle()
+    assert world.status["failures"] == {"train.NeverStarted": 1}
+
+
 def test_a_gang_whose_lost_pod_was_not_seen_has_started() -> None:
     world = training(compute={"gpusPerNode": 0, "nodes": 2}, startDeadlineSeconds=60)
     job = world.job()["metadata"]["name"]
@@ -533,6 +552,13 @@ def test_a_reading_of_an_earlier_attempt_is_not_taken() -> None:
 
 
 # Figures.
+
+
+def test_gpu_seconds_end_with_the_pods_though_the_operator_sees_it_late() -> None:
+    world = training(compute={"gpusPerNode": 1})
+    world.complete(make.trained())
+    world.later(86_400).settle()
+    assert world.status["usage"]["gpuSeconds"] == 60
 
 
 def test_gpu_seconds_are_those_of_training_and_finish() -> None:

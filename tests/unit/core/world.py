@@ -193,6 +193,7 @@ class World:
         for pod in self.pods_of(name):
             state = make.exited(code, result, reason)
             state["terminated"]["startedAt"] = rfc3339(self.now - timedelta(seconds=60))
+            state["terminated"]["finishedAt"] = rfc3339(self.now)
             pod["status"] |= {"phase": "Succeeded" if code == 0 else "Failed", "containerStatuses": [{"state": state}]}
 
     # Short forms.

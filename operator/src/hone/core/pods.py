@@ -69,6 +69,11 @@ def started_at(pod: Pod) -> str | None:
     return None
 
 
+def ended_at(pod: Pod) -> str | None:
+    """When the pod's container ended, or None where it has not."""
+    return (terminated(pod) or {}).get("finishedAt")
+
+
 def condition(pod: Pod, kind: str) -> dict[str, Any] | None:
     """The pod's condition of that type, or None."""
     found = (pod.raw.get("status") or {}).get("conditions") or []

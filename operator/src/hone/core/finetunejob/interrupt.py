@@ -68,9 +68,13 @@ def _watch_start(state: State) -> None:
 
 
 def all_started(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> bool:
-    """Whether every pod of the attempt has begun to run."""
+    """Whether every pod of the attempt has begun to run; where a queue let it go again, the newest of each index."""
+    if _is_queued(state.job_of(attempt)):
+        return False
     size = state.run.compute.nodes if attempt.step == Step.TRAIN else 1
-    return len({podinfo.index(pod) for pod in pods if podinfo.has_started(pod)}) >= size
+    started = {podinfo.index(pod) for pod in pods if podinfo.has_started(pod)}
+    waiting = {podinfo.index(pod) for pod in pods if not podinfo.is_over(pod) and not podinfo.has_started(pod)}
+    return len(started - waiting) >= size
 
 
 def never_started(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Failure | None:
