@@ -1,6 +1,7 @@
 """Command line: `python3 -m dev.basemodel build` makes the base model, `path` prints where it is."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ def _reporter() -> Callable[[str], None]:
 def _make(report: Callable[[str], None]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         report("importing torch and transformers")
+        # On a busy machine, threads that spin while they wait for each other take several times as long.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # Only here: `path` runs where torch is not installed.
         from dev.basemodel.pretrain import pretrain
 

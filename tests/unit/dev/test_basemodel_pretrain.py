@@ -66,7 +66,7 @@ def test_generation_stops_at_the_end_of_a_turn(folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
     assert model.generation_config.eos_token_id == model.config.eos_token_id == tokenizer.eos_token_id == end
     assert tokenizer.pad_token_id == model.config.pad_token_id != end
     assert model.config.tie_word_embeddings
