@@ -22,7 +22,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def configuration(targets: Path) -> dict[str, Any]:
-    """What is scraped: the targets of a file, as Debian builds Prometheus without Kubernetes' discovery. JSON is YAML."""
+    """What is scraped: the targets of a file; Debian builds Prometheus without Kubernetes' discovery. JSON is YAML."""
     files = [{"files": [str(targets)], "refresh_interval": "1s"}]
     return {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
