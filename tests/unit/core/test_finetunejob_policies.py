@@ -125,6 +125,7 @@ def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
     assert world.jobs()[-1] == "train-1"
     assert plan.requeue_after == 10
     assert world.condition("Reconciling") == ("True", "WaitingForPods")
+    assert world.message("Reconciling").endswith(f"yet to end: {survivor['metadata']['name']} on node-1")
     survivor["status"]["phase"] = "Failed"
     world.settle()
     assert world.jobs()[-1] == "train-2"

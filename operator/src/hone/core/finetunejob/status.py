@@ -9,7 +9,11 @@ from hone.core.finetunejob.interrupt import all_started
 from hone.core.finetunejob.retry import counted
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.state import State
+from hone.core.observed import Pod
 from hone.core.times import rfc3339
+
+MAX_PLACES = 3
+"""Pods that a message names."""
 
 
 def is_finished(status: FineTuneJobStatus) -> bool:
@@ -80,11 +84,21 @@ def _now(state: State) -> tuple[str, str]:
     if attempt:
         return str(phase(state)), _attempt_words(state, attempt)
     if state.live_pods:
-        return "WaitingForPods", "the last attempt's pods have yet to end"
+        return "WaitingForPods", f"the last attempt's pods have yet to end: {_places(state.live_pods)}"
     last = state.last(state.step)
     if last and last.failure:
         return "BackOff", f"{state.step} is tried again after {last.failure.failure_class}: {last.failure.message}"
     return str(phase(state)), ""
+
+
+def _places(pods: tuple[Pod, ...]) -> str:
+    """The first pods with their nodes: of a node that is down somebody has to say that it will not come back."""
+    shown = [
+        f"{pod.raw['metadata']['name']} on {(pod.raw.get('spec') or {}).get('nodeName', 'no node')}"
+        for pod in pods[:MAX_PLACES]
+    ]
+    more = [f"{len(pods) - MAX_PLACES} more"] if len(pods) > MAX_PLACES else []
+    return ", ".join([*shown, *more])
 
 
 def _attempt_words(state: State, attempt: AttemptStatus) -> str:
