@@ -131,7 +131,7 @@ def newest_step(config: RunConfig) -> int:
 def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Path, launchers: list[Launcher]) -> None:
     from safetensors.torch import load_file
 
-    plan = {"method": MethodType.FULL, "zero_stage": 2, "processes": 2, "steps": 100, "every": 10, "accumulation": 2}
+    plan = {"method": MethodType.FULL, "zero_stage": 2, "processes": 2, "steps": 200, "every": 10, "accumulation": 2}
     alone, cut = tmp_path / "alone", tmp_path / "cut"
     whole = tiny.make_run(alone, **plan)
     config = tiny.make_run(cut, **plan, shared=alone)
@@ -142,8 +142,8 @@ def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Pat
 
     # Left alone: it serves its figures and ends well.
     launcher = start(alone, "a")
-    told = launcher.until(lambda progress: progress["step"] >= 2)
-    assert (told["stage"], told["totalSteps"], told["podUid"]) == ("Training", 100, "a")
+    told = launcher.until(lambda progress: progress["stage"] == "Training" and progress["step"] >= 2)
+    assert (told["totalSteps"], told["podUid"]) == (200, "a")
     code, metrics = launcher.get("/metrics")
     assert code == 200
     assert 'hone_train_step{rank="0"}' in metrics
@@ -152,7 +152,7 @@ def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Pat
         checked = subprocess.run([promtool, "check", "metrics"], input=metrics, text=True, capture_output=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
     code, result = launcher.wait()
-    assert (code, result.final_step, result.verdict) == (0, 100, None), launcher.log()
+    assert (code, result.final_step, result.verdict) == (0, 200, None), launcher.log()
 
     # One rank killed: the pod says which, and by what.
     launcher = start(cut, "b1")
@@ -163,7 +163,7 @@ def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Pat
     assert "rank 1 was killed by SIGKILL" in result.verdict.message
     assert (result.verdict.rank, result.verdict.exit_code) == (1, -9)
     crashed_at = newest_step(config)
-    assert 10 <= crashed_at < 100
+    assert 10 <= crashed_at < 200
 
     # Asked to stop: both ranks save at the same step and leave.
     launcher = start(cut, "b2")
@@ -173,13 +173,13 @@ def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Pat
     code, result = launcher.wait()
     assert (code, result.verdict.failure_class) == (75, FailureClass.PREEMPTED), launcher.log()
     stopped_at = newest_step(config)
-    assert crashed_at < stopped_at < 100
+    assert crashed_at < stopped_at < 200
     assert f"step {stopped_at}" in result.verdict.message
 
     # To the end, and it is as if nothing had happened.
     launcher = start(cut, "b3")
     code, result = launcher.wait(START_SECONDS + END_SECONDS)
-    assert (code, result.final_step) == (0, 100), launcher.log()
+    assert (code, result.final_step) == (0, 200), launcher.log()
     first, second = (
         load_file(checkpoint.final_checkpoint(checkpoint.checkpoints_dir(run))[0] / "model.safetensors")
         for run in (whole, config)
