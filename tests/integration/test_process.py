@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
@@ -41,12 +43,12 @@ class Process:
 
 
 @asynccontextmanager
-async def started(cluster: Cluster) -> AsyncIterator[Process]:
+async def started(cluster: Cluster, kubeconfig: Path | None = None) -> AsyncIterator[Process]:
     """`python -m hone.runtime` for the test's namespace."""
     metrics, probes = free_ports(2)
     environment = {
         **os.environ,
-        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECONFIG": str(kubeconfig or cluster.kubeconfig),
         "HONE_WATCH_NAMESPACES": cluster.namespace,
         "HONE_METRICS_PORT": str(metrics),
         "HONE_PROBE_PORT": str(probes),
@@ -97,6 +99,22 @@ async def test_a_process_ends_on_sigterm_in_the_middle_and_the_next_one_goes_on(
     assert [attempt["number"] for attempt in done["status"]["attempts"]] == [1, 1, 1]
     after = await cluster.all("Job", "batch/v1")
     assert {j["metadata"]["uid"] for j in before} < {j["metadata"]["uid"] for j in after} and len(after) == 3
+
+
+async def test_without_an_api_server_it_lives_and_is_not_ready(cluster: Cluster, tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    config = re.sub(r"https://127\.0\.0\.1:[0-9]+", f"https://127.0.0.1:{nobody}", cluster.kubeconfig.read_text())
+    (tmp_path / "kubeconfig").write_text(config)
+    async with started(cluster, tmp_path / "kubeconfig") as operator:
+
+        async def says_so() -> bool:
+            return any("waiting for the API server" in str(line["msg"]) for line in operator.log)
+
+        await cluster.wait_for("a line that tells what is waited for", says_so)
+        assert (await operator.get(f"{operator.probes}/healthz"))[0] == 200
+        assert (await operator.get(f"{operator.probes}/readyz"))[0] == 503
+        operator.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(operator.process.wait(), timeout=60) == 0
 
 
 def assert_clean(metrics: str) -> None:

@@ -49,6 +49,13 @@ async def test_crashed_at_every_ninth_call(new_cluster: NewCluster) -> None:
     await crash_at_each(new_cluster, expected, cuts)
 
 
+async def test_two_operators_at_a_time_do_no_harm(new_cluster: NewCluster) -> None:
+    alone, crowded = await new_cluster(), await new_cluster()
+    async with crowded.operator():
+        expected, end = await asyncio.gather(live(alone, Counting()), live(crowded, Counting()))
+    assert end == expected
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(SLICES))
