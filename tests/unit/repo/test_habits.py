@@ -105,7 +105,9 @@ def makefile_targets() -> set[str]:
 
 
 def test_every_make_target_has_a_line_in_make_help() -> None:
-    listed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     described = {line.split()[0] for line in listed.splitlines() if line.strip()}
     assert makefile_targets() == described
 
