@@ -104,7 +104,10 @@ async def test_the_artifact_outlives_its_job_while_it_is_served(cluster: Cluster
 
         async def only_the_artifact() -> bool:
             left = {name for name in await cluster.leftovers() if name.split("/")[0] not in SERVED}
-            return left == {f"PersistentVolumeClaim/{claim}"}
+            found = await cluster.get("PersistentVolumeClaim", claim, "v1")
+            # One that is in use and deleted stays until its pods end; it would be gone with the next one.
+            kept = found is not None and "deletionTimestamp" not in found["metadata"]
+            return kept and left == {f"PersistentVolumeClaim/{claim}"}
 
         await cluster.wait_for("just the artifact left", only_the_artifact)
         await asyncio.sleep(1)  # Long enough for garbage collection to take it, were it not owned.

@@ -1,5 +1,6 @@
 """What cannot work is said in status and in an Event, with field and remedy, and leaves nothing half-made."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.integration.kubelet import MANUAL, SCARCE, SCARCE_HINT, SCARCE_MESSAG
 from tests.integration.support import (
     FTJ,
     MDEP,
+    OPTIONS,
     SETTINGS,
     Cluster,
     condition,
@@ -204,7 +206,8 @@ async def test_a_quota_that_forbids_is_told_in_the_api_servers_words_and_tried_a
         message = await stalled(cluster, FTJ, "Refused")
         assert "exceeded quota: none" in message
         assert not await cluster.all("Job", "batch/v1")
-        assert operator.client.calls["create", "Job"] < 5, "a refusal is not hammered"
+        await asyncio.sleep(3 * OPTIONS.refused_seconds)
+        assert operator.client.calls["create", "Job"] < 8, "a refusal is not hammered"
         await cluster.delete(quota)
         await cluster.wait_phase(FTJ, "sft", "Succeeded")
 
