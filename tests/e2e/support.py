@@ -168,6 +168,23 @@ def kill_rank(pod: Object) -> int:
     return ranks[0]
 
 
+def replace_operator(kube: Kube, seconds: float = 120) -> None:
+    """Delete the operator's pod, and return when another one is ready.
+
+    Raises:
+        AssertionError: none was ready within `seconds`.
+    """
+    system, label = kube.within(install.SYSTEM_NAMESPACE), "app.kubernetes.io/component=operator"
+    old = {pod["metadata"]["uid"] for pod in system.list("pod", label)}
+    assert old, "no operator runs"
+    system.run("delete", "pod", f"--selector={label}", "--wait=false")
+
+    def another_is_ready() -> bool:
+        return any(pod["metadata"]["uid"] not in old and is_true(pod, "Ready") for pod in system.list("pod", label))
+
+    until(another_is_ready, "another operator is ready", seconds)
+
+
 def train_pods(kube: Kube, uid: str) -> list[Object]:
     """The job's trainer pods that run, by their index."""
     pods = kube.list("pod", f"hone.dev/uid={uid},hone.dev/step=train")

@@ -1,4 +1,4 @@
-"""Full tuning in two pods with ZeRO-2, one of whose ranks is killed in the middle."""
+"""Full tuning in two pods with ZeRO-2; one rank is killed in the middle, and the operator's pod in each phase."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,25 @@ import pytest
 from dev import install
 from dev.kube import Kube, Object, is_true
 from tests.e2e.prometheus import lint, scrape
-from tests.e2e.support import EXAMPLES, apply_file, finished, kill_rank, namespace, reviews, train_pods, until
+from tests.e2e.support import (
+    EXAMPLES,
+    apply_file,
+    finished,
+    kill_rank,
+    namespace,
+    replace_operator,
+    reviews,
+    train_pods,
+    until,
+)
 
 NAME = "3b.v1-sft"
 """A legal name of a resource, but of neither a Service nor an Indexed Job."""
 TRAINING_SECONDS = 900
 expositions: list[str] = []
 """What both trainer pods showed as metrics right before the rank was killed."""
+replaced: list[str] = []
+"""The phases in which the operator's pod was deleted."""
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +42,19 @@ def state(ns: Kube) -> Object:
     return (ns.get("finetunejob", NAME) or {}).get("status") or {}
 
 
+def lose_operator(ns: Kube, phase: str) -> None:
+    """Delete the operator's pod while the job is in this phase, and wait for the next one."""
+    assert state(ns)["phase"] == phase
+    replace_operator(ns)
+    replaced.append(phase)
+
+
 @pytest.fixture(scope="module")
 def killed(ns: Kube) -> dict[str, int]:
     """The job, applied, and one rank of its second pod killed once it had a checkpoint; at which step."""
     apply_file(ns, EXAMPLES / "sentiment-full-zero2.yaml", lambda job: job["metadata"].update(name=NAME))
+    until(lambda: state(ns).get("phase") == "Preparing", "the job is being prepared", 60)
+    lose_operator(ns, "Preparing")
 
     def trains_beyond_a_checkpoint() -> Object | None:
         status = state(ns)
@@ -42,6 +63,7 @@ def killed(ns: Kube) -> dict[str, int]:
         return status if saved and status["progress"]["step"] > saved else None
 
     status = until(trains_beyond_a_checkpoint, "training goes on after a first checkpoint", TRAINING_SECONDS)
+    lose_operator(ns, "Training")
     pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
     assert len(pods) == 2
     expositions.extend(scrape(f"{pod['status']['podIP']}:9400") for pod in pods)
@@ -63,6 +85,8 @@ def resumed(ns: Kube, killed: dict[str, int]) -> list[int]:
             # What is still the first attempt's does not count.
             if seen > began:
                 steps.append(status["progress"]["step"])
+        if status.get("phase") == "Finishing" and "Finishing" not in replaced:
+            lose_operator(ns, "Finishing")
         return is_true(job, "Finished")
 
     until(ended, "the job's end", TRAINING_SECONDS, interval=1)
@@ -109,6 +133,19 @@ def test_the_artifact_is_a_whole_model_that_needs_no_base(ns: Kube, resumed: lis
     artifact = state(ns)["artifact"]
     assert artifact["kind"] == "Model"
     assert artifact["sizeBytes"] > 4 * state(ns)["plan"]["parameters"] * 0.9
+
+
+def test_the_operator_lost_in_each_phase_made_nothing_twice(ns: Kube, resumed: list[int]) -> None:
+    assert replaced == ["Preparing", "Training", "Finishing"]
+    uid = (ns.get("finetunejob", NAME) or {})["metadata"]["uid"]
+    jobs = [job["metadata"]["name"] for job in ns.list("job", f"hone.dev/uid={uid}")]
+    assert sorted("-".join(name.rsplit("-", 2)[1:]) for name in jobs) == [
+        "finish-1",
+        "prepare-1",
+        "train-1",
+        "train-2",
+    ], jobs
+    assert sorted(jobs) == sorted(attempt["job"] for attempt in state(ns)["attempts"])
 
 
 def test_training_left_only_finished_jobs_behind(ns: Kube, resumed: list[int]) -> None:
