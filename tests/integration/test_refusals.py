@@ -183,9 +183,14 @@ async def test_a_pod_that_cannot_be_scheduled_is_shown_in_the_schedulers_words(c
     job["spec"]["compute"]["pod"] = {"nodeSelector": {"gpu": "none-has-this"}}
     await cluster.create(*inputs(), job)
     async with cluster.operator():
-        message = await troubled(cluster, "Unschedulable")
-        # The real scheduler's words.
-        assert "didn't match Pod's node affinity/selector" in message
+        await troubled(cluster, "Unschedulable")
+
+        async def told() -> bool:
+            found = condition(await cluster.get(FTJ, "sft"), "Reconciling")
+            return "didn't match Pod's node affinity/selector" in found.get("message", "")
+
+        # Its first words may be about a claim that is not bound yet.
+        await cluster.wait_for("the real scheduler's words", told)
         node = Ref("v1", "Node", "fake-0")
         await cluster.client.patch("", node, {"metadata": {"labels": {"gpu": "none-has-this"}}})
         await cluster.wait_phase(FTJ, "sft", "Succeeded")
