@@ -11,7 +11,7 @@ import pytest
 from tests.integration.lives import AFTER, BEFORE, Counting, CrashAt, End, live
 from tests.integration.support import NewCluster
 
-AT_A_TIME = 6
+AT_A_TIME = 8
 STRIDE = 9
 SLICES = 16
 log = logging.getLogger(__name__)
