@@ -1,7 +1,8 @@
 """Run the soak tests in slices: `python3 -m dev.soak [--slice NAME] [--fresh]`, from the project's environment.
 
-A slice is a test file with tests marked `soak`; its name is the file's, without `test_`. What has passed is remembered
-for the present state of the tree, so that an interrupted run goes on with the slice that it was in.
+A slice is what a test file has marked `soak`, named like the file without `test_`; each set of parameters of a
+parametrized test is a slice of its own, such as `restart-5`. What has passed is remembered for the present state of
+the tree, so that an interrupted run goes on with the slice that it was in.
 """
 
 import argparse
@@ -30,25 +31,32 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def slices() -> dict[str, Path]:
-    """The test files with soak tests, by the slice's name.
+def slices() -> dict[str, list[str]]:
+    """The soak tests by slice, as pytest's node ids.
 
     Raises:
         SystemExit: pytest cannot collect them.
     """
-    collect = subprocess.run([*PYTEST, "--collect-only", "-qq"], cwd=ROOT, capture_output=True, text=True)
+    collect = subprocess.run([*PYTEST, "--collect-only", "-q"], cwd=ROOT, capture_output=True, text=True)
     if collect.returncode not in (0, NO_TESTS):
         sys.exit(collect.stdout + collect.stderr)
-    # With -qq a line is `<file>: <number of tests>`, among warnings of all kinds.
-    files = re.findall(r"^(\S+\.py): \d+$", collect.stdout, re.MULTILINE)
-    return {Path(file).stem.removeprefix("test_"): Path(file) for file in sorted(files)}
+    return sliced(collect.stdout)
 
 
-def run(name: str, file: Path, done: Path) -> bool:
+def sliced(collected: str) -> dict[str, list[str]]:
+    """The slices in what pytest prints of its collection: a node id per line, among warnings of all kinds."""
+    found: dict[str, list[str]] = {}
+    for node, file, parameters in re.findall(r"^((\S+\.py)::[^\s\[]+(?:\[(.+)\])?)$", collected, re.MULTILINE):
+        name = Path(file).stem.removeprefix("test_") + (f"-{parameters}" if parameters else "")
+        found.setdefault(name, []).append(node)
+    return found
+
+
+def run(name: str, tests: list[str], done: Path) -> bool:
     """Run one slice; returns whether it passed, which `done` then remembers."""
-    print(f"\nslice {name} ({file})", flush=True)
+    print(f"\nslice {name} ({len(tests)} tests)", flush=True)
     began = time.monotonic()
-    code = subprocess.run([*PYTEST, "-q", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL).returncode
+    code = subprocess.run([*PYTEST, "-q", *tests], cwd=ROOT, stdin=subprocess.DEVNULL).returncode
     print(f"slice {name}: {'passed' if code == 0 else 'failed'} in {time.monotonic() - began:.0f} s", flush=True)
     if code == 0:
         done.touch()
