@@ -9,6 +9,7 @@ from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Meth
 from hone.core import names
 from hone.core.observed import Object, Ref
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 
 
 class Step(StrEnum):
@@ -20,7 +21,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Subject):
     """A FineTuneJob whose spec the code accepts.
 
     Attributes:
@@ -29,7 +30,6 @@ class Run:
         settings: the operator's.
     """
 
-    resource: Object
     spec: FineTuneJobSpec
     settings: Settings
 
@@ -41,21 +41,6 @@ class Run:
             pydantic.ValidationError: the spec passed its CRD but not the types.
         """
         return cls(resource, FineTuneJobSpec.from_dict(resource["spec"]), settings)
-
-    @property
-    def namespace(self) -> str:
-        """The resource's namespace."""
-        return str(self.resource["metadata"]["namespace"])
-
-    @property
-    def name(self) -> str:
-        """The resource's name."""
-        return str(self.resource["metadata"]["name"])
-
-    @property
-    def uid(self) -> str:
-        """The resource's uid, which all names of children hash."""
-        return str(self.resource["metadata"]["uid"])
 
     @property
     def compute(self) -> Compute:

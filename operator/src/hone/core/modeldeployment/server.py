@@ -6,6 +6,7 @@ from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Runtime
 from hone.core import names
 from hone.core.observed import Object, Ref
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 
 STEP = "serve"
 HTTP_PORT = 8000
@@ -17,10 +18,9 @@ BYTES_PER_SECOND = 50_000_000
 
 
 @dataclass(frozen=True)
-class Server:
+class Server(Subject):
     """A ModelDeployment whose spec the code accepts."""
 
-    resource: Object
     spec: ModelDeploymentSpec
     settings: Settings
 
@@ -32,21 +32,6 @@ class Server:
             pydantic.ValidationError: the spec passed its CRD but not the types.
         """
         return cls(resource, ModelDeploymentSpec.from_dict(resource["spec"]), settings)
-
-    @property
-    def namespace(self) -> str:
-        """The resource's namespace."""
-        return str(self.resource["metadata"]["namespace"])
-
-    @property
-    def name(self) -> str:
-        """The resource's name."""
-        return str(self.resource["metadata"]["name"])
-
-    @property
-    def uid(self) -> str:
-        """The resource's uid."""
-        return str(self.resource["metadata"]["uid"])
 
     @property
     def job(self) -> str:
