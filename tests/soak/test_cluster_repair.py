@@ -17,7 +17,6 @@ from dev.cluster.say import wait_until
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root"),
 ]
 POD_SECONDS = "120s"
 ROOT = Path(__file__).parents[2]
@@ -104,6 +103,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A cluster that is up. Its tools are the usual cache's, but for one's own copy, which may be broken."""
+    assert os.geteuid() == 0, "run it as root: it makes network namespaces"
     build.ensure(build.NODE_TOOLS)
     cache = tmp_path_factory.mktemp("cache")
     (cache / "tools").mkdir()
