@@ -28,5 +28,9 @@ class Progress(Model):
     """Step of the newest whole checkpoint."""
     resumed_from_step: int | None = None
     """Step this attempt started from, where it resumed."""
+    restarts: int = 0
+    """How often the ranks were started anew within this attempt's pod."""
+    changes: list[str] = []
+    """What this attempt does otherwise than planned, and why, in sentences; at most 8."""
     observed_time: float = 0.0
     """When this was measured, in seconds since the epoch."""

@@ -67,3 +67,7 @@ class StepResult(Model):
     artifact: ArtifactSummary | None = None
     final_step: Annotated[int | None, Field(ge=0)] = None
     """train: the optimizer step at which the run ended."""
+    restarts: Annotated[int, Field(ge=0)] = 0
+    """train: how often the ranks were started anew within the pod."""
+    changes: list[Annotated[str, Field(max_length=256)]] = []
+    """train: what was done otherwise than planned, and why, in sentences; at most 8."""

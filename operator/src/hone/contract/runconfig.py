@@ -110,9 +110,15 @@ class RunConfig(Model):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     paths: Paths = Field(default_factory=Paths)
+    hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """A step is taken for stuck after this time or ten median steps, whichever is longer."""
 
 
 class Attempt(Model):
     """What differs from one attempt of a run to the next."""
 
     number: Annotated[int, Field(ge=1)] = 1
+    memory_rung: Annotated[int, Field(ge=0)] = 0
+    """Rungs of the ladder for memory that earlier attempts have used up; rung 0 is the plan itself."""
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the planned rate is multiplied with: below 1 after an attempt that diverged."""
