@@ -117,7 +117,7 @@ class RunConfig(Model):
 class Attempt(Model):
     """What differs from one attempt of a run to the next."""
 
-    number: Annotated[int, Field(ge=1)] = 1
+    number: Annotated[int, Field(ge=1)]
     memory_rung: Annotated[int, Field(ge=0)] = 0
     """Rungs of the ladder for memory that earlier attempts have used up; rung 0 is the plan itself."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -63,7 +63,7 @@ def _resources(run: Run, step: Step) -> dict[str, Any]:
 
 
 def _environment(run: Run, step: Step, attempt: int) -> list[dict[str, Any]]:
-    values = {ATTEMPT_ENV: Attempt(number=attempt).to_json()}
+    values = {ATTEMPT_ENV: Attempt(number=attempt).model_dump_json(by_alias=True, exclude_defaults=True)}
     if step == Step.TRAIN and run.compute.nodes > 1:
         values[MASTER_ENV] = f"{run.job(step, attempt)}-0.{run.service}"
     settings = run.compute.pod
