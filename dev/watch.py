@@ -22,6 +22,7 @@ PLAN_FIELDS = (
     "zeroStage",
     "precision",
     "checkpointEverySteps",
+    "checkpointEveryMinutes",
 )
 
 

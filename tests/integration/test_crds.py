@@ -52,6 +52,11 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.hyperparameters",
         "epochs or maxSteps, not both",
     ),
+    "checkpoints by steps and by minutes": (
+        ftj("checkpoint", {"everySteps": 5, "everyMinutes": 5}),
+        "spec.checkpoint",
+        "everySteps or everyMinutes, not both",
+    ),
     "a rate in quotes": (ftj("hyperparameters", {"learningRate": "2e-4"}), "spec.hyperparameters.learningRate", "type"),
     "a rank that vLLM cannot serve": (ftj("method", {"lora": {"rank": 1024}}), "spec.method.lora.rank", "512"),
     "more processes than GPUs": (
@@ -102,6 +107,7 @@ ACCEPTED = {
             "resources": {"limits": {"cpu": 2, "memory": "4Gi"}},
         },
         hyperparameters={"maxSteps": 5, "learningRate": 2e-4},
+        checkpoint={"everyMinutes": 30, "keep": 1},
         retry={"limit": 0},
     ),
     "a deployment": modeldeployment(replicas=2, servedName="org/model", runtime={"args": ["--seed=1"]}),

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
+from hone_trainer.runconfig import digest_of
 
 
-def make(directory: Path, step: int, *, whole: bool = True, final: bool = False) -> Path:
+def make(directory: Path, step: int, *, whole: bool = True, final: bool = False, run: str | None = None) -> Path:
     """A checkpoint of two files."""
     path = checkpoint.checkpoint_dir(directory, step)
     (path / "global_step").mkdir(parents=True)
     (path / "model.safetensors").write_bytes(b"w" * step)
     (path / "global_step" / "shard.pt").write_bytes(b"s")
     if whole:
-        checkpoint.complete(path, step=step, world_size=2, zero_stage=2, final=final)
+        checkpoint.complete(path, step=step, world_size=2, zero_stage=2, final=final, run_config=run)
     return path
 
 
@@ -27,17 +29,14 @@ def steps(directory: Path) -> list[int]:
 def test_newest_is_by_step_and_not_by_name(tmp_path: Path) -> None:
     for step in (9, 100, 20):
         make(tmp_path, step)
-    found = checkpoint.newest(tmp_path)
-    assert found is not None
-    assert found[0].name == "checkpoint-100"
-    assert found[1].world_size == 2
-    assert found[1].zero_stage == 2
+    path, mark = checkpoint.whole(tmp_path)[-1]
+    assert (path.name, mark.world_size, mark.zero_stage) == ("checkpoint-100", 2, 2)
 
 
 def test_half_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     make(tmp_path, 10)
     make(tmp_path, 20, whole=False)
-    assert checkpoint.newest(tmp_path)[0].name == "checkpoint-10"
+    assert [path.name for path, _ in checkpoint.whole(tmp_path)] == ["checkpoint-10"]
 
 
 def test_checkpoint_with_a_cut_or_missing_file_is_not_whole(tmp_path: Path) -> None:
@@ -59,16 +58,46 @@ def test_the_mark_and_its_name_outlive_the_machine(tmp_path: Path, monkeypatch: 
 
 
 def test_no_checkpoints_is_none(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path) is None
-    assert checkpoint.newest(tmp_path / "missing") is None
+    assert checkpoint.whole(tmp_path) == []
+    assert checkpoint.whole(tmp_path / "missing") == []
     assert checkpoint.prune(tmp_path, 2) == []
 
 
+def run_in(directory: Path, **changes: object) -> RunConfig:
+    """A run whose own directory is `directory`."""
+    made = {"job": {"namespace": "n", "name": "j", "uid": "u"}, "modelName": "m", "data": {"train": "/d"}}
+    return RunConfig.from_dict({**made, "paths": {"run": str(directory)}, **changes})
+
+
 def test_only_a_final_checkpoint_ends_a_run(tmp_path: Path) -> None:
-    make(tmp_path, 10)
-    assert checkpoint.final_checkpoint(tmp_path) is None
-    make(tmp_path, 20, final=True)
-    assert checkpoint.final_checkpoint(tmp_path)[1].step == 20
+    config = run_in(tmp_path)
+    directory = checkpoint.checkpoints_dir(config)
+    make(directory, 10)
+    assert checkpoint.final_checkpoint(config) is None
+    make(directory, 20, final=True)
+    assert checkpoint.final_checkpoint(config)[1].step == 20
+
+
+def test_a_checkpoint_of_another_run_config_is_not_resumed_from(tmp_path: Path) -> None:
+    mine, other = run_in(tmp_path), run_in(tmp_path, hyperparameters={"seed": 1})
+    directory = checkpoint.checkpoints_dir(mine)
+    make(directory, 10)
+    make(directory, 20, run=digest_of(mine))
+    make(directory, 30, run=digest_of(other), final=True)
+    assert checkpoint.newest(mine)[1].step == 20
+    assert checkpoint.final_checkpoint(mine) is None
+    assert checkpoint.newest(other)[1].step == 30
+    assert [mark.step for _, mark in checkpoint.whole(directory, digest_of(mine))] == [10, 20], "10 does not say whose"
+
+
+def test_prune_removes_those_of_another_run_config_once_one_of_this_is_whole(tmp_path: Path) -> None:
+    make(tmp_path, 10, run="other")
+    make(tmp_path, 30, run="other", final=True)
+    checkpoint.prune(tmp_path, 2, "mine")
+    assert steps(tmp_path) == [10, 30], "nothing of mine is whole yet"
+    make(tmp_path, 20, run="mine")
+    checkpoint.prune(tmp_path, 2, "mine")
+    assert steps(tmp_path) == [20]
 
 
 def test_training_arguments_do_not_stay(tmp_path: Path) -> None:
@@ -106,8 +135,8 @@ def test_prune_leaves_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_discard_half_clears_the_way_but_never_a_whole_one(tmp_path: Path) -> None:
-    half, good = make(tmp_path, 10, whole=False), make(tmp_path, 20)
-    checkpoint.discard_half(half)
-    checkpoint.discard_half(good)
+def test_what_is_in_the_way_of_a_checkpoint_is_removed_unless_it_is_one(tmp_path: Path) -> None:
+    half, good, foreign = make(tmp_path, 10, whole=False), make(tmp_path, 20, run="mine"), make(tmp_path, 30, run="it")
+    for path in (half, good, foreign):
+        checkpoint.discard_unusable(path, "mine")
     assert steps(tmp_path) == [20]

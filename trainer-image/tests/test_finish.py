@@ -122,7 +122,7 @@ def test_full_weights_are_the_checkpoints_in_the_bases_data_type(
     config = trained[MethodType.FULL]
     run_finish(config)
     exported = load_file(Path(config.paths.output) / "artifact" / "model.safetensors")
-    last = checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config))[0]
+    last = checkpoint.final_checkpoint(config)[0]
     saved, base = load_file(last / "model.safetensors"), load_file(Path(config.paths.model) / "model.safetensors")
     assert exported.keys() == base.keys()
     assert all((exported[name] == saved[name]).all() for name in exported)

@@ -111,6 +111,13 @@ def test_what_the_user_sets_wins() -> None:
         assert plan.reasons[name] == "Set in the spec.", name
 
 
+def test_checkpoints_may_be_counted_in_minutes() -> None:
+    plan = plan_of(checkpoint={"everyMinutes": 30})
+    assert (plan.checkpoint_every_steps, plan.checkpoint_every_minutes) == (None, 30)
+    assert plan.reasons["checkpointEveryMinutes"] == "Set in the spec."
+    assert "checkpointEverySteps" not in plan.reasons
+
+
 def test_max_steps_replace_epochs() -> None:
     plan = plan_of(1600, hyperparameters={"maxSteps": 250})
     assert plan.total_steps == 250
@@ -195,6 +202,13 @@ def test_the_global_batch_is_exact(world: int, batch: int, memory: int | None) -
             "together with epochs",
             "Leave one",
             id="epochs and steps",
+        ),
+        pytest.param(
+            {"checkpoint": {"everySteps": 5, "everyMinutes": 5}},
+            "spec.checkpoint.everyMinutes",
+            "together with everySteps",
+            "Leave one",
+            id="checkpoints by steps and by minutes",
         ),
         pytest.param(gang(zeroStage=3), "spec.compute.zeroStage", "3 is not supported", "0 or 2", id="ZeRO-3"),
         pytest.param(

@@ -86,7 +86,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
         stop_after(patch, 3)
         with pytest.raises(Preempted, match="at step 3"):
             rank(cut)
-    assert checkpoint.newest(checkpoint.checkpoints_dir(cut))[1].step == 3
+    assert checkpoint.newest(cut)[1].step == 3
     (tmp_path / "cut/status/stop").unlink()
     told = rank(cut).statuses()[0]
 
@@ -126,7 +126,7 @@ def test_a_half_checkpoint_is_passed_over_and_written_again(shared: Path, tmp_pa
     (last / checkpoint.COMPLETE_FILE).unlink()
     (last / "left-over.pt").write_bytes(b"of the attempt that was killed")
     assert rank(config).statuses()[0].resumed_from_step == 2
-    assert checkpoint.final_checkpoint(directory)[0] == last
+    assert checkpoint.final_checkpoint(config)[0] == last
     assert not (last / "left-over.pt").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_broken_model_diverges(shared: Path, tmp_path: Path, rank: Callable) -
     model.save_pretrained(config.paths.model)
     with pytest.raises(Diverged, match="3 steps in a row, up to step 3"):
         rank(config)
-    assert checkpoint.newest(checkpoint.checkpoints_dir(config)) is None
+    assert checkpoint.newest(config) is None
 
 
 def test_a_raised_flag_stops_a_rank_before_it_loads_anything(shared: Path, tmp_path: Path, rank: Callable) -> None:

@@ -125,7 +125,7 @@ def free_port() -> int:
 
 def newest_step(config: RunConfig) -> int:
     """Step of the newest whole checkpoint."""
-    return checkpoint.newest(checkpoint.checkpoints_dir(config))[1].step
+    return checkpoint.newest(config)[1].step
 
 
 def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Path, launchers: list[Launcher]) -> None:
@@ -180,10 +180,7 @@ def test_a_gang_killed_preempted_and_resumed_equals_one_left_alone(tmp_path: Pat
     launcher = start(cut, "b3")
     code, result = launcher.wait(START_SECONDS + END_SECONDS)
     assert (code, result.final_step) == (0, 200), launcher.log()
-    first, second = (
-        load_file(checkpoint.final_checkpoint(checkpoint.checkpoints_dir(run))[0] / "model.safetensors")
-        for run in (whole, config)
-    )
+    first, second = (load_file(checkpoint.final_checkpoint(run)[0] / "model.safetensors") for run in (whole, config))
     assert first.keys() == second.keys()
     assert max((first[name] - second[name]).abs().max().item() for name in first) == 0.0
 

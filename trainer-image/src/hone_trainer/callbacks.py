@@ -4,14 +4,15 @@ import logging
 import time
 from collections import deque
 from enum import IntEnum
-from pathlib import Path
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
 from hone_trainer.agreement import barrier, highest
+from hone_trainer.runconfig import digest_of
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Diverged
 
@@ -47,22 +48,23 @@ class StepHealth:
 
 
 class Checkpointing(TrainerCallback):
-    """Saves every so many steps, at the end and when asked to stop; ends a run whose loss is no longer a number.
+    """Saves every so many steps or minutes, at the end and when asked to stop; ends a run whose loss is no number.
 
     Args:
-        directory: where checkpoints go; the Trainer's output_dir.
+        config: where checkpoints go, and how many are kept.
         plan: total and checkpoint steps, world size and ZeRO stage.
-        keep: newest whole checkpoints to keep.
         status: where the stop flag is raised.
         health: whether the last step was finite.
     """
 
-    def __init__(self, directory: Path, plan: Plan, keep: int, status: StatusDir, health: StepHealth) -> None:
-        self._directory = directory
+    def __init__(self, config: RunConfig, plan: Plan, status: StatusDir, health: StepHealth) -> None:
+        self._directory = checkpoint.checkpoints_dir(config)
+        self._run_config = digest_of(config)
+        self._keep = config.checkpoint.keep
         self._plan = plan
-        self._keep = keep
         self._status = status
         self._health = health
+        self._last_save = time.monotonic()
         self._nonfinite = 0
         self._began = 0.0
         self.stopped = False
@@ -72,6 +74,12 @@ class Checkpointing(TrainerCallback):
         self.save_seconds: float | None = None
         """How long it took."""
         self.total_save_seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Start the clock of `checkpoint.everyMinutes`."""
+        self._last_save = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -83,7 +91,7 @@ class Checkpointing(TrainerCallback):
         """
         step, final = state.global_step, state.global_step >= self._plan.total_steps
         wanted = Decision.GO_ON
-        if final or step % self._plan.checkpoint_every_steps == 0:
+        if final or self._due(step):
             wanted = Decision.SAVE
         if self._status.stop_raised():
             wanted = Decision.SAVE_AND_STOP
@@ -97,7 +105,7 @@ class Checkpointing(TrainerCallback):
         if decision >= Decision.SAVE and not nonfinite:
             self._began = time.monotonic()
             if args.process_index == 0:
-                checkpoint.discard_half(checkpoint.checkpoint_dir(self._directory, step))
+                checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
             barrier()
             control.should_save = True
         if decision == Decision.SAVE_AND_STOP and not final:
@@ -114,14 +122,23 @@ class Checkpointing(TrainerCallback):
                 world_size=self._plan.world_size,
                 zero_stage=self._plan.zero_stage,
                 final=state.global_step >= self._plan.total_steps,
+                run_config=self._run_config,
             )
-            checkpoint.prune(self._directory, self._keep)
+            checkpoint.prune(self._directory, self._keep, self._run_config)
         # No rank may end before the mark is written: torchrun ends the others when one does.
         barrier()
         self.saved_step = state.global_step
-        self.save_seconds = time.monotonic() - self._began
+        self._last_save = time.monotonic()
+        self.save_seconds = self._last_save - self._began
         self.total_save_seconds += self.save_seconds
         logger.info("checkpoint", extra={"step": state.global_step, "seconds": round(self.save_seconds, 2)})
+
+    def _due(self, step: int) -> bool:
+        # By the clock the ranks may differ; the first one that asks decides for all.
+        plan = self._plan
+        if plan.checkpoint_every_minutes is not None:
+            return time.monotonic() - self._last_save >= 60 * plan.checkpoint_every_minutes
+        return plan.checkpoint_every_steps is not None and step % plan.checkpoint_every_steps == 0
 
 
 class Reporting(TrainerCallback):

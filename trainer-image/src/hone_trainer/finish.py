@@ -84,7 +84,7 @@ def _finish(config: RunConfig) -> Report:
     planned = load_plan(config)
     if planned is None:
         raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
-    last = checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config))
+    last = checkpoint.final_checkpoint(config)
     if last is None:
         raise RuntimeError(f"{config.paths.run} holds no final checkpoint: the run has not been trained to its end")
     output = Path(config.paths.output)

@@ -61,7 +61,7 @@ def main() -> int:
         planned = load_plan(config)
         if planned is None:
             raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
-        if checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config)) is None:
+        if checkpoint.final_checkpoint(config) is None:
             verdict = _launch(config, planned, node)
         if verdict is None:
             final_step = _final_step(config, node)
@@ -193,7 +193,7 @@ def _verdict(status: StatusDir, code: int, node: int, *, killed_for_memory: bool
 
 
 def _final_step(config: RunConfig, node: int) -> int | None:
-    last = checkpoint.final_checkpoint(checkpoint.checkpoints_dir(config))
+    last = checkpoint.final_checkpoint(config)
     if last is not None:
         return last[1].step
     if node == 0:

@@ -81,6 +81,8 @@ def check_settings(config: RunConfig) -> None:
         )
     if config.hyperparameters.epochs is not None and config.hyperparameters.max_steps is not None:
         raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
+    if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:
+        raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
     if config.topology.zero_stage not in (None, 0, 2):
         raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0 or 2.")
     held_out = config.data.validation_fraction * (config.data.validation is None)
@@ -137,7 +139,7 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         if asked.sequence_length == sequence_length
         else f"The longest row, within the model's {facts.max_length}."
     )
-    every = choices.pick("checkpointEverySteps", config.checkpoint.every_steps, max(1, total // 10), "A tenth.")
+    every_steps, every_minutes = _choose_checkpoints(config, total, choices)
     weight_bytes = 4 if placement.precision == "float32" else 2
     return Plan(
         objective=config.objective.value,
@@ -169,7 +171,8 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         lora_rank=lora.rank if lora else None,
         lora_alpha=lora.alpha if lora else None,
         lora_dropout=lora.dropout if lora else None,
-        checkpoint_every_steps=every,
+        checkpoint_every_steps=every_steps,
+        checkpoint_every_minutes=every_minutes,
         parameters=facts.parameters,
         trainable_parameters=trainable,
         checkpoint_bytes=checkpoint_bytes(
@@ -200,6 +203,14 @@ def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
             "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
         )
     choices.warn(f"Little data: {said}. The result may not hold on other data.")
+
+
+def _choose_checkpoints(config: RunConfig, total: int, choices: _Choices) -> tuple[int | None, int | None]:
+    """Steps and minutes between checkpoints; one of them is None."""
+    asked = config.checkpoint
+    if asked.every_minutes is not None:
+        return None, choices.pick("checkpointEveryMinutes", asked.every_minutes, 0, "")
+    return choices.pick("checkpointEverySteps", asked.every_steps, max(1, total // 10), "A tenth."), None
 
 
 def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None:

@@ -11,7 +11,7 @@ import time
 import traceback
 
 from hone.contract.exits import FailureClass, exit_code
-from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
+from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
 from hone_trainer import checkpoint
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
@@ -71,12 +71,12 @@ def _train(rank: int, status: StatusDir) -> None:
     if planned.plan.zero_stage and not config.topology.gpus_per_node:
         use_gloo_alone()
     plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
-    resume = checkpoint.newest(directory)
+    resume = checkpoint.newest(config)
     if resume:
         _check_same_gang(resume[1], planned)
     resumed_from = resume[1].step if resume else None
     health = StepHealth()
-    saves = Checkpointing(directory, plan, config.checkpoint.keep, status, health)
+    saves = Checkpointing(config, plan, status, health)
     first = RankStatus(
         rank=rank,
         pid=os.getpid(),
@@ -96,7 +96,6 @@ def _train(rank: int, status: StatusDir) -> None:
             config=config,
             plan=plan,
             prepared=load_prepared(planned.prepared),
-            model=_load_model(config, planned),
             tokenizer=load_tokenizer(config.paths.model),
             peft_config=METHODS[config.method.type].peft_config(config, plan),
             output_dir=directory,
@@ -110,15 +109,6 @@ def _train(rank: int, status: StatusDir) -> None:
     trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
     reports.tell(stage="Done")
-
-
-def _load_model(config: RunConfig, planned: PlanFile) -> object:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(
-        config.paths.model, dtype=getattr(torch, planned.plan.precision), local_files_only=True
-    )
 
 
 def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:

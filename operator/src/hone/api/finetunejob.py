@@ -399,6 +399,12 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
     Hyperparameters: [
         {"rule": "!(has(self.epochs) && has(self.maxSteps))", "message": "give epochs or maxSteps, not both"}
     ],
+    Checkpoint: [
+        {
+            "rule": "!(has(self.everySteps) && has(self.everyMinutes))",
+            "message": "give everySteps or everyMinutes, not both",
+        }
+    ],
     Compute: [
         {
             "rule": "!has(self.processesPerNode) || (has(self.gpusPerNode) ? (self.gpusPerNode == 0 || "

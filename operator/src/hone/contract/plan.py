@@ -82,7 +82,12 @@ class Plan(Model):
     lora_rank: Annotated[int | None, Field(description="LoRA's rank.")] = None
     lora_alpha: Annotated[int | None, Field(description="LoRA's scale.")] = None
     lora_dropout: Annotated[float | None, Field(description="LoRA's dropout.")] = None
-    checkpoint_every_steps: Annotated[int, Field(ge=1, description="Optimizer steps between checkpoints.")]
+    checkpoint_every_steps: Annotated[int | None, Field(ge=1, description="Optimizer steps between checkpoints.")] = (
+        None
+    )
+    checkpoint_every_minutes: Annotated[
+        int | None, Field(ge=1, description="Minutes between checkpoints, where those are not counted in steps.")
+    ] = None
     parameters: Annotated[Count, Field(description="Parameters of the model.")]
     trainable_parameters: Annotated[Count, Field(description="Parameters that are trained.")]
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0

@@ -122,6 +122,9 @@ class Checkpoint(Model):
         int | None,
         Field(ge=1, le=100_000_000, description="Optimizer steps between checkpoints; default: a tenth of the run."),
     ] = None
+    every_minutes: Annotated[
+        int | None, Field(ge=1, le=10_080, description="Minutes between checkpoints; instead of everySteps.")
+    ] = None
     keep: Annotated[int, Field(ge=1, le=100, description="Newest whole checkpoints to keep.")] = 2
     grace_period_seconds: Annotated[
         int, Field(ge=1, le=3600, description="Seconds a trainer pod has after SIGTERM to save and stop.")

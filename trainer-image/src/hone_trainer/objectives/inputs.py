@@ -31,12 +31,26 @@ class Inputs:
     config: RunConfig
     plan: Plan
     prepared: Prepared
-    model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     peft_config: "PeftConfig | None"
     output_dir: Path
     callbacks: "list[TrainerCallback]"
     health: "StepHealth"
+
+    def load_model(self, auto: Any, **settings: Any) -> "PreTrainedModel":
+        """The base model in the planned precision.
+
+        Call it after the training arguments are made: under ZeRO-3 these are what makes transformers spread the
+        weights over the ranks while it reads them.
+
+        Args:
+            auto: the Auto class of the objective's kind of model, such as AutoModelForCausalLM.
+            settings: more of `from_pretrained`'s arguments.
+        """
+        import torch
+
+        dtype = getattr(torch, self.plan.precision)
+        return auto.from_pretrained(self.config.paths.model, dtype=dtype, local_files_only=True, **settings)
 
 
 def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[str, Any]:

@@ -1,34 +1,14 @@
 """SFT: next-token loss on the rows' own labels, by TRL's SFTTrainer."""
 
-from typing import TYPE_CHECKING
-
+from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-
-if TYPE_CHECKING:
-    import torch
-
-    from hone_trainer.callbacks import StepHealth
+from hone_trainer.objectives.trainer import TrainerMixin
 
 
-class _Trainer(SFTTrainer):
-    """TRL's trainer, which also tells each step's loss and gradient norm to `health`."""
-
-    health: "StepHealth"
-
-    def training_step(self, *args: object, **kwargs: object) -> "torch.Tensor":
-        loss = super().training_step(*args, **kwargs)
-        self.health.add(loss)
-        return loss
-
-    def _get_grad_norm(self, *args: object, **kwargs: object) -> "torch.Tensor | float | None":
-        norm = super()._get_grad_norm(*args, **kwargs)
-        self.health.add(norm)
-        return norm
-
-    def create_model_card(self, *args: object, **kwargs: object) -> None:
-        """finish writes the card, once, with the scores."""
+class _Trainer(TrainerMixin, SFTTrainer):
+    """TRL's trainer with Hone's additions."""
 
 
 def build(inputs: Inputs) -> SFTTrainer:
@@ -40,7 +20,7 @@ def build(inputs: Inputs) -> SFTTrainer:
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = _Trainer(
-        model=inputs.model,
+        model=inputs.load_model(AutoModelForCausalLM),
         args=arguments,
         train_dataset=inputs.prepared.train,
         processing_class=inputs.tokenizer,
