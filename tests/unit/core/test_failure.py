@@ -138,6 +138,11 @@ def test_what_a_verdict_tells_is_kept() -> None:
     assert (found.message, found.hint, found.rank, found.node, found.exit_code, found.step) == (
         "rank 3: ValueError", "mend it", 3, 1, -9, 120,
     )  # fmt: skip
+    assert found.final is None
+
+
+def test_a_verdict_may_be_final() -> None:
+    assert cause(failed_job(), [failed(65, verdict("OutOfMemory", final=True))]).final is True
 
 
 def test_without_a_verdict_the_last_words_and_the_pods_index_are_told() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.jobs import job
 from hone.core.finetunejob.run import Run, Step
 from hone.core.settings import Settings
@@ -11,7 +12,8 @@ from tests.unit.core import make
 
 
 def made(step: Step = Step.TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
-    return job(Run.of(make.finetunejob(**spec), settings or Settings()), step, attempt, "config")
+    run = Run.of(make.finetunejob(**spec), settings or Settings())
+    return job(run, step, Attempt(number=attempt), "config")
 
 
 def pod(body: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from hone.core.finetunejob.retry import backoff, counted, give_up
 from hone.core.finetunejob.run import Step
 
 
-def failure(cls: C) -> Failure:
-    return Failure(failure_class=str(cls), message="m", hint="h")
+def failure(cls: C, final: bool | None = None) -> Failure:
+    return Failure(failure_class=str(cls), message="m", hint="h", final=final)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,14 @@ def test_give_up(case: str, last: C, failures: dict[str, int], limit: int, want:
     found = give_up(Step.TRAIN, failure(last), failures, limit)
     assert (found.reason if found else None) == want, case
     assert found is None or "m (h)" in found.message
+
+
+@pytest.mark.parametrize("cls", [C.OUT_OF_MEMORY, C.CRASHED, C.HUNG])
+def test_what_is_final_is_not_tried_again_whatever_its_class(cls: C) -> None:
+    found = give_up(Step.TRAIN, failure(cls, final=True), {f"train.{cls}": 1}, 3)
+    assert found is not None
+    assert (found.reason, found.message) == (str(cls), "m (h)")
+    assert give_up(Step.TRAIN, failure(cls, final=False), {f"train.{cls}": 1}, 3) is None
 
 
 def test_every_class_has_a_policy() -> None:

@@ -71,8 +71,10 @@ REFUSED: dict[str, tuple[Handler, str]] = {
     "a wrong type": (body({**GOOD.to_dict(), "step": "many"}), "not a progress"),
     "another pod": (body({**GOOD.to_dict(), "podUid": "somebody"}), "another pod"),
     "a version from the future": (body({**GOOD.to_dict(), "version": 9}), "version 9"),
-    "a step below zero": (body({**GOOD.to_dict(), "step": -1}), "a step that cannot be"),
-    "a step beyond belief": (body({**GOOD.to_dict(), "totalSteps": 10**30}), "a step that cannot be"),
+    "a step below zero": (body({**GOOD.to_dict(), "step": -1}), "a count that cannot be"),
+    "a step beyond belief": (body({**GOOD.to_dict(), "totalSteps": 10**30}), "a count that cannot be"),
+    "restarts beyond belief": (body({**GOOD.to_dict(), "restarts": 10**30}), "a count that cannot be"),
+    "changes that are no text": (body({**GOOD.to_dict(), "changes": [1]}), "not a progress"),
     "a speed below zero": (body({**GOOD.to_dict(), "tokensPerSecond": -1}), "a figure that cannot be"),
     "too long": (body({**GOOD.to_dict(), "stage": "x" * MAX_BYTES}), f"longer than {MAX_BYTES} bytes"),
 }

@@ -272,6 +272,9 @@ class Failure(Model):
     node: Annotated[int | None, Field(description="Index of that rank's pod.")] = None
     exit_code: Annotated[int | None, Field(description="Exit code of the container or process.")] = None
     step: Annotated[int | None, Field(description="Last optimizer step that was finished.")] = None
+    final: Annotated[
+        bool | None, Field(description="True where trying again cannot help, whatever the class says.")
+    ] = None
 
 
 class AttemptResult(StrEnum):
@@ -285,6 +288,10 @@ class AttemptResult(StrEnum):
     """The spec was edited before training started, so the step is done anew."""
 
 
+MAX_CHANGES = 8
+MAX_CHANGE = 256
+
+
 class AttemptStatus(Model):
     """One attempt at one step: a Kubernetes Job of ours."""
 
@@ -295,6 +302,14 @@ class AttemptStatus(Model):
     end_time: Annotated[Time | None, Field(description="When its end was observed.")] = None
     result: Annotated[AttemptResult, Field(description="Running, Succeeded, Failed, Suspended or Replaced.")]
     failure: Annotated[Failure | None, Field(description="Why it failed.")] = None
+    restarts: Annotated[
+        int | None,
+        Field(ge=0, description="How often its processes were started anew within their pod; not counted as retries."),
+    ] = None
+    changes: Annotated[
+        list[Annotated[str, Field(max_length=MAX_CHANGE)]] | None,
+        Field(max_length=MAX_CHANGES, description="What it does otherwise than planned, and why."),
+    ] = None
 
 
 class CheckpointStatus(Model):

@@ -84,9 +84,9 @@ def parse(body: bytes, pod_uid: str) -> Progress:
         raise ValueError(f"the pod's answer has version {progress.version}; this operator reads {VERSION}")
     if progress.pod_uid != pod_uid:
         raise ValueError("another pod answered at this pod's address")
-    counts = (progress.step, progress.total_steps, progress.checkpoint_step or 0, progress.resumed_from_step or 0)
-    if not all(0 <= count <= MAX_COUNT for count in counts):
-        raise ValueError("the pod's answer has a step that cannot be")
+    steps = (progress.step, progress.total_steps, progress.checkpoint_step or 0, progress.resumed_from_step or 0)
+    if not all(0 <= count <= MAX_COUNT for count in (*steps, progress.restarts)):
+        raise ValueError("the pod's answer has a count that cannot be")
     floats = (progress.epoch, progress.observed_time, progress.tokens_per_second, progress.seconds_per_step)
     if not all(value is None or (math.isfinite(value) and 0 <= value < 1e15) for value in floats):
         raise ValueError("the pod's answer has a figure that cannot be")

@@ -1,6 +1,7 @@
 """Phase 3: the next attempt, once nothing runs and nothing stands against it."""
 
 from hone.api.finetunejob import AttemptResult
+from hone.core.finetunejob.attempt import attempt
 from hone.core.finetunejob.children import are_known, ensure
 from hone.core.finetunejob.dependencies import missing
 from hone.core.finetunejob.jobs import job
@@ -50,7 +51,7 @@ def _start(state: State, step: Step) -> None:
     if state.run_config is None:
         state.run_config = config_map_name(run)
     ensure(state, step, state.run_config)
-    state.create.append(job(run, step, number, state.run_config))
+    state.create.append(job(run, step, attempt(step, number, state.failures), state.run_config))
     state.begin(step, number, rfc3339(state.now))
     if step == Step.PREPARE:
         state.prepared_spec = run.spec_digest

@@ -41,6 +41,9 @@ def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
         was = before.get((attempt.step, attempt.number))
         if was is None:
             found.append(normal(f"{attempt.step.title()}Started", f"attempt {attempt.number}: Job {attempt.job}"))
+        if new_changes := [text for text in attempt.changes or [] if text not in ((was and was.changes) or [])]:
+            words = "; ".join(new_changes)
+            found.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))
         if attempt.result != (was.result if was else AttemptResult.RUNNING):
             found.append(_ended(attempt))
     return found

@@ -172,6 +172,7 @@ def _container_end(look: _Pod, ended: dict[str, Any]) -> End | None:
         return look.end(_OWN, FailureClass.HOST_OUT_OF_MEMORY, f"{look.label} ran out of host memory", exit_code=code)
     if verdict is not None:
         more: dict[str, Any] = {"hint": verdict.hint, "rank": verdict.rank, "step": verdict.step}
+        more["final"] = verdict.final or None
         more["exit_code"] = code if verdict.exit_code is None else verdict.exit_code
         more |= {} if verdict.node is None else {"node": verdict.node}
         return look.end(_tier(verdict.failure_class), verdict.failure_class, verdict.message, **more)

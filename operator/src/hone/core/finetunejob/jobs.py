@@ -62,10 +62,10 @@ def _resources(run: Run, step: Step) -> dict[str, Any]:
     return resources(compute.resources, defaults, gpus, compute.gpu_resource)
 
 
-def _environment(run: Run, step: Step, attempt: int) -> list[dict[str, Any]]:
-    values = {ATTEMPT_ENV: Attempt(number=attempt).model_dump_json(by_alias=True, exclude_defaults=True)}
+def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]:
+    values = {ATTEMPT_ENV: attempt.model_dump_json(by_alias=True, exclude_defaults=True)}
     if step == Step.TRAIN and run.compute.nodes > 1:
-        values[MASTER_ENV] = f"{run.job(step, attempt)}-0.{run.service}"
+        values[MASTER_ENV] = f"{run.job(step, attempt.number)}-0.{run.service}"
     settings = run.compute.pod
     made = env(values, (settings.env if settings else None) or [])
     made = [entry for entry in made if entry["name"] != POD_UID_ENV]
@@ -82,13 +82,13 @@ def config_of(job: Object) -> str | None:
     return next(found, None)
 
 
-def job(run: Run, step: Step, attempt: int, config: str) -> Object:
+def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
     """The Job of one attempt at a step.
 
     Args:
         run: the run.
         step: the step.
-        attempt: number of the attempt within its step, from 1.
+        attempt: what its pods are told of it.
         config: name of the ConfigMap with the RunConfig.
     """
     pods = run.compute.nodes if step == Step.TRAIN else 1
@@ -108,7 +108,7 @@ def job(run: Run, step: Step, attempt: int, config: str) -> Object:
     pod_spec: Mapping[str, Any] = {"restartPolicy": "Never"}
     if step == Step.TRAIN and pods > 1:
         pod_spec = {**pod_spec, "subdomain": run.service}
-    meta = metadata(run.resource, run.job(step, attempt), step)
+    meta = metadata(run.resource, run.job(step, attempt.number), step)
     meta["annotations"][SPEC_ANNOTATION] = run.spec_digest
     spec: Object = {
         "completions": pods,

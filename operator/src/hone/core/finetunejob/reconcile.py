@@ -8,6 +8,7 @@ from hone.api.finetunejob import CheckpointStatus, FineTuneJobStatus, Phase
 from hone.core import refusal
 from hone.core.conditions import TRUE, Finding, find, is_true, kstatus, merge
 from hone.core.finetunejob import children, progress
+from hone.core.finetunejob.adjustments import adjusted
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
 from hone.core.finetunejob.interrupt import interrupt
@@ -86,12 +87,13 @@ def _read_progress(state: State) -> None:
     """Take in what the trainer told, where it is the running one."""
     attempt = progress.running_trainer(state.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
-    if pod is None:
+    if attempt is None or pod is None:
         return
     state.requeue.append(state.run.settings.progress_seconds)
     reading = state.observed.progress
     if progress.finding(pod, reading).status != TRUE or reading is None or reading.progress is None:
         return
+    state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
     state.progress = progress.to_status(reading.progress, state.plan)
     if reading.progress.checkpoint_step is not None:
         state.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)

@@ -53,7 +53,7 @@ def give_up(step: Step, failure: Failure, failures: Mapping[str, int], limit: in
     cls = FailureClass(failure.failure_class)
     policy = POLICIES[cls]
     said = failure.message + (f" ({failure.hint})" if failure.hint else "")
-    if not policy.retries:
+    if failure.final or not policy.retries:
         return GiveUp(str(cls), said)
     times = failures.get(key(step, cls), 0)
     if policy.at_most is not None and times >= policy.at_most:

@@ -7,6 +7,7 @@ from hone.core import pods as podinfo
 from hone.core.children import Standing, standing
 from hone.core.finetunejob import failure as failures
 from hone.core.finetunejob import usage
+from hone.core.finetunejob.adjustments import adjusted_by
 from hone.core.finetunejob.interrupt import forget_preparation, never_started, spec_changed
 from hone.core.finetunejob.jobs import config_of
 from hone.core.finetunejob.progress import finished
@@ -66,6 +67,8 @@ def _settle_running(state: State) -> None:
         return
     job = state.job_of(attempt)
     pods = podinfo.of_job(state.observed.pods, attempt.job)
+    results = [result for pod in pods if (result := failures.result_of(pod))]
+    attempt = state.replace(attempt, adjusted_by(attempt, results))
     if job is None:
         _settle_missing(state, attempt, pods)
     elif failures.job_condition(job, "Failed"):

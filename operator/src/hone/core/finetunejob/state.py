@@ -124,10 +124,15 @@ class State:
         """The attempt's Job, or None where it does not exist."""
         return self.observed.objects.get(self.run.job_ref(attempt.step, attempt.number))
 
+    def replace(self, attempt: AttemptStatus, by: AttemptStatus) -> AttemptStatus:
+        """Put what is now known of an attempt in its place; returns it."""
+        self.attempts[self.attempts.index(attempt)] = by
+        return by
+
     def end(self, attempt: AttemptStatus, result: AttemptResult, failure: Failure | None = None) -> None:
         """Record how the attempt ended."""
-        ended = attempt.model_copy(update={"result": result, "end_time": rfc3339(self.now), "failure": failure})
-        self.attempts[self.attempts.index(attempt)] = ended
+        end = {"result": result, "end_time": rfc3339(self.now), "failure": failure}
+        self.replace(attempt, attempt.model_copy(update=end))
         if failure:
             entry = key(attempt.step, failure.failure_class)
             self.failures[entry] = self.failures.get(entry, 0) + 1

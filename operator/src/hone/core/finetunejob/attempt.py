@@ -1,0 +1,31 @@
+"""What the next attempt does otherwise than the ones that failed: less memory, a lower rate."""
+
+from collections.abc import Mapping
+
+from hone.contract.exits import FailureClass
+from hone.contract.runconfig import Attempt
+from hone.core.finetunejob.retry import key
+from hone.core.finetunejob.run import Step
+
+DIVERGED_FACTOR = 0.5
+"""What the planned rate is multiplied with after a divergence; a second one ends the run (`POLICIES`)."""
+
+
+def attempt(step: Step, number: int, failures: Mapping[str, int]) -> Attempt:
+    """What the pods of an attempt are told of it.
+
+    Each attempt that ended out of memory has used up one rung of the trainer's ladder for memory; what a pod mended in
+    place is no failure, and the trainer remembers it by itself. Only training has rungs and a rate.
+
+    Args:
+        step: the step.
+        number: number of the attempt within its step, from 1.
+        failures: failures so far, by step and class (`status.failures`).
+    """
+    if step != Step.TRAIN:
+        return Attempt(number=number)
+    return Attempt(
+        number=number,
+        memory_rung=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
+        learning_rate_factor=DIVERGED_FACTOR if failures.get(key(step, FailureClass.DIVERGED)) else 1.0,
+    )

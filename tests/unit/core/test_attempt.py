@@ -1,0 +1,80 @@
+"""What an attempt is told: its number, its rung of the ladder for memory, its share of the rate."""
+
+from typing import Any
+
+import pytest
+
+from hone.core.finetunejob.attempt import attempt
+from hone.core.finetunejob.run import Step
+from tests.unit.core import make
+from tests.unit.core.runs import finishing, preparing, training
+from tests.unit.core.world import World
+
+
+def told(world: World) -> str:
+    """The newest Job's HONE_ATTEMPT."""
+    env = {e["name"]: e.get("value") for e in world.job()["spec"]["template"]["spec"]["containers"][0]["env"]}
+    return str(env["HONE_ATTEMPT"])
+
+
+def test_each_attempt_is_told_its_number() -> None:
+    world = training()
+    world.fail(70)
+    world.settle()
+    assert told(world) == '{"number":2}'
+
+
+@pytest.mark.parametrize(
+    ("case", "failures", "rung", "factor"),
+    [
+        ("nothing failed", {}, 0, 1.0),
+        ("a crash changes nothing", {"train.Crashed": 2, "train.Hung": 1}, 0, 1.0),
+        ("host memory is not the GPU's", {"train.HostOutOfMemory": 2}, 0, 1.0),
+        ("a rung for each time out of memory", {"train.OutOfMemory": 3}, 3, 1.0),
+        ("half the rate after a divergence", {"train.Diverged": 1}, 0, 0.5),
+        ("both", {"train.OutOfMemory": 1, "train.Diverged": 1, "train.Preempted": 7}, 1, 0.5),
+        ("other steps have no rungs", {"finish.OutOfMemory": 2, "prepare.Diverged": 1}, 0, 1.0),
+    ],
+)
+def test_what_training_is_told(case: str, failures: dict[str, int], rung: int, factor: float) -> None:
+    found = attempt(Step.TRAIN, 4, failures)
+    assert (found.number, found.memory_rung, found.learning_rate_factor) == (4, rung, factor), case
+
+
+@pytest.mark.parametrize("step", [Step.PREPARE, Step.FINISH])
+def test_only_training_has_a_rung_and_a_rate(step: Step) -> None:
+    failures = {f"{each}.{cls}": 2 for each in Step for cls in ("OutOfMemory", "Diverged")}
+    found = attempt(step, 2, failures)
+    assert (found.memory_rung, found.learning_rate_factor) == (0, 1.0)
+
+
+def test_a_gang_goes_down_the_ladder_by_one_rung_an_attempt_and_keeps_the_rate_it_was_given() -> None:
+    world = training(compute={"gpusPerNode": 1, "nodes": 2}, retry={"limit": 9})
+    want = [
+        (65, "OutOfMemory", '{"number":2,"memoryRung":1}'),
+        (66, "Diverged", '{"number":3,"memoryRung":1,"learningRateFactor":0.5}'),
+        (65, "OutOfMemory", '{"number":4,"memoryRung":2,"learningRateFactor":0.5}'),
+        (70, "Crashed", '{"number":5,"memoryRung":2,"learningRateFactor":0.5}'),
+    ]
+    for code, cls, said in want:
+        world.fail(code, make.verdict(cls))
+        world.settle()
+        assert told(world) == said
+        world.start()
+        world.settle()
+
+
+def test_the_gangs_rung_is_known_where_only_the_jobs_words_are_left() -> None:
+    world = training()
+    world.fail(65)
+    world.pods.clear()
+    world.settle()
+    assert told(world) == '{"number":2,"memoryRung":1}'
+
+
+@pytest.mark.parametrize("begun", [preparing, finishing])
+def test_out_of_memory_in_another_step_is_told_to_nobody(begun: Any) -> None:
+    world = begun()
+    world.fail(65, make.verdict("OutOfMemory"))
+    world.settle()
+    assert told(world) == '{"number":2}'

@@ -1,0 +1,91 @@
+"""Which pod is asked for progress, and what of its answer is shown."""
+
+from typing import Any
+
+import pytest
+
+from hone.contract.progress import Progress
+from hone.core.kinds import KINDS
+from hone.core.observed import Pod, ProgressReading
+from tests.unit.core.runs import preparing, training
+from tests.unit.core.world import World
+
+JOB = KINDS["FineTuneJob"]
+
+
+def reading(world: World, **values: Any) -> ProgressReading:
+    target = JOB.progress_target(world.resource, tuple(Pod(pod) for pod in world.pods.values()))
+    assert target is not None
+    values = {"pod_uid": target.pod_uid, "observed_time": 1_767_225_600.0, **values}
+    return ProgressReading(target.pod_uid, Progress(**values))
+
+
+def test_the_pod_of_rank_zero_is_asked() -> None:
+    world = training(compute={"gpusPerNode": 0, "nodes": 2})
+    target = JOB.progress_target(world.resource, tuple(Pod(pod) for pod in world.pods.values()))
+    assert target is not None and target.pod_ip == "10.0.0.1"
+    assert JOB.progress_target(preparing().resource, ()) is None
+
+
+def test_progress_is_shown() -> None:
+    world = training()
+    world.progress = reading(
+        world, step=90, total_steps=300, loss=1.23456, seconds_per_step=4, tokens_per_second=812.34, checkpoint_step=60
+    )
+    plan = world.look()
+    assert world.condition("ProgressAvailable") == ("True", "Reporting")
+    assert world.status["progress"] == {
+        "step": 90,
+        "totalSteps": 300,
+        "percent": 30,
+        "epoch": 0.0,
+        "loss": "1.235",
+        "tokensPerSecond": 812.3,
+        "eta": "14m",
+        "estimatedCompletionTime": "2026-01-01T00:14:00Z",
+        "observedTime": "2026-01-01T00:00:00Z",
+    }
+    assert world.status["checkpoint"] == {"step": 60}
+    assert plan.requeue_after == 10
+    assert world.look().status is None
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "reason"),
+    [
+        ("no answer", {"progress": None, "error": "timed out"}, "Unreachable"),
+        ("the address is another pod's", {"progress": Progress(pod_uid="someone")}, "OtherPod"),
+    ],
+)
+def test_unreachable_is_not_stuck(case: str, change: dict[str, Any], reason: str) -> None:
+    world = training()
+    world.progress = reading(world, step=90, total_steps=300)
+    world.look()
+    world.progress = ProgressReading(world.progress.pod_uid, **change)
+    world.look()
+    assert world.condition("ProgressAvailable") == ("False", reason)
+    assert world.status["progress"]["step"] == 90
+    assert world.status["phase"] == "Training"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"observed_time": 1e14},
+        {"seconds_per_step": 9e14, "step": 1, "total_steps": 10**12},
+        {"seconds_per_step": 3e5, "total_steps": 1000, "observed_time": 9.9e10},
+    ],
+)
+def test_unbelievable_times_are_not_shown(values: dict[str, Any]) -> None:
+    world = training()
+    world.progress = reading(world, **values)
+    world.look()
+    assert world.condition("ProgressAvailable") == ("True", "Reporting")
+
+
+def test_a_reading_of_an_earlier_attempt_is_not_taken() -> None:
+    world = training()
+    world.progress = ProgressReading("pod-of-before", Progress(step=299, total_steps=300))
+    world.look()
+    assert world.condition("ProgressAvailable") == ("Unknown", "NotAskedYet")
+    assert "progress" not in world.status
