@@ -1,5 +1,6 @@
 """When to save: the decision after each step, with a clock and other ranks that the test owns."""
 
+import math
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hone_trainer import callbacks
 from hone_trainer.callbacks import Checkpointing, StepHealth
 from hone_trainer.planfile import load_plan
 from hone_trainer.status import StatusDir
+from hone_trainer.verdicts import Diverged
 
 ARGS = SimpleNamespace(process_index=0, device=torch.device("cpu"))
 
@@ -42,13 +44,19 @@ def saves(tmp_path: Path, **plan: object) -> Checkpointing:
 
 
 def saves_at(callback: Checkpointing, step: int) -> bool:
-    """Take a step, and save where that is decided."""
+    """Whether a step like any other is saved."""
+    return step_with(callback, step, 1.0).should_save
+
+
+def step_with(callback: Checkpointing, step: int, loss: float) -> TrainerControl:
+    """Take a step of that loss, and save where that is decided."""
+    callback._health.add_loss(torch.tensor(loss))
     control, state = TrainerControl(), TrainerState(global_step=step)
     callback.on_step_end(ARGS, state, control)
     if control.should_save:
         callbacks.checkpoint.checkpoint_dir(callback._directory, step).mkdir(parents=True)
         callback.on_save(ARGS, state, control)
-    return control.should_save
+    return control
 
 
 def test_by_minutes_since_the_last_save(tmp_path: Path, clock: Clock) -> None:
@@ -68,10 +76,54 @@ def test_any_rank_that_finds_it_due_makes_all_save(
     assert not saves_at(callback, 1)
     asked = []
 
-    def highest(values: list[int], device: torch.device) -> list[int]:
+    def total(values: list[float], device: torch.device) -> list[float]:
         asked.append(values[0])
-        return [max(values[0], callbacks.Decision.SAVE), values[1]]
+        return [values[0] + 1, *values[1:]]
 
-    monkeypatch.setattr(callbacks, "highest", highest)
+    monkeypatch.setattr(callbacks, "total", total)
     assert saves_at(callback, 2)
-    assert asked == [callbacks.Decision.GO_ON], "by its own clock it would not have saved"
+    assert asked == [0], "by its own clock it would not have saved"
+
+
+def test_nothing_is_saved_during_a_streak_but_once_it_is_over(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=10)
+    losses = [1.0] * 28 + [9.0] * 4 + [math.nan] + [1.0] * 8
+    saved = [step for step, loss in enumerate(losses, start=1) if step_with(callback, step, loss).should_save]
+    assert saved == [10, 20, 34, 40], "30 falls into a streak, which ends with step 33"
+
+
+def test_a_high_loss_ends_the_run_with_its_newest_checkpoint_from_before(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1)
+    with pytest.raises(
+        Diverged, match=r"3 times its median of 1 for 20 steps in a row, lately 4, up to step 45; the n"
+    ):
+        for step in range(1, 100):
+            step_with(callback, step, 1.0 if step <= 25 else 4.0)
+    assert callback.saved_step == 25
+
+
+def test_a_stop_waits_a_while_for_a_streak_to_end(tmp_path: Path, clock: Clock) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000)
+    for step in range(1, 26):
+        step_with(callback, step, 1.0)
+    callback._status.raise_stop()
+    assert not step_with(callback, 26, 9.0).should_training_stop
+    control = step_with(callback, 27, 1.0)
+    assert (control.should_save, control.should_training_stop) == (True, True)
+
+
+def test_a_stop_does_not_wait_for_the_whole_grace_period(tmp_path: Path, clock: Clock) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000)
+    for step in range(1, 26):
+        step_with(callback, step, 1.0)
+    callback._status.raise_stop()
+    assert not step_with(callback, 26, 9.0).should_training_stop
+    clock.now += callback._patience
+    control = step_with(callback, 27, 9.0)
+    assert (control.should_save, control.should_training_stop) == (False, True)
+    assert callback.stopped
+
+
+def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000, total_steps=30)
+    assert [s for s in range(1, 31) if step_with(callback, s, 1.0 if s <= 25 else 9.0).should_save] == [30]

@@ -137,10 +137,11 @@ def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
     original = StepHealth.take
     taken: list[bool] = []
 
-    def take(self: StepHealth) -> bool:
-        # From the third step on the loss is NaN; before, a single one, which is forgiven.
-        taken.append(original(self))
-        return len(taken) in (1, 3) and taken[-1]
+    def take(self: StepHealth) -> tuple[float, bool]:
+        # From the fourth step on the loss is NaN; before, a single one, which is forgiven.
+        loss, finite = original(self)
+        taken.append(finite)
+        return loss, len(taken) in (1, 3) and finite
 
     monkeypatch.setattr(StepHealth, "take", take)
     with pytest.raises(Diverged, match="3 steps in a row, up to step 6"):
@@ -224,11 +225,42 @@ def test_torchs_own_errors_are_sorted() -> None:
 def test_health_sees_a_number_that_is_none_in_any_micro_batch() -> None:
     health = StepHealth()
     for bad in (math.nan, math.inf):
-        health.add(torch.tensor(bad))
-        health.add(torch.tensor(1.0))
-        assert not health.take()
-    health.add(torch.tensor(1.0))
-    assert health.take(), "each step starts anew"
-    health.add(1.0)
-    health.add(math.nan)
-    assert not health.take(), "a gradient norm may be a float"
+        health.add_loss(torch.tensor(bad))
+        health.add_loss(torch.tensor(1.0))
+        assert not health.take()[1]
+    health.add_loss(torch.tensor(1.0))
+    health.add_loss(torch.tensor(0.5))
+    assert health.take() == (1.5, True), "each step starts anew"
+    health.add_loss(torch.tensor(1.0))
+    health.add_norm(math.nan)
+    assert health.take() == (1.0, False), "a gradient norm may be a float"
+
+
+def test_after_a_divergence_the_schedule_goes_on_at_half_the_rate(
+    shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: dict[int, float] = {}
+    original = callbacks.Reporting.on_log
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        rates[state.global_step] = (logs or {}).get("learning_rate", 0.0)
+        return original(self, args, state, control, logs=logs, **kwargs)
+
+    monkeypatch.setattr(callbacks.Reporting, "on_log", on_log)
+    config = tiny.make_run(tmp_path / "whole", steps=8, every=100, shared=shared)
+    rank(config)
+    planned = dict(rates)
+
+    cut = tiny.make_run(tmp_path / "cut", steps=8, every=100, shared=shared)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Preempted):
+            rank(cut)
+    (tmp_path / "cut/status/stop").unlink()
+    rates.clear()
+    monkeypatch.setenv("HONE_ATTEMPT", '{"number": 2, "learningRateFactor": 0.5}')
+    rank(cut)
+    # The Trainer logs the rate of a step after the schedule has moved on.
+    assert min(planned[step] for step in range(4, 8)) > 0
+    assert {step: rates[step] for step in range(4, 9)} == pytest.approx({s: planned[s] / 2 for s in range(4, 9)})
+    assert largest_difference(weights(config, 8), weights(cut, 8)) > 0.0

@@ -13,6 +13,15 @@ def highest(values: list[int | bool], device: torch.device) -> list[int]:
     return reduced.tolist()
 
 
+def total(values: list[float], device: torch.device) -> list[float]:
+    """The sum of each value over all ranks: one small all-reduce."""
+    if not _several():
+        return [float(value) for value in values]
+    reduced = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(reduced)
+    return reduced.tolist()
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if _several():

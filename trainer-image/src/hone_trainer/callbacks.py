@@ -1,6 +1,7 @@
 """The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what the launcher is told."""
 
 import logging
+import math
 import time
 from collections import deque
 from enum import IntEnum
@@ -11,15 +12,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
-from hone_trainer.agreement import barrier, highest
+from hone_trainer.agreement import barrier, total
+from hone_trainer.divergence import Divergence
+from hone_trainer.rate import set_peak_rate
 from hone_trainer.runconfig import digest_of
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Diverged
 
 logger = logging.getLogger(__name__)
-
-MAX_NONFINITE_STEPS = 3
-"""Steps in a row with a loss or gradient that is not finite, after which the run ends as diverged."""
 
 
 class Decision(IntEnum):
@@ -28,44 +28,62 @@ class Decision(IntEnum):
     GO_ON = 0
     SAVE = 1
     SAVE_AND_STOP = 2
+    STOP = 3
+    """There is no time left to wait for a step that may be saved."""
+
+
+STOP_PATIENCE = 0.25
+"""Share of the grace period for which a stop waits for a streak of high losses to end, so that it can be saved."""
 
 
 class StepHealth:
-    """Whether this rank's last step was finite. The objective's trainer feeds it, `Checkpointing` asks it."""
+    """This rank's loss in the last step, and whether it was finite. The trainer feeds it, `Checkpointing` asks it."""
 
     def __init__(self) -> None:
-        self._sum: torch.Tensor | float = 0.0
+        self._loss: torch.Tensor | float = 0.0
+        self._norm: torch.Tensor | float = 0.0
 
-    def add(self, value: torch.Tensor | float | None) -> None:
-        """Take in a loss of a micro-batch, or the step's gradient norm. It stays on its device: no synchronization."""
-        if value is not None:
-            self._sum = self._sum + (value.detach().float() if isinstance(value, torch.Tensor) else value)
+    def add_loss(self, loss: torch.Tensor) -> None:
+        """Take in a micro-batch's share of the step's loss. It stays on its device: no synchronization."""
+        self._loss = self._loss + loss.detach().float()
 
-    def take(self) -> bool:
-        """Whether all that was taken in since the last call is finite."""
-        total, self._sum = self._sum, 0.0
-        return bool(torch.isfinite(torch.as_tensor(total)).item())
+    def add_norm(self, norm: torch.Tensor | float | None) -> None:
+        """Take in the gradient's norm, where there is one."""
+        if norm is not None:
+            self._norm = self._norm + (norm.detach().float() if isinstance(norm, torch.Tensor) else norm)
+
+    def take(self) -> tuple[float, bool]:
+        """The loss since the last call, and whether all that was taken in is finite."""
+        loss = torch.as_tensor(self._loss)
+        found, norm = torch.stack([loss, torch.as_tensor(self._norm, dtype=loss.dtype, device=loss.device)]).tolist()
+        self._loss = self._norm = 0.0
+        return found, math.isfinite(found) and math.isfinite(norm)
 
 
 class Checkpointing(TrainerCallback):
-    """Saves every so many steps or minutes, at the end and when asked to stop; ends a run whose loss is no number.
+    """Saves every so many steps or minutes, at the end and when asked to stop; ends a run that has diverged.
+
+    Nothing is saved while the loss is not finite or too high, so the newest checkpoint is from before.
 
     Args:
-        config: where checkpoints go, and how many are kept.
-        plan: total and checkpoint steps, world size and ZeRO stage.
+        config: where checkpoints go, how many are kept, and the grace period.
+        plan: total and checkpoint steps, world size, ZeRO stage and peak learning rate.
         status: where the stop flag is raised.
-        health: whether the last step was finite.
+        health: the last step's loss.
     """
 
     def __init__(self, config: RunConfig, plan: Plan, status: StatusDir, health: StepHealth) -> None:
         self._directory = checkpoint.checkpoints_dir(config)
         self._run_config = digest_of(config)
         self._keep = config.checkpoint.keep
+        self._patience = STOP_PATIENCE * config.checkpoint.grace_period_seconds
         self._plan = plan
         self._status = status
         self._health = health
         self._last_save = time.monotonic()
-        self._nonfinite = 0
+        self._divergence = Divergence()
+        self._overdue = False
+        self._asked: float | None = None
         self._began = 0.0
         self.stopped = False
         """Whether the run was stopped before its end."""
@@ -78,8 +96,10 @@ class Checkpointing(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Start the clock of `checkpoint.everyMinutes`."""
+        """Start the clock of `checkpoint.everyMinutes`; after a resume, take the planned rate."""
         self._last_save = time.monotonic()
+        if "lr_scheduler" in kwargs:
+            set_peak_rate(kwargs["optimizer"], kwargs["lr_scheduler"], self._plan.learning_rate)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -87,30 +107,40 @@ class Checkpointing(TrainerCallback):
         """Agree with the other ranks on what follows this step.
 
         Raises:
-            Diverged: on every rank, after `MAX_NONFINITE_STEPS`, or at the last step.
+            Diverged: on every rank, by the rule of `Divergence`, or where the last step is not finite.
         """
         step, final = state.global_step, state.global_step >= self._plan.total_steps
-        wanted = Decision.GO_ON
-        if final or self._due(step):
-            wanted = Decision.SAVE
-        if self._status.stop_raised():
-            wanted = Decision.SAVE_AND_STOP
-        decision, nonfinite = highest([wanted, not self._health.take()], args.device)
-        self._nonfinite = self._nonfinite + 1 if nonfinite else 0
-        if self._nonfinite >= MAX_NONFINITE_STEPS or (nonfinite and final):
-            raise Diverged(
-                f"the loss or its gradient was not a finite number for {self._nonfinite} steps in a row, up to step "
-                f"{step}; the newest checkpoint is from before"
-            )
-        if decision >= Decision.SAVE and not nonfinite:
+        wish, (loss, finite) = self._wish(step, final), self._health.take()
+        asks = [wish >= decision for decision in (Decision.SAVE, Decision.SAVE_AND_STOP, Decision.STOP)]
+        *asked, nonfinite, losses = total([*asks, not finite, loss if finite else 0.0], args.device)
+        decision = sum(count > 0 for count in asked)
+        self._divergence.take(losses / self._plan.world_size, finite=not nonfinite)
+        verdict = self._divergence.verdict
+        if verdict is None and nonfinite and final:
+            verdict = "the loss or its gradient was not a finite number at the end"
+        if verdict is not None:
+            raise Diverged(f"{verdict}, up to step {step}; the newest checkpoint is from before")
+        # A run must end, with a loss that is high for some steps too.
+        doubtful = self._divergence.nonfinite or (self._divergence.high and not final)
+        self._overdue = decision >= Decision.SAVE and doubtful
+        if decision >= Decision.SAVE and not doubtful:
             self._began = time.monotonic()
             if args.process_index == 0:
                 checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
             barrier()
             control.should_save = True
-        if decision == Decision.SAVE_AND_STOP and not final:
+        wait = decision == Decision.SAVE_AND_STOP and doubtful
+        if decision >= Decision.SAVE_AND_STOP and not final and not wait:
             self.stopped = True
             control.should_training_stop = True
+
+    def _wish(self, step: int, final: bool) -> Decision:
+        """What this rank asks for."""
+        if self._status.stop_raised():
+            self._asked = self._asked or time.monotonic()
+            waited = time.monotonic() - self._asked
+            return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
+        return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""

@@ -17,12 +17,12 @@ class TrainerMixin:
     def training_step(self, *args: object, **kwargs: object) -> "torch.Tensor":
         """One micro-batch forward and backward; its loss is already divided by the micro-batches of a step."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        self.health.add(loss)
+        self.health.add_loss(loss)
         return loss
 
     def _get_grad_norm(self, *args: object, **kwargs: object) -> "torch.Tensor | float | None":
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        self.health.add(norm)
+        self.health.add_norm(norm)
         return norm
 
     def create_model_card(self, *args: object, **kwargs: object) -> None:
