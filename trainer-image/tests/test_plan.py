@@ -131,6 +131,21 @@ def test_every_value_has_a_reason() -> None:
     assert wanted <= set(plan.reasons)
 
 
+@pytest.mark.parametrize(
+    ("topology", "probe", "why"),
+    [
+        ({"gpus": 1}, True, "GPUs"),
+        ({}, False, "No memory limit"),
+        ({"memoryBytes": 1000 * GIB}, False, "% of a process"),
+        ({"memoryBytes": 32 * GIB}, True, "% of a process"),
+    ],
+)
+def test_steps_are_probed_on_gpus_and_where_memory_is_short(topology: dict[str, Any], probe: bool, why: str) -> None:
+    plan = plan_of(**gang(**topology), **FULL)
+    assert plan.probe is probe
+    assert why in plan.reasons["probe"]
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize(("rows", "micro", "accumulation"), [(1, 1, 1), (247, 4, 2), (256, 16, 1), (33, 8, 3)])
 def test_steps_are_counted_as_the_trainer_counts_them(world: int, rows: int, micro: int, accumulation: int) -> None:

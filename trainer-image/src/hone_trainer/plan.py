@@ -8,6 +8,7 @@ from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Lora, MethodType, Objective, OnScarceData, Scheduler
 from hone_trainer.errors import BadInput, clip
+from hone_trainer.ladder import planned_precision
 from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
 from hone_trainer.models import ModelFacts
 
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 DEFAULT_GLOBAL_BATCH = 16
 SMALL_DATA_ROWS = 10_000
+PROBE_FROM = 0.6
+"""Share of a process's memory from which on two steps are tried out first; on GPUs they always are."""
 _MOST_TOKENS = 8192
 """Tokens of a micro-batch above which a larger one is hardly faster."""
 _LARGE_MODEL = 1_000_000_000
@@ -168,6 +171,7 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         zero_stage=placement.zero_stage,
         precision=placement.precision,
         gradient_checkpointing=placement.gradient_checkpointing,
+        probe=_choose_probe(placement.memory, config.topology.gpus_per_node > 0, choices),
         lora_rank=lora.rank if lora else None,
         lora_alpha=lora.alpha if lora else None,
         lora_dropout=lora.dropout if lora else None,
@@ -257,9 +261,7 @@ def _place(
     micros = _micro_batches(topology.micro_batch_size, per_rank)
 
     def layout(stage: int, checkpointing: bool, micro: int) -> _Placement:
-        # Full alone keeps its weights in fp32, since bf16 swallows small updates; ZeRO has its own fp32 copy.
-        full_alone = method is MethodType.FULL and stage == 0
-        precision = "bfloat16" if on_gpu and not full_alone else "float32"
+        precision = planned_precision(method, stage, on_gpu=on_gpu)
         memory = estimate_memory(
             facts,
             method,
@@ -296,6 +298,7 @@ def _place(
     choices.reasons["gradientCheckpointing"] = why_checkpointing
     choices.pick("microBatchSize", topology.micro_batch_size, placement.micro_batch_size, why_micro)
     choices.reasons["precision"] = _why_precision(on_gpu, placement)
+    choices.reasons["activationOffloading"] = "Only after running out of memory."
     return placement
 
 
@@ -343,6 +346,15 @@ def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType
     if states_bytes(memory) > limit:
         raise BadInput("spec.compute", f"the model of {facts.parameters:,} parameters is too big: {said}", hint)
     choices.warn(f"It may run out of memory: by estimate {said}. {hint}")
+
+
+def _choose_probe(memory: MemoryEstimate, on_gpu: bool, choices: _Choices) -> bool:
+    """Whether to try two steps first. They cost a start of the ranks, and save a run that fails hours later."""
+    share = memory.total_bytes / memory.limit_bytes if memory.limit_bytes else None
+    probe = on_gpu or (share is not None and share > PROBE_FROM)
+    why = "No memory limit is known." if share is None else f"The estimate is {share:.0%} of a process's memory."
+    choices.reasons["probe"] = "Always on GPUs." if on_gpu else why
+    return probe
 
 
 def _why_precision(on_gpu: bool, placement: _Placement) -> str:

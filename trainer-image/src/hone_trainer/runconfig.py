@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone.contract import VERSION
-from hone.contract.runconfig import RUN_CONFIG_PATH, RunConfig
+from hone.contract.runconfig import ATTEMPT_ENV, RUN_CONFIG_PATH, Attempt, RunConfig
 from hone_trainer.errors import BadInput
 
 RUN_CONFIG_ENV = "HONE_RUN_CONFIG"
@@ -37,6 +37,19 @@ def load_run_config() -> RunConfig:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"RunConfig.{field}", f"{first['msg']} in {path}", _HINT) from error
+
+
+def load_attempt() -> Attempt:
+    """What differs in this attempt; without a word of the operator, the first one.
+
+    Raises:
+        BadInput: what stands in the environment is no Attempt.
+    """
+    told = os.environ.get(ATTEMPT_ENV)
+    try:
+        return Attempt.model_validate_json(told) if told else Attempt(number=1)
+    except ValidationError as error:
+        raise BadInput(ATTEMPT_ENV, f"{error.errors()[0]['msg']}: {told}", _HINT) from error
 
 
 def digest_of(config: RunConfig) -> str:

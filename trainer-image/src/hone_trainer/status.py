@@ -2,6 +2,7 @@
 
 rank-<n>.json       rank n's RankStatus; replaced at most once a second
 verdict-<n>.json    why rank n ended, where it can say so
+stacks-<n>.txt      rank n's stacks, once it was sent SIGUSR1
 failures.json       torchrun's word on the ranks that died: exit codes and times
 stop                raised by the launcher on SIGTERM; every rank looks for it at each step
 """
@@ -62,6 +63,10 @@ class StatusDir:
     def raise_stop(self) -> None:
         """Ask every rank to save and stop at its next step."""
         self.stop_flag.touch()
+
+    def stacks_file(self, rank: int) -> Path:
+        """Where the rank writes the stacks of all its threads on SIGUSR1."""
+        return self.directory / f"stacks-{rank}.txt"
 
     def write_status(self, status: RankStatus) -> None:
         """Replace the rank's status."""

@@ -4,8 +4,10 @@ Run by `hone_trainer.launch`, never alone. SIGTERM ends a rank at once: only the
 raises a flag that every rank sees at its next step.
 """
 
+import faulthandler
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,10 +18,12 @@ from hone.contract.runconfig import ATTEMPT_ENV, NODE_RANK_ENV, POD_UID_ENV, Att
 from hone_trainer import checkpoint
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
+from hone_trainer.ladder import plan_of_attempt
 from hone_trainer.logs import quiet_libraries, setup_logging
 from hone_trainer.models import load_tokenizer
+from hone_trainer.offload import offload_activations
 from hone_trainer.planfile import PlanFile, load_plan
-from hone_trainer.runconfig import load_run_config
+from hone_trainer.runconfig import load_attempt, load_run_config
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Preempted, from_exception
 from hone_trainer.zero import use_gloo_alone
@@ -35,6 +39,9 @@ def main() -> int:
     rank, node = int(os.environ.get("RANK", "0")), int(os.environ.get(NODE_RANK_ENV, "0"))
     setup_logging(logging.INFO if rank == 0 else logging.WARNING)
     status = StatusDir.from_env()
+    # For the launcher's watchdog. The file stays open: the signal may come at any time.
+    stacks = status.stacks_file(rank).open("wb", buffering=0)
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     try:
         _train(rank, status)
     except Preempted as error:
@@ -57,6 +64,8 @@ def _train(rank: int, status: StatusDir) -> None:
     planned = load_plan(config)
     if planned is None:
         raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
+    adjusted = plan_of_attempt(planned.plan, config.topology, load_attempt())
+    planned = planned.model_copy(update={"plan": adjusted})
     _preempted_if(status.stop_raised(), "before its first step")
 
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
@@ -105,6 +114,8 @@ def _train(rank: int, status: StatusDir) -> None:
         )
     )
     trainer.remove_callback(PrinterCallback)
+    if plan.activation_offloading:
+        offload_activations(trainer)
     check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
     trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)

@@ -79,6 +79,12 @@ class Plan(Model):
     gradient_checkpointing: Annotated[
         bool, Field(description="Whether activations are computed again in the backward pass, to save memory.")
     ] = False
+    activation_offloading: Annotated[
+        bool, Field(description="Whether activations wait in host memory for the backward pass; GPUs only.")
+    ] = False
+    probe: Annotated[
+        bool, Field(description="Whether two steps on the longest rows are tried out before the run begins.")
+    ] = False
     lora_rank: Annotated[int | None, Field(description="LoRA's rank.")] = None
     lora_alpha: Annotated[int | None, Field(description="LoRA's scale.")] = None
     lora_dropout: Annotated[float | None, Field(description="LoRA's dropout.")] = None

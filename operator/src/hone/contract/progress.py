@@ -11,7 +11,7 @@ class Progress(Model):
     pod_uid: str = ""
     """uid of the pod that answers, so that an address reused by another pod is noticed."""
     stage: str = "Starting"
-    """Starting, Training, Evaluating, Saving or Done."""
+    """Starting, Probing, Training, Evaluating, Saving or Done."""
     step: int = 0
     """Optimizer steps done, those before a resume included."""
     total_steps: int = 0

@@ -1,0 +1,174 @@
+"""The ladder for memory: its rungs by plan and topology, and which one an attempt stands on."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from hone.contract.plan import Plan
+from hone.contract.runconfig import Attempt, RunConfig, Topology
+from hone_trainer import ladder
+from hone_trainer.ladder import MemoryRung
+from hone_trainer.planfile import load_plan
+from hone_trainer.runconfig import load_attempt
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run whose plan the tests change."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "model").mkdir()
+    return tiny.make_run(root)
+
+
+def make(config: RunConfig, *, micro: int = 8, accumulation: int = 2, ranks: int = 1, **changes: Any) -> Plan:
+    """The run's plan with other figures."""
+    return load_plan(config).plan.model_copy(
+        update={
+            "micro_batch_size": micro,
+            "gradient_accumulation_steps": accumulation,
+            "world_size": ranks,
+            "global_batch_size": micro * accumulation * ranks,
+            **changes,
+        }
+    )
+
+
+def topology(*, gpus: int = 0, ranks: int = 1, **more: Any) -> Topology:
+    """A pod of so many ranks."""
+    return Topology(processes_per_node=ranks, gpus_per_node=gpus, **more)
+
+
+HALVINGS = [
+    "microBatchSize 8 → 4, gradientAccumulationSteps 2 → 4",
+    "microBatchSize 4 → 2, gradientAccumulationSteps 4 → 8",
+    "microBatchSize 2 → 1, gradientAccumulationSteps 8 → 16",
+]
+
+
+@pytest.mark.parametrize(
+    ("plan", "place", "expected"),
+    [
+        pytest.param({}, {}, [*HALVINGS, "gradientCheckpointing on"], id="one rank on the CPU"),
+        pytest.param(
+            {}, {"gpus": 1}, [*HALVINGS, "gradientCheckpointing on", "activationOffloading on"], id="one on a GPU"
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2, "precision": "bfloat16"},
+            {"ranks": 2, "gpus": 2},
+            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2"],
+            id="several: the next ZeRO stage comes last",
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2, "method": "Full", "precision": "float32"},
+            {"ranks": 2, "gpus": 2},
+            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2, precision float32 → bfloat16"],
+            id="Full on GPUs: the stage takes its precision along",
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2, "zero_stage": 2}, {"ranks": 2}, ["gradientCheckpointing on"], id="no stage left"
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2},
+            {"ranks": 2, "zero_stage": 0},
+            ["gradientCheckpointing on"],
+            id="the spec names the stage",
+        ),
+        pytest.param({"micro": 1, "gradient_checkpointing": True}, {}, [], id="nothing left from the start"),
+        pytest.param(
+            {"micro": 9, "accumulation": 1, "gradient_checkpointing": True},
+            {},
+            [
+                "microBatchSize 9 → 3, gradientAccumulationSteps 1 → 3",
+                "microBatchSize 3 → 1, gradientAccumulationSteps 3 → 9",
+            ],
+            id="what has no half goes to its largest divisor",
+        ),
+    ],
+)
+def test_rungs(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], expected: list[str]) -> None:
+    found = ladder.rungs(make(config, **plan), topology(**place))
+    assert [rung.change for rung in found] == ["", *expected]
+
+
+@pytest.mark.parametrize("micro", [1, 5, 6, 7, 12, 64, 100])
+def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: int) -> None:
+    plan = make(config, micro=micro, accumulation=3, ranks=2)
+    for rung in ladder.rungs(plan, topology(gpus=2, ranks=2)):
+        now = rung.plan
+        assert now.micro_batch_size * now.gradient_accumulation_steps * now.world_size == plan.global_batch_size
+        assert (now.total_steps, now.learning_rate) == (plan.total_steps, plan.learning_rate)
+
+
+# Rungs of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2.
+@pytest.mark.parametrize(
+    ("counted", "remembered", "checkpoint_stage", "expected"),
+    [
+        pytest.param(0, 0, None, 0, id="the plan itself"),
+        pytest.param(2, 0, None, 2, id="what the operator counted"),
+        pytest.param(1, 3, None, 3, id="what was remembered in place, being further down"),
+        pytest.param(99, 0, None, 4, id="no further than the last"),
+        pytest.param(4, 0, 0, 3, id="a checkpoint of plain DDP keeps its stage"),
+        pytest.param(0, 0, 2, 4, id="so does one of ZeRO-2, though nothing is remembered"),
+        pytest.param(2, 0, 3, 2, id="a stage that no rung has is for the ranks to refuse"),
+    ],
+)
+def test_an_attempts_rung(
+    config: RunConfig, counted: int, remembered: int, checkpoint_stage: int | None, expected: int
+) -> None:
+    found = ladder.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    attempt = Attempt(number=5, memory_rung=counted)
+    assert ladder.rung_of(found, attempt, MemoryRung(rung=remembered), checkpoint_stage) == expected
+
+
+@pytest.mark.parametrize(
+    ("rung", "checkpoint_stage", "expected"),
+    [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, None), (4, 2, None)],
+)
+def test_the_rung_below(config: RunConfig, rung: int, checkpoint_stage: int | None, expected: int | None) -> None:
+    found = ladder.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    assert ladder.next_rung(found, rung, checkpoint_stage) == expected
+
+
+def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
+    plan, place = make(config, learning_rate=2e-4), topology()
+    attempt = Attempt(number=3, memory_rung=2, learning_rate_factor=0.5)
+    adjusted = ladder.plan_of_attempt(plan, place, attempt)
+    assert (adjusted.micro_batch_size, adjusted.gradient_accumulation_steps) == (2, 8)
+    assert math.isclose(adjusted.learning_rate, 1e-4)
+    remembered = MemoryRung(rung=1, changes=[f"{HALVINGS[0]}: out of memory at step 12"])
+    assert ladder.changes_of_attempt(plan, ladder.rungs(plan, place), attempt, remembered) == [
+        "microBatchSize 8 → 4, gradientAccumulationSteps 2 → 4: out of memory at step 12",
+        "microBatchSize 4 → 2, gradientAccumulationSteps 4 → 8: out of memory in an earlier attempt",
+        "learningRate 0.0002 → 0.0001: an earlier attempt diverged",
+    ]
+    assert ladder.plan_of_attempt(plan, place, Attempt(number=1)) == plan
+
+
+def test_no_more_is_told_than_the_contract_takes(config: RunConfig) -> None:
+    plan = make(config, micro=4096, accumulation=1)
+    found = ladder.rungs(plan, topology())
+    told = ladder.changes_of_attempt(plan, found, Attempt(number=1, memory_rung=12), MemoryRung())
+    assert len(told) == ladder.MAX_CHANGES
+    assert "microBatchSize 2 → 1" in told[-1], "the last ones say where the run stands"
+
+
+def test_a_rung_is_remembered_for_its_run_config_alone(config: RunConfig) -> None:
+    ladder.save_rung(config, 2, HALVINGS[:2])
+    assert (ladder.load_rung(config).rung, ladder.load_rung(config).changes) == (2, HALVINGS[:2])
+    edited = config.model_copy(update={"model_name": "another"})
+    assert ladder.load_rung(edited).rung == 0
+    (Path(config.paths.run) / ladder.RUNG_FILE).write_text('{"rung": 2')
+    assert ladder.load_rung(config).rung == 0
+
+
+def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HONE_ATTEMPT", raising=False)
+    assert load_attempt() == Attempt(number=1)
+    monkeypatch.setenv("HONE_ATTEMPT", '{"number": 3, "memoryRung": 1, "learningRateFactor": 0.5}')
+    assert load_attempt() == Attempt(number=3, memory_rung=1, learning_rate_factor=0.5)
+    monkeypatch.setenv("HONE_ATTEMPT", "three")
+    with pytest.raises(Exception, match="HONE_ATTEMPT"):
+        load_attempt()
