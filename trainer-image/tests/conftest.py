@@ -1,10 +1,11 @@
 """Shared fixtures: a tiny base model and data, made in seconds, and RunConfigs that point at them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from launchers import Launcher
 from rows import CHAT_TEMPLATE, chat_row, write_jsonl
 
 
@@ -94,3 +95,18 @@ def tiny_tokenizer(tiny_model: Path) -> Any:
     from hone_trainer.models import load_tokenizer
 
     return load_tokenizer(tiny_model)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Launcher]]:
+    """Starts launchers, with `Launcher`'s arguments; they are ended with the test, however it ends."""
+    started: list[Launcher] = []
+
+    def start_one(*arguments: Any, **options: Any) -> Launcher:
+        started.append(Launcher(*arguments, **options))
+        return started[-1]
+
+    yield start_one
+    for launcher in started:
+        launcher.kill()
+        launcher.process.wait()

@@ -1,0 +1,160 @@
+"""Launchers as local processes: one stands for a pod, several that share a workspace for a gang of pods.
+
+Each start imports torch, transformers and DeepSpeed in every rank: tests make few, and use each for much.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hone.contract.results import StepResult
+from hone.contract.runconfig import RunConfig
+from hone_trainer import checkpoint
+
+START_SECONDS = 240
+"""For imports in every rank, on a busy machine."""
+END_SECONDS = 120
+FAULTS = Path(__file__).parent / "faults"
+
+
+class Launcher:
+    """One pod's launcher, with its own port and termination message.
+
+    Args:
+        root: the run's directory, as `tiny.make_run` made it.
+        name: the pod's name in `/progress` and in names of files.
+        faults: what strikes its ranks, as faults/fault_injection.py reads it.
+        prefix: a command that runs the launcher, such as one that enters a cgroup.
+        environment: more variables.
+    """
+
+    def __init__(
+        self, root: Path, name: str, *, faults: str = "", prefix: tuple[str, ...] = (), **environment: str
+    ) -> None:
+        self.port = free_port()
+        self._term = root / f"term-{name}"
+        self._log_path = root / f"log-{name}"
+        self.environment = {
+            "HONE_RUN_CONFIG": str(root / "run.json"),
+            "HONE_TERMINATION_LOG": str(self._term),
+            "HONE_METRICS_PORT": str(self.port),
+            "HONE_POD_UID": name,
+            "HONE_TEST_FAULT": faults,
+            **environment,
+        }
+        path = os.pathsep.join([str(FAULTS), *sys.path])
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "hone_trainer.launch"],
+                env={**os.environ, "PYTHONPATH": path, **self.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status code and body; 0 while nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def progress(self) -> dict | None:
+        """What it tells of its run, or None while nothing answers or rank 0 is elsewhere."""
+        code, body = self.get("/progress")
+        return json.loads(body) if code == 200 else None
+
+    def until(self, reached: Callable[[dict], bool]) -> dict:
+        """Its progress, once that has reached something."""
+        told: dict = {}
+
+        def look() -> bool:
+            told.clear()
+            told.update(self.progress() or {})
+            return bool(told) and reached(told)
+
+        self.until_true(look)
+        return told
+
+    def until_true(self, reached: Callable[[], bool]) -> None:
+        """Wait for something to become true while the launcher runs."""
+        deadline = time.monotonic() + START_SECONDS
+        while not reached():
+            if self.process.poll() is not None:
+                # It may have come true in the same moment.
+                assert reached(), f"it ended too early:\n{self.log()}"
+                return
+            if time.monotonic() > deadline:
+                pytest.fail(f"not reached in {START_SECONDS} s:\n{self.log()}")
+            time.sleep(0.02)
+
+    def wait(self, seconds: float = END_SECONDS) -> tuple[int, StepResult]:
+        """Exit code and termination message. No process of this pod is left."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {seconds} s:\n{self.log()}")
+        assert self.pids() == [], "processes were left behind"
+        return code, StepResult.model_validate_json(self._term.read_text())
+
+    def pids(self, **more: str) -> list[int]:
+        """Live processes of this pod, found by their environment; of one rank with RANK="1"."""
+        wanted = {f"{name}={value}".encode() for name, value in {**self.environment, **more}.items()}
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and wanted <= set((entry / "environ").read_bytes().split(b"\0")):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def kill(self, **more: str) -> None:
+        """SIGKILL to the pod's processes, the launcher first, as when its node is lost; or to one rank's."""
+        for pid in sorted(self.pids(**more)):
+            os.kill(pid, signal.SIGKILL)
+
+    def log(self) -> str:
+        """The last of what it and its ranks printed."""
+        return self._log_path.read_text(errors="replace")[-8000:]
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def newest_step(config: RunConfig) -> int:
+    """Step of the newest whole checkpoint; 0 where there is none."""
+    found = checkpoint.newest(config)
+    return found[1].step if found else 0
+
+
+def largest_difference(first: RunConfig, second: RunConfig) -> float:
+    """Between the weights that two runs ended with."""
+    from safetensors.torch import load_file
+
+    one, other = (
+        {
+            f"{path.name}/{key}": tensor
+            for path in sorted(checkpoint.final_checkpoint(run)[0].glob("*.safetensors"))
+            for key, tensor in load_file(path).items()
+        }
+        for run in (first, second)
+    )
+    assert one and one.keys() == other.keys()
+    return max((one[name].float() - other[name].float()).abs().max().item() for name in one)
