@@ -53,8 +53,8 @@ e2e: ## The tests on the local cluster, which is started with its images first; 
 soak: venv ## Long repetitions in slices; an interrupted one goes on where it stopped. SLICE=name runs one, FRESH=1 all again
 	@$(PYTHON) -m dev.soak $(if $(SLICE),--slice $(SLICE)) $(if $(FRESH),--fresh)
 
-bench: venv ## Time the operator's decisions
-	@$(PYTHON) -m dev.bench
+bench: venv ## Hone's training speed against plain TRL's, and its decisions' time; quicker with ARGS='--steps 50'
+	@$(PYTHON) -m dev.bench $(ARGS)
 
 gpu: venv ## The trainer's tests that need a GPU
 	@$(PYTEST) -m gpu trainer-image/tests tests

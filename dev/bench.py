@@ -1,49 +1,80 @@
-"""Time the operator's decisions: `python3 -m dev.bench`, from the project's environment, on the golden cases.
+"""Measure Hone's speed: `python3 -m dev.bench [part...]`, from the project's environment.
 
-One decision is everything between what was read from the API server and the Plan. Prints a line per kind.
+Parts, all by default:
+
+    decisions   the operator's decisions, on the golden cases
+    steps       Hone's training step against that of a plain TRL script on the same model, rows and settings, on the CPU
+
+Prints tables, and writes the figures to build/bench.json.
 """
 
 import argparse
-import statistics
-import time
+import json
+import os
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-import yaml
+from dev.uv import ROOT
 
-from hone.core.kinds import KINDS
-from hone.core.settings import Settings
-from hone.core.times import parse
-from tests.golden.test_golden import CASES, HERE, observe
-
-REPEATS = 200
+RESULT = ROOT / "build" / "bench.json"
+STEPS = 300
+DECISIONS = 200
 
 
-def decision_seconds(case: str, repeats: int) -> list[float]:
-    """How long each of `repeats` decisions on a golden case took."""
-    resource = yaml.safe_load((HERE / case / "cr.yaml").read_text())
-    seen = yaml.safe_load((HERE / case / "observed.yaml").read_text())
-    observed, now, settings = observe(resource, seen), parse(seen["now"]), Settings()
-    reconcile = KINDS[resource["kind"]].reconcile
-    took = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        reconcile(resource, observed, now, settings)
-        took.append(time.perf_counter() - began)
-    return took
+def decisions(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
+    """The operator's decisions."""
+    from dev import bench_decisions
+
+    found = bench_decisions.bench(options.decisions)
+    return found, bench_decisions.table(found)
+
+
+def steps(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
+    """A training step's time against a plain TRL script's."""
+    from dev import bench_training
+
+    found = bench_training.bench_steps(directory, options.steps, options.threads, _tell)
+    return found, bench_training.steps_table(found)
+
+
+PARTS = {"decisions": decisions, "steps": steps}
+
+
+def _tell(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Time all cases and print median, 99th percentile and the slowest case of each kind."""
-    parser = argparse.ArgumentParser(prog="python3 -m dev.bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"decisions per case (default: {REPEATS})")
-    repeats = parser.parse_args().repeats
-    print(f"{'kind':18}{'cases':>6}{'median ms':>11}{'p99 ms':>9}  slowest case")
-    for kind in sorted({case.split("/")[0] for case in CASES}):
-        by_case = {case: decision_seconds(case, repeats) for case in CASES if case.startswith(f"{kind}/")}
-        every = [seconds for took in by_case.values() for seconds in took]
-        slowest = max(by_case, key=lambda case: statistics.median(by_case[case]))
-        p99 = statistics.quantiles(every, n=100)[98]
-        median = statistics.median(every)
-        print(f"{kind:18}{len(by_case):6}{median * 1e3:11.2f}{p99 * 1e3:9.2f}  {slowest.split('/')[1]}")
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m dev.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help="what to measure (default: all)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of each side (default: {STEPS})")
+    parser.add_argument(
+        "--decisions", type=int, default=DECISIONS, help=f"decisions per golden case (default: {DECISIONS})"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of one training process (default: 1)")
+    options = parser.parse_args()
+    result: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "loadBefore": os.getloadavg(),
+    }
+    for part in options.parts or PARTS:
+        print(f"\n{PARTS[part].__doc__}\n", flush=True)
+        with tempfile.TemporaryDirectory(prefix="hone-bench-") as directory:
+            result[part], table = PARTS[part](options, Path(directory))
+        print(table, flush=True)
+    result["loadAfter"] = os.getloadavg()
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    load = ", ".join(f"{result[when][0]:.1f}" for when in ("loadBefore", "loadAfter"))
+    print(f"\nload of the {os.cpu_count()} cores before and after: {load}; all figures: {RESULT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""Time Hone's training against TRL's on the CPU: steps with equal settings, and tokens per second with each one's own.
+
+Both sides are alive at once and take turns (`dev.bench_turns`).
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dev.bench_figures import ratio_of_medians, ratio_of_sums, shown
+from dev.bench_runs import plan_run, short_lengths, write_model, write_rows
+from dev.bench_turns import Block, Side, take_turns
+
+BLOCK_STEPS = 10
+"""Optimizer steps of one turn."""
+STEP_SECONDS = 0.2
+"""A step takes at least so long, or what is compared is mostly Python."""
+TARGET = 1.05
+"""Hone's step takes at most so much of a plain TRL script's."""
+SIZES = {"hidden": 256, "layers": 4}
+
+Tell = Callable[[str], None]
+
+
+def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[str, Any]:
+    """Compare the step time with that of a plain TRL script on the same model, rows, order and settings."""
+    turns = math.ceil(steps / BLOCK_STEPS)
+    model = write_model(directory / "model", **SIZES)
+    batch = _rows_per_step(model, threads)
+    total = (turns + 3) * BLOCK_STEPS
+    run = plan_run(
+        directory / "equal",
+        model,
+        write_rows(directory / "equal.jsonl", short_lengths(4096)),
+        # Saving is not compared: the next checkpoint lies beyond what is measured.
+        hyperparameters={"maxSteps": total, "globalBatchSize": batch},
+        topology={"microBatchSize": batch},
+        checkpoint={"everySteps": 10 * total},
+    )
+    blocks = _race(
+        directory, {"hone": {"kind": "hone"}, "bare": {"kind": "bare"}}, run, [BLOCK_STEPS] * 2, turns, threads, tell
+    )
+    hone, bare = ([turn[side] for turn in blocks] for side in (0, 1))
+    median = [1e3 * statistics.median(_steps(side)) for side in (hone, bare)]
+    ratio = ratio_of_sums([sum(block.seconds) for block in hone], [sum(block.seconds) for block in bare])
+    return {
+        "steps": turns * BLOCK_STEPS,
+        "rowsPerStep": batch,
+        "medianStepMs": {"hone": median[0], "trl": median[1]},
+        "ratio": ratio.to_dict(),
+        "ratioOfMedians": ratio_of_medians([b.seconds for b in hone], [b.seconds for b in bare]).to_dict(),
+        "ratioOfCpuTime": ratio_of_sums([b.cpu_seconds for b in hone], [b.cpu_seconds for b in bare]).to_dict(),
+        "target": TARGET,
+        "longEnough": min(median) >= 1e3 * STEP_SECONDS,
+    }
+
+
+def _rows_per_step(model: Path, threads: int) -> int:
+    """So many rows of the short ones that a step takes half as long again as it must."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    rows = 8
+    ids = torch.randint(5, 1000, (rows, 100))
+    took = []
+    for _ in range(4):
+        began = time.perf_counter()
+        network(input_ids=ids, labels=ids).loss.backward()
+        took.append(time.perf_counter() - began)
+    torch.set_num_threads(before)
+    return rows * max(1, math.ceil(1.5 * STEP_SECONDS / min(took)))
+
+
+def _race(
+    directory: Path,
+    jobs: dict[str, dict[str, Any]],
+    run: Path,
+    steps: list[int],
+    turns: int,
+    threads: int,
+    tell: Tell,
+) -> list[list[Block]]:
+    sides: list[Side] = []
+    try:
+        for (name, job), count in zip(jobs.items(), steps, strict=True):
+            sides.append(Side(f"{directory.name}-{name}", {**job, "run": str(run), "steps": count}, directory, threads))
+        return take_turns(sides, turns, lambda turn: tell(f"turn {turn} of {turns}"))
+    finally:
+        for side in sides:
+            side.end()
+
+
+def _steps(blocks: list[Block]) -> list[float]:
+    return [seconds for block in blocks for seconds in block.seconds]
+
+
+def steps_table(found: dict[str, Any]) -> str:
+    """The comparison of steps, for people."""
+    median = found["medianStepMs"]
+    lines = [
+        f"{found['steps']} optimizer steps of each side, in turns of {BLOCK_STEPS}; {found['rowsPerStep']} rows a step of",
+        "about 60 tokens, LoRA, float32. Hone: its rank, with all that it checks, agrees upon, tells and logs.",
+        "TRL: the same settings in a plain script, which logs nothing. Neither saves.",
+        "",
+        f"  median step           Hone {median['hone']:.0f} ms, TRL {median['trl']:.0f} ms",
+        f"  time, Hone / TRL      {shown(found['ratio'])}   target: at most {found['target']}",
+        f"  of the medians        {shown(found['ratioOfMedians'])}",
+        f"  of the CPU time       {shown(found['ratioOfCpuTime'])}",
+    ]
+    if not found["longEnough"]:
+        lines.append(f"  A step takes less than {1e3 * STEP_SECONDS:.0f} ms: mostly Python was compared.")
+    return "\n".join(lines)
