@@ -104,8 +104,8 @@ def steps_table(found: dict[str, Any]) -> str:
     """The comparison of steps, for people."""
     median = found["medianStepMs"]
     lines = [
-        f"{found['steps']} optimizer steps of each side, in turns of {BLOCK_STEPS}; {found['rowsPerStep']} rows a step of",
-        "about 60 tokens, LoRA, float32. Hone: its rank, with all that it checks, agrees upon, tells and logs.",
+        f"{found['steps']} steps of each side, in turns of {BLOCK_STEPS}; {found['rowsPerStep']} rows a step, of about",
+        "60 tokens, LoRA, float32. Hone: its rank, with all that it checks, agrees upon, tells and logs.",
         "TRL: the same settings in a plain script, which logs nothing. Neither saves.",
         "",
         f"  median step           Hone {median['hone']:.0f} ms, TRL {median['trl']:.0f} ms",
