@@ -145,6 +145,22 @@ def test_a_verdict_may_be_final() -> None:
     assert cause(failed_job(), [failed(65, verdict("OutOfMemory", final=True))]).final is True
 
 
+def test_a_pod_that_outgrew_its_scratch_space_is_no_preemption() -> None:
+    """Nothing would bound the attempts, each of which is evicted again."""
+    words = 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi". '
+    for left in (exited(137), exited(75, verdict("Preempted"))):
+        found = cause(failed_job(), [pod("p-0", phase="Failed", state=left, reason="Evicted", message=words)])
+        assert (found.failure_class, found.message) == (C.CRASHED, f"pod p-0: Evicted: {words}")
+
+
+def test_an_eviction_for_the_nodes_sake_is_one() -> None:
+    pressed = [
+        {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": "low on disk"}
+    ]
+    evicted = pod("p-0", phase="Failed", state=exited(137), reason="Evicted", message="low on disk", conditions=pressed)
+    assert cause(failed_job(), [evicted]).failure_class == C.PREEMPTED
+
+
 def test_without_a_verdict_the_last_words_and_the_pods_index_are_told() -> None:
     found = cause(failed_job(), [failed(1, "ModuleNotFoundError: no module named hone_trainer", 2)])
     assert found.message == "pod p-2 ended with exit code 1: ModuleNotFoundError: no module named hone_trainer"

@@ -68,6 +68,33 @@ def test_a_claim_that_is_used_twice_is_one_volume() -> None:
     assert mounts(body)["/mnt/model"] and not mounts(body)["/mnt/workspace"]
 
 
+def volumes(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each mount path is mounted from."""
+    by_name = {volume["name"]: volume for volume in pod(body)["volumes"]}
+    return {mount["mountPath"]: by_name[mount["name"]] for mount in container(body)["volumeMounts"]}
+
+
+@pytest.mark.parametrize("step", Step)
+def test_what_is_only_read_is_a_read_only_volume(step: Step) -> None:
+    data = {"train": {"claim": {"name": "data", "path": "rows.jsonl"}}}
+    found = volumes(made(step, dataset=data))
+    read = {path for path, volume in found.items() if volume.get("persistentVolumeClaim", {}).get("readOnly")}
+    assert read == ({"/mnt/model", "/mnt/data/train"} if step == Step.PREPARE else {"/mnt/model"})
+
+
+def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
+    found = volumes(made(workspace={"claimName": "base-models"}))
+    assert found["/mnt/model"] == found["/mnt/workspace"]
+    assert "readOnly" not in found["/mnt/model"]["persistentVolumeClaim"]
+
+
+@pytest.mark.parametrize("step", Step)
+def test_scratch_space_is_bounded(step: Step) -> None:
+    found = volumes(made(step))
+    assert found["/tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
+    assert found["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
+
+
 @pytest.mark.parametrize(
     ("step", "compute", "want"),
     [

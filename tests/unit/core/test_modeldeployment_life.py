@@ -1,8 +1,11 @@
 """The life of a ModelDeployment: it waits for its job, serves, follows a job made anew, and outlives a deleted one."""
 
+import copy
 from typing import Any
 
-from hone.core.names import OWNER_ANNOTATION, UID_LABEL
+import pytest
+
+from hone.core.names import OWNER_ANNOTATION, STEP_LABEL, UID_LABEL
 from hone.core.observed import Ref
 from tests.unit.core import make
 from tests.unit.core.world import World
@@ -210,6 +213,32 @@ def test_a_foreign_service_is_left_alone() -> None:
     assert plan.apply == ()
     assert other.condition("Stalled") == ("True", "NameConflict")
     assert plan.requeue_after == 60
+
+
+def service_of(world: World) -> dict[str, Any]:
+    return next(obj for ref, obj in world.objects.items() if ref.kind == "Service")
+
+
+@pytest.mark.parametrize(
+    ("case", "edit"),
+    [
+        ("the selector", {"selector": {UID_LABEL: "other", STEP_LABEL: "serve"}}),
+        ("where it leads", {"ports": [{"name": "http", "port": 80, "targetPort": 9000, "protocol": "TCP"}]}),
+        ("our port is gone", {"ports": [{"name": "debug", "port": 81, "targetPort": 81, "protocol": "TCP"}]}),
+    ],
+)
+def test_a_service_edited_by_hand_is_put_right(case: str, edit: dict[str, Any]) -> None:
+    ready = served()
+    wanted = copy.deepcopy(service_of(ready)["spec"])
+    service_of(ready)["spec"] |= edit
+    ready.settle()
+    assert service_of(ready)["spec"] == wanted, case
+
+
+def test_a_port_that_somebody_added_to_the_service_is_theirs() -> None:
+    ready = served()
+    service_of(ready)["spec"]["ports"].append({"name": "debug", "port": 81, "targetPort": 81, "protocol": "TCP"})
+    assert ready.look().apply == ()
 
 
 def test_the_service_of_a_predecessor_is_waited_for() -> None:

@@ -3,6 +3,8 @@
 import subprocess
 from typing import Any
 
+import pytest
+
 from hone.runtime.metrics import Metrics
 from hone.runtime.queue import WorkQueue
 from tests.unit.runtime.support import FakeClock
@@ -44,6 +46,14 @@ def test_what_is_not_known_has_no_series() -> None:
     metrics = filled({"phase": "Pending", "progress": {"loss": "nan"}})
     assert value(metrics, "hone_finetunejob_loss", namespace="ns", name="sft") is None
     assert value(metrics, "hone_finetunejob_step", namespace="ns", name="sft") is None
+
+
+@pytest.mark.parametrize("phase", ["Queued", "Finishing", "Succeeded", "Failed", "Suspended"])
+def test_what_only_a_running_trainer_measures_ends_with_it(phase: str) -> None:
+    metrics, of = filled({**STATUS, "phase": phase}), {"namespace": "ns", "name": "sft"}
+    assert value(metrics, "hone_finetunejob_loss", **of) is None
+    assert value(metrics, "hone_finetunejob_tokens_per_second", **of) is None
+    assert value(metrics, "hone_finetunejob_step", **of) == 25, "what was reached stays"
 
 
 def test_a_deleted_resource_leaves_no_series() -> None:

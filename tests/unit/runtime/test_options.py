@@ -31,8 +31,11 @@ def test_each_variable_sets_its_field() -> None:
     [
         ("HONE_WORKERS", "many", "not a number"),
         ("HONE_WORKERS", "0", "must be 1 or above"),
-        ("HONE_RESYNC_SECONDS", "-1", "must be 0 or above"),
-        ("HONE_RESYNC_SECONDS", "nan", "must be 0 or above"),
+        ("HONE_DRAIN_SECONDS", "-1", "must be 0 or above"),
+        ("HONE_RESYNC_SECONDS", "nan", "must be 1 or above"),
+        ("HONE_RESYNC_SECONDS", "0", "must be 1 or above"),
+        ("HONE_PROGRESS_SECONDS", "0", "must be 0.1 or above"),
+        ("HONE_REFUSED_SECONDS", "0", "must be 0.1 or above"),
         ("HONE_LOG_LEVEL", "loud", "debug, info, warning, error"),
     ],
 )

@@ -42,12 +42,14 @@ class ScratchMount:
     name: str
     path: str
     memory: bool = False
+    size: str | None = None
 
 
 Mount = ClaimMount | ConfigMapMount | ScratchMount
 
-SCRATCH = (ScratchMount("tmp", "/tmp"), ScratchMount("shm", "/dev/shm", memory=True))
-"""Every pod's: the root file system is read-only, and processes share tensors through /dev/shm."""
+SCRATCH = (ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/shm", memory=True))
+"""Every pod's: the root file system is read-only, and processes share tensors through /dev/shm. What grows without end
+in /tmp ends its own pod, before it fills the node's disk and ends others; /dev/shm is bounded by the pod's memory."""
 
 
 def resources(
@@ -68,7 +70,11 @@ def env(values: Mapping[str, str], users: Iterable[EnvVar] = (), user_wins: bool
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts. A claim is one volume however often it is mounted: two of the same can hang the kubelet."""
+    """Volumes and mounts. A claim is one volume however often it is mounted: two of the same can hang the kubelet.
+
+    One that is only read is a read-only volume too: its files keep their owner and are out of reach from the container.
+    """
+    written = {mount.claim for mount in mounts if isinstance(mount, ClaimMount) and not mount.read_only}
     volumes: dict[str, dict[str, Any]] = {}
     names: dict[str, str] = {}
     container_mounts: list[dict[str, Any]] = []
@@ -76,14 +82,16 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
         made: dict[str, Any] = {"mountPath": mount.path}
         if isinstance(mount, ClaimMount):
             name = names.setdefault(mount.claim, f"claim-{len(names)}")
-            volumes[name] = {"name": name, "persistentVolumeClaim": {"claimName": mount.claim}}
+            read_only = {} if mount.claim in written else {"readOnly": True}
+            volumes[name] = {"name": name, "persistentVolumeClaim": {"claimName": mount.claim, **read_only}}
         elif isinstance(mount, ConfigMapMount):
             name = f"file-{mount.path.strip('/').replace('/', '-')}"
             items = [{"key": mount.key, "path": mount.file}]
             volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
         else:
             name = mount.name
-            volumes[name] = {"name": name, "emptyDir": {"medium": "Memory"} if mount.memory else {}}
+            limit = {"sizeLimit": mount.size} if mount.size else {}
+            volumes[name] = {"name": name, "emptyDir": {**({"medium": "Memory"} if mount.memory else {}), **limit}}
         if isinstance(mount, ConfigMapMount) or (isinstance(mount, ClaimMount) and mount.read_only):
             made["readOnly"] = True
         container_mounts.append({"name": name, **made})

@@ -38,6 +38,8 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 """Per kind: metric name to its help text and its path in the status."""
+WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_tokens_per_second")
+"""Measured by the running trainer: without one, the status tells what they were last, but there is nothing to plot."""
 
 
 class Metrics:
@@ -176,6 +178,8 @@ class ResourceGauges(Collector):
             for metric, (help_text, where) in gauges.items():
                 family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
                 for namespace, name, status in rows:
+                    if metric in WHILE_TRAINING and status.get("phase") != finetunejob.Phase.TRAINING:
+                        continue
                     for number in _number(status, where):
                         family.add_metric([namespace, name], number)
                 yield family

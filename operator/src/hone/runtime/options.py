@@ -9,6 +9,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LEAST: dict[str, float] = {"workers": 1, "progress_seconds": 0.1, "resync_seconds": 1, "refused_seconds": 0.1}
+"""What a number must be at least, else 0: a pause of 0 seconds would keep the operator looking without end."""
 
 
 class OptionError(Exception):
@@ -76,7 +78,7 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
             number = kind(text)
         except ValueError:
             raise OptionError(f"{variable(f.name)}={text!r}: not a number") from None
-        least = 1 if f.name == "workers" else 0
+        least = LEAST.get(f.name, 0)
         if not least <= number < 1e9:
             raise OptionError(f"{variable(f.name)}={text!r}: must be {least} or above, and below 1e9")
         return number

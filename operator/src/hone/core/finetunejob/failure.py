@@ -154,9 +154,11 @@ def _end(pod: Pod, words: str) -> End | None:
     if podinfo.phase(pod) == "Unknown" or status.get("reason") == "NodeLost":
         node = pod.raw.get("spec", {}).get("nodeName", "its node")
         return look.end(_DISRUPTED, FailureClass.NODE_LOST, f"{look.label}: {node} does not answer any more")
-    if ended := podinfo.terminated(pod):
+    ended = podinfo.terminated(pod)
+    if ended and status.get("reason") != "Evicted":
         return _container_end(look, ended)
-    if podinfo.phase(pod) == "Failed":  # the kubelet refused or evicted it by itself
+    # The kubelet refused it, or evicted it for what it did itself: an eviction for the node's sake is a disruption.
+    if podinfo.phase(pod) == "Failed":
         cls = FailureClass.CRASHED if podinfo.has_started(pod) else FailureClass.NEVER_STARTED
         return look.end(_OWN, cls, f"{look.label}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
     return look.end(_DELETED, FailureClass.PREEMPTED, f"{look.label} was deleted") if look.deleted else None

@@ -19,5 +19,8 @@ def service(server: Server) -> Object:
 
 
 def differs(server: Server, live: Object | None) -> bool:
-    """Whether the Service has to be applied."""
-    return live is None or live["spec"].get("selector") != server.selector
+    """Whether the Service has to be applied. A port that somebody else added stays theirs."""
+    if live is None or live["spec"].get("selector") != server.selector:
+        return True
+    there = live["spec"].get("ports") or []
+    return not all(any(port.items() <= other.items() for other in there) for port in service(server)["spec"]["ports"])
