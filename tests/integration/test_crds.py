@@ -102,7 +102,7 @@ ACCEPTED = {
             "nodes": 2,
             "gpusPerNode": 0,
             "processesPerNode": 2,
-            "zeroStage": 2,
+            "zeroStage": 3,
             "pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
             "resources": {"limits": {"cpu": 2, "memory": "4Gi"}},
         },

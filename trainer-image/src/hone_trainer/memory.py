@@ -86,10 +86,13 @@ def estimate_memory(
 def checkpoint_bytes(
     facts: ModelFacts, method: MethodType, *, trainable: int, weight_bytes: int, zero_stage: int
 ) -> int:
-    """Size of one checkpoint: what is trained, its two moments, and under ZeRO also the fp32 copy and a second save."""
+    """Size of one checkpoint: what is trained, its two moments, and under ZeRO also the fp32 copy of the weights.
+
+    ZeRO-2 saves the weights twice: in DeepSpeed's own files, and whole, as finish exports them.
+    """
     if method is MethodType.LORA:
-        return trainable * (4 + 8 + (8 if zero_stage else 0))
-    return facts.parameters * (2 * weight_bytes + 12 if zero_stage else 4 + 8)
+        return trainable * (4 + 8 + {0: 0, 2: 8, 3: 4}[zero_stage])
+    return facts.parameters * {0: 4 + 8, 2: 2 * weight_bytes + 12, 3: weight_bytes + 12}[zero_stage]
 
 
 def states_bytes(estimate: MemoryEstimate) -> int:

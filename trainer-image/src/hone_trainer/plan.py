@@ -22,6 +22,7 @@ _MOST_TOKENS = 8192
 """Tokens of a micro-batch above which a larger one is hardly faster."""
 _LARGE_MODEL = 1_000_000_000
 _FEW_STEPS = 20
+_WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def check_settings(config: RunConfig) -> None:
         raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
     if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:
         raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
-    if config.topology.zero_stage not in (None, 0, 2):
-        raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0 or 2.")
+    if config.topology.zero_stage not in (None, 0, 2, 3):
+        raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0, 2 or 3.")
     held_out = config.data.validation_fraction * (config.data.validation is None)
     held_out += config.data.test_fraction * (config.data.test is None)
     if held_out >= 1:
@@ -291,7 +292,7 @@ def _place(
         why_micro = f"The largest of at most {_MOST_TOKENS} tokens that fits." if placement.fits else "The smallest."
         why_checkpointing = "Else it would not fit." if placement.gradient_checkpointing else "It fits without."
         if placement.zero_stage and topology.zero_stage is None:
-            why_stage = "Plain DDP would not fit."
+            why_stage = _WHY_STAGE[placement.zero_stage]
         if not placement.fits:
             _refuse_or_warn(placement, facts, method, choices)
     choices.reasons["zeroStage"] = why_stage
@@ -310,7 +311,7 @@ def _stages(asked: int | None, method: MethodType, world: int, *, known: bool) -
         return [0], "One process has nothing to share."
     if not known and method is MethodType.FULL:
         return [2], "Full on several processes whose memory is unknown."
-    return [0, 2], "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
+    return [0, 2, 3], "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
 
 
 def _micro_batches(asked: int | None, per_rank: int) -> list[int]:
@@ -339,7 +340,7 @@ def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType
     if method is MethodType.FULL:
         remedies = ["spec.method.type LoRA", *remedies]
         if placement.zero_stage == 0 or placement.memory.optimizer_bytes > limit // 2:
-            remedies.append("more processes with zeroStage 2")
+            remedies.append("more processes with zeroStage 3")
     if memory.activations_bytes > limit // 4:
         remedies.append("a smaller spec.hyperparameters.sequenceLength")
     hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."

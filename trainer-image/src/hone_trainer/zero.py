@@ -12,13 +12,17 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
     """
     if plan.zero_stage == 0:
         return None
+    stage: dict[str, Any] = {
+        "stage": plan.zero_stage,
+        "overlap_comm": False,
+        "contiguous_gradients": True,
+        "reduce_scatter": True,
+    }
+    if plan.zero_stage == 3:
+        # The checkpoint also holds the whole weights, as with the other stages: finish exports these.
+        stage["stage3_gather_16bit_weights_on_model_save"] = True
     return {
-        "zero_optimization": {
-            "stage": plan.zero_stage,
-            "overlap_comm": False,
-            "contiguous_gradients": True,
-            "reduce_scatter": True,
-        },
+        "zero_optimization": stage,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": plan.precision == "bfloat16"},
         "fp16": {"enabled": False},

@@ -150,11 +150,11 @@ class Compute(Model):
     zero_stage: Annotated[
         int | None,
         Field(
-            json_schema_extra={"enum": [0, 2]},
+            json_schema_extra={"enum": [0, 2, 3]},
             ge=0,
-            le=2,
-            description="DeepSpeed's ZeRO stage: 0 is plain DDP, 2 shards gradients and optimizer state. "
-            "Default: the first that fits.",
+            le=3,
+            description="DeepSpeed's ZeRO stage: 0 is plain DDP, 2 shards gradients and optimizer state, 3 the weights "
+            "too. Default: the first that fits.",
         ),
     ] = None
     micro_batch_size: Annotated[

@@ -68,7 +68,7 @@ class Topology(Model):
     gpus_per_node: int = 0
     """0: the ranks run on the CPU."""
     zero_stage: int | None = None
-    """0 (plain DDP) or 2; None: the plan chooses."""
+    """0 (plain DDP), 2 or 3; None: the plan chooses."""
     micro_batch_size: int | None = None
     """Rows per process and forward pass; None: the plan chooses."""
     memory_bytes: int | None = None
