@@ -58,17 +58,22 @@ HALVINGS = [
         pytest.param(
             {"micro": 1, "ranks": 2, "precision": "bfloat16"},
             {"ranks": 2, "gpus": 2},
-            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2"],
+            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2", "zeroStage 2 → 3"],
             id="several: the next ZeRO stage comes last",
         ),
         pytest.param(
             {"micro": 1, "ranks": 2, "method": "Full", "precision": "float32"},
             {"ranks": 2, "gpus": 2},
-            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2, precision float32 → bfloat16"],
+            [
+                "gradientCheckpointing on",
+                "activationOffloading on",
+                "zeroStage 0 → 2, precision float32 → bfloat16",
+                "zeroStage 2 → 3",
+            ],
             id="Full on GPUs: the stage takes its precision along",
         ),
         pytest.param(
-            {"micro": 1, "ranks": 2, "zero_stage": 2}, {"ranks": 2}, ["gradientCheckpointing on"], id="no stage left"
+            {"micro": 1, "ranks": 2, "zero_stage": 3}, {"ranks": 2}, ["gradientCheckpointing on"], id="no stage left"
         ),
         pytest.param(
             {"micro": 1, "ranks": 2},
@@ -102,17 +107,18 @@ def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: i
         assert (now.total_steps, now.learning_rate) == (plan.total_steps, plan.learning_rate)
 
 
-# Rungs of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2.
+# Rungs of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2,
+# 5 ZeRO-3.
 @pytest.mark.parametrize(
     ("counted", "remembered", "checkpoint_stage", "expected"),
     [
         pytest.param(0, 0, None, 0, id="the plan itself"),
         pytest.param(2, 0, None, 2, id="what the operator counted"),
         pytest.param(1, 3, None, 3, id="what was remembered in place, being further down"),
-        pytest.param(99, 0, None, 4, id="no further than the last"),
+        pytest.param(99, 0, None, 5, id="no further than the last"),
         pytest.param(4, 0, 0, 3, id="a checkpoint of plain DDP keeps its stage"),
         pytest.param(0, 0, 2, 4, id="so does one of ZeRO-2, though nothing is remembered"),
-        pytest.param(2, 0, 3, 2, id="a stage that no rung has is for the ranks to refuse"),
+        pytest.param(2, 0, 1, 2, id="a stage that no rung has is for the ranks to refuse"),
     ],
 )
 def test_an_attempts_rung(
@@ -125,7 +131,7 @@ def test_an_attempts_rung(
 
 @pytest.mark.parametrize(
     ("rung", "checkpoint_stage", "expected"),
-    [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, None), (4, 2, None)],
+    [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, 5), (4, 2, None), (5, None, None)],
 )
 def test_the_rung_below(config: RunConfig, rung: int, checkpoint_stage: int | None, expected: int | None) -> None:
     found = ladder.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))

@@ -22,7 +22,7 @@ from hone_trainer.files import write_atomic
 from hone_trainer.runconfig import digest_of
 
 RUNG_FILE = "memory-rung.json"
-ZERO_STAGES = (0, 2)
+ZERO_STAGES = (0, 2, 3)
 """ZeRO stages in the order of what they need, the hungriest first."""
 MAX_CHANGES = 8
 

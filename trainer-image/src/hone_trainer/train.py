@@ -13,8 +13,7 @@ import time
 import traceback
 
 from hone.contract.exits import FailureClass, exit_code
-from hone.contract.plan import Plan
-from hone.contract.runconfig import ATTEMPT_ENV, NODE_RANK_ENV, POD_UID_ENV, Attempt
+from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
 from hone_trainer import checkpoint
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
@@ -80,7 +79,7 @@ def _train(rank: int, status: StatusDir) -> None:
     quiet_libraries()
     if planned.plan.zero_stage and not config.topology.gpus_per_node:
         use_gloo_alone()
-    plan, directory = _of_this_attempt(planned.plan), checkpoint.checkpoints_dir(config)
+    plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
     resume = checkpoint.newest(config)
     if resume:
         _check_same_gang(resume[1], planned)
@@ -121,12 +120,6 @@ def _train(rank: int, status: StatusDir) -> None:
     trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
     reports.tell(stage="Done")
-
-
-def _of_this_attempt(plan: Plan) -> Plan:
-    told = os.environ.get(ATTEMPT_ENV)
-    factor = Attempt.model_validate_json(told).learning_rate_factor if told else 1.0
-    return plan.model_copy(update={"learning_rate": factor * plan.learning_rate})
 
 
 def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:
