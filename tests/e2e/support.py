@@ -168,6 +168,18 @@ def kill_rank(pod: Object) -> int:
     return ranks[0]
 
 
+def evict(kube: Kube, pod: Object) -> None:
+    """Evict the pod by the Eviction API, as a node drain does; it has its grace.
+
+    Raises:
+        KubeError: the API server refuses.
+    """
+    meta = {key: pod["metadata"][key] for key in ("name", "namespace")}
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+    where = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+    kube.run("create", "--raw", where, "-f", "-", stdin=json.dumps(body))
+
+
 def replace_operator(kube: Kube, seconds: float = 120) -> None:
     """Delete the operator's pod, and return when another one is ready.
 

@@ -1,4 +1,4 @@
-"""Full tuning in two pods with ZeRO-2; one rank is killed in the middle, and the operator's pod in each phase."""
+"""Full tuning in two pods with ZeRO-2; a rank is killed, a pod evicted, and the operator's pod lost in each phase."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,7 @@ from tests.e2e.prometheus import lint, scrape
 from tests.e2e.support import (
     EXAMPLES,
     apply_file,
+    evict,
     finished,
     kill_rank,
     namespace,
@@ -42,6 +43,21 @@ def state(ns: Kube) -> Object:
     return (ns.get("finetunejob", NAME) or {}).get("status") or {}
 
 
+def trainings(status: Object) -> list[Object]:
+    """The attempts at training."""
+    return [attempt for attempt in status.get("attempts", []) if attempt["step"] == "train"]
+
+
+def told(status: Object, number: int) -> int:
+    """The step that the training attempt of that number tells of; 0 where it does not run or has yet to tell."""
+    last: Object = next(reversed(trainings(status)), {})
+    if (last.get("number"), last.get("result"), status.get("phase")) != (number, "Running", "Training"):
+        return 0
+    progress: Object = status.get("progress") or {}
+    # What is still an earlier attempt's does not count.
+    return int(progress["step"]) if progress.get("observedTime", "") > last["startTime"] else 0
+
+
 def lose_operator(ns: Kube, phase: str) -> None:
     """Delete the operator's pod while the job is in this phase, and wait for the next one."""
     assert state(ns)["phase"] == phase
@@ -72,19 +88,35 @@ def killed(ns: Kube) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def resumed(ns: Kube, killed: dict[str, int]) -> list[int]:
-    """The steps that the next attempt told of, up to the job's end."""
+def evicted(ns: Kube, killed: dict[str, int]) -> dict[str, int]:
+    """The second attempt's second pod, evicted when it had more than a checkpoint holds; at which steps it was seen."""
+    steps: list[int] = []
+
+    def has_more_than_a_checkpoint() -> bool:
+        status = state(ns)
+        step = told(status, 2)
+        if step:
+            steps.append(step)
+        assert len(trainings(status)) < 3 and status.get("phase") != "Finishing", status["attempts"]
+        return step > status["checkpoint"]["step"]
+
+    until(has_more_than_a_checkpoint, "the second attempt goes on", TRAINING_SECONDS)
+    pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
+    assert len(pods) == 2
+    evict(ns, pods[1])
+    return {"first": steps[0], "last": steps[-1], "retries": state(ns)["usage"]["retries"]}
+
+
+@pytest.fixture(scope="module")
+def resumed(ns: Kube, evicted: dict[str, int]) -> list[int]:
+    """The steps that the third attempt told of, up to the job's end."""
     steps: list[int] = []
 
     def ended() -> bool:
         job = ns.get("finetunejob", NAME) or {}
         status = job.get("status") or {}
-        attempts = [attempt for attempt in status.get("attempts", []) if attempt["step"] == "train"]
-        if len(attempts) > 1 and attempts[-1]["result"] == "Running" and status.get("phase") == "Training":
-            began, seen = attempts[-1]["startTime"], (status.get("progress") or {}).get("observedTime", "")
-            # What is still the first attempt's does not count.
-            if seen > began:
-                steps.append(status["progress"]["step"])
+        if step := told(status, 3):
+            steps.append(step)
         if status.get("phase") == "Finishing" and "Finishing" not in replaced:
             lose_operator(ns, "Finishing")
         return is_true(job, "Finished")
@@ -105,20 +137,39 @@ def test_promtool_finds_no_fault_in_the_trainers_metrics(killed: dict[str, int])
 
 
 def test_the_killed_rank_is_named_as_the_cause(ns: Kube, resumed: list[int]) -> None:
-    first, second = [attempt for attempt in state(ns)["attempts"] if attempt["step"] == "train"]
+    first = trainings(state(ns))[0]
     assert first["result"] == "Failed"
     assert first["failure"]["class"] == "Crashed"
     assert (first["failure"]["rank"], first["failure"]["node"]) == (1, 1)
     assert "SIGKILL" in first["failure"]["message"]
-    assert (second["number"], second["result"]) == (2, "Succeeded")
-    assert state(ns)["usage"]["retries"] == 1
 
 
-def test_the_next_attempt_went_on_from_the_checkpoint(killed: dict[str, int], resumed: list[int]) -> None:
-    told = [step for step in resumed if step]
-    assert told, "the second attempt told of no step"
-    assert min(told) >= killed["checkpoint"]
-    assert max(told) <= killed["total"]
+def test_the_attempt_after_the_kill_went_on_from_the_checkpoint(
+    killed: dict[str, int], evicted: dict[str, int]
+) -> None:
+    assert killed["checkpoint"] <= evicted["first"] < killed["total"]
+
+
+def test_the_eviction_is_named_as_the_cause_and_counts_no_retry(
+    ns: Kube, evicted: dict[str, int], resumed: list[int]
+) -> None:
+    second = trainings(state(ns))[1]
+    assert second["result"] == "Failed"
+    assert (second["failure"]["class"], second["failure"]["node"]) == ("Preempted", 1)
+    assert "Eviction" in second["failure"]["message"]
+    assert state(ns)["failures"] == {"train.Crashed": 1, "train.Preempted": 1}
+    assert state(ns)["usage"]["retries"] == evicted["retries"] == 1
+
+
+def test_the_attempt_after_the_eviction_lost_no_step(
+    ns: Kube, killed: dict[str, int], evicted: dict[str, int], resumed: list[int]
+) -> None:
+    assert resumed, "the third attempt told of no step"
+    assert min(resumed) >= evicted["last"], "both pods saved what they had, though only one was evicted"
+    assert max(resumed) <= killed["total"]
+    third = trainings(state(ns))[2]
+    assert (third["number"], third["result"]) == (3, "Succeeded")
+    assert state(ns)["progress"]["step"] == killed["total"]
 
 
 def test_it_completes_and_the_tuned_model_is_better_outside_the_interval(ns: Kube, resumed: list[int]) -> None:
@@ -144,6 +195,7 @@ def test_the_operator_lost_in_each_phase_made_nothing_twice(ns: Kube, resumed: l
         "prepare-1",
         "train-1",
         "train-2",
+        "train-3",
     ], jobs
     assert sorted(jobs) == sorted(attempt["job"] for attempt in state(ns)["attempts"])
 
