@@ -32,6 +32,7 @@ def ftj(path: str, value: Any) -> Object:
 
 
 CLAIM = {"name": "data", "path": "rows.jsonl"}
+SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
 REFUSED: dict[str, tuple[Object, str, str]] = {
     "no model": (ftj("model", None), "spec.model", "Required value"),
@@ -72,6 +73,21 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "a quantity that is none": (ftj("output", {"size": "20 GB"}), "spec.output.size", "should match"),
     "replicas below 0": (modeldeployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
+    "a variable with a value and a Secret": (
+        ftj("compute.pod", {"env": [{"name": "KEY", "value": "k", "valueFrom": SECRET}]}),
+        "spec.compute.pod.env[0]",
+        "value or valueFrom, not both",
+    ),
+    "a server's variable with both": (
+        modeldeployment(runtime={"env": [{"name": "KEY", "value": "", "valueFrom": SECRET}]}),
+        "spec.runtime.env[0]",
+        "value or valueFrom, not both",
+    ),
+    "a Secret without a key": (
+        ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "wandb"}}}]}),
+        "spec.compute.pod.env[0].valueFrom.secretKeyRef.key",
+        "Required value",
+    ),
     "a served name with spaces": (modeldeployment(servedName="my model"), "spec.servedName", "should match"),
     "no job to serve": (edited(modeldeployment(), "spec.model.jobRef", None), "spec.model.jobRef", "Required value"),
 }
@@ -103,14 +119,25 @@ ACCEPTED = {
             "gpusPerNode": 0,
             "processesPerNode": 2,
             "zeroStage": 3,
-            "pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}},
+            "pod": {
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "affinity": {"nodeAffinity": {}},
+                "env": [{"name": "KEY", "valueFrom": SECRET}, {"name": "MODE", "value": "offline"}, {"name": "EMPTY"}],
+            },
             "resources": {"limits": {"cpu": 2, "memory": "4Gi"}},
         },
         hyperparameters={"maxSteps": 5, "learningRate": 2e-4},
         checkpoint={"everyMinutes": 30, "keep": 1},
         retry={"limit": 0},
     ),
-    "a deployment": modeldeployment(replicas=2, servedName="org/model", runtime={"args": ["--seed=1"]}),
+    "a deployment": modeldeployment(
+        replicas=2,
+        servedName="org/model",
+        runtime={
+            "args": ["--seed=1"],
+            "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {**SECRET["secretKeyRef"], "optional": True}}}],
+        },
+    ),
 }
 
 

@@ -144,6 +144,24 @@ def test_the_users_settings_are_merged_but_ours_win() -> None:
     assert chosen == {key: settings[key] for key in chosen}
 
 
+@pytest.mark.parametrize("step", Step)
+def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads(step: Step) -> None:
+    key = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
+    maybe = {"secretKeyRef": {"name": "hub", "key": "token", "optional": True}}
+    users = [{"name": "WANDB_API_KEY", "valueFrom": key}, {"name": "HF_TOKEN", "valueFrom": maybe}, {"name": "EMPTY"}]
+    env = container(made(step, compute={"gpusPerNode": 0, "pod": {"env": users}}))["env"]
+    theirs = [entry for entry in env if not entry["name"].startswith("HONE_")]
+    assert theirs == [*users[:2], {"name": "EMPTY", "value": ""}]
+
+
+def test_no_secret_stands_in_for_what_we_tell() -> None:
+    mine = {"name": "HONE_ATTEMPT", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}
+    env = container(made(compute={"gpusPerNode": 0, "pod": {"env": [mine]}}))["env"]
+    assert [entry for entry in env if entry["name"] == "HONE_ATTEMPT"] == [
+        {"name": "HONE_ATTEMPT", "value": '{"number":1}'}
+    ]
+
+
 def test_images_and_grace() -> None:
     settings = Settings(trainer_image="trainer:1", image_pull_policy="Always")
     body = made(settings=settings, checkpoint={"gracePeriodSeconds": 300})

@@ -18,6 +18,18 @@ def test_trouble_at_the_start_is_shown_at_once_and_told_once() -> None:
     assert world.status["phase"] == "Preparing"
 
 
+def test_a_secret_that_is_missing_is_told_in_the_kubelets_words_and_may_come_later() -> None:
+    world = preparing()
+    world.start({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "wandb" not found'}}, "Pending")
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "CreateContainerConfigError")
+    assert 'secret "wandb" not found' in world.message("Reconciling")
+    world.start()
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "Preparing")
+    assert world.jobs() == ["prepare-1"]
+
+
 def test_an_unschedulable_pod_is_shown_with_the_schedulers_words() -> None:
     world = preparing()
     scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}

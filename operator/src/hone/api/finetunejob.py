@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api import meta
 from hone.api.meta import (
     AccessMode,
     Condition,
@@ -396,6 +397,7 @@ MUTABLE_AFTER_START = ("suspend",)
 FROZEN_MESSAGE = "a started run cannot change: use a new metadata.name"
 
 RULES: dict[type[Model], list[dict[str, str]]] = {
+    **meta.RULES,
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
     ],

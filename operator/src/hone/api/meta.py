@@ -69,8 +69,26 @@ class ResourceRequirements(Model):
     ] = None
 
 
+class SecretKey(Model):
+    """One key of a Secret of the namespace. The kubelet reads it; the operator may not."""
+
+    name: Annotated[ObjectName, Field(description="Name of the Secret.")]
+    key: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key of the data.")
+    ]
+    optional: Annotated[
+        bool | None, Field(description="Start without the variable where Secret or key is missing; default: wait.")
+    ] = None
+
+
+class EnvSource(Model):
+    """Where an environment variable's value comes from."""
+
+    secret_key_ref: Annotated[SecretKey, Field(description="A key of a Secret.")]
+
+
 class EnvVar(Model):
-    """An environment variable with a plain value."""
+    """An environment variable with a plain value, or one from a Secret."""
 
     name: Annotated[
         str,
@@ -78,7 +96,10 @@ class EnvVar(Model):
             min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable."
         ),
     ]
-    value: Annotated[str, Field(max_length=4096, description="Its value.")] = ""
+    value: Annotated[str | None, Field(max_length=4096, description="Its value; default: empty.")] = None
+    value_from: Annotated[EnvSource | None, Field(description="A Secret that holds its value; instead of value.")] = (
+        None
+    )
 
 
 class Toleration(Model):
@@ -134,3 +155,9 @@ class PodSettings(Model):
     image_pull_secrets: Annotated[
         list[LocalReference] | None, Field(max_length=8, description="Secrets to pull the image with.")
     ] = None
+
+
+RULES: dict[type[Model], list[dict[str, str]]] = {
+    EnvVar: [{"rule": "!(has(self.value) && has(self.valueFrom))", "message": "give value or valueFrom, not both"}]
+}
+"""CEL rules by type."""

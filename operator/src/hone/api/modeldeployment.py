@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api import meta
 from hone.api.finetunejob import ArtifactStatus
 from hone.api.meta import (
     Condition,
@@ -135,5 +136,5 @@ class ModelDeployment(Model):
     ] = None
 
 
-RULES: dict[type[Model], list[dict[str, str]]] = {}
+RULES: dict[type[Model], list[dict[str, str]]] = {**meta.RULES}
 """CEL rules by type."""

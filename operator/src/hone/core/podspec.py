@@ -63,10 +63,16 @@ def resources(
 
 
 def env(values: Mapping[str, str], users: Iterable[EnvVar] = (), user_wins: bool = False) -> list[dict[str, Any]]:
-    """Environment variables, ours and the user's, each name once."""
-    theirs = {entry.name: entry.value for entry in users}
-    merged = {**values, **theirs} if user_wins else {**theirs, **values}
-    return [{"name": name, "value": value} for name, value in merged.items()]
+    """Environment variables, ours and the user's, each name once; the user's may come from a Secret."""
+    ours = {name: {"name": name, "value": value} for name, value in values.items()}
+    theirs = {entry.name: _variable(entry) for entry in users}
+    return list(({**ours, **theirs} if user_wins else {**theirs, **ours}).values())
+
+
+def _variable(entry: EnvVar) -> dict[str, Any]:
+    if entry.value_from:
+        return {"name": entry.name, "valueFrom": entry.value_from.to_dict()}
+    return {"name": entry.name, "value": entry.value or ""}
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
