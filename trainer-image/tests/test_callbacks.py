@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def saves(tmp_path: Path, **plan: object) -> Checkpointing:
     """The callback of a run of 1000 steps."""
-    (tmp_path / "model").mkdir()
+    (tmp_path / "model").mkdir(parents=True)
     config = tiny.make_run(tmp_path, steps=1000)
     planned = load_plan(config)
     assert planned is not None
@@ -122,6 +122,17 @@ def test_a_stop_does_not_wait_for_the_whole_grace_period(tmp_path: Path, clock: 
     control = step_with(callback, 27, 9.0)
     assert (control.should_save, control.should_training_stop) == (False, True)
     assert callback.stopped
+
+
+def test_evaluations_come_at_their_steps_and_at_the_end_but_not_before_a_stop(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000, evaluation_every_steps=4, total_steps=10)
+    losses = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, math.nan, 1.0, 1.0]
+    found = [s for s, loss in enumerate(losses, start=1) if step_with(callback, s, loss).should_evaluate]
+    assert found == [4, 10], "not at 8, whose loss is no number"
+    callback = saves(tmp_path / "stopped", evaluation_every_steps=1)
+    assert step_with(callback, 1, 1.0).should_evaluate
+    callback._status.raise_stop()
+    assert not step_with(callback, 2, 1.0).should_evaluate
 
 
 def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:

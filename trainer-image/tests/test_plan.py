@@ -118,6 +118,14 @@ def test_checkpoints_may_be_counted_in_minutes() -> None:
     assert "checkpointEverySteps" not in plan.reasons
 
 
+def test_evaluations_need_validation_rows() -> None:
+    plan = plan_of(1000)
+    assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (18, "A tenth.")
+    none = summary_of(1000).model_copy(update={"validation_rows": 0})
+    plan = make_plan(config_with(), FACTS, none, 512)
+    assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (None, "No validation rows.")
+
+
 def test_max_steps_replace_epochs() -> None:
     plan = plan_of(1600, hyperparameters={"maxSteps": 250})
     assert plan.total_steps == 250

@@ -94,15 +94,18 @@ def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
     return directory
 
 
-def make_prepared(directory: Path, model: Path, *, rows: int = 256, test_rows: int = 24, seed: int = 0) -> Path:
+def make_prepared(
+    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+) -> Path:
     """Write prepared data of the words' numbers, in the shape that prepare gives it."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    chance = random.Random(seed)
+    sources = {"train": random.Random(seed), "validation": random.Random(seed + 1), "test": random.Random(seed + 2)}
 
-    def row(extra: bool) -> dict[str, object]:
+    def row(split: str) -> dict[str, object]:
+        chance = sources[split]
         index = chance.randrange(len(WORDS))
         filler = [chance.choice(WORDS) for _ in range(chance.randrange(3))]
         prompt = f"user {' '.join([*filler, WORDS[index]])} assistant "
@@ -112,27 +115,27 @@ def make_prepared(directory: Path, model: Path, *, rows: int = 256, test_rows: i
             "input_ids": prompt_ids + answer_ids,
             "labels": [-100] * len(prompt_ids) + answer_ids,
         }
-        if extra:
+        if split == "test":
             made |= {"prompt_ids": prompt_ids, "reference": NUMBERS[index], "prompt": prompt}
         return made
 
     directory.mkdir(parents=True)
-    for name, count in (("train", rows), ("validation", 0), ("test", test_rows)):
-        made = [row(name == "test") for _ in range(max(1, count))]  # one row tells an empty split its columns
+    for name, count in (("train", rows), ("validation", validation_rows), ("test", test_rows)):
+        made = [row(name) for _ in range(max(1, count))]  # one row tells an empty split its columns
         Dataset.from_list(made).select(range(count)).save_to_disk(str(directory / name), num_shards=1)
-    meta = {"summary": summary(rows, test_rows).to_dict(), "sequenceLength": 16, "warnings": []}
+    meta = {"summary": summary(rows, test_rows, validation_rows).to_dict(), "sequenceLength": 16, "warnings": []}
     (directory / "prepared.json").write_text(json.dumps(meta))
     return directory
 
 
-def summary(rows: int, test_rows: int) -> DatasetSummary:
+def summary(rows: int, test_rows: int, validation_rows: int = 9) -> DatasetSummary:
     """What prepare would say of such data."""
     return DatasetSummary(
         digest=f"sha256:tiny-{rows}-{test_rows}",
         format="PromptCompletion",
         train_on="Completion",
         train_rows=rows,
-        validation_rows=0,
+        validation_rows=validation_rows,
         test_rows=test_rows,
     )
 
@@ -154,6 +157,7 @@ def make_run(
     dropout: float = 0.1,
     shared: Path | None = None,
     hidden: int = 32,
+    evaluate: int | None = None,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -162,6 +166,7 @@ def make_run(
         method, steps, every, keep, processes, nodes, zero_stage, ...: the plan's figures.
         shared: directory with the model and data of another run, to use the same ones.
         hidden: the model's hidden size.
+        evaluate: steps between evaluations on the validation rows.
     """
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
@@ -207,6 +212,7 @@ def make_run(
         lora_alpha=16 if lora else None,
         lora_dropout=dropout if lora else None,
         checkpoint_every_steps=every,
+        evaluation_every_steps=evaluate,
         parameters=10_000,
         trainable_parameters=1_000,
         memory=MemoryEstimate(

@@ -129,6 +129,8 @@ class Checkpointing(TrainerCallback):
                 checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
             barrier()
             control.should_save = True
+        if self._evaluates(step, final) and decision < Decision.SAVE_AND_STOP and not nonfinite:
+            control.should_evaluate = True
         wait = decision == Decision.SAVE_AND_STOP and doubtful
         if decision >= Decision.SAVE_AND_STOP and not final and not wait:
             self.stopped = True
@@ -141,6 +143,12 @@ class Checkpointing(TrainerCallback):
             waited = time.monotonic() - self._asked
             return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
         return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """A save comes after the evaluation of its step."""
+        self._began = time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
@@ -162,6 +170,10 @@ class Checkpointing(TrainerCallback):
         self.save_seconds = self._last_save - self._began
         self.total_save_seconds += self.save_seconds
         logger.info("checkpoint", extra={"step": state.global_step, "seconds": round(self.save_seconds, 2)})
+
+    def _evaluates(self, step: int, final: bool) -> bool:
+        every = self._plan.evaluation_every_steps
+        return every is not None and (final or step % every == 0)
 
     def _due(self, step: int) -> bool:
         # By the clock the ranks may differ; the first one that asks decides for all.
@@ -188,6 +200,8 @@ class Reporting(TrainerCallback):
         self._logged: tuple[float, int] | None = None
         self._written = 0.0
         self._lined = 0.0
+        self._evaluation_began = 0.0
+        self._evaluation_seconds = 0.0
 
     @property
     def step(self) -> int:
@@ -220,10 +234,11 @@ class Reporting(TrainerCallback):
                 "step": state.global_step,
                 "epoch": state.epoch or 0.0,
                 "seconds_per_step": (ended - began) / max(1, last - first),
-                "stage": "Saving" if control.should_save else "Training",
+                "stage": _stage(control),
             }
         )
-        if control.should_save or time.monotonic() - self._written >= 1:
+        self._evaluation_began = time.monotonic()
+        if self._now.stage != "Training" or time.monotonic() - self._written >= 1:
             self.tell()
 
     def on_log(
@@ -257,10 +272,32 @@ class Reporting(TrainerCallback):
                     },
                 )
 
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Tell the loss on the validation rows."""
+        self._evaluation_seconds += time.monotonic() - self._evaluation_began
+        loss = (metrics or {}).get("eval_loss")
+        self.tell(stage="Saving" if control.should_save else "Training", eval_loss=loss)
+        if args.process_index == 0:
+            logger.info("evaluation", extra={"step": state.global_step, "evalLoss": loss})
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Tell of the new checkpoint."""
         self.tell(stage="Training", checkpoint_step=self._saves.saved_step, checkpoint_seconds=self._saves.save_seconds)
 
     def _clock(self) -> float:
-        # Time spent on saving is no training time: it would spoil the expected end.
-        return time.monotonic() - self._saves.total_save_seconds
+        # Time spent on saving and evaluating is no training time: it would spoil the expected end.
+        return time.monotonic() - self._saves.total_save_seconds - self._evaluation_seconds
+
+
+def _stage(control: TrainerControl) -> str:
+    """What follows a step; an evaluation comes before a save."""
+    if control.should_evaluate:
+        return "Evaluating"
+    return "Saving" if control.should_save else "Training"

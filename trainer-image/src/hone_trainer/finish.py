@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import random
 import shutil
 import signal
 import sys
@@ -26,7 +25,7 @@ from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report, Sample
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint, host
-from hone_trainer.data.prepared import load_prepared
+from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.files import sync_tree, write_atomic
 from hone_trainer.logs import quiet_libraries, setup_logging
@@ -158,11 +157,6 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
         ],
         notes=notes,
     )
-
-
-def chosen_rows(count: int, most: int) -> list[int]:
-    """Which test rows are scored: all, or `most` of them, drawn the same way every time, in their order."""
-    return list(range(count)) if count <= most else sorted(random.Random(0).sample(range(count), most))
 
 
 def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: object) -> "RowScores":

@@ -178,6 +178,7 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         lora_dropout=lora.dropout if lora else None,
         checkpoint_every_steps=every_steps,
         checkpoint_every_minutes=every_minutes,
+        evaluation_every_steps=_choose_evaluations(summary.validation_rows, total, choices),
         parameters=facts.parameters,
         trainable_parameters=trainable,
         checkpoint_bytes=checkpoint_bytes(
@@ -216,6 +217,14 @@ def _choose_checkpoints(config: RunConfig, total: int, choices: _Choices) -> tup
     if asked.every_minutes is not None:
         return None, choices.pick("checkpointEveryMinutes", asked.every_minutes, 0, "")
     return choices.pick("checkpointEverySteps", asked.every_steps, max(1, total // 10), "A tenth."), None
+
+
+def _choose_evaluations(rows: int, total: int, choices: _Choices) -> int | None:
+    """Steps between evaluations on the validation rows."""
+    if not rows:
+        choices.reasons["evaluationEverySteps"] = "No validation rows."
+        return None
+    return choices.pick("evaluationEverySteps", None, max(1, total // 10), "A tenth.")
 
 
 def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None:

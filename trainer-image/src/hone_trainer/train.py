@@ -15,7 +15,7 @@ import traceback
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
 from hone_trainer import checkpoint
-from hone_trainer.data.prepared import load_prepared
+from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.ladder import plan_of_attempt
 from hone_trainer.logs import quiet_libraries, setup_logging
@@ -98,13 +98,14 @@ def _train(rank: int, status: StatusDir) -> None:
     reports = Reporting(status, first, saves)
     reports.tell()
 
+    prepared = load_prepared(planned.prepared)
     # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
     set_seed(config.hyperparameters.seed)
     trainer = OBJECTIVES[config.objective](
         Inputs(
             config=config,
             plan=plan,
-            prepared=load_prepared(planned.prepared),
+            prepared=prepared,
             tokenizer=load_tokenizer(config.paths.model),
             peft_config=METHODS[config.method.type].peft_config(config, plan),
             output_dir=directory,
@@ -112,6 +113,8 @@ def _train(rank: int, status: StatusDir) -> None:
             health=health,
         )
     )
+    validation = prepared.validation
+    trainer.eval_dataset = validation.select(chosen_rows(len(validation), config.evaluation.max_samples))
     trainer.remove_callback(PrinterCallback)
     if plan.activation_offloading:
         offload_activations(trainer)

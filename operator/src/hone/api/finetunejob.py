@@ -257,6 +257,7 @@ class ProgressStatus(Model):
     loss: Annotated[str | None, Field(max_length=32, description="Recent training loss, as text for the column.")] = (
         None
     )
+    eval_loss: Annotated[str | None, Field(max_length=32, description="Recent loss on the validation rows.")] = None
     tokens_per_second: Annotated[float | None, Field(description="Tokens per second over all processes.")] = None
     eta: Annotated[str | None, Field(max_length=32, description="Time left, such as 12m.")] = None
     estimated_completion_time: Annotated[Time | None, Field(description="When training is expected to end.")] = None

@@ -94,6 +94,10 @@ class Plan(Model):
     checkpoint_every_minutes: Annotated[
         int | None, Field(ge=1, description="Minutes between checkpoints, where those are not counted in steps.")
     ] = None
+    evaluation_every_steps: Annotated[
+        int | None,
+        Field(ge=1, description="Optimizer steps between evaluations on the validation rows; none without such rows."),
+    ] = None
     parameters: Annotated[Count, Field(description="Parameters of the model.")]
     trainable_parameters: Annotated[Count, Field(description="Parameters that are trained.")]
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0

@@ -19,6 +19,7 @@ class Progress(Model):
     loss: float | None = None
     """Mean training loss since the last log line."""
     eval_loss: float | None = None
+    """Mean loss on the validation rows when they were last evaluated."""
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     """Non-padding tokens per second over all ranks."""

@@ -135,7 +135,13 @@ class Evaluation(Model):
     """How the base and the tuned model are scored on the test split."""
 
     max_samples: Annotated[
-        int, Field(ge=1, le=100_000, description="Most test rows to score, for base and tuned model alike.")
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Most test rows to score, for base and tuned model alike, "
+            "and most validation rows to evaluate during training.",
+        ),
     ] = 500
     max_new_tokens: Annotated[
         int, Field(ge=1, le=32_768, description="Most tokens to generate per row when answers are compared.")

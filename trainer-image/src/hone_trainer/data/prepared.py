@@ -22,6 +22,7 @@ The test split has three more:
 """
 
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,3 +70,8 @@ def load_prepared(directory: str | Path) -> Prepared:
         warnings=meta["warnings"],
         **splits,
     )
+
+
+def chosen_rows(count: int, most: int) -> list[int]:
+    """Which rows of a split are evaluated: all, or `most` of them, drawn the same way every time, in their order."""
+    return list(range(count)) if count <= most else sorted(random.Random(0).sample(range(count), most))

@@ -60,6 +60,8 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "output_dir": str(output_dir),
         "max_steps": plan.total_steps,
         "per_device_train_batch_size": plan.micro_batch_size,
+        "per_device_eval_batch_size": plan.micro_batch_size,
+        "prediction_loss_only": True,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": SCHEDULERS[plan.scheduler],
@@ -89,5 +91,6 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "push_to_hub": False,
         # hone_trainer.callbacks.Checkpointing decides when.
         "save_strategy": "no",
+        # The same callback decides that, too.
         "eval_strategy": "no",
     }

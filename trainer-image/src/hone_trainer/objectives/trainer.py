@@ -1,10 +1,14 @@
 """What Hone adds to every objective's trainer, whichever library it comes from."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import numpy
+import torch
 
+if TYPE_CHECKING:
     from hone_trainer.callbacks import StepHealth
 
 
@@ -14,16 +18,31 @@ class TrainerMixin:
     health: "StepHealth"
     """Set it before training starts."""
 
-    def training_step(self, *args: object, **kwargs: object) -> "torch.Tensor":
+    def training_step(self, *args: object, **kwargs: object) -> torch.Tensor:
         """One micro-batch forward and backward; its loss is already divided by the micro-batches of a step."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         self.health.add_loss(loss)
         return loss
 
-    def _get_grad_norm(self, *args: object, **kwargs: object) -> "torch.Tensor | float | None":
+    def _get_grad_norm(self, *args: object, **kwargs: object) -> torch.Tensor | float | None:
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
         self.health.add_norm(norm)
         return norm
 
+    def evaluate(self, *args: object, **kwargs: object) -> dict[str, float]:
+        """The loss on the validation rows. Training goes on as if it had not been asked for."""
+        with _random_state_kept():
+            return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """finish writes the card, once, with the scores."""
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Leave every source of randomness as it was: a data loader draws from it, though it does not shuffle."""
+    python, of_numpy = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        yield
+    random.setstate(python)
+    numpy.random.set_state(of_numpy)
