@@ -11,15 +11,18 @@ import pytest
 import tiny
 
 from hone.contract.exits import FailureClass
-from hone.contract.progress import Progress
 from hone.contract.results import StepResult
-from hone.contract.runconfig import RunConfig, Topology
+from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.verdict import Verdict
-from hone_trainer import checkpoint, host, launch
+from hone_trainer import checkpoint, gang, host, launch
 from hone_trainer.errors import BadInput
+from hone_trainer.ladder import load_rung
+from hone_trainer.planfile import load_plan, save_plan
+from hone_trainer.pod import Pod
+from hone_trainer.probe import save_probe
 from hone_trainer.server import serve
 from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import classify, from_exception, from_exit, merge
+from hone_trainer.verdicts import classify, from_exception, from_exit, merge, of_pod
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def with_topology(config: RunConfig, **changes: object) -> RunConfig:
 
 def test_a_gang_meets_at_pod_0(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HONE_MASTER", "tiny-0.tiny")
-    arguments = launch.torchrun_arguments(run, node=1)
+    arguments = gang.torchrun_arguments(run, node=1)
     assert "--nnodes=2" in arguments
     assert "--node-rank=1" in arguments
     assert "--nproc-per-node=3" in arguments
@@ -63,23 +66,23 @@ def test_a_gang_meets_at_pod_0(run: RunConfig, monkeypatch: pytest.MonkeyPatch) 
 def test_a_gang_without_a_meeting_place_is_refused(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONE_MASTER", raising=False)
     with pytest.raises(BadInput, match="HONE_MASTER"):
-        launch.torchrun_arguments(run, node=0)
+        gang.torchrun_arguments(run, node=0)
 
 
 def test_one_pod_stays_on_loopback(run: RunConfig) -> None:
-    arguments = launch.torchrun_arguments(with_topology(run, nodes=1, processes_per_node=2), node=0)
+    arguments = gang.torchrun_arguments(with_topology(run, nodes=1, processes_per_node=2), node=0)
     assert "--master-addr=127.0.0.1" in arguments
 
 
 def test_ranks_share_the_cpus(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "cpus", lambda: 8)
-    assert launch.rank_environment(with_topology(run, processes_per_node=3))["OMP_NUM_THREADS"] == "2"
-    assert launch.rank_environment(with_topology(run, processes_per_node=16))["OMP_NUM_THREADS"] == "1"
+    assert gang.rank_environment(with_topology(run, processes_per_node=3))["OMP_NUM_THREADS"] == "2"
+    assert gang.rank_environment(with_topology(run, processes_per_node=16))["OMP_NUM_THREADS"] == "1"
 
 
 def test_ranks_on_cpus_see_no_gpus(run: RunConfig) -> None:
-    assert launch.rank_environment(run)["CUDA_VISIBLE_DEVICES"] == ""
-    assert "CUDA_VISIBLE_DEVICES" not in launch.rank_environment(with_topology(run, gpus_per_node=1))
+    assert gang.rank_environment(run)["CUDA_VISIBLE_DEVICES"] == ""
+    assert "CUDA_VISIBLE_DEVICES" not in gang.rank_environment(with_topology(run, gpus_per_node=1))
 
 
 # Runs that need no training.
@@ -89,7 +92,7 @@ def test_a_finished_run_ends_at_once(run: RunConfig, tmp_path: Path, monkeypatch
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(run), 6)
     path.mkdir(parents=True)
     checkpoint.complete(path, step=6, world_size=6, zero_stage=0, final=True)
-    monkeypatch.setattr(launch, "_run_ranks", lambda *_: pytest.fail("the ranks were started"))
+    monkeypatch.setattr(gang, "run_ranks", lambda *_, **__: pytest.fail("the ranks were started"))
     assert launch.main() == 0
     assert StepResult.model_validate_json((tmp_path / "term").read_text()).final_step == 6
 
@@ -105,9 +108,133 @@ def test_a_run_without_a_plan_is_bad_input(run: RunConfig, tmp_path: Path) -> No
 def test_ranks_that_leave_no_final_checkpoint_have_not_finished(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_run_ranks", lambda *_: 0)
+    monkeypatch.setattr(gang, "run_ranks", lambda *_, **__: 0)
     assert launch.main() == 70
     assert "final checkpoint" in (tmp_path / "term").read_text()
+
+
+# Out of memory.
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, ends: list[int | Verdict]) -> list[tuple[int, bool]]:
+    """Lets starts of the ranks end like this, one after another. Gathers each one's rung, and whether it is a probe."""
+    made: list[tuple[int, bool]] = []
+
+    def run_ranks(config, node, status, attempt, look, *, probing):
+        made.append((attempt.memory_rung, probing))
+        return ends[len(made) - 1]
+
+    monkeypatch.setattr(gang, "run_ranks", run_ranks)
+    return made
+
+
+def out_of_memory(step: int) -> Verdict:
+    """A rank's word."""
+    return Verdict(failure_class=FailureClass.OUT_OF_MEMORY, message="no room", rank=0, step=step, time=1.0)
+
+
+def one_pod(run: RunConfig, root: Path, **changes: object) -> RunConfig:
+    """The run on one pod of two ranks, planned with other figures."""
+    config = tiny.make_run(root, processes=2, micro_batch=2, shared=root)
+    planned = load_plan(config)
+    save_plan(config, planned.model_copy(update={"plan": planned.plan.model_copy(update=changes)}))
+    return config
+
+
+def ended(root: Path) -> StepResult:
+    """What the launcher told at its end."""
+    return StepResult.model_validate_json((root / "term").read_text())
+
+
+def test_one_pod_goes_down_the_ladder_in_place(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = one_pod(run, tmp_path)
+    crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
+    made = starts(monkeypatch, [out_of_memory(11), out_of_memory(0), crash])
+    assert launch.main() == 70
+    assert made == [(0, False), (1, False), (2, False)]
+    assert ended(tmp_path).restarts == 2
+    expected = [
+        "microBatchSize 2 → 1, gradientAccumulationSteps 1 → 2: out of memory at step 12",
+        "gradientCheckpointing on: out of memory before the first step",
+    ]
+    assert ended(tmp_path).changes == expected
+    # The next attempt begins where this one stood, and knows why.
+    made = starts(monkeypatch, [crash])
+    assert launch.main() == 70
+    assert made == [(2, False)]
+    assert (ended(tmp_path).restarts, ended(tmp_path).changes) == (0, expected)
+    assert load_rung(config).rung == 2
+
+
+def test_several_pods_end_for_the_next_attempt(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = starts(monkeypatch, [out_of_memory(3)])
+    monkeypatch.setenv("HONE_ATTEMPT", '{"number": 3, "memoryRung": 1}')
+    assert launch.main() == 65
+    assert made == [(1, False)]
+    assert (ended(tmp_path).restarts, ended(tmp_path).verdict.final) == (0, False)
+    assert load_rung(run).rung == 0, "the operator counts for them"
+
+
+def test_the_end_of_the_ladder_is_final_and_says_what_to_do(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_pod(run, tmp_path, method="Full", gradient_checkpointing=True)
+    made = starts(monkeypatch, [out_of_memory(1), out_of_memory(1)])
+    assert launch.main() == 65
+    assert made == [(0, False), (1, False)]
+    verdict = ended(tmp_path).verdict
+    assert verdict.final
+    for figure in ("microBatchSize is 1", "sequenceLength below 16", "GiB", "LoRA"):
+        assert figure in verdict.hint
+
+
+def test_a_stop_between_two_starts_is_obeyed_at_once(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = one_pod(run, tmp_path)
+
+    def run_ranks(config, node, status, attempt, look, *, probing):
+        status.raise_stop()
+        return out_of_memory(4)
+
+    monkeypatch.setattr(gang, "run_ranks", run_ranks)
+    assert launch.main() == 75
+    assert ended(tmp_path).verdict.failure_class == FailureClass.PREEMPTED
+    assert load_rung(config).rung == 1, "the next attempt need not find out again"
+
+
+# The probe.
+
+
+def test_a_probe_comes_first_and_once_on_each_rung(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = one_pod(run, tmp_path, probe=True)
+    crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
+    made = starts(monkeypatch, [out_of_memory(0), 0, crash])
+    save_probe(config, rung=7, peak_bytes=1, seconds_per_step=1.0)  # of another rung
+    assert launch.main() == 70
+    assert made == [(0, True), (1, True), (1, False)]
+    save_probe(config, rung=1, peak_bytes=1, seconds_per_step=1.0)
+    made = starts(monkeypatch, [crash])
+    assert launch.main() == 70
+    assert made == [(1, False)], "measured by an earlier attempt"
+
+
+def test_no_probe_once_there_is_a_checkpoint(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = one_pod(run, tmp_path, probe=True)
+    path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), 2)
+    path.mkdir(parents=True)
+    checkpoint.complete(path, step=2, world_size=2, zero_stage=0, final=False)
+    crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
+    made = starts(monkeypatch, [crash])
+    assert launch.main() == 70
+    assert made == [(0, False)]
+
+
+def test_the_probe_meets_at_another_port(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_MASTER", "tiny-0.tiny")
+    assert "--master-port=29401" in gang.torchrun_arguments(run, node=1, probing=True)
 
 
 # Verdicts.
@@ -138,7 +265,7 @@ def test_a_rank_killed_by_a_signal_is_named_with_it(status: StatusDir) -> None:
     status.write_status(RankStatus(rank=1, step=7))
     status.write_verdict(0, verdict(FailureClass.COMMUNICATION))
     status.write_failures({1: {"exitCode": -11, "time": 5.0}})
-    found = launch._verdict(status, 1, node=2, killed_for_memory=False)
+    found = of_pod(status, 1, node=2, killed_for_memory=False)
     assert found.failure_class == FailureClass.CRASHED
     assert "rank 1 was killed by SIGSEGV" in found.message
     assert (found.rank, found.node, found.step, found.exit_code) == (1, 2, 7, -11)
@@ -146,17 +273,17 @@ def test_a_rank_killed_by_a_signal_is_named_with_it(status: StatusDir) -> None:
 
 def test_ranks_that_torchrun_ended_itself_are_no_cause(status: StatusDir) -> None:
     status.write_failures({0: {"exitCode": -15, "time": 5.0}, 1: {"exitCode": -9, "time": 5.0}})
-    assert "rank 1 was killed by SIGKILL" in launch._verdict(status, 1, node=0, killed_for_memory=False).message
+    assert "rank 1 was killed by SIGKILL" in of_pod(status, 1, node=0, killed_for_memory=False).message
     status.write_failures({0: {"exitCode": -15, "time": 5.0}})
-    assert "rank 0 was killed by SIGTERM" in launch._verdict(status, 1, node=0, killed_for_memory=False).message
+    assert "rank 0 was killed by SIGTERM" in of_pod(status, 1, node=0, killed_for_memory=False).message
     status.write_verdict(1, verdict(FailureClass.COMMUNICATION, rank=1))
-    assert launch._verdict(status, 1, node=0, killed_for_memory=False).failure_class == FailureClass.COMMUNICATION
+    assert of_pod(status, 1, node=0, killed_for_memory=False).failure_class == FailureClass.COMMUNICATION
 
 
 def test_a_rank_that_spoke_keeps_its_own_words(status: StatusDir) -> None:
     status.write_verdict(1, verdict(FailureClass.OUT_OF_MEMORY, rank=1))
     status.write_failures({1: {"exitCode": 65, "time": 0.5}})
-    assert launch._verdict(status, 1, node=0, killed_for_memory=False).failure_class == FailureClass.OUT_OF_MEMORY
+    assert of_pod(status, 1, node=0, killed_for_memory=False).failure_class == FailureClass.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -173,18 +300,18 @@ def test_a_silent_death_is_judged_by_its_code(code: int, killed: bool, expected:
 
 
 def test_a_dead_torchrun_is_a_crash(status: StatusDir) -> None:
-    found = launch._verdict(status, -9, node=0, killed_for_memory=False)
+    found = of_pod(status, -9, node=0, killed_for_memory=False)
     assert found.failure_class == FailureClass.CRASHED
     assert "torchrun was killed by SIGKILL" in found.message
 
 
 def test_ranks_that_end_well_have_no_verdict(status: StatusDir) -> None:
-    assert launch._verdict(status, 0, node=0, killed_for_memory=False) is None
+    assert of_pod(status, 0, node=0, killed_for_memory=False) is None
 
 
 def test_a_stop_is_a_preemption_though_every_rank_ended_well(status: StatusDir) -> None:
     status.write_verdict(0, verdict(FailureClass.PREEMPTED))
-    assert launch._verdict(status, 0, node=0, killed_for_memory=False).failure_class == FailureClass.PREEMPTED
+    assert of_pod(status, 0, node=0, killed_for_memory=False).failure_class == FailureClass.PREEMPTED
 
 
 @pytest.mark.parametrize(
@@ -195,7 +322,9 @@ def test_a_stop_is_a_preemption_though_every_rank_ended_well(status: StatusDir) 
         (RuntimeError("NCCL communicator was aborted on rank 1"), FailureClass.COMMUNICATION),
         (ConnectionResetError("reset"), FailureClass.COMMUNICATION),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), FailureClass.OUT_OF_MEMORY),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), FailureClass.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), FailureClass.OUT_OF_MEMORY),
+        (RuntimeError("CUDNN_STATUS_ALLOC_FAILED when calling cudnnCreate"), FailureClass.OUT_OF_MEMORY),
+        (RuntimeError("NCCL error: Cuda failure 2 'out of memory'"), FailureClass.OUT_OF_MEMORY),
         (MemoryError(), FailureClass.HOST_OUT_OF_MEMORY),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), FailureClass.CRASHED),
         (KeyError("labels"), FailureClass.CRASHED),
@@ -203,6 +332,15 @@ def test_a_stop_is_a_preemption_though_every_rank_ended_well(status: StatusDir) 
 )
 def test_errors_are_sorted_into_classes(error: Exception, expected: FailureClass) -> None:
     assert classify(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "expected"), [(False, FailureClass.OUT_OF_MEMORY), (True, FailureClass.HOST_OUT_OF_MEMORY)]
+)
+def test_no_room_on_the_host_is_the_ranks_own_memory_only_without_gpus(on_gpu: bool, expected: FailureClass) -> None:
+    error = RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+    assert classify(error, on_gpu=on_gpu) == expected
+    assert classify(MemoryError(), on_gpu=on_gpu) == FailureClass.HOST_OUT_OF_MEMORY
 
 
 def test_an_explicit_cause_is_looked_at() -> None:
@@ -234,9 +372,15 @@ def test_oom_kills_are_read_from_either_cgroup_version(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def port(status: StatusDir) -> Iterator[int]:
+def pod(run: RunConfig, status: StatusDir) -> Pod:
+    """A pod that has served nothing yet."""
+    return Pod(run, load_plan(run).plan, Attempt(number=1), 0, status)
+
+
+@pytest.fixture
+def port(pod: Pod, status: StatusDir) -> Iterator[int]:
     """The port of a served status directory, where rank 0 lives."""
-    server = serve(0, status, Progress(total_steps=10, pod_uid="u"))
+    server = serve(0, status, pod.progress, lambda: pod.measured)
     yield server.server_port
     server.shutdown()
     server.server_close()
@@ -255,7 +399,7 @@ def test_progress_is_known_before_the_ranks_are(port: int, status: StatusDir) ->
     code, body = get(port, "/progress")
     assert code == 200
     assert json.loads(body)["stage"] == "Starting"
-    assert json.loads(body)["totalSteps"] == 10
+    assert json.loads(body)["totalSteps"] == 6
 
 
 def test_progress_is_rank_0s(port: int, status: StatusDir) -> None:
@@ -265,6 +409,25 @@ def test_progress_is_rank_0s(port: int, status: StatusDir) -> None:
     assert told["step"] == 4
     assert "gradNorm" not in told, "/progress is the contract's, not the metrics'"
     assert told.get("loss") is None, "JSON has no NaN"
+
+
+def test_progress_tells_what_only_the_launcher_knows(pod: Pod, port: int, status: StatusDir) -> None:
+    pod.step_down(1, out_of_memory(4))
+    pod.begin()
+    for _ in range(2):
+        told = json.loads(get(port, "/progress")[1])
+        assert told["restarts"] == 1
+        assert told["changes"] == ["microBatchSize 4 → 2, gradientAccumulationSteps 1 → 2: out of memory at step 5"]
+        status.write_status(RankStatus(rank=0, step=4, stage="Training"))
+    assert told["step"] == 4
+
+
+def test_metrics_tell_what_the_probe_measured(pod: Pod, port: int) -> None:
+    assert "hone_train_probe" not in get(port, "/metrics")[1]
+    pod.measured = save_probe(pod.config, rung=0, peak_bytes=4096, seconds_per_step=0.5)
+    body = get(port, "/metrics")[1]
+    assert "hone_train_probe_memory_peak_bytes 4096.0" in body
+    assert "hone_train_probe_step_duration_seconds 0.5" in body
 
 
 def test_only_rank_0s_pod_answers_progress(status: StatusDir) -> None:

@@ -19,7 +19,7 @@ from hone_trainer import callbacks, checkpoint, train
 from hone_trainer.callbacks import StepHealth
 from hone_trainer.errors import BadInput
 from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import Diverged, Preempted, classify
+from hone_trainer.verdicts import Diverged, Preempted, classify, of_pod
 
 WEIGHTS = {MethodType.LORA: "adapter_model.safetensors", MethodType.FULL: "model.safetensors"}
 
@@ -204,7 +204,7 @@ def test_main_writes_a_verdict_and_returns_hones_code(
 
 
 def test_peers_that_never_come_are_a_communication_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hone_trainer import elastic, launch
+    from hone_trainer import elastic
 
     def nobody_came(_: object) -> None:
         raise torch.distributed.DistNetworkError("The client socket has timed out after 600000ms")
@@ -214,7 +214,7 @@ def test_peers_that_never_come_are_a_communication_error(tmp_path: Path, monkeyp
     monkeypatch.setattr("sys.argv", ["elastic", "--module", "hone_trainer.train"])
     monkeypatch.setattr(elastic, "run", nobody_came)
     assert elastic.main() == 1
-    found = launch._verdict(StatusDir(tmp_path), 1, node=1, killed_for_memory=False)
+    found = of_pod(StatusDir(tmp_path), 1, node=1, killed_for_memory=False)
     assert (found.failure_class, found.rank, found.node) == (FailureClass.COMMUNICATION, None, 1)
 
 

@@ -158,6 +158,8 @@ def make_run(
     shared: Path | None = None,
     hidden: int = 32,
     evaluate: int | None = None,
+    hang_floor_seconds: float = 300.0,
+    probe: bool = False,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -189,6 +191,7 @@ def make_run(
             run=str(root / "workspace/run"),
             output=str(root / "output"),
         ),
+        hang_floor_seconds=hang_floor_seconds,
     )
     (root / "run.json").write_text(config.to_json())
     world = nodes * processes
@@ -208,6 +211,7 @@ def make_run(
         world_size=world,
         zero_stage=zero_stage,
         precision="float32",
+        probe=probe,
         lora_rank=8 if lora else None,
         lora_alpha=16 if lora else None,
         lora_dropout=dropout if lora else None,

@@ -70,3 +70,18 @@ def children(parent: int) -> list[int]:
             except (OSError, IndexError, ValueError):
                 continue
     return found
+
+
+def rank_processes(torchrun: int) -> dict[int, int]:
+    """The process of each rank that a torchrun has started, by rank."""
+    found = {}
+    for pid in children(torchrun):
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        for entry in environment:
+            name, _, value = entry.partition(b"=")
+            if name == b"RANK" and value.isdigit():
+                found[int(value)] = pid
+    return found

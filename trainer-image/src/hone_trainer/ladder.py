@@ -134,6 +134,30 @@ def causes(found: list[Rung], rung: int, remembered: MemoryRung) -> list[str]:
     ]
 
 
+def hint_at_the_end(plan: Plan, last: Plan) -> str:
+    """What can still be done where the ladder has ended.
+
+    Args:
+        plan: as prepare made it, with its estimate.
+        last: as it was carried out on the last rung.
+    """
+    memory = plan.memory
+    states = memory.weights_bytes + memory.gradients_bytes + memory.optimizer_bytes
+    row = memory.activations_bytes // plan.micro_batch_size
+    limit = f", of {_gib(memory.limit_bytes)} that a process has" if memory.limit_bytes else ""
+    remedies = [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
+    if MethodType(plan.method) is MethodType.FULL:
+        remedies.append("spec.method.type LoRA")
+        if plan.world_size > 1 and last.zero_stage != ZERO_STAGES[-1]:
+            remedies.append(f"spec.compute.zeroStage {ZERO_STAGES[-1]}")
+    remedies.append("more memory per process, or a smaller model")
+    return (
+        f"Nothing is left to spare: microBatchSize is {last.micro_batch_size} and gradient checkpointing is on. By "
+        f"estimate weights, gradients and optimizer take {_gib(states)}, activations of one row {_gib(row)} without "
+        f"checkpointing{limit}. In a new run, use {'; or '.join(remedies)}."
+    )
+
+
 def load_rung(config: RunConfig) -> MemoryRung:
     """What earlier attempts of this very RunConfig remember; nothing where there is no such file that can be read."""
     try:
@@ -154,3 +178,7 @@ def _sentence(name: str, was: object, now: object) -> str:
     words = name.split("_")
     field = words[0] + "".join(word.title() for word in words[1:])
     return f"{field} on" if now is True else f"{field} {was} → {now}"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

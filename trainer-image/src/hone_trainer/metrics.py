@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hone_trainer.host import cpu_seconds, rss_bytes
+from hone_trainer.probe import Probe
 from hone_trainer.status import RankStatus, StatusDir
 
 Read = Callable[[RankStatus], float | None]
@@ -44,11 +45,18 @@ _COUNTERS: list[tuple[str, str, Read]] = [
 class RankCollector(Collector):
     """Reads the status directory when it is scraped; between scrapes it costs nothing."""
 
-    def __init__(self, status: StatusDir) -> None:
+    def __init__(self, status: StatusDir, measured: Callable[[], Probe | None] = lambda: None) -> None:
         self._status = status
+        self._measured = measured
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics of every rank that has told its state."""
+        """The metrics of every rank that has told its state, and what the probe measured."""
+        if (probe := self._measured()) is not None:
+            for name, text, value in (
+                ("hone_train_probe_memory_peak_bytes", "Most memory of a process in the probe.", probe.peak_bytes),
+                ("hone_train_probe_step_duration_seconds", "Duration of a step in the probe.", probe.seconds_per_step),
+            ):
+                yield GaugeMetricFamily(name, text, value=value)
         ranks = sorted(self._status.statuses().items())
         for family, table in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
             for name, text, read in table:

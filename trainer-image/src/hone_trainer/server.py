@@ -1,28 +1,36 @@
 """The trainer pod's HTTP port: /metrics, /progress and /healthz."""
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hone.contract.progress import Progress
 from hone_trainer.metrics import RankCollector
+from hone_trainer.probe import Probe
 from hone_trainer.status import StatusDir
 
 
-def serve(port: int, status: StatusDir, starting: Progress | None) -> ThreadingHTTPServer:
+def serve(
+    port: int,
+    status: StatusDir,
+    progress: Callable[[], Progress] | None,
+    measured: Callable[[], Probe | None] = lambda: None,
+) -> ThreadingHTTPServer:
     """Serve in a thread of this process until `shutdown()`.
 
     Args:
         port: port on all addresses; 0 takes a free one (`server_port` tells which).
         status: where the ranks tell their state.
-        starting: the answer of /progress until rank 0 has told more. None: rank 0 is in another pod, /progress is 404.
+        progress: the answer of /progress. None: rank 0 is in another pod, /progress is 404.
+        measured: what the probe measured.
 
     Raises:
         OSError: the port is taken.
     """
     registry = CollectorRegistry()
-    registry.register(RankCollector(status))
+    registry.register(RankCollector(status, measured))
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds for a client to send its request; a silent one must not hold a thread
@@ -33,8 +41,8 @@ def serve(port: int, status: StatusDir, starting: Progress | None) -> ThreadingH
             path = self.path.partition("?")[0]
             if path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-            elif path == "/progress" and starting is not None:
-                self._answer(200, "application/json", progress(status, starting).to_json().encode())
+            elif path == "/progress" and progress is not None:
+                self._answer(200, "application/json", progress().to_json().encode())
             elif path == "/healthz":
                 self._answer(200, "text/plain", b"ok\n")
             else:
@@ -54,11 +62,3 @@ def serve(port: int, status: StatusDir, starting: Progress | None) -> ThreadingH
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server
-
-
-def progress(status: StatusDir, starting: Progress) -> Progress:
-    """Rank 0's progress, or `starting` until it has told any."""
-    told = status.statuses().get(0)
-    if told is None:
-        return starting
-    return Progress.model_validate(told.model_dump(include=set(Progress.model_fields)))

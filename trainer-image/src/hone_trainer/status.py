@@ -64,6 +64,12 @@ class StatusDir:
         """Ask every rank to save and stop at its next step."""
         self.stop_flag.touch()
 
+    def clear(self) -> None:
+        """Forget the ranks, so that others can be started. A stop flag stays."""
+        for pattern in ("rank-*.json", "verdict-*.json", "stacks-*.txt", self.failures_file.name):
+            for path in self.directory.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def stacks_file(self, rank: int) -> Path:
         """Where the rank writes the stacks of all its threads on SIGUSR1."""
         return self.directory / f"stacks-{rank}.txt"

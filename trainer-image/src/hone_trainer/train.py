@@ -49,7 +49,7 @@ def main() -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
-        verdict = from_exception(error, rank, node, _last_step(status, rank))
+        verdict = from_exception(error, rank, node, _last_step(status, rank), on_gpu=_on_gpu())
         status.write_verdict(rank, verdict)
         logger.error("failed", extra={"verdict": verdict.to_dict()})
         if verdict.failure_class == FailureClass.COMMUNICATION:
@@ -120,7 +120,12 @@ def _train(rank: int, status: StatusDir) -> None:
         offload_activations(trainer)
     check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
-    trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+    except Exception:
+        # Steps are told once a second: the verdict is to name the last one.
+        reports.tell()
+        raise
     _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
     reports.tell(stage="Done")
 
@@ -142,6 +147,11 @@ def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:
 def _preempted_if(stopped: bool, where: str) -> None:
     if stopped:
         raise Preempted(f"stopped by SIGTERM {where}")
+
+
+def _on_gpu() -> bool:
+    # The launcher hides the GPUs from ranks that are to use none.
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
 def _last_step(status: StatusDir, rank: int) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hone.contract.exits import POLICIES, FailureClass, exit_code
 from hone.contract.verdict import Verdict
 from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
+from hone_trainer.status import StatusDir
 
 
 class Diverged(Exception):
@@ -32,12 +33,18 @@ _BY_TYPE: dict[str, FailureClass] = {
     "ConnectionError": FailureClass.COMMUNICATION,
 }
 
-# gloo, cuBLAS and the CPU allocator raise a bare RuntimeError: only its words tell.
+# gloo, CUDA's libraries and the CPU allocator raise a bare RuntimeError: only its words tell.
 _BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
     (
-        re.compile(r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (can't|not enough)", re.I),
+        re.compile(
+            r"CUDA out of memory|CUDA error: out of memory|Cuda failure.{0,20}out of memory|"
+            r"(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_ALLOC_FAILED",
+            re.I,
+        ),
         FailureClass.OUT_OF_MEMORY,
     ),
+    # On a GPU's host this is the pod's memory, on the CPU (see `classify`) the one that the ladder can spare.
+    (re.compile(r"DefaultCPUAllocator: (can't|not enough)", re.I), FailureClass.HOST_OUT_OF_MEMORY),
     (
         re.compile(
             r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket (timeout|closed)|TCPStore|"
@@ -52,12 +59,19 @@ HINTS: dict[FailureClass, str] = {
     FailureClass.DIVERGED: "Lower spec.hyperparameters.learningRate, or look for broken rows in the data.",
     FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
     FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
+    FailureClass.HUNG: "The named file has the stacks of every thread of each rank: see what the suspect is doing.",
     FailureClass.COMMUNICATION: "Look for another rank or pod that ended first; else check the network between pods.",
 }
 
 
-def classify(error: BaseException) -> FailureClass:
-    """The failure class of what ended a rank; what nothing here knows is Crashed."""
+def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
+    """The failure class of what ended a rank; what nothing here knows is Crashed.
+
+    Args:
+        error: what ended it.
+        on_gpu: whether tensors are on a GPU. Where they are not, one that finds no room in the host's memory is what
+            the ladder for memory can help against.
+    """
     for cause in _causes(error):
         for kind in type(cause).__mro__:
             if kind.__name__ in _BY_TYPE:
@@ -65,21 +79,25 @@ def classify(error: BaseException) -> FailureClass:
         if isinstance(cause, RuntimeError):
             for words, found in _BY_WORDS:
                 if words.search(str(cause)):
-                    return found
+                    host = found is FailureClass.HOST_OUT_OF_MEMORY
+                    return FailureClass.OUT_OF_MEMORY if host and not on_gpu else found
     return FailureClass.CRASHED
 
 
-def from_exception(error: BaseException, rank: int | None, node: int | None, step: int | None) -> Verdict:
+def from_exception(
+    error: BaseException, rank: int | None, node: int | None, step: int | None, *, on_gpu: bool = False
+) -> Verdict:
     """The verdict of a process that ends with `error`: the error's own words and the line that raised it.
 
     Args:
         error: what ended it.
         rank, node: its global rank and pod; None where it is no rank.
         step: last optimizer step that was finished.
+        on_gpu: as in `classify`.
     """
     if isinstance(error, BadInput):
         return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
-    found = classify(error)
+    found = classify(error, on_gpu=on_gpu)
     message = str(error) or type(error).__name__
     if found not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
         frames = traceback.extract_tb(error.__traceback__)
@@ -115,6 +133,44 @@ def merge(verdicts: list[Verdict]) -> Verdict:
         ValueError: there are no verdicts.
     """
     return min(verdicts, key=lambda v: (POLICIES[v.failure_class].rank, v.time or float("inf"), v.rank or 0))
+
+
+def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) -> Verdict | None:
+    """Why the ranks of a pod ended, or None where they trained to the end.
+
+    Args:
+        status: what they told.
+        code: torchrun's exit code; negative for a signal.
+        node: index of the pod.
+        killed_for_memory: whether the kernel has killed a process of this pod for memory.
+    """
+    verdicts = status.verdicts()
+    if code == 0 and not verdicts:
+        return None
+    steps = {rank: told.step for rank, told in status.statuses().items()}
+    spoke = {verdict.rank for verdict in verdicts}
+    failures = status.failures()
+    if any(failure["exitCode"] != -signal.SIGTERM for failure in failures.values()) or spoke:
+        # torchrun lists the ranks that it ended itself, too.
+        failures = {rank: failure for rank, failure in failures.items() if failure["exitCode"] != -signal.SIGTERM}
+    for rank, failure in failures.items():
+        if rank not in spoke:
+            verdicts.append(
+                from_exit(rank, node, int(failure["exitCode"]), failure["time"], steps.get(rank), killed_for_memory)
+            )
+    if not verdicts:
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        found = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
+        message = f"torchrun {how}, and no rank could say why; see the pod's log"
+        return _verdict(found, message, rank=None, node=node, step=min(steps.values(), default=None), code=code)
+    return merge(verdicts)
+
+
+def preempted(node: int) -> Verdict:
+    """The verdict on a pod that was asked to stop before its ranks had begun."""
+    message = "stopped by SIGTERM before its first step; there was nothing to save"
+    found = FailureClass.PREEMPTED
+    return _verdict(found, message, rank=None, node=node, step=None, code=exit_code(found))
 
 
 def signal_name(number: int) -> str:

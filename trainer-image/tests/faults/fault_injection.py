@@ -17,6 +17,9 @@ Kinds are the keys of `KINDS`, and nan and spike, which spoil the loss and its g
 Options: rank=<n> strikes that rank alone. once=<path> strikes only where <path>.rank<n> is not there, and makes it: a
 test can wait for it, and the next start is spared. above=<n> strikes only a micro-batch of more rows, like a GPU that
 holds no more than n. steps=<n>: nan and spike end after so many steps. mib=<n>: how much hostmem takes at most.
+
+The kind rows spoils nothing: rows@step:file=<path> writes the rows of every micro-batch to <path>.rank<n>, each as a
+line of JSON, [step, rows].
 """
 
 import ctypes
@@ -24,6 +27,7 @@ import errno
 import functools
 import importlib.abc
 import importlib.machinery
+import json
 import os
 import signal
 import sys
@@ -71,7 +75,7 @@ class Fault:
         place, _, number = where.rpartition("=") if "=" in where or where.isdigit() else (where, "", "")
         fault = cls(kind, place or "step", int(number) if number else None, dict(o.split("=", 1) for o in options))
         known = {*PLACES, "step", "python", "torch"}
-        if not at or kind not in {*KINDS, "nan", "spike"} or fault.place not in known:
+        if not at or kind not in {*KINDS, "nan", "spike", "rows"} or fault.place not in known:
             raise ValueError(f"no fault: {text!r}")
         return fault
 
@@ -188,13 +192,24 @@ def _patch_steps(fault: Fault, module: ModuleType) -> None:
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         step, rows = self.state.global_step + 1, next(iter(inputs.values())).shape[0]
         if rows > int(fault.options.get("above", "0")):
-            if fault.kind in ("nan", "spike"):
+            if fault.kind == "rows":
+                _write_rows(fault, step, inputs)
+            elif fault.kind in ("nan", "spike"):
                 _spoil(fault, self, step)
             else:
                 _strike(fault, step)
         return original(self, model, inputs, *args, **kwargs)
 
     trainer.training_step = training_step
+
+
+def _write_rows(fault: Fault, step: int, inputs: Any) -> None:
+    rows = [
+        [token for token, real in zip(ids, mask, strict=True) if real]
+        for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
+    ]
+    with open(f"{fault.options['file']}.rank{os.environ['RANK']}", "a") as file:  # noqa: PTH123
+        file.write(json.dumps([step, rows]) + "\n")
 
 
 def _spoil(fault: Fault, trainer: Any, step: int) -> None:

@@ -1,0 +1,82 @@
+"""Real launchers whose ranks are struck by faults that the launcher deals with: no memory, no movement, no time."""
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+from launchers import START_SECONDS, Launcher, newest_step
+
+from hone.contract.exits import FailureClass
+from hone.contract.runconfig import RunConfig
+from hone_trainer.ladder import load_rung
+
+pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
+
+Start = Callable[..., Launcher]
+
+
+def rows_by_step(directory: Path, step: int) -> list[Counter]:
+    """The rows that all ranks together trained on at a step, in each start of the ranks that came as far."""
+    starts: list[Counter] = []
+    for file in sorted(directory.glob("rows.rank*")):
+        found: list[Counter] = []
+        before = None
+        for line in file.read_text().splitlines():
+            at, rows = json.loads(line)
+            if at == step and before != step:
+                found.append(Counter())
+            if at == step:
+                found[-1].update(tuple(row) for row in rows)
+            before = at
+        starts = [a + b for a, b in zip(starts, found, strict=True)] if starts else found
+    return starts
+
+
+def test_ranks_without_memory_start_again_in_place_with_the_same_rows(tmp_path: Path, start: Start) -> None:
+    config = tiny.make_run(tmp_path, processes=2, micro_batch=4, accumulation=2, steps=6, every=2)
+    launcher = start(tmp_path, "a", faults=f"oom@4:above=2:rank=1 rows@step:file={tmp_path / 'rows'}")
+    told = launcher.until(lambda progress: progress["restarts"] == 1)
+    assert told["checkpointStep"] == 2, "where it goes on from is known before the ranks are up again"
+    code, result = launcher.wait(START_SECONDS)
+    assert (code, result.final_step, result.restarts) == (0, 6, 1), launcher.log()
+    change = "microBatchSize 4 → 2, gradientAccumulationSteps 2 → 4: out of memory at step 4"
+    assert result.changes == told["changes"] == [change]
+    assert (load_rung(config).rung, newest_step(config)) == (1, 6)
+    before, after = rows_by_step(tmp_path, 3)
+    assert before.total() == 16
+    assert before == after, "another micro-batch, the same rows"
+
+
+def test_a_rank_that_hangs_is_found_with_its_stack(tmp_path: Path, start: Start) -> None:
+    config: RunConfig = tiny.make_run(tmp_path, processes=2, steps=500, every=2, hang_floor_seconds=15.0)
+    launcher = start(tmp_path, "a", faults="sleep@4:rank=1")
+    launcher.until(lambda progress: progress.get("checkpointStep") == 2)
+    struck = time.monotonic()
+    code, result = launcher.wait()
+    assert 14 < time.monotonic() - struck < 45
+    verdict = result.verdict
+    assert (code, verdict.failure_class, verdict.rank) == (67, FailureClass.HUNG, 1), launcher.log()
+    assert verdict.step in (2, 3), "ranks tell their step once a second"
+    assert "rank 1 is the suspect: it is in _sleep (fault_injection.py:" in verdict.message
+    stacks = Path(config.paths.run) / "stacks-attempt-1-node-0.txt"
+    assert str(stacks) in verdict.message
+    rank_0, rank_1 = stacks.read_text().split("=== rank 1 ===")
+    assert "in _sleep" in rank_1
+    assert "in _sleep" not in rank_0
+    assert "training_step" in rank_0, "the other one's stack is there too"
+    assert "in _sleep" in launcher.log(), "the pod's log has them as well"
+    assert newest_step(config) == 2
+
+
+def test_a_stop_before_the_ranks_have_begun_is_prompt(tmp_path: Path, start: Start) -> None:
+    tiny.make_run(tmp_path, processes=2)
+    launcher = start(tmp_path, "a")
+    launcher.until_true(lambda: bool(launcher.pids(RANK="0")) and bool(launcher.pids(RANK="1")))
+    launcher.process.send_signal(signal.SIGTERM)
+    code, result = launcher.wait(10)
+    assert (code, result.verdict.failure_class) == (75, FailureClass.PREEMPTED), launcher.log()
