@@ -66,6 +66,7 @@ def test_it_waits_for_a_job_that_trains() -> None:
 
 def test_it_owns_the_claim_before_it_serves() -> None:
     ready = world(make.complete_job(DIGEST))
+    assert ready.look().apply == (), "first the status names the claim"
     plan = ready.look()
     assert [apply.body["kind"] for apply in plan.apply] == ["PersistentVolumeClaim", "Service", "Deployment"]
     assert plan.apply[0].field_manager.startswith("hone-mdep-")
@@ -78,6 +79,7 @@ def test_a_retained_claim_gets_no_owner() -> None:
     claim = ready.objects[Ref("v1", "PersistentVolumeClaim", "job-output")]
     claim["metadata"]["ownerReferences"] = []
     claim["metadata"]["annotations"]["hone.dev/retain"] = "true"
+    ready.look()
     assert [apply.body["kind"] for apply in ready.look().apply] == ["Service", "Deployment"]
 
 
@@ -176,6 +178,15 @@ def test_another_default_image_restarts_no_server() -> None:
     ready = served()
     ready.settings = Settings(server_image="vllm:next", server_cpu_image="vllm-cpu:next")
     assert ready.look().apply == ()
+
+
+def test_a_hand_edit_of_the_deployment_stays_until_the_next_rollout() -> None:
+    ready = served()
+    container = deployment(ready)["spec"]["template"]["spec"]["containers"][0]
+    image, container["image"] = container["image"], "by-hand"
+    assert ready.look().apply == ()
+    ready.edit(runtime={"args": ["--seed=1"]}).settle()
+    assert deployment(ready)["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 def test_a_failed_job_is_never_served() -> None:

@@ -10,7 +10,7 @@ from hone.core.children import ref_of
 from hone.core.kinds import KINDS
 from hone.core.names import UID_LABEL
 from hone.core.observed import Observed, Pod, ProgressReading, Ref
-from hone.core.plan import Event, Plan
+from hone.core.plan import Apply, Event, Plan
 from hone.core.settings import Settings
 from hone.core.times import rfc3339
 from tests.unit.core import make
@@ -40,6 +40,8 @@ class World:
     crash_at: int | None = None
     serial: int = 0
     gets: int = 0
+    owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
+    """uids of the owners that each field manager has applied to an object."""
 
     def add(self, *objects: dict[str, Any]) -> "World":
         """Put objects into the cluster."""
@@ -88,7 +90,7 @@ class World:
             self._store(obj)
         for apply in plan.apply:
             self._write()
-            self._apply(apply.body)
+            self._apply(apply)
         for delete in plan.delete:
             self._write()
             found = self.objects.get(delete.ref)
@@ -111,12 +113,18 @@ class World:
         self.objects[ref_of(obj)] = stored
         self.made.append(ref_of(obj))
 
-    def _apply(self, body: dict[str, Any]) -> None:
-        found = self.objects.get(ref_of(body))
+    def _apply(self, apply: Apply) -> None:
+        body, found = apply.body, self.objects.get(ref_of(apply.body))
         if found is None:
             self._store(body)
             return
         merged = _merge(found, body)
+        # What a manager applied before and leaves out now is given up.
+        owners = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or []}
+        dropped = self.owners.get((ref_of(body), apply.field_manager), set()) - owners
+        self.owners[ref_of(body), apply.field_manager] = owners
+        if kept := merged["metadata"].get("ownerReferences"):
+            merged["metadata"]["ownerReferences"] = [owner for owner in kept if owner["uid"] not in dropped]
         if merged.get("spec") != found.get("spec"):
             merged["metadata"]["generation"] = found["metadata"].get("generation", 1) + 1
         self.objects[ref_of(body)] = merged

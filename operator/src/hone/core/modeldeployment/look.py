@@ -85,11 +85,15 @@ def child(server: Server, observed: Observed, ref: Ref) -> Object | None:
     return found if standing(server.resource, found) == Standing.OURS else None
 
 
+def _is_there(observed: Observed, revision: Revision) -> bool:
+    return is_usable(observed.get(claim_ref(revision.artifact.claim)))
+
+
 def look(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Look:
     """Compare what is there with what is wanted."""
     selection = select(server.job, observed.get(job_ref(server)), old)
     blocked = None
-    served = old.candidate or old.stable
+    served = old.candidate if old.candidate and _is_there(observed, old.candidate) else old.stable
     claim = selection.release.artifact.claim if selection.release else None
     if claim and not is_usable(observed.get(claim_ref(claim))):
         blocked = Trouble("ArtifactNotFound", f"the artifact's PersistentVolumeClaim {claim!r} is gone")

@@ -1,4 +1,4 @@
-"""Reconcile a ModelDeployment: own the artifact, then serve it, then give up what is no longer served."""
+"""Reconcile a ModelDeployment: say what will be served, own it, serve it, then give up what is no longer served."""
 
 from datetime import datetime
 
@@ -74,11 +74,13 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
     old = _old(resource)
     found = look(server, observed, old)
     new = status(found, now)
+    announced = found.release is None or found.release.artifact.claim in claims(old)
+    serve = _serve(found, observed) if announced else []
     return Plan(
-        apply=(*_serve(found, observed), *_give_back(server, observed, claims(old) - claims(new))),
+        apply=(*serve, *_give_back(server, observed, claims(old) - claims(new))),
         status=_changed(resource, new),
         events=events(old, new),
-        requeue_after=BLOCKED_SECONDS if found.blocked or found.selection.reason == "ArtifactNotFound" else None,
+        requeue_after=_requeue(found) if announced else 0.0,
     )
 
 
@@ -87,8 +89,15 @@ def refused(resource: Object, target: str, words: str, now: datetime) -> Plan:
     return _stopped(resource, "Stalled", "Refused", refusal.refused(target, words), now)
 
 
+def _requeue(found: Look) -> float | None:
+    return BLOCKED_SECONDS if found.blocked or found.selection.reason == "ArtifactNotFound" else None
+
+
 def _serve(found: Look, observed: Observed) -> list[Apply]:
-    """Own the artifact's claim, then apply what differs. In this order: what is served must not be collected."""
+    """Own the artifact's claim, then apply what differs. In this order: what is served must not be collected.
+
+    Only once the status names the claim: an owner reference that no status tells of would never be given back.
+    """
     server = found.server
     if found.release is None:
         return []
