@@ -44,12 +44,15 @@ class Launcher:
         self.port = free_port()
         self._term = root / f"term-{name}"
         self._log_path = root / f"log-{name}"
+        self._tmp = root / f"tmp-{name}"
+        self._tmp.mkdir()
         self.environment = {
             "HONE_RUN_CONFIG": str(root / "run.json"),
             "HONE_TERMINATION_LOG": str(self._term),
             "HONE_METRICS_PORT": str(self.port),
             "HONE_POD_UID": name,
             "HONE_TEST_FAULT": faults,
+            "TMPDIR": str(self._tmp),
             **environment,
         }
         path = os.pathsep.join([str(FAULTS), *sys.path])
@@ -100,6 +103,10 @@ class Launcher:
                 pytest.fail(f"not reached in {START_SECONDS} s:\n{self.log()}")
             time.sleep(0.02)
 
+    def stop_raised(self) -> bool:
+        """Whether the launcher has told its ranks to stop."""
+        return any(self._tmp.glob("hone-*/stop"))
+
     def wait(self, seconds: float = END_SECONDS) -> tuple[int, StepResult]:
         """Exit code and termination message. No process of this pod is left."""
         try:
@@ -128,7 +135,7 @@ class Launcher:
 
     def log(self) -> str:
         """The last of what it and its ranks printed."""
-        return self._log_path.read_text(errors="replace")[-8000:]
+        return self._log_path.read_text(errors="replace")[-20000:]
 
 
 def free_port() -> int:

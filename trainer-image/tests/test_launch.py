@@ -349,6 +349,22 @@ def test_an_explicit_cause_is_looked_at() -> None:
     assert classify(error) == FailureClass.COMMUNICATION
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        # What safetensors and torch.save raise.
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+    ],
+)
+def test_a_full_disk_is_a_crash_that_names_the_workspace(error: Exception) -> None:
+    found = from_exception(error, rank=0, node=0, step=6)
+    assert found.failure_class == FailureClass.CRASHED
+    assert "spec.workspace.size" in found.hint
+    assert from_exception(ValueError("no such column"), rank=0, node=0, step=6).hint is None
+
+
 def test_a_long_error_still_fits_the_contract() -> None:
     try:
         raise ValueError("x" * 5000)

@@ -1,5 +1,7 @@
-"""BadInput: what only the user can mend, and the verdict it becomes."""
+"""BadInput: what only the user can mend, and the verdict it becomes; and how a full disk is known."""
 
+import errno
+import re
 import time
 
 from hone.contract.exits import FailureClass, exit_code
@@ -7,6 +9,9 @@ from hone.contract.verdict import Verdict
 
 MAX_MESSAGE = 1024
 MAX_HINT = 512
+
+# safetensors and torch.save have no errno: the first has the system's words, the second a complaint about positions.
+_FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|inline_container\.cc")
 
 
 class BadInput(Exception):
@@ -43,3 +48,9 @@ class BadInput(Exception):
 def clip(text: str, limit: int) -> str:
     """`text` with at most `limit` characters; an ellipsis shows that something is missing."""
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
+
+
+def full_disk_hint(error: BaseException) -> str | None:
+    """What to do where `error` says that the workspace is full, else None."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "The workspace is full: raise spec.workspace.size." if full or _FULL_DISK.search(str(error)) else None

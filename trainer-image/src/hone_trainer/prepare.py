@@ -6,7 +6,6 @@ Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/` and `<
 dataset and plan, or what is wrong, as the pod's termination message. Running it again gives the same answer at once.
 """
 
-import errno
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from hone_trainer.data.formats import DEFAULT_TRAIN_ON
 from hone_trainer.data.prepared import META_FILE, load_prepared
 from hone_trainer.data.read import Source, find_source
 from hone_trainer.data.survey import Survey, survey
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.errors import BadInput, clip, full_disk_hint
 from hone_trainer.logs import setup_logging
 from hone_trainer.plan import check_settings, make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
@@ -186,13 +185,10 @@ def _end(verdict: Verdict) -> int:
 
 
 def _crashed(error: Exception) -> Verdict:
-    hint = None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "The workspace is full: raise spec.workspace.size."
     return Verdict(
         failure_class=FailureClass.CRASHED,
         message=clip(f"{type(error).__name__}: {error}", 1024),
-        hint=hint,
+        hint=full_disk_hint(error),
         exit_code=exit_code(FailureClass.CRASHED),
         time=time.time(),
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from hone.contract.exits import POLICIES, FailureClass, exit_code
 from hone.contract.verdict import Verdict
-from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
+from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip, full_disk_hint
 from hone_trainer.status import StatusDir
 
 
@@ -103,7 +103,9 @@ def from_exception(
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
         message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{where}"
-    return _verdict(found, message, rank=rank, node=node, step=step, code=exit_code(found))
+    verdict = _verdict(found, message, rank=rank, node=node, step=step, code=exit_code(found))
+    hint = full_disk_hint(error) if found == FailureClass.CRASHED else None
+    return verdict.model_copy(update={"hint": hint}) if hint else verdict
 
 
 def from_exit(rank: int, node: int, code: int, when: float, step: int | None, killed_for_memory: bool) -> Verdict:

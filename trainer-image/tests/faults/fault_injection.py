@@ -1,7 +1,8 @@
 """Strike ranks with faults, from outside of the code under test: HONE_TEST_FAULT="<fault> <fault> ...".
 
 A fault is `<kind>@<place>[:<option>=<value>]...`, as in `oom@3`, `sleep@4:rank=1`, `kill@weights=20:once=/tmp/mark`.
-Kinds are the keys of `KINDS`, and nan and spike, which spoil the loss and its gradients from a step on. Places:
+Kinds are the keys of `KINDS`, and nan and spike, which spoil the loss and its gradients from a step on. hold waits
+for a file `<once>.go`. Places:
 
     python, torch       the rank's interpreter starts; it begins to import torch
     <n>, step=<n>       the first micro-batch of optimizer step n, counted from 1 over all attempts
@@ -34,6 +35,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -121,6 +123,12 @@ def _take_host_memory(fault: Fault) -> None:
     raise ValueError("there was more host memory than this test wanted to take")
 
 
+def _hold(fault: Fault) -> None:
+    go = Path(f"{fault.options['once']}.go")
+    while not go.exists():
+        time.sleep(0.01)
+
+
 def _sleep(fault: Fault) -> None:
     while True:
         time.sleep(3600)
@@ -131,6 +139,7 @@ KINDS: dict[str, Callable[[Fault], None]] = {
     "error": _error,
     "enospc": _no_space,
     "hostmem": _take_host_memory,
+    "hold": _hold,
     "sleep": _sleep,
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "segv": lambda _: ctypes.string_at(0) and None,
