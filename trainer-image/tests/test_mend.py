@@ -14,6 +14,7 @@ from launchers import START_SECONDS, Launcher, newest_step
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
 from hone_trainer.ladder import load_rung
+from hone_trainer.probe import load_probe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
 
@@ -38,7 +39,7 @@ def rows_by_step(directory: Path, step: int) -> list[Counter]:
 
 
 def test_ranks_without_memory_start_again_in_place_with_the_same_rows(tmp_path: Path, start: Start) -> None:
-    config = tiny.make_run(tmp_path, processes=2, micro_batch=4, accumulation=2, steps=6, every=2)
+    config = tiny.make_run(tmp_path, processes=2, micro_batch=4, accumulation=2, steps=6, every=2, probe=True)
     launcher = start(tmp_path, "a", faults=f"oom@4:above=2:rank=1 rows@step:file={tmp_path / 'rows'}")
     told = launcher.until(lambda progress: progress["restarts"] == 1)
     assert told["checkpointStep"] == 2, "where it goes on from is known before the ranks are up again"
@@ -47,6 +48,9 @@ def test_ranks_without_memory_start_again_in_place_with_the_same_rows(tmp_path: 
     change = "microBatchSize 4 → 2, gradientAccumulationSteps 2 → 4: out of memory at step 4"
     assert result.changes == told["changes"] == [change]
     assert (load_rung(config).rung, newest_step(config)) == (1, 6)
+    measured = load_probe(config, rung=0)
+    assert measured.peak_bytes > 0, "two steps were tried out first, on the planned micro-batch"
+    assert measured.seconds_per_step > 0
     before, after = rows_by_step(tmp_path, 3)
     assert before.total() == 16
     assert before == after, "another micro-batch, the same rows"

@@ -1,5 +1,6 @@
 """What the container may use of its host, and how it was treated: CPUs, and processes killed for memory."""
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -47,6 +48,20 @@ def rss_bytes(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return None
+
+
+def own_memory(name: str) -> int:
+    """A figure of this process's memory in bytes, as /proc/self/status names it: VmRSS now, VmHWM at its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/self/status has no {name}")
+
+
+def reset_peak() -> None:
+    """Let VmHWM begin anew at what this process takes now, where the kernel allows that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -94,4 +94,6 @@ class Pod:
         if told is None:
             return base
         own = told.model_dump(include=set(Progress.model_fields))
-        return Progress.model_validate({**own, "restarts": base.restarts, "changes": base.changes})
+        # Steps of the probe are none of the run.
+        step = base.step if told.stage == "Probing" else told.step
+        return Progress.model_validate({**own, "step": step, "restarts": base.restarts, "changes": base.changes})

@@ -11,21 +11,28 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hone.contract.exits import FailureClass, exit_code
+from hone.contract.plan import Plan
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
 from hone_trainer import checkpoint
-from hone_trainer.data.prepared import chosen_rows, load_prepared
+from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.ladder import plan_of_attempt
 from hone_trainer.logs import quiet_libraries, setup_logging
 from hone_trainer.models import load_tokenizer
 from hone_trainer.offload import offload_activations
 from hone_trainer.planfile import PlanFile, load_plan
+from hone_trainer.probe import PROBE_ENV
 from hone_trainer.runconfig import load_attempt, load_run_config
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Preempted, from_exception
 from hone_trainer.zero import use_gloo_alone
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
 
 COMMUNICATION_WAIT_SECONDS = 5.0
 """How long a rank that lost its peers stays, so that the end of the one that failed first is seen before its own."""
@@ -63,7 +70,8 @@ def _train(rank: int, status: StatusDir) -> None:
     planned = load_plan(config)
     if planned is None:
         raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
-    adjusted = plan_of_attempt(planned.plan, config.topology, load_attempt())
+    attempt = load_attempt()
+    adjusted = plan_of_attempt(planned.plan, config.topology, attempt)
     planned = planned.model_copy(update={"plan": adjusted})
     _preempted_if(status.stop_raised(), "before its first step")
 
@@ -84,8 +92,6 @@ def _train(rank: int, status: StatusDir) -> None:
     if resume:
         _check_same_gang(resume[1], planned)
     resumed_from = resume[1].step if resume else None
-    health = StepHealth()
-    saves = Checkpointing(config, plan, status, health)
     first = RankStatus(
         rank=rank,
         pid=os.getpid(),
@@ -95,29 +101,40 @@ def _train(rank: int, status: StatusDir) -> None:
         checkpoint_step=resumed_from,
         resumed_from_step=resumed_from,
     )
+    health = StepHealth()
+    saves = Checkpointing(config, plan, status, health)
     reports = Reporting(status, first, saves)
     reports.tell()
 
-    prepared = load_prepared(planned.prepared)
-    # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
-    set_seed(config.hyperparameters.seed)
-    trainer = OBJECTIVES[config.objective](
-        Inputs(
-            config=config,
-            plan=plan,
-            prepared=prepared,
-            tokenizer=load_tokenizer(config.paths.model),
-            peft_config=METHODS[config.method.type].peft_config(config, plan),
-            output_dir=directory,
-            callbacks=[saves, reports],
-            health=health,
+    def make_trainer(plan: Plan, prepared: Prepared, directory: Path, callbacks: "list[TrainerCallback]") -> "Trainer":
+        # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
+        set_seed(config.hyperparameters.seed)
+        trainer = OBJECTIVES[config.objective](
+            Inputs(
+                config=config,
+                plan=plan,
+                prepared=prepared,
+                tokenizer=load_tokenizer(config.paths.model),
+                peft_config=METHODS[config.method.type].peft_config(config, plan),
+                output_dir=directory,
+                callbacks=callbacks,
+                health=health,
+            )
         )
-    )
+        trainer.remove_callback(PrinterCallback)
+        if plan.activation_offloading:
+            offload_activations(trainer)
+        return trainer
+
+    prepared = load_prepared(planned.prepared)
+    if os.environ.get(PROBE_ENV):
+        from hone_trainer.probing import probe_steps
+
+        probe_steps(config, plan, prepared, attempt.memory_rung, status, first, make_trainer)
+        return
+    trainer = make_trainer(plan, prepared, directory, [saves, reports])
     validation = prepared.validation
     trainer.eval_dataset = validation.select(chosen_rows(len(validation), config.evaluation.max_samples))
-    trainer.remove_callback(PrinterCallback)
-    if plan.activation_offloading:
-        offload_activations(trainer)
     check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
     try:
