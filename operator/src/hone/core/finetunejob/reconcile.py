@@ -12,6 +12,7 @@ from hone.core.finetunejob.adjustments import adjusted
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
 from hone.core.finetunejob.interrupt import interrupt
+from hone.core.finetunejob.lost import watch_nodes
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.settle import settle
 from hone.core.finetunejob.state import State
@@ -56,6 +57,7 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
         return _stalled(resource, "NameConflict", refusal.name_taken(taken), now, CONFLICT_SECONDS)
     settle(state)
     interrupt(state)
+    watch_nodes(state)
     _read_progress(state)
     advance(state)
     new = status(state)
