@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hone_trainer.ladder import load_rung
 from hone_trainer.planfile import load_plan, save_plan
 from hone_trainer.pod import Pod
 from hone_trainer.probe import save_probe
+from hone_trainer.runconfig import digest_of
 from hone_trainer.server import serve
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import classify, from_exception, from_exit, merge, of_pod
@@ -186,6 +188,35 @@ def test_the_end_of_the_ladder_is_final_and_says_what_to_do(
     assert verdict.final
     for figure in ("microBatchSize is 1", "sequenceLength below 16", "GiB", "LoRA"):
         assert figure in verdict.hint
+
+
+def test_a_model_that_does_not_fit_is_not_tried_on_rungs_that_cannot_help(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rungs: 0 the plan, 1 micro-batch 1, 2 checkpointing, 3 ZeRO-2, 4 ZeRO-3.
+    config = tiny.make_run(tmp_path, processes=2, micro_batch=2, shared=tmp_path)
+    planned = load_plan(config)
+    config = with_topology(config, processes_per_node=2)  # which leaves the ZeRO stage to the plan
+    (tmp_path / "run.json").write_text(config.to_json())
+    save_plan(config, planned.model_copy(update={"run_config_digest": digest_of(config)}))
+    made: list[int] = []
+
+    def run_ranks(config, node, status, attempt, look, *, probing):
+        made.append(attempt.memory_rung)
+        status.write_status(RankStatus(rank=0, stage="Starting"))
+        return out_of_memory(0)
+
+    monkeypatch.setattr(gang, "run_ranks", run_ranks)
+    assert launch.main() == 65
+    assert made == [0, 3, 4]
+    assert ended(tmp_path).verdict.final
+    assert "did not fit before training began" in ended(tmp_path).verdict.hint
+    assert [change.partition(" →")[0] for change in ended(tmp_path).changes] == [
+        "microBatchSize 2",
+        "gradientCheckpointing on: out of memory before the first step",
+        "zeroStage 0",
+        "zeroStage 2",
+    ]
 
 
 def test_a_stop_between_two_starts_is_obeyed_at_once(
@@ -444,6 +475,13 @@ def test_metrics_tell_what_the_probe_measured(pod: Pod, port: int) -> None:
     body = get(port, "/metrics")[1]
     assert "hone_train_probe_memory_peak_bytes 4096.0" in body
     assert "hone_train_probe_step_duration_seconds 0.5" in body
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_it_listens_on_both_families(port: int) -> None:
+    for host_name in ("127.0.0.1", "[::1]"):
+        with urllib.request.urlopen(f"http://{host_name}:{port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
 
 
 def test_only_rank_0s_pod_answers_progress(status: StatusDir) -> None:

@@ -93,9 +93,18 @@ def rung_of(found: list[Rung], attempt: Attempt, remembered: MemoryRung, checkpo
     return min(max(rung, fitting[0]), fitting[-1]) if fitting else rung
 
 
-def next_rung(found: list[Rung], rung: int, checkpoint_stage: int | None) -> int | None:
-    """The rung below, or None where the ladder ends."""
+def next_rung(found: list[Rung], rung: int, checkpoint_stage: int | None, *, loading: bool = False) -> int | None:
+    """The rung that is taken after running out of memory, or None where the ladder ends.
+
+    Args:
+        found: all rungs.
+        rung: the one where memory ran out.
+        checkpoint_stage: as in `rung_of`.
+        loading: whether it ran out before training began. Then only a ZeRO stage can help: it shards what is loaded.
+    """
     below = rung + 1
+    while loading and below < len(found) and found[below].plan.zero_stage == found[rung].plan.zero_stage:
+        below += 1
     if below >= len(found) or (checkpoint_stage is not None and found[below].plan.zero_stage != checkpoint_stage):
         return None
     return below
@@ -134,27 +143,32 @@ def causes(found: list[Rung], rung: int, remembered: MemoryRung) -> list[str]:
     ]
 
 
-def hint_at_the_end(plan: Plan, last: Plan) -> str:
+def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     """What can still be done where the ladder has ended.
 
     Args:
         plan: as prepare made it, with its estimate.
         last: as it was carried out on the last rung.
+        loading: whether memory ran out before training began.
     """
     memory = plan.memory
     states = memory.weights_bytes + memory.gradients_bytes + memory.optimizer_bytes
     row = memory.activations_bytes // plan.micro_batch_size
     limit = f", of {_gib(memory.limit_bytes)} that a process has" if memory.limit_bytes else ""
-    remedies = [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
+    remedies = [] if loading else [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
     if MethodType(plan.method) is MethodType.FULL:
         remedies.append("spec.method.type LoRA")
         if plan.world_size > 1 and last.zero_stage != ZERO_STAGES[-1]:
             remedies.append(f"spec.compute.zeroStage {ZERO_STAGES[-1]}")
     remedies.append("more memory per process, or a smaller model")
+    spared = (
+        "The model did not fit before training began"
+        if loading
+        else f"Nothing is left to spare: microBatchSize is {last.micro_batch_size} and gradient checkpointing is on"
+    )
     return (
-        f"Nothing is left to spare: microBatchSize is {last.micro_batch_size} and gradient checkpointing is on. By "
-        f"estimate weights, gradients and optimizer take {_gib(states)}, activations of one row {_gib(row)} without "
-        f"checkpointing{limit}. In a new run, use {'; or '.join(remedies)}."
+        f"{spared}. By estimate weights, gradients and optimizer take {_gib(states)}, and activations of one row "
+        f"{_gib(row)} without checkpointing{limit}. In a new run, use {'; or '.join(remedies)}."
     )
 
 

@@ -24,7 +24,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import METRICS_PORT, NODE_RANK_ENV, RunConfig
 from hone.contract.verdict import Verdict
 from hone_trainer import checkpoint, gang, host
-from hone_trainer.errors import MAX_MESSAGE, BadInput, clip
+from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
 from hone_trainer.ladder import hint_at_the_end, next_rung
 from hone_trainer.logs import setup_logging
 from hone_trainer.lookout import Lookout
@@ -101,10 +101,11 @@ def _until_it_fits(pod: Pod) -> Verdict | None:
         verdict = _start(pod)
         if verdict is None or verdict.failure_class is not FailureClass.OUT_OF_MEMORY:
             return verdict
-        below = next_rung(pod.rungs, pod.rung, pod.checkpoint_stage())
+        loading = pod.was_loading(verdict)
+        below = next_rung(pod.rungs, pod.rung, pod.checkpoint_stage(), loading=loading)
         if below is None:
-            hint = hint_at_the_end(pod.planned, pod.rungs[pod.rung].plan)
-            return verdict.model_copy(update={"final": True, "hint": hint})
+            hint = hint_at_the_end(pod.planned, pod.rungs[pod.rung].plan, loading=loading)
+            return verdict.model_copy(update={"final": True, "hint": clip(hint, MAX_HINT)})
         if pod.config.topology.nodes > 1:
             return verdict
         pod.step_down(below, verdict)

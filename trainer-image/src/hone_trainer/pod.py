@@ -73,6 +73,11 @@ class Pod:
             }
         )
 
+    def was_loading(self, verdict: Verdict) -> bool:
+        """Whether the rank of the verdict ended before it had begun to train."""
+        told = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
+        return told is not None and told.stage == "Starting"
+
     def step_down(self, rung: int, verdict: Verdict) -> None:
         """Take the next rung, for this pod and for the attempts after it, and say why.
 
@@ -82,7 +87,7 @@ class Pod:
         """
         where = "before the first step" if not verdict.step else f"at step {verdict.step + 1}"
         told = ladder.causes(self.rungs, self.rung, self._remembered)
-        told.append(f"{self.rungs[rung].change}: out of memory {where}")
+        told += [f"{one.change}: out of memory {where}" for one in self.rungs[self.rung + 1 : rung + 1]]
         self._remembered = ladder.save_rung(self.config, rung, told)
         self.attempt = self.attempt.model_copy(update={"memory_rung": rung})
         self.restarts += 1

@@ -1,5 +1,6 @@
 """The trainer pod's HTTP port: /metrics, /progress and /healthz."""
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,20 @@ from hone.contract.progress import Progress
 from hone_trainer.metrics import RankCollector
 from hone_trainer.probe import Probe
 from hone_trainer.status import StatusDir
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _DualStackServer(_Server):
+    """Listens on IPv6 and IPv4 by one socket: a pod may have addresses of either family, or of both."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 def serve(
@@ -58,7 +73,6 @@ def serve(
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = (_DualStackServer if socket.has_dualstack_ipv6() else _Server)(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server
