@@ -157,7 +157,7 @@ def test_one_pod_goes_down_the_ladder_in_place(run: RunConfig, tmp_path: Path, m
     assert ended(tmp_path).restarts == 2
     expected = [
         "microBatchSize 2 → 1, gradientAccumulationSteps 1 → 2: out of memory at step 12",
-        "gradientCheckpointing on: out of memory before the first step",
+        "gradientCheckpointing on: out of memory at step 1",
     ]
     assert ended(tmp_path).changes == expected
     # The next attempt begins where this one stood, and knows why.
@@ -213,7 +213,7 @@ def test_a_model_that_does_not_fit_is_not_tried_on_rungs_that_cannot_help(
     assert "did not fit before training began" in ended(tmp_path).verdict.hint
     assert [change.partition(" →")[0] for change in ended(tmp_path).changes] == [
         "microBatchSize 2",
-        "gradientCheckpointing on: out of memory before the first step",
+        "gradientCheckpointing on: out of memory before training began",
         "zeroStage 0",
         "zeroStage 2",
     ]

@@ -11,6 +11,9 @@ from hone_trainer import checkpoint, ladder
 from hone_trainer.probe import Probe, load_probe
 from hone_trainer.status import StatusDir
 
+_BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the steps tried out first"}
+"""Where memory ran out, by the rank's stage; in others, a step says it."""
+
 
 class Pod:
     """State of one launcher; changed by its main thread alone, read by the HTTP server's.
@@ -75,8 +78,11 @@ class Pod:
 
     def was_loading(self, verdict: Verdict) -> bool:
         """Whether the rank of the verdict ended before it had begun to train."""
+        return self._stage(verdict) == "Starting"
+
+    def _stage(self, verdict: Verdict) -> str | None:
         told = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
-        return told is not None and told.stage == "Starting"
+        return told.stage if told else None
 
     def step_down(self, rung: int, verdict: Verdict) -> None:
         """Take the next rung, for this pod and for the attempts after it, and say why.
@@ -85,7 +91,7 @@ class Pod:
             rung: the rung to stand on.
             verdict: what ended the ranks on the one above.
         """
-        where = "before the first step" if not verdict.step else f"at step {verdict.step + 1}"
+        where = _BEFORE_STEPS.get(self._stage(verdict), f"at step {(verdict.step or 0) + 1}")
         told = ladder.causes(self.rungs, self.rung, self._remembered)
         told += [f"{one.change}: out of memory {where}" for one in self.rungs[self.rung + 1 : rung + 1]]
         self._remembered = ladder.save_rung(self.config, rung, told)
