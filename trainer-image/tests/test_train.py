@@ -3,6 +3,7 @@
 One process, so no agreement between ranks: that is in test_train_processes.py.
 """
 
+import errno
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
 from hone_trainer import callbacks, checkpoint, train
 from hone_trainer.callbacks import StepHealth
-from hone_trainer.errors import BadInput
+from hone_trainer.errors import BadInput, WorkspaceFull, full_disk_hint
 from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Diverged, Preempted, classify, of_pod
 
@@ -163,6 +164,37 @@ def test_a_broken_model_diverges(shared: Path, tmp_path: Path, rank: Callable) -
     with pytest.raises(Diverged, match="3 steps in a row, up to step 3"):
         rank(config)
     assert checkpoint.newest(config) is None
+
+
+def test_a_full_workspace_costs_no_whole_checkpoint(
+    shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    config = tiny.make_run(tmp_path, steps=4, every=2, keep=1, shared=shared)
+    original = Trainer._save_optimizer_and_scheduler
+
+    def save(self, output_dir):
+        if self.state.global_step == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", output_dir)
+        original(self, output_dir)
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save)
+    monkeypatch.setenv("HONE_STATUS_DIR", str(tmp_path / "status"))
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(WorkspaceFull, match="no space is left for checkpoint-4"):
+        rank(config)
+    half = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), 4)
+    assert (half / "adapter_model.safetensors").exists()
+
+    # As main ends with it.
+    full = WorkspaceFull("[Errno 28] No space left on device", half)
+    monkeypatch.setattr(train, "_train", lambda *_: (_ for _ in ()).throw(full))
+    assert train.main() == 70
+    told = StatusDir(tmp_path / "status").verdicts()[0]
+    assert (told.failure_class, told.hint) == (FailureClass.CRASHED, full_disk_hint(full))
+    assert not half.exists()
+    assert checkpoint.newest(config)[1].step == 2
 
 
 def test_a_raised_flag_stops_a_rank_before_it_loads_anything(shared: Path, tmp_path: Path, rank: Callable) -> None:

@@ -154,14 +154,16 @@ class Checkpointing(TrainerCallback):
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
         barrier()
         if args.process_index == 0:
-            checkpoint.complete(
-                checkpoint.checkpoint_dir(self._directory, state.global_step),
-                step=state.global_step,
-                world_size=self._plan.world_size,
-                zero_stage=self._plan.zero_stage,
-                final=state.global_step >= self._plan.total_steps,
-                run_config=self._run_config,
-            )
+            path = checkpoint.checkpoint_dir(self._directory, state.global_step)
+            with checkpoint.saving(path):
+                checkpoint.complete(
+                    path,
+                    step=state.global_step,
+                    world_size=self._plan.world_size,
+                    zero_stage=self._plan.zero_stage,
+                    final=state.global_step >= self._plan.total_steps,
+                    run_config=self._run_config,
+                )
             checkpoint.prune(self._directory, self._keep, self._run_config)
         # No rank may end before the mark is written: torchrun ends the others when one does.
         barrier()

@@ -10,12 +10,15 @@ of a pod, which then trains by the old one for a while. Both are removed once a 
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hone.contract.base import Model
 from hone.contract.runconfig import RunConfig
+from hone_trainer.errors import WorkspaceFull, full_disk_hint
 from hone_trainer.files import sizes, sync_tree, write_atomic
 from hone_trainer.runconfig import digest_of
 
@@ -88,10 +91,25 @@ def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
     return last if last and last[1].final else None
 
 
-def discard_unusable(checkpoint: Path, run_config: str) -> None:
-    """Remove what an earlier attempt left of this checkpoint, unless it is whole and of this RunConfig."""
+def discard_unusable(checkpoint: Path, run_config: str | None = None) -> None:
+    """Remove what there is of this checkpoint, unless it is whole and, where that is given, of this RunConfig."""
     if checkpoint.exists() and _usable(checkpoint, run_config) is None:
         _remove(checkpoint)
+
+
+@contextmanager
+def saving(checkpoint: Path) -> Iterator[None]:
+    """Write (a part of) a checkpoint.
+
+    Raises:
+        WorkspaceFull: there is no space left for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if full_disk_hint(error) is None:
+            raise
+        raise WorkspaceFull(f"no space is left for {checkpoint.name}: {error}", checkpoint) from error
 
 
 def complete(

@@ -1,8 +1,9 @@
-"""BadInput: what only the user can mend, and the verdict it becomes; and how a full disk is known."""
+"""BadInput: what only the user can mend, and the verdict it becomes; and how a full workspace is known."""
 
 import errno
 import re
 import time
+from pathlib import Path
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.verdict import Verdict
@@ -12,6 +13,19 @@ MAX_HINT = 512
 
 # safetensors and torch.save have no errno: the first has the system's words, the second a complaint about positions.
 _FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|inline_container\.cc")
+
+
+class WorkspaceFull(Exception):
+    """The workspace has no space left for a checkpoint.
+
+    Args:
+        message: what could not be written, with the words of the error that said so.
+        checkpoint: its directory, half-written.
+    """
+
+    def __init__(self, message: str, checkpoint: Path) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
 
 
 class BadInput(Exception):

@@ -29,6 +29,7 @@ from hone_trainer.plan import check_settings, make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import digest_of, load_run_config
+from hone_trainer.volume import check_volume
 
 log = logging.getLogger("hone_trainer.prepare")
 
@@ -74,6 +75,8 @@ def prepare(config: RunConfig) -> PlanFile:
     plan = make_plan(config, facts, prepared.summary, prepared.sequence_length)
     noticed = [*_data_warnings(found, tokenizer.chat_template), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
+    if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
+        noticed.append(short)
     plan = plan.model_copy(update={"warnings": [*plan.warnings, *(clip(w, 512) for w in noticed)][:16]})
     result = PlanFile(
         plan=plan,

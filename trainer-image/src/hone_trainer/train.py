@@ -19,7 +19,7 @@ from hone.contract.plan import Plan
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
 from hone_trainer import checkpoint
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
-from hone_trainer.errors import BadInput
+from hone_trainer.errors import BadInput, WorkspaceFull
 from hone_trainer.ladder import plan_of_attempt
 from hone_trainer.logs import quiet_libraries, setup_logging
 from hone_trainer.models import load_tokenizer
@@ -59,6 +59,9 @@ def main() -> int:
         verdict = from_exception(error, rank, node, _last_step(status, rank), on_gpu=_on_gpu())
         status.write_verdict(rank, verdict)
         logger.error("failed", extra={"verdict": verdict.to_dict()})
+        if isinstance(error, WorkspaceFull):
+            # After the verdict: ranks that still write there fail by this, and must not be taken for the cause.
+            checkpoint.discard_unusable(error.checkpoint)
         if verdict.failure_class == FailureClass.COMMUNICATION:
             time.sleep(COMMUNICATION_WAIT_SECONDS)
         return verdict.exit_code or exit_code(verdict.failure_class)

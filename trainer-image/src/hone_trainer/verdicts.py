@@ -25,6 +25,7 @@ _BY_TYPE: dict[str, FailureClass] = {
     "BadInput": FailureClass.BAD_INPUT,
     "Diverged": FailureClass.DIVERGED,
     "Preempted": FailureClass.PREEMPTED,
+    "WorkspaceFull": FailureClass.CRASHED,
     "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
     "MemoryError": FailureClass.HOST_OUT_OF_MEMORY,
     "DistBackendError": FailureClass.COMMUNICATION,

@@ -3,18 +3,25 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy
 import torch
 
+from hone_trainer import checkpoint
+
 if TYPE_CHECKING:
+    from transformers import TrainerState, TrainingArguments
+
     from hone_trainer.callbacks import StepHealth
 
 
 class TrainerMixin:
     """Put before transformers' Trainer, or one of TRL's: each step's loss and gradient norm are told to `health`."""
 
+    args: "TrainingArguments"
+    state: "TrainerState"
     health: "StepHealth"
     """Set it before training starts."""
 
@@ -33,6 +40,10 @@ class TrainerMixin:
         """The loss on the validation rows. Training goes on as if it had not been asked for."""
         with _random_state_kept():
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *args: object, **kwargs: object) -> None:
+        with checkpoint.saving(checkpoint.checkpoint_dir(Path(self.args.output_dir), self.state.global_step)):
+            super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """finish writes the card, once, with the scores."""

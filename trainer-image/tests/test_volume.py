@@ -1,0 +1,63 @@
+"""Whether the checkpoints fit, and how errors of a full disk are known."""
+
+import errno
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hone.contract.exits import FailureClass
+from hone_trainer import checkpoint
+from hone_trainer.errors import BadInput, WorkspaceFull
+from hone_trainer.memory import GIB
+from hone_trainer.verdicts import from_exception
+from hone_trainer.volume import check_volume
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "said"),
+    [
+        pytest.param(100, 60, None, id="they fit"),
+        pytest.param(100, 59, "need 60.0 GiB; 59.0 GiB are free on the workspace: raise spec.workspace.size", id="now"),
+        pytest.param(60, 10, "10.0 GiB are free", id="in an empty volume they would"),
+    ],
+)
+def test_checkpoints_and_the_next_one_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, said: str | None
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total * GIB, free=free * GIB))
+    found = check_volume(tmp_path, 20 * GIB, keep=2)
+    assert found is None if said is None else said in (found or "")
+
+
+def test_a_volume_that_can_never_hold_them_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=59 * GIB, free=59 * GIB))
+    with pytest.raises(BadInput) as refused:
+        check_volume(tmp_path, 20 * GIB, keep=2)
+    assert refused.value.field == "spec.workspace.size"
+    assert "2 checkpoints and the next one, of about 20.0 GiB each, need 60.0 GiB; the volume has 59.0" in str(
+        refused.value
+    )
+    assert "at least 120.0 GiB" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("Error while serializing: I/O error: Input/output error (os error 5)"), False),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), True),
+    ],
+)
+def test_a_checkpoint_without_space_says_so(tmp_path: Path, error: Exception, full: bool) -> None:
+    with pytest.raises(WorkspaceFull if full else type(error)) as raised, checkpoint.saving(tmp_path / "checkpoint-4"):
+        raise error
+    if full:
+        verdict = from_exception(raised.value, 1, 0, 4)
+        assert (verdict.failure_class, verdict.rank) == (FailureClass.CRASHED, 1)
+        assert verdict.hint == "The workspace is full: raise spec.workspace.size."
+        assert "no space is left for checkpoint-4" in verdict.message
