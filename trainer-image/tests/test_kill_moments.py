@@ -25,7 +25,7 @@ from hone_trainer import checkpoint
 pytestmark = pytest.mark.timeout(1800)
 
 STEPS, EVERY, KEEP = 24, 6, 2
-RUN = {"steps": STEPS, "every": EVERY, "keep": KEEP, "accumulation": 2}
+RUN = {"steps": STEPS, "every": EVERY, "keep": KEEP, "accumulation": 2, "evaluate": 8}
 GANGS: dict[str, dict[str, Any]] = {
     "ddp": {"method": MethodType.LORA, "zero_stage": 0},
     "zero2": {"method": MethodType.FULL, "zero_stage": 2},
@@ -68,18 +68,24 @@ def pod(place: str, rank: int = 0) -> Moment:
 
 
 KILLS = {
-    "zero2-ci": [pod("optimizer=6"), Moment("step=9", 1), Moment("torch", 0), pod("mark=18"), Moment("end", 0)],
+    "zero2-ci": [pod("optimizer=6"), Moment("step=9", 1), Moment("torch", 0), pod("evaluate=16"), Moment("end", 0)],
     "ddp-a": [Moment("python", 1), pod("step=1"), Moment("weights=6", 0), pod("marked=6"), Moment("step=24", 0)],
-    "ddp-b": [pod("torch"), Moment("step=6", 1), Moment("save=12", 1), pod("step=16"), Moment("mark=24", 0)],
-    "zero2": [pod("step=3", 1), Moment("optimizer=12", 1), Moment("torch", 1), Moment("step=17", 1), pod("marked=24")],
-    "zero3-a": [pod("weights=6"), Moment("step=7", 0), Moment("optimizer=12", 0), Moment("step=17", 1), pod("end")],
+    "ddp-b": [pod("torch"), Moment("step=6", 1), Moment("save=12", 1), pod("evaluate=16"), Moment("mark=24", 0)],
+    "zero2": [
+        pod("step=3", 1),
+        Moment("optimizer=12", 1),
+        Moment("torch", 1),
+        Moment("evaluated=16", 1),
+        pod("marked=24"),
+    ],
+    "zero3-a": [pod("weights=6"), Moment("step=7", 0), Moment("optimizer=12", 0), Moment("evaluate=16", 1), pod("end")],
     "zero3-b": [pod("python"), Moment("save=6", 0), Moment("step=13", 1), Moment("marked=18", 0), Moment("end", 1)],
 }
 """Sequences of kills, by gang."""
 STOPS = {
     "zero2-ci": [Moment("step=9", 1), Moment("weights=18", 0)],
     "ddp": [Moment("python", 1), Moment("torch", 0), Moment("save=6", 1), Moment("step=24", 0)],
-    "zero3": [Moment("step=6", 1), Moment("step=8", 0), Moment("mark=12", 0), Moment("end", 1)],
+    "zero3": [Moment("step=6", 1), Moment("evaluate=8", 0), Moment("mark=12", 0), Moment("end", 1)],
 }
 """Sequences of SIGTERM to the pod of the rank."""
 
