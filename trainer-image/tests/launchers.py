@@ -21,7 +21,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
 
-START_SECONDS = 240
+START_SECONDS = 420
 """For imports in every rank, on a busy machine."""
 END_SECONDS = 120
 FAULTS = Path(__file__).parent / "faults"
@@ -46,7 +46,7 @@ class Launcher:
         self._log_path = root / f"log-{name}"
         self._tmp = root / f"tmp-{name}"
         self._tmp.mkdir()
-        self.environment = {
+        environment = {
             "HONE_RUN_CONFIG": str(root / "run.json"),
             "HONE_TERMINATION_LOG": str(self._term),
             "HONE_METRICS_PORT": str(self.port),
@@ -59,7 +59,7 @@ class Launcher:
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "hone_trainer.launch"],
-                env={**os.environ, "PYTHONPATH": path, **self.environment},
+                env={**os.environ, "PYTHONPATH": path, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -117,8 +117,8 @@ class Launcher:
         return code, StepResult.model_validate_json(self._term.read_text())
 
     def pids(self, **more: str) -> list[int]:
-        """Live processes of this pod, found by their environment; of one rank with RANK="1"."""
-        wanted = {f"{name}={value}".encode() for name, value in {**self.environment, **more}.items()}
+        """Live processes of this pod, found by a variable that only they have; of one rank with RANK="1"."""
+        wanted = {f"{name}={value}".encode() for name, value in {"TMPDIR": str(self._tmp), **more}.items()}
         found = []
         for entry in Path("/proc").iterdir():
             try:

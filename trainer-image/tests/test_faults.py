@@ -11,6 +11,7 @@ import tiny
 from launchers import START_SECONDS, Launcher, free_port, newest_step
 
 from hone.contract.exits import FailureClass
+from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig
 from hone_trainer import checkpoint
 from hone_trainer.verdicts import merge
@@ -193,3 +194,35 @@ def test_a_pod_over_its_memory_limit_is_told_from_one_whose_gpu_is_full(
     assert "memory limit" in result.verdict.message
     assert "spec.compute.resources" in result.verdict.hint
     assert newest_step(config) == 6
+
+
+@pytest.mark.soak
+def test_a_gang_that_hung_goes_on_from_its_checkpoint(tmp_path: Path, start: Start) -> None:
+    config = tiny.make_run(tmp_path, steps=12, every=6, processes=2, hang_floor_seconds=15.0)
+    launcher = start(tmp_path, "first", faults=f"sleep@9:rank=1:once={tmp_path / 'struck'}")
+    code, result = launcher.wait(START_SECONDS)
+    assert (code, result.verdict.failure_class, result.verdict.rank) == (67, FailureClass.HUNG, 1), launcher.log()
+    assert "in _sleep" in Path(config.paths.run, "stacks-attempt-1-node-0.txt").read_text()
+    assert newest_step(config) == 6
+    code, result = start(tmp_path, "second").wait(START_SECONDS)
+    assert (code, result.final_step) == (0, 12)
+
+
+@pytest.mark.soak
+def test_pods_without_memory_go_on_a_rung_lower_in_the_next_attempt(tmp_path: Path, start: Start) -> None:
+    config = tiny.make_run(tmp_path, steps=12, every=6, nodes=2, micro_batch=4)
+
+    def attempt(name: str, **environment: str) -> list[tuple[int, StepResult]]:
+        environment |= {"HONE_MASTER": "127.0.0.1", "HONE_MASTER_PORT": str(free_port())}
+        environment["HONE_TEST_FAULT"] = "oom@9:above=2:rank=1"
+        pods = [start(tmp_path, f"{name}-{node}", JOB_COMPLETION_INDEX=str(node), **environment) for node in (0, 1)]
+        return [pod.wait(START_SECONDS) for pod in pods]
+
+    (_, other), (code, result) = attempt("first")
+    assert (code, result.verdict.failure_class, result.verdict.final) == (65, FailureClass.OUT_OF_MEMORY, False)
+    assert merge([other.verdict, result.verdict]).rank == 1
+    assert newest_step(config) == 6
+    second = Attempt(number=2, memory_rung=1).to_json()
+    for code, result in attempt("second", HONE_ATTEMPT=second):
+        assert (code, result.final_step, result.restarts) == (0, 12, 0)
+        assert any(change.startswith("microBatchSize 4 → 2") for change in result.changes), result.changes

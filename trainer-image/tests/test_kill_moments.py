@@ -32,6 +32,9 @@ GANGS: dict[str, dict[str, Any]] = {
     "zero3": {"method": MethodType.FULL, "zero_stage": 3},
 }
 
+NOT_BEGUN = ("python", "torch")
+"""Places at which a rank has told nothing yet."""
+
 Start = Callable[..., Launcher]
 
 
@@ -176,14 +179,14 @@ def test_a_gang_of_which_one_pod_is_stopped_ends_as_if_nothing_had_happened(
         stopped.until_true(lambda stopped=stopped: stopped.stop_raised() or stopped.process.poll() is not None)
         mark.with_name(f"{mark.name}.go").touch()
         ends = stopped.wait()
-        if moment.name in ("python", "torch"):
-            # It ends at once, before the pods have met; the Job's controller would now end the other one.
+        if moment.name in NOT_BEGUN:
+            # It ends before the pods have met; the Job's controller would now end the other one.
             other.kill()
             other.process.wait()
             told = [ends]
         else:
             told = [ends, other.wait()]
-            done = kept_by_a_stop(moment, done)
+            done = kept_by_a_stop(moment)
         for code, result in told:
             if done == STEPS:
                 assert (code, result.verdict) == (0, None), stopped.log() + other.log()
@@ -204,16 +207,16 @@ def kept_by_a_kill(moment: Moment) -> int:
     return max(0, moment.step - 1) // EVERY * EVERY
 
 
-def kept_by_a_stop(moment: Moment, before: int) -> int:
+def kept_by_a_stop(moment: Moment) -> int:
     """Step of the checkpoint that a gang leaves on SIGTERM: of the step it was in, or of the next one."""
     if moment.name == "end":
         return STEPS
-    return moment.step if moment.name == "step" else (moment.step or before) + 1
+    return moment.step if moment.name == "step" else moment.step + 1
 
 
 def check_resumed(launcher: Launcher, moment: Moment, done: int) -> None:
     """See that the attempt started from the newest whole checkpoint, where it has come far enough to tell."""
-    if moment.name not in ("python", "torch"):
+    if moment.name not in NOT_BEGUN:
         told = launcher.until(lambda told: told["stage"] != "Starting" or told["step"] == done)
         assert told.get("resumedFromStep", 0) == done, f"at {moment}"
 
