@@ -77,7 +77,10 @@ def planned_rates(total: int = 24, peak: float = 1e-2) -> dict[int, float]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
-    """Mounts a file system of its own at a directory, and returns a file in it to fill it with. Needs root."""
+    """Mounts a file system of its own at a directory, and returns a file in it to fill it with. Needs root.
+
+    Ask for it before `start`, so that no launcher uses it any more when it goes; for `memory_limit` too.
+    """
     mounted: list[Path] = []
 
     def mount(directory: Path) -> Path:
@@ -93,7 +96,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
 
 @pytest.mark.train
 def test_a_full_disk_costs_no_checkpoint_that_was_whole(
-    tmp_path: Path, start: Start, small_disk: Callable[[Path], Path]
+    tmp_path: Path, small_disk: Callable[[Path], Path], start: Start
 ) -> None:
     config = tiny.make_run(tmp_path, steps=12, every=6)
     filler = small_disk(checkpoint.checkpoints_dir(config))
@@ -184,7 +187,7 @@ def memory_limit() -> Iterator[Callable[[int], tuple[str, ...]]]:
 
 @pytest.mark.soak
 def test_a_pod_over_its_memory_limit_is_told_from_one_whose_gpu_is_full(
-    tmp_path: Path, start: Start, memory_limit: Callable[[int], tuple[str, ...]]
+    tmp_path: Path, memory_limit: Callable[[int], tuple[str, ...]], start: Start
 ) -> None:
     config = tiny.make_run(tmp_path, steps=24, every=6)
     fault = f"hostmem@9:mib=4096:once={tmp_path / 'struck'}"
