@@ -227,7 +227,8 @@ def finish(launcher: Launcher, config: RunConfig, whole: RunConfig) -> None:
     assert (code, result.final_step, result.verdict) == (0, STEPS, None), launcher.log()
     left = sorted(path.name for path in checkpoint.checkpoints_dir(config).iterdir())
     assert left == sorted(path.name for path, _ in checkpoint.whole(checkpoint.checkpoints_dir(config)))
-    assert len(left) <= KEEP
+    # A gang that died before it could remove the oldest, and had nothing left to do, leaves one more.
+    assert len(left) <= KEEP + 1
     difference = largest_difference(whole, config)
     print(f"largest difference of weights: {difference}")
     assert difference == 0.0
