@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from hone.core.kinds import KINDS
-from tests.unit.core.runs import training
-from tests.unit.core.world import finetunejob_world
-
-JOB = KINDS["FineTuneJob"]
+from hone.core.children import ref_of
+from hone.core.times import rfc3339
+from tests.unit.core import make
+from tests.unit.core.runs import preparing, results, training
+from tests.unit.core.world import World, finetunejob_world
 
 
 def test_a_spec_that_only_the_code_rejects_stalls() -> None:
@@ -42,10 +42,94 @@ def test_a_foreign_object_with_a_childs_name_is_left_alone(kind: str) -> None:
     assert world.jobs() == ["prepare-1"]
 
 
+def refused(world: World) -> None:
+    """Three looks, a minute apart, at a job whose next Job the API server refuses."""
+    world.refuse = ("Job",)
+    for _ in range(3):
+        world.later(60).look()
+    assert world.condition("Stalled") == ("True", "Refused")
+    assert "exceeded quota" in world.message("Stalled")
+    assert world.reasons().count("Refused") == 1
+    world.refuse = ()
+
+
 def test_a_refused_write_is_told_in_the_servers_words() -> None:
     world = finetunejob_world()
-    plan = JOB.refused(world.resource, "Job/x", "exceeded quota: pods", world.now)
-    world.execute(plan)
-    assert world.condition("Stalled") == ("True", "Refused")
-    assert "Job/x" in world.message("Stalled") and "exceeded quota" in world.message("Stalled")
-    assert JOB.refused(world.resource, "Job/x", "exceeded quota: pods", world.now).status is None
+    refused(world)
+    assert "Job" in world.message("Stalled")
+    assert (world.status["phase"], world.status["attempts"]) == ("Pending", [])
+    writes = world.writes
+    world.refuse = ("Job",)
+    world.look()
+    assert world.writes == writes + 1, "the Job's creation, and no status"
+
+
+def test_what_was_refused_costs_neither_an_attempt_nor_a_retry() -> None:
+    world = training(retry={"limit": 1})
+    world.fail(70, make.verdict("Crashed", "boom"))
+    refused(world)
+    world.settle()
+    assert world.jobs()[-1] == "train-2"
+    assert results(world)[1:] == [("train", 1, "Failed"), ("train", 2, "Running")]
+    assert (world.status["failures"], world.status["usage"]["retries"]) == ({"train.Crashed": 1}, 1)
+    assert world.condition("Stalled")[0] == "False"
+
+
+def test_how_an_attempt_ended_is_written_down_though_the_next_one_is_refused() -> None:
+    world = training()
+    world.fail(70, make.verdict("Crashed", "boom", step=41))
+    refused(world)
+    world.pods.clear()
+    world.settle()
+    failure = world.status["attempts"][1]["failure"]
+    assert (failure["message"], failure["step"]) == ("boom", 41)
+    assert world.reasons().count("Crashed") == 1
+
+
+def test_a_run_whose_first_trainer_is_refused_has_not_started() -> None:
+    world = preparing()
+    world.complete(make.prepared())
+    refused(world)
+    assert "startTime" not in world.status
+    assert results(world) == [("prepare", 1, "Succeeded")]
+    world.later(60).settle()
+    assert world.status["startTime"] == rfc3339(world.now)
+
+
+def test_a_run_that_started_unseen_stays_started_though_the_next_attempt_is_refused() -> None:
+    world = preparing()
+    world.complete(make.prepared())
+    before = world.status
+    world.settle()
+    world.fail(70)
+    world.resource["status"] = before  # the operator died before it could write down that it made the Job
+    refused(world)
+    assert results(world) == [("prepare", 1, "Succeeded"), ("train", 1, "Failed")]
+    assert world.status["startTime"]
+
+
+def test_a_failed_job_that_was_mended_is_tried_again_after_a_refusal() -> None:
+    world = preparing()
+    world.fail(64, make.verdict("BadInput", "spec.dataset.minSamples: 40 rows are too few"))
+    world.settle()
+    world.edit(dataset={**world.resource["spec"]["dataset"], "minSamples": 10})
+    refused(world)
+    assert world.condition("Finished")[0] == world.condition("Failed")[0] == "False"
+    world.edit(dataset={**world.resource["spec"]["dataset"], "minSamples": 20}).settle()
+    assert world.jobs() == ["prepare-1", "prepare-2"]
+    made = next(obj for ref, obj in world.objects.items() if ref.name == world.status["runConfig"])
+    assert '"minSamples":20' in made["data"]["run.json"], "what is prepared is the spec of now"
+
+
+def test_a_failed_job_that_was_mended_waits_for_a_name_that_is_taken() -> None:
+    world = preparing()
+    world.fail(64, make.verdict("BadInput", "spec.dataset.minSamples: 40 rows are too few"))
+    world.settle()
+    name = f"{world.job()['metadata']['name'][:-1]}2"
+    foreign = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "uid": "x"}, "spec": {}}
+    world.add(foreign).edit(dataset={**world.resource["spec"]["dataset"], "minSamples": 10})
+    assert world.settle().requeue_after == 60
+    assert world.condition("Stalled") == ("True", "NameConflict")
+    del world.objects[ref_of(foreign)]
+    world.settle()
+    assert world.jobs() == ["prepare-1", "prepare-2"]

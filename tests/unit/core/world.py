@@ -40,6 +40,8 @@ class World:
     crash_at: int | None = None
     serial: int = 0
     gets: int = 0
+    refuse: tuple[str, ...] = ()
+    """Kinds that the API server refuses to create (403)."""
     owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
     """uids of the owners that each field manager has applied to an object."""
 
@@ -85,6 +87,10 @@ class World:
         """Do what a Plan says, in its order."""
         for obj in plan.create:
             self._write()
+            if obj["kind"] in self.refuse:
+                kind = KINDS[self.resource["kind"]]
+                self.execute(kind.refused(self.resource, plan, obj["kind"], "exceeded quota", self.now))
+                return
             if ref_of(obj) in self.objects:
                 raise Exists
             self._store(obj)

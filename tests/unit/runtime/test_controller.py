@@ -78,15 +78,15 @@ class Case:
     def __init__(self, plan: Plan | Exception, found: Object | None = None, idle: bool = False) -> None:
         self.client: Any = FakeClient(found or resource())
         self.metrics = Metrics()
-        self.refused: list[tuple[str, str]] = []
+        self.refused: list[tuple[str, str, Plan]] = []
 
         def reconcile(obj: Object, observed: Observed, now: datetime, settings: Settings) -> Plan:
             if isinstance(plan, Exception):
                 raise plan
             return plan
 
-        def refused(obj: Object, what: str, words: str, now: datetime) -> Plan:
-            self.refused.append((what, words))
+        def refused(obj: Object, plan: Plan, what: str, words: str, now: datetime) -> Plan:
+            self.refused.append((what, words, plan))
             return Plan(status={"phase": "Refused"})
 
         kind = Kind(
@@ -170,7 +170,7 @@ async def test_a_refusal_is_told_in_the_api_servers_words_and_tried_again_slowly
     case.client.fails["create ConfigMap"] = Forbidden(403, "Forbidden", "exceeded quota")
     delay = await case.look()
     assert delay is not None and 60 <= delay <= 66
-    assert case.refused == [("ConfigMap/child", "exceeded quota")]
+    assert case.refused == [("ConfigMap/child", "exceeded quota", FULL)]
     assert case.client.writes == ["status"], "and nothing of the rest of the plan"
 
 

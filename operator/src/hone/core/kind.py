@@ -42,8 +42,8 @@ class Kind:
         idle: whether nothing is due, so that neither a GET nor a LIST is worth its cost; an idle resource is looked
             at again when it changes.
         follows: resources of ours that this one waits for; their events wake it.
-        refused: the Plan after the API server refused a write of a Plan for good (403, 422), given the resource,
-            `<kind>/<name>` of what was to be written, the server's words and the time. It says so in status.
+        refused: the Plan after the API server refused a write of a Plan for good (403, 422), given the resource, that
+            Plan, `<kind>/<name>` of what was to be written, the server's words and the time. It says so in status.
     """
 
     name: str
@@ -54,4 +54,4 @@ class Kind:
     progress_target: Callable[[Object, tuple[Pod, ...]], ProgressTarget | None]
     idle: Callable[[Object], bool]
     follows: Callable[[Object], tuple[Ref, ...]]
-    refused: Callable[[Object, str, str, datetime], Plan]
+    refused: Callable[[Object, Plan, str, str, datetime], Plan]

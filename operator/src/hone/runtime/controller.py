@@ -130,7 +130,7 @@ class Controller:
         except WriteRefused as refusal:
             log.warning("refused: %s", refusal, extra={"controller": self._name, "namespace": key.namespace})
             words = f"{refusal.error.message}"
-            plan = kind.refused(resource, refusal.what, words, self._now())
+            plan = kind.refused(resource, plan, refusal.what, words, self._now())
             await execute(self._client, self._recorder, resource, plan)
             return self._refused_seconds * random.uniform(1.0, 1.1)
         self._metrics.resources.observe(kind.name, *key, after)

@@ -6,13 +6,14 @@ from pydantic import ValidationError
 
 from hone.api.finetunejob import CheckpointStatus, FineTuneJobStatus, Phase
 from hone.core import refusal
-from hone.core.conditions import TRUE, Finding, find, is_true, kstatus, merge
+from hone.core.conditions import TRUE, Finding, is_true, kstatus, merge
 from hone.core.finetunejob import children, progress
 from hone.core.finetunejob.adjustments import adjusted
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
 from hone.core.finetunejob.interrupt import interrupt
 from hone.core.finetunejob.lost import watch_nodes
+from hone.core.finetunejob.refused import observed_by
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.settle import settle
 from hone.core.finetunejob.state import State
@@ -71,9 +72,9 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
     )
 
 
-def refused(resource: Object, target: str, words: str, now: datetime) -> Plan:
+def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime) -> Plan:
     """The Plan after a write was refused for good; see `Kind.refused`."""
-    return _stalled(resource, "Refused", refusal.refused(target, words), now)
+    return _stalled(resource, "Refused", refusal.refused(target, words), now, known=observed_by(_old(resource), plan))
 
 
 def _old(resource: Object) -> FineTuneJobStatus:
@@ -109,27 +110,34 @@ def _seen(resource: Object, old: FineTuneJobStatus, now: datetime) -> Plan:
     return Plan(status=_changed(resource, old.model_copy(update=seen)))
 
 
-def _stalled(resource: Object, reason: str, message: str, now: datetime, requeue: float | None = None) -> Plan:
-    """A job that cannot go on until somebody does something; what was known of it stays."""
+def _stalled(
+    resource: Object,
+    reason: str,
+    message: str,
+    now: datetime,
+    requeue: float | None = None,
+    known: FineTuneJobStatus | None = None,
+) -> Plan:
+    """A job that cannot go on until somebody does something; what is known of it stays."""
     old, generation = _old(resource), resource["metadata"].get("generation")
+    known = known or old
     said = kstatus("Stalled", reason, message)
     kept = [
         Finding(c.type, c.status, c.reason, c.message)
-        for c in old.conditions
+        for c in known.conditions
         if c.type not in {finding.type for finding in said}
     ]
-    new = old.model_copy(
+    new = known.model_copy(
         update={
-            "phase": old.phase or Phase.PENDING,
-            "observed_generation": generation,
+            "phase": known.phase or Phase.PENDING,
+            # A job that failed and was mended would pass for one with nothing due.
+            "observed_generation": old.observed_generation if requeue and is_finished(known) else generation,
             "conditions": merge(old.conditions, [*kept, *said], generation, now),
         }
     )
-    before = find(old.conditions, "Stalled")
-    told = before is not None and before.status == TRUE and before.reason == reason
     return Plan(
         status=_changed(resource, new),
-        events=() if told else events(old, new, None),
+        events=events(old, new, None),
         requeue_after=requeue,
     )
 

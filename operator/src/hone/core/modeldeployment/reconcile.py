@@ -84,7 +84,7 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
     )
 
 
-def refused(resource: Object, target: str, words: str, now: datetime) -> Plan:
+def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime) -> Plan:
     """The Plan after a write was refused for good; see `Kind.refused`."""
     return _stopped(resource, "Stalled", "Refused", refusal.refused(target, words), now)
 
