@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -182,6 +183,10 @@ def memory_limit() -> Iterator[Callable[[int], tuple[str, ...]]]:
 
     yield limit
     for group in made:
+        deadline = time.monotonic() + 60
+        # What was killed just now may still be on its way out.
+        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
         group.rmdir()
 
 
