@@ -115,6 +115,26 @@ def test_ranks_that_leave_no_final_checkpoint_have_not_finished(
     assert "final checkpoint" in (tmp_path / "term").read_text()
 
 
+def test_peers_that_left_a_finished_run_are_no_failure(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = verdict(FailureClass.COMMUNICATION)
+
+    def run_ranks(*_: object, **__: object) -> Verdict:
+        if ends_well:
+            path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(run), 6)
+            path.mkdir(parents=True)
+            checkpoint.complete(path, step=6, world_size=6, zero_stage=0, final=True)
+        return lost
+
+    monkeypatch.setattr(gang, "run_ranks", run_ranks)
+    ends_well = False
+    assert launch.main() == 68
+    ends_well = True
+    assert launch.main() == 0
+    assert ended(tmp_path).final_step == 6
+
+
 # Out of memory.
 
 
