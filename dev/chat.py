@@ -1,4 +1,4 @@
-"""Ask a served model a question, over the OpenAI API, with the standard library alone."""
+"""Ask a served model a question, over the OpenAI API, or a text for its class; with the standard library alone."""
 
 import json
 import urllib.error
@@ -51,3 +51,9 @@ def complete(url: str, model: str, prompt: str, max_tokens: int) -> str:
         "add_special_tokens": False,
     }
     return str(call(url, "/v1/completions", body)["choices"][0]["text"])
+
+
+def classify(url: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
+    """Of each text its class as `label`, and as `probs` the probabilities of all classes in their order."""
+    found: list[dict[str, Any]] = call(url, "/classify", {"model": model, "input": texts})["data"]
+    return found

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from dev.kube import command
+from hone.contract.settings import Objective
 from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "kustomization.yaml")
 DATA = EXAMPLES / "data/reviews.jsonl"
+LABELED = EXAMPLES / "data/labeled-reviews.jsonl"
 
 
 def of_kind(kind: str) -> list[Manifest]:
@@ -38,9 +40,10 @@ def test_job_and_deployment_of_the_demo_are_in_one_file() -> None:
     assert [document["kind"] for document in documents(EXAMPLES / "sentiment-lora.yaml")] == list(TYPES)
 
 
-def test_both_methods_are_shown_and_both_ways_to_distribute() -> None:
+def test_every_objective_and_method_is_shown_and_both_ways_to_distribute() -> None:
     jobs = [job["spec"] for job in of_kind("FineTuneJob")]
     assert {job.get("method", {}).get("type", "LoRA") for job in jobs} == {"LoRA", "Full"}
+    assert {job.get("objective", "SFT") for job in jobs} == set(Objective)
     assert any(job["compute"].get("nodes", 1) > 1 and job["compute"].get("zeroStage") == 2 for job in jobs)
 
 
@@ -61,7 +64,7 @@ def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
     for job in of_kind("FineTuneJob"):
         source = job["spec"]["dataset"]["train"]["configMap"]
         assert source["name"] == config_map["metadata"]["name"]
-        assert config_map["data"][source["key"]] == DATA.read_text(encoding="utf-8")
+        assert config_map["data"][source["key"]] == (EXAMPLES / "data" / source["key"]).read_text(encoding="utf-8")
 
 
 def _kubectl(*arguments: str) -> str:
@@ -76,6 +79,15 @@ def test_the_data_has_at_least_500_rows_and_fits_into_a_config_map() -> None:
     for row in rows:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         assert row["messages"][1]["content"] in ("positive", "negative")
+
+
+def test_the_labeled_data_fits_too_and_holds_both_classes_alike() -> None:
+    assert LABELED.stat().st_size <= 200 * 1024
+    rows = [json.loads(line) for line in LABELED.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 500
+    assert all(row.keys() == {"text", "label"} for row in rows)
+    labels = [row["label"] for row in rows]
+    assert labels.count("positive") == labels.count("negative") == len(rows) / 2
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:

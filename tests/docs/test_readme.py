@@ -34,8 +34,13 @@ def test_every_make_target_in_it_exists() -> None:
     assert named <= TARGETS
 
 
-def test_every_kubectl_and_helm_command_in_it_is_one_that_can_be_run() -> None:
-    known = {"make": TARGETS, "kubectl": {"get", "wait", "explain", "apply"}, "helm": {"upgrade"}}
+def test_every_command_in_it_is_one_that_can_be_run() -> None:
+    known = {
+        "curl": {"$URL/classify"},
+        "make": TARGETS,
+        "kubectl": {"get", "wait", "explain", "apply"},
+        "helm": {"upgrade"},
+    }
     for text in COMMANDS:
         program, verb, *_ = shlex.split(text)
         assert verb in known[program], text

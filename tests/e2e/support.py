@@ -55,7 +55,7 @@ def _documents(text: str) -> list[Object]:
 
 def reviews(kube: Kube) -> None:
     """The examples' data as the ConfigMap that they read."""
-    data = {DATA.name: DATA.read_text(encoding="utf-8")}
+    data = {file.name: file.read_text(encoding="utf-8") for file in DATA.parent.glob("*.jsonl")}
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "reviews"}, "data": data})
 
 

@@ -55,6 +55,30 @@ def test_a_bad_completion_is_told_apart_by_its_reason(row: dict[str, Any], reaso
     assert reason in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"text": "a"}, "no column `label`", id="no label"),
+        pytest.param({"text": ["a"], "label": "x"}, "`text` is not a string", id="a list for a text"),
+        pytest.param({"text": " ", "label": "x"}, "`text` is empty", id="blank text"),
+        pytest.param({"text": "a", "label": None}, "neither a string nor an integer", id="null for a label"),
+        pytest.param({"text": "a", "label": True}, "neither a string nor an integer", id="a boolean for a label"),
+        pytest.param({"text": "a", "label": 0.5}, "neither a string nor an integer", id="a number with a fraction"),
+        pytest.param({"text": "a", "label": " "}, "`label` is empty", id="blank label"),
+        pytest.param({"text": "a", "label": "x" * 129}, "more than 128 characters", id="a text for a label"),
+    ],
+)
+def test_a_bad_label_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.TEXT_LABEL)
+    assert reason in str(fault.value)
+
+
+def test_a_label_is_a_name_or_a_number() -> None:
+    assert to_sample({"text": " a ", "label": " x "}, DataFormat.TEXT_LABEL) == Sample(prompt=" a ", label="x")
+    assert to_sample({"text": "a", "label": 3}, DataFormat.TEXT_LABEL) == Sample(prompt="a", label=3)
+
+
 def test_messages_become_a_conversation_whose_completion_is_the_last_answer() -> None:
     row = {"messages": [USER, ANSWER, USER, {**ANSWER, "name": "x"}], "id": 7}
     assert to_sample(row, DataFormat.MESSAGES) == Sample(messages=(USER, ANSWER, USER, ANSWER), completion_start=3)
@@ -72,6 +96,8 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
         ({"messages": []}, DataFormat.MESSAGES),
         ({"prompt": "", "completion": ""}, DataFormat.PROMPT_COMPLETION),
         ({"messages": [], "prompt": "", "completion": ""}, DataFormat.MESSAGES),
+        ({"text": "", "label": 1}, DataFormat.TEXT_LABEL),
+        ({"text": ""}, None),
         ({"prompt": ""}, None),
         ({}, None),
     ],

@@ -1,6 +1,7 @@
 """The plan: values and reasons, steps as the Trainer counts them, and what is refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
+from hone_trainer.data.classes import Classes
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import GIB
 from hone_trainer.models import ModelFacts
@@ -109,6 +111,79 @@ def test_what_the_user_sets_wins() -> None:
     assert plan.checkpoint_every_steps == 7
     for name in (*asked, "loraRank", "loraAlpha", "loraDropout", "zeroStage", "microBatchSize", "checkpointEverySteps"):
         assert plan.reasons[name] == "Set in the spec.", name
+
+
+LABELS = Classes(("bad", "good"), (900, 100))
+CLASSIFY: dict[str, Any] = {"objective": "Classification"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "sections", "expected"),
+    [
+        pytest.param(LABELS, {}, {"learning_rate": 2e-4, "balance": "Weight"}, id="LoRA, 9 : 1"),
+        pytest.param(LABELS, FULL, {"learning_rate": 2e-5}, id="Full"),
+        pytest.param(LABELS, {}, {"scheduler": Scheduler.LINEAR, "warmup_ratio": 0.06, "epochs": 3}, id="schedule"),
+        pytest.param(LABELS, {"data": {"train": "x", "balance": "None"}}, {"balance": "None"}, id="asked"),
+        pytest.param(replace(LABELS, rows=(300, 100)), {}, {"balance": "None"}, id="3 : 1 is even enough"),
+    ],
+)
+def test_defaults_of_classification(classes: Classes, sections: dict[str, Any], expected: dict[str, Any]) -> None:
+    config = config_with(**CLASSIFY, **sections)
+    plan = make_plan(config, FACTS, summary_of(20_000), 512, classes)
+    assert {name: getattr(plan, name) for name in expected} == expected
+    assert set(plan.reasons) >= {"balance", "learningRate", "epochs", "scheduler", "warmupRatio"}
+
+
+def test_a_head_for_classes_takes_the_place_of_the_one_for_tokens() -> None:
+    facts = replace(FACTS, shapes={**SHAPES, "lm_head.weight": (VOCABULARY, HIDDEN)})
+    config = config_with(**CLASSIFY)
+    plan = make_plan(config, facts, summary_of(1000), 512, LABELS)
+    assert plan.parameters == FACTS.parameters + 2 * HIDDEN
+    assert plan.trainable_parameters == plan_of().trainable_parameters + 2 * HIDDEN
+    assert plan.memory.activations_bytes < plan_of().memory.activations_bytes
+    assert "merged into a whole model" in plan.reasons["method"]
+
+
+# A layer's weights: four matrices of attention, three of the MLP.
+LAYER = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * MIDDLE
+
+
+@pytest.mark.parametrize(
+    ("freeze", "frozen"),
+    [
+        pytest.param({"layers": 4}, 4 * LAYER, id="layers"),
+        pytest.param({"embeddings": True}, VOCABULARY * HIDDEN, id="embeddings"),
+        pytest.param({"layers": 15, "embeddings": True}, 15 * LAYER + VOCABULARY * HIDDEN, id="both"),
+    ],
+)
+def test_frozen_weights_take_neither_gradients_nor_moments(freeze: dict[str, Any], frozen: int) -> None:
+    whole, plan = plan_of(**FULL), plan_of(method={"type": "Full", "freeze": freeze})
+    assert plan.trainable_parameters == whole.parameters - frozen
+    assert plan.memory.weights_bytes == whole.memory.weights_bytes
+    assert whole.memory.gradients_bytes - plan.memory.gradients_bytes == 4 * frozen
+    assert whole.memory.optimizer_bytes - plan.memory.optimizer_bytes == 8 * frozen
+    assert whole.checkpoint_bytes - plan.checkpoint_bytes == 8 * frozen
+    assert "spec.method.freeze" in plan.reasons["trainableParameters"]
+
+
+def test_a_head_that_is_frozen_with_the_embeddings_is_warned_of() -> None:
+    config = config_with(method={"type": "Full", "freeze": {"embeddings": True}})
+    plans = {tied: make_plan(config, replace(FACTS, tied=tied), summary_of(1000), 512) for tied in (False, True)}
+    assert any("freezes both" in warning for warning in plans[True].warnings)
+    assert not any("freezes both" in warning for warning in plans[False].warnings)
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "message"),
+    [
+        ({"type": "Full", "freeze": {"layers": 16}}, "spec.method.freeze.layers", "the model has 16"),
+        ({"type": "LoRA", "freeze": {"layers": 1}}, "spec.method.freeze", "type is LoRA"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(method: dict[str, Any], field: str, message: str) -> None:
+    error = refusal_of(method=method)
+    assert error.field == field
+    assert message in error.message
 
 
 def test_checkpoints_may_be_counted_in_minutes() -> None:

@@ -7,7 +7,7 @@ learns it in a few dozen steps with every weight, so that a test can tell a trai
 import json
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,16 @@ import pytest
 
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
-from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method, MethodType, Scheduler
+from hone.contract.settings import (
+    Checkpoint,
+    Evaluation,
+    Freeze,
+    Hyperparameters,
+    Method,
+    MethodType,
+    Objective,
+    Scheduler,
+)
 from hone_trainer.planfile import PlanFile, save_plan
 from hone_trainer.runconfig import digest_of
 
@@ -31,6 +40,8 @@ RANK_ENV = {
 
 WORDS = ["apple", "bread", "chair", "dance", "eagle", "flame", "grape", "house"]
 NUMBERS = [f"n{index}" for index in range(len(WORDS))]
+LABELS = ["east", "north", "south", "west"]
+"""Classes of the words, in turn."""
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {{ message['content'] }}"
@@ -98,7 +109,6 @@ def make_prepared(
     directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
 ) -> Path:
     """Write prepared data of the words' numbers, in the shape that prepare gives it."""
-    from datasets import Dataset
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -118,6 +128,41 @@ def make_prepared(
         if split == "test":
             made |= {"prompt_ids": prompt_ids, "reference": NUMBERS[index], "prompt": prompt}
         return made
+
+    return _write_prepared(directory, row, rows, validation_rows, test_rows)
+
+
+def make_labeled(
+    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+) -> Path:
+    """Write prepared data for classification: the class of a text is that of its last word, two words to a class."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    chance = random.Random(seed)
+    counts = [0] * len(LABELS)
+
+    def row(split: str) -> dict[str, object]:
+        index = chance.randrange(len(WORDS))
+        text = " ".join([*(chance.choice(WORDS) for _ in range(chance.randrange(3))), WORDS[index]])
+        ids, label = tokenizer(text)["input_ids"], index % len(LABELS)
+        made: dict[str, object] = {"input_ids": ids, "label": label}
+        if split == "train":
+            counts[label] += 1
+        elif split == "test":
+            made |= {"prompt_ids": ids, "reference": LABELS[label], "prompt": text}
+        return made
+
+    _write_prepared(directory, row, rows, validation_rows, test_rows)
+    meta = json.loads((directory / "prepared.json").read_text())
+    (directory / "prepared.json").write_text(json.dumps({**meta, "classes": {"names": LABELS, "rows": counts}}))
+    return directory
+
+
+def _write_prepared(
+    directory: Path, row: Callable[[str], dict[str, object]], rows: int, validation_rows: int, test_rows: int
+) -> Path:
+    from datasets import Dataset
 
     directory.mkdir(parents=True)
     for name, count in (("train", rows), ("validation", validation_rows), ("test", test_rows)):
@@ -144,6 +189,8 @@ def make_run(
     root: Path,
     *,
     method: MethodType = MethodType.LORA,
+    objective: Objective = Objective.SFT,
+    freeze: Freeze | None = None,
     steps: int = 6,
     every: int = 2,
     keep: int = 2,
@@ -165,7 +212,7 @@ def make_run(
 
     Args:
         root: directory of the run.
-        method, steps, every, keep, processes, nodes, zero_stage, ...: the plan's figures.
+        method, objective, freeze, steps, every, keep, processes, nodes, zero_stage, ...: the plan's figures.
         shared: directory with the model and data of another run, to use the same ones.
         hidden: the model's hidden size.
         evaluate: steps between evaluations on the validation rows.
@@ -174,12 +221,14 @@ def make_run(
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
         make_model(model, hidden=hidden)
-        make_prepared(prepared, model, test_rows=test_rows)
+        make = make_labeled if objective is Objective.CLASSIFICATION else make_prepared
+        make(prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
     config = RunConfig(
         job=JobIdentity(namespace="team-a", name="tiny", uid="0000"),
         model_name="hf://example/tiny",
-        method=Method(type=method),
+        objective=objective,
+        method=Method(type=method, freeze=freeze),
         hyperparameters=Hyperparameters(seed=7),
         data=DataPaths(train=str(base / "unused.jsonl")),
         topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=0, zero_stage=zero_stage),
@@ -197,6 +246,7 @@ def make_run(
     world = nodes * processes
     lora = method == MethodType.LORA
     plan = Plan(
+        objective=objective.value,
         total_steps=steps,
         epochs=1.0,
         learning_rate=learning_rate,

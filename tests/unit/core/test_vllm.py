@@ -41,6 +41,12 @@ def test_a_whole_model_is_served_by_itself() -> None:
     assert not [argument for argument in made if "lora" in argument]
 
 
+def test_a_model_with_classes_is_served_by_the_pooling_runner_and_no_other() -> None:
+    whole = {"kind": "Model", "modelClaim": None, "modelPath": None}
+    assert "--runner=pooling" in arguments(server(), release(**whole, api="Classify"))
+    assert "--runner=pooling" not in arguments(server(), release(**whole))
+
+
 def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
     runtime = {"args": ["--dtype=bfloat16"], "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}
     asked = server(runtime=runtime)

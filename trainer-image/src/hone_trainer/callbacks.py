@@ -255,7 +255,7 @@ class Reporting(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         changes: dict[str, object] = {name: logs.get(name) for name in ("loss", "learning_rate", "grad_norm")}
-        tokens, now = int(logs.get("num_tokens", 0)), self._clock()
+        tokens, now = int(logs.get("num_tokens") or logs.get("num_input_tokens_seen") or 0), self._clock()
         if self._logged is not None and now > self._logged[0]:
             changes["tokens_per_second"] = (tokens - self._logged[1]) / (now - self._logged[0])
         self._logged = (now, tokens)

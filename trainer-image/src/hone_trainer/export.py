@@ -9,6 +9,7 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.report import ArtifactFile
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checkpoint import TRAINING_ARGS_FILE
 from hone_trainer.data.digest import TOKENIZER_FILES
 from hone_trainer.methods import METHODS
@@ -82,7 +83,7 @@ def write_card(
     text = f"""---
 base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
 library_name: {library}
-pipeline_tag: text-generation
+pipeline_tag: {ARCHITECTURES[config.objective].pipeline_tag}
 ---
 
 # {config.job.name}

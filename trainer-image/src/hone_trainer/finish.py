@@ -5,43 +5,31 @@
 Writes `<output>/artifact/` and, last, `<output>/report.json`. Run again on a finished run it only tells the result.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from hone.contract.exits import exit_code
-from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report, Sample
+from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint, host
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.files import sync_tree, write_atomic
 from hone_trainer.logs import quiet_libraries, setup_logging
-from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import PlanFile, load_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import load_run_config
 from hone_trainer.verdicts import Preempted, from_exception
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from hone_trainer.scores.rows import RowScores
-
-SAMPLES = 20
-"""Test rows whose prompts and answers go into the report."""
 
 _TEMPORARY = ".artifact-"
 
@@ -106,30 +94,19 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
     import torch
 
     from hone_trainer import export
-    from hone_trainer.methods import METHODS
-    from hone_trainer.scores.compare import compare
-    from hone_trainer.scores.rows import score_rows
+    from hone_trainer.scores import EVALUATIONS
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())
     kind = export.export(config, last, directory)
     logger.info("exported", extra={"kind": kind, "checkpoint": str(last)})
 
-    test = load_prepared(planned.prepared).test
-    rows = test.select(chosen_rows(len(test), config.evaluation.max_samples))
-    limit = config.evaluation.max_new_tokens
+    prepared = load_prepared(planned.prepared)
+    rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    tokenizer = load_tokenizer(directory)
-    model = METHODS[config.method.type].load(config, directory, dtype)
-    tuned = score_rows(model, tokenizer, rows, limit, "tuned")
-    del model
-    base = _score_base(config, planned, rows, dtype)
-
-    references = rows["reference"][:]
-    lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
-    evaluation, notes = compare(base, tuned, references, lengths)
-    export.write_card(directory, config, planned.plan, planned.dataset, evaluation, notes, kind)
+    found = EVALUATIONS[config.objective](config, planned, prepared, rows, directory, dtype)
+    export.write_card(directory, config, planned.plan, planned.dataset, found.evaluation, found.notes, kind)
     files = export.list_files(directory)
     return Report(
         job=config.job,
@@ -137,55 +114,22 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
         final_step=complete.step,
         plan=planned.plan,
         dataset=planned.dataset,
-        evaluation=evaluation,
+        evaluation=found.evaluation,
         artifact=ArtifactSummary(
             digest=export.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
             kind=kind,
+            api=ARCHITECTURES[config.objective].api,
             lora_rank=planned.plan.lora_rank if kind == "Adapter" else None,
             base=config.model_name,
             base_digest=planned.model_digest,
             max_model_length=export.max_model_length(config),
         ),
         files=files,
-        max_new_tokens=limit,
-        samples=[
-            Sample(prompt=prompt, reference=reference, base=of_base, tuned=of_tuned)
-            for prompt, reference, of_base, of_tuned in list(
-                zip(rows["prompt"][:], references, base.answers, tuned.answers, strict=True)
-            )[:SAMPLES]
-        ],
-        notes=notes,
+        max_new_tokens=config.evaluation.max_new_tokens,
+        samples=found.samples,
+        notes=found.notes,
     )
-
-
-def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: object) -> "RowScores":
-    """The base model's figures, from the workspace's cache where another run on the same data has left them."""
-    from transformers import AutoModelForCausalLM
-
-    from hone_trainer.scores.rows import SCORER_VERSION, load_cached, save_cached, score_rows
-
-    key = {
-        "model": planned.model_digest,
-        # Covers test rows, tokenizer and chat template.
-        "data": planned.dataset.digest,
-        "rows": len(rows),
-        "maxNewTokens": config.evaluation.max_new_tokens,
-        "dtype": str(dtype),
-        "scorer": SCORER_VERSION,
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = Path(config.paths.workspace) / "scores" / f"{digest}.json"
-    cached = load_cached(path)
-    if cached is not None and len(cached.losses) == len(rows):
-        logger.info("base scores found", extra={"path": str(path)})
-        return cached
-    model = AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
-    began = time.monotonic()
-    scores = score_rows(model, load_tokenizer(config.paths.model), rows, config.evaluation.max_new_tokens, "base")
-    logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
-    save_cached(path, scores)
-    return scores
 
 
 def _remove_leftovers(output: Path) -> None:

@@ -92,7 +92,8 @@ def checkpoint_bytes(
     """
     if method is MethodType.LORA:
         return trainable * (4 + 8 + {0: 0, 2: 8, 3: 4}[zero_stage])
-    return facts.parameters * {0: 4 + 8, 2: 2 * weight_bytes + 12, 3: weight_bytes + 12}[zero_stage]
+    states, copies = {0: (8, 4), 2: (12, 2 * weight_bytes), 3: (12, weight_bytes)}[zero_stage]
+    return states * trainable + copies * facts.parameters
 
 
 def states_bytes(estimate: MemoryEstimate) -> int:

@@ -6,13 +6,14 @@ import logging
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone.contract.settings import Lora
+from hone.contract.settings import Freeze, Lora, Objective
 from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.errors import BadInput, clip
+from hone_trainer.freezing import is_frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +29,9 @@ _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
 
 # Modules that hold a matrix but are no linear layer that LoRA adapts: embeddings, and the output head.
-_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared")
+_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared", "score")
+_OUTPUT_HEADS = ("lm_head", "embed_out")
+_CLASS_HEAD = "score.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -44,6 +47,7 @@ class ModelFacts:
         max_length: longest context in tokens.
         shapes: the shape of each weight by name.
         digest: over config, tokenizer and weights; names this base in caches.
+        tied: whether the output head is the input embeddings.
     """
 
     directory: Path
@@ -55,14 +59,43 @@ class ModelFacts:
     max_length: int
     shapes: Shapes
     digest: str
+    tied: bool = False
 
     @property
     def parameters(self) -> int:
         """How many parameters the model has; tied weights count once."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
+    def with_head(self, classes: int) -> "ModelFacts":
+        """This model with a head for classes in place of the one for tokens."""
+        shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
+        shapes[_CLASS_HEAD] = (classes, self.hidden_size)
+        return replace(self, shapes=shapes, vocab_size=classes, tied=False)
+
+    def frozen_parameters(self, freeze: Freeze | None) -> int:
+        """How many parameters are left as they are.
+
+        Raises:
+            BadInput: what is to be frozen is not in this model.
+        """
+        if freeze is None:
+            return 0
+        if freeze.layers >= self.layers:
+            raise BadInput(
+                "spec.method.freeze.layers",
+                f"{freeze.layers} layers are to be frozen, and the model has {self.layers}",
+                f"Use at most {self.layers - 1}, so that a layer is left to train.",
+            )
+        if freeze.embeddings and not any(is_frozen(name, Freeze(embeddings=True)) for name in self.shapes):
+            raise BadInput(
+                "spec.method.freeze.embeddings",
+                "this model's weights have none of the usual names of embeddings",
+                "Leave it out.",
+            )
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if is_frozen(name, freeze))
+
     def lora_parameters(self, lora: Lora) -> int:
-        """How many parameters LoRA adds: rank × (in + out) for each adapted linear layer.
+        """How many parameters LoRA trains: rank × (in + out) for each adapted linear layer, and the head for classes.
 
         Raises:
             BadInput: a name in `targetModules` matches no linear layer.
@@ -77,10 +110,10 @@ class ModelFacts:
                         f"Choose among {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
                     )
             linear = {n: s for n, s in linear.items() if any(_matches(n, target) for target in lora.target_modules)}
-        return lora.rank * sum(sum(shape) for shape in linear.values())
+        return lora.rank * sum(sum(shape) for shape in linear.values()) + math.prod(self.shapes.get(_CLASS_HEAD, (0,)))
 
 
-def read_model(directory: str) -> ModelFacts:
+def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFacts:
     """The facts about the model in a directory.
 
     Raises:
@@ -93,7 +126,7 @@ def read_model(directory: str) -> ModelFacts:
         raise BadInput(
             "spec.model", "its weights are quantized already", "Give the unquantized weights; they can be trained."
         )
-    config = _load_config(path)
+    config = _load_config(path, objective)
     shapes = _weight_shapes(path)
     hidden = int(config.hidden_size)
     return ModelFacts(
@@ -106,6 +139,7 @@ def read_model(directory: str) -> ModelFacts:
         max_length=int(getattr(config, "max_position_embeddings", None) or 2048),
         shapes=shapes,
         digest=_model_digest(path),
+        tied=bool(getattr(config, "tie_word_embeddings", False)),
     )
 
 
@@ -190,10 +224,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _load_config(path: Path) -> Any:
+def _load_config(path: Path, objective: Objective) -> Any:
     """The language model's config, with transformers' own names for its sizes."""
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
 
     try:
         config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
@@ -206,6 +243,14 @@ def _load_config(path: Path) -> Any:
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
+        )
+    if objective is Objective.CLASSIFICATION and (
+        config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    ):
+        raise BadInput(
+            "spec.objective",
+            f"is Classification, for which transformers has no model of type {config.model_type}",
+            "Choose another base model, such as a Llama, Mistral or Qwen, or the objective SFT.",
         )
     return config.get_text_config()
 

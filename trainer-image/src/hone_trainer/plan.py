@@ -6,7 +6,9 @@ from typing import TypeVar
 
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Lora, MethodType, Objective, OnScarceData, Scheduler
+from hone.contract.settings import Balance, Lora, MethodType, Objective, OnScarceData, Scheduler
+from hone_trainer.checks import check_settings
+from hone_trainer.data.classes import SKEWED, Classes
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision
 from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
@@ -32,10 +34,13 @@ class Defaults:
     learning_rate: dict[MethodType, float]
     scheduler: Scheduler
     warmup_ratio: float
+    epochs: float | None = None
+    """None: by the number of rows."""
 
 
 DEFAULTS: dict[Objective, Defaults] = {
     Objective.SFT: Defaults({MethodType.LORA: 2e-4, MethodType.FULL: 2e-5}, Scheduler.COSINE, 0.03),
+    Objective.CLASSIFICATION: Defaults({MethodType.LORA: 2e-4, MethodType.FULL: 2e-5}, Scheduler.LINEAR, 0.06, 3.0),
 }
 
 
@@ -73,33 +78,13 @@ class _Placement:
         return limit is None or self.memory.total_bytes <= limit
 
 
-def check_settings(config: RunConfig) -> None:
-    """Refuse settings that cannot be right, whatever the data and the model are.
-
-    Raises:
-        BadInput: naming the field.
-    """
-    if config.method.type is MethodType.FULL and config.method.lora is not None:
-        raise BadInput(
-            "spec.method.lora", "is set, but spec.method.type is Full", "Leave lora out, or set type to LoRA."
-        )
-    if config.hyperparameters.epochs is not None and config.hyperparameters.max_steps is not None:
-        raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
-    if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:
-        raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
-    if config.topology.zero_stage not in (None, 0, 2, 3):
-        raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0, 2 or 3.")
-    held_out = config.data.validation_fraction * (config.data.validation is None)
-    held_out += config.data.test_fraction * (config.data.test is None)
-    if held_out >= 1:
-        raise BadInput(
-            "spec.dataset.validation.fraction",
-            f"validation and test together take {held_out:.0%} of the rows",
-            "Lower the fractions; nothing would be left to train on.",
-        )
-
-
-def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, sequence_length: int) -> Plan:
+def make_plan(
+    config: RunConfig,
+    facts: ModelFacts,
+    summary: DatasetSummary,
+    sequence_length: int,
+    classes: Classes | None = None,
+) -> Plan:
     """Choose every value of a run.
 
     Args:
@@ -107,6 +92,7 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         facts: the base model.
         summary: the prepared data.
         sequence_length: tokens of the longest prepared row.
+        classes: the classes, where rows have them.
 
     Raises:
         BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
@@ -117,8 +103,14 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
     method, world = config.method.type, config.topology.world_size
     rows = summary.train_rows
     _check_scarce(config, rows, choices)
+    balance = None
+    if classes:
+        facts, balance = facts.with_head(len(classes.names)), _choose_balance(config, classes, choices)
     lora = _choose_lora(config, rows, choices)
-    trainable = facts.lora_parameters(lora) if lora else facts.parameters
+    frozen = facts.frozen_parameters(config.method.freeze)
+    trainable = facts.lora_parameters(lora) if lora else facts.parameters - frozen
+    if frozen:
+        _explain_freezing(config, facts, frozen, choices)
     global_batch = _choose_global_batch(config, choices)
     placement = _place(config, facts, trainable, global_batch // world, sequence_length, choices)
     accumulation = global_batch // world // placement.micro_batch_size
@@ -133,7 +125,9 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
     else:
         small = rows < SMALL_DATA_ROWS
         why = f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}."
-        epochs = choices.pick("epochs", asked.epochs, 3.0 if small else 1.0, why)
+        if defaults.epochs:
+            why = f"Default of {config.objective.value}."
+        epochs = choices.pick("epochs", asked.epochs, defaults.epochs or (3.0 if small else 1.0), why)
         total = math.ceil(epochs * per_epoch)
         choices.reasons["totalSteps"] = f"{epochs:g} epochs × {per_epoch} steps."
     if total < _FEW_STEPS:
@@ -184,6 +178,7 @@ def make_plan(config: RunConfig, facts: ModelFacts, summary: DatasetSummary, seq
         checkpoint_bytes=checkpoint_bytes(
             facts, method, trainable=trainable, weight_bytes=weight_bytes, zero_stage=placement.zero_stage
         ),
+        balance=balance,
         memory=placement.memory,
         reasons=choices.reasons,
         warnings=choices.warnings,
@@ -227,6 +222,25 @@ def _choose_evaluations(rows: int, total: int, choices: _Choices) -> int | None:
     return choices.pick("evaluationEverySteps", None, max(1, total // 10), "A tenth.")
 
 
+def _choose_balance(config: RunConfig, classes: Classes, choices: _Choices) -> str:
+    skewed = classes.skew > SKEWED
+    why = (
+        f"The largest class has {classes.skew:.1f} times the rows of the smallest, {'more' if skewed else 'not more'} "
+    )
+    default = Balance.WEIGHT if skewed else Balance.NONE
+    return choices.pick("balance", config.data.balance, default, f"{why}than {SKEWED:g}.").value
+
+
+def _explain_freezing(config: RunConfig, facts: ModelFacts, frozen: int, choices: _Choices) -> None:
+    choices.reasons["trainableParameters"] = (
+        f"spec.method.freeze leaves {frozen:,} of {facts.parameters:,} as they are."
+    )
+    if config.method.freeze and config.method.freeze.embeddings and facts.tied:
+        choices.warn(
+            "The model's output head is tied to its input embeddings, so spec.method.freeze.embeddings freezes both."
+        )
+
+
 def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None:
     if config.method.type is not MethodType.LORA:
         return None
@@ -235,6 +249,10 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
     lora = asked or Lora()
     small = rows < SMALL_DATA_ROWS
     rank = choices.pick("loraRank", lora.rank if "rank" in given else None, lora.rank, "Default.")
+    if config.objective is Objective.CLASSIFICATION:
+        choices.reasons["method"] = (
+            "The adapter is merged into a whole model in the end: vLLM serves no trained head in an adapter."
+        )
     return Lora(
         rank=rank,
         alpha=choices.pick("loraAlpha", lora.alpha, rank, "As large as the rank."),

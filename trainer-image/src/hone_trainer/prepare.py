@@ -17,15 +17,17 @@ from typing import NoReturn
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import TrainOn
+from hone.contract.settings import DataFormat, Objective, TrainOn
 from hone.contract.verdict import Verdict
-from hone_trainer.data.formats import DEFAULT_TRAIN_ON
+from hone_trainer.checks import check_settings
+from hone_trainer.data.classes import Classes, find_classes
+from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON
 from hone_trainer.data.prepared import META_FILE, load_prepared
 from hone_trainer.data.read import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.errors import BadInput, clip, full_disk_hint
 from hone_trainer.logs import setup_logging
-from hone_trainer.plan import check_settings, make_plan
+from hone_trainer.plan import make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import digest_of, load_run_config
@@ -56,11 +58,13 @@ def prepare(config: RunConfig) -> PlanFile:
         0.0 if config.data.test else config.data.test_fraction,
     )
     log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
-    train_on = _choose_train_on(config, found)
+    _check_format(config, found.format)
+    train_on = None if found.format is DataFormat.TEXT_LABEL else _choose_train_on(config, found)
+    classes = find_classes(found.refs) if found.format is DataFormat.TEXT_LABEL else None
 
     from hone_trainer.models import load_tokenizer, read_model
 
-    facts = read_model(config.paths.model)
+    facts = read_model(config.paths.model, config.objective)
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
     asked_length = config.hyperparameters.sequence_length
     if asked_length is not None and asked_length > facts.max_length:
@@ -70,10 +74,10 @@ def prepare(config: RunConfig) -> PlanFile:
             f"Use at most {facts.max_length}, or leave it out.",
         )
     tokenizer = load_tokenizer(config.paths.model)
-    directory = _prepared_directory(config, sources, found, train_on, tokenizer, facts.max_length)
+    directory = _prepared_directory(config, sources, found, train_on, classes, tokenizer, facts.max_length)
     prepared = load_prepared(directory)
-    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length)
-    noticed = [*_data_warnings(found, tokenizer.chat_template), *prepared.warnings]
+    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length, prepared.classes)
+    noticed = [*_data_warnings(found, None if classes else tokenizer.chat_template), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
         noticed.append(short)
@@ -95,6 +99,25 @@ def _sources(config: RunConfig) -> list[Source]:
     return [find_source(name, path) for name, path in paths.items() if path is not None]
 
 
+def _check_format(config: RunConfig, format: DataFormat) -> None:
+    """Refuse rows that the objective cannot learn from."""
+    classifies = config.objective is Objective.CLASSIFICATION
+    if classifies == (format is DataFormat.TEXT_LABEL):
+        return
+    columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
+    if classifies:
+        raise BadInput(
+            "spec.dataset.train",
+            f"the rows have {columns} (format {format.value}), but spec.objective is Classification",
+            "Write each line with `text` and `label`, or set spec.objective to SFT.",
+        )
+    raise BadInput(
+        "spec.objective",
+        f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
+        "Set it to Classification, or write the rows as `messages` or as `prompt` and `completion`.",
+    )
+
+
 def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
     train_on = config.data.train_on or DEFAULT_TRAIN_ON[found.format]
     if train_on is TrainOn.ASSISTANT and found.plain_text:
@@ -107,19 +130,26 @@ def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
 
 
 def _prepared_directory(
-    config: RunConfig, sources: list[Source], found: Survey, train_on: TrainOn, tokenizer, max_length: int
+    config: RunConfig,
+    sources: list[Source],
+    found: Survey,
+    train_on: TrainOn | None,
+    classes: Classes | None,
+    tokenizer,
+    max_length: int,
 ) -> Path:
     from hone_trainer.data.build import Options, build_prepared
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
     from hone_trainer.data.encode import Encoder
+    from hone_trainer.data.labels import LabelEncoder
 
-    options = Options(train_on, config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
+    options = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
     digest = prepared_digest(
         data_digest(sources),
         tokenizer_digest(Path(config.paths.model)),
         {
             "format": found.format,
-            "trainOn": options.train_on,
+            "trainOn": train_on,
             "seed": options.seed,
             "sequenceLength": options.sequence_length,
             "maxLength": options.max_length,
@@ -132,7 +162,7 @@ def _prepared_directory(
         log.info("The data were prepared before", extra={"directory": str(directory)})
         return directory
     started = time.monotonic()
-    encoder = Encoder(tokenizer, train_on, chat=found.chat)
+    encoder = Encoder(tokenizer, train_on, chat=found.chat) if train_on else LabelEncoder(tokenizer, classes)
     build_prepared(directory, digest, sources, found, encoder, options)
     log.info(
         "Data prepared",

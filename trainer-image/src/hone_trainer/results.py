@@ -77,6 +77,17 @@ def _bad_rows(length: int, most: int) -> Callable[[StepResult], StepResult]:
     )
 
 
+def _classes(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    return _dataset(
+        lambda d: {
+            "classes": [
+                found.model_copy(update={"label": clip(found.label, length)}) for found in (d.classes or [])[:most]
+            ]
+            or None
+        }
+    )
+
+
 def _sentences(length: int, most: int) -> Callable[[StepResult], StepResult]:
     return _plan(
         lambda p: {
@@ -115,6 +126,7 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _example(300),
     _example(100),
     _example(0),
+    _classes(40, 8),
     _bad_rows(160, 8),
     _sentences(120, 32),
     _bad_rows(80, 4),
@@ -123,6 +135,7 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _verdict(512, 256),
     _sentences(40, 12),
     _bad_rows(40, 2),
+    _classes(0, 0),
     _sentences(0, 0),
     _fewer_scores(1),
     _verdict(128, 0),

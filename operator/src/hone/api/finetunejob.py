@@ -20,6 +20,7 @@ from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.settings import (
+    Balance,
     Checkpoint,
     DataFormat,
     Evaluation,
@@ -117,13 +118,21 @@ class Dataset(Model):
     format: Annotated[
         DataFormat,
         Field(
-            description="How a row is written. Auto: Messages for a 'messages' column, "
-            "PromptCompletion for 'prompt' and 'completion'."
+            description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
+            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification)."
         ),
     ] = DataFormat.AUTO
     train_on: Annotated[
         TrainOn | None,
         Field(description="Tokens that carry loss; default: Assistant for messages, Completion for prompt/completion."),
+    ] = None
+    balance: Annotated[
+        Balance | None,
+        Field(
+            description="Classification: Weight gives the rows of scarce classes more weight in the loss, "
+            "n / (k * n_c) with n rows, k classes and n_c rows of the class; default: Weight where the largest class "
+            "has more than 3 times the rows of the smallest, else None."
+        ),
     ] = None
     min_samples: Annotated[
         int, Field(ge=1, le=1_000_000_000, description="Training rows below which onScarceData applies.")
@@ -397,8 +406,25 @@ MUTABLE_AFTER_START = ("suspend",)
 """Fields of the spec that may still change once `status.startTime` is set."""
 FROZEN_MESSAGE = "a started run cannot change: use a new metadata.name"
 
+_CLASSIFIES = "(has(self.objective) && self.objective == 'Classification')"
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
+    FineTuneJobSpec: [
+        {
+            "rule": "!has(self.dataset.format) || self.dataset.format == 'Auto' || "
+            f"(self.dataset.format == 'TextLabel') == {_CLASSIFIES}",
+            "message": "objective Classification reads rows of format TextLabel; the others read Messages or "
+            "PromptCompletion",
+        },
+        {
+            "rule": f"!{_CLASSIFIES} || !has(self.dataset.trainOn)",
+            "message": "dataset.trainOn has no meaning with objective Classification: remove it",
+        },
+        {
+            "rule": f"{_CLASSIFIES} || !has(self.dataset.balance)",
+            "message": "dataset.balance has meaning only with objective Classification: remove it",
+        },
+    ],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
     ],
@@ -412,7 +438,11 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
         {
             "rule": "!has(self.lora) || !has(self.type) || self.type == 'LoRA'",
             "message": "lora has meaning only with type LoRA: remove it",
-        }
+        },
+        {
+            "rule": "!has(self.freeze) || (has(self.type) && self.type == 'Full')",
+            "message": "freeze has meaning only with type Full: LoRA trains no weight of the base model",
+        },
     ],
     Hyperparameters: [
         {"rule": "!(has(self.epochs) && has(self.maxSteps))", "message": "give epochs or maxSteps, not both"}

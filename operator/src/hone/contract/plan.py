@@ -19,12 +19,21 @@ class BadRows(Model):
     first: Annotated[Sentence, Field(description="File and line of the first one.")]
 
 
+class ClassRows(Model):
+    """A class and its training rows."""
+
+    label: Annotated[str, Field(max_length=128, description="The class, as the rows name it.")]
+    rows: Annotated[Count, Field(description="Training rows of the class.")]
+
+
 class DatasetSummary(Model):
     """What prepare read, as shown in `status.dataset`."""
 
     digest: Annotated[str, Field(max_length=128, description="Digest of data, tokenizer, template and options.")]
     format: Annotated[str, Field(max_length=64, description="The format that the rows were read as.")]
-    train_on: Annotated[str, Field(max_length=64, description="Which tokens carry loss.")]
+    train_on: Annotated[
+        str, Field(max_length=64, description="Which tokens carry loss; Label: none, each row's class does.")
+    ]
     train_rows: Annotated[Count, Field(description="Rows trained on.")]
     validation_rows: Annotated[Count, Field(description="Rows that steer training.")]
     test_rows: Annotated[Count, Field(description="Rows that only score the result.")]
@@ -34,6 +43,11 @@ class DatasetSummary(Model):
     tokens: Annotated[Count, Field(description="Tokens of the training rows.")] = 0
     trained_token_share: Annotated[float, Field(ge=0, le=1, description="Share of the tokens that carry loss.")] = 0.0
     longest_row: Annotated[Count, Field(description="Tokens of the longest training row, before cutting.")] = 0
+    class_count: Annotated[Count | None, Field(description="Classification: number of classes.")] = None
+    classes: Annotated[
+        list[ClassRows] | None,
+        Field(max_length=20, description="Classification: the classes, the most frequent 20 at most."),
+    ] = None
     example: Annotated[
         str | None, Field(max_length=1024, description="A row, decoded, with «» around the tokens that carry loss.")
     ] = None
@@ -101,6 +115,10 @@ class Plan(Model):
     parameters: Annotated[Count, Field(description="Parameters of the model.")]
     trainable_parameters: Annotated[Count, Field(description="Parameters that are trained.")]
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0
+    balance: Annotated[
+        str | None,
+        Field(max_length=16, description="Classification: Weight where the loss is weighted by class, else None."),
+    ] = None
     memory: Annotated[MemoryEstimate, Field(description="Estimated memory per process.")]
     reasons: Annotated[
         dict[Annotated[str, Field(max_length=64)], Sentence],

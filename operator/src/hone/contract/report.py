@@ -25,12 +25,15 @@ class ArtifactFile(Model):
 
 
 class Sample(Model):
-    """A test prompt with the answers that base and tuned model gave, decoded greedily."""
+    """A test prompt with the answers that base and tuned model gave, decoded greedily; or a text with its class."""
 
     prompt: Annotated[str, Field(description="The text the model was given, chat template applied.")]
     reference: Annotated[str, Field(description="The answer in the test data.")]
-    base: Annotated[str, Field(description="The base model's answer.")]
+    base: Annotated[str, Field(description="The base model's answer; in classification the most frequent class.")]
     tuned: Annotated[str, Field(description="The tuned model's answer.")]
+    probabilities: Annotated[
+        dict[str, float] | None, Field(description="Classification: the tuned model's probability of each class.")
+    ] = None
 
 
 class Report(Model):

@@ -46,6 +46,10 @@ class ArtifactSummary(Model):
     digest: Annotated[str, Field(max_length=128, description="Digest over the exported files.")]
     size_bytes: Annotated[int, Field(ge=0, description="Size of the exported files.")]
     kind: Annotated[str, Field(max_length=32, description="Adapter or Model.")]
+    api: Annotated[
+        str | None,
+        Field(max_length=32, description="What a server of it answers: Chat (default), or Classify for classes."),
+    ] = None
     lora_rank: Annotated[int | None, Field(description="An adapter's rank.")] = None
     base: Annotated[str | None, Field(max_length=512, description="Name of the base model.")] = None
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None

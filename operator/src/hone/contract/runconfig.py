@@ -7,6 +7,7 @@ from pydantic import Field
 from hone.contract import VERSION
 from hone.contract.base import Model
 from hone.contract.settings import (
+    Balance,
     Checkpoint,
     DataFormat,
     Evaluation,
@@ -54,6 +55,8 @@ class DataPaths(Model):
     format: DataFormat = DataFormat.AUTO
     train_on: TrainOn | None = None
     """None: Assistant for messages, Completion for prompt/completion."""
+    balance: Balance | None = None
+    """Classification: what is done about classes of unequal size; None: the plan chooses."""
     min_samples: int = 500
     on_scarce_data: OnScarceData = OnScarceData.WARN
 

@@ -14,6 +14,7 @@ class Objective(StrEnum):
     """What is trained for."""
 
     SFT = "SFT"
+    CLASSIFICATION = "Classification"
 
 
 class MethodType(StrEnum):
@@ -29,6 +30,7 @@ class DataFormat(StrEnum):
     AUTO = "Auto"
     MESSAGES = "Messages"
     PROMPT_COMPLETION = "PromptCompletion"
+    TEXT_LABEL = "TextLabel"
 
 
 class TrainOn(StrEnum):
@@ -44,6 +46,14 @@ class OnScarceData(StrEnum):
 
     WARN = "Warn"
     FAIL = "Fail"
+
+
+class Balance(StrEnum):
+    """What is done about classes of unequal size."""
+
+    NONE = "None"
+    WEIGHT = "Weight"
+    """Each row's loss counts n / (k · n_c): n rows, k classes, n_c rows of its class."""
 
 
 class Scheduler(StrEnum):
@@ -68,6 +78,18 @@ class Lora(Model):
     ] = None
 
 
+class Freeze(Model):
+    """Weights of the base model that Full leaves as they are."""
+
+    layers: Annotated[
+        int, Field(ge=0, le=10_000, description="How many decoder layers to freeze, the first ones of the model.")
+    ] = 0
+    embeddings: Annotated[
+        bool,
+        Field(description="Freeze the input embeddings; where the output head is tied to them, it is frozen too."),
+    ] = False
+
+
 class Method(Model):
     """Which weights are trained, and how."""
 
@@ -76,6 +98,7 @@ class Method(Model):
         Field(description="LoRA trains small matrices beside the frozen weights; Full trains every weight."),
     ] = MethodType.LORA
     lora: Annotated[Lora | None, Field(description="LoRA's settings; only with type LoRA.")] = None
+    freeze: Annotated[Freeze | None, Field(description="Weights that are not trained; only with type Full.")] = None
 
 
 class Hyperparameters(Model):
@@ -83,18 +106,29 @@ class Hyperparameters(Model):
 
     epochs: Annotated[
         float | None,
-        Field(gt=0, le=1000, description="Passes over the training rows; default: 3 below 10,000 rows, else 1."),
+        Field(
+            gt=0,
+            le=1000,
+            description="Passes over the training rows; default: 3 for Classification and below 10,000 rows, else 1.",
+        ),
     ] = None
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
         None
     )
     learning_rate: Annotated[
         float | None,
-        Field(gt=0, le=1, description="Peak learning rate; default: 2e-4 for LoRA, 2e-5 for Full (SFT)."),
+        Field(gt=0, le=1, description="Peak learning rate; default: 2e-4 for LoRA, 2e-5 for Full."),
     ] = None
-    scheduler: Annotated[Scheduler | None, Field(description="The rate's course; default: Cosine.")] = None
+    scheduler: Annotated[
+        Scheduler | None, Field(description="The rate's course; default: Cosine, for Classification Linear.")
+    ] = None
     warmup_ratio: Annotated[
-        float | None, Field(ge=0, lt=1, description="Share of the steps over which the rate rises; default: 0.03.")
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06.",
+        ),
     ] = None
     global_batch_size: Annotated[
         int | None,

@@ -7,14 +7,16 @@ import shutil
 import tempfile
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import DatasetSummary
-from hone.contract.settings import TrainOn
-from hone_trainer.data.encode import UNMARKABLE, Encoded, Encoder
+from hone_trainer.data.classes import Classes, skew_warning
+from hone_trainer.data.encode import UNMARKABLE, Encoder
+from hone_trainer.data.labels import LabelEncoder
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
 from hone_trainer.data.read import RowFault, Source
 from hone_trainer.data.splits import shuffle_key
@@ -36,7 +38,6 @@ _STALE_SECONDS = 24 * 3600
 class Options:
     """What decides how rows become tokens, beside the rows and the tokenizer."""
 
-    train_on: TrainOn
     seed: int
     sequence_length: int | None
     """Cut to this many tokens; None: to the longest training row, at most `max_length`."""
@@ -54,8 +55,11 @@ class _Split:
     places: list[str] = field(default_factory=list)
 
 
+AnyEncoder = Encoder | LabelEncoder
+
+
 def build_prepared(
-    target: Path, digest: str, sources: list[Source], survey: Survey, encoder: Encoder, options: Options
+    target: Path, digest: str, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
 ) -> None:
     """Write the prepared data to `target`, which is there in full afterwards, or, on any error, not at all.
 
@@ -82,7 +86,7 @@ def build_prepared(
 
 
 def _write(
-    directory: Path, digest: str, sources: list[Source], survey: Survey, encoder: Encoder, options: Options
+    directory: Path, digest: str, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
 ) -> None:
     from datasets import disable_progress_bars
 
@@ -98,13 +102,15 @@ def _write(
     truncated = sum(length > limit for length in train.lengths)
     warnings = _check_truncation(truncated, len(train.lengths), longest, limit, options)
     counts, tokens, share = {}, 0, 0.0
+    classes = encoder.classes
     for name in SPLITS:
-        dataset = _finish_split(raw, name, splits[name], limit, survey, options.seed)
+        dataset = _finish_split(raw, name, splits[name], limit, survey, options.seed, labeled=classes is not None)
         counts[name] = len(dataset)
         if name == "train":
             if not counts[name]:
                 raise _nothing_left(survey)
             tokens, share = _count_tokens(dataset)
+            classes = _recount(classes, dataset) if classes else None
         # One shard, always: left to itself it writes none for a split without rows, which then cannot be loaded.
         dataset.save_to_disk(str(directory / name), num_shards=1)
     shutil.rmtree(raw)
@@ -112,10 +118,11 @@ def _write(
         warnings.append(f"{survey.faults.total} rows were left out as faulty: see dataset.badRows.")
     if not stops:
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
+    warnings += skew_warning(classes) if classes else []
     summary = DatasetSummary(
         digest=f"sha256:{digest}",
         format=survey.format,
-        train_on=options.train_on,
+        train_on=encoder.train_on,
         train_rows=counts["train"],
         validation_rows=counts["validation"],
         test_rows=counts["test"],
@@ -125,9 +132,13 @@ def _write(
         tokens=tokens,
         trained_token_share=share,
         longest_row=longest,
+        class_count=len(classes.names) if classes else None,
+        classes=classes.shown() if classes else None,
         example=example,
     )
     meta = {"summary": summary.to_dict(), "sequenceLength": min(limit, longest), "warnings": warnings}
+    if classes:
+        meta["classes"] = {"names": classes.names, "rows": classes.rows}
     with (directory / META_FILE).open("w") as file:
         json.dump(meta, file)
         file.flush()
@@ -135,13 +146,16 @@ def _write(
 
 
 def _tokenize(
-    raw: Path, sources: list[Source], survey: Survey, encoder: Encoder, options: Options
+    raw: Path, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
 ) -> tuple[dict[str, _Split], bool, str | None]:
     """Write every row once, uncut, in reading order; tell the splits, whether stopping is learned, and an example."""
     from datasets.arrow_writer import ArrowWriter
 
     splits = {name: _Split() for name in SPLITS}
-    writers = {name: ArrowWriter(path=str(raw / f"{name}.arrow"), features=_features(name)) for name in SPLITS}
+    labeled = encoder.classes is not None
+    writers = {
+        name: ArrowWriter(path=str(raw / f"{name}.arrow"), features=_features(name, labeled=labeled)) for name in SPLITS
+    }
     ticker, stops, example = Ticker(), False, None
     done = 0
     for ref, (where, sample) in zip(survey.refs, good_samples(sources, survey.format), strict=True):
@@ -151,19 +165,19 @@ def _tokenize(
             continue
         try:
             encoded = encoder.encode(sample)
-            row: dict[str, Any] = {"input_ids": encoded.input_ids, "labels": encoded.labels}
+            row = encoded.columns()
             if ref.split == "test":
                 row |= _test_columns(encoder, sample, options.max_length)
         except RowFault as fault:
             survey.faults.add(str(fault), where)
             continue
         if ref.split == "train":
-            stops = stops or encoder.learns_to_stop(encoded)
-            example = example or encoder.decode(encoded, _MAX_EXAMPLE)
+            stops = stops or encoder.learns_to_stop(encoded)  # type: ignore[arg-type]
+            example = example or encoder.decode(encoded, _MAX_EXAMPLE)  # type: ignore[arg-type]
         writers[ref.split].write(row)
         split = splits[ref.split]
         split.lengths.append(len(encoded.input_ids))
-        split.first_trained.append(_first_trained(encoded))
+        split.first_trained.append(encoded.first_trained)
         split.keys.append(shuffle_key(options.seed, ref.row))
         split.places.append(where)
     for writer in writers.values():
@@ -172,24 +186,23 @@ def _tokenize(
     return splits, stops, example
 
 
-def _test_columns(encoder: Encoder, sample: Any, max_length: int) -> dict[str, Any]:
+def _test_columns(encoder: AnyEncoder, sample: Any, max_length: int) -> dict[str, Any]:
     ids, text = encoder.prompt(sample)
     if len(ids) >= max_length:
         raise RowFault(f"the prompt alone fills the model's context of {max_length} tokens")
     return {"prompt_ids": ids, "reference": encoder.reference(sample), "prompt": text}
 
 
-def _first_trained(encoded: Encoded) -> int:
-    return next(i for i, label in enumerate(encoded.labels) if label != IGNORE_INDEX)
-
-
-def _finish_split(raw: Path, name: str, split: _Split, limit: int, survey: Survey, seed: int) -> "Dataset":
+def _finish_split(
+    raw: Path, name: str, split: _Split, limit: int, survey: Survey, seed: int, *, labeled: bool
+) -> "Dataset":
     """A split's rows, those without a trained token left out, shuffled if it is train, and cut."""
     from datasets import Dataset
 
     path = raw / f"{name}.arrow"
     if not split.lengths:
-        return Dataset.from_dict({column: [] for column in _features(name)}, features=_features(name))
+        features = _features(name, labeled=labeled)
+        return Dataset.from_dict({column: [] for column in features}, features=features)
     kept = []
     for i, first in enumerate(split.first_trained):
         if first < limit:
@@ -206,21 +219,27 @@ def _finish_split(raw: Path, name: str, split: _Split, limit: int, survey: Surve
 
 def _cut(limit: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def cut(row: dict[str, Any]) -> dict[str, Any]:
-        return {column: row[column][:limit] for column in ("input_ids", "labels")}
+        return {column: row[column][:limit] for column in ("input_ids", "labels") if column in row}
 
     return cut
 
 
 def _count_tokens(dataset: "Dataset") -> tuple[int, float]:
-    """Tokens of all rows, and the share of them that carries loss."""
+    """Tokens of all rows, and the share of them that carries loss: none where rows have classes."""
     import pyarrow.compute as pc
 
     total = trained = 0
     for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        labels = pc.list_flatten(batch["labels"])
-        total += len(labels)
-        trained += pc.sum(pc.not_equal(labels, IGNORE_INDEX)).as_py() or 0
+        total += pc.sum(pc.list_value_length(batch["input_ids"])).as_py() or 0
+        if "labels" in batch.column_names:
+            trained += pc.sum(pc.not_equal(pc.list_flatten(batch["labels"]), IGNORE_INDEX)).as_py() or 0
     return total, round(trained / total, 4) if total else 0.0
+
+
+def _recount(classes: Classes, train: "Dataset") -> Classes:
+    """The classes with the training rows that were written: some were left out since they were surveyed."""
+    counts = Counter(train["label"][:])
+    return Classes(classes.names, tuple(counts[index] for index in range(len(classes.names))))
 
 
 def _check_truncation(truncated: int, count: int, longest: int, limit: int, options: Options) -> list[str]:
@@ -268,10 +287,11 @@ def _nothing_left(survey: Survey) -> BadInput:
     )
 
 
-def _features(name: str) -> "Features":
+def _features(name: str, *, labeled: bool) -> "Features":
     from datasets import Features, List, Value
 
-    columns: dict[str, Any] = {"input_ids": List(Value("int32")), "labels": List(Value("int32"))}
+    columns: dict[str, Any] = {"input_ids": List(Value("int32"))}
+    columns |= {"label": Value("int32")} if labeled else {"labels": List(Value("int32"))}
     if name == "test":
         columns |= {"prompt_ids": List(Value("int32")), "reference": Value("string"), "prompt": Value("string")}
     return Features(columns)

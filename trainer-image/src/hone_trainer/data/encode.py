@@ -31,6 +31,15 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def first_trained(self) -> int:
+        """Index of the first token that carries loss."""
+        return next(i for i, label in enumerate(self.labels) if label != IGNORE_INDEX)
+
+    def columns(self) -> dict[str, Any]:
+        """The row's columns in prepared data."""
+        return {"input_ids": self.input_ids, "labels": self.labels}
+
 
 class Encoder:
     """Turns samples into ids and labels with one tokenizer.
@@ -48,6 +57,8 @@ class Encoder:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", train_on: TrainOn, chat: bool) -> None:
         self._tokenizer = tokenizer
         self._train_on = train_on
+        self.train_on = train_on.value
+        self.classes = None
         self._template: str | None = None
         self.marks = "none"
         if not tokenizer.is_fast:

@@ -12,6 +12,7 @@ ROLES = ("system", "developer", "user", "assistant")
 COLUMNS: dict[DataFormat, tuple[str, ...]] = {
     DataFormat.MESSAGES: ("messages",),
     DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
+    DataFormat.TEXT_LABEL: ("text", "label"),
 }
 """The columns that each format needs. Others are left alone."""
 
@@ -20,7 +21,11 @@ DEFAULT_TRAIN_ON = {DataFormat.MESSAGES: TrainOn.ASSISTANT, DataFormat.PROMPT_CO
 EXAMPLES = {
     DataFormat.MESSAGES: '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}',
     DataFormat.PROMPT_COMPLETION: '{"prompt": "…", "completion": "…"}',
+    DataFormat.TEXT_LABEL: '{"text": "…", "label": "…"}',
 }
+
+MAX_LABEL = 128
+"""Most characters of a class's name."""
 
 Message = dict[str, str]
 
@@ -32,14 +37,16 @@ class Sample:
     Attributes:
         messages: the conversation; empty for plain text.
         completion_start: index of the first message of the completion.
-        prompt: plain text that is given; empty for a conversation.
+        prompt: plain text that is given, or that has a class; empty for a conversation.
         completion: plain text that is to follow.
+        label: the class of the text; None where there are no classes. A number sorts as one.
     """
 
     messages: tuple[Message, ...] = ()
     completion_start: int = 0
     prompt: str = ""
     completion: str = ""
+    label: str | int | None = None
 
     @property
     def is_chat(self) -> bool:
@@ -97,9 +104,27 @@ def _from_prompt_completion(row: dict[str, Any]) -> Sample:
     raise RowFault("`prompt` and `completion` must both be strings or both be lists of messages")
 
 
+def _from_text_label(row: dict[str, Any]) -> Sample:
+    text, label = row["text"], row["label"]
+    if not isinstance(text, str):
+        raise RowFault("`text` is not a string")
+    if not text.strip():
+        raise RowFault("`text` is empty")
+    # A boolean is an integer to Python, but hardly a class's name to its author.
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise RowFault("`label` is neither a string nor an integer")
+    label = label.strip() if isinstance(label, str) else label
+    if label == "":
+        raise RowFault("`label` is empty")
+    if len(str(label)) > MAX_LABEL:
+        raise RowFault(f"`label` has more than {MAX_LABEL} characters, too many for the name of a class")
+    return Sample(prompt=text, label=label)
+
+
 _READERS: dict[DataFormat, Callable[[dict[str, Any]], Sample]] = {
     DataFormat.MESSAGES: _from_messages,
     DataFormat.PROMPT_COMPLETION: _from_prompt_completion,
+    DataFormat.TEXT_LABEL: _from_text_label,
 }
 
 

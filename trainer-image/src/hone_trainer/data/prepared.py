@@ -9,6 +9,10 @@ Columns of every split, one row per conversation, already cut to the sequence le
     input_ids    list[int32]  token ids, special tokens included, no padding
     labels       list[int32]  the same length; -100 on each token that carries no loss
 
+Rows with classes (format TextLabel) have instead of `labels`:
+
+    label        int32        index of the row's class in `Prepared.classes`
+
 TRL 1.16's SFTTrainer uses `labels` as they are and, with `dataset_kwargs={"skip_prepare_dataset": True}` adds nothing;
 its mask columns (`assistant_masks`, `completion_mask`) would only be turned into the same labels by another pass.
 
@@ -17,6 +21,8 @@ The test split has three more:
     prompt_ids   list[int32]  ids up to and including the generation prompt of the last assistant turn, never cut
     reference    str          text of the last assistant turn, without special tokens
     prompt       str          the text that `prompt_ids` encode, for reports
+
+With classes, `prompt_ids` encode the whole text and `reference` is the class's name.
 
 `validation` and `test` may have no rows (small data): then there is a warning in the plan.
 """
@@ -28,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.contract.plan import DatasetSummary
+from hone_trainer.data.classes import Classes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,6 +57,8 @@ class Prepared:
     train: "Dataset"
     validation: "Dataset"
     test: "Dataset"
+    classes: Classes | None = None
+    """The classes with their training rows, where rows have classes."""
 
 
 def load_prepared(directory: str | Path) -> Prepared:
@@ -69,6 +78,7 @@ def load_prepared(directory: str | Path) -> Prepared:
         sequence_length=meta["sequenceLength"],
         warnings=meta["warnings"],
         **splits,
+        classes=Classes(tuple(found["names"]), tuple(found["rows"])) if (found := meta.get("classes")) else None,
     )
 
 

@@ -24,7 +24,8 @@ def prompt_key(sample: Sample) -> bytes:
 
 def row_key(sample: Sample) -> bytes:
     """A digest of the whole row as it is; exact duplicates have the same."""
-    return _digest([sample.messages, sample.prompt, sample.completion])
+    label = [] if sample.label is None else [sample.label]
+    return _digest([sample.messages, sample.prompt, sample.completion, *label])
 
 
 def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -> str:

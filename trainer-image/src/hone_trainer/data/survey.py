@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone.contract.plan import BadRows
@@ -23,7 +23,8 @@ _REPORT_SECONDS = 5.0
 _KNOWN_COLUMNS = {
     "conversations": "ShareGPT's names: rename `conversations` to `messages`, `from` to `role`, `value` to `content`.",
     "instruction": "Alpaca's names: write `instruction` and `input` as `prompt`, `output` as `completion`.",
-    "text": "Plain `text` does not say what is to be answered: split it into `prompt` and `completion`.",
+    "text": "Plain `text` does not say what is to be answered: split it into `prompt` and `completion`, or give it a "
+    "`label` and set spec.objective to Classification.",
 }
 
 
@@ -61,12 +62,13 @@ class Faults:
 
 @dataclass(frozen=True)
 class RowRef:
-    """What is remembered of a good row between the passes: a few bytes, never its text."""
+    """What is remembered of a good row between the passes: a few bytes and its class, never its text."""
 
     split: str | None
     """train, validation or test; None where another split has the same row."""
     row: bytes
     prompt: bytes
+    label: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def survey(sources: list[Source], wanted: DataFormat, validation_fraction: float
             split = source.name
             if split == "train":
                 split = choose_split(prompt, validation_fraction, test_fraction)
-            refs.append(RowRef(split, row_key(sample), prompt))
+            refs.append(RowRef(split, row_key(sample), prompt, sample.label))
         if not good:
             _refuse(source, format, before)
     refs, duplicates = _without_duplicates(refs)
@@ -194,7 +196,7 @@ def _without_duplicates(refs: list[RowRef]) -> tuple[list[RowRef], int]:
     test = {ref.row for ref in refs if ref.split == "test"}
     held_out = test | {ref.row for ref in refs if ref.split == "validation"}
     also_in = {"test": set(), "validation": test, "train": held_out}
-    result = [RowRef(None, ref.row, ref.prompt) if ref.split and ref.row in also_in[ref.split] else ref for ref in refs]
+    result = [replace(ref, split=None) if ref.split and ref.row in also_in[ref.split] else ref for ref in refs]
     return result, sum(ref.split is None for ref in result)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import auto_class
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +22,12 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
 
     The Trainer's consolidated weights are read, which it saves with every ZeRO stage used here.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype=base.dtype or "auto", local_files_only=True)
+    model = auto_class(config.objective).from_pretrained(
+        str(checkpoint), dtype=base.dtype or "auto", local_files_only=True
+    )
     model.config._name_or_path = config.model_name
     model.save_pretrained(directory)
     return "Model"
@@ -32,6 +35,4 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
 
 def load(config: RunConfig, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The exported model."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(str(directory), dtype=dtype, local_files_only=True)
+    return auto_class(config.objective).from_pretrained(str(directory), dtype=dtype, local_files_only=True)

@@ -1,4 +1,4 @@
-"""The objectives: what is trained for, each with the TRL trainer that does it.
+"""The objectives: what is trained for, each with the trainer that does it, TRL's or transformers' own.
 
 To add one, write its module here with a `build` function and put it into `OBJECTIVES`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
-from hone_trainer.objectives import sft
+from hone_trainer.objectives import classification, sft
 from hone_trainer.objectives.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -15,4 +15,5 @@ if TYPE_CHECKING:
 
 OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
     Objective.SFT: sft.build,
+    Objective.CLASSIFICATION: classification.build,
 }

@@ -8,6 +8,7 @@ from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
 from hone_trainer.data.prepared import Prepared
+from hone_trainer.freezing import freeze_weights
 from hone_trainer.zero import deepspeed_config
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Inputs:
     health: "StepHealth"
 
     def load_model(self, auto: Any, **settings: Any) -> "PreTrainedModel":
-        """The base model in the planned precision.
+        """The base model in the planned precision, without gradients for what the job freezes.
 
         Call it after the training arguments are made: under ZeRO-3 these are what makes transformers spread the
         weights over the ranks while it reads them.
@@ -50,7 +51,9 @@ class Inputs:
         import torch
 
         dtype = getattr(torch, self.plan.precision)
-        return auto.from_pretrained(self.config.paths.model, dtype=dtype, local_files_only=True, **settings)
+        model = auto.from_pretrained(self.config.paths.model, dtype=dtype, local_files_only=True, **settings)
+        freeze_weights(model, self.config.method.freeze)
+        return model
 
 
 def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[str, Any]:

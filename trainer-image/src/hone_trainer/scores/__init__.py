@@ -1,1 +1,12 @@
-"""Scores of base and tuned model on the test split, each with its interval."""
+"""Scores of base and tuned model on the test split, each with its interval; `EVALUATIONS` tells how, by objective."""
+
+from collections.abc import Callable
+
+from hone.contract.settings import Objective
+from hone_trainer.scores import answers, classes
+from hone_trainer.scores.evaluated import Evaluated
+
+EVALUATIONS: dict[Objective, Callable[..., Evaluated]] = {
+    Objective.SFT: answers.evaluate,
+    Objective.CLASSIFICATION: classes.evaluate,
+}

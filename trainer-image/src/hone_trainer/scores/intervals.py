@@ -1,6 +1,7 @@
 """Two-sided 95 % intervals: of means by bootstrap, of proportions in closed form, of differences paired by row."""
 
 import math
+from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -22,9 +23,20 @@ def mean(values: np.ndarray) -> Interval:
     Args:
         values: shape [rows], at least one row.
     """
+    return bootstrap(lambda rows: values[rows].mean(axis=1), len(values))
+
+
+def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interval:
+    """A figure over all rows, and its bootstrap percentile interval.
+
+    Args:
+        figure: gives the figure of each sample, shape [samples], for indices of its rows, shape [samples, rows].
+        count: rows there are, at least one.
+    """
     tails = 50 * (1 - CONFIDENCE)
-    lower, upper = np.percentile(_resampled_means(values), [tails, 100 - tails])
-    return Interval(value=float(values.mean()), lower=float(lower), upper=float(upper))
+    found = np.concatenate([figure(rows) for rows in _resampled(count)])
+    lower, upper = np.percentile(found, [tails, 100 - tails])
+    return Interval(value=float(figure(np.arange(count)[None])[0]), lower=float(lower), upper=float(upper))
 
 
 def proportion(hits: np.ndarray) -> Interval:
@@ -68,12 +80,9 @@ def paired_difference(base: np.ndarray, tuned: np.ndarray) -> Interval:
     )
 
 
-def _resampled_means(values: np.ndarray) -> np.ndarray:
+def _resampled(count: int) -> Iterator[np.ndarray]:
+    """Indices of `RESAMPLES` samples with replacement, some at a time; the same ones for the same count."""
     chance = np.random.default_rng(_SEED)
-    count = len(values)
     per_chunk = max(1, _CHUNK // count)
-    means = [
-        values[chance.integers(0, count, size=(min(per_chunk, RESAMPLES - done), count))].mean(axis=1)
-        for done in range(0, RESAMPLES, per_chunk)
-    ]
-    return np.concatenate(means)
+    for done in range(0, RESAMPLES, per_chunk):
+        yield chance.integers(0, count, size=(min(per_chunk, RESAMPLES - done), count))

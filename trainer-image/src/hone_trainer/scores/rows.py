@@ -68,9 +68,9 @@ def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> l
     inputs, labels = rows["input_ids"][:], rows["labels"][:]
     vocabulary = model.config.get_text_config().vocab_size
     losses = [0.0] * len(inputs)
-    for batch in _batches([len(ids) for ids in inputs], vocabulary, f"{name}: loss"):
-        ids, mask = _padded([inputs[index] for index in batch], pad, left=False, device=model.device)
-        wanted, _ = _padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
+    for batch in batches([len(ids) for ids in inputs], vocabulary, f"{name}: loss"):
+        ids, mask = padded([inputs[index] for index in batch], pad, left=False, device=model.device)
+        wanted, _ = padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
         targets = wanted[:, 1:]
         each = torch.nn.functional.cross_entropy(
@@ -94,9 +94,9 @@ def _answers(
     answers = [""] * len(prompts)
     # A prompt that leaves no room for an answer has none: the server refuses it too.
     fitting = [index for index, ids in enumerate(prompts) if len(ids) < longest]
-    for batch in _batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
+    for batch in batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
         indices = [fitting[place] for place in batch]
-        ids, mask = _padded([prompts[index] for index in indices], pad, left=True, device=model.device)
+        ids, mask = padded([prompts[index] for index in indices], pad, left=True, device=model.device)
         made = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -123,7 +123,7 @@ def _stops(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> li
     return sorted(stop for stop in stops if stop is not None) or None
 
 
-def _batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
+def batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
     """Indices of rows of about equal length, so that little is padding; each batch within the memory bound."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     done, told = 0, time.monotonic()
@@ -138,9 +138,8 @@ def _batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
             logger.info("scoring", extra={"what": what, "rows": done, "of": len(order)})
 
 
-def _padded(
-    rows: list[list[int]], value: int, *, left: bool, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(rows: list[list[int]], value: int, *, left: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows as one tensor, filled up with `value`, and the mask that tells its own tokens; shape [rows, longest]."""
     longest = max(len(row) for row in rows)
     filled, mask = [], []
     for row in rows:

@@ -81,6 +81,7 @@ def run_config(run: Run) -> RunConfig:
             test_fraction=_fraction(dataset.test),
             format=dataset.format,
             train_on=dataset.train_on,
+            balance=dataset.balance,
             min_samples=dataset.min_samples,
             on_scarce_data=dataset.on_scarce_data,
         ),

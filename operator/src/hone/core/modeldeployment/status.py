@@ -4,11 +4,10 @@ from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
-from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment import rollout, vllm
 from hone.core.modeldeployment.look import Look
 from hone.core.modeldeployment.release import COMPLETE, FINAL, short
 
-API = "Chat"
 WAITING = ("WaitingForJob", "ArtifactNotFound")
 
 
@@ -68,7 +67,7 @@ def status(look: Look, now: datetime) -> ModelDeploymentStatus:
         phase=_phase(look),
         observed_generation=generation,
         conditions=merge(look.old.conditions, found, generation, now),
-        api=API,
+        api=vllm.api_of(look.release) if look.release else None,
         url=server.url if look.release else None,
         served_name=server.served_name,
         replicas=live.get("replicas", 0),

@@ -28,6 +28,10 @@ ENVIRONMENT = {
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
+API_ARGUMENTS = {"Classify": ["--runner=pooling"]}
+"""What vLLM is told where it is not to chat. Its pooling runner answers /classify, with softmax over the classes."""
+
+
 def arguments(server: Server, release: Release) -> list[str]:
     """vLLM's arguments; the user's come last and win."""
     artifact, served = release.artifact, server.served_name
@@ -45,6 +49,7 @@ def arguments(server: Server, release: Release) -> list[str]:
         ]
     else:
         made = [f"--model={path}", f"--served-model-name={served}"]
+    made += API_ARGUMENTS.get(api_of(release), [])
     made += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
     # Without it, requests that are under way are dropped at the end.
     made.append(f"--shutdown-timeout={server.spec.drain_seconds}")
@@ -60,6 +65,11 @@ def environment(server: Server) -> dict[str, str]:
     if server.spec.gpus:
         return dict(ENVIRONMENT)
     return {**ENVIRONMENT, **CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(server))}
+
+
+def api_of(release: Release) -> str:
+    """What the server answers; artifacts of releases that knew of chats alone do not tell."""
+    return release.artifact.api or "Chat"
 
 
 def is_adapter(release: Release) -> bool:

@@ -1,0 +1,112 @@
+"""The classes of labeled rows: which there are, how many rows each has, and what is wrong with them."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hone.contract.plan import ClassRows
+from hone_trainer.data.survey import RowRef
+from hone_trainer.errors import BadInput, clip
+
+MAX_CLASSES = 1000
+SKEWED = 3.0
+"""Rows of the largest class over those of the smallest, above which classes count as unbalanced."""
+MAX_SHOWN = 20
+
+_SPLIT_FIELDS = {"validation": "spec.dataset.validation", "test": "spec.dataset.test"}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes in the order of their indices, with their training rows.
+
+    Attributes:
+        names: what the rows call them; integers in decimal.
+        rows: training rows of each.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[int, ...]
+
+    @property
+    def skew(self) -> float:
+        """Rows of the largest class over those of the smallest."""
+        return max(self.rows) / max(1, min(self.rows))
+
+    @property
+    def majority(self) -> int:
+        """The class with the most training rows; the first of them."""
+        return self.rows.index(max(self.rows))
+
+    def weights(self) -> list[float]:
+        """n / (k · n_c) per class, for n rows in k classes, n_c in this one: each class weighs the same in the loss,
+        and the mean over the training rows is 1. (The "balanced" weights of G. King, L. Zeng, Logistic Regression in
+        Rare Events Data, 2001.)"""
+        total, count = sum(self.rows), len(self.rows)
+        return [total / (count * max(1, rows)) for rows in self.rows]
+
+    def shown(self) -> list[ClassRows]:
+        """The most frequent classes, at most `MAX_SHOWN`."""
+        order = sorted(range(len(self.names)), key=lambda i: (-self.rows[i], i))[:MAX_SHOWN]
+        return [ClassRows(label=self.names[i], rows=self.rows[i]) for i in order]
+
+
+def find_classes(refs: list[RowRef]) -> Classes:
+    """The classes of the training rows: integers in numeric order, else names in alphabetical order.
+
+    Raises:
+        BadInput: there is one class only, or too many, or a class without a training row.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("train", *_SPLIT_FIELDS)}
+    labels: set[str | int] = set()
+    for ref in refs:
+        if ref.split and ref.label is not None:
+            counts[ref.split][str(ref.label)] += 1
+            labels.add(ref.label)
+    train = counts["train"]
+    if len(train) > MAX_CLASSES:
+        raise BadInput(
+            "spec.dataset.train",
+            f"the rows have {len(train)} different labels, more than {MAX_CLASSES}; such as {_some(train)}",
+            "Check that `label` names a class, not a text or a number to predict.",
+        )
+    if len(train) < 2:
+        raise BadInput(
+            "spec.dataset.train",
+            f"all training rows have the same label, {_some(train)}" if train else "no training row is left",
+            "Give rows of at least two classes.",
+        )
+    for split, field in _SPLIT_FIELDS.items():
+        if unknown := {name: count for name, count in counts[split].items() if name not in train}:
+            raise BadInput(
+                field,
+                f"{_some(unknown)} {'is a label' if len(unknown) == 1 else 'are labels'} of {sum(unknown.values())} "
+                f"{split} rows, but of no training row",
+                "Give training rows of these classes (where the rows are split by Hone: more of them), or leave these "
+                "rows out.",
+            )
+    if all(isinstance(label, int) for label in labels):
+        names = [str(label) for label in sorted(label for label in labels if isinstance(label, int))]
+    else:
+        names = sorted(train)
+    return Classes(tuple(names), tuple(train[name] for name in names))
+
+
+def skew_warning(classes: Classes) -> list[str]:
+    """A sentence where the classes are of very unequal size."""
+    if classes.skew <= SKEWED:
+        return []
+    least = classes.rows.index(min(classes.rows))
+    most = classes.majority
+    return [
+        f"The classes are unbalanced: {_quoted(classes.names[most])} has {classes.rows[most]} training rows, "
+        f"{_quoted(classes.names[least])} has {classes.rows[least]}. Read macroF1 rather than accuracy."
+    ]
+
+
+def _quoted(name: str) -> str:
+    return f"`{clip(name, 40)}`"
+
+
+def _some(names: "dict[str, int]") -> str:
+    shown = ", ".join(_quoted(name) for name in sorted(names)[:5])
+    return shown + (" …" if len(names) > 5 else "")

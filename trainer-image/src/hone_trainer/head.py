@@ -1,0 +1,54 @@
+"""The head for classes on a base model: how the model is loaded with one, and what the head starts from."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hone_trainer.data.classes import Classes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_NAMES = ("score", "classifier")
+_DEFAULT_SCALE = 0.02
+
+
+def settings(classes: Classes) -> dict[str, Any]:
+    """What transformers is told of the classes when it loads the model; it lies in the artifact's config, too."""
+    return {
+        "id2label": dict(enumerate(classes.names)),
+        "label2id": {name: index for index, name in enumerate(classes.names)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def head_of(model: "PreTrainedModel") -> torch.nn.Module:
+    """The model's head, shape [classes, hidden]."""
+    return next(head for name in _NAMES if (head := getattr(model, name, None)) is not None)
+
+
+def initialize(model: "PreTrainedModel", seed: int) -> None:
+    """Draw the head's weights from the normal distribution by the seed alone, and leave its bias, if any, at 0.
+
+    The same on every rank and in every attempt, whatever was drawn before. The scale is the model's own
+    `initializer_range`.
+    """
+    config = model.config.get_text_config()
+    scale = getattr(config, "initializer_range", None) or _DEFAULT_SCALE
+    chance = torch.Generator().manual_seed(seed)
+    for parameter in head_of(model).parameters():
+        with _gathered(parameter), torch.no_grad():
+            drawn = torch.zeros(parameter.shape)
+            if drawn.dim() > 1:
+                drawn.normal_(std=scale, generator=chance)
+            parameter.copy_(drawn)
+
+
+def _gathered(parameter: torch.nn.Parameter) -> AbstractContextManager[object]:
+    """The whole weight, where ZeRO-3 has spread it over the ranks; what rank 0 writes holds for all."""
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)  # type: ignore[no-any-return]

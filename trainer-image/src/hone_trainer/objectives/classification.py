@@ -1,0 +1,85 @@
+"""Classification: cross-entropy over the classes of a text, by transformers' Trainer and a head for the classes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+from hone.contract.settings import Balance, Objective
+from hone_trainer import head
+from hone_trainer.architectures import auto_class
+from hone_trainer.data.labels import padding_id
+from hone_trainer.objectives.inputs import Inputs, training_arguments
+from hone_trainer.objectives.trainer import TrainerMixin
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+Loss = Callable[..., torch.Tensor]
+
+
+class _Trainer(TrainerMixin, Trainer):
+    """transformers' trainer with Hone's additions."""
+
+
+def build(inputs: Inputs) -> Trainer:
+    """The trainer for prepared rows with a `label` each.
+
+    Raises:
+        ValueError: the prepared data have no classes.
+    """
+    classes, plan, tokenizer = inputs.prepared.classes, inputs.plan, inputs.tokenizer
+    if classes is None:
+        raise ValueError(f"{inputs.prepared.directory} holds no classes")
+    # Before the model, as `load_model` says.
+    arguments = TrainingArguments(
+        **training_arguments(inputs.config, plan, inputs.output_dir), include_num_input_tokens_seen="non_padding"
+    )
+    pad = padding_id(tokenizer)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    model = inputs.load_model(auto_class(Objective.CLASSIFICATION), **head.settings(classes))
+    model.config.get_text_config().pad_token_id = pad
+    head.initialize(model, inputs.config.hyperparameters.seed)
+    if inputs.peft_config is not None:
+        from peft import get_peft_model
+
+        if plan.zero_stage == 0:
+            # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
+            head.head_of(model).float()
+        model = get_peft_model(model, inputs.peft_config)
+    trainer = _Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=inputs.prepared.train,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_loss_func=cross_entropy(classes.weights() if plan.balance == Balance.WEIGHT else None),
+        callbacks=inputs.callbacks,
+    )
+    trainer.health = inputs.health
+    return trainer
+
+
+def cross_entropy(weights: list[float] | None) -> Loss:
+    """A loss for the Trainer: the mean over all rows of the step of weight × cross-entropy, in nats.
+
+    Divided by the step's rows over all micro-batches and ranks, and not by the sum of the micro-batch's weights as
+    torch does: so the loss does not depend on how a step is cut into micro-batches. The model's own loss would: it is
+    a mean over each micro-batch, but the Trainer takes it for one over the step.
+
+    Args:
+        weights: one per class; None: all 1.
+    """
+
+    def loss(
+        outputs: "SequenceClassifierOutputWithPast",
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        logits = outputs.logits.float()
+        weight = None if weights is None else torch.tensor(weights, device=logits.device)
+        total = torch.nn.functional.cross_entropy(logits, labels.to(logits.device), weight=weight, reduction="sum")
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss

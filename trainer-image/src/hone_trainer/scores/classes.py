@@ -1,0 +1,165 @@
+"""How classification is scored: the tuned model's probabilities against the most frequent class of the training rows.
+
+macroF1            mean over the classes of 2 · TP / (2 · TP + FP + FN); classes that neither stand in the rows nor
+                   were given are left out
+accuracy           share of rows whose most probable class is theirs
+calibrationError   expected calibration error in 10 bins of equal width: Σ |B| / n · |accuracy(B) − confidence(B)|,
+                   a row's confidence being the probability of its most probable class
+                   (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3)
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hone.contract.report import Sample
+from hone.contract.results import EvaluationSummary, Score
+from hone.contract.runconfig import RunConfig
+from hone_trainer.data.classes import Classes
+from hone_trainer.data.labels import padding_id
+from hone_trainer.methods import METHODS
+from hone_trainer.models import load_tokenizer
+from hone_trainer.planfile import PlanFile
+from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
+from hone_trainer.scores.rows import batches, padded
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from hone_trainer.data.prepared import Prepared
+
+BINS = 10
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    config: RunConfig, planned: PlanFile, prepared: "Prepared", test: "Dataset", directory: Path, dtype: torch.dtype
+) -> Evaluated:
+    """Score the exported model against the most frequent class; arguments as in `scores.answers.evaluate`."""
+    classes = prepared.classes
+    if classes is None:
+        raise ValueError(f"{prepared.directory} holds no classes")
+    if not len(test):
+        return Evaluated(EvaluationSummary(scores=[]), ["The test split has no rows, so nothing was measured."], [])
+    model = METHODS[config.method.type].load(config, directory, dtype)
+    tuned = probabilities(model, test["prompt_ids"][:], padding_id(load_tokenizer(directory)))
+    truth = np.array(test["label"][:])
+    evaluation, notes = compare(classes, truth, tuned)
+    base = classes.names[classes.majority]
+    samples = [
+        Sample(
+            prompt=prompt,
+            reference=reference,
+            base=base,
+            tuned=classes.names[int(row.argmax())],
+            probabilities={name: round(float(share), 6) for name, share in zip(classes.names, row, strict=True)},
+        )
+        for prompt, reference, row in zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], tuned, strict=False)
+    ]
+    return Evaluated(evaluation, notes, samples)
+
+
+def probabilities(model: "PreTrainedModel", rows: list[list[int]], pad: int) -> np.ndarray:
+    """Each row's probabilities, by softmax over the classes, as servers give them; shape [rows, classes]."""
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    found = np.zeros((len(rows), model.config.num_labels))
+    with torch.inference_mode():
+        for batch in batches([len(ids) for ids in rows], model.config.num_labels, "tuned: classes"):
+            ids, mask = padded([rows[index] for index in batch], pad, left=False, device=model.device)
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+            found[batch] = torch.softmax(logits, dim=-1).cpu().numpy()
+    return found
+
+
+def compare(classes: Classes, truth: np.ndarray, tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
+    """The scores, macro F1 first, and notes on them in sentences.
+
+    Args:
+        classes: all classes with their training rows.
+        truth: index of each row's class, shape [rows]; at least one row.
+        tuned: the tuned model's probabilities, shape [rows, classes].
+    """
+    count, total = len(truth), len(classes.names)
+    guess = np.full(count, classes.majority)
+    # The base is as sure of each class as the training rows let it be.
+    share = np.full(count, max(classes.rows) / sum(classes.rows))
+    answer, confidence = tuned.argmax(axis=1), tuned.max(axis=1)
+    right, guessed = answer == truth, guess == truth
+
+    def f1(given: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return macro_f1(truth[rows], given[rows], total)
+
+    def error(sure: np.ndarray, hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return calibration_error(sure[rows], hits[rows])
+
+    scores = [
+        Score(
+            metric="macroF1",
+            higher_is_better=True,
+            samples=count,
+            base=bootstrap(lambda rows: f1(guess, rows), count),
+            tuned=bootstrap(lambda rows: f1(answer, rows), count),
+            improvement=bootstrap(lambda rows: f1(answer, rows) - f1(guess, rows), count),
+        ),
+        Score(
+            metric="accuracy",
+            higher_is_better=True,
+            samples=count,
+            base=proportion(guessed),
+            tuned=proportion(right),
+            improvement=paired_difference(guessed, right),
+        ),
+        Score(
+            metric="calibrationError",
+            higher_is_better=False,
+            samples=count,
+            base=bootstrap(lambda rows: error(share, guessed, rows), count),
+            tuned=bootstrap(lambda rows: error(confidence, right, rows), count),
+            improvement=bootstrap(lambda rows: error(share, guessed, rows) - error(confidence, right, rows), count),
+        ),
+    ]
+    return EvaluationSummary(scores=scores), _notes(classes, truth, right)
+
+
+def macro_f1(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
+    """Macro F1 of each sample; indices of shape [samples, rows] in, shape [samples] out."""
+
+    def counts(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        offsets = np.arange(len(values))[:, None] * classes
+        flat = (values + offsets)[chosen]
+        return np.bincount(flat, minlength=len(values) * classes).reshape(len(values), classes)
+
+    every = np.ones(truth.shape, dtype=bool)
+    # Rows of the class and rows that were given it: 2 · TP + FP + FN.
+    both = counts(truth, every) + counts(given, every)
+    hits = counts(truth, truth == given)
+    f1 = np.divide(2.0 * hits, both, out=np.zeros(both.shape), where=both > 0)
+    return np.asarray(f1.sum(axis=1) / (both > 0).sum(axis=1))
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Expected calibration error of each sample; shape [samples, rows] in, shape [samples] out."""
+    samples, rows = confidence.shape
+    # Bins are open at their lower end, as in the paper: ((m − 1) / 10, m / 10].
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1) + np.arange(samples)[:, None] * BINS
+    gaps = np.bincount(bins.ravel(), weights=(right - confidence).ravel(), minlength=samples * BINS)
+    return np.asarray(np.abs(gaps).reshape(samples, BINS).sum(axis=1) / rows)
+
+
+def _notes(classes: Classes, truth: np.ndarray, right: np.ndarray) -> list[str]:
+    majority = classes.names[classes.majority]
+    notes = [
+        f"The base is the most frequent class of the training rows, `{majority}`: the base model itself has no classes."
+    ]
+    missing = len(classes.names) - len(np.unique(truth))
+    if missing:
+        notes.append(f"{missing} of {len(classes.names)} classes have no test row: macroF1 says nothing of them.")
+    if right.all():
+        notes.append("Every test row is right, which leaves macroF1's bootstrap no width: accuracy's interval has one.")
+    return notes

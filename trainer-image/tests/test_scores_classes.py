@@ -1,0 +1,92 @@
+"""Scores of classification: figures by hand, intervals, and the most frequent class as the base."""
+
+import numpy as np
+import pytest
+
+from hone_trainer.data.classes import Classes
+from hone_trainer.scores.classes import calibration_error, compare, macro_f1
+from hone_trainer.scores.intervals import bootstrap
+
+TWO = Classes(("bad", "good"), (60, 40))
+
+
+def f1(truth: list[int], given: list[int], classes: int) -> float:
+    return float(macro_f1(np.array([truth]), np.array([given]), classes)[0])
+
+
+@pytest.mark.parametrize(
+    ("truth", "given", "classes", "want"),
+    [
+        pytest.param([0, 1, 2], [0, 1, 2], 3, 1.0, id="all right"),
+        pytest.param([0, 0, 1, 1], [0, 0, 0, 0], 2, (2 * 2 / 6 + 0) / 2, id="one class for all"),
+        pytest.param([0, 0, 0, 1], [0, 0, 1, 1], 2, (4 / 5 + 2 / 3) / 2, id="by hand"),
+        pytest.param([0, 0, 1], [0, 0, 1], 5, 1.0, id="classes without a row do not count"),
+        pytest.param([0, 0], [0, 2], 3, (2 / 3 + 0) / 2, id="a class given wrongly counts"),
+    ],
+)
+def test_macro_f1(truth: list[int], given: list[int], classes: int, want: float) -> None:
+    assert f1(truth, given, classes) == pytest.approx(want)
+
+
+def test_samples_are_told_apart() -> None:
+    truth, given = np.array([[0, 1], [1, 1]]), np.array([[0, 1], [0, 0]])
+    assert macro_f1(truth, given, 2).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "want"),
+    [
+        pytest.param([1.0, 1.0], [1, 1], 0.0, id="sure and right"),
+        pytest.param([1.0, 1.0], [1, 0], 0.5, id="sure, half right"),
+        pytest.param([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0], 0.0, id="as sure as right"),
+        pytest.param([0.62, 0.68, 0.91, 0.97], [1, 0, 1, 1], (abs(1 - 1.30) + abs(2 - 1.88)) / 4, id="two bins"),
+        pytest.param([0.6, 0.61], [0, 1], (0.6 + 0.39) / 2, id="a bin ends with its upper end"),
+    ],
+)
+def test_calibration_error(confidence: list[float], right: list[int], want: float) -> None:
+    found = calibration_error(np.array([confidence]), np.array([right], dtype=bool))
+    assert found.tolist() == pytest.approx([want])
+
+
+def test_a_bootstrap_of_a_mean_is_about_two_standard_errors() -> None:
+    values = np.random.default_rng(1).normal(5.0, 2.0, size=400)
+    found = bootstrap(lambda rows: values[rows].mean(axis=1), 400)
+    error = values.std() / 20
+    assert found.lower == pytest.approx(found.value - 1.96 * error, abs=0.15 * error)
+
+
+def probabilities(answers: np.ndarray, sure: float) -> np.ndarray:
+    return np.where(np.arange(2)[None] == answers[:, None], sure, 1 - sure)
+
+
+def test_a_good_model_beats_the_most_frequent_class_outside_the_interval() -> None:
+    truth = np.arange(100) % 2
+    answers = np.where(np.arange(100) % 10 == 0, 1 - truth, truth)  # nine of ten are right
+    evaluation, notes = compare(TWO, truth, probabilities(answers, 0.9))
+    f1, accuracy, calibration = evaluation.scores
+    assert [score.metric for score in evaluation.scores] == ["macroF1", "accuracy", "calibrationError"]
+    assert f1.base.value == pytest.approx(1 / 3), "half of the rows are of the class that is given to all"
+    assert f1.improvement.lower > 0
+    assert f1.improvement.value == pytest.approx(f1.tuned.value - f1.base.value)
+    assert accuracy.tuned.value == pytest.approx(0.9)
+    assert accuracy.base.value == 0.5
+    assert calibration.tuned.value == pytest.approx(0.0)
+    assert calibration.base.value == pytest.approx(0.1), "it is right in 0.5, and sure to 0.6"
+    assert not calibration.higher_is_better
+    assert calibration.improvement.value == pytest.approx(0.1)
+    assert "`bad`" in notes[0]
+
+
+def test_the_most_frequent_class_is_no_better_than_itself() -> None:
+    truth = np.arange(60) % 2
+    evaluation, _ = compare(TWO, truth, probabilities(np.zeros(60, dtype=int), 0.6))
+    for score in evaluation.scores:
+        assert score.improvement.value == pytest.approx(0.0)
+        assert score.improvement.lower <= 0 <= score.improvement.upper
+
+
+def test_what_the_figures_cannot_tell_is_said() -> None:
+    truth = np.zeros(30, dtype=int)
+    _, notes = compare(TWO, truth, probabilities(truth, 0.9))
+    assert "1 of 2 classes have no test row" in notes[1]
+    assert "Every test row is right" in notes[2]
