@@ -48,6 +48,24 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
     "an unknown objective": (ftj("objective", "PPO"), "spec.objective", 'supported values: "SFT"'),
     "LoRA's settings for Full": (ftj("method", {"type": "Full", "lora": {"rank": 8}}), "spec.method", "remove it"),
+    "frozen layers for LoRA": (
+        ftj("method", {"type": "LoRA", "freeze": {"layers": 1}}),
+        "spec.method",
+        "only with type",
+    ),
+    "frozen layers for the default method": (ftj("method", {"freeze": {"layers": 1}}), "spec.method", "only with type"),
+    "labels for SFT": (ftj("dataset.format", "TextLabel"), "spec", "objective Classification reads rows of format"),
+    "conversations for Classification": (
+        edited(ftj("objective", "Classification"), "spec.dataset.format", "Messages"),
+        "spec",
+        "objective Classification reads rows of format TextLabel",
+    ),
+    "loss on tokens for Classification": (
+        edited(ftj("objective", "Classification"), "spec.dataset.trainOn", "All"),
+        "spec",
+        "dataset.trainOn has no meaning",
+    ),
+    "weights of classes for SFT": (ftj("dataset.balance", "Weight"), "spec", "only with objective Classification"),
     "epochs and steps": (
         ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),
         "spec.hyperparameters",
@@ -129,6 +147,11 @@ ACCEPTED = {
         hyperparameters={"maxSteps": 5, "learningRate": 2e-4},
         checkpoint={"everyMinutes": 30, "keep": 1},
         retry={"limit": 0},
+    ),
+    "classification with all that is its own": finetunejob(
+        objective="Classification",
+        dataset={"train": {"claim": CLAIM}, "format": "TextLabel", "balance": "Weight"},
+        method={"type": "Full", "freeze": {"layers": 2, "embeddings": True}},
     ),
     "a deployment": modeldeployment(
         replicas=2,
