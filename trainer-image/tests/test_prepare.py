@@ -316,7 +316,7 @@ def test_a_template_whose_turns_never_end_is_warned_of(
 def test_a_fault_of_the_code_is_a_crash_that_is_tried_again(
     pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> Plan:
+    def fail(*_: Any, **__: Any) -> Plan:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(step, "make_plan", fail)

@@ -3,6 +3,7 @@
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
 from hone_trainer.errors import BadInput
+from hone_trainer.packing import refuse_packing
 
 
 def check_settings(config: RunConfig) -> None:
@@ -31,6 +32,7 @@ def check_settings(config: RunConfig) -> None:
         raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
     if config.topology.zero_stage not in (None, 0, 2, 3):
         raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0, 2 or 3.")
+    refuse_packing(config)
     held_out = config.data.validation_fraction * (config.data.validation is None)
     held_out += config.data.test_fraction * (config.data.test is None)
     if held_out >= 1:

@@ -7,21 +7,27 @@ from typing import TypeVar
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Balance, Lora, MethodType, Objective, OnScarceData, Scheduler
+from hone_trainer.batches import (
+    DEFAULT_GLOBAL_BATCH,
+    MOST_TOKENS,
+    SMALL_DATA_ROWS,
+    default_epochs,
+    global_batch_size,
+    micro_batches,
+    steps_per_epoch,
+)
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import SKEWED, Classes
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision
 from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
 from hone_trainer.models import ModelFacts
+from hone_trainer.packing import MOST_PACKED_TOKENS, UNPACKED, Packing, packed_rows_per_step
 
 T = TypeVar("T")
 
-DEFAULT_GLOBAL_BATCH = 16
-SMALL_DATA_ROWS = 10_000
 PROBE_FROM = 0.6
 """Share of a process's memory from which on two steps are tried out first; on GPUs they always are."""
-_MOST_TOKENS = 8192
-"""Tokens of a micro-batch above which a larger one is hardly faster."""
 _LARGE_MODEL = 1_000_000_000
 _FEW_STEPS = 20
 _WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
@@ -77,6 +83,11 @@ class _Placement:
         limit = self.memory.limit_bytes
         return limit is None or self.memory.total_bytes <= limit
 
+    @property
+    def is_tight(self) -> bool:
+        """Whether a known limit made it slower, or is exceeded."""
+        return not self.fits or (self.gradient_checkpointing and self.memory.limit_bytes is not None)
+
 
 def make_plan(
     config: RunConfig,
@@ -84,6 +95,8 @@ def make_plan(
     summary: DatasetSummary,
     sequence_length: int,
     classes: Classes | None = None,
+    *,
+    packing: Packing = UNPACKED,
 ) -> Plan:
     """Choose every value of a run.
 
@@ -93,6 +106,7 @@ def make_plan(
         summary: the prepared data.
         sequence_length: tokens of the longest prepared row.
         classes: the classes, where rows have them.
+        packing: whether training rows are packed, how many packed ones there are, and why.
 
     Raises:
         BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
@@ -112,12 +126,21 @@ def make_plan(
     if frozen:
         _explain_freezing(config, facts, frozen, choices)
     global_batch = _choose_global_batch(config, choices)
-    placement = _place(config, facts, trainable, global_batch // world, sequence_length, choices)
-    accumulation = global_batch // world // placement.micro_batch_size
+    per_rank, kind = global_batch // world, "rows"
+    if packing.length:
+        per_rank, kind = packed_rows_per_step(per_rank, rows, packing.rows), "packed rows"
+        held = rows / packing.rows
+        choices.reasons["packedSequenceLength"] = f"{held:.1f} rows in each, {held * per_rank * world:.0f} a step."
+    choices.reasons["packing"] = packing.why
+    placement = _place(config, facts, trainable, per_rank, packing.length or sequence_length, packing, choices)
+    if packing.length and asked.packing is None and placement.is_tight:
+        unpacked = Packing("Padded rows need less memory at once.")
+        return make_plan(config, facts, summary, sequence_length, packing=unpacked)
+    accumulation = per_rank // placement.micro_batch_size
     choices.reasons["gradientAccumulationSteps"] = (
-        f"{global_batch} rows / ({placement.micro_batch_size} × {world} processes)."
+        f"{per_rank * world} {kind} / ({placement.micro_batch_size} × {world} processes)."
     )
-    per_epoch = steps_per_epoch(rows, placement.micro_batch_size, world, accumulation)
+    per_epoch = steps_per_epoch(packing.rows or rows, placement.micro_batch_size, world, accumulation)
     if asked.max_steps is not None:
         total, epochs = asked.max_steps, asked.max_steps / per_epoch
         choices.reasons["totalSteps"] = "spec.hyperparameters.maxSteps."
@@ -127,7 +150,7 @@ def make_plan(
         why = f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}."
         if defaults.epochs:
             why = f"Default of {config.objective.value}."
-        epochs = choices.pick("epochs", asked.epochs, defaults.epochs or (3.0 if small else 1.0), why)
+        epochs = choices.pick("epochs", asked.epochs, defaults.epochs or default_epochs(rows), why)
         total = math.ceil(epochs * per_epoch)
         choices.reasons["totalSteps"] = f"{epochs:g} epochs × {per_epoch} steps."
     if total < _FEW_STEPS:
@@ -160,6 +183,8 @@ def make_plan(
         micro_batch_size=placement.micro_batch_size,
         gradient_accumulation_steps=accumulation,
         sequence_length=sequence_length,
+        packing=packing.length is not None,
+        packed_sequence_length=packing.length,
         weight_decay=choices.pick("weightDecay", asked.weight_decay, 0.0, "Default."),
         max_grad_norm=choices.pick("maxGradNorm", asked.max_grad_norm, 1.0, "Default."),
         world_size=world,
@@ -183,13 +208,6 @@ def make_plan(
         reasons=choices.reasons,
         warnings=choices.warnings,
     )
-
-
-def steps_per_epoch(rows: int, micro_batch_size: int, world_size: int, accumulation: int) -> int:
-    """Optimizer steps of one epoch as transformers' Trainer counts them, the last batch being a short one."""
-    batches = math.ceil(rows / micro_batch_size)
-    per_rank = math.ceil(batches / world_size)
-    return max(math.ceil(per_rank / accumulation), 1)
 
 
 def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
@@ -267,26 +285,24 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
 
 
 def _choose_global_batch(config: RunConfig, choices: _Choices) -> int:
-    asked, world = config.hyperparameters.global_batch_size, config.topology.world_size
-    if asked is not None and asked % world:
-        below, above = asked // world * world, (asked // world + 1) * world
-        raise BadInput(
-            "spec.hyperparameters.globalBatchSize",
-            f"{asked} rows cannot be divided among {world} processes",
-            f"Use {f'{below} or ' if below else ''}{above}.",
-        )
-    default = max(round(DEFAULT_GLOBAL_BATCH / world), 1) * world
-    why = "Default." if default == DEFAULT_GLOBAL_BATCH else f"Nearest to {DEFAULT_GLOBAL_BATCH} for {world} processes."
-    return choices.pick("globalBatchSize", asked, default, why)
+    chosen, world = global_batch_size(config), config.topology.world_size
+    why = "Default." if chosen == DEFAULT_GLOBAL_BATCH else f"Nearest to {DEFAULT_GLOBAL_BATCH} for {world} processes."
+    return choices.pick("globalBatchSize", config.hyperparameters.global_batch_size, chosen, why)
 
 
 def _place(
-    config: RunConfig, facts: ModelFacts, trainable: int, per_rank: int, length: int, choices: _Choices
+    config: RunConfig,
+    facts: ModelFacts,
+    trainable: int,
+    per_rank: int,
+    length: int,
+    packing: Packing,
+    choices: _Choices,
 ) -> _Placement:
     """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal."""
     topology, method = config.topology, config.method.type
     on_gpu, world, limit = topology.gpus_per_node > 0, topology.world_size, topology.memory_bytes
-    micros = _micro_batches(topology.micro_batch_size, per_rank)
+    micros = micro_batches(topology.micro_batch_size, per_rank)
 
     def layout(stage: int, checkpointing: bool, micro: int) -> _Placement:
         precision = planned_precision(method, stage, on_gpu=on_gpu)
@@ -306,17 +322,18 @@ def _place(
         return _Placement(stage, checkpointing, micro, precision, memory)
 
     stages, why_stage = _stages(topology.zero_stage, method, world, known=limit is not None)
-    roomy = [m for m in micros if m * length <= _MOST_TOKENS] or micros[-1:]
+    most = MOST_PACKED_TOKENS if packing.length else MOST_TOKENS
+    roomy = [m for m in micros if m * length <= most] or micros[-1:]
     if limit is None:
         checkpointing = on_gpu and facts.parameters >= _LARGE_MODEL
-        placement, why_micro = layout(stages[0], checkpointing, roomy[0]), f"At most {_MOST_TOKENS} tokens at once."
+        placement, why_micro = layout(stages[0], checkpointing, roomy[0]), f"At most {most} tokens at once."
         why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ".")
         if on_gpu:
             choices.warn("Whether it fits is unknown: set spec.compute.gpuMemory to have that checked before training.")
     else:
         options = [layout(s, c, m) for s in stages for c in (False, True) for m in roomy]
         placement = next((option for option in options if option.fits), options[-1])
-        why_micro = f"The largest of at most {_MOST_TOKENS} tokens that fits." if placement.fits else "The smallest."
+        why_micro = f"The largest of at most {most} tokens that fits." if placement.fits else "The smallest."
         why_checkpointing = "Else it would not fit." if placement.gradient_checkpointing else "It fits without."
         if placement.zero_stage and topology.zero_stage is None:
             why_stage = _WHY_STAGE[placement.zero_stage]
@@ -339,20 +356,6 @@ def _stages(asked: int | None, method: MethodType, world: int, *, known: bool) -
     if not known and method is MethodType.FULL:
         return [2], "Full on several processes whose memory is unknown."
     return [0, 2, 3], "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
-
-
-def _micro_batches(asked: int | None, per_rank: int) -> list[int]:
-    """Micro-batches to try, largest first: the divisors of a rank's share, so that the global batch is exact."""
-    divisors = [m for m in range(per_rank, 0, -1) if per_rank % m == 0]
-    if asked is None:
-        return divisors
-    if asked not in divisors:
-        raise BadInput(
-            "spec.compute.microBatchSize",
-            f"{asked} does not divide the {per_rank} rows that each process has of the global batch",
-            f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
-        )
-    return [asked]
 
 
 def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType, choices: _Choices) -> None:

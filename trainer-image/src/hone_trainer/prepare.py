@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.results import StepResult
@@ -22,16 +23,20 @@ from hone.contract.verdict import Verdict
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON
-from hone_trainer.data.prepared import META_FILE, load_prepared
+from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.read import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.errors import BadInput, clip, full_disk_hint
 from hone_trainer.logs import setup_logging
+from hone_trainer.packing import Packing, propose
 from hone_trainer.plan import make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import digest_of, load_run_config
 from hone_trainer.volume import check_volume
+
+if TYPE_CHECKING:
+    from hone_trainer.models import ModelFacts
 
 log = logging.getLogger("hone_trainer.prepare")
 
@@ -76,7 +81,8 @@ def prepare(config: RunConfig) -> PlanFile:
     tokenizer = load_tokenizer(config.paths.model)
     directory = _prepared_directory(config, sources, found, train_on, classes, tokenizer, facts.max_length)
     prepared = load_prepared(directory)
-    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length, prepared.classes)
+    packing = _choose_packing(config, facts, prepared)
+    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length, prepared.classes, packing=packing)
     noticed = [*_data_warnings(found, None if classes else tokenizer.chat_template), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
@@ -169,6 +175,20 @@ def _prepared_directory(
         extra={"directory": str(directory), "seconds": round(time.monotonic() - started, 1), "marks": encoder.marks},
     )
     return directory
+
+
+def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
+    """Whether training rows are packed; they then lie packed beside the prepared ones."""
+    from hone_trainer.data.pack import pack, row_lengths
+    from hone_trainer.separation import keeps_rows_apart
+
+    lengths = row_lengths(prepared.train)
+    packing = propose(config, facts, lengths, lambda: keeps_rows_apart(facts.directory))
+    if packing.length is None:
+        return packing
+    packed = pack(prepared.directory, packing.length)
+    log.info("Rows packed", extra={"rows": len(lengths), "packedRows": len(packed), "length": packing.length})
+    return replace(packing, rows=len(packed))
 
 
 def _data_warnings(found: Survey, chat_template: object) -> list[str]:

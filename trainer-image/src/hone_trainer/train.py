@@ -129,7 +129,7 @@ def _train(rank: int, status: StatusDir) -> None:
             offload_activations(trainer)
         return trainer
 
-    prepared = load_prepared(planned.prepared)
+    prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
     if os.environ.get(PROBE_ENV):
         from hone_trainer.probing import probe_steps
 

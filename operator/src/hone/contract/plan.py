@@ -75,10 +75,19 @@ class Plan(Model):
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")]
     scheduler: Annotated[Scheduler, Field(description="The rate's course.")]
     warmup_ratio: Annotated[float, Field(ge=0, description="Share of the steps over which the rate rises.")]
-    global_batch_size: Annotated[int, Field(ge=1, description="Rows per optimizer step, over all processes.")]
-    micro_batch_size: Annotated[int, Field(ge=1, description="Rows per process and forward pass.")]
+    global_batch_size: Annotated[
+        int, Field(ge=1, description="Rows per optimizer step, over all processes; with packing on average.")
+    ]
+    micro_batch_size: Annotated[int, Field(ge=1, description="Rows, or packed rows, per process and forward pass.")]
     gradient_accumulation_steps: Annotated[int, Field(ge=1, description="Forward passes per optimizer step.")]
     sequence_length: Annotated[int, Field(ge=1, description="Longest row in tokens.")]
+    packing: Annotated[
+        bool,
+        Field(description="Whether several rows are put into one, unseen by each other, instead of padding them."),
+    ] = False
+    packed_sequence_length: Annotated[
+        int | None, Field(ge=1, description="Most tokens of a packed row, where rows are packed.")
+    ] = None
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")]
     max_grad_norm: Annotated[float, Field(gt=0, description="Gradient norm to clip to.")]
     world_size: Annotated[int, Field(ge=1, description="Processes of the gang.")]

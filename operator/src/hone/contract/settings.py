@@ -142,6 +142,13 @@ class Hyperparameters(Model):
             description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's.",
         ),
     ] = None
+    packing: Annotated[
+        bool | None,
+        Field(
+            description="Whether several short rows are put into one, unseen by each other, instead of padding them; "
+            "SFT only. Default: where it saves a tenth of the work and leaves at least 100 steps."
+        ),
+    ] = None
     weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None
     max_grad_norm: Annotated[
         float | None, Field(gt=0, le=1000, description="Gradient norm to clip to; default: 1.0.")

@@ -3,6 +3,7 @@
     <workspace>/prepared/<digest>/
         prepared.json      the DatasetSummary and notes; written last, so a directory without it is not whole
         train/ validation/ test/      Hugging Face datasets, as `Dataset.save_to_disk` writes them
+        packed-<tokens>/              train once more, packed (hone_trainer.data.pack); only where a plan packs
 
 Columns of every split, one row per conversation, already cut to the sequence length and (train) shuffled:
 
@@ -55,14 +56,24 @@ class Prepared:
     warnings: list[str]
     """What was noticed while preparing, in sentences for people."""
     train: "Dataset"
+    """As it is trained on: packed where the plan says so."""
     validation: "Dataset"
     test: "Dataset"
     classes: Classes | None = None
     """The classes with their training rows, where rows have classes."""
 
 
-def load_prepared(directory: str | Path) -> Prepared:
+def packed_path(directory: Path, length: int) -> Path:
+    """Where prepared data hold their training rows packed to `length` tokens."""
+    return directory / f"packed-{length}"
+
+
+def load_prepared(directory: str | Path, packed_length: int | None = None) -> Prepared:
     """Map the prepared data of a directory; nothing is read into memory.
+
+    Args:
+        directory: as prepare wrote it.
+        packed_length: the plan's, for training rows packed to this length; None: as they are.
 
     Raises:
         FileNotFoundError: the directory is not there or is not whole.
@@ -71,7 +82,10 @@ def load_prepared(directory: str | Path) -> Prepared:
 
     directory = Path(directory)
     meta = json.loads((directory / META_FILE).read_text())
-    splits = {name: load_from_disk(str(directory / name)) for name in SPLITS}
+    folders = {name: directory / name for name in SPLITS}
+    if packed_length is not None:
+        folders["train"] = packed_path(directory, packed_length)
+    splits = {name: load_from_disk(str(folder)) for name, folder in folders.items()}
     return Prepared(
         directory=directory,
         summary=DatasetSummary.from_dict(meta["summary"]),

@@ -63,7 +63,8 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "output_dir": str(output_dir),
         "max_steps": plan.total_steps,
         "per_device_train_batch_size": plan.micro_batch_size,
-        "per_device_eval_batch_size": plan.micro_batch_size,
+        # Several rows would be packed by the collator as those of training are.
+        "per_device_eval_batch_size": 1 if plan.packing else plan.micro_batch_size,
         "prediction_loss_only": True,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "learning_rate": plan.learning_rate,

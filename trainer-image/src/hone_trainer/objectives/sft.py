@@ -15,7 +15,8 @@ def build(inputs: Inputs) -> SFTTrainer:
     """The trainer for prepared rows, whose `labels` already say which tokens carry loss."""
     arguments = SFTConfig(
         **training_arguments(inputs.config, inputs.plan, inputs.output_dir),
-        packing=False,
+        # The rows are packed already: this has the collator tell by position_ids where each begins, and pad nothing.
+        packing=inputs.plan.packing,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )

@@ -1,0 +1,58 @@
+"""How rows are divided: the global batch, the micro-batches that it may be made of, and the steps of an epoch."""
+
+import math
+
+from hone.contract.runconfig import RunConfig
+from hone_trainer.errors import BadInput
+
+DEFAULT_GLOBAL_BATCH = 16
+SMALL_DATA_ROWS = 10_000
+MOST_TOKENS = 8192
+"""Tokens of a micro-batch above which a larger one is hardly faster."""
+
+
+def global_batch_size(config: RunConfig) -> int:
+    """Rows per optimizer step over all processes: those asked for, else the number nearest to the default.
+
+    Raises:
+        BadInput: what is asked for cannot be divided among the processes.
+    """
+    asked, world = config.hyperparameters.global_batch_size, config.topology.world_size
+    if asked is not None and asked % world:
+        below, above = asked // world * world, (asked // world + 1) * world
+        raise BadInput(
+            "spec.hyperparameters.globalBatchSize",
+            f"{asked} rows cannot be divided among {world} processes",
+            f"Use {f'{below} or ' if below else ''}{above}.",
+        )
+    return asked if asked is not None else max(round(DEFAULT_GLOBAL_BATCH / world), 1) * world
+
+
+def default_epochs(rows: int) -> float:
+    """Passes over so many training rows."""
+    return 3.0 if rows < SMALL_DATA_ROWS else 1.0
+
+
+def micro_batches(asked: int | None, per_rank: int) -> list[int]:
+    """Micro-batches to try, largest first: the divisors of a rank's share, so that the global batch is exact.
+
+    Raises:
+        BadInput: the one that is asked for is none of them.
+    """
+    divisors = [m for m in range(per_rank, 0, -1) if per_rank % m == 0]
+    if asked is None:
+        return divisors
+    if asked not in divisors:
+        raise BadInput(
+            "spec.compute.microBatchSize",
+            f"{asked} does not divide the {per_rank} rows that each process has of the global batch",
+            f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
+        )
+    return [asked]
+
+
+def steps_per_epoch(rows: int, micro_batch_size: int, world_size: int, accumulation: int) -> int:
+    """Optimizer steps of one epoch as transformers' Trainer counts them, the last batch being a short one."""
+    batches = math.ceil(rows / micro_batch_size)
+    per_rank = math.ceil(batches / world_size)
+    return max(math.ceil(per_rank / accumulation), 1)

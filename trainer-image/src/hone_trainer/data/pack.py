@@ -1,0 +1,63 @@
+"""Packed rows: several of a prepared split's rows behind one another, by TRL's best-fit-decreasing helper.
+
+    <workspace>/prepared/<digest>/packed-<length>/      a Hugging Face dataset
+
+    input_ids, labels    list[int32]  of all its rows, one after the other
+    seq_lengths          list[int]    how many tokens each of them has
+
+TRL's collator makes `position_ids` from `seq_lengths`, which begin anew with each row, and by which attention keeps the
+rows apart. It also takes the loss from each row's first token, which nothing precedes.
+"""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hone_trainer.data.prepared import packed_path
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+
+def pack(directory: Path, length: int) -> "Dataset":
+    """The training rows of prepared data packed to at most `length` tokens; made where they are not there yet.
+
+    The same rows and length always give the same packed rows. No row may be longer than `length`: it would be cut.
+    """
+    from datasets import load_from_disk
+    from trl import pack_dataset
+
+    target = packed_path(directory, length)
+    if target.exists():
+        return load_from_disk(str(target))
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=directory.parent))
+    try:
+        rows = load_from_disk(str(directory / "train")).select_columns(["input_ids", "labels"])
+        packed = pack_dataset(
+            rows, length, "bfd", {"cache_file_name": str(temporary / "map.arrow"), "load_from_cache_file": False}
+        )
+        packed.save_to_disk(str(temporary / "packed"), num_shards=1)
+        (temporary / "packed").chmod(0o775)
+        try:
+            (temporary / "packed").rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            log.info("Another run has just packed the same rows", extra={"directory": str(target)})
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return load_from_disk(str(target))
+
+
+def row_lengths(rows: "Dataset") -> list[int]:
+    """Tokens of each row, in order; no token is read."""
+    import pyarrow.compute as pc
+
+    found: list[int] = []
+    for batch in rows.with_format("arrow").iter(batch_size=10_000):
+        found += pc.list_value_length(batch["input_ids"]).to_pylist()
+    return found
