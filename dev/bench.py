@@ -4,6 +4,7 @@ Parts, all by default:
 
     decisions   the operator's decisions, on the golden cases
     steps       Hone's training step against that of a plain TRL script on the same model, rows and settings, on the CPU
+    defaults    tokens per second with Hone's own choices against TRL's, on short and on long samples, on the CPU
 
 Prints tables, and writes the figures to build/bench.json.
 """
@@ -21,6 +22,7 @@ from dev.uv import ROOT
 
 RESULT = ROOT / "build" / "bench.json"
 STEPS = 300
+TURNS = 10
 DECISIONS = 200
 
 
@@ -40,7 +42,15 @@ def steps(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
     return found, bench_training.steps_table(found)
 
 
-PARTS = {"decisions": decisions, "steps": steps}
+def defaults(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
+    """Tokens per second with each one's own choices."""
+    from dev import bench_training
+
+    found = bench_training.bench_defaults(directory, options.turns, options.threads, _tell)
+    return found, bench_training.defaults_table(found)
+
+
+PARTS = {"decisions": decisions, "steps": steps, "defaults": defaults}
 
 
 def _tell(line: str) -> None:
@@ -55,6 +65,7 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help="what to measure (default: all)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of each side (default: {STEPS})")
+    parser.add_argument("--turns", type=int, default=TURNS, help=f"turns for the defaults (default: {TURNS})")
     parser.add_argument(
         "--decisions", type=int, default=DECISIONS, help=f"decisions per golden case (default: {DECISIONS})"
     )

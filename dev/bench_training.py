@@ -3,6 +3,7 @@
 Both sides are alive at once and take turns (`dev.bench_turns`).
 """
 
+import json
 import math
 import statistics
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.bench_figures import ratio_of_medians, ratio_of_sums, shown
-from dev.bench_runs import plan_run, short_lengths, write_model, write_rows
+from dev.bench_runs import long_lengths, plan_run, short_lengths, write_model, write_rows
 from dev.bench_turns import Block, Side, take_turns
 
 BLOCK_STEPS = 10
@@ -20,6 +21,18 @@ STEP_SECONDS = 0.2
 """A step takes at least so long, or what is compared is mostly Python."""
 TARGET = 1.05
 """Hone's step takes at most so much of a plain TRL script's."""
+# By kind of samples: their lengths, how many there are, and rows of a turn. Enough rows that Hone may pack them.
+SAMPLES: dict[str, tuple[Callable[[int], list[int]], int, int]] = {
+    "short": (short_lengths, 2000, 128),
+    "long": (long_lengths, 600, 16),
+}
+TRL_BATCH = 8
+"""transformers' default rows per step, which TRL keeps."""
+TRL_VARIANTS: dict[str, dict[str, Any]] = {
+    "TRL's defaults": {},
+    # bfloat16 is slow on CPUs without instructions for it, which says nothing of anyone's choices.
+    "TRL's, but float32": {"bf16": False},
+}
 SIZES = {"hidden": 256, "layers": 4}
 
 Tell = Callable[[str], None]
@@ -36,7 +49,7 @@ def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[s
         model,
         write_rows(directory / "equal.jsonl", short_lengths(4096)),
         # Saving is not compared: the next checkpoint lies beyond what is measured.
-        hyperparameters={"maxSteps": total, "globalBatchSize": batch},
+        hyperparameters={"maxSteps": total, "globalBatchSize": batch, "packing": False},
         topology={"microBatchSize": batch},
         checkpoint={"everySteps": 10 * total},
     )
@@ -56,6 +69,61 @@ def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[s
         "target": TARGET,
         "longEnough": min(median) >= 1e3 * STEP_SECONDS,
     }
+
+
+def bench_defaults(directory: Path, turns: int, threads: int, tell: Tell) -> list[dict[str, Any]]:
+    """Compare the tokens per second of Hone's own choices with those of TRL's, on the same rows.
+
+    A turn is the same number of rows for both. Model and adapter are the same; batch, padding or packing, type and
+    gradient checkpointing are each one's own.
+    """
+    model = write_model(directory / "model", **SIZES)
+    found = []
+    for name, (make_lengths, rows, rows_per_turn) in SAMPLES.items():
+        lengths = make_lengths(rows)
+        run = plan_run(directory / name, model, write_rows(directory / f"{name}.jsonl", lengths))
+        plan = json.loads((directory / name / "run" / "plan.json").read_text())["plan"]
+        for against, overrides in TRL_VARIANTS.items():
+            theirs = {"kind": "trl", "totalSteps": 10 * len(lengths), "overrides": overrides}
+            steps = [max(1, rows_per_turn // plan["globalBatchSize"]), rows_per_turn // TRL_BATCH]
+            label = f"{name}-{len(found)}"
+            blocks = _race(
+                directory, {f"{label}-hone": {"kind": "hone"}, f"{label}-trl": theirs}, run, steps, turns, threads, tell
+            )
+            hone, trl = ([turn[side] for turn in blocks] for side in (0, 1))
+            rates = [sum(b.tokens for b in side) / sum(sum(b.seconds) for b in side) for side in (hone, trl)]
+            found.append(
+                {
+                    "samples": name,
+                    "tokensPerSample": round(statistics.mean(lengths)),
+                    "against": against,
+                    "turns": turns,
+                    "rowsPerTurn": rows_per_turn,
+                    "tokensPerSecond": {"hone": rates[0], "trl": rates[1]},
+                    "ratio": ratio_of_sums([_rate(b) for b in hone], [_rate(b) for b in trl]).to_dict(),
+                    "hone": {name: plan.get(name) for name in ("globalBatchSize", "microBatchSize", "packing")},
+                }
+            )
+    return found
+
+
+def defaults_table(found: list[dict[str, Any]]) -> str:
+    """The comparison of defaults, for people."""
+    lines = [
+        "Tokens per second, padding not counted; the same model, adapter and rows, all else each one's own choice.",
+        "",
+        f"  {'samples':20}{'against':22}{'Hone':>7}{'TRL':>7}   Hone / TRL",
+    ]
+    for row in found:
+        rate, samples = row["tokensPerSecond"], f"{row['samples']}, {row['tokensPerSample']} tokens"
+        rates = f"{rate['hone']:7.0f}{rate['trl']:7.0f}"
+        packing = "packed" if row["hone"]["packing"] else "padded"
+        lines.append(f"  {samples:20}{row['against']:22}{rates}   {shown(row['ratio'])}   {packing}")
+    return "\n".join(lines)
+
+
+def _rate(block: Block) -> float:
+    return block.tokens / sum(block.seconds)
 
 
 def _rows_per_step(model: Path, threads: int) -> int:
