@@ -52,7 +52,11 @@ def estimate(method: MethodType = MethodType.FULL, **changes: Any) -> Any:
             4 + 16 / 2,
             id="ZeRO-2 in fp32: 4 + 16/N",
         ),
+        pytest.param(MethodType.FULL, {"world_size": 4, "zero_stage": 3}, 16 / 4, id="Full with ZeRO-3: 16/N"),
         pytest.param(MethodType.LORA, {"trainable": 0}, 2, id="LoRA's base: 2"),
+        pytest.param(
+            MethodType.LORA, {"trainable": 0, "world_size": 4, "zero_stage": 3}, 2 / 4, id="LoRA's base, ZeRO-3: 2/N"
+        ),
         pytest.param(MethodType.LORA, {"trainable": P // 10}, 2 + 1.6, id="LoRA's adapter: 16 of its own"),
         pytest.param(MethodType.LORA, {"trainable": 0, "weight_bytes": 4, "on_gpu": False}, 4, id="on the CPU: 4"),
     ],

@@ -368,7 +368,7 @@ def test_sigterm_leaves_nothing_half_written(pod: Pod, make_config: Any, monkeyp
     prepared = Path(config["paths"]["workspace"]) / "prepared"
     half_written: list[Path] = []
 
-    def stopped(*_: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
         half_written.extend(prepared.glob(".tmp-*/train"))
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("the signal did not end the step")
@@ -385,8 +385,8 @@ def test_sigterm_leaves_nothing_half_written(pod: Pod, make_config: Any, monkeyp
 def _second_time(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
     calls: list[int] = []
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         calls.append(1)
-        return (first if len(calls) == 1 else then)(*args)
+        return (first if len(calls) == 1 else then)(*args, **options)
 
     return call

@@ -14,7 +14,8 @@ Bytes per parameter (DESIGN, "Choices the plan makes"), W being the bytes of one
 
     overhead     10 % of all that, and a fixed amount for libraries and buffers: 2 GiB on a GPU, 1 GiB in a CPU process
 
-LoRA under ZeRO-2 divides the adapter's gradients and moments by N. A step's probe will one day replace the guess.
+LoRA under ZeRO-2 divides the adapter's gradients and moments by N. ZeRO-3 is ZeRO-2 with the base's weights divided by
+N, too; the layers that it gathers for a moment are left to the margin.
 """
 
 from hone.contract.plan import MemoryEstimate
@@ -50,18 +51,19 @@ def estimate_memory(
         weight_bytes: bytes of one weight of the model: 4 in float32, 2 in bfloat16.
         on_gpu: whether activations are bfloat16 (autocast) and CUDA's libraries are loaded.
         world_size: processes of the gang.
-        zero_stage: 0 for plain DDP, or 2.
+        zero_stage: 0 for plain DDP, 2 or 3.
         micro_batch_size: rows per forward pass.
         sequence_length: tokens of the longest row.
         gradient_checkpointing: whether activations are computed again in the backward pass.
         limit_bytes: what a process may use, None if unknown; only passed on.
     """
     shards = world_size if zero_stage >= 2 else 1
+    base = facts.parameters * weight_bytes // (world_size if zero_stage >= 3 else 1)
     if method is MethodType.LORA:
-        weights = facts.parameters * weight_bytes + 4 * trainable
+        weights = base + 4 * trainable
         gradients, optimizer = 4 * trainable // shards, 8 * trainable // shards
     elif zero_stage >= 2:
-        weights = facts.parameters * weight_bytes
+        weights = base
         gradients, optimizer = weight_bytes * trainable // shards, 12 * trainable // shards
     else:
         weights, gradients, optimizer = 4 * facts.parameters, 4 * trainable, 8 * trainable
