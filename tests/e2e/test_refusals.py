@@ -14,7 +14,7 @@ EXAMPLE = EXAMPLES / "sentiment-full-zero2.yaml"
 ROW = {"messages": [{"role": "user", "content": "Good?"}, {"role": "assistant", "content": "positive"}]}
 FILES = {
     "no-json": "this is no JSON\n" * 600,
-    "no-column": json.dumps({"text": "Good?", "label": "positive"}) + "\n",
+    "no-column": json.dumps({"review": "Good?", "sentiment": "positive"}) + "\n",
     "scarce": "".join(
         json.dumps({"messages": [{**ROW["messages"][0], "content": f"Is number {n} good?"}, ROW["messages"][1]]}) + "\n"
         for n in range(40)
