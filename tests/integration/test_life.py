@@ -20,11 +20,17 @@ SERVED = {"Deployment", "ReplicaSet", "Pod", "Service"}
 
 
 async def test_a_job_runs_to_its_end(cluster: Cluster) -> None:
-    made = finetunejob()
+    made, label = finetunejob(), f'namespace="{cluster.namespace}"'
     await cluster.create(*inputs(), made)
     async with cluster.operator() as operator:
         job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
-        text = operator.metrics.text().decode()
+
+        async def told_in_metrics() -> str | None:
+            text = operator.metrics.text().decode()
+            return text if f'hone_finetunejob_phase{{name="sft",{label},phase="Succeeded"}} 1.0' in text else None
+
+        # The operator sees its own last write a moment after us.
+        text = await cluster.wait_for("the phase in the metrics", told_in_metrics, seconds=30)
     status = job["status"]
     assert [(a["step"], a["number"], a["result"]) for a in status["attempts"]] == [
         ("prepare", 1, "Succeeded"),
@@ -41,8 +47,6 @@ async def test_a_job_runs_to_its_end(cluster: Cluster) -> None:
     # The scheduler may look at a pod before the claim that was made along with it is bound, and says so.
     told = [reason for _, reason, _ in await cluster.events() if reason != "Unschedulable"]
     assert sorted(told) == sorted([*steps, "Succeeded"])
-    label = f'namespace="{cluster.namespace}"'
-    assert f'hone_finetunejob_phase{{name="sft",{label},phase="Succeeded"}} 1.0' in text
     assert f'hone_finetunejob_phase{{name="sft",{label},phase="Training"}} 0.0' in text
     assert 'controller_runtime_reconcile_errors_total{controller="finetunejob"} 0.0' in text
 
