@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from hone.contract.plan import Plan
+from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone_trainer import ladder
 from hone_trainer.ladder import MemoryRung
@@ -178,3 +179,10 @@ def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HONE_ATTEMPT", "three")
     with pytest.raises(Exception, match="HONE_ATTEMPT"):
         load_attempt()
+
+
+def test_a_change_is_no_longer_than_the_contract_takes(config: RunConfig) -> None:
+    remembered = MemoryRung(rung=1, changes=["x" * 1000])
+    plan, place = make(config), topology()
+    (told,) = ladder.changes_of_attempt(plan, ladder.rungs(plan, place), Attempt(number=2, memory_rung=1), remembered)
+    assert StepResult(step="train", changes=[told]).changes == [told]

@@ -103,6 +103,14 @@ def test_the_longest_verdict_fits_even_where_its_bytes_do_not() -> None:
     assert kept.message.startswith("文" * 100)
 
 
+def test_the_longest_changes_fit_beside_the_longest_verdict() -> None:
+    verdict = Verdict(failure_class=FailureClass.OUT_OF_MEMORY, message="\u2192" * 1024, hint="\u2192" * 512)
+    told = [f"{number}" + "\u2192" * 255 for number in range(8)]
+    data = encode(StepResult(step="train", verdict=verdict, restarts=8, changes=told))
+    assert len(data) <= MAX_TERMINATION_BYTES
+    assert StepResult.model_validate_json(data).changes[-1].startswith("7")
+
+
 def test_what_cannot_be_shortened_enough_is_an_error() -> None:
     with pytest.raises(ValueError, match="more than 100"):
         encode(fullest("x"), limit=100)

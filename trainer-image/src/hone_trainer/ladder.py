@@ -18,6 +18,7 @@ from hone.contract.base import Model
 from hone.contract.plan import Plan
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.settings import MethodType
+from hone_trainer.errors import clip
 from hone_trainer.files import write_atomic
 from hone_trainer.runconfig import digest_of
 
@@ -25,6 +26,8 @@ RUNG_FILE = "memory-rung.json"
 ZERO_STAGES = (0, 2, 3)
 """ZeRO stages in the order of what they need, the hungriest first."""
 MAX_CHANGES = 8
+MAX_CHANGE = 256
+"""Characters of a sentence; the contract takes no longer one."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def changes_of_attempt(plan: Plan, found: list[Rung], attempt: Attempt, remember
     if attempt.learning_rate_factor != 1:
         rate = plan.learning_rate
         told.append(f"learningRate {rate:g} → {rate * attempt.learning_rate_factor:g}: an earlier attempt diverged")
-    return told[-MAX_CHANGES:]
+    return [clip(sentence, MAX_CHANGE) for sentence in told[-MAX_CHANGES:]]
 
 
 def causes(found: list[Rung], rung: int, remembered: MemoryRung) -> list[str]:

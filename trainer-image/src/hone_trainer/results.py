@@ -110,6 +110,13 @@ def _verdict(message: int, hint: int) -> Callable[[StepResult], StepResult]:
     return shorten
 
 
+def _changes(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    # The newest ones: each rung of the ladder replaces the one before.
+    return lambda result: result.model_copy(
+        update={"changes": [clip(sentence, length) for sentence in result.changes[-most:]]}
+    )
+
+
 def _fewer_scores(most: int) -> Callable[[StepResult], StepResult]:
     def shorten(result: StepResult) -> StepResult:
         if (evaluation := result.evaluation) is None:
@@ -132,7 +139,9 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _bad_rows(80, 4),
     _sentences(60, 32),
     _fewer_scores(4),
+    _changes(120, 8),
     _verdict(512, 256),
+    _changes(80, 2),
     _sentences(40, 12),
     _bad_rows(40, 2),
     _classes(0, 0),
