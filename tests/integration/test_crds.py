@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "only with type",
     ),
     "frozen layers for the default method": (ftj("method", {"freeze": {"layers": 1}}), "spec.method", "only with type"),
-    "labels for SFT": (ftj("dataset.format", "TextLabel"), "spec", "objective Classification reads rows of format"),
+    "labels for SFT": (ftj("dataset.format", "TextLabel"), "spec", "objective SFT reads rows of format Messages or"),
     "conversations for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.format", "Messages"),
         "spec",

@@ -162,7 +162,7 @@ def prepared_from(make_config: Any) -> Any:
 def test_prepared_rows_carry_their_class(prepared_from: Any) -> None:
     prepared = prepared_from([*map(labeled_row, range(200)), {"text": "no label"}])
     assert prepared.classes.names == ("bad", "good")
-    assert prepared.train.column_names == ["input_ids", "label"]
+    assert prepared.train.column_names == ["input_ids", "label", "length"]
     labels = prepared.train["label"][:]
     assert prepared.classes.rows == (labels.count(0), labels.count(1))
     for row in prepared.test:

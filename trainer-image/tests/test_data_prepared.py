@@ -220,7 +220,7 @@ def test_rows_longer_than_the_models_context_are_refused_as_data(prepared_from: 
 def test_a_split_may_have_no_rows(prepared_from: Any) -> None:
     prepared = prepared_from(data={"validationFraction": 0.0, "testFraction": 0.0})
     assert [len(getattr(prepared, name)) for name in SPLITS] == [300, 0, 0]
-    assert set(prepared.test.column_names) == {"input_ids", "labels", "prompt_ids", "reference", "prompt"}
+    assert set(prepared.test.column_names) == {"input_ids", "labels", "length", "prompt_ids", "reference", "prompt"}
 
 
 def test_files_for_the_held_out_splits_are_used_whole(prepared_from: Any, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_the_longest_rows_are_found_by_their_tokens() -> None:
     from datasets import Dataset
 
     lengths = [3, 9, 1, 7, 9, 2]
-    data = Dataset.from_list([{"input_ids": [1] * n, "labels": [1] * n} for n in lengths])
+    data = Dataset.from_list([{"input_ids": [1] * n, "length": n} for n in lengths])
     assert longest_rows(data, 3) == [1, 3, 4]
     assert longest_rows(data.select([0, 2, 3]), 1) == [2], "of what is selected, not of the file"
     assert longest_rows(data, 99) == [0, 1, 2, 3, 4, 5]

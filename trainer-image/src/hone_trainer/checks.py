@@ -1,5 +1,6 @@
 """Settings that cannot be right, whatever the data and the model are."""
 
+from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
 from hone_trainer.errors import BadInput
@@ -22,16 +23,30 @@ def check_settings(config: RunConfig) -> None:
             "is set, but spec.method.type is LoRA, which trains no weight of the base model",
             "Leave freeze out, or set type to Full.",
         )
-    if config.objective is Objective.CLASSIFICATION and config.data.train_on is not None:
-        raise BadInput("spec.dataset.trainOn", "has no meaning with objective Classification", "Leave it out.")
+    objective = OBJECTIVES[config.objective]
+    if config.method.type not in objective.learning_rate:
+        raise BadInput(
+            "spec.method.type",
+            f"{config.method.type.value} does not go with objective {config.objective.value}",
+            f"Use {' or '.join(method.value for method in objective.learning_rate)}.",
+        )
+    if config.data.train_on is not None and not objective.marks_tokens:
+        raise BadInput(
+            "spec.dataset.trainOn", f"has no meaning with objective {config.objective.value}", "Leave it out."
+        )
     if config.objective is not Objective.CLASSIFICATION and config.data.balance is not None:
         raise BadInput("spec.dataset.balance", "has meaning only with objective Classification", "Leave it out.")
     if config.hyperparameters.epochs is not None and config.hyperparameters.max_steps is not None:
         raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
     if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:
         raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
-    if config.topology.zero_stage not in (None, 0, 2, 3):
-        raise BadInput("spec.compute.zeroStage", f"{config.topology.zero_stage} is not supported", "Use 0, 2 or 3.")
+    stages = ZERO_STAGES[config.method.type]
+    if config.topology.zero_stage not in (None, *stages):
+        raise BadInput(
+            "spec.compute.zeroStage",
+            f"{config.topology.zero_stage} is not supported with {config.method.type.value}",
+            f"Use {', '.join(map(str, stages[:-1]))} or {stages[-1]}.",
+        )
     refuse_packing(config)
     held_out = config.data.validation_fraction * (config.data.validation is None)
     held_out += config.data.test_fraction * (config.data.test is None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.settings import Freeze, Lora, Objective
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.freezing import is_frozen
@@ -244,12 +245,12 @@ def _load_config(path: Path, objective: Objective) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
         )
-    if objective is Objective.CLASSIFICATION and (
+    if ARCHITECTURES[objective].task_type == "SEQ_CLS" and (
         config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     ):
         raise BadInput(
             "spec.objective",
-            f"is Classification, for which transformers has no model of type {config.model_type}",
+            f"is {objective.value}, for which transformers has no model of type {config.model_type}",
             "Choose another base model, such as a Llama, Mistral or Qwen, or the objective SFT.",
         )
     return config.get_text_config()

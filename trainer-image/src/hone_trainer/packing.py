@@ -16,8 +16,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Objective
 from hone_trainer.batches import MOST_TOKENS, default_epochs, global_batch_size, micro_batches, steps_per_epoch
 from hone_trainer.errors import BadInput
 from hone_trainer.models import ModelFacts
@@ -53,7 +53,7 @@ def refuse_packing(config: RunConfig) -> None:
     Raises:
         BadInput: the objective's rows cannot be packed.
     """
-    if config.hyperparameters.packing and config.objective is not Objective.SFT:
+    if config.hyperparameters.packing and not OBJECTIVES[config.objective].packs:
         raise BadInput(FIELD, f"is set, but rows of {config.objective} cannot be packed", "Leave it out.")
 
 
@@ -72,8 +72,8 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
     asked = config.hyperparameters.packing
     if asked is False:
         return Packing("Set in the spec.")
-    if config.objective is not Objective.SFT:
-        return Packing("Only for SFT.")
+    if not OBJECTIVES[config.objective].packs:
+        return Packing(f"Rows of {config.objective.value} cannot be packed.")
     share = max(1, global_batch_size(config) // config.topology.world_size)
     length = _length(lengths, share)
     if not asked:

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Balance, Lora, MethodType, Objective, OnScarceData, Scheduler
+from hone.contract.settings import Balance, Lora, MethodType, OnScarceData
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.batches import (
     DEFAULT_GLOBAL_BATCH,
     MOST_TOKENS,
@@ -31,23 +33,6 @@ PROBE_FROM = 0.6
 _LARGE_MODEL = 1_000_000_000
 _FEW_STEPS = 20
 _WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What an objective trains with where the user says nothing (DESIGN, section 6)."""
-
-    learning_rate: dict[MethodType, float]
-    scheduler: Scheduler
-    warmup_ratio: float
-    epochs: float | None = None
-    """None: by the number of rows."""
-
-
-DEFAULTS: dict[Objective, Defaults] = {
-    Objective.SFT: Defaults({MethodType.LORA: 2e-4, MethodType.FULL: 2e-5}, Scheduler.COSINE, 0.03),
-    Objective.CLASSIFICATION: Defaults({MethodType.LORA: 2e-4, MethodType.FULL: 2e-5}, Scheduler.LINEAR, 0.06, 3.0),
-}
 
 
 @dataclass
@@ -113,7 +98,7 @@ def make_plan(
     """
     check_settings(config)
     choices = _Choices()
-    asked, defaults = config.hyperparameters, DEFAULTS[config.objective]
+    asked, defaults = config.hyperparameters, OBJECTIVES[config.objective]
     method, world = config.method.type, config.topology.world_size
     rows = summary.train_rows
     _check_scarce(config, rows, choices)
@@ -267,7 +252,7 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
     lora = asked or Lora()
     small = rows < SMALL_DATA_ROWS
     rank = choices.pick("loraRank", lora.rank if "rank" in given else None, lora.rank, "Default.")
-    if config.objective is Objective.CLASSIFICATION:
+    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
         choices.reasons["method"] = (
             "The adapter is merged into a whole model in the end: vLLM serves no trained head in an adapter."
         )
@@ -314,7 +299,7 @@ def _place(
             on_gpu=on_gpu,
             world_size=world,
             zero_stage=stage,
-            micro_batch_size=micro,
+            micro_batch_size=micro * OBJECTIVES[config.objective].sequences,
             sequence_length=length,
             gradient_checkpointing=checkpointing,
             limit_bytes=limit,
@@ -355,7 +340,7 @@ def _stages(asked: int | None, method: MethodType, world: int, *, known: bool) -
         return [0], "One process has nothing to share."
     if not known and method is MethodType.FULL:
         return [2], "Full on several processes whose memory is unknown."
-    return [0, 2, 3], "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
+    return list(ZERO_STAGES[method]), "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
 
 
 def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType, choices: _Choices) -> None:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
+from hone.contract.objectives import OBJECTIVES, objectives_of
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import DataFormat, Objective, TrainOn
+from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes, find_classes
-from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON
+from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.read import Source, find_source
 from hone_trainer.data.survey import Survey, survey
@@ -107,20 +108,15 @@ def _sources(config: RunConfig) -> list[Source]:
 
 def _check_format(config: RunConfig, format: DataFormat) -> None:
     """Refuse rows that the objective cannot learn from."""
-    classifies = config.objective is Objective.CLASSIFICATION
-    if classifies == (format is DataFormat.TEXT_LABEL):
+    wanted = OBJECTIVES[config.objective].formats
+    if format in wanted:
         return
     columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
-    if classifies:
-        raise BadInput(
-            "spec.dataset.train",
-            f"the rows have {columns} (format {format.value}), but spec.objective is Classification",
-            "Write each line with `text` and `label`, or set spec.objective to SFT.",
-        )
+    others = " or ".join(objective.value for objective in objectives_of(format))
     raise BadInput(
         "spec.objective",
         f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
-        "Set it to Classification, or write the rows as `messages` or as `prompt` and `completion`.",
+        f"Set it to {others}, or write each row as {' or '.join(EXAMPLES[format] for format in wanted)}.",
     )
 
 

@@ -111,8 +111,9 @@ def probe_steps(
 
 def longest_rows(dataset: "Dataset", count: int) -> list[int]:
     """Indices of the `count` rows with most tokens, or of all, in the data's own order."""
-    import pyarrow.compute as compute
-
-    column = dataset.select_columns(["input_ids"]).with_format("arrow")[:].column("input_ids")
-    lengths = compute.list_value_length(column).to_numpy()
+    # Packed rows tell the length of each part.
+    if "seq_lengths" in dataset.column_names:
+        lengths = numpy.array([sum(parts) for parts in dataset["seq_lengths"]])
+    else:
+        lengths = numpy.array(dataset["length"])
     return sorted(numpy.argsort(-lengths, kind="stable")[:count].tolist())

@@ -17,6 +17,7 @@ from hone.api.meta import (
     Time,
 )
 from hone.contract.base import Model
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.settings import (
@@ -406,22 +407,30 @@ MUTABLE_AFTER_START = ("suspend",)
 """Fields of the spec that may still change once `status.startTime` is set."""
 FROZEN_MESSAGE = "a started run cannot change: use a new metadata.name"
 
-_CLASSIFIES = "(has(self.objective) && self.objective == 'Classification')"
+_OBJECTIVE = f"(has(self.objective) ? self.objective : '{Objective.SFT.value}')"
+_MARKS_TOKENS = [objective.value for objective, facts in OBJECTIVES.items() if facts.marks_tokens]
+
+
+def _reads(objective: Objective) -> dict[str, str]:
+    """The rule that a named format is one that the objective learns from."""
+    formats = [format.value for format in OBJECTIVES[objective].formats]
+    return {
+        "rule": f"{_OBJECTIVE} != '{objective.value}' || !has(self.dataset.format) || "
+        f"self.dataset.format in {[DataFormat.AUTO.value, *formats]}",
+        "message": f"objective {objective.value} reads rows of format {' or '.join(formats)}",
+    }
+
+
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
+        *(_reads(objective) for objective in OBJECTIVES),
         {
-            "rule": "!has(self.dataset.format) || self.dataset.format == 'Auto' || "
-            f"(self.dataset.format == 'TextLabel') == {_CLASSIFIES}",
-            "message": "objective Classification reads rows of format TextLabel; the others read Messages or "
-            "PromptCompletion",
+            "rule": f"!has(self.dataset.trainOn) || {_OBJECTIVE} in {_MARKS_TOKENS}",
+            "message": f"dataset.trainOn has meaning only with objective {' or '.join(_MARKS_TOKENS)}: remove it",
         },
         {
-            "rule": f"!{_CLASSIFIES} || !has(self.dataset.trainOn)",
-            "message": "dataset.trainOn has no meaning with objective Classification: remove it",
-        },
-        {
-            "rule": f"{_CLASSIFIES} || !has(self.dataset.balance)",
+            "rule": f"!has(self.dataset.balance) || {_OBJECTIVE} == 'Classification'",
             "message": "dataset.balance has meaning only with objective Classification: remove it",
         },
     ],

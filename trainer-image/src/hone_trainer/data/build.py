@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import DatasetSummary
 from hone_trainer.data.classes import Classes, skew_warning
-from hone_trainer.data.encode import UNMARKABLE, Encoder
-from hone_trainer.data.labels import LabelEncoder
+from hone_trainer.data.encode import UNMARKABLE
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
 from hone_trainer.data.read import RowFault, Source
+from hone_trainer.data.rows import Column, RowEncoder
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, Ticker, good_samples
 from hone_trainer.errors import BadInput
@@ -55,11 +55,11 @@ class _Split:
     places: list[str] = field(default_factory=list)
 
 
-AnyEncoder = Encoder | LabelEncoder
+_TEST_COLUMNS = {"prompt_ids": Column.IDS, "reference": Column.TEXT, "prompt": Column.TEXT}
 
 
 def build_prepared(
-    target: Path, digest: str, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
+    target: Path, digest: str, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options
 ) -> None:
     """Write the prepared data to `target`, which is there in full afterwards, or, on any error, not at all.
 
@@ -86,7 +86,7 @@ def build_prepared(
 
 
 def _write(
-    directory: Path, digest: str, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
+    directory: Path, digest: str, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options
 ) -> None:
     from datasets import disable_progress_bars
 
@@ -104,12 +104,12 @@ def _write(
     counts, tokens, share = {}, 0, 0.0
     classes = encoder.classes
     for name in SPLITS:
-        dataset = _finish_split(raw, name, splits[name], limit, survey, options.seed, labeled=classes is not None)
+        dataset = _finish_split(raw, name, splits[name], limit, survey, options.seed, encoder)
         counts[name] = len(dataset)
         if name == "train":
             if not counts[name]:
                 raise _nothing_left(survey)
-            tokens, share = _count_tokens(dataset)
+            tokens, share = _count_tokens(dataset, encoder)
             classes = _recount(classes, dataset) if classes else None
         # One shard, always: left to itself it writes none for a split without rows, which then cannot be loaded.
         dataset.save_to_disk(str(directory / name), num_shards=1)
@@ -146,16 +146,13 @@ def _write(
 
 
 def _tokenize(
-    raw: Path, sources: list[Source], survey: Survey, encoder: AnyEncoder, options: Options
+    raw: Path, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options
 ) -> tuple[dict[str, _Split], bool, str | None]:
     """Write every row once, uncut, in reading order; tell the splits, whether stopping is learned, and an example."""
     from datasets.arrow_writer import ArrowWriter
 
     splits = {name: _Split() for name in SPLITS}
-    labeled = encoder.classes is not None
-    writers = {
-        name: ArrowWriter(path=str(raw / f"{name}.arrow"), features=_features(name, labeled=labeled)) for name in SPLITS
-    }
+    writers = {name: ArrowWriter(path=str(raw / f"{name}.arrow"), features=_features(name, encoder)) for name in SPLITS}
     ticker, stops, example = Ticker(), False, None
     done = 0
     for ref, (where, sample) in zip(survey.refs, good_samples(sources, survey.format), strict=True):
@@ -165,18 +162,18 @@ def _tokenize(
             continue
         try:
             encoded = encoder.encode(sample)
-            row = encoded.columns()
+            row = {**encoded.columns(), "length": encoded.length}
             if ref.split == "test":
                 row |= _test_columns(encoder, sample, options.max_length)
         except RowFault as fault:
             survey.faults.add(str(fault), where)
             continue
         if ref.split == "train":
-            stops = stops or encoder.learns_to_stop(encoded)  # type: ignore[arg-type]
-            example = example or encoder.decode(encoded, _MAX_EXAMPLE)  # type: ignore[arg-type]
+            stops = stops or encoder.learns_to_stop(encoded)
+            example = example or encoder.decode(encoded, _MAX_EXAMPLE)
         writers[ref.split].write(row)
         split = splits[ref.split]
-        split.lengths.append(len(encoded.input_ids))
+        split.lengths.append(encoded.length)
         split.first_trained.append(encoded.first_trained)
         split.keys.append(shuffle_key(options.seed, ref.row))
         split.places.append(where)
@@ -186,7 +183,7 @@ def _tokenize(
     return splits, stops, example
 
 
-def _test_columns(encoder: AnyEncoder, sample: Any, max_length: int) -> dict[str, Any]:
+def _test_columns(encoder: RowEncoder, sample: Any, max_length: int) -> dict[str, Any]:
     ids, text = encoder.prompt(sample)
     if len(ids) >= max_length:
         raise RowFault(f"the prompt alone fills the model's context of {max_length} tokens")
@@ -194,14 +191,14 @@ def _test_columns(encoder: AnyEncoder, sample: Any, max_length: int) -> dict[str
 
 
 def _finish_split(
-    raw: Path, name: str, split: _Split, limit: int, survey: Survey, seed: int, *, labeled: bool
+    raw: Path, name: str, split: _Split, limit: int, survey: Survey, seed: int, encoder: RowEncoder
 ) -> "Dataset":
     """A split's rows, those without a trained token left out, shuffled if it is train, and cut."""
     from datasets import Dataset
 
     path = raw / f"{name}.arrow"
     if not split.lengths:
-        features = _features(name, labeled=labeled)
+        features = _features(name, encoder)
         return Dataset.from_dict({column: [] for column in features}, features=features)
     kept = []
     for i, first in enumerate(split.first_trained):
@@ -213,26 +210,28 @@ def _finish_split(
         kept.sort(key=lambda i: (split.keys[i], i))
     dataset = Dataset.from_file(str(path)).select(kept)
     if any(split.lengths[i] > limit for i in kept):
-        dataset = dataset.map(_cut(limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
+        dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
     return dataset
 
 
-def _cut(limit: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _cut(encoder: RowEncoder, limit: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def cut(row: dict[str, Any]) -> dict[str, Any]:
-        return {column: row[column][:limit] for column in ("input_ids", "labels") if column in row}
+        return {**encoder.cut(row, limit), "length": min(row["length"], limit)}
 
     return cut
 
 
-def _count_tokens(dataset: "Dataset") -> tuple[int, float]:
-    """Tokens of all rows, and the share of them that carries loss: none where rows have classes."""
+def _count_tokens(dataset: "Dataset", encoder: RowEncoder) -> tuple[int, float]:
+    """Tokens of all rows, and the share of them that carries loss: none where no column tells."""
     import pyarrow.compute as pc
 
     total = trained = 0
     for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        total += pc.sum(pc.list_value_length(batch["input_ids"])).as_py() or 0
-        if "labels" in batch.column_names:
-            trained += pc.sum(pc.not_equal(pc.list_flatten(batch["labels"]), IGNORE_INDEX)).as_py() or 0
+        for name, kind in encoder.COLUMNS.items():
+            if kind is Column.IDS:
+                total += pc.sum(pc.list_value_length(batch[name])).as_py() or 0
+            elif kind is Column.LABELS:
+                trained += pc.sum(pc.not_equal(pc.list_flatten(batch[name]), IGNORE_INDEX)).as_py() or 0
     return total, round(trained / total, 4) if total else 0.0
 
 
@@ -287,14 +286,13 @@ def _nothing_left(survey: Survey) -> BadInput:
     )
 
 
-def _features(name: str, *, labeled: bool) -> "Features":
+def _features(name: str, encoder: RowEncoder) -> "Features":
     from datasets import Features, List, Value
 
-    columns: dict[str, Any] = {"input_ids": List(Value("int32"))}
-    columns |= {"label": Value("int32")} if labeled else {"labels": List(Value("int32"))}
-    if name == "test":
-        columns |= {"prompt_ids": List(Value("int32")), "reference": Value("string"), "prompt": Value("string")}
-    return Features(columns)
+    tokens, number = List(Value("int32")), Value("int32")
+    types = {Column.IDS: tokens, Column.LABELS: tokens, Column.NUMBER: number, Column.TEXT: Value("string")}
+    columns = {**encoder.COLUMNS, "length": Column.NUMBER, **(_TEST_COLUMNS if name == "test" else {})}
+    return Features({column: types[kind] for column, kind in columns.items()})
 
 
 def _remove_stale(parent: Path) -> None:

@@ -7,7 +7,7 @@ TRL's training variant of it. What none of them can mark is an error: TRL would 
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import TemplateError
 
@@ -15,6 +15,7 @@ from hone.contract.settings import TrainOn
 from hone_trainer.data.formats import Message, Sample
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.read import RowFault
+from hone_trainer.data.rows import Column
 from hone_trainer.errors import BadInput, clip
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class Encoded:
 
     input_ids: list[int]
     labels: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row."""
+        return len(self.input_ids)
 
     @property
     def first_trained(self) -> int:
@@ -53,6 +59,8 @@ class Encoder:
     Raises:
         BadInput: the tokenizer lacks what these samples need.
     """
+
+    COLUMNS: ClassVar = {"input_ids": Column.IDS, "labels": Column.LABELS}
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", train_on: TrainOn, chat: bool) -> None:
         self._tokenizer = tokenizer
@@ -82,6 +90,10 @@ class Encoder:
         if 1 not in mask:
             raise RowFault("no token carries loss: the chat template marks nothing in it as the assistant's")
         return Encoded(ids, [token if used else IGNORE_INDEX for token, used in zip(ids, mask, strict=True)])
+
+    def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
+        """The first `limit` tokens of a row, with their labels."""
+        return {column: row[column][:limit] for column in self.COLUMNS}
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
         """Ids and text that the answer is generated from, as a server would build them from the same request."""

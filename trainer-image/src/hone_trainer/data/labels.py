@@ -1,11 +1,12 @@
 """From a labeled text to token ids and the index of its class."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.formats import Sample
 from hone_trainer.data.read import RowFault
+from hone_trainer.data.rows import Column
 from hone_trainer.errors import BadInput, clip
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ class Labeled:
 
     input_ids: list[int]
     label: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text."""
+        return len(self.input_ids)
 
     @property
     def first_trained(self) -> int:
@@ -41,6 +47,7 @@ class LabelEncoder:
         BadInput: the tokenizer has no token to pad with.
     """
 
+    COLUMNS: ClassVar = {"input_ids": Column.IDS, "label": Column.NUMBER}
     marks = "label"
     train_on = "Label"
 
@@ -62,6 +69,10 @@ class LabelEncoder:
         if self._pad in ids:
             raise RowFault(f"`text` holds {self._tokenizer.convert_ids_to_tokens(self._pad)}, which stands for padding")
         return Labeled(ids, self._indices[str(sample.label)])
+
+    def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
+        """The first `limit` tokens of a text; the class stays."""
+        return {"input_ids": row["input_ids"][:limit]}
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
         """Ids and text that are classified."""

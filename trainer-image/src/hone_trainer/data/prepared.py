@@ -9,8 +9,10 @@ Columns of every split, one row per conversation, already cut to the sequence le
 
     input_ids    list[int32]  token ids, special tokens included, no padding
     labels       list[int32]  the same length; -100 on each token that carries no loss
+    length       int32        tokens of the row, or of its longest sequence
 
-Rows with classes (format TextLabel) have instead of `labels`:
+Other objectives have other columns than the first two (`RowEncoder.COLUMNS`). Rows with classes (format TextLabel)
+have instead of `labels`:
 
     label        int32        index of the row's class in `Prepared.classes`
 

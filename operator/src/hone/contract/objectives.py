@@ -1,0 +1,73 @@
+"""The objectives in one table: what each learns from, goes with, and defaults to.
+
+The CRD's rules, the trainer's checks and plan, the documentation and the tests all read it. The rates and warm-ups are
+the design's ("Choices the plan makes"): TRL's own where it has one, else practitioners' experience.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hone.contract.settings import DataFormat, MethodType, Objective, Scheduler
+
+ZERO_STAGES: Mapping[MethodType, tuple[int, ...]] = {
+    MethodType.LORA: (0, 2, 3),
+    MethodType.FULL: (0, 2, 3),
+}
+"""The ZeRO stages that each method runs under; 0 is plain DDP."""
+
+
+@dataclass(frozen=True)
+class ObjectiveFacts:
+    """What is to know of an objective.
+
+    Attributes:
+        trains: what it trains for, in a few words.
+        formats: the formats of rows that it learns from.
+        learning_rate: the default peak learning rate by method; methods that are not in it do not go with it.
+        scheduler: the default course of the rate.
+        warmup_ratio: the default share of the steps over which the rate rises.
+        metric: what its result is scored by; the first score's name.
+        epochs: default passes over the rows; None: by their number.
+        sequences: how many sequences of a row go through the model at once.
+        marks_tokens: whether `dataset.trainOn` says which tokens carry loss.
+        packs: whether several rows may be put into one.
+    """
+
+    trains: str
+    formats: tuple[DataFormat, ...]
+    learning_rate: Mapping[MethodType, float]
+    scheduler: Scheduler
+    warmup_ratio: float
+    metric: str
+    epochs: float | None = None
+    sequences: int = 1
+    marks_tokens: bool = False
+    packs: bool = False
+
+
+OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
+    Objective.SFT: ObjectiveFacts(
+        trains="to answer as the rows do",
+        formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION),
+        learning_rate={MethodType.LORA: 2e-4, MethodType.FULL: 2e-5},
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.03,
+        metric="exactMatch or loss",
+        marks_tokens=True,
+        packs=True,
+    ),
+    Objective.CLASSIFICATION: ObjectiveFacts(
+        trains="to tell a text's class",
+        formats=(DataFormat.TEXT_LABEL,),
+        learning_rate={MethodType.LORA: 2e-4, MethodType.FULL: 2e-5},
+        scheduler=Scheduler.LINEAR,
+        warmup_ratio=0.06,
+        metric="macroF1",
+        epochs=3.0,
+    ),
+}
+
+
+def objectives_of(format: DataFormat) -> list[Objective]:
+    """The objectives that learn from rows of a format."""
+    return [objective for objective, facts in OBJECTIVES.items() if format in facts.formats]
