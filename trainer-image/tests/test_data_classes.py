@@ -200,7 +200,11 @@ def test_what_is_noticed_stands_in_the_plan(make_config: Any) -> None:
             map(labeled_row, range(20)), {"objective": "SFT"}, "spec.objective", "`text` and `label`", "Classification"
         ),
         pytest.param(
-            None, {"objective": "Classification"}, "spec.dataset.train", "format Messages", "set spec.objective to SFT"
+            None,
+            {"objective": "Classification"},
+            "spec.objective",
+            "format Messages",
+            "Set it to SFT, or write each row",
         ),
         pytest.param(
             map(labeled_row, range(20)),
