@@ -1,8 +1,10 @@
 """From a Sample to token ids and labels: the chat template, and which tokens carry loss.
 
 Marks are found in this order: the template's own `{% generation %}` blocks; the difference between the text before and
-after each assistant turn; where the template renders a turn otherwise once others follow (Qwen3 drops its thoughts),
-TRL's training variant of it. What none of them can mark is an error: TRL would then train on the user's words too.
+after each assistant turn; where the template renders any turn otherwise once others follow (Qwen3 does), TRL's training
+variant of it, if it has one. A turn that is rendered otherwise once others follow, because its thoughts are dropped, is
+not what a model would say: it carries no loss. What cannot be marked is an error: TRL would then train on the user's
+words too.
 """
 
 import re
@@ -139,23 +141,26 @@ class Encoder:
             self._template, self.marks = template, "template"
             return
         self.marks = "prefix"
-        if not self._keeps_prefixes() and (variant := _training_variant(self._tokenizer)):
+        # The last answer is rendered as it is generated: only earlier ones may need a variant.
+        whole = self._train_on is TrainOn.COMPLETION or self._keeps_prefixes()
+        if not whole and (variant := _training_variant(self._tokenizer)):
             self._template, self.marks = variant, "training variant"
 
     def _keeps_prefixes(self) -> bool:
         """Whether the template renders the first turns of a conversation as it renders them alone."""
-        user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+        turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}) * 2
         try:
-            self._from_prefixes(Sample(messages=(user, assistant, user, assistant)))
+            return len(self._spans(Sample(messages=turns), self._render(turns, None))) == 2
         except RowFault:
             return False
-        return True
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
         if self._train_on is TrainOn.ALL:
             ids = self._ids(self._render(sample.messages, None))
             return ids, [1] * len(ids)
-        ids, mask = self._from_prefixes(sample) if self.marks == "prefix" else self._from_marks(sample)
+        if self.marks == "prefix":
+            return self._from_prefixes(sample)
+        ids, mask = self._from_marks(sample)
         if self._train_on is TrainOn.COMPLETION:
             text = self._render(sample.messages[: sample.completion_start], self._template, add_generation_prompt=True)
             head = self._ids(text)
@@ -179,22 +184,33 @@ class Encoder:
 
     def _from_prefixes(self, sample: Sample) -> tuple[list[int], list[int]]:
         full = self._render(sample.messages, None)
-        spans = []
-        for i, message in enumerate(sample.messages):
-            if message["role"] != "assistant":
-                continue
-            before = self._render(sample.messages[:i], None, add_generation_prompt=True) if i else ""
-            after = self._render(sample.messages[: i + 1], None)
-            if not (full.startswith(after) and after.startswith(before)):
-                raise RowFault(UNMARKABLE)
-            # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
-            spans.append((len(before), len(after.rstrip())))
+        spans = self._spans(sample, full)
         encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         mask = [
             int(any(low <= start < high and end <= high for low, high in spans))
             for start, end in encoded["offset_mapping"]
         ]
         return list(encoded["input_ids"]), mask
+
+    def _spans(self, sample: Sample, full: str) -> list[tuple[int, int]]:
+        """Where the assistant's turns that carry loss begin and end in the text of the whole conversation."""
+        spans = []
+        start = sample.completion_start if self._train_on is TrainOn.COMPLETION else 0
+        for i, message in enumerate(sample.messages):
+            if message["role"] != "assistant" or i < start:
+                continue
+            after = self._render(sample.messages[: i + 1], None)
+            if i < sample.last_assistant and not full.startswith(after):
+                continue
+            context = self._render(sample.messages[:i], None) if i else ""
+            asked = self._render(sample.messages[:i], None, add_generation_prompt=True) if i else ""
+            # The generation prompt may open thoughts that the turn does not have.
+            begin = len(asked) if after.startswith(asked) else _common_length(asked, after)
+            if begin < len(context) or not full.startswith(after):
+                raise RowFault(UNMARKABLE)
+            # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
+            spans.append((begin, len(after.rstrip())))
+        return spans
 
     def _text(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Prompt and completion as one text where that keeps the prompt's tokens, else one after the other."""
@@ -222,6 +238,11 @@ class Encoder:
             )
         except (TemplateError, TypeError) as error:
             raise RowFault(_refusal(error)) from error
+
+
+def _common_length(first: str, second: str) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _refusal(error: Exception) -> str:
