@@ -37,6 +37,12 @@ BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
 REFUSED: dict[str, tuple[Object, str, str]] = {
     "no model": (ftj("model", None), "spec.model", "Required value"),
     "a path that leaves the volume": (ftj("model.claim.path", "a/../../b"), "spec.model.claim.path", "'..'"),
+    "a glob that leaves the volume": (
+        ftj("dataset.train", {"claim": {"name": "data", "path": "*/../../*.jsonl"}}),
+        "spec.dataset.train.claim.path",
+        "'..'",
+    ),
+    "a column without a name": (ftj("dataset.columns", {"prompt": ""}), "spec.dataset.columns.prompt", "at least 1"),
     "an absolute path": (ftj("model.claim.path", "/etc"), "spec.model.claim.path", "should match"),
     "two sources of data": (ftj("dataset.train", BOTH), "spec.dataset.train", "exactly one of claim and configMap"),
     "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "exactly one of claim and configMap"),
@@ -147,6 +153,13 @@ ACCEPTED = {
         hyperparameters={"maxSteps": 5, "learningRate": 2e-4},
         checkpoint={"everyMinutes": 30, "keep": 1},
         retry={"limit": 0},
+    ),
+    "a glob, another tool's format, and names of columns": finetunejob(
+        dataset={
+            "train": {"claim": {"name": "data", "path": "2026/**/[a-z]?*.jsonl.gz"}},
+            "format": "Alpaca",
+            "columns": {"instruction": "question", "output": "answer"},
+        }
     ),
     "classification with all that is its own": finetunejob(
         objective="Classification",

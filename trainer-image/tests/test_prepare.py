@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_files import KINDS, save_folder, write
 from rows import CHAT_TEMPLATE, chat_row
 
 from hone.contract.plan import Plan
@@ -16,6 +17,7 @@ from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer import prepare as step
 from hone_trainer.data import build
+from hone_trainer.data.prepared import load_prepared
 from hone_trainer.planfile import load_plan
 from hone_trainer.runconfig import digest_of
 
@@ -63,6 +65,48 @@ def test_the_result_tells_dataset_and_plan(pod: Pod, make_config: Any) -> None:
     assert (planned.plan, planned.dataset) == (result.plan, result.dataset)
     assert Path(planned.prepared).parent == Path(config["paths"]["workspace"]) / "prepared"
     assert planned.dataset.digest == f"sha256:{Path(planned.prepared).name}"
+
+
+def test_every_kind_of_file_gives_the_same_prepared_rows(pod: Pod, make_config: Any, tmp_path: Path) -> None:
+    made = [chat_row(i) for i in range(40)]
+    paths = [write(tmp_path / "kinds" / name, made) for name in KINDS] + [save_folder(tmp_path / "saved", made)]
+    prepared = {}
+    for path in paths:
+        config = make_config(data={"train": str(path)})
+        code, result = pod.run(config)
+        assert code == 0, f"{path.name}: {result.verdict}"
+        assert result.dataset is not None
+        assert result.dataset.format == "Messages"
+        planned = load_plan(RunConfig.from_dict(config))
+        assert planned is not None
+        prepared[path.name] = load_prepared(planned.prepared).train["input_ids"][:]
+    first = prepared["rows.jsonl"]
+    assert len(first) > 20
+    assert [name for name, ids in prepared.items() if ids != first] == []
+
+
+def test_files_of_a_volume_are_read_with_their_columns_named_and_none_beyond_it(
+    pod: Pod, make_config: Any, tmp_path: Path
+) -> None:
+    made = [{"q": f"question {i}?", "a": f"answer {i}"} for i in range(40)]
+    volume = tmp_path / "mounts" / "train"
+    write(volume / "one" / "rows.jsonl", made[:20])
+    write(volume / "two" / "rows.csv", made[20:])
+    data = {
+        "train": str(volume / "*" / "rows.*"),
+        "mounts": str(tmp_path / "mounts"),
+        "columns": {"prompt": "q", "completion": "a"},
+    }
+    code, result = pod.run(make_config(data=data))
+    assert code == 0, result.verdict
+    assert result.dataset is not None
+    assert result.dataset.format == "PromptCompletion"
+    assert sum((result.dataset.train_rows, result.dataset.validation_rows, result.dataset.test_rows)) == 40
+    (volume / "three").symlink_to(write(tmp_path / "elsewhere" / "rows.jsonl", made).parent)
+    code, result = pod.run(make_config(data=data | {"minSamples": 11}))
+    assert code == 64
+    assert result.verdict is not None
+    assert "three/rows.jsonl leads out of the volume" in result.verdict.message
 
 
 def test_a_second_run_answers_the_frozen_plan(pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,11 +255,11 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
             "generation",
             id="a template that cannot be marked",
         ),
-        pytest.param(_rows("no", "json"), "spec.dataset.train: none of the 2 rows", "Write each line", id="no JSON"),
+        pytest.param(_rows("no", "json"), "spec.dataset.train: none of the 2 rows", "Write each row", id="no JSON"),
         pytest.param(
             _rows('{"text": "a"}'),
             "the rows have `text`, expected `messages` or `prompt` and `completion`",
-            "Write each line",
+            "Write each row",
             id="a missing column",
         ),
         pytest.param(
@@ -225,7 +269,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
             id="40 samples with onScarceData Fail",
         ),
         pytest.param(
-            _set("data", train="/nowhere/train.jsonl"), "spec.dataset.train: /nowhere", "JSONL", id="no such data"
+            _set("data", train="/nowhere/train.jsonl"), "spec.dataset.train: /nowhere", "a glob", id="no such data"
         ),
         pytest.param(
             lambda config, model, tmp: (_rows(*PLAIN)(config, model, tmp), config["data"].update(trainOn="Assistant")),

@@ -19,6 +19,7 @@ def test_defaults() -> None:
     config = run_config(run())
     assert config.data.train == "/mnt/data/train/train.jsonl"
     assert (config.data.validation, config.data.test) == (None, None)
+    assert (config.data.mounts, config.data.columns) == ("/mnt/data", None)
     assert (config.data.validation_fraction, config.data.test_fraction) == (0.1, 0.1)
     assert config.paths.model == "/mnt/model/tiny"
     assert config.paths.run == "/mnt/workspace/team-a/support-bot/11111111-aaaa"
@@ -33,6 +34,19 @@ def test_held_out_data_of_its_own_or_a_fraction() -> None:
     assert config.data.train == "/mnt/data/train/train"
     assert (config.data.validation, config.data.validation_fraction) == (None, 0.2)
     assert config.data.test == "/mnt/data/test/t.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ({"claim": {"name": "data", "path": "2026/**/*.jsonl.gz"}}, "/mnt/data/train/2026/**/*.jsonl.gz"),
+        ({"configMap": {"name": "rows", "key": "rows.csv"}}, "/mnt/data/train/rows.csv"),
+    ],
+)
+def test_globs_keys_of_any_kind_and_names_of_columns_pass_through(source: dict[str, Any], path: str) -> None:
+    columns = {"prompt": "question", "completion": "answer"}
+    config = run_config(run(dataset={"train": source, "columns": columns, "format": "PromptCompletion"}))
+    assert (config.data.train, config.data.columns) == (path, columns)
 
 
 @pytest.mark.parametrize(

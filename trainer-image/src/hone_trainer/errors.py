@@ -1,4 +1,4 @@
-"""BadInput: what only the user can mend, and the verdict it becomes; and how a full workspace is known."""
+"""BadInput and RowFault: what only the user can mend, and the verdict it becomes; how a full workspace is known."""
 
 import errno
 import re
@@ -57,6 +57,10 @@ class BadInput(Exception):
             exit_code=self.exit_code,
             time=time.time(),
         )
+
+
+class RowFault(Exception):
+    """A row cannot be used. Its text is the reason, the same for every row with this fault."""
 
 
 def clip(text: str, limit: int) -> str:

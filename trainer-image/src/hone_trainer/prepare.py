@@ -25,7 +25,7 @@ from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
-from hone_trainer.data.read import Source, find_source
+from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.errors import BadInput, clip, full_disk_hint
 from hone_trainer.logs import setup_logging
@@ -62,6 +62,7 @@ def prepare(config: RunConfig) -> PlanFile:
         config.data.format,
         0.0 if config.data.validation else config.data.validation_fraction,
         0.0 if config.data.test else config.data.test_fraction,
+        OBJECTIVES[config.objective].formats,
     )
     log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
     _check_format(config, found.format)
@@ -103,7 +104,15 @@ def prepare(config: RunConfig) -> PlanFile:
 def _sources(config: RunConfig) -> list[Source]:
     data = config.data
     paths = {"train": data.train, "validation": data.validation, "test": data.test}
-    return [find_source(name, path) for name, path in paths.items() if path is not None]
+    sources = [
+        find_source(name, path, mount=Path(data.mounts) / name if data.mounts else None, columns=data.columns)
+        for name, path in paths.items()
+        if path is not None
+    ]
+    for source in sources:
+        kinds = sorted({file.kind.value for file in source.files})
+        log.info("Files found", extra={"split": source.name, "files": len(source.files), "kinds": ", ".join(kinds)})
+    return sources
 
 
 def _check_format(config: RunConfig, format: DataFormat) -> None:
@@ -151,6 +160,7 @@ def _prepared_directory(
         tokenizer_digest(Path(config.paths.model)),
         {
             "format": found.format,
+            "columns": config.data.columns,
             "trainOn": train_on,
             "seed": options.seed,
             "sequenceLength": options.sequence_length,

@@ -39,6 +39,14 @@ NO_DOTS = {
     "x-kubernetes-validations": [{"rule": "!self.split('/').exists(p, p == '..')", "message": "must not contain '..'"}]
 }
 
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+_ROWS_ON_A_CLAIM = (
+    "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV, Parquet; text also as .gz or .zst), a "
+    "directory of such files, a glob such as data/*.jsonl, or a folder that Dataset.save_to_disk wrote."
+)
+_ROWS_IN_A_CONFIG_MAP = "A file of any of these kinds in a ConfigMap, at most 1 MiB."
+
 
 class Phase(StrEnum):
     """Where a job stands, for people; programs read the conditions."""
@@ -87,19 +95,15 @@ class ModelSource(Model):
 class DataSource(Model):
     """Where rows are read from."""
 
-    claim: Annotated[
-        ClaimPath | None, Field(description="A JSONL file, or a directory of them, on a PersistentVolumeClaim.")
-    ] = None
-    config_map: Annotated[ConfigMapKey | None, Field(description="JSONL in a ConfigMap, at most 1 MiB.")] = None
+    claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
+    config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
 
 
 class HeldOut(Model):
     """Rows held out of training: a source of their own, or a fraction of the training rows."""
 
-    claim: Annotated[
-        ClaimPath | None, Field(description="A JSONL file, or a directory of them, on a PersistentVolumeClaim.")
-    ] = None
-    config_map: Annotated[ConfigMapKey | None, Field(description="JSONL in a ConfigMap, at most 1 MiB.")] = None
+    claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
+    config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
     fraction: Annotated[
         float | None,
         Field(gt=0, le=0.5, description="Share of the training rows, chosen by a hash of the prompt."),
@@ -120,9 +124,18 @@ class Dataset(Model):
         DataFormat,
         Field(
             description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
-            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification)."
+            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), ShareGPT for "
+            "'conversations', Alpaca for 'instruction' and 'output'."
         ),
     ] = DataFormat.AUTO
+    columns: Annotated[
+        dict[ColumnName, ColumnName] | None,
+        Field(
+            max_length=16,
+            description="What the rows name their columns, by Hone's name of each, such as prompt: question; "
+            "for columns that are named otherwise.",
+        ),
+    ] = None
     train_on: Annotated[
         TrainOn | None,
         Field(description="Tokens that carry loss; default: Assistant for messages, Completion for prompt/completion."),

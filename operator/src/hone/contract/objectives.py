@@ -48,7 +48,7 @@ class ObjectiveFacts:
 OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.SFT: ObjectiveFacts(
         trains="to answer as the rows do",
-        formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION),
+        formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.SHARE_GPT, DataFormat.ALPACA),
         learning_rate={MethodType.LORA: 2e-4, MethodType.FULL: 2e-5},
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.03,

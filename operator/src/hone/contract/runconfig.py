@@ -45,14 +45,18 @@ class DataPaths(Model):
     """Where the data lies in the pods, and how it is to be read."""
 
     train: str
-    """A JSONL file, or a directory of them."""
+    """A file, a directory or a glob."""
     validation: str | None = None
     test: str | None = None
     validation_fraction: float = 0.1
     """Share of the training rows held out for validation; without meaning where `validation` is given."""
     test_fraction: float = 0.1
     """Share held out for the test split; without meaning where `test` is given."""
+    mounts: str | None = None
+    """Where the data sets' volumes are: `<mounts>/train` and so on. No file may lead out of its own. None: nowhere."""
     format: DataFormat = DataFormat.AUTO
+    columns: dict[str, str] | None = None
+    """The rows' own names of columns by Hone's, where they differ."""
     train_on: TrainOn | None = None
     """None: Assistant for messages, Completion for prompt/completion."""
     balance: Balance | None = None

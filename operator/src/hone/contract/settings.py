@@ -29,6 +29,8 @@ class DataFormat(StrEnum):
 
     AUTO = "Auto"
     MESSAGES = "Messages"
+    SHARE_GPT = "ShareGPT"
+    ALPACA = "Alpaca"
     PROMPT_COMPLETION = "PromptCompletion"
     TEXT_LABEL = "TextLabel"
 

@@ -17,11 +17,11 @@ from hone.contract.plan import DatasetSummary
 from hone_trainer.data.classes import Classes, skew_warning
 from hone_trainer.data.encode import UNMARKABLE
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
-from hone_trainer.data.read import RowFault, Source
 from hone_trainer.data.rows import Column, RowEncoder
+from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, Ticker, good_samples
-from hone_trainer.errors import BadInput
+from hone_trainer.errors import BadInput, RowFault
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

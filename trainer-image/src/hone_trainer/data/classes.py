@@ -1,5 +1,6 @@
 """The classes of labeled rows: which there are, how many rows each has, and what is wrong with them."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -51,17 +52,15 @@ class Classes:
 
 
 def find_classes(refs: list[RowRef]) -> Classes:
-    """The classes of the training rows: integers in numeric order, else names in alphabetical order.
+    """The classes of the training rows: in numeric order where all are integers, else in alphabetical order.
 
     Raises:
         BadInput: there is one class only, or too many, or a class without a training row.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("train", *_SPLIT_FIELDS)}
-    labels: set[str | int] = set()
     for ref in refs:
         if ref.split and ref.label is not None:
             counts[ref.split][str(ref.label)] += 1
-            labels.add(ref.label)
     train = counts["train"]
     if len(train) > MAX_CLASSES:
         raise BadInput(
@@ -84,10 +83,9 @@ def find_classes(refs: list[RowRef]) -> Classes:
                 "Give training rows of these classes (where the rows are split by Hone: more of them), or leave these "
                 "rows out.",
             )
-    if all(isinstance(label, int) for label in labels):
-        names = [str(label) for label in sorted(label for label in labels if isinstance(label, int))]
-    else:
-        names = sorted(train)
+    # A number that was read from CSV is text.
+    numbers = all(re.fullmatch(r"0|-?[1-9][0-9]*", name) for name in train)
+    names = sorted(train, key=int) if numbers else sorted(train)
     return Classes(tuple(names), tuple(train[name] for name in names))
 
 

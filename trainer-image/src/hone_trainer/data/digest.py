@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from hone_trainer.data.read import Source
+from hone_trainer.data.sources import Source
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,12 +24,13 @@ _LIBRARIES = ("transformers", "tokenizers", "trl", "datasets")
 
 
 def data_digest(sources: Iterable[Source]) -> str:
-    """SHA-256 over the bytes of all files, each source's name and each file's size; hex. File names do not count."""
+    """SHA-256 over the bytes of all files, each source's name and each file's kind and size; hex. Names of files do not
+    count."""
     digest = hashlib.sha256()
     for source in sources:
         for file in source.files:
-            digest.update(f"{source.name} {file.stat().st_size}\n".encode())
-            with file.open("rb") as stream:
+            digest.update(f"{source.name} {file.kind} {file.path.stat().st_size}\n".encode())
+            with file.path.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()

@@ -11,18 +11,33 @@ ROLES = ("system", "developer", "user", "assistant")
 
 COLUMNS: dict[DataFormat, tuple[str, ...]] = {
     DataFormat.MESSAGES: ("messages",),
+    DataFormat.SHARE_GPT: ("conversations",),
+    DataFormat.ALPACA: ("instruction", "output"),
     DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
     DataFormat.TEXT_LABEL: ("text", "label"),
 }
 """The columns that each format needs. Others are left alone."""
 
-DEFAULT_TRAIN_ON = {DataFormat.MESSAGES: TrainOn.ASSISTANT, DataFormat.PROMPT_COMPLETION: TrainOn.COMPLETION}
+OPTIONAL_COLUMNS = ("input", "system")
+"""Columns that some formats use where they are there."""
+
+DEFAULT_TRAIN_ON = {
+    DataFormat.MESSAGES: TrainOn.ASSISTANT,
+    DataFormat.SHARE_GPT: TrainOn.ASSISTANT,
+    DataFormat.ALPACA: TrainOn.ASSISTANT,
+    DataFormat.PROMPT_COMPLETION: TrainOn.COMPLETION,
+}
 
 EXAMPLES = {
     DataFormat.MESSAGES: '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}',
     DataFormat.PROMPT_COMPLETION: '{"prompt": "…", "completion": "…"}',
+    DataFormat.SHARE_GPT: '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}',
+    DataFormat.ALPACA: '{"instruction": "…", "input": "…", "output": "…"}',
     DataFormat.TEXT_LABEL: '{"text": "…", "label": "…"}',
 }
+
+_SENDERS = {"human": "user", "gpt": "assistant", "system": "system"}
+"""ShareGPT's names of the roles."""
 
 MAX_LABEL = 128
 """Most characters of a class's name."""
@@ -60,8 +75,10 @@ class Sample:
 
 
 def detect(row: dict[str, Any]) -> DataFormat | None:
-    """The format whose columns a row has, or None. A row that has both counts as messages."""
-    return next((format for format, columns in COLUMNS.items() if all(c in row for c in columns)), None)
+    """The format whose columns a row has, or None; the first of several. A column without a value does not count:
+    tables have every column in every row."""
+    found = {column for column, value in row.items() if value is not None}
+    return next((format for format, columns in COLUMNS.items() if found.issuperset(columns)), None)
 
 
 def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
@@ -79,12 +96,67 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
 
 
 def _from_messages(row: dict[str, Any]) -> Sample:
-    messages = _messages(row["messages"], "messages")
+    return _conversation(_messages(row["messages"], "messages"), "messages")
+
+
+def _from_share_gpt(row: dict[str, Any]) -> Sample:
+    turns = row["conversations"]
+    if not isinstance(turns, list):
+        raise RowFault("`conversations` is not a list of turns")
+    if not turns:
+        raise RowFault("`conversations` is empty")
+    if all(isinstance(turn, dict) and "role" in turn for turn in turns):
+        raise RowFault("`conversations` has turns with `role`: name it in spec.dataset.columns, as `messages`")
+    return _conversation((*_system(row), *(_turn(turn) for turn in turns)), "conversations")
+
+
+def _from_alpaca(row: dict[str, Any]) -> Sample:
+    # One turn each, so that the model is asked as its chat template asks; joined as LLaMA-Factory joins them.
+    asked = "\n".join(text for text in (_text(row, "instruction"), _text(row, "input", "")) if text.strip())
+    output = _text(row, "output")
+    if not asked:
+        raise RowFault("`instruction` is empty")
+    if not output.strip():
+        raise RowFault("`output` is empty")
+    if row.get("history"):
+        raise RowFault("`history` is set: write the whole conversation as `messages`")
+    turns = ({"role": "user", "content": asked}, {"role": "assistant", "content": output})
+    return _conversation((*_system(row), *turns), "instruction")
+
+
+def _text(row: dict[str, Any], column: str, default: str | None = None) -> str:
+    """A column's text; `default`, if there is one, where it has no value."""
+    value = row.get(column)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise RowFault(f"`{column}` is not a string")
+    return value
+
+
+def _system(row: dict[str, Any]) -> tuple[Message, ...]:
+    """The system's turn of a row that has it as a column."""
+    content = _text(row, "system", "")
+    return ({"role": "system", "content": content},) if content.strip() else ()
+
+
+def _turn(turn: Any) -> Message:
+    """One of ShareGPT's turns as a message."""
+    if not isinstance(turn, dict) or "from" not in turn or "value" not in turn:
+        raise RowFault("`conversations` holds something that is not a turn with `from` and `value`")
+    sender, value = turn["from"], turn["value"]
+    if not isinstance(sender, str) or sender not in _SENDERS:
+        raise RowFault(f"`conversations` has a `from` other than {', '.join(_SENDERS)}")
+    return _message({"role": _SENDERS[sender], "content": value}, "conversations")
+
+
+def _conversation(messages: tuple[Message, ...], column: str) -> Sample:
+    """A conversation whose completion is its last answer."""
     if not any(message["role"] == "assistant" for message in messages):
-        raise RowFault("no assistant turn in `messages`")
+        raise RowFault(f"no assistant turn in `{column}`")
     sample = Sample(messages=messages)
     if sample.last_assistant == 0:
-        raise RowFault("nothing before the assistant's turn in `messages`")
+        raise RowFault(f"nothing before the assistant's turn in `{column}`")
     return Sample(messages=messages, completion_start=sample.last_assistant)
 
 
@@ -123,6 +195,8 @@ def _from_text_label(row: dict[str, Any]) -> Sample:
 
 _READERS: dict[DataFormat, Callable[[dict[str, Any]], Sample]] = {
     DataFormat.MESSAGES: _from_messages,
+    DataFormat.SHARE_GPT: _from_share_gpt,
+    DataFormat.ALPACA: _from_alpaca,
     DataFormat.PROMPT_COMPLETION: _from_prompt_completion,
     DataFormat.TEXT_LABEL: _from_text_label,
 }

@@ -2,16 +2,19 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone.contract.plan import BadRows
 from hone.contract.settings import DataFormat
+from hone_trainer.data.columns import check_columns
 from hone_trainer.data.formats import COLUMNS, EXAMPLES, Sample, detect, to_sample
-from hone_trainer.data.read import RowFault, Source, rows
+from hone_trainer.data.kinds import REMEDY, Kind
+from hone_trainer.data.read import rows
+from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import choose_split, prompt_key, row_key
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.errors import BadInput, RowFault, clip
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +24,9 @@ _REPORT_SECONDS = 5.0
 
 # What other tools call the same thing, and what to do about it.
 _KNOWN_COLUMNS = {
-    "conversations": "ShareGPT's names: rename `conversations` to `messages`, `from` to `role`, `value` to `content`.",
-    "instruction": "Alpaca's names: write `instruction` and `input` as `prompt`, `output` as `completion`.",
+    "data": "If `data` holds all rows, write them as one array, [{…}, {…}].",
+    "rows": "If `rows` holds all rows, write them as one array, [{…}, {…}].",
+    "train": "If `train` holds all rows, write them as one array, [{…}, {…}].",
     "text": "Plain `text` does not say what is to be answered: split it into `prompt` and `completion`, or give it a "
     "`label` and set spec.objective to Classification.",
 }
@@ -89,7 +93,13 @@ class Survey:
     """Whether any row is plain text."""
 
 
-def survey(sources: list[Source], wanted: DataFormat, validation_fraction: float, test_fraction: float) -> Survey:
+def survey(
+    sources: list[Source],
+    wanted: DataFormat,
+    validation_fraction: float,
+    test_fraction: float,
+    formats: Sequence[DataFormat] = tuple(COLUMNS),
+) -> Survey:
     """Check all rows of all sources.
 
     Args:
@@ -97,11 +107,14 @@ def survey(sources: list[Source], wanted: DataFormat, validation_fraction: float
         wanted: the format to read, or AUTO to take it from the first row that has any.
         validation_fraction: share of the train source held out for validation, 0 where that has a source.
         test_fraction: share held out for the test split, 0 where that has a source.
+        formats: what the objective learns from, told where no format is found.
 
     Raises:
-        BadInput: a source has no good row at all, with the most frequent reason and what to do.
+        BadInput: a source has no good row at all, with the most frequent reason and what to do; a file of it cannot be
+            read to its end; or `dataset.columns` names what is not there.
     """
-    format = _find_format(sources[0]) if wanted is DataFormat.AUTO else wanted
+    check_columns(sources)
+    format = _find_format(sources[0], formats) if wanted is DataFormat.AUTO else wanted
     faults, refs, kinds = Faults(), [], set()
     report = Ticker()
     for source in sources:
@@ -120,7 +133,7 @@ def survey(sources: list[Source], wanted: DataFormat, validation_fraction: float
                 split = choose_split(prompt, validation_fraction, test_fraction)
             refs.append(RowRef(split, row_key(sample), prompt, sample.label))
         if not good:
-            _refuse(source, format, before)
+            _refuse(source, [format], before)
     refs, duplicates = _without_duplicates(refs)
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
@@ -146,7 +159,7 @@ def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, Sample |
             yield where, fault
 
 
-def _find_format(source: Source) -> DataFormat:
+def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
     """The format of the first row that has one's columns; a fault in some rows before it does not matter."""
     found: dict[str, Any] = {}
     faults = Faults()
@@ -158,36 +171,43 @@ def _find_format(source: Source) -> DataFormat:
             return format
         found.update(dict.fromkeys(list(row)[:_MAX_COLUMNS]))
     if not found:
-        _refuse(source, None, faults)
-    raise _missing_columns(source, list(found), list(COLUMNS))
+        _refuse(source, formats, faults)
+    raise _missing_columns(source, list(found), formats)
 
 
-def _missing_columns(source: Source, found: list[str], formats: list[DataFormat]) -> BadInput:
+def _missing_columns(source: Source, found: list[str], formats: Sequence[DataFormat]) -> BadInput:
     columns = ", ".join(f"`{clip(column, 40)}`" for column in found[:_MAX_COLUMNS])
     wanted = " or ".join(" and ".join(f"`{c}`" for c in COLUMNS[format]) for format in formats)
-    known = next((hint for column, hint in _KNOWN_COLUMNS.items() if column in found), None)
-    example = " or ".join(EXAMPLES[format] for format in formats)
+    hints = [hint for column, hint in _KNOWN_COLUMNS.items() if column in found][:1]
+    if any(file.kind is Kind.CSV for file in source.files):
+        hints.append("The first line of CSV must name the columns.")
+    hints.append(
+        f"Write each row as {_examples(formats)}, or say in spec.dataset.columns what these columns are named."
+    )
     return BadInput(
         source.field,
         f"a column is missing: the rows have {columns or 'no columns'}, expected {wanted}",
-        f"{known + ' ' if known else ''}Write each line as {example}.",
+        " ".join(hints),
     )
 
 
-def _refuse(source: Source, format: DataFormat | None, faults: Faults) -> None:
+def _examples(formats: Sequence[DataFormat]) -> str:
+    """A row of the first two: more do not fit into a hint."""
+    return " or ".join(EXAMPLES[format] for format in formats[:2])
+
+
+def _refuse(source: Source, formats: Sequence[DataFormat], faults: Faults) -> None:
     names = ", ".join(file.name for file in source.files[:3])
     if not faults.total:
-        raise BadInput(source.field, f"{names} has no rows", "Give a JSONL file with one JSON object per line.")
+        raise BadInput(source.field, f"{names} has no rows", REMEDY)
     reason = max(faults.counts, key=lambda r: faults.counts[r])
-    formats = [format] if format else list(COLUMNS)
     if reason.startswith("no column"):
         first = next(row for _, row in rows(source) if isinstance(row, dict))
         raise _missing_columns(source, list(first), formats)
-    example = " or ".join(EXAMPLES[f] for f in formats)
     raise BadInput(
         source.field,
         f"none of the {faults.total} rows of {names} can be used; most often, as at {faults.first[reason]}: {reason}",
-        f"Write each line as {example}.",
+        f"Write each row as {_examples(formats)}.",
     )
 
 

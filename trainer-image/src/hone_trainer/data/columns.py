@@ -1,0 +1,45 @@
+"""`dataset.columns`: the user's names of columns, given by Hone's."""
+
+from dataclasses import replace
+
+from hone_trainer.data.formats import COLUMNS, OPTIONAL_COLUMNS
+from hone_trainer.data.read import rows
+from hone_trainer.data.sources import Source
+from hone_trainer.errors import BadInput, RowFault, clip
+
+FIELD = "spec.dataset.columns"
+_MAX_LISTED = 20
+
+
+def check_columns(sources: list[Source]) -> None:
+    """See that every name is one: Hone's of a format, the user's of a row.
+
+    Most often the first row has all of them, and no more is read.
+
+    Raises:
+        BadInput: with the name, and those that there are.
+    """
+    columns = sources[0].columns
+    known = sorted({*(name for names in COLUMNS.values() for name in names), *OPTIONAL_COLUMNS})
+    if unknown := [name for name in columns if name not in known]:
+        raise BadInput(
+            FIELD,
+            f"`{clip(unknown[0], 40)}` is no column that Hone reads",
+            f"The name to the left is Hone's, one of {', '.join(known)}; to the right stands your own.",
+        )
+    missing, found = set(columns.values()), dict[str, None]()
+    for source in sources:
+        for _, row in rows(replace(source, columns={})) if missing else ():
+            if not isinstance(row, RowFault):
+                missing -= row.keys()
+                found.update(dict.fromkeys(list(row)[:_MAX_LISTED]))
+            if not missing:
+                break
+    if missing and found:
+        name, theirs = next((name, theirs) for name, theirs in columns.items() if theirs in missing)
+        listed = ", ".join(f"`{clip(column, 40)}`" for column in list(found)[:_MAX_LISTED])
+        raise BadInput(
+            FIELD,
+            f"`{name}` is to be read from `{clip(theirs, 40)}`, but no row has that column; the rows have {listed}",
+            "Name one of these columns.",
+        )

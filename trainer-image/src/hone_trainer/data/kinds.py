@@ -1,0 +1,199 @@
+"""Kinds of data files: told by a file's first bytes, else by its name; what is no data is refused with a remedy."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from hone_trainer.errors import BadInput
+
+
+class Kind(StrEnum):
+    """How a file holds its rows."""
+
+    JSONL = "JSON Lines"
+    JSON = "a JSON array"
+    CSV = "CSV"
+    PARQUET = "Parquet"
+    ARROW = "Arrow"
+
+
+REMEDY = "Give JSON Lines (one object per line), a JSON array, CSV, TSV, Parquet, or a folder that datasets saved."
+BROKEN = (EOFError, OSError, NotImplementedError, ValueError, zlib.error)
+"""What gzip, pyarrow and the codecs raise where a file is damaged; pyarrow's own errors are kinds of these."""
+
+_HEAD = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+_TEXT_SUFFIXES = {
+    ".jsonl": Kind.JSONL,
+    ".ndjson": Kind.JSONL,
+    ".json": Kind.JSONL,
+    ".csv": Kind.CSV,
+    ".tsv": Kind.CSV,
+}
+_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".arrow")
+_CODEC_SUFFIXES = (".gz", ".zst")
+
+_TABLES = {b"PAR1": Kind.PARQUET, b"ARROW1": Kind.ARROW, b"\xff\xff\xff\xff": Kind.ARROW}
+"""Kinds that are no text, by their first bytes; the last is Arrow's stream format, which datasets writes."""
+
+# What people put where data are asked for, by its first bytes in lower case, and what to do about it.
+_REFUSED = {
+    b"pk\x03\x04": ("a zip archive or a workbook", "Unpack the archive, or save the workbook as CSV."),
+    b"bzh": ("compressed by bzip2", "Compress it by gzip or zstd, or not at all."),
+    b"\xfd7zxz": ("compressed by xz", "Compress it by gzip or zstd, or not at all."),
+    b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
+    b"\xfe\xff": ("UTF-16 text", "Save it as UTF-8."),
+    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "Fetch the file (git lfs pull); copy that."),
+    b"<!doctype": ("an HTML page", "Download the file itself, not the page that shows it."),
+    b"<html": ("an HTML page", "Download the file itself, not the page that shows it."),
+}
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _open_gzip(path: Path) -> BinaryIO:
+    return gzip.open(path, "rb")
+
+
+def _open_zstd(path: Path) -> BinaryIO:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
+
+
+_CODECS: dict[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
+    b"\x1f\x8b": ("gzip", _open_gzip),
+    b"\x28\xb5\x2f\xfd": ("zstd", _open_zstd),
+}
+"""Compressions by their first bytes: name, and what opens a file. Files of several members or frames are read whole."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file with rows.
+
+    Attributes:
+        path: where it lies.
+        name: what messages call it: its path below the directory that was named.
+        kind: how it holds its rows.
+        opener: opens it for reading, decompressed.
+    """
+
+    path: Path
+    name: str
+    kind: Kind
+    opener: Callable[[Path], BinaryIO]
+
+    def open(self) -> BinaryIO:
+        """Its bytes, decompressed, from the first."""
+        return self.opener(self.path)
+
+
+def suffix_of(path: PurePath) -> str | None:
+    """The suffix that names a kind of data file, such as `.csv` of `rows.csv.gz`; None where there is none."""
+    path = path.with_suffix("") if path.suffix.lower() in _CODEC_SUFFIXES else path
+    return path.suffix.lower() if path.suffix.lower() in _SUFFIXES else None
+
+
+def data_file(field: str, path: Path, name: str) -> DataFile:
+    """See what kind of file it is.
+
+    Args:
+        field: the spec's field that names it, for errors.
+        path: the file.
+        name: what messages call it.
+
+    Raises:
+        BadInput: it cannot be read, or holds no rows of any kind.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
+        opener = codec[1] if codec else _open_plain
+        if codec:
+            with opener(path) as stream:
+                head = stream.read(_HEAD)
+    except BROKEN as error:
+        raise damaged(field, name, error) from error
+    table = next((kind for magic, kind in _TABLES.items() if head.startswith(magic)), None)
+    if table and codec:
+        raise BadInput(field, f"{name} is {table} compressed by {codec[0]}", "Decompress it: only text is read so.")
+    if table:
+        return DataFile(path, name, table, opener)
+    _refuse(field, name, head)
+    return DataFile(path, name, _text_kind(field, name, head), opener)
+
+
+def damaged(field: str, name: str, error: BaseException) -> BadInput:
+    """The error for a file that cannot be read as what it says it is.
+
+    Raises:
+        OSError: it is the volume that cannot be read, which may be better next time.
+    """
+    if isinstance(error, PermissionError):
+        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
+    if isinstance(error, OSError) and error.errno:
+        raise error
+    return BadInput(field, f"{name} is damaged: {str(error) or type(error).__name__}", "Make or copy it again.")
+
+
+def _refuse(field: str, name: str, head: bytes) -> None:
+    start = head.removeprefix(_BOM).lstrip()[:64].lower()
+    for magic, (what, remedy) in _REFUSED.items():
+        if start.startswith(magic):
+            raise BadInput(field, f"{name} is {what}", remedy)
+    if head[257:262] == b"ustar":
+        raise BadInput(field, f"{name} is a tar archive", "Unpack it.")
+    if b"\0" in head:
+        raise BadInput(field, f"{name} is a binary file of an unknown kind", REMEDY)
+
+
+def _text_kind(field: str, name: str, head: bytes) -> Kind:
+    """The kind of a text: by its first character, else by the file's name, else by its first line."""
+    text = head.removeprefix(_BOM).decode(errors="replace").lstrip()
+    if text.startswith("["):
+        return Kind.JSON
+    if text.startswith("{"):
+        if _spans_lines(text):
+            raise BadInput(
+                field,
+                f"{name} begins with a JSON object that goes over several lines",
+                "Write the rows as one array, [{…}, {…}], or each object on a line of its own (jq -c does that).",
+            )
+        return Kind.JSONL
+    suffix = suffix_of(PurePath(name))
+    if suffix in _TEXT_SUFFIXES:
+        return _TEXT_SUFFIXES[suffix]
+    return Kind.CSV if delimiter_of(text.partition("\n")[0], "") else Kind.JSONL
+
+
+def _spans_lines(text: str) -> bool:
+    """Whether the object at the start of a text goes on after its first line. A broken line of many does not."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+        return "\n" in text[:end]
+    except (ValueError, RecursionError):
+        line, _, rest = text.partition("\n")
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(line.rstrip()) and bool(rest.strip()) and not rest.lstrip().startswith("{")
+    except RecursionError:
+        pass
+    return False
+
+
+def delimiter_of(header: str, default: str = ",") -> str:
+    """What separates the cells of a table's first line: the one of tab, comma and semicolon that it has most often."""
+    unquoted = "".join(header.split('"')[::2])
+    best = max("\t,;", key=unquoted.count)
+    return best if best in unquoted else default

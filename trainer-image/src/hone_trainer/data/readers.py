@@ -1,0 +1,210 @@
+"""Reading each kind of data file as a stream of rows, with the place of each within its file."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.data.kinds import DataFile, Kind, delimiter_of
+from hone_trainer.errors import RowFault
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_ROW_BYTES = 64 << 20
+"""Most bytes of a line of JSON Lines, and most characters of a cell."""
+MAX_ARRAY_BYTES = 1 << 30
+"""Most bytes of a JSON array, which is held in memory as a whole, with some times as much for its objects."""
+_BATCH = 1000
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row | RowFault]]
+
+
+class FileFault(Exception):
+    """The rest of a file cannot be read.
+
+    Args:
+        message: what is wrong, beginning with the place within the file where there is one.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def _json_lines(file: DataFile) -> Rows:
+    with file.open() as stream:
+        number = 0
+        while line := stream.readline(MAX_ROW_BYTES):
+            number += 1
+            if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(MAX_ROW_BYTES)
+                yield str(number), RowFault(f"longer than {MAX_ROW_BYTES >> 20} MiB")
+                continue
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield str(number), _object(line)
+
+
+def _object(line: bytes) -> Row | RowFault:
+    try:
+        value = json.loads(line)
+    except UnicodeDecodeError:
+        return RowFault("not UTF-8")
+    except (ValueError, RecursionError):
+        return RowFault("not JSON: each line must be one JSON object")
+    return value if isinstance(value, dict) else RowFault("not a JSON object: each line must be {...}")
+
+
+def _json_array(file: DataFile) -> Rows:
+    with file.open() as stream:
+        text = stream.read(MAX_ARRAY_BYTES + 1)
+    if len(text) > MAX_ARRAY_BYTES:
+        raise FileFault(
+            f"a JSON array of more than {MAX_ARRAY_BYTES >> 20} MiB is not read",
+            "Write it as JSON Lines, one object per line (jq -c '.[]' does that), which is read row by row.",
+        )
+    try:
+        values = json.loads(text.removeprefix(b"\xef\xbb\xbf"))
+    except UnicodeDecodeError as error:
+        line = text[: error.start].count(b"\n") + 1
+        raise FileFault(f"line {line} is not UTF-8", "Save the file as UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise FileFault(
+            f"line {error.lineno}, column {error.colno} is not JSON: {error.msg}",
+            "Mend it; or write JSON Lines, of which one bad line spoils only one row.",
+        ) from error
+    except RecursionError as error:
+        raise FileFault("its values are nested too deeply", "Write flat rows.") from error
+    del text
+    for number, value in enumerate(values, start=1):
+        fault = RowFault("not a JSON object: each item of the array must be {...}")
+        yield f"row {number}", value if isinstance(value, dict) else fault
+
+
+def _table(file: DataFile) -> Rows:
+    csv.field_size_limit(MAX_ROW_BYTES)
+    # Bytes that are no UTF-8 become lone surrogates, so that they spoil only their own row.
+    with io.TextIOWrapper(file.open(), "utf-8-sig", errors="surrogateescape", newline="") as text:
+        skipped, first = 0, text.readline(MAX_ROW_BYTES)
+        while first and not first.strip():
+            skipped, first = skipped + 1, text.readline(MAX_ROW_BYTES)
+        lines = itertools.chain([first], text) if first else iter(())
+        reader = csv.reader(lines, delimiter=delimiter_of(first), strict=True)
+        header: list[str] | None = None
+        start = skipped + 1
+        try:
+            for cells in reader:
+                if header is None:
+                    header = _header(cells)
+                elif cells:
+                    yield str(start), _cells(header, cells)
+                start = skipped + reader.line_num + 1
+        except csv.Error as error:
+            # Where the next row begins is not known, so rows would be lost, or made of pieces, without a word.
+            raise FileFault(
+                f"line {start} begins a row that cannot be told from the next: {error}",
+                'Quote cells that hold quotation marks or line breaks, and double the marks within: "a ""b"" c".',
+            ) from error
+
+
+def _header(cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise FileFault(f"the first line names the column `{twice[0]}` twice", "Give each column a name of its own.")
+    return names
+
+
+def _cells(header: list[str], cells: list[str]) -> Row | RowFault:
+    if len(cells) != len(header):
+        return RowFault("more or fewer cells than the first line has names")
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return RowFault("not UTF-8")
+    return {name: _cell(cell) for name, cell in zip(header, cells, strict=True) if name}
+
+
+def _cell(cell: str) -> Any:
+    """A cell as text; a list of messages where its text is the JSON of one."""
+    text = cell.strip()
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return cell
+        if value and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in value):
+            return value
+    return cell
+
+
+def _parquet(file: DataFile) -> Rows:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file.path) as table:
+        yield from _batches(table.schema_arrow, table.iter_batches(batch_size=_BATCH))
+
+
+def _arrow(file: DataFile) -> Rows:
+    import pyarrow as pa
+
+    with pa.memory_map(str(file.path)) as stream:
+        if stream.read(6) == b"ARROW1":
+            with pa.ipc.open_file(stream) as batches:
+                yield from _batches(batches.schema, (batches.get_batch(i) for i in range(batches.num_record_batches)))
+        else:
+            stream.seek(0)
+            with pa.ipc.open_stream(stream) as batches:
+                yield from _batches(batches.schema, batches)
+
+
+def _batches(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
+    classes = _class_names(schema)
+    encoded = {field.name: field.type for field in schema if "arrow.json" in str(field.type)}
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH):
+            for row in batch.slice(start, _BATCH).to_pylist():
+                number += 1
+                for name, names in classes.items():
+                    row[name] = names[row[name]] if row[name] is not None and 0 <= row[name] < len(names) else None
+                for name, kind in encoded.items():
+                    row[name] = _decoded(row[name], kind)
+                yield f"row {number}", row
+
+
+def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
+    """The names of the classes by column, where `datasets` wrote the file and knew the column as a ClassLabel."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: each["names"] for name, each in features.items() if each.get("_type") == "ClassLabel"}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _decoded(value: Any, kind: "pa.DataType") -> Any:
+    """A value whose type is, or is a list of, Arrow's JSON: values that `datasets` found to differ from row to row."""
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_decoded(item, kind.value_type) for item in value]
+    return json.loads(value) if isinstance(value, str) and str(kind).startswith("extension<arrow.json") else value
+
+
+READERS: dict[Kind, Callable[[DataFile], Rows]] = {
+    Kind.JSONL: _json_lines,
+    Kind.JSON: _json_array,
+    Kind.CSV: _table,
+    Kind.PARQUET: _parquet,
+    Kind.ARROW: _arrow,
+}
+"""How each kind is read: every row that is not blank, its place within the file, and its object or what is wrong."""

@@ -1,0 +1,153 @@
+"""Which files a data set is: a path's own, a directory's, a glob's, or those of a folder that `datasets` saved."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hone_trainer.data.kinds import REMEDY, DataFile, data_file, suffix_of
+from hone_trainer.errors import BadInput
+
+_MAX_LISTED = 10
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of the user's data sets.
+
+    Attributes:
+        name: train, validation or test.
+        files: its files in the order in which they are read.
+        columns: the rows' own names of columns by Hone's, where they differ.
+    """
+
+    name: str
+    files: tuple[DataFile, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def field(self) -> str:
+        """The spec's field that names this data set."""
+        return f"spec.dataset.{self.name}"
+
+
+def find_source(name: str, path: str, *, mount: Path | None = None, columns: Mapping[str, str] | None = None) -> Source:
+    """The files of a path, by name.
+
+    A directory stands for its files with a suffix of data, which must be the same, or, where none has one, for all its
+    files; hidden ones never count. A glob (`*`, `?`, `[…]`, `**`) stands for the files that it matches, each read by
+    its own kind. A folder that `Dataset.save_to_disk` wrote stands for its rows in their order, that of a DatasetDict
+    for its split of this data set's name.
+
+    Args:
+        name: train, validation or test.
+        path: a file, a directory or a glob.
+        mount: the directory that all files must lie in, whatever links say; None: they may lie anywhere.
+        columns: see `Source`.
+
+    Raises:
+        BadInput: there is no such path, no file in it, none that may be read, or what lies there holds no rows.
+    """
+    where, root = f"spec.dataset.{name}", Path(path)
+    if root.is_file():
+        base, files = root.parent, [root]
+    elif root.is_dir():
+        base, files = _in_directory(where, name, root)
+    elif _WILDCARDS & set(path) and not root.exists():
+        base, files = _matches(where, root)
+    elif root.exists():
+        raise BadInput(where, f"{path} is neither a file nor a directory", REMEDY)
+    else:
+        raise BadInput(
+            where, f"{path} does not exist{_siblings(root)}", "Give the path of a file or a directory, or a glob."
+        )
+    found = []
+    for file in files:
+        called = file.relative_to(base).as_posix()
+        if mount is not None and not file.resolve().is_relative_to(mount.resolve()):
+            raise BadInput(
+                where,
+                f"{called} leads out of the volume, to {file.resolve()}",
+                "Put the file itself on the volume, or name the claim that holds it.",
+            )
+        found.append(data_file(where, file, called))
+    return Source(name, tuple(found), columns or {})
+
+
+def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
+    """The files that a directory stands for, and the directory that their names are told from."""
+    if (root / "dataset_dict.json").is_file():
+        splits = _listed(where, root / "dataset_dict.json", "splits")
+        if name not in splits:
+            raise BadInput(
+                where,
+                f"{root.name} is a saved DatasetDict of {', '.join(splits) or 'no split'}, and none is named {name}",
+                f"Name the split's own directory, such as {root.name}/{splits[0] if splits else name}.",
+            )
+        root = root / name
+    if (root / "state.json").is_file():
+        files = [root / Path(file).name for file in _listed(where, root / "state.json", "_data_files", "filename")]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise BadInput(where, f"the saved data set {root.name} lacks its file {missing[0]}", "Copy it as a whole.")
+        return root.parent, files
+    # A ConfigMap's volume keeps its files in hidden directories (`..data`) and links to them.
+    visible = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not visible:
+        below = _siblings(root / "x")
+        raise BadInput(
+            where, f"the directory {root} holds no file{below}", f"{REMEDY} Files below it need a glob: **/*."
+        )
+    by_suffix: dict[str, list[Path]] = {}
+    for file in visible:
+        if suffix := suffix_of(file):
+            by_suffix.setdefault(suffix, []).append(file)
+    if len(by_suffix) > 1:
+        # Most often the same rows in several kinds, or notes beside the rows: reading all would hardly be meant.
+        kinds = ", ".join(f"{len(files)} {suffix}" for suffix, files in by_suffix.items())
+        most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]))
+        raise BadInput(
+            where,
+            f"the directory {root.name} holds files of several kinds: {kinds}",
+            f"Name those that are meant by a glob, such as {root.name}/*{most}.",
+        )
+    return root, next(iter(by_suffix.values()), visible)
+
+
+def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:
+    """The files that a glob matches, and the directory that it begins in."""
+    first = next(i for i, part in enumerate(pattern.parts) if _WILDCARDS & set(part))
+    base = Path(*pattern.parts[:first])
+    try:
+        found = sorted(base.glob("/".join(pattern.parts[first:]))) if base.is_dir() else []
+    except ValueError as error:
+        raise BadInput(
+            where, f"{pattern} is no glob: {error}", "Write ** as a whole part of the path: **/*.csv."
+        ) from error
+    seen = [p for p in found if not any(part.startswith(".") for part in p.relative_to(base).parts)]
+    files = [p for p in seen if p.is_file()]
+    if not files:
+        said = "matches only directories" if seen else "matches no file"
+        raise BadInput(
+            where,
+            f"{pattern} {said}{_siblings(pattern if not base.is_dir() else base / 'x')}",
+            "Mend the glob: * stands for any part of a name, **/ for any directories.",
+        )
+    return base, files
+
+
+def _listed(where: str, path: Path, key: str, part: str | None = None) -> list[str]:
+    """The names that a JSON file of `datasets` lists under a key."""
+    try:
+        listed = json.loads(path.read_bytes())[key]
+        return [str(item[part] if part else item) for item in listed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(where, f"{path.parent.name}/{path.name} lists no {key}", "Save the data set again.") from error
+
+
+def _siblings(path: Path) -> str:
+    """What lies in the nearest directory that exists, for an error message."""
+    parent = next(p for p in path.parents if p.is_dir())
+    names = sorted(p.name + "/" * p.is_dir() for p in parent.iterdir() if not p.name.startswith("."))
+    listed = ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
+    return f"; {parent} holds {listed or 'nothing'}"
