@@ -15,7 +15,7 @@ PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help venv generate format check integration test e2e soak bench gpu cluster cluster-down images demo demo-down \
+.PHONY: help venv generate format check integration test e2e soak bench matrix gpu cluster cluster-down images demo demo-down \
 	locks clean
 
 help: ## Show this list
@@ -55,6 +55,9 @@ soak: venv ## Long repetitions in slices; an interrupted one goes on where it st
 
 bench: venv ## Hone's training speed against plain TRL's, and its decisions' time; quicker with ARGS='--steps 50'
 	@$(PYTHON) -m dev.bench $(ARGS)
+
+matrix: venv ## Try every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'"
+	@$(PYTHON) -m dev.matrix $(ARGS)
 
 gpu: venv ## The trainer's tests that need a GPU
 	@$(PYTEST) -m gpu trainer-image/tests tests

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from dev.data.reviews import FORMATS, MAX_ROWS, reviews
+from dev.data.formats import FORMATS
+from dev.data.reviews import MAX_ROWS, reviews
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ EXAMPLES = ROOT / "examples"
 FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "kustomization.yaml")
 DATA = EXAMPLES / "data/reviews.jsonl"
 LABELED = EXAMPLES / "data/labeled-reviews.jsonl"
+PAIRS = EXAMPLES / "data/review-pairs.jsonl"
+RATED = EXAMPLES / "data/rated-reviews.jsonl"
 
 
 def of_kind(kind: str) -> list[Manifest]:
@@ -88,6 +90,21 @@ def test_the_labeled_data_fits_too_and_holds_both_classes_alike() -> None:
     assert all(row.keys() == {"text", "label"} for row in rows)
     labels = [row["label"] for row in rows]
     assert labels.count("positive") == labels.count("negative") == len(rows) / 2
+
+
+def test_the_pairs_fit_too_and_each_has_the_right_answer_and_the_wrong_one() -> None:
+    assert PAIRS.stat().st_size <= 200 * 1024
+    rows = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 500
+    answers = [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows]
+    assert set(answers) == {("positive", "negative"), ("negative", "positive")}
+
+
+def test_the_rated_answers_fit_too_and_are_good_and_bad_alike() -> None:
+    assert RATED.stat().st_size <= 200 * 1024
+    rows = [json.loads(line) for line in RATED.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 500
+    assert 0.4 < sum(row["label"] for row in rows) / len(rows) < 0.6
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:

@@ -69,9 +69,19 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "loss on tokens for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.trainOn", "All"),
         "spec",
-        "dataset.trainOn has no meaning",
+        "dataset.trainOn has meaning only with objective SFT",
     ),
-    "weights of classes for SFT": (ftj("dataset.balance", "Weight"), "spec", "only with objective Classification"),
+    "weights of classes for SFT": (
+        ftj("dataset.balance", "Weight"),
+        "spec",
+        "only with objective Classification or KTO",
+    ),
+    "a tie to the base for SFT": (ftj("hyperparameters", {"beta": 0.1}), "spec", "only with objective DPO or KTO"),
+    "pairs for KTO": (
+        edited(ftj("objective", "KTO"), "spec.dataset.format", "Preference"),
+        "spec",
+        "objective KTO reads rows of format UnpairedPreference",
+    ),
     "epochs and steps": (
         ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),
         "spec.hyperparameters",

@@ -213,9 +213,10 @@ def test_what_is_noticed_stands_in_the_plan(make_config: Any) -> None:
             "no meaning",
             "Leave it out",
         ),
-        pytest.param(None, {"data": {"balance": "Weight"}}, "spec.dataset.balance", "only with", "Leave it out"),
+        pytest.param(None, {"data": {"balance": "Weight"}}, "spec.dataset.balance", "no meaning", "Leave it out"),
+        pytest.param(None, {"hyperparameters": {"beta": 0.1}}, "spec.hyperparameters.beta", "no meaning", "Leave"),
     ],
-    ids=["labels for SFT", "messages for Classification", "trainOn", "balance for SFT"],
+    ids=["labels for SFT", "messages for Classification", "trainOn", "balance for SFT", "beta for SFT"],
 )
 def test_rows_that_the_objective_cannot_read_are_refused(
     make_config: Any, rows: Any, sections: dict[str, Any], field: str, message: str, hint: str

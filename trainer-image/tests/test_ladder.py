@@ -99,6 +99,13 @@ def test_rungs(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], e
     assert [rung.change for rung in found] == ["", *expected]
 
 
+def test_no_rung_leaves_fewer_rows_at_once_than_the_objective_needs(config: RunConfig) -> None:
+    plan = make(config, micro=12).model_copy(update={"objective": "KTO"})
+    assert {rung.plan.micro_batch_size for rung in ladder.rungs(plan, topology())} == {12, 6, 3}
+    plan = make(config, micro=8).model_copy(update={"objective": "KTO"})
+    assert {rung.plan.micro_batch_size for rung in ladder.rungs(plan, topology())} == {8, 4, 2}
+
+
 @pytest.mark.parametrize("micro", [1, 5, 6, 7, 12, 64, 100])
 def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: int) -> None:
     plan = make(config, micro=micro, accumulation=3, ranks=2)

@@ -75,6 +75,16 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
         pytest.param({}, 9_999, {"epochs": 3, "lora_dropout": 0.05}, id="below 10,000 rows"),
         pytest.param({}, 10_000, {"epochs": 1, "lora_dropout": 0.0}, id="from 10,000 rows"),
         pytest.param({}, 1000, {"scheduler": Scheduler.COSINE, "warmup_ratio": 0.03, "max_grad_norm": 1.0}, id="SFT"),
+        pytest.param(
+            {"objective": "Reward"},
+            1000,
+            {"learning_rate": 1e-4, "epochs": 1, "lora_dropout": 0.0, "warmup_ratio": 0.03, "beta": None},
+            id="Reward",
+        ),
+        pytest.param(
+            {"objective": "DPO", **FULL}, 1000, {"learning_rate": 1e-6, "warmup_ratio": 0.1, "beta": 0.1}, id="DPO"
+        ),
+        pytest.param({"objective": "DPO", "hyperparameters": {"beta": 0.5}}, 1000, {"beta": 0.5}, id="a beta"),
         pytest.param({}, 1000, {"global_batch_size": 16, "weight_decay": 0.0, "total_steps": 189}, id="batch"),
         pytest.param({}, 1000, {"checkpoint_every_steps": 18}, id="a tenth of 189 steps"),
         pytest.param({}, 8, {"total_steps": 3, "checkpoint_every_steps": 1}, id="fewer than ten steps"),
@@ -397,3 +407,49 @@ def test_a_batch_that_may_not_fit_is_only_warned_of() -> None:
 def test_unknown_gpu_memory_is_said() -> None:
     assert any("spec.compute.gpuMemory" in w for w in plan_of(**gang(gpus=1)).warnings)
     assert not any("gpuMemory" in w for w in plan_of(**gang()).warnings)
+
+
+# Pairs and ratings.
+
+
+def rated_plan(good: int, bad: int, **sections: Any) -> Plan:
+    config = config_with(objective="KTO", **sections)
+    return make_plan(config, FACTS, summary_of(good + bad), 128, Classes(("false", "true"), (bad, good)))
+
+
+def test_a_reward_model_has_a_head_of_one_output_instead_of_that_for_tokens() -> None:
+    plan = plan_of(objective="Reward", **FULL)
+    assert plan.parameters == FACTS.parameters + HIDDEN
+    assert plan.trainable_parameters == plan.parameters
+
+
+def test_both_answers_of_a_pair_count_in_the_estimate() -> None:
+    pair, single = (plan_of(objective=objective, topology={"microBatchSize": 4}).memory for objective in ("DPO", "SFT"))
+    assert pair.activations_bytes == 2 * single.activations_bytes
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "balance", "reason"),
+    [
+        (500, 500, "None", "500 good rows to 500 bad ones: within 1 to 4/3."),
+        (600, 450, "None", "within 1 to 4/3."),
+        (300, 600, "Weight", "not within 1 to 4/3: good ones weigh 2."),
+        (800, 300, "Weight", "not within 1 to 4/3: bad ones weigh 2."),
+    ],
+)
+def test_ratings_of_unequal_number_are_weighed(good: int, bad: int, balance: str, reason: str) -> None:
+    plan = rated_plan(good, bad)
+    assert plan.balance == balance
+    assert reason in plan.reasons["balance"]
+    assert rated_plan(good, bad, data={"train": "/d", "balance": "None"}).balance == "None"
+
+
+def test_kto_has_two_rows_in_a_forward_pass_at_least() -> None:
+    tight = {"topology": {"memoryBytes": 8 * GIB, "gpusPerNode": 0}}
+    assert rated_plan(500, 500, **tight).micro_batch_size >= 2
+    with pytest.raises(BadInput, match="too few") as error:
+        rated_plan(500, 500, topology={"microBatchSize": 1})
+    assert error.value.field == "spec.compute.microBatchSize"
+    with pytest.raises(BadInput, match="leaves each process 1 row") as error:
+        rated_plan(500, 500, topology={"processesPerNode": 4}, hyperparameters={"globalBatchSize": 4})
+    assert error.value.field == "spec.hyperparameters.globalBatchSize"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import (
@@ -159,6 +160,90 @@ def make_labeled(
     return directory
 
 
+def make_pairs(
+    directory: Path,
+    model: Path,
+    *,
+    rows: int = 256,
+    validation_rows: int = 9,
+    test_rows: int = 24,
+    seed: int = 0,
+    whole: bool = False,
+) -> Path:
+    """Write prepared pairs: the better answer is the word's number, the worse one another's.
+
+    Args:
+        whole: whether prompt and answer are one, as a reward model reads them.
+    """
+    chance, ids_of = random.Random(seed), _ids_of(model)
+
+    def row(split: str) -> dict[str, object]:
+        right, wrong = chance.sample(range(len(WORDS)), 2)
+        prompt = f"user {WORDS[right]} assistant "
+        head = ids_of(prompt)
+        chosen, rejected = (ids_of(f"{NUMBERS[index]} <eos>") for index in (right, wrong))
+        before = head if whole else []
+        made: dict[str, object] = {"chosen_ids": before + chosen, "rejected_ids": before + rejected}
+        if split == "test" or not whole:
+            made["prompt_ids"] = head
+        if split == "test":
+            made |= {"reference": NUMBERS[right], "prompt": prompt}
+        return {**made, "length": len(head) + 2}
+
+    return _write_prepared(directory, row, rows, validation_rows, test_rows)
+
+
+def make_scored(directory: Path, model: Path, **options: int) -> Path:
+    """Write prepared pairs for a reward model."""
+    return make_pairs(directory, model, whole=True, **options)
+
+
+def make_rated(
+    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+) -> Path:
+    """Write prepared rated answers: the word's number is a good one, another's a bad one."""
+    chance, ids_of = random.Random(seed), _ids_of(model)
+    counts = [0, 0]
+
+    def row(split: str) -> dict[str, object]:
+        right, wrong = chance.sample(range(len(WORDS)), 2)
+        label = chance.randrange(2)
+        prompt, answer = f"user {WORDS[right]} assistant ", NUMBERS[right if label else wrong]
+        made: dict[str, object] = {
+            "prompt_ids": ids_of(prompt),
+            "completion_ids": ids_of(f"{answer} <eos>"),
+            "label": label,
+            "length": 5,
+        }
+        if split == "test":
+            return {**made, "reference": answer, "prompt": prompt}
+        counts[label] += split == "train"
+        return {**made, "KL_completion_ids": ids_of(f"{NUMBERS[chance.randrange(len(WORDS))]} <eos>")}
+
+    _write_prepared(directory, row, rows, validation_rows, test_rows)
+    meta = json.loads((directory / "prepared.json").read_text())
+    (directory / "prepared.json").write_text(
+        json.dumps({**meta, "classes": {"names": ["false", "true"], "rows": counts}})
+    )
+    return directory
+
+
+def _ids_of(model: Path) -> Callable[[str], list[int]]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+MAKERS: dict[Objective, Callable[..., Path]] = {
+    Objective.CLASSIFICATION: make_labeled,
+    Objective.REWARD: make_scored,
+    Objective.DPO: make_pairs,
+    Objective.KTO: make_rated,
+}
+"""What writes the prepared data of an objective, where that is not `make_prepared`."""
+
+
 def _write_prepared(
     directory: Path, row: Callable[[str], dict[str, object]], rows: int, validation_rows: int, test_rows: int
 ) -> Path:
@@ -221,8 +306,7 @@ def make_run(
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
         make_model(model, hidden=hidden)
-        make = make_labeled if objective is Objective.CLASSIFICATION else make_prepared
-        make(prepared, model, test_rows=test_rows)
+        MAKERS.get(objective, make_prepared)(prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
     config = RunConfig(
         job=JobIdentity(namespace="team-a", name="tiny", uid="0000"),
@@ -257,6 +341,7 @@ def make_run(
         gradient_accumulation_steps=accumulation,
         sequence_length=16,
         weight_decay=0.0,
+        beta=OBJECTIVES[objective].beta,
         max_grad_norm=1.0,
         world_size=world,
         zero_stage=zero_stage,

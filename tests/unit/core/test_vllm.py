@@ -41,9 +41,10 @@ def test_a_whole_model_is_served_by_itself() -> None:
     assert not [argument for argument in made if "lora" in argument]
 
 
-def test_a_model_with_classes_is_served_by_the_pooling_runner_and_no_other() -> None:
+def test_a_model_with_classes_or_a_score_is_served_by_the_pooling_runner_and_no_other() -> None:
     whole = {"kind": "Model", "modelClaim": None, "modelPath": None}
-    assert "--runner=pooling" in arguments(server(), release(**whole, api="Classify"))
+    for api in ("Classify", "Reward"):
+        assert "--runner=pooling" in arguments(server(), release(**whole, api=api))
     assert "--runner=pooling" not in arguments(server(), release(**whole))
 
 

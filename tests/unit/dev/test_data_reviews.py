@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev.data import __main__ as command_line
+from dev.data.formats import FORMATS
 from dev.data.grammar import (
     ADJECTIVES,
     COMPARISONS,
@@ -23,7 +24,7 @@ from dev.data.grammar import (
     share,
     write_review,
 )
-from dev.data.reviews import FORMATS, MAX_ROWS, QUESTION, reviews
+from dev.data.reviews import MAX_ROWS, QUESTION, reviews
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "data" / "reviews.jsonl"
 EXAMPLE_ARGUMENTS = ["reviews", "--format", "chat", "--rows", "800", "--seed", "1"]
@@ -181,7 +182,20 @@ def test_formats(name: str, tmp_path: Path, sample: list[Review]) -> None:
         },
         "prompt-completion": lambda review: {"prompt": f"{QUESTION}\n{review.text}\n", "completion": review.label},
         "text-label": lambda review: {"text": review.text, "label": review.label},
+        "preference": lambda review: {
+            "prompt": [{"role": "user", "content": f"{QUESTION}\n{review.text}"}],
+            "chosen": [{"role": "assistant", "content": review.label}],
+            "rejected": [{"role": "assistant", "content": {"positive": "negative"}.get(review.label, "positive")}],
+        },
+        "unpaired-preference": lambda review: {
+            "prompt": [{"role": "user", "content": f"{QUESTION}\n{review.text}"}],
+            "completion": [{"role": "assistant", "content": answers[review.text]}],
+            "label": answers[review.text] == review.label,
+        },
     }[name]
+    if name == "unpaired-preference":
+        answers = {row["prompt"][0]["content"].partition("\n")[2]: row["completion"][0]["content"] for row in rows}
+        assert 10 < sum(row["label"] for row in rows) < 30
     assert rows == [expected(review) for review in sample[:40]]
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 

@@ -28,6 +28,9 @@ ARCHITECTURES: dict[Objective, Architecture] = {
     Objective.CLASSIFICATION: Architecture(
         "AutoModelForSequenceClassification", "SEQ_CLS", "Classify", "text-classification"
     ),
+    Objective.DPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.KTO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.REWARD: Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification"),
 }
 
 

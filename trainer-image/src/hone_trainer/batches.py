@@ -33,15 +33,32 @@ def default_epochs(rows: int) -> float:
     return 3.0 if rows < SMALL_DATA_ROWS else 1.0
 
 
-def micro_batches(asked: int | None, per_rank: int) -> list[int]:
+def micro_batches(asked: int | None, per_rank: int, least: int = 1) -> list[int]:
     """Micro-batches to try, largest first: the divisors of a rank's share, so that the global batch is exact.
 
+    Args:
+        asked: the one that the spec asks for.
+        per_rank: a rank's share of the global batch, in rows.
+        least: rows that a micro-batch has at least.
+
     Raises:
-        BadInput: the one that is asked for is none of them.
+        BadInput: the one that is asked for is none of them, or the share is too small.
     """
-    divisors = [m for m in range(per_rank, 0, -1) if per_rank % m == 0]
+    if per_rank < least:
+        raise BadInput(
+            "spec.hyperparameters.globalBatchSize",
+            f"leaves each process {per_rank} row of a step, and at least {least} must go through the model at once",
+            f"Use at least {least} for each process.",
+        )
+    divisors = [m for m in range(per_rank, least - 1, -1) if per_rank % m == 0]
     if asked is None:
         return divisors
+    if asked < least:
+        raise BadInput(
+            "spec.compute.microBatchSize",
+            f"{asked} row at a time is too few: this objective needs {least} to go through the model together",
+            f"Use at least {least}, or leave it out.",
+        )
     if asked not in divisors:
         raise BadInput(
             "spec.compute.microBatchSize",

@@ -2,7 +2,7 @@
 
 from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType, Objective
+from hone.contract.settings import MethodType
 from hone_trainer.errors import BadInput
 from hone_trainer.packing import refuse_packing
 
@@ -34,8 +34,14 @@ def check_settings(config: RunConfig) -> None:
         raise BadInput(
             "spec.dataset.trainOn", f"has no meaning with objective {config.objective.value}", "Leave it out."
         )
-    if config.objective is not Objective.CLASSIFICATION and config.data.balance is not None:
-        raise BadInput("spec.dataset.balance", "has meaning only with objective Classification", "Leave it out.")
+    if config.hyperparameters.beta is not None and objective.beta is None:
+        raise BadInput(
+            "spec.hyperparameters.beta", f"has no meaning with objective {config.objective.value}", "Leave it out."
+        )
+    if config.data.balance is not None and not objective.balances:
+        raise BadInput(
+            "spec.dataset.balance", f"has no meaning with objective {config.objective.value}", "Leave it out."
+        )
     if config.hyperparameters.epochs is not None and config.hyperparameters.max_steps is not None:
         raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
     if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:

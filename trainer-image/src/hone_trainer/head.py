@@ -1,4 +1,4 @@
-"""The head for classes on a base model: how the model is loaded with one, and what the head starts from."""
+"""The head for classes, or for a score, on a base model: how the model is loaded with it, and what it starts from."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,19 @@ _NAMES = ("score", "classifier")
 _DEFAULT_SCALE = 0.02
 
 
-def settings(classes: Classes) -> dict[str, Any]:
-    """What transformers is told of the classes when it loads the model; it lies in the artifact's config, too."""
+SCORE = "reward"
+"""The only label of a model that scores."""
+
+
+def settings(classes: Classes | None) -> dict[str, Any]:
+    """What transformers is told of the head when it loads the model; it lies in the artifact's config, too.
+
+    Args:
+        classes: the classes; None: the head gives one score. Its problem type makes vLLM give it as it is, where it
+            would else squash it into a probability.
+    """
+    if classes is None:
+        return {"id2label": {0: SCORE}, "label2id": {SCORE: 0}, "problem_type": "regression"}
     return {
         "id2label": dict(enumerate(classes.names)),
         "label2id": {name: index for index, name in enumerate(classes.names)},

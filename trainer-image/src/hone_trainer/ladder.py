@@ -1,7 +1,8 @@
 """The ladder for memory: what a run does otherwise after it ran out of memory, one rung further down each time.
 
     0      the plan itself
-    1 …    micro-batch ÷ 2 (its largest divisor of at most half), accumulation up in proportion, until it is 1
+    1 …    micro-batch ÷ 2 (its largest divisor of at most half), accumulation up in proportion, until it is 1, or what
+           the objective needs at least
     then   gradient checkpointing
     then   activations wait in host memory (GPUs only)
     then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint)
@@ -15,9 +16,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone.contract.base import Model
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import Attempt, RunConfig, Topology
-from hone.contract.settings import MethodType
+from hone.contract.settings import MethodType, Objective
 from hone_trainer.errors import clip
 from hone_trainer.files import write_atomic
 from hone_trainer.runconfig import digest_of
@@ -58,8 +60,9 @@ def rungs(plan: Plan, topology: Topology) -> list[Rung]:
         found.append(Rung(now.model_copy(update=changes), ", ".join(told)))
 
     on_gpu = topology.gpus_per_node > 0
-    while (micro := found[-1].plan.micro_batch_size) > 1:
-        smaller = next(size for size in range(micro // 2, 0, -1) if micro % size == 0)
+    least = OBJECTIVES[Objective(plan.objective)].least_micro_batch
+    while (smaller := _largest_part(found[-1].plan.micro_batch_size)) >= least:
+        micro = found[-1].plan.micro_batch_size
         accumulation = found[-1].plan.gradient_accumulation_steps * (micro // smaller)
         add(micro_batch_size=smaller, gradient_accumulation_steps=accumulation)
     if not plan.gradient_checkpointing:
@@ -73,6 +76,11 @@ def rungs(plan: Plan, topology: Topology) -> list[Rung]:
                 kept = {} if precision == found[-1].plan.precision else {"precision": precision}
                 add(zero_stage=stage, **kept)
     return found
+
+
+def _largest_part(micro: int) -> int:
+    """The largest divisor of at most half; 0 of 1."""
+    return next((size for size in range(micro // 2, 0, -1) if micro % size == 0), 0)
 
 
 def planned_precision(method: MethodType, zero_stage: int, *, on_gpu: bool) -> str:

@@ -68,7 +68,7 @@ class ModelFacts:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def with_head(self, classes: int) -> "ModelFacts":
-        """This model with a head for classes in place of the one for tokens."""
+        """This model with a head for classes, or for one score, in place of the one for tokens."""
         shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
         shapes[_CLASS_HEAD] = (classes, self.hidden_size)
         return replace(self, shapes=shapes, vocab_size=classes, tied=False)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Balance, Lora, MethodType, OnScarceData
+from hone.contract.settings import Balance, Lora, MethodType, Objective, OnScarceData
 from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.batches import (
     DEFAULT_GLOBAL_BATCH,
@@ -19,7 +19,7 @@ from hone_trainer.batches import (
     steps_per_epoch,
 )
 from hone_trainer.checks import check_settings
-from hone_trainer.data.classes import SKEWED, Classes
+from hone_trainer.data.classes import SKEWED, Classes, rated_weights
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision
 from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
@@ -104,7 +104,9 @@ def make_plan(
     _check_scarce(config, rows, choices)
     balance = None
     if classes:
-        facts, balance = facts.with_head(len(classes.names)), _choose_balance(config, classes, choices)
+        balance = _choose_balance(config, classes, choices)
+    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+        facts = facts.with_head(len(classes.names) if classes else 1)
     lora = _choose_lora(config, rows, choices)
     frozen = facts.frozen_parameters(config.method.freeze)
     trainable = facts.lora_parameters(lora) if lora else facts.parameters - frozen
@@ -171,6 +173,9 @@ def make_plan(
         packing=packing.length is not None,
         packed_sequence_length=packing.length,
         weight_decay=choices.pick("weightDecay", asked.weight_decay, 0.0, "Default."),
+        beta=None
+        if defaults.beta is None
+        else choices.pick("beta", asked.beta, defaults.beta, f"Default of {config.objective.value}."),
         max_grad_norm=choices.pick("maxGradNorm", asked.max_grad_norm, 1.0, "Default."),
         world_size=world,
         zero_stage=placement.zero_stage,
@@ -226,12 +231,23 @@ def _choose_evaluations(rows: int, total: int, choices: _Choices) -> int | None:
 
 
 def _choose_balance(config: RunConfig, classes: Classes, choices: _Choices) -> str:
+    if config.objective is Objective.KTO:
+        return _choose_rated_balance(config, classes, choices)
     skewed = classes.skew > SKEWED
     why = (
         f"The largest class has {classes.skew:.1f} times the rows of the smallest, {'more' if skewed else 'not more'} "
     )
     default = Balance.WEIGHT if skewed else Balance.NONE
     return choices.pick("balance", config.data.balance, default, f"{why}than {SKEWED:g}.").value
+
+
+def _choose_rated_balance(config: RunConfig, classes: Classes, choices: _Choices) -> str:
+    (bad, good), (for_good, for_bad) = classes.rows, rated_weights(classes)
+    why = f"{good} good rows to {bad} bad ones"
+    if for_good == for_bad:
+        return choices.pick("balance", config.data.balance, Balance.NONE, f"{why}: within 1 to 4/3.").value
+    weighed = f"good ones weigh {for_good:.3g}" if for_good > 1 else f"bad ones weigh {for_bad:.3g}"
+    return choices.pick("balance", config.data.balance, Balance.WEIGHT, f"{why}, not within 1 to 4/3: {weighed}.").value
 
 
 def _explain_freezing(config: RunConfig, facts: ModelFacts, frozen: int, choices: _Choices) -> None:
@@ -250,7 +266,7 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
     asked = config.method.lora
     given = asked.model_fields_set if asked else set()
     lora = asked or Lora()
-    small = rows < SMALL_DATA_ROWS
+    small, wanted = rows < SMALL_DATA_ROWS, OBJECTIVES[config.objective].dropout
     rank = choices.pick("loraRank", lora.rank if "rank" in given else None, lora.rank, "Default.")
     if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
         choices.reasons["method"] = (
@@ -262,8 +278,10 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
         dropout=choices.pick(
             "loraDropout",
             lora.dropout,
-            0.05 if small else 0.0,
-            f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}.",
+            0.05 if small and wanted else 0.0,
+            f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}."
+            if wanted
+            else "It would blur what is compared.",
         ),
         target_modules=lora.target_modules,
     )
@@ -287,7 +305,7 @@ def _place(
     """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal."""
     topology, method = config.topology, config.method.type
     on_gpu, world, limit = topology.gpus_per_node > 0, topology.world_size, topology.memory_bytes
-    micros = micro_batches(topology.micro_batch_size, per_rank)
+    micros = micro_batches(topology.micro_batch_size, per_rank, OBJECTIVES[config.objective].least_micro_batch)
 
     def layout(stage: int, checkpointing: bool, micro: int) -> _Placement:
         precision = planned_precision(method, stage, on_gpu=on_gpu)

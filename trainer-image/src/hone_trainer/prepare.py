@@ -21,6 +21,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
@@ -66,8 +67,9 @@ def prepare(config: RunConfig) -> PlanFile:
     )
     log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
     _check_format(config, found.format)
-    train_on = None if found.format is DataFormat.TEXT_LABEL else _choose_train_on(config, found)
-    classes = find_classes(found.refs) if found.format is DataFormat.TEXT_LABEL else None
+    train_on = _choose_train_on(config, found) if OBJECTIVES[config.objective].marks_tokens else None
+    labeled = any("label" in COLUMNS[format] for format in OBJECTIVES[config.objective].formats)
+    classes = find_classes(found.refs) if labeled else None
 
     from hone_trainer.models import load_tokenizer, read_model
 
@@ -85,7 +87,8 @@ def prepare(config: RunConfig) -> PlanFile:
     prepared = load_prepared(directory)
     packing = _choose_packing(config, facts, prepared)
     plan = make_plan(config, facts, prepared.summary, prepared.sequence_length, prepared.classes, packing=packing)
-    noticed = [*_data_warnings(found, None if classes else tokenizer.chat_template), *prepared.warnings]
+    chats = ARCHITECTURES[config.objective].api == "Chat"
+    noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
         noticed.append(short)
@@ -151,14 +154,14 @@ def _prepared_directory(
 ) -> Path:
     from hone_trainer.data.build import Options, build_prepared
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
-    from hone_trainer.data.encode import Encoder
-    from hone_trainer.data.labels import LabelEncoder
+    from hone_trainer.data.encoders import ENCODERS, Wanted
 
     options = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
     digest = prepared_digest(
         data_digest(sources),
         tokenizer_digest(Path(config.paths.model)),
         {
+            "objective": config.objective,
             "format": found.format,
             "columns": config.data.columns,
             "trainOn": train_on,
@@ -174,7 +177,7 @@ def _prepared_directory(
         log.info("The data were prepared before", extra={"directory": str(directory)})
         return directory
     started = time.monotonic()
-    encoder = Encoder(tokenizer, train_on, chat=found.chat) if train_on else LabelEncoder(tokenizer, classes)
+    encoder = ENCODERS[config.objective](tokenizer, Wanted(found.chat, train_on, classes))
     build_prepared(directory, digest, sources, found, encoder, options)
     log.info(
         "Data prepared",

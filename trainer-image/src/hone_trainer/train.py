@@ -137,7 +137,7 @@ def _train(rank: int, status: StatusDir) -> None:
         return
     trainer = make_trainer(plan, prepared, directory, [saves, reports])
     validation = prepared.validation
-    trainer.eval_dataset = validation.select(chosen_rows(len(validation), config.evaluation.max_samples))
+    trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
     check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
     try:

@@ -1,5 +1,6 @@
 """FineTuneJob: a base model, data, an objective and a method in; a tuned model with its scores out."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from hone.api.meta import (
     Time,
 )
 from hone.contract.base import Model
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.settings import (
@@ -124,7 +125,9 @@ class Dataset(Model):
         DataFormat,
         Field(
             description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
-            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), ShareGPT for "
+            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), Preference for "
+            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward and DPO), "
+            "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
             "'conversations', Alpaca for 'instruction' and 'output'."
         ),
     ] = DataFormat.AUTO
@@ -143,9 +146,10 @@ class Dataset(Model):
     balance: Annotated[
         Balance | None,
         Field(
-            description="Classification: Weight gives the rows of scarce classes more weight in the loss, "
-            "n / (k * n_c) with n rows, k classes and n_c rows of the class; default: Weight where the largest class "
-            "has more than 3 times the rows of the smallest, else None."
+            description="Classification, KTO: Weight gives the rows of scarce classes more weight in the loss. "
+            "Classification: n / (k * n_c) with n rows, k classes and n_c rows of the class; default: where the "
+            "largest class has more than 3 times the rows of the smallest. KTO: so that the good rows together weigh "
+            "1 to 4/3 times the bad ones; default: where they do not by themselves."
         ),
     ] = None
     min_samples: Annotated[
@@ -421,7 +425,6 @@ MUTABLE_AFTER_START = ("suspend",)
 FROZEN_MESSAGE = "a started run cannot change: use a new metadata.name"
 
 _OBJECTIVE = f"(has(self.objective) ? self.objective : '{Objective.SFT.value}')"
-_MARKS_TOKENS = [objective.value for objective, facts in OBJECTIVES.items() if facts.marks_tokens]
 
 
 def _reads(objective: Objective) -> dict[str, str]:
@@ -434,18 +437,22 @@ def _reads(objective: Objective) -> dict[str, str]:
     }
 
 
+def _only_with(path: str, fits: Callable[[ObjectiveFacts], bool]) -> dict[str, str]:
+    """The rule that a field is there only with objectives that it means something to."""
+    fitting = [objective.value for objective, facts in OBJECTIVES.items() if fits(facts)]
+    return {
+        "rule": f"!has(self.{path.split('.')[0]}) || !has(self.{path}) || {_OBJECTIVE} in {fitting}",
+        "message": f"{path} has meaning only with objective {' or '.join(fitting)}: remove it",
+    }
+
+
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
         *(_reads(objective) for objective in OBJECTIVES),
-        {
-            "rule": f"!has(self.dataset.trainOn) || {_OBJECTIVE} in {_MARKS_TOKENS}",
-            "message": f"dataset.trainOn has meaning only with objective {' or '.join(_MARKS_TOKENS)}: remove it",
-        },
-        {
-            "rule": f"!has(self.dataset.balance) || {_OBJECTIVE} == 'Classification'",
-            "message": "dataset.balance has meaning only with objective Classification: remove it",
-        },
+        _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
+        _only_with("dataset.balance", lambda facts: facts.balances),
+        _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
     ],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}

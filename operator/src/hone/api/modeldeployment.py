@@ -117,7 +117,9 @@ class ModelDeploymentStatus(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
-    api: Annotated[str | None, Field(max_length=32, description="What the endpoint answers: Chat or Classify.")] = None
+    api: Annotated[
+        str | None, Field(max_length=32, description="What the endpoint answers: Chat, Classify or Reward.")
+    ] = None
     url: Annotated[str | None, Field(max_length=512, description="Address of the endpoint in the cluster.")] = None
     served_name: Annotated[str | None, Field(max_length=253, description="Name that clients give as 'model'.")] = None
     replicas: Annotated[int | None, Field(ge=0, description="Server pods that exist.")] = None

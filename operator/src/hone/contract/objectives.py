@@ -31,6 +31,10 @@ class ObjectiveFacts:
         sequences: how many sequences of a row go through the model at once.
         marks_tokens: whether `dataset.trainOn` says which tokens carry loss.
         packs: whether several rows may be put into one.
+        dropout: whether LoRA has dropout by default; not where two figures of a row are compared, which it would blur.
+        balances: whether rows may weigh more where their class is scarce (`dataset.balance`).
+        least_micro_batch: rows that a forward pass has at least.
+        beta: the default weight that holds the model to its base; None where nothing does.
     """
 
     trains: str
@@ -43,6 +47,10 @@ class ObjectiveFacts:
     sequences: int = 1
     marks_tokens: bool = False
     packs: bool = False
+    dropout: bool = True
+    balances: bool = False
+    least_micro_batch: int = 1
+    beta: float | None = None
 
 
 OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
@@ -64,6 +72,43 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         warmup_ratio=0.06,
         metric="macroF1",
         epochs=3.0,
+        balances=True,
+    ),
+    Objective.REWARD: ObjectiveFacts(
+        trains="to score answers as people do",
+        formats=(DataFormat.PREFERENCE,),
+        learning_rate={MethodType.LORA: 1e-4, MethodType.FULL: 1e-5},
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.03,
+        metric="pairAccuracy",
+        epochs=1.0,
+        sequences=2,
+        dropout=False,
+    ),
+    Objective.DPO: ObjectiveFacts(
+        trains="to prefer the better of two answers",
+        formats=(DataFormat.PREFERENCE,),
+        learning_rate={MethodType.LORA: 1e-5, MethodType.FULL: 1e-6},
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.1,
+        metric="preferenceAccuracy",
+        epochs=1.0,
+        sequences=2,
+        dropout=False,
+        beta=0.1,
+    ),
+    Objective.KTO: ObjectiveFacts(
+        trains="to give answers that are rated good rather than those rated bad",
+        formats=(DataFormat.UNPAIRED_PREFERENCE,),
+        learning_rate={MethodType.LORA: 1e-5, MethodType.FULL: 1e-6},
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.1,
+        metric="rewardAUC",
+        epochs=1.0,
+        dropout=False,
+        balances=True,
+        least_micro_batch=2,
+        beta=0.1,
     ),
 }
 

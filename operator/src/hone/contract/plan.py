@@ -32,7 +32,12 @@ class DatasetSummary(Model):
     digest: Annotated[str, Field(max_length=128, description="Digest of data, tokenizer, template and options.")]
     format: Annotated[str, Field(max_length=64, description="The format that the rows were read as.")]
     train_on: Annotated[
-        str, Field(max_length=64, description="Which tokens carry loss; Label: none, each row's class does.")
+        str,
+        Field(
+            max_length=64,
+            description="Which tokens carry loss; Label: none, each row's class does; Pair: none, which of two answers "
+            "is the better one does.",
+        ),
     ]
     train_rows: Annotated[Count, Field(description="Rows trained on.")]
     validation_rows: Annotated[Count, Field(description="Rows that steer training.")]
@@ -43,10 +48,10 @@ class DatasetSummary(Model):
     tokens: Annotated[Count, Field(description="Tokens of the training rows.")] = 0
     trained_token_share: Annotated[float, Field(ge=0, le=1, description="Share of the tokens that carry loss.")] = 0.0
     longest_row: Annotated[Count, Field(description="Tokens of the longest training row, before cutting.")] = 0
-    class_count: Annotated[Count | None, Field(description="Classification: number of classes.")] = None
+    class_count: Annotated[Count | None, Field(description="Classification, KTO: number of classes.")] = None
     classes: Annotated[
         list[ClassRows] | None,
-        Field(max_length=20, description="Classification: the classes, the most frequent 20 at most."),
+        Field(max_length=20, description="Classification, KTO: the classes, the most frequent 20 at most."),
     ] = None
     example: Annotated[
         str | None, Field(max_length=1024, description="A row, decoded, with «» around the tokens that carry loss.")
@@ -89,6 +94,9 @@ class Plan(Model):
         int | None, Field(ge=1, description="Most tokens of a packed row, where rows are packed.")
     ] = None
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")]
+    beta: Annotated[
+        float | None, Field(gt=0, description="How strongly the model is held to its base, where the objective does.")
+    ] = None
     max_grad_norm: Annotated[float, Field(gt=0, description="Gradient norm to clip to.")]
     world_size: Annotated[int, Field(ge=1, description="Processes of the gang.")]
     zero_stage: Annotated[int, Field(ge=0, le=3, description="DeepSpeed's ZeRO stage; 0 is plain DDP.")]
@@ -126,7 +134,7 @@ class Plan(Model):
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0
     balance: Annotated[
         str | None,
-        Field(max_length=16, description="Classification: Weight where the loss is weighted by class, else None."),
+        Field(max_length=16, description="Classification, KTO: Weight where the loss is weighted by class, else None."),
     ] = None
     memory: Annotated[MemoryEstimate, Field(description="Estimated memory per process.")]
     reasons: Annotated[

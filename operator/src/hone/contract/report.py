@@ -30,7 +30,7 @@ class Sample(Model):
     prompt: Annotated[str, Field(description="The text the model was given, chat template applied.")]
     reference: Annotated[str, Field(description="The answer in the test data.")]
     base: Annotated[str, Field(description="The base model's answer; in classification the most frequent class.")]
-    tuned: Annotated[str, Field(description="The tuned model's answer.")]
+    tuned: Annotated[str, Field(description="The tuned model's answer; of pairs what it makes of either.")]
     probabilities: Annotated[
         dict[str, float] | None, Field(description="Classification: the tuned model's probability of each class.")
     ] = None

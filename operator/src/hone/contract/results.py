@@ -48,7 +48,10 @@ class ArtifactSummary(Model):
     kind: Annotated[str, Field(max_length=32, description="Adapter or Model.")]
     api: Annotated[
         str | None,
-        Field(max_length=32, description="What a server of it answers: Chat (default), or Classify for classes."),
+        Field(
+            max_length=32,
+            description="What a server of it answers: Chat (default), Classify for classes, Reward for scores.",
+        ),
     ] = None
     lora_rank: Annotated[int | None, Field(description="An adapter's rank.")] = None
     base: Annotated[str | None, Field(max_length=512, description="Name of the base model.")] = None

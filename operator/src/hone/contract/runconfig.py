@@ -60,7 +60,7 @@ class DataPaths(Model):
     train_on: TrainOn | None = None
     """None: Assistant for messages, Completion for prompt/completion."""
     balance: Balance | None = None
-    """Classification: what is done about classes of unequal size; None: the plan chooses."""
+    """Classification, KTO: what is done about classes of unequal size; None: the plan chooses."""
     min_samples: int = 500
     on_scarce_data: OnScarceData = OnScarceData.WARN
 

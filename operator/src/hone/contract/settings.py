@@ -15,6 +15,9 @@ class Objective(StrEnum):
 
     SFT = "SFT"
     CLASSIFICATION = "Classification"
+    REWARD = "Reward"
+    DPO = "DPO"
+    KTO = "KTO"
 
 
 class MethodType(StrEnum):
@@ -33,6 +36,8 @@ class DataFormat(StrEnum):
     ALPACA = "Alpaca"
     PROMPT_COMPLETION = "PromptCompletion"
     TEXT_LABEL = "TextLabel"
+    PREFERENCE = "Preference"
+    UNPAIRED_PREFERENCE = "UnpairedPreference"
 
 
 class TrainOn(StrEnum):
@@ -55,7 +60,8 @@ class Balance(StrEnum):
 
     NONE = "None"
     WEIGHT = "Weight"
-    """Each row's loss counts n / (k · n_c): n rows, k classes, n_c rows of its class."""
+    """Classification: each row's loss counts n / (k · n_c): n rows, k classes, n_c rows of its class. KTO: the rows of
+    the scarcer label count more, so that both weigh about the same."""
 
 
 class Scheduler(StrEnum):
@@ -111,7 +117,8 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1000,
-            description="Passes over the training rows; default: 3 for Classification and below 10,000 rows, else 1.",
+            description="Passes over the training rows; default: 3 for Classification, 1 for Reward"
+            ", DPO and KTO, else 3 below 10,000 rows and 1 above.",
         ),
     ] = None
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
@@ -119,7 +126,12 @@ class Hyperparameters(Model):
     )
     learning_rate: Annotated[
         float | None,
-        Field(gt=0, le=1, description="Peak learning rate; default: 2e-4 for LoRA, 2e-5 for Full."),
+        Field(
+            gt=0,
+            le=1,
+            description="Peak learning rate; default: 2e-4 for LoRA and 2e-5 for Full, for Reward half of "
+            "that, for DPO and KTO a twentieth.",
+        ),
     ] = None
     scheduler: Annotated[
         Scheduler | None, Field(description="The rate's course; default: Cosine, for Classification Linear.")
@@ -129,7 +141,8 @@ class Hyperparameters(Model):
         Field(
             ge=0,
             lt=1,
-            description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06.",
+            description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06, "
+            "for DPO and KTO 0.1.",
         ),
     ] = None
     global_batch_size: Annotated[
@@ -149,6 +162,15 @@ class Hyperparameters(Model):
         Field(
             description="Whether several short rows are put into one, unseen by each other, instead of padding them; "
             "SFT only. Default: where it saves a tenth of the work and leaves at least 100 steps."
+        ),
+    ] = None
+    beta: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=10,
+            description="DPO, KTO: how strongly the model is held to its base; a higher one allows less change. "
+            "Default: 0.1.",
         ),
     ] = None
     weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None

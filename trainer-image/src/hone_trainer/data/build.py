@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import DatasetSummary
+from hone.contract.settings import DataFormat
 from hone_trainer.data.classes import Classes, skew_warning
 from hone_trainer.data.encode import UNMARKABLE
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
@@ -118,7 +119,7 @@ def _write(
         warnings.append(f"{survey.faults.total} rows were left out as faulty: see dataset.badRows.")
     if not stops:
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
-    warnings += skew_warning(classes) if classes else []
+    warnings += skew_warning(classes) if classes and survey.format is DataFormat.TEXT_LABEL else []
     summary = DatasetSummary(
         digest=f"sha256:{digest}",
         format=survey.format,
@@ -211,7 +212,23 @@ def _finish_split(
     dataset = Dataset.from_file(str(path)).select(kept)
     if any(split.lengths[i] > limit for i in kept):
         dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
+    if encoder.NEIGHBORS and name != "test" and kept:
+        dataset = dataset.map(
+            _neighbors(encoder, dataset),
+            with_indices=True,
+            batched=True,
+            cache_file_name=str(raw / f"{name}-neighbors.arrow"),
+            new_fingerprint=f"{name}-neighbors",
+        )
     return dataset
+
+
+def _neighbors(encoder: RowEncoder, rows: "Dataset") -> Callable[[dict[str, list], list[int]], dict[str, list]]:
+    def add(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        before = rows[indices[0] - 1]
+        return {new: [before[column], *batch[column][:-1]] for new, column in encoder.NEIGHBORS.items()}
+
+    return add
 
 
 def _cut(encoder: RowEncoder, limit: int) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -12,6 +12,8 @@ MAX_CLASSES = 1000
 SKEWED = 3.0
 """Rows of the largest class over those of the smallest, above which classes count as unbalanced."""
 MAX_SHOWN = 20
+RATED = ("false", "true")
+"""The classes of answers that were rated one by one: bad ones and good ones."""
 
 _SPLIT_FIELDS = {"validation": "spec.dataset.validation", "test": "spec.dataset.test"}
 
@@ -87,6 +89,13 @@ def find_classes(refs: list[RowRef]) -> Classes:
     numbers = all(re.fullmatch(r"0|-?[1-9][0-9]*", name) for name in train)
     names = sorted(train, key=int) if numbers else sorted(train)
     return Classes(tuple(names), tuple(train[name] for name in names))
+
+
+def rated_weights(classes: Classes) -> tuple[float, float]:
+    """The weights of good and of bad answers in the loss, of which one is 1: the least that brings the good ones'
+    share, weight × rows, to 1 to 4/3 of the bad ones' (K. Ethayarajh et al., KTO, arXiv 2402.01306, equation 8)."""
+    bad, good = (max(1, rows) for rows in classes.rows)
+    return max(1.0, bad / good), max(1.0, 3 * good / (4 * bad))
 
 
 def skew_warning(classes: Classes) -> list[str]:

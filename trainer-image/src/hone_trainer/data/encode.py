@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jinja2 import TemplateError
 
 from hone.contract.settings import TrainOn
-from hone_trainer.data.formats import Message, Sample
+from hone_trainer.data.formats import Message, Sample, common_length
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.read import RowFault
 from hone_trainer.data.rows import Column
+from hone_trainer.data.text import answered, ids_of, opening_ids, refusal, render, require_template
 from hone_trainer.errors import BadInput, clip
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Encoder:
     """
 
     COLUMNS: ClassVar = {"input_ids": Column.IDS, "labels": Column.LABELS}
+    NEIGHBORS: ClassVar = {}
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", train_on: TrainOn, chat: bool) -> None:
         self._tokenizer = tokenizer
@@ -100,10 +102,10 @@ class Encoder:
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
         """Ids and text that the answer is generated from, as a server would build them from the same request."""
         if not sample.is_chat:
-            return self._prompt_ids(sample.prompt), sample.prompt
+            return opening_ids(self._tokenizer, sample.prompt), sample.prompt
         # The template as the model ships it, not a training variant: that is what it will be served with.
         text = self._render(sample.messages[: sample.last_assistant], None, add_generation_prompt=True)
-        return self._ids(text), text
+        return ids_of(self._tokenizer, text), text
 
     def reference(self, sample: Sample) -> str:
         """The text that an answer is compared to."""
@@ -125,16 +127,7 @@ class Encoder:
         return bool(set(encoded.labels) & set(self._tokenizer.all_special_ids))
 
     def _choose_template(self) -> None:
-        template = self._tokenizer.chat_template
-        if isinstance(template, dict):
-            template = template.get("default")
-        if not template:
-            raise BadInput(
-                "spec.model",
-                "the rows are conversations, but the model has no chat template",
-                "Add chat_template.jinja to the model's directory, use the model's chat variant, or write the rows "
-                "as prompt and completion strings.",
-            )
+        template = require_template(self._tokenizer)
         if self._train_on is TrainOn.ALL:
             return
         if _GENERATION.search(template):
@@ -156,14 +149,14 @@ class Encoder:
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
         if self._train_on is TrainOn.ALL:
-            ids = self._ids(self._render(sample.messages, None))
+            ids = ids_of(self._tokenizer, self._render(sample.messages, None))
             return ids, [1] * len(ids)
         if self.marks == "prefix":
             return self._from_prefixes(sample)
         ids, mask = self._from_marks(sample)
         if self._train_on is TrainOn.COMPLETION:
             text = self._render(sample.messages[: sample.completion_start], self._template, add_generation_prompt=True)
-            head = self._ids(text)
+            head = ids_of(self._tokenizer, text)
             if ids[: len(head)] != head:
                 raise RowFault(UNMARKABLE)
             mask[: len(head)] = [0] * len(head)
@@ -179,7 +172,7 @@ class Encoder:
                 tokenizer_kwargs={"verbose": False},
             )
         except (TemplateError, TypeError) as error:
-            raise RowFault(_refusal(error)) from error
+            raise RowFault(refusal(error)) from error
         return list(encoded["input_ids"]), list(encoded["assistant_masks"])
 
     def _from_prefixes(self, sample: Sample) -> tuple[list[int], list[int]]:
@@ -205,7 +198,7 @@ class Encoder:
             context = self._render(sample.messages[:i], None) if i else ""
             asked = self._render(sample.messages[:i], None, add_generation_prompt=True) if i else ""
             # The generation prompt may open thoughts that the turn does not have.
-            begin = len(asked) if after.startswith(asked) else _common_length(asked, after)
+            begin = len(asked) if after.startswith(asked) else common_length(asked, after)
             if begin < len(context) or not full.startswith(after):
                 raise RowFault(UNMARKABLE)
             # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
@@ -214,39 +207,11 @@ class Encoder:
 
     def _text(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Prompt and completion as one text where that keeps the prompt's tokens, else one after the other."""
-        head = self._prompt_ids(sample.prompt)
-        whole = self._prompt_ids(sample.prompt + sample.completion)
-        tail = whole[len(head) :] if whole[: len(head)] == head else self._ids(sample.completion)
-        end = self._tokenizer.eos_token_id
-        if end is not None and (not tail or tail[-1] != end):
-            tail = [*tail, end]
+        head, (tail,) = answered(self._tokenizer, sample.prompt, sample.completion)
         return head + tail, [0] * len(head) + [1] * len(tail)
 
-    def _prompt_ids(self, text: str) -> list[int]:
-        """Ids with the special tokens that open a text, without those that close it."""
-        ids = list(self._tokenizer(text, verbose=False)["input_ids"])
-        closing = self._tokenizer.eos_token_id
-        return ids[:-1] if ids and ids[-1] == closing and not text.endswith(str(self._tokenizer.eos_token)) else ids
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
     def _render(self, messages: tuple[Message, ...], template: str | None, **options: Any) -> str:
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options)
-            )
-        except (TemplateError, TypeError) as error:
-            raise RowFault(_refusal(error)) from error
-
-
-def _common_length(first: str, second: str) -> int:
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
-def _refusal(error: Exception) -> str:
-    return f"the chat template refuses the conversation: {clip(str(error), 200)}"
+        return render(self._tokenizer, messages, template, **options)
 
 
 def _training_variant(tokenizer: "PreTrainedTokenizerBase") -> str | None:

@@ -1,7 +1,8 @@
 """Row formats: telling them apart, and turning a row into a Sample or into the reason why it cannot be one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat, TrainOn
@@ -13,10 +14,12 @@ COLUMNS: dict[DataFormat, tuple[str, ...]] = {
     DataFormat.MESSAGES: ("messages",),
     DataFormat.SHARE_GPT: ("conversations",),
     DataFormat.ALPACA: ("instruction", "output"),
+    DataFormat.UNPAIRED_PREFERENCE: ("prompt", "completion", "label"),
     DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
     DataFormat.TEXT_LABEL: ("text", "label"),
+    DataFormat.PREFERENCE: ("chosen", "rejected"),
 }
-"""The columns that each format needs. Others are left alone."""
+"""The columns that each format needs, the more specific formats first. Others are left alone."""
 
 OPTIONAL_COLUMNS = ("input", "system")
 """Columns that some formats use where they are there."""
@@ -34,6 +37,8 @@ EXAMPLES = {
     DataFormat.SHARE_GPT: '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}',
     DataFormat.ALPACA: '{"instruction": "…", "input": "…", "output": "…"}',
     DataFormat.TEXT_LABEL: '{"text": "…", "label": "…"}',
+    DataFormat.PREFERENCE: '{"prompt": "…", "chosen": "…", "rejected": "…"}',
+    DataFormat.UNPAIRED_PREFERENCE: '{"prompt": "…", "completion": "…", "label": true}',
 }
 
 _SENDERS = {"human": "user", "gpt": "assistant", "system": "system"}
@@ -41,6 +46,9 @@ _SENDERS = {"human": "user", "gpt": "assistant", "system": "system"}
 
 MAX_LABEL = 128
 """Most characters of a class's name."""
+
+_SAME = "`chosen` and `rejected` are the same"
+_NO_PROMPT = "`chosen` and `rejected` begin differently, so that there is no prompt: give it as `prompt`"
 
 Message = dict[str, str]
 
@@ -53,14 +61,17 @@ class Sample:
         messages: the conversation; empty for plain text.
         completion_start: index of the first message of the completion.
         prompt: plain text that is given, or that has a class; empty for a conversation.
-        completion: plain text that is to follow.
-        label: the class of the text; None where there are no classes. A number sorts as one.
+        completion: plain text that is to follow; of two answers the better one.
+        rejected: the worse one of two answers, as text or messages; empty where there is one answer.
+        label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
+            A number sorts as one.
     """
 
     messages: tuple[Message, ...] = ()
     completion_start: int = 0
     prompt: str = ""
     completion: str = ""
+    rejected: "tuple[Message, ...] | str" = ""
     label: str | int | None = None
 
     @property
@@ -69,16 +80,27 @@ class Sample:
         return bool(self.messages)
 
     @property
+    def answer_start(self) -> int:
+        """Index of the first message of what is tested: the last assistant turn, or all of a rated answer."""
+        rated = bool(self.rejected) or self.label is not None
+        return self.completion_start if rated else self.last_assistant
+
+    @property
     def last_assistant(self) -> int:
         """Index of the last assistant turn."""
         return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
 
 
 def detect(row: dict[str, Any]) -> DataFormat | None:
-    """The format whose columns a row has, or None; the first of several. A column without a value does not count:
-    tables have every column in every row."""
+    """The format whose columns a row has, or None: the first of `COLUMNS`, where it has those of several.
+
+    A column without a value does not count: tables have every column in every row. Beside a completion, a label that is
+    no boolean is a column like any other.
+    """
     found = {column for column, value in row.items() if value is not None}
-    return next((format for format, columns in COLUMNS.items() if found.issuperset(columns)), None)
+    formats = (format for format, columns in COLUMNS.items() if found.issuperset(columns))
+    rated = isinstance(row.get("label"), bool)
+    return next((format for format in formats if rated or format is not DataFormat.UNPAIRED_PREFERENCE), None)
 
 
 def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
@@ -193,12 +215,86 @@ def _from_text_label(row: dict[str, Any]) -> Sample:
     return Sample(prompt=text, label=label)
 
 
+def _from_unpaired_preference(row: dict[str, Any]) -> Sample:
+    if not isinstance(row["label"], bool):
+        raise RowFault("`label` is neither true nor false")
+    sample = _from_prompt_completion(row)
+    if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
+        raise RowFault("`completion` does not begin with an assistant turn")
+    return replace(sample, label=str(row["label"]).lower())
+
+
+def _from_preference(row: dict[str, Any]) -> Sample:
+    prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+    given = [chosen, rejected, *([] if prompt is None else [prompt])]
+    if all(isinstance(value, str) for value in given):
+        return _text_pair(prompt, chosen, rejected)
+    if all(isinstance(value, list) for value in given):
+        return _chat_pair(prompt, chosen, rejected)
+    raise RowFault("`prompt`, `chosen` and `rejected` must all be strings or all be lists of messages")
+
+
+def _text_pair(prompt: str | None, chosen: str, rejected: str) -> Sample:
+    for column, text in (("chosen", chosen), ("rejected", rejected)):
+        if not text.strip():
+            raise RowFault(f"`{column}` is empty")
+    if chosen.strip() == rejected.strip():
+        raise RowFault(_SAME)
+    if prompt is None:
+        end = _common_words(chosen, rejected)
+        prompt, chosen, rejected = chosen[:end], chosen[end:], rejected[end:]
+        if not prompt.strip():
+            raise RowFault(_NO_PROMPT)
+    if not prompt.strip():
+        raise RowFault("`prompt` is empty")
+    return Sample(prompt=prompt, completion=chosen, rejected=rejected)
+
+
+def _common_words(first: str, second: str) -> int:
+    """Characters of the words that both texts begin with, so that something is left of either."""
+    common = common_length(first, second)
+    end = 0
+    for gap in re.finditer(r"\s+", first[:common]):
+        if first[gap.end() :].strip() and second[gap.end() :].strip():
+            # A single space goes with the word after it, as in the tokens of most models.
+            end = gap.start() if gap.group() == " " else gap.end()
+    return end
+
+
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many items both begin with."""
+    shorter = min(len(first), len(second))
+    return next((i for i in range(shorter) if first[i] != second[i]), shorter)
+
+
+def _chat_pair(prompt: list[Any] | None, chosen: list[Any], rejected: list[Any]) -> Sample:
+    better, worse = _messages(chosen, "chosen"), _messages(rejected, "rejected")
+    if better == worse:
+        raise RowFault(_SAME)
+    if prompt is None:
+        start = common_length(better, worse)
+        head, better, worse = better[:start], better[start:], worse[start:]
+        if not head:
+            raise RowFault(_NO_PROMPT)
+    else:
+        head = _messages(prompt, "prompt")
+    for column, answer in (("chosen", better), ("rejected", worse)):
+        if not answer or answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
+            raise RowFault(
+                f"`{column}` does not, after the prompt, begin and end with an assistant turn; where both hold the "
+                "whole conversation, leave `prompt` out"
+            )
+    return Sample(messages=head + better, completion_start=len(head), rejected=worse)
+
+
 _READERS: dict[DataFormat, Callable[[dict[str, Any]], Sample]] = {
     DataFormat.MESSAGES: _from_messages,
     DataFormat.SHARE_GPT: _from_share_gpt,
     DataFormat.ALPACA: _from_alpaca,
     DataFormat.PROMPT_COMPLETION: _from_prompt_completion,
     DataFormat.TEXT_LABEL: _from_text_label,
+    DataFormat.PREFERENCE: _from_preference,
+    DataFormat.UNPAIRED_PREFERENCE: _from_unpaired_preference,
 }
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.formats import Sample
-from hone_trainer.data.read import RowFault
 from hone_trainer.data.rows import Column
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.data.text import ids_of, render
+from hone_trainer.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +48,7 @@ class LabelEncoder:
     """
 
     COLUMNS: ClassVar = {"input_ids": Column.IDS, "label": Column.NUMBER}
+    NEIGHBORS: ClassVar = {}
     marks = "label"
     train_on = "Label"
 
@@ -95,18 +96,33 @@ class LabelEncoder:
         return list(self._tokenizer(text, verbose=False)["input_ids"])
 
 
-def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token that rows are padded with: one that no text ends with, since the class is read at the last other one.
+def padding_id(tokenizer: "PreTrainedTokenizerBase", *, chat: bool = False) -> int:
+    """The token that rows are padded with: one that no text ends with, since class and score are read at the last
+    other one.
+
+    Args:
+        tokenizer: the model's.
+        chat: whether rows may be conversations, if it has a chat template: these may not end with it either.
 
     Raises:
         BadInput: the tokenizer has none.
     """
     last = tokenizer("a", verbose=False)["input_ids"][-1:]
+    if chat and tokenizer.chat_template:
+        last += _end_of_a_chat(tokenizer)
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id):
-        if token is not None and [token] != last:
+        if token is not None and token not in last:
             return int(token)
     raise BadInput(
         "spec.model",
         "its tokenizer has no token to pad with (pad_token, eos_token, unk_token or bos_token)",
         "Add a pad_token to tokenizer_config.json.",
     )
+
+
+def _end_of_a_chat(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
+    try:
+        return ids_of(tokenizer, render(tokenizer, turns))[-1:]
+    except RowFault:
+        return []

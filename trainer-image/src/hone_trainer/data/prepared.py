@@ -16,6 +16,21 @@ have instead of `labels`:
 
     label        int32        index of the row's class in `Prepared.classes`
 
+Pairs for a reward model (format Preference) have instead of both:
+
+    chosen_ids, rejected_ids    list[int32]  prompt and answer in one, each
+
+and for DPO:
+
+    prompt_ids                  list[int32]  the prompt, never cut
+    chosen_ids, rejected_ids    list[int32]  the answers
+
+and rated answers for KTO (format UnpairedPreference):
+
+    prompt_ids, completion_ids  list[int32]  the prompt, never cut, and the answer
+    label                       int32        1 for a good one, 0 for a bad one
+    KL_completion_ids           list[int32]  the answer of the row before; not in the test split
+
 TRL 1.16's SFTTrainer uses `labels` as they are and, with `dataset_kwargs={"skip_prepare_dataset": True}` adds nothing;
 its mask columns (`assistant_masks`, `completion_mask`) would only be turned into the same labels by another pass.
 
@@ -25,7 +40,7 @@ The test split has three more:
     reference    str          text of the last assistant turn, without special tokens
     prompt       str          the text that `prompt_ids` encode, for reports
 
-With classes, `prompt_ids` encode the whole text and `reference` is the class's name.
+With classes, `prompt_ids` encode the whole text and `reference` is the class's name; of pairs it is the better answer.
 
 `validation` and `test` may have no rows (small data): then there is a warning in the plan.
 """

@@ -36,6 +36,9 @@ class RowEncoder(Protocol):
 
     COLUMNS: ClassVar[dict[str, Column]]
     """What `EncodedRow.columns` gives."""
+    NEIGHBORS: ClassVar[dict[str, str]]
+    """Columns to add once the rows of a split are in their order, each with the column whose value it takes from the
+    row before; the first row takes the last one's. Not in the test split."""
     marks: str
     """How it found out what carries loss, for the log."""
     train_on: str

@@ -10,12 +10,12 @@ _RANGE = 2**64
 
 
 def prompt_key(sample: Sample) -> bytes:
-    """A digest of what comes before the last answer, without regard to case, spacing or Unicode's variants.
+    """A digest of what comes before the answer, without regard to case, spacing or Unicode's variants.
 
     Rows that ask the same get the same key and thus the same split, so that no answer is learned that is tested.
     """
     if sample.is_chat:
-        asked: tuple[Message, ...] | str = sample.messages[: sample.last_assistant]
+        asked: tuple[Message, ...] | str = sample.messages[: sample.answer_start]
         parts = [f"{message['role']}\n{_normalize(message['content'])}" for message in asked]
     else:
         parts = [_normalize(sample.prompt)]
@@ -25,7 +25,8 @@ def prompt_key(sample: Sample) -> bytes:
 def row_key(sample: Sample) -> bytes:
     """A digest of the whole row as it is; exact duplicates have the same."""
     label = [] if sample.label is None else [sample.label]
-    return _digest([sample.messages, sample.prompt, sample.completion, *label])
+    rejected = [{"rejected": sample.rejected}] if sample.rejected else []
+    return _digest([sample.messages, sample.prompt, sample.completion, *label, *rejected])
 
 
 def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -> str:

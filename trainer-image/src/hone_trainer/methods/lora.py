@@ -63,15 +63,16 @@ def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     from hone_trainer import head
 
     planned = load_plan(config)
-    classes = load_prepared(planned.prepared).classes if planned else None
-    if classes is None:
-        raise RuntimeError(f"{config.paths.run} holds no classes")
+    if planned is None:
+        raise RuntimeError(f"{config.paths.run} holds no plan")
+    classes = load_prepared(planned.prepared).classes
     dtype = AutoConfig.from_pretrained(config.paths.model, local_files_only=True).dtype or torch.float32
     # Merged in fp32: sums of weights and updates would else be rounded twice.
     base = auto_class(config.objective).from_pretrained(
         config.paths.model, dtype=torch.float32, local_files_only=True, **head.settings(classes)
     )
-    base.config.get_text_config().pad_token_id = padding_id(load_tokenizer(config.paths.model))
+    tokenizer = load_tokenizer(config.paths.model)
+    base.config.get_text_config().pad_token_id = padding_id(tokenizer, chat=classes is None)
     merged = PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload().to(dtype)
     merged.config._name_or_path = config.model_name
     merged.save_pretrained(directory)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
-from hone_trainer.objectives import classification, sft
+from hone_trainer.objectives import classification, dpo, kto, reward, sft
 from hone_trainer.objectives.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -16,4 +16,7 @@ if TYPE_CHECKING:
 OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
     Objective.SFT: sft.build,
     Objective.CLASSIFICATION: classification.build,
+    Objective.REWARD: reward.build,
+    Objective.DPO: dpo.build,
+    Objective.KTO: kto.build,
 }

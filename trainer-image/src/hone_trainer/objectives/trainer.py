@@ -12,6 +12,7 @@ import torch
 from hone_trainer import checkpoint
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import TrainerState, TrainingArguments
 
     from hone_trainer.callbacks import StepHealth
@@ -22,6 +23,7 @@ class TrainerMixin:
 
     args: "TrainingArguments"
     state: "TrainerState"
+    eval_dataset: "Dataset"
     health: "StepHealth"
     """Set it before training starts."""
 
@@ -35,6 +37,10 @@ class TrainerMixin:
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
         self.health.add_norm(norm)
         return norm
+
+    def set_validation(self, rows: "Dataset") -> None:
+        """Evaluate on these rows while training; before training begins."""
+        self.eval_dataset = rows
 
     def evaluate(self, *args: object, **kwargs: object) -> dict[str, float]:
         """The loss on the validation rows. Training goes on as if it had not been asked for."""

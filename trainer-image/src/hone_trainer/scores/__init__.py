@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 from hone.contract.settings import Objective
-from hone_trainer.scores import answers, classes
+from hone_trainer.scores import answers, classes, pairs, preferences
 from hone_trainer.scores.evaluated import Evaluated
 
 EVALUATIONS: dict[Objective, Callable[..., Evaluated]] = {
     Objective.SFT: answers.evaluate,
     Objective.CLASSIFICATION: classes.evaluate,
+    Objective.REWARD: pairs.evaluate,
+    Objective.DPO: preferences.evaluate_pairs,
+    Objective.KTO: preferences.evaluate_rated,
 }

@@ -67,13 +67,19 @@ def evaluate(
 
 def probabilities(model: "PreTrainedModel", rows: list[list[int]], pad: int) -> np.ndarray:
     """Each row's probabilities, by softmax over the classes, as servers give them; shape [rows, classes]."""
+    found = outputs(model, rows, pad, "tuned: classes")
+    return torch.softmax(torch.from_numpy(found), dim=-1).numpy()
+
+
+def outputs(model: "PreTrainedModel", rows: list[list[int]], pad: int, what: str) -> np.ndarray:
+    """What the head gives for each row, in fp32; shape [rows, labels]. `what` names it in the log."""
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    found = np.zeros((len(rows), model.config.num_labels))
+    found = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
     with torch.inference_mode():
-        for batch in batches([len(ids) for ids in rows], model.config.num_labels, "tuned: classes"):
+        for batch in batches([len(ids) for ids in rows], model.config.num_labels, what):
             ids, mask = padded([rows[index] for index in batch], pad, left=False, device=model.device)
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-            found[batch] = torch.softmax(logits, dim=-1).cpu().numpy()
+            found[batch] = logits.cpu().numpy()
     return found
 
 

@@ -65,10 +65,24 @@ def save_cached(path: Path, scores: RowScores) -> None:
 
 
 def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> list[float]:
-    inputs, labels = rows["input_ids"][:], rows["labels"][:]
+    found = likelihoods(model, rows["input_ids"][:], rows["labels"][:], pad, f"{name}: loss")
+    return [-total / max(tokens, 1) for total, tokens in found]
+
+
+def likelihoods(
+    model: "PreTrainedModel", inputs: list[list[int]], labels: list[list[int]], pad: int, what: str
+) -> list[tuple[float, int]]:
+    """Of each row, the log-likelihood of its labeled tokens in nats, summed, and how many they are.
+
+    Args:
+        model: on its device.
+        inputs, labels: ids and labels of each row, as in prepared data.
+        pad: the token to fill rows up with.
+        what: names this in the log.
+    """
     vocabulary = model.config.get_text_config().vocab_size
-    losses = [0.0] * len(inputs)
-    for batch in batches([len(ids) for ids in inputs], vocabulary, f"{name}: loss"):
+    found = [(0.0, 0)] * len(inputs)
+    for batch in batches([len(ids) for ids in inputs], vocabulary, what):
         ids, mask = padded([inputs[index] for index in batch], pad, left=False, device=model.device)
         wanted, _ = padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
@@ -76,10 +90,10 @@ def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> l
         each = torch.nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
         ).view_as(targets)
-        counts = (targets != IGNORE_INDEX).sum(dim=1).clamp(min=1)
-        for index, loss in zip(batch, (each.sum(dim=1) / counts).tolist(), strict=True):
-            losses[index] = loss
-    return losses
+        counts = (targets != IGNORE_INDEX).sum(dim=1)
+        for index, total, tokens in zip(batch, (-each.sum(dim=1)).tolist(), counts.tolist(), strict=True):
+            found[index] = (total, tokens)
+    return found
 
 
 def _answers(

@@ -66,7 +66,7 @@ class Server(Subject):
 
     @property
     def url(self) -> str:
-        """The endpoint's address in the cluster; OpenAI's paths begin with /v1 below it, classes are at /classify."""
+        """The endpoint's address in the cluster; OpenAI's paths are below /v1, classes and scores at /classify."""
         return f"http://{self.service.name}.{self.namespace}.svc"
 
     @property

@@ -28,8 +28,9 @@ ENVIRONMENT = {
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
-API_ARGUMENTS = {"Classify": ["--runner=pooling"]}
-"""What vLLM is told where it is not to chat. Its pooling runner answers /classify, with softmax over the classes."""
+API_ARGUMENTS = {"Classify": ["--runner=pooling"], "Reward": ["--runner=pooling"]}
+"""What vLLM is told where it is not to chat. Its pooling runner answers /classify: with softmax over the classes, and
+with the bare score where the model's config has the problem type `regression`, as that of a reward model."""
 
 
 def arguments(server: Server, release: Release) -> list[str]:

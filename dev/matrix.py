@@ -1,0 +1,287 @@
+"""What combines with what, found by trying: `python3 -m dev.matrix [--cells PATTERN] [--fresh]`.
+
+Every objective with every method, in one process, in two by DDP, and under ZeRO-2 and ZeRO-3: prepared, trained for
+three steps by a launcher as in a pod, and scored. Each objective's example is then run as it stands, in one process,
+and must improve its metric outside the interval. The outcome is `docs/matrix.md`.
+
+A cell that has ended as it should is remembered for the present state of the code, so that an interrupted run goes on
+with the one that it was in. What fails is tried again.
+"""
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dev.basemodel import cache
+from dev.data.formats import FORMATS
+from dev.data.reviews import reviews
+from dev.matrix_page import render
+from dev.uv import ROOT, cache_dir
+from hone.contract.objectives import OBJECTIVES
+from hone.contract.results import EvaluationSummary, StepResult
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import DataFormat, MethodType, Objective
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.runconfig import run_config, sources
+from hone.core.settings import Settings
+
+PAGE = ROOT / "docs/matrix.md"
+PLACEMENTS: dict[str, dict[str, int]] = {
+    "1 process": {"processesPerNode": 1},
+    "DDP": {"processesPerNode": 2, "zeroStage": 0},
+    "ZeRO-2": {"processesPerNode": 2, "zeroStage": 2},
+    "ZeRO-3": {"processesPerNode": 2, "zeroStage": 3},
+}
+DATA = {
+    DataFormat.MESSAGES: "chat",
+    DataFormat.TEXT_LABEL: "text-label",
+    DataFormat.PREFERENCE: "preference",
+    DataFormat.UNPAIRED_PREFERENCE: "unpaired-preference",
+}
+"""What the generator calls the formats that objectives learn from; an objective's first one is tried."""
+EXAMPLE = "example"
+ROWS, STEPS, TEST_ROWS, SECONDS = 120, 3, 8, 900
+
+
+CODE = ("operator/src/hone/contract", "trainer-image/src", "dev/data", "examples")
+"""What a cell's outcome depends on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: `ran`, `improved`, `refused`, `unimproved` or `failed`, and what is to be said of it."""
+
+    result: str
+    words: str = ""
+    seconds: float = 0.0
+
+
+def cells() -> list[str]:
+    """All of them, as objective/method/placement, and each objective's example."""
+    tried = [f"{o.value}/{m.value}/{place}" for o in OBJECTIVES for m in MethodType for place in PLACEMENTS]
+    return tried + [f"{objective.value}/{EXAMPLE}" for objective in OBJECTIVES]
+
+
+def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
+    """A cell's run below a directory, its data written there."""
+    objective, *place = cell.split("/")
+    if place == [EXAMPLE]:
+        return _of_example(Objective(objective), base, directory)
+    method, placement = place
+    rows = directory / "rows.jsonl"
+    made = FORMATS[DATA[OBJECTIVES[Objective(objective)].formats[0]]]
+    rows.write_text("".join(json.dumps(made(review)) + "\n" for review in reviews(ROWS, seed=5)))
+    return RunConfig.from_dict(
+        {
+            "job": {"namespace": "matrix", "name": "cell", "uid": "0"},
+            "modelName": "reviews-base",
+            "objective": objective,
+            "method": {"type": method},
+            "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4},
+            "data": {"train": str(rows), "minSamples": 1},
+            "topology": {"gpusPerNode": 0, **PLACEMENTS[placement]},
+            "evaluation": {"maxSamples": TEST_ROWS, "maxNewTokens": 4},
+            "paths": _paths(base, directory),
+        }
+    )
+
+
+def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
+    """The first example of an objective that has one pod, as the operator would run it."""
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        for manifest in yaml.safe_load_all(path.read_text()):
+            if manifest["kind"] != "FineTuneJob" or manifest["spec"].get("objective", "SFT") != objective.value:
+                continue
+            manifest["metadata"] |= {"namespace": "matrix", "uid": "0"}
+            run = Run.of(manifest, Settings())
+            if run.compute.nodes > 1:
+                continue
+            told = run_config(run).to_dict()
+            data = {
+                split: str(ROOT / "examples/data" / source.config_map.key)
+                for split, source in sources(run).items()
+                if source.config_map
+            }
+            return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": _paths(base, directory)})
+    raise LookupError(f"no example in one pod of objective {objective.value}")
+
+
+def _paths(base: Path, directory: Path) -> dict[str, str]:
+    (directory / "output").mkdir()
+    places = {name: str(directory / name) for name in ("workspace", "run", "output")}
+    return {"model": str(base), **places}
+
+
+def run(cell: str, base: Path) -> Outcome:
+    """Try one cell."""
+    from hone_trainer.errors import BadInput
+    from hone_trainer.prepare import prepare
+
+    began = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="hone-matrix-"))
+    try:
+        config = config_of(cell, base, directory)
+        (directory / "run.json").write_text(config.to_json())
+        prepare(config)
+        if failure := _train(directory):
+            return Outcome("failed", failure)
+        return _judge(cell, _finish(directory), time.monotonic() - began)
+    except BadInput as refusal:
+        return Outcome("refused", f"`{refusal.field}`: {refusal.message}. {refusal.hint}")
+    except Exception as error:
+        return Outcome("failed", f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _train(directory: Path) -> str:
+    """Run the launcher to its end; says what failed, or nothing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (directory / "tmp").mkdir()
+    environment = {
+        "HONE_RUN_CONFIG": str(directory / "run.json"),
+        "HONE_TERMINATION_LOG": str(directory / "end"),
+        "HONE_METRICS_PORT": str(port),
+        "TMPDIR": str(directory / "tmp"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    log = directory / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hone_trainer.launch"],
+            env={**os.environ, **environment},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            # The ranks are the launcher's children, in its group or in one of their own that ends with it.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code == 0:
+        return ""
+    last = log.read_text(errors="replace")[-3000:]
+    if code == -1:
+        return f"did not end in {SECONDS} s: {last}"
+    verdict = StepResult.model_validate_json((directory / "end").read_text()).verdict
+    return f"{verdict.message if verdict else 'no verdict'}\n{last}"
+
+
+def _finish(directory: Path) -> EvaluationSummary:
+    """Export and score in this process, which has its libraries loaded from the cells before."""
+    from hone_trainer import finish
+
+    os.environ.update({"HONE_RUN_CONFIG": str(directory / "run.json"), "HONE_TERMINATION_LOG": str(directory / "end")})
+    finish.main()
+    ended = StepResult.model_validate_json((directory / "end").read_text())
+    if ended.evaluation is None:
+        raise RuntimeError(f"finish: {ended.verdict.message if ended.verdict else 'no scores'}")
+    return ended.evaluation
+
+
+def _judge(cell: str, found: EvaluationSummary, seconds: float) -> Outcome:
+    if not found.scores:
+        return Outcome("failed", "nothing was scored")
+    score = found.scores[0]
+    told = f"{score.metric} {score.base.value:.3g} → {score.tuned.value:.3g}"
+    if not cell.endswith(f"/{EXAMPLE}"):
+        return Outcome("ran", told, seconds)
+    better = score.improvement
+    told += f" ({better.value:+.3g} [{better.lower:.3g}, {better.upper:.3g}], {score.samples} rows)"
+    return Outcome("improved" if better.lower > 0 else "unimproved", told, seconds)
+
+
+def state() -> str:
+    """What stands for the present code: a digest of its files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Memory:
+    """What the cells came to, in one file of the cache per cell and state of the tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, cell: str) -> Outcome | None:
+        """A cell's outcome, or None."""
+        try:
+            return Outcome(**json.loads(self._file(cell).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save(self, cell: str, outcome: Outcome) -> None:
+        """Remember an outcome."""
+        self._file(cell).write_text(json.dumps(asdict(outcome)))
+
+    def _file(self, cell: str) -> Path:
+        return self._folder / f"{cell.replace('/', '--').replace(' ', '-')}.json"
+
+
+def todo(chosen: list[str], memory: Memory, *, fresh: bool) -> Iterator[str]:
+    """The cells to run: those that are not remembered as having ended as they should."""
+    for cell in chosen:
+        known = memory.load(cell)
+        if fresh or known is None or known.result in ("failed", "unimproved"):
+            yield cell
+
+
+def main() -> int:
+    """Run the cells; returns 0 when none failed and every example has improved its metric."""
+    parser = argparse.ArgumentParser(prog="python3 -m dev.matrix", description=__doc__)
+    parser.add_argument("--cells", default="*", help="which, such as 'DPO/*' or '*/LoRA/ZeRO-3' (default: all)")
+    parser.add_argument("--fresh", action="store_true", help="run them though they are remembered")
+    parser.add_argument("--list", action="store_true", help="only list them")
+    arguments = parser.parse_args()
+    chosen = [cell for cell in cells() if fnmatch.fnmatch(cell, arguments.cells)]
+    if not chosen:
+        parser.error(f"no cell {arguments.cells!r}")
+    memory = Memory(cache_dir() / "matrix" / state())
+    if arguments.list:
+        for cell in chosen:
+            known = memory.load(cell)
+            print(cell, known.result if known else "")
+        return 0
+    base = cache.find()
+    if base is None:
+        sys.exit("error: there is no base model yet: make images, or python3 -m dev.basemodel build")
+    for cell in list(todo(chosen, memory, fresh=arguments.fresh)):
+        outcome = run(cell, base)
+        memory.save(cell, outcome)
+        print(f"{cell}: {outcome.result} in {outcome.seconds:.0f} s. {outcome.words}", flush=True)
+    found: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(render(found, list(PLACEMENTS)))
+    bad = [cell for cell in chosen if (known := memory.load(cell)) is None or known.result in ("failed", "unimproved")]
+    print(f"== {len(chosen) - len(bad)} cells as they should be, {len(bad)} not: {', '.join(bad) or 'none'} ==")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

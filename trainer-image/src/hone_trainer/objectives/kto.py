@@ -1,0 +1,56 @@
+"""KTO: good answers are made likelier and bad ones less likely, by TRL's KTOTrainer.
+
+The loss of an answer y to x (K. Ethayarajh et al., KTO, arXiv 2402.01306, equation 7), with r = log p - log p_ref
+summed over its tokens, and ref the model before training; z is how much likelier answers to other prompts have become:
+
+    weight · (1 - sigmoid(beta · (r - z)))  of a good one,  weight · (1 - sigmoid(beta · (z - r)))  of a bad one
+"""
+
+from typing import ClassVar
+
+from transformers import AutoModelForCausalLM
+from trl import KTOConfig, KTOTrainer
+
+from hone.contract.settings import Balance
+from hone_trainer.data.classes import rated_weights
+from hone_trainer.objectives.inputs import Inputs, training_arguments
+from hone_trainer.objectives.reference import Kept, ReferenceMixin
+
+
+class _Trainer(ReferenceMixin, KTOTrainer):
+    """TRL's trainer with Hone's additions."""
+
+    COLUMNS: ClassVar = ("ref_logps", "ref_KL_logps")
+
+
+def build(inputs: Inputs) -> KTOTrainer:
+    """The trainer for prepared rows with `prompt_ids`, `completion_ids`, `KL_completion_ids` and `label`.
+
+    Raises:
+        ValueError: the prepared data do not tell how many rows of each rating there are.
+    """
+    classes, plan = inputs.prepared.classes, inputs.plan
+    if classes is None:
+        raise ValueError(f"{inputs.prepared.directory} holds no ratings")
+    good, bad = rated_weights(classes) if plan.balance == Balance.WEIGHT else (1.0, 1.0)
+    arguments = KTOConfig(
+        **training_arguments(inputs.config, plan, inputs.output_dir),
+        # Only prompts with the answer of another row can be longer.
+        max_length=plan.sequence_length,
+        beta=plan.beta,
+        desirable_weight=good,
+        undesirable_weight=bad,
+        precompute_ref_log_probs=True,
+        disable_dropout=not plan.lora_dropout,
+    )
+    trainer = _Trainer(
+        kept=Kept.of(inputs),
+        model=inputs.load_model(AutoModelForCausalLM),
+        args=arguments,
+        train_dataset=inputs.prepared.train,
+        processing_class=inputs.tokenizer,
+        peft_config=inputs.peft_config,
+        callbacks=inputs.callbacks,
+    )
+    trainer.health = inputs.health
+    return trainer
