@@ -61,6 +61,7 @@ def test_the_kind_is_told_by_the_content_where_the_name_tells_nothing(tmp_path: 
         pytest.param("rows.gz", gzip.compress(json_lines([GOOD])), id="compressed, and nothing else said"),
         pytest.param("rows.jsonl.gz", gzip.compress(b"") + gzip.compress(json_lines([GOOD])), id="two gzip members"),
         pytest.param("rows.jsonl.zst", zstd(json_lines([GOOD])) + zstd(b"\n"), id="two zstd frames"),
+        pytest.param("rows.jsonl", b'{"prompt": \n' + json_lines([GOOD]), id="a broken first line"),
         pytest.param("rows.jsonl", b"\xef\xbb\xbf\n" + json_lines([GOOD]), id="a byte order mark"),
         pytest.param("rows.csv", b"\xef\xbb\xbf" + table([GOOD]), id="CSV with a byte order mark"),
         pytest.param("rows.json", b"\xef\xbb\xbf" + json_array([GOOD]), id="an array with a byte order mark"),

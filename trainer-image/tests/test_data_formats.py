@@ -74,6 +74,71 @@ def test_a_bad_label_is_told_apart_by_its_reason(row: dict[str, Any], reason: st
     assert reason in str(fault.value)
 
 
+HUMAN, GPT = {"from": "human", "value": "Is it good?"}, {"from": "gpt", "value": "Yes."}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"conversations": "hello"}, "`conversations` is not a list of turns", id="a string for a list"),
+        pytest.param({"conversations": []}, "`conversations` is empty", id="no turn"),
+        pytest.param({"conversations": [HUMAN]}, "no assistant turn in `conversations`", id="no answer"),
+        pytest.param({"conversations": [GPT]}, "nothing before the assistant's turn", id="an answer to nothing"),
+        pytest.param({"conversations": [HUMAN, "x"]}, "not a turn with `from` and `value`", id="a string for a turn"),
+        pytest.param({"conversations": [{"from": "bard", "value": ""}]}, "other than human, gpt, system", id="bard"),
+        pytest.param({"conversations": [{"from": [], "value": ""}]}, "other than human, gpt, system", id="no sender"),
+        pytest.param({"conversations": [HUMAN, {**GPT, "value": 1}]}, "is not a string", id="a number"),
+        pytest.param({"conversations": [HUMAN, {**GPT, "value": " "}]}, "empty assistant turn", id="blank answer"),
+        pytest.param({"conversations": [USER, ANSWER]}, "in spec.dataset.columns, as `messages`", id="messages"),
+        pytest.param({"conversations": [HUMAN, GPT], "system": 1}, "`system` is not a string", id="system"),
+        pytest.param({"conversations": [HUMAN, GPT], "tools": "[{}]"}, "tool calls are not", id="tools"),
+    ],
+)
+def test_a_bad_row_of_sharegpt_s_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.SHARE_GPT)
+    assert reason in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"instruction": "a"}, "no column `output`", id="no output"),
+        pytest.param({"instruction": " ", "output": "b"}, "`instruction` is empty", id="nothing asked"),
+        pytest.param({"instruction": "a", "output": "\n"}, "`output` is empty", id="blank output"),
+        pytest.param({"instruction": "a", "output": None}, "`output` is not a string", id="null"),
+        pytest.param({"instruction": "a", "input": 1, "output": "b"}, "`input` is not a string", id="a number"),
+        pytest.param({"instruction": "a", "output": "b", "history": [["q", "a"]]}, "`history` is set", id="history"),
+    ],
+)
+def test_a_bad_row_of_alpaca_s_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.ALPACA)
+    assert reason in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        pytest.param({"instruction": "Greet.", "input": "the cat"}, "Greet.\nthe cat", id="with input"),
+        pytest.param({"instruction": "Greet.", "input": ""}, "Greet.", id="empty input"),
+        pytest.param({"instruction": "Greet.", "input": None, "history": []}, "Greet.", id="null input"),
+        pytest.param({"instruction": "", "input": "the cat"}, "the cat", id="input alone"),
+    ],
+)
+def test_alpaca_s_rows_become_one_turn(row: dict[str, Any], asked: str) -> None:
+    turns = ({"role": "user", "content": asked}, {"role": "assistant", "content": "Hi."})
+    assert to_sample({**row, "output": "Hi."}, DataFormat.ALPACA) == Sample(messages=turns, completion_start=1)
+
+
+def test_sharegpt_s_turns_become_a_conversation_with_the_system_s_column_first() -> None:
+    said = ({"role": "system", "content": "Be brief."}, USER, ANSWER)
+    row = {"conversations": [HUMAN, GPT], "system": "Be brief.", "id": 1}
+    assert to_sample(row, DataFormat.SHARE_GPT) == Sample(messages=said, completion_start=2)
+    turn = {"from": "system", "value": "Be brief."}
+    assert to_sample({"conversations": [turn, HUMAN, GPT]}, DataFormat.SHARE_GPT).messages == said
+
+
 def test_a_label_is_a_name_or_a_number() -> None:
     assert to_sample({"text": " a ", "label": " x "}, DataFormat.TEXT_LABEL) == Sample(prompt=" a ", label="x")
     assert to_sample({"text": "a", "label": 3}, DataFormat.TEXT_LABEL) == Sample(prompt="a", label=3)
@@ -96,6 +161,10 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
         ({"messages": []}, DataFormat.MESSAGES),
         ({"prompt": "", "completion": ""}, DataFormat.PROMPT_COMPLETION),
         ({"messages": [], "prompt": "", "completion": ""}, DataFormat.MESSAGES),
+        ({"messages": None, "prompt": "", "completion": ""}, DataFormat.PROMPT_COMPLETION),
+        ({"conversations": []}, DataFormat.SHARE_GPT),
+        ({"instruction": "", "output": ""}, DataFormat.ALPACA),
+        ({"instruction": "", "response": ""}, None),
         ({"text": "", "label": 1}, DataFormat.TEXT_LABEL),
         ({"text": ""}, None),
         ({"prompt": ""}, None),
