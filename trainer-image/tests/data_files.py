@@ -30,6 +30,14 @@ GOOD_ROWS: dict[DataFormat, list[Row]] = {
         {"instruction": "Tell the opposite.", "input": "good", "output": "bad"},
         {"instruction": "Greet me, and\nmy cat.", "input": "", "output": 'You are "greeted"; meow.'},
     ],
+    DataFormat.UNPAIRED_PREFERENCE: [
+        {"prompt": "one, two,", "completion": " three", "label": True},
+        {"prompt": "one, two,", "completion": " four", "label": False},
+    ],
+    DataFormat.PREFERENCE: [
+        {"prompt": "one, two,", "chosen": " three", "rejected": " four"},
+        {"prompt": 'Say "no".', "chosen": '"No."', "rejected": "Yes,\nno."},
+    ],
     DataFormat.PROMPT_COMPLETION: [
         {"prompt": "one, two,", "completion": " three"},
         {"prompt": "a\tb", "completion": " [1, 2]"},

@@ -160,6 +160,13 @@ def test_lists_in_cells_are_messages_only_if_they_look_like_it(tmp_path: Path) -
     assert [sample.completion for sample in samples(source)] == [row["completion"] for row in made]
 
 
+def test_pairs_of_conversations_in_cells_are_read(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "Is it?"}]
+    made = [{f: [*asked, {"role": "assistant", "content": f}] for f in ("chosen", "rejected")}]
+    (sample,) = samples(find_source("train", str(write(tmp_path / "rows.csv", made))))
+    assert (sample.messages[1]["content"], sample.completion_start) == ("chosen", 1)
+
+
 def test_python_s_own_writing_of_lists_in_cells_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"messages\n\"[{'role': 'user', 'content': 'a'}]\"\n")
     with pytest.raises(BadInput, match="`messages` is not a list of messages"):

@@ -94,7 +94,7 @@ def test_pairs_of_one_prompt_stay_together_and_another_worse_answer_is_another_r
     ("row", "reason"),
     [
         pytest.param({"prompt": "a", "completion": "b", "label": 1}, "neither true nor false", id="a number"),
-        pytest.param({"prompt": "a", "completion": "b", "label": "true"}, "neither true nor false", id="a string"),
+        pytest.param({"prompt": "a", "completion": "b", "label": "yes"}, "neither true nor false", id="a string"),
         pytest.param({"prompt": "a", "completion": "b"}, "no column `label`", id="no rating"),
         pytest.param({"prompt": "a", "completion": " ", "label": True}, "`completion` is empty", id="no answer"),
         pytest.param(

@@ -95,11 +95,11 @@ def detect(row: dict[str, Any]) -> DataFormat | None:
     """The format whose columns a row has, or None: the first of `COLUMNS`, where it has those of several.
 
     A column without a value does not count: tables have every column in every row. Beside a completion, a label that is
-    no boolean is a column like any other.
+    neither true nor false is a column like any other.
     """
     found = {column for column, value in row.items() if value is not None}
     formats = (format for format, columns in COLUMNS.items() if found.issuperset(columns))
-    rated = isinstance(row.get("label"), bool)
+    rated = _rating(row.get("label")) is not None
     return next((format for format in formats if rated or format is not DataFormat.UNPAIRED_PREFERENCE), None)
 
 
@@ -112,7 +112,7 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
     for column in COLUMNS[format]:
         if column not in row:
             raise RowFault(f"no column `{column}`")
-    if row.get("tools"):
+    if row.get("tools") not in (None, "", "[]", []):
         raise RowFault("`tools` is set: tool calls are not supported")
     return _READERS[format](row)
 
@@ -216,12 +216,20 @@ def _from_text_label(row: dict[str, Any]) -> Sample:
 
 
 def _from_unpaired_preference(row: dict[str, Any]) -> Sample:
-    if not isinstance(row["label"], bool):
+    rating = _rating(row["label"])
+    if rating is None:
         raise RowFault("`label` is neither true nor false")
     sample = _from_prompt_completion(row)
     if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
         raise RowFault("`completion` does not begin with an assistant turn")
-    return replace(sample, label=str(row["label"]).lower())
+    return replace(sample, label=str(rating).lower())
+
+
+def _rating(label: Any) -> bool | None:
+    """Whether a completion is good: a boolean or, as tables of text have it, its name; None where it is neither."""
+    if isinstance(label, str):
+        return {"true": True, "false": False}.get(label.strip().lower())
+    return label if isinstance(label, bool) else None
 
 
 def _from_preference(row: dict[str, Any]) -> Sample:
