@@ -259,6 +259,8 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="run them though they are remembered")
     parser.add_argument("--list", action="store_true", help="only list them")
     arguments = parser.parse_args()
+    # So that a launcher that is under way is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = [cell for cell in cells() if fnmatch.fnmatch(cell, arguments.cells)]
     if not chosen:
         parser.error(f"no cell {arguments.cells!r}")
