@@ -112,11 +112,13 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
             if run.compute.nodes > 1:
                 continue
             told = run_config(run).to_dict()
-            data = {
-                split: str(ROOT / "examples/data" / source.config_map.key)
-                for split, source in sources(run).items()
-                if source.config_map
-            }
+            # Copied, as a pod mounts them: nothing may lead out of a volume.
+            data = {"mounts": str(directory / "data")}
+            for split, source in sources(run).items():
+                if source.config_map:
+                    data[split] = str(directory / "data" / split / source.config_map.key)
+                    Path(data[split]).parent.mkdir(parents=True)
+                    shutil.copy(ROOT / "examples/data" / source.config_map.key, data[split])
             return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": _paths(base, directory)})
     raise LookupError(f"no example in one pod of objective {objective.value}")
 
@@ -248,8 +250,13 @@ def todo(chosen: list[str], memory: Memory, *, fresh: bool) -> Iterator[str]:
     """The cells to run: those that are not remembered as having ended as they should."""
     for cell in chosen:
         known = memory.load(cell)
-        if fresh or known is None or known.result in ("failed", "unimproved"):
+        if fresh or known is None or not as_it_should(cell, known):
             yield cell
+
+
+def as_it_should(cell: str, outcome: Outcome) -> bool:
+    """Whether a cell has ended well: an example by an improvement, any other unless it failed."""
+    return outcome.result == "improved" if cell.endswith(f"/{EXAMPLE}") else outcome.result in ("ran", "refused")
 
 
 def main() -> int:
@@ -280,7 +287,7 @@ def main() -> int:
     found: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(render(found, list(PLACEMENTS)))
-    bad = [cell for cell in chosen if (known := memory.load(cell)) is None or known.result in ("failed", "unimproved")]
+    bad = [cell for cell in chosen if (known := memory.load(cell)) is None or not as_it_should(cell, known)]
     print(f"== {len(chosen) - len(bad)} cells as they should be, {len(bad)} not: {', '.join(bad) or 'none'} ==")
     return 1 if bad else 0
 

@@ -37,7 +37,7 @@ def test_each_objective_has_rows_and_an_example_that_runs_in_one_pod(objective: 
 
 def test_only_what_has_not_ended_as_it_should_is_run_again(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "matrix")
-    outcomes = {"a/b/c": "ran", "a/b/d": "failed", "a/b/e": "refused", "a/example": "unimproved"}
+    outcomes = {"a/b/c": "ran", "a/b/d": "failed", "a/b/e": "refused", "a/example": "refused"}
     for cell, result in outcomes.items():
         memory.save(cell, Outcome(result))
     assert list(matrix.todo([*outcomes, "new"], memory, fresh=False)) == ["a/b/d", "a/example", "new"]
