@@ -55,7 +55,7 @@ DATA = {
 }
 """What the generator calls the formats that objectives learn from; an objective's first one is tried."""
 EXAMPLE = "example"
-ROWS, STEPS, TEST_ROWS, SECONDS = 120, 3, 8, 900
+ROWS, STEPS, TEST_ROWS, SECONDS = 300, 3, 24, 900
 
 
 CODE = ("operator/src/hone/contract", "trainer-image/src", "dev/data", "examples")
