@@ -1,0 +1,61 @@
+"""A reward model in one pod, served: the example's life, and the endpoint's scores against the trainer's."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from dev import chat, install
+from dev.kube import Kube, Object, is_true
+from hone.contract.report import Report
+from tests.e2e.support import EXAMPLES, apply_file, finished, namespace, read_volume, reviews
+
+NAME = "review-reward"
+TRAINING_SECONDS = 1200
+SERVING_SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
+    """A namespace with base model and data."""
+    with namespace(kube, "hone-e2e-reward") as made:
+        install.base_models(made, images["hone-base-models"])
+        reviews(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def job(ns: Kube) -> Object:
+    """The example's job, once it has ended."""
+    apply_file(ns, EXAMPLES / "review-reward.yaml")
+    return finished(ns, NAME, TRAINING_SECONDS)
+
+
+def test_it_beats_a_coin_outside_the_interval(job: Object) -> None:
+    status = job["status"]
+    assert status["phase"] == "Succeeded", status.get("attempts")
+    assert status["dataset"]["format"] == "Preference"
+    assert (status["artifact"]["kind"], status["artifact"]["api"]) == ("Model", "Reward")
+    score = status["evaluation"]["scores"][0]
+    assert (score["metric"], score["base"]["value"]) == ("pairAccuracy", 0.5)
+    assert score["improvement"]["lower"] > 0
+
+
+def test_the_endpoint_gives_the_trainers_bare_scores(ns: Kube, job: Object, images: dict[str, str]) -> None:
+    text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
+    report = Report.model_validate_json(text)
+    found = ns.wait(
+        "modeldeployment", NAME, lambda found: is_true(found, "Available"), "Available=True", SERVING_SECONDS
+    )
+    assert found["status"]["api"] == "Reward"
+    rows = [json.loads(line) for line in (EXAMPLES / "data/review-pairs.jsonl").read_text().splitlines()]
+    service = found["status"]["url"].removeprefix("http://").split(".")[0]
+    with ns.port_forward(f"service/{service}", 80) as url:
+        for sample in report.samples[:5]:
+            (row,) = (row for row in rows if row["prompt"][0]["content"] in sample.prompt)
+            told = [float(figure) for figure in re.findall(r"-?\d+\.\d+", sample.tuned)]
+            served = [chat.score(url, NAME, row["prompt"] + row[answer]) for answer in ("chosen", "rejected")]
+            assert served == pytest.approx(told, abs=2e-2), sample.prompt
+            # No probability: what a sigmoid or a softmax over one output would make of it lies in 0..1.
+            assert min(served) < 0 or max(served) > 1
