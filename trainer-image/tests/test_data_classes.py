@@ -15,9 +15,8 @@ from hone_trainer.data.classes import MAX_CLASSES, Classes, find_classes, skew_w
 from hone_trainer.data.formats import Sample
 from hone_trainer.data.labels import LabelEncoder, padding_id
 from hone_trainer.data.prepared import Prepared, load_prepared
-from hone_trainer.data.read import RowFault
 from hone_trainer.data.survey import RowRef
-from hone_trainer.errors import BadInput
+from hone_trainer.errors import BadInput, RowFault
 from hone_trainer.prepare import prepare
 
 TWO = Classes(("bad", "good"), (3, 9))

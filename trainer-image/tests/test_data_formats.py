@@ -6,7 +6,7 @@ import pytest
 
 from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import Sample, detect, to_sample
-from hone_trainer.data.read import RowFault
+from hone_trainer.errors import RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
 ANSWER = {"role": "assistant", "content": "Yes."}

@@ -1,6 +1,8 @@
 """Which tokens carry loss under chat templates of every style: exact to the character, without generation marks."""
 
 import copy
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.encode import Encoder
 from hone_trainer.data.formats import Sample, to_sample
+from hone_trainer.errors import RowFault
 
 CHATML = (
     r"{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -56,6 +59,12 @@ OPENS_THOUGHTS = (
     r"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
 )
 
+IN_PARTS = (
+    r"{% for m in messages %}{{ m['role'] + ': ' }}{% for part in m['content'] %}{% if part['type'] == 'text' %}"
+    r"{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    r"{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
 CHATML_HEAD, CHATML_USER = "<|im_start|>assistant\n", "<|im_start|>user\n{}<|im_end|>\n"
 STYLES = {
     # template, user's turn, what comes before and after an answer that is not part of it, an answer
@@ -81,6 +90,11 @@ STYLES = {
     "one that drops thoughts": (DROPS_THOUGHTS, "", CHATML_USER, CHATML_HEAD, "{}<|im_end|>", "\n"),
     "one that opens thoughts": (OPENS_THOUGHTS, "", CHATML_USER, CHATML_HEAD, "{}<|im_end|>", "\n"),
 }
+_TRL = Path(str(find_spec("trl").origin)).parent
+TEMPLATES_OF_MODELS = [
+    path for path in sorted((_TRL / "chat_templates").glob("*.jinja")) if not path.stem.endswith("_training")
+]
+OF_IMAGES = {"idefics3", "llava_next", "smolvlm"}
 QUESTIONS, ANSWERS = ("The kettle?", "And the lamp?"), ("It works.", "It broke: 坏了.")
 
 
@@ -126,6 +140,29 @@ def test_an_answer_whose_thoughts_the_template_drops_later_carries_no_loss(
     assert text.count("«") == 1
     assert f"{CHATML_HEAD}{ANSWERS[0]}<|im_end|>\n" in text
     assert text.endswith(f"{CHATML_HEAD}«{thought[1]}<|im_end|>»\n")
+
+
+@pytest.mark.parametrize("path", TEMPLATES_OF_MODELS, ids=lambda path: path.stem)
+def test_the_templates_of_known_models_mark_answers_and_nothing_that_is_asked(tiny_tokenizer: Any, path: Path) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.bos_token = "<|endoftext|>"
+    template = path.read_text(encoding="utf-8")
+    for train_on, answers in ((TrainOn.ASSISTANT, ANSWERS), (TrainOn.COMPLETION, ANSWERS[1:])):
+        if path.stem in OF_IMAGES:
+            with pytest.raises(RowFault):
+                shown(tokenizer, template, train_on, sample(*ANSWERS))
+            continue
+        marked = [part.split("»")[0] for part in shown(tokenizer, template, train_on, sample(*ANSWERS)).split("«")[1:]]
+        assert len(marked) == len(answers)
+        for text, answer in zip(marked, answers, strict=True):
+            assert answer in text
+            assert not any(question in text for question in QUESTIONS)
+
+
+@pytest.mark.parametrize("train_on", TrainOn)
+def test_a_template_that_leaves_out_the_text_is_a_fault_of_the_row(tiny_tokenizer: Any, train_on: TrainOn) -> None:
+    with pytest.raises(RowFault, match="does not show what a message says"):
+        shown(tiny_tokenizer, IN_PARTS, train_on, sample(*ANSWERS))
 
 
 @pytest.mark.parametrize("train_on", [TrainOn.ASSISTANT, TrainOn.COMPLETION])

@@ -255,6 +255,15 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
             "generation",
             id="a template that cannot be marked",
         ),
+        pytest.param(
+            _with_file(
+                "chat_template.jinja",
+                "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}.{% endfor %}",
+            ),
+            "spec.model: its chat template (chat_template) cannot be used for text",
+            "a template for text",
+            id="a template for images",
+        ),
         pytest.param(_rows("no", "json"), "spec.dataset.train: none of the 2 rows", "Write each row", id="no JSON"),
         pytest.param(
             _rows('{"text": "a"}'),

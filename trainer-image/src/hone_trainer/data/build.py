@@ -22,6 +22,7 @@ from hone_trainer.data.rows import Column, RowEncoder
 from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, Ticker, good_samples
+from hone_trainer.data.text import UNSHOWN
 from hone_trainer.errors import BadInput, RowFault
 
 if TYPE_CHECKING:
@@ -287,6 +288,12 @@ def _nothing_left(survey: Survey) -> BadInput:
             f"its chat template (chat_template) cannot be used to train on the assistant's turns: {UNMARKABLE}",
             "Add {% generation %}…{% endgeneration %} around the assistant's text in the template, or set "
             "spec.dataset.trainOn to All.",
+        )
+    if UNSHOWN in faults.counts:
+        return BadInput(
+            "spec.model",
+            f"its chat template (chat_template) cannot be used for text: {UNSHOWN}",
+            "Put a template for text into chat_template.jinja, or choose a model of text.",
         )
     if faults.counts:
         reason = max(faults.counts, key=lambda r: faults.counts[r])

@@ -16,10 +16,9 @@ from jinja2 import TemplateError
 from hone.contract.settings import TrainOn
 from hone_trainer.data.formats import Message, Sample, common_length
 from hone_trainer.data.prepared import IGNORE_INDEX
-from hone_trainer.data.read import RowFault
 from hone_trainer.data.rows import Column
 from hone_trainer.data.text import answered, ids_of, opening_ids, refusal, render, require_template
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -148,11 +147,12 @@ class Encoder:
             return False
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
+        full = self._render(sample.messages, self._template)
         if self._train_on is TrainOn.ALL:
-            ids = ids_of(self._tokenizer, self._render(sample.messages, None))
+            ids = ids_of(self._tokenizer, full)
             return ids, [1] * len(ids)
         if self.marks == "prefix":
-            return self._from_prefixes(sample)
+            return self._from_prefixes(sample, full)
         ids, mask = self._from_marks(sample)
         if self._train_on is TrainOn.COMPLETION:
             text = self._render(sample.messages[: sample.completion_start], self._template, add_generation_prompt=True)
@@ -175,8 +175,7 @@ class Encoder:
             raise RowFault(refusal(error)) from error
         return list(encoded["input_ids"]), list(encoded["assistant_masks"])
 
-    def _from_prefixes(self, sample: Sample) -> tuple[list[int], list[int]]:
-        full = self._render(sample.messages, None)
+    def _from_prefixes(self, sample: Sample, full: str) -> tuple[list[int], list[int]]:
         spans = self._spans(sample, full)
         encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         mask = [

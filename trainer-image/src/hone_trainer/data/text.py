@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+UNSHOWN = "the chat template does not show what a message says: it may be one for images, and want content in parts"
+
+
 def ids_of(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids of a text without any special token of the tokenizer's own: a chat template writes them itself."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -43,12 +46,17 @@ def render(
     """A conversation as text, by the model's own chat template where no other is given.
 
     Raises:
-        RowFault: the template refuses it.
+        RowFault: the template refuses it, or leaves out what the last message says.
     """
     try:
-        return str(tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options))
+        text = str(tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options))
     except (TemplateError, TypeError) as error:
         raise RowFault(refusal(error)) from error
+    # Only its last word: a template may drop thoughts, or trim.
+    said = messages[-1]["content"].split()
+    if said and said[-1] not in text:
+        raise RowFault(UNSHOWN)
+    return text
 
 
 def refusal(error: Exception) -> str:
