@@ -252,6 +252,8 @@ def _write_prepared(
     directory.mkdir(parents=True)
     for name, count in (("train", rows), ("validation", validation_rows), ("test", test_rows)):
         made = [row(name) for _ in range(max(1, count))]  # one row tells an empty split its columns
+        for one in made:
+            one.setdefault("length", max(len(ids) for ids in one.values() if isinstance(ids, list)))
         Dataset.from_list(made).select(range(count)).save_to_disk(str(directory / name), num_shards=1)
     meta = {"summary": summary(rows, test_rows, validation_rows).to_dict(), "sequenceLength": 16, "warnings": []}
     (directory / "prepared.json").write_text(json.dumps(meta))
