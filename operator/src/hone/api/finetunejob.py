@@ -141,7 +141,7 @@ class Dataset(Model):
     ] = None
     train_on: Annotated[
         TrainOn | None,
-        Field(description="Tokens that carry loss; default: Assistant for messages, Completion for prompt/completion."),
+        Field(description="Tokens that carry loss; default: Assistant for conversations, else Completion."),
     ] = None
     balance: Annotated[
         Balance | None,

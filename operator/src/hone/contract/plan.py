@@ -16,7 +16,7 @@ class BadRows(Model):
 
     reason: Annotated[Sentence, Field(description="What is wrong with the rows, and what to do.")]
     count: Annotated[Count, Field(description="Rows with this fault.")]
-    first: Annotated[Sentence, Field(description="File and line of the first one.")]
+    first: Annotated[Sentence, Field(description="File and line, or row, of the first one.")]
 
 
 class ClassRows(Model):
