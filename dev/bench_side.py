@@ -83,7 +83,7 @@ def bare(job: dict[str, Any], reports: int) -> None:
             warmup_steps=plan["warmupRatio"],
             max_grad_norm=plan["maxGradNorm"],
             seed=run["hyperparameters"]["seed"],
-            optim="adamw_torch",
+            optim="adamw_torch_fused",
             max_length=None,
             gradient_checkpointing=False,
             bf16=False,

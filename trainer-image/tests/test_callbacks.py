@@ -69,6 +69,16 @@ def test_by_minutes_since_the_last_save(tmp_path: Path, clock: Clock) -> None:
     assert saved == [3, 6, 9], "each after the first step that ends two minutes after the last save"
 
 
+def test_by_steps_but_not_more_often_than_pays(tmp_path: Path, clock: Clock) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=2, checkpoint_min_seconds=250.0)
+    saved = []
+    for step in range(1, 17):
+        clock.now += 50
+        if saves_at(callback, step):
+            saved.append(step)
+    assert saved == [6, 12], "each second step may be saved, and the first one after 250 s is"
+
+
 def test_any_rank_that_finds_it_due_makes_all_save(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

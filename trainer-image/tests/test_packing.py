@@ -154,6 +154,7 @@ def prepared_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
             "job": {"namespace": "test", "name": "packed", "uid": "0"},
             "modelName": "tiny",
             "hyperparameters": {"packing": True, "maxSteps": 3},
+            "checkpoint": {"everySteps": 1},
             "data": {"train": str(write_jsonl(root / "train.jsonl", rows)), "minSamples": 10},
             "paths": {
                 "model": str(tiny_model),

@@ -9,6 +9,7 @@ import pytest
 from hone.contract.settings import Lora, MethodType
 from hone_trainer.memory import checkpoint_bytes, estimate_memory, states_bytes
 from hone_trainer.models import ModelFacts, read_model
+from hone_trainer.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 
 P = 1_000_000
 FACTS = ModelFacts(
@@ -24,7 +25,10 @@ FACTS = ModelFacts(
 )
 
 
-def estimate(method: MethodType = MethodType.FULL, **changes: Any) -> Any:
+NO_DROPOUT = Lora(rank=8, dropout=0.0)
+
+
+def estimate(lora: Lora | None = None, **changes: Any) -> Any:
     settings: dict[str, Any] = {
         "trainable": P,
         "weight_bytes": 2,
@@ -32,46 +36,99 @@ def estimate(method: MethodType = MethodType.FULL, **changes: Any) -> Any:
         "world_size": 1,
         "zero_stage": 0,
         "micro_batch_size": 1,
+        "accumulates": False,
         "sequence_length": 10,
         "gradient_checkpointing": False,
         "limit_bytes": None,
     }
-    return estimate_memory(FACTS, method, **(settings | changes))
+    return estimate_memory(FACTS, lora, **(settings | changes))
 
 
 @pytest.mark.parametrize(
-    ("method", "changes", "per_parameter"),
+    ("lora", "changes", "per_parameter"),
     [
-        pytest.param(MethodType.FULL, {"weight_bytes": 4}, 16, id="Full with DDP: 16"),
-        pytest.param(MethodType.FULL, {"world_size": 4, "zero_stage": 0}, 16, id="DDP shares nothing: 16"),
-        pytest.param(MethodType.FULL, {"world_size": 2, "zero_stage": 2}, 2 + 14 / 2, id="Full with ZeRO-2: 2 + 14/N"),
-        pytest.param(MethodType.FULL, {"world_size": 8, "zero_stage": 2}, 2 + 14 / 8, id="on eight: 2 + 14/8"),
+        pytest.param(None, {"weight_bytes": 4}, 16, id="Full with DDP: 16"),
+        pytest.param(None, {"world_size": 4, "zero_stage": 0}, 16, id="DDP shares nothing: 16"),
+        pytest.param(None, {"accumulates": True}, 16, id="one process with several micro-batches: 16"),
+        pytest.param(None, {"accumulates": True, "world_size": 2}, 20, id="two with several micro-batches: 4 more"),
+        pytest.param(None, {"world_size": 2, "zero_stage": 2}, 2 + 14 / 2 + 4, id="ZeRO-2: 2 + 14/N, two buckets"),
+        pytest.param(None, {"world_size": 8, "zero_stage": 2}, 2 + 14 / 8 + 4, id="on eight: 2 + 14/8, two buckets"),
         pytest.param(
-            MethodType.FULL,
+            None,
             {"world_size": 2, "zero_stage": 2, "weight_bytes": 4, "on_gpu": False},
-            4 + 16 / 2,
-            id="ZeRO-2 in fp32: 4 + 16/N",
+            4 + 16 / 2 + 8,
+            id="ZeRO-2 in fp32: 4 + 16/N, two buckets",
         ),
-        pytest.param(MethodType.FULL, {"world_size": 4, "zero_stage": 3}, 16 / 4, id="Full with ZeRO-3: 16/N"),
-        pytest.param(MethodType.LORA, {"trainable": 0}, 2, id="LoRA's base: 2"),
+        pytest.param(None, {"world_size": 8, "zero_stage": 3}, 16 / 8 + 8, id="ZeRO-3: 16/N, buckets, live weights"),
+        pytest.param(NO_DROPOUT, {"trainable": 0}, 2, id="LoRA's base: 2"),
         pytest.param(
-            MethodType.LORA, {"trainable": 0, "world_size": 4, "zero_stage": 3}, 2 / 4, id="LoRA's base, ZeRO-3: 2/N"
+            NO_DROPOUT, {"trainable": 0, "world_size": 4, "zero_stage": 3}, 2 / 4 + 4, id="LoRA's base with ZeRO-3: 2/N"
         ),
-        pytest.param(MethodType.LORA, {"trainable": P // 10}, 2 + 1.6, id="LoRA's adapter: 16 of its own"),
-        pytest.param(MethodType.LORA, {"trainable": 0, "weight_bytes": 4, "on_gpu": False}, 4, id="on the CPU: 4"),
+        pytest.param(NO_DROPOUT, {"trainable": P // 10}, 2 + 1.6, id="LoRA's adapter: 16 of its own"),
+        pytest.param(NO_DROPOUT, {"trainable": 0, "weight_bytes": 4, "on_gpu": False}, 4, id="on the CPU: 4"),
     ],
 )
-def test_bytes_per_parameter(method: MethodType, changes: dict[str, Any], per_parameter: float) -> None:
-    assert states_bytes(estimate(method, **changes)) == pytest.approx(per_parameter * P)
+def test_bytes_per_parameter(lora: Lora | None, changes: dict[str, Any], per_parameter: float) -> None:
+    assert states_bytes(estimate(lora, **changes)) == pytest.approx(per_parameter * P)
 
 
-def test_activations_of_all_layers_or_of_one() -> None:
-    tokens, layer = 3 * 10, (17 * 100 + 4 * 300) * 2
-    logits = tokens * 1000 * (2 + 8)
-    without = estimate(micro_batch_size=3)
-    assert without.activations_bytes == 4 * tokens * layer + logits
-    with_checkpointing = estimate(micro_batch_size=3, gradient_checkpointing=True)
-    assert with_checkpointing.activations_bytes == 4 * tokens * 100 * 2 + tokens * layer + logits
+@pytest.mark.parametrize(("stage", "per_parameter"), [(2, 2 + 14 / 2), (3, 16 / 2)])
+def test_buffers_of_zero_do_not_grow_with_the_model(stage: int, per_parameter: float) -> None:
+    large = replace(FACTS, shapes={"w": (50_000, 50_000)})
+    found = estimate_memory(
+        large,
+        None,
+        trainable=large.parameters,
+        weight_bytes=2,
+        on_gpu=True,
+        world_size=2,
+        zero_stage=stage,
+        micro_batch_size=1,
+        accumulates=True,
+        sequence_length=10,
+        gradient_checkpointing=False,
+        limit_bytes=None,
+    )
+    buffers = states_bytes(found) - per_parameter * large.parameters
+    assert buffers == 2 * (2 * BUCKET_PARAMETERS + (LIVE_PARAMETERS + BUCKET_PARAMETERS if stage == 3 else 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        pytest.param({}, 17 * 100 + 4 * 300, id="autocast"),
+        pytest.param({"zero_stage": 2}, 12 * 100 + 4 * 300, id="bf16 throughout"),
+    ],
+)
+def test_activations_of_all_layers_or_of_one(changes: dict[str, Any], kept: int) -> None:
+    tokens, at_work, residual = 30, (8 * 100 + 4 * 300) * 2, 100 * 2 * (1 if changes else 2)
+    without = estimate(micro_batch_size=3, **changes)
+    with_checkpointing = estimate(micro_batch_size=3, gradient_checkpointing=True, **changes)
+    head = tokens * 1000 * 2 + 4 * 100 * (tokens + 1000)
+    most = max(tokens * at_work, head)
+    assert without.activations_bytes == 4 * tokens * kept * 2 + most
+    assert with_checkpointing.activations_bytes == 4 * tokens * residual + tokens * kept * 2 + most
+
+
+def test_the_loss_takes_a_tile_of_the_logits_and_no_more() -> None:
+    small, large = (
+        estimate_memory(
+            replace(FACTS, vocab_size=vocabulary),
+            NO_DROPOUT,
+            trainable=0,
+            weight_bytes=2,
+            on_gpu=True,
+            world_size=1,
+            zero_stage=0,
+            micro_batch_size=8,
+            accumulates=False,
+            sequence_length=4096,
+            gradient_checkpointing=True,
+            limit_bytes=None,
+        ).activations_bytes
+        for vocabulary in (32_768, 262_144)
+    )
+    assert small == large
 
 
 def test_the_total_is_the_sum_of_the_parts() -> None:

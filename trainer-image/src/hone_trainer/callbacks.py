@@ -179,10 +179,12 @@ class Checkpointing(TrainerCallback):
 
     def _due(self, step: int) -> bool:
         # By the clock the ranks may differ; the first one that asks decides for all.
-        plan = self._plan
+        plan, since = self._plan, time.monotonic() - self._last_save
         if plan.checkpoint_every_minutes is not None:
-            return time.monotonic() - self._last_save >= 60 * plan.checkpoint_every_minutes
-        return plan.checkpoint_every_steps is not None and step % plan.checkpoint_every_steps == 0
+            return since >= 60 * plan.checkpoint_every_minutes
+        if plan.checkpoint_every_steps is None or step % plan.checkpoint_every_steps:
+            return False
+        return since >= (plan.checkpoint_min_seconds or 0)
 
 
 class Reporting(TrainerCallback):

@@ -1,36 +1,58 @@
 """An estimate of the memory that one process needs at its peak, by part.
 
-Bytes per parameter (DESIGN, "Choices the plan makes"), W being the bytes of one weight (4 in float32, 2 in bfloat16):
+Bytes per parameter, W being the bytes of one weight (4 in float32, 2 in bfloat16), N the processes:
 
-    part         LoRA                 Full, DDP     Full, ZeRO-2 over N processes
-    weights      W base + 4 adapter   4             W
-    gradients    4 adapter            4             W / N
-    optimizer    8 adapter            8             12 / N   (fp32 copy and two moments)
+    part         LoRA                    Full, DDP     Full, ZeRO-2     Full, ZeRO-3
+    weights      W base + 4 adapter      4             W                W / N
+    gradients    4 adapter               4             W / N            W / N
+    optimizer    8 adapter               8             12 / N           12 / N      (fp32 copy and two moments)
 
-    activations, of b rows with t tokens, h hidden, i intermediate, L layers, V vocabulary, A bytes of a value:
-        without checkpointing   L · b · t · (17 · h + 4 · i) · A
-        with checkpointing      L · b · t · h · A  +  b · t · (17 · h + 4 · i) · A      one layer at a time
-        logits, in both         b · t · V · (A + 8)       as computed, in fp32 for the loss, and its gradient
+DDP's buckets are the gradients themselves (`gradient_as_bucket_view`); but where a step of several processes has
+several micro-batches, the gradients of all but the last lie beside them: 4 more. ZeRO has a bucket of
+`zero.BUCKET_PARAMETERS` beside the gradients and a copy of it to reduce, sorted by the ranks that get the parts; ZeRO-3
+keeps up to `zero.LIVE_PARAMETERS` weights whole, and fetches a bucket of them ahead. LoRA under ZeRO divides the
+adapter's part by N as Full does, and has a copy of its weights more; ZeRO-3 divides the base, too. The optimizer needs
+no room to work in, since it is fused.
 
-    overhead     10 % of all that, and a fixed amount for libraries and buffers: 2 GiB on a GPU, 1 GiB in a CPU process
+Activations, in values per token and layer that autograd keeps, counted with saved_tensors_hooks on a Llama with SDPA
+attention (h hidden, i intermediate; n what the adapters take in and r what they hand on, for each token and layer):
 
-LoRA under ZeRO-2 divides the adapter's gradients and moments by N. ZeRO-3 is ZeRO-2 with the base's weights divided by
-N, too; the layers that it gathers for a moment are left to the margin.
+                 fp32 (CPU)                            bf16 (GPU), values of 2 bytes
+    Full         10 h + 4 i                            17 h + 4 i by autocast, 12 h + 4 i under ZeRO
+    LoRA         6 h + 3 i + 2 n + r with dropout,     8 h + 3 i + 1.5 n + r with dropout, 8 h + 3 i + n + r without
+                 8 h + 4 i + r without
+
+    without checkpointing   all layers
+    with checkpointing      h for each layer (2 h by autocast: its residual stream is fp32), and one whole layer
+    at work                 8 h + 4 i for the gradients of one layer, or, where that is more, the output head:
+                            TRL computes the loss in tiles of 4096 tokens × 32768 words and never holds all logits;
+                            Full also has the head's gradient once more, in fp32
+
+Overhead: 10 % of all that, and a fixed amount for libraries and buffers: 2 GiB on a GPU, 1 GiB in a CPU process.
+
+Not counted: while weights are loaded, the pages of their file are resident beside the copy. The kernel takes them back.
 """
 
 from hone.contract.plan import MemoryEstimate
-from hone.contract.settings import MethodType
+from hone.contract.settings import Lora, MethodType
 from hone_trainer.models import ModelFacts
+from hone_trainer.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 
 GIB = 1 << 30
 _FIXED_GPU = 2 * GIB
 _FIXED_CPU = 1 * GIB
 _MARGIN = 0.10
+_TILE_TOKENS = 4096
+"""trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE."""
+_TILE_WORDS = 32768
+"""trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE."""
+_CPU_TILES = 6
+"""Copies of a tile in fp32 where it is not one Triton kernel that works on it."""
 
 
 def estimate_memory(
     facts: ModelFacts,
-    method: MethodType,
+    lora: Lora | None,
     *,
     trainable: int,
     weight_bytes: int,
@@ -38,6 +60,7 @@ def estimate_memory(
     world_size: int,
     zero_stage: int,
     micro_batch_size: int,
+    accumulates: bool,
     sequence_length: int,
     gradient_checkpointing: bool,
     limit_bytes: int | None,
@@ -46,32 +69,44 @@ def estimate_memory(
 
     Args:
         facts: the base model.
-        method: which weights are trained.
+        lora: the adapter that is trained; None: the model's own weights are.
         trainable: parameters that are trained.
         weight_bytes: bytes of one weight of the model: 4 in float32, 2 in bfloat16.
-        on_gpu: whether activations are bfloat16 (autocast) and CUDA's libraries are loaded.
+        on_gpu: whether activations are bfloat16 and CUDA's libraries are loaded.
         world_size: processes of the gang.
         zero_stage: 0 for plain DDP, 2 or 3.
         micro_batch_size: rows per forward pass.
+        accumulates: whether a step has several micro-batches.
         sequence_length: tokens of the longest row.
         gradient_checkpointing: whether activations are computed again in the backward pass.
         limit_bytes: what a process may use, None if unknown; only passed on.
     """
-    shards = world_size if zero_stage >= 2 else 1
-    base = facts.parameters * weight_bytes // (world_size if zero_stage >= 3 else 1)
-    if method is MethodType.LORA:
-        weights = base + 4 * trainable
-        gradients, optimizer = 4 * trainable // shards, 8 * trainable // shards
-    elif zero_stage >= 2:
-        weights = base
+    shards, weight_shards = (world_size if zero_stage >= stage else 1 for stage in (2, 3))
+    whole = 0
+    if zero_stage == 3:
+        fetched = min(facts.parameters, BUCKET_PARAMETERS)
+        whole = (min(facts.parameters, LIVE_PARAMETERS) + fetched) * weight_bytes
+    buckets = 2 * min(trainable, BUCKET_PARAMETERS) * weight_bytes if zero_stage else 0
+    if lora:
+        weights = (facts.parameters * weight_bytes + 4 * trainable) // weight_shards
+        gradients, optimizer = 4 * trainable // shards, (12 if zero_stage else 8) * trainable // shards
+    elif zero_stage:
+        weights = facts.parameters * weight_bytes // weight_shards
         gradients, optimizer = weight_bytes * trainable // shards, 12 * trainable // shards
     else:
         weights, gradients, optimizer = 4 * facts.parameters, 4 * trainable, 8 * trainable
-    value = 2 if on_gpu else 4
-    tokens = micro_batch_size * sequence_length
-    layer = tokens * (17 * facts.hidden_size + 4 * facts.intermediate_size) * value
-    kept = facts.layers * tokens * facts.hidden_size * value + layer if gradient_checkpointing else facts.layers * layer
-    activations = kept + tokens * facts.vocab_size * (value + 8)
+    # The first micro-batch of a step finds no gradients, which were set to None, and makes new ones outside of the
+    # buckets. Keeping them there would spare that, but not after a resume, when the moments are loaded already.
+    apart = 4 * trainable if accumulates and world_size > 1 and not zero_stage else 0
+    weights, gradients = weights + whole, gradients + buckets + apart
+    activations = _activations(
+        facts,
+        lora,
+        tokens=micro_batch_size * sequence_length,
+        on_gpu=on_gpu,
+        autocast=on_gpu and not lora and not zero_stage,
+        gradient_checkpointing=gradient_checkpointing,
+    )
     parts = weights + gradients + optimizer + activations
     overhead = int(parts * _MARGIN) + (_FIXED_GPU if on_gpu else _FIXED_CPU)
     return MemoryEstimate(
@@ -83,6 +118,31 @@ def estimate_memory(
         total_bytes=parts + overhead,
         limit_bytes=limit_bytes,
     )
+
+
+def _activations(
+    facts: ModelFacts, lora: Lora | None, *, tokens: int, on_gpu: bool, autocast: bool, gradient_checkpointing: bool
+) -> int:
+    """Bytes of what the forward pass keeps, and of the backward pass at work."""
+    value = 2 if on_gpu else 4
+    h, i, layers = facts.hidden_size, facts.intermediate_size, facts.layers
+    kept = layers * _kept_by_layer(facts, lora, on_gpu=on_gpu, autocast=autocast)
+    if gradient_checkpointing:
+        kept = layers * h * (2 if autocast else 1) + kept / layers
+    head = min(tokens, _TILE_TOKENS) * min(facts.vocab_size, _TILE_WORDS) * (value if on_gpu else 4 * _CPU_TILES)
+    head += 4 * h * (tokens + (0 if lora else facts.vocab_size))
+    return int(tokens * kept * value + max(tokens * (8 * h + 4 * i) * value, head))
+
+
+def _kept_by_layer(facts: ModelFacts, lora: Lora | None, *, on_gpu: bool, autocast: bool) -> float:
+    """Values that one layer keeps for each token."""
+    h, i = facts.hidden_size, facts.intermediate_size
+    if lora is None:
+        return (10 if not on_gpu else 17 if autocast else 12) * h + 4 * i
+    taken, handed = (count / facts.layers for count in facts.lora_values(lora))
+    if on_gpu:
+        return 8 * h + 3 * i + (1.5 if lora.dropout else 1.0) * taken + handed
+    return (6 * h + 3 * i + 2 * taken if lora.dropout else 8 * h + 4 * i) + handed
 
 
 def checkpoint_bytes(
@@ -101,3 +161,8 @@ def checkpoint_bytes(
 def states_bytes(estimate: MemoryEstimate) -> int:
     """What is needed whatever the batch: weights, gradients and optimizer state."""
     return estimate.weights_bytes + estimate.gradients_bytes + estimate.optimizer_bytes
+
+
+def gib(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / GIB:.1f} GiB"

@@ -101,17 +101,31 @@ class ModelFacts:
         Raises:
             BadInput: a name in `targetModules` matches no linear layer.
         """
+        head = math.prod(self.shapes.get(_CLASS_HEAD, (0,)))
+        return lora.rank * sum(sum(shape) for shape in self._adapted(lora)) + head
+
+    def lora_values(self, lora: Lora) -> tuple[int, int]:
+        """What all adapters together take in for one token, and what their first matrices hand to their second ones.
+
+        Raises:
+            BadInput: a name in `targetModules` matches no linear layer.
+        """
+        shapes = self._adapted(lora)
+        return sum(shape[1] for shape in shapes), lora.rank * len(shapes)
+
+    def _adapted(self, lora: Lora) -> list[tuple[int, ...]]:
+        """Shapes, out × in, of the linear layers that LoRA adapts."""
         linear = {name.removesuffix(".weight"): s for name, s in self.shapes.items() if _is_linear(name, s)}
-        if lora.target_modules is not None:
-            for target in lora.target_modules:
-                if not any(_matches(name, target) for name in linear):
-                    raise BadInput(
-                        "spec.method.lora.targetModules",
-                        f"`{target}` is no linear layer of this model",
-                        f"Choose among {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
-                    )
-            linear = {n: s for n, s in linear.items() if any(_matches(n, target) for target in lora.target_modules)}
-        return lora.rank * sum(sum(shape) for shape in linear.values()) + math.prod(self.shapes.get(_CLASS_HEAD, (0,)))
+        if lora.target_modules is None:
+            return list(linear.values())
+        for target in lora.target_modules:
+            if not any(_matches(name, target) for name in linear):
+                raise BadInput(
+                    "spec.method.lora.targetModules",
+                    f"`{target}` is no linear layer of this model",
+                    f"Choose among {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
+                )
+        return [shape for name, shape in linear.items() if any(_matches(name, t) for t in lora.target_modules)]
 
 
 def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFacts:

@@ -22,9 +22,10 @@ from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import SKEWED, Classes, rated_weights
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision
-from hone_trainer.memory import GIB, checkpoint_bytes, estimate_memory, states_bytes
+from hone_trainer.memory import checkpoint_bytes, estimate_memory, gib, states_bytes
 from hone_trainer.models import ModelFacts
 from hone_trainer.packing import MOST_PACKED_TOKENS, UNPACKED, Packing, packed_rows_per_step
+from hone_trainer.saves import plan_saves
 
 T = TypeVar("T")
 
@@ -82,6 +83,7 @@ def make_plan(
     classes: Classes | None = None,
     *,
     packing: Packing = UNPACKED,
+    write_speed: float | None = None,
 ) -> Plan:
     """Choose every value of a run.
 
@@ -92,6 +94,7 @@ def make_plan(
         sequence_length: tokens of the longest prepared row.
         classes: the classes, where rows have them.
         packing: whether training rows are packed, how many packed ones there are, and why.
+        write_speed: bytes per second that the workspace takes, None where it was not measured.
 
     Raises:
         BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
@@ -119,10 +122,10 @@ def make_plan(
         held = rows / packing.rows
         choices.reasons["packedSequenceLength"] = f"{held:.1f} rows in each, {held * per_rank * world:.0f} a step."
     choices.reasons["packing"] = packing.why
-    placement = _place(config, facts, trainable, per_rank, packing.length or sequence_length, packing, choices)
+    placement = _place(config, facts, lora, trainable, per_rank, packing.length or sequence_length, packing, choices)
     if packing.length and asked.packing is None and placement.is_tight:
         unpacked = Packing("Padded rows need less memory at once.")
-        return make_plan(config, facts, summary, sequence_length, packing=unpacked)
+        return make_plan(config, facts, summary, sequence_length, packing=unpacked, write_speed=write_speed)
     accumulation = per_rank // placement.micro_batch_size
     choices.reasons["gradientAccumulationSteps"] = (
         f"{per_rank * world} {kind} / ({placement.micro_batch_size} × {world} processes)."
@@ -147,8 +150,11 @@ def make_plan(
         if asked.sequence_length == sequence_length
         else f"The longest row, within the model's {facts.max_length}."
     )
-    every_steps, every_minutes = _choose_checkpoints(config, total, choices)
-    weight_bytes = 4 if placement.precision == "float32" else 2
+    width, stage = 4 if placement.precision == "float32" else 2, placement.zero_stage
+    size = checkpoint_bytes(facts, method, trainable=trainable, weight_bytes=width, zero_stage=stage)
+    saves = plan_saves(config.checkpoint, total, size, write_speed)
+    choices.reasons |= saves.reasons
+    choices.warnings += [clip(warning, 512) for warning in saves.warnings]
     return Plan(
         objective=config.objective.value,
         method=method.value,
@@ -185,14 +191,14 @@ def make_plan(
         lora_rank=lora.rank if lora else None,
         lora_alpha=lora.alpha if lora else None,
         lora_dropout=lora.dropout if lora else None,
-        checkpoint_every_steps=every_steps,
-        checkpoint_every_minutes=every_minutes,
+        checkpoint_every_steps=saves.every_steps,
+        checkpoint_every_minutes=saves.every_minutes,
+        checkpoint_min_seconds=saves.min_seconds,
         evaluation_every_steps=_choose_evaluations(summary.validation_rows, total, choices),
         parameters=facts.parameters,
         trainable_parameters=trainable,
-        checkpoint_bytes=checkpoint_bytes(
-            facts, method, trainable=trainable, weight_bytes=weight_bytes, zero_stage=placement.zero_stage
-        ),
+        checkpoint_bytes=size,
+        checkpoint_seconds=saves.seconds,
         balance=balance,
         memory=placement.memory,
         reasons=choices.reasons,
@@ -212,14 +218,6 @@ def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
             "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
         )
     choices.warn(f"Little data: {said}. The result may not hold on other data.")
-
-
-def _choose_checkpoints(config: RunConfig, total: int, choices: _Choices) -> tuple[int | None, int | None]:
-    """Steps and minutes between checkpoints; one of them is None."""
-    asked = config.checkpoint
-    if asked.every_minutes is not None:
-        return None, choices.pick("checkpointEveryMinutes", asked.every_minutes, 0, "")
-    return choices.pick("checkpointEverySteps", asked.every_steps, max(1, total // 10), "A tenth."), None
 
 
 def _choose_evaluations(rows: int, total: int, choices: _Choices) -> int | None:
@@ -296,6 +294,7 @@ def _choose_global_batch(config: RunConfig, choices: _Choices) -> int:
 def _place(
     config: RunConfig,
     facts: ModelFacts,
+    lora: Lora | None,
     trainable: int,
     per_rank: int,
     length: int,
@@ -311,13 +310,14 @@ def _place(
         precision = planned_precision(method, stage, on_gpu=on_gpu)
         memory = estimate_memory(
             facts,
-            method,
+            lora,
             trainable=trainable,
             weight_bytes=2 if precision == "bfloat16" else 4,
             on_gpu=on_gpu,
             world_size=world,
             zero_stage=stage,
             micro_batch_size=micro * OBJECTIVES[config.objective].sequences,
+            accumulates=micro < per_rank,
             sequence_length=length,
             gradient_checkpointing=checkpointing,
             limit_bytes=limit,
@@ -365,9 +365,9 @@ def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType
     memory = placement.memory
     limit = memory.limit_bytes or 0
     said = (
-        f"about {_gib(memory.total_bytes)} are needed per process, {_gib(limit)} are there "
-        f"(weights {_gib(memory.weights_bytes)}, gradients {_gib(memory.gradients_bytes)}, "
-        f"optimizer {_gib(memory.optimizer_bytes)}, activations {_gib(memory.activations_bytes)})"
+        f"about {gib(memory.total_bytes)} are needed per process, {gib(limit)} are there "
+        f"(weights {gib(memory.weights_bytes)}, gradients {gib(memory.gradients_bytes)}, "
+        f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
     remedies = ["more memory per process", "a smaller model"]
     if method is MethodType.FULL:
@@ -397,7 +397,3 @@ def _why_precision(on_gpu: bool, placement: _Placement) -> str:
     if placement.precision == "float32":
         return "Full without ZeRO: bfloat16 would swallow small updates; compute is autocast."
     return "Half the memory."
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

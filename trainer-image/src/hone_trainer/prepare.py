@@ -36,6 +36,7 @@ from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import digest_of, load_run_config
 from hone_trainer.volume import check_volume
+from hone_trainer.write_speed import write_speed
 
 if TYPE_CHECKING:
     from hone_trainer.models import ModelFacts
@@ -85,8 +86,17 @@ def prepare(config: RunConfig) -> PlanFile:
     tokenizer = load_tokenizer(config.paths.model)
     directory = _prepared_directory(config, sources, found, train_on, classes, tokenizer, facts.max_length)
     prepared = load_prepared(directory)
-    packing = _choose_packing(config, facts, prepared)
-    plan = make_plan(config, facts, prepared.summary, prepared.sequence_length, prepared.classes, packing=packing)
+    packing, speed = _choose_packing(config, facts, prepared), write_speed(Path(config.paths.workspace))
+    log.info("Workspace measured", extra={"bytesPerSecond": speed})
+    plan = make_plan(
+        config,
+        facts,
+        prepared.summary,
+        prepared.sequence_length,
+        prepared.classes,
+        packing=packing,
+        write_speed=speed,
+    )
     chats = ARCHITECTURES[config.objective].api == "Chat"
     noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from hone_trainer.errors import BadInput
-from hone_trainer.memory import GIB
+from hone_trainer.memory import gib
 
 
 def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | None:
@@ -22,17 +22,13 @@ def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | Non
         BadInput: they would not fit into the empty volume.
     """
     usage, needed = shutil.disk_usage(workspace), (keep + 1) * checkpoint_bytes
-    said = f"{keep} checkpoints and the next one, of about {_gib(checkpoint_bytes)} each, need {_gib(needed)}"
+    said = f"{keep} checkpoints and the next one, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
     if needed > usage.total:
         raise BadInput(
             "spec.workspace.size",
-            f"{said}; the volume has {_gib(usage.total)}",
-            f"Give it at least {_gib(2 * needed)}, or lower spec.checkpoint.keep.",
+            f"{said}; the volume has {gib(usage.total)}",
+            f"Give it at least {gib(2 * needed)}, or lower spec.checkpoint.keep.",
         )
     if needed > usage.free:
-        return f"{said}; {_gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
+        return f"{said}; {gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
     return None
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

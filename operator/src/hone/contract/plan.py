@@ -129,12 +129,19 @@ class Plan(Model):
         int | None,
         Field(ge=1, description="Optimizer steps between evaluations on the validation rows; none without such rows."),
     ] = None
+    checkpoint_min_seconds: Annotated[
+        float | None, Field(ge=0, description="Least seconds between checkpoints that are counted in steps.")
+    ] = None
     parameters: Annotated[Count, Field(description="Parameters of the model.")]
     trainable_parameters: Annotated[Count, Field(description="Parameters that are trained.")]
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0
     balance: Annotated[
         str | None,
         Field(max_length=16, description="Classification, KTO: Weight where the loss is weighted by class, else None."),
+    ] = None
+    checkpoint_seconds: Annotated[
+        float | None,
+        Field(ge=0, description="Estimated seconds to save one checkpoint, where the workspace was measured."),
     ] = None
     memory: Annotated[MemoryEstimate, Field(description="Estimated memory per process.")]
     reasons: Annotated[

@@ -185,7 +185,11 @@ class Checkpoint(Model):
 
     every_steps: Annotated[
         int | None,
-        Field(ge=1, le=100_000_000, description="Optimizer steps between checkpoints; default: a tenth of the run."),
+        Field(
+            ge=1,
+            le=100_000_000,
+            description="Optimizer steps between checkpoints; default: a tenth of the run, or less often if it pays.",
+        ),
     ] = None
     every_minutes: Annotated[
         int | None, Field(ge=1, le=10_080, description="Minutes between checkpoints; instead of everySteps.")

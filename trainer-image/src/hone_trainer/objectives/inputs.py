@@ -73,7 +73,8 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "weight_decay": plan.weight_decay,
         "max_grad_norm": plan.max_grad_norm,
         "seed": config.hyperparameters.seed,
-        "optim": "adamw_torch_fused" if on_gpu else "adamw_torch",
+        # Not fused, it needs two more copies of what it updates, which under ZeRO is all at once.
+        "optim": "adamw_torch_fused",
         # Weights in fp32 are trained under autocast on GPUs; DeepSpeed keeps them in the planned type itself.
         "bf16": on_gpu and (plan.zero_stage == 0 or plan.precision == "bfloat16"),
         "fp16": False,

@@ -4,10 +4,11 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
+from accelerate import DistributedDataParallelKwargs
 
 from hone_trainer import checkpoint
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class TrainerMixin:
-    """Put before transformers' Trainer, or one of TRL's: each step's loss and gradient norm are told to `health`."""
+    """Put before transformers' Trainer, or one of TRL's: tells each step's loss and gradient norm to `health`.
+
+    It also lets DDP hold the gradients once.
+    """
 
     args: "TrainingArguments"
     state: "TrainerState"
@@ -50,6 +54,14 @@ class TrainerMixin:
     def _save_checkpoint(self, *args: object, **kwargs: object) -> None:
         with checkpoint.saving(checkpoint.checkpoint_dir(Path(self.args.output_dir), self.state.global_step)):
             super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._build_accelerator_args(**kwargs)  # type: ignore[misc]
+        for handler in arguments["kwargs_handlers"]:
+            if isinstance(handler, DistributedDataParallelKwargs):
+                # DDP's buckets are then the gradients, and not a second copy of them; no training argument says so.
+                handler.gradient_as_bucket_view = True
+        return arguments
 
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """finish writes the card, once, with the scores."""
