@@ -99,6 +99,22 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.train
+@pytest.mark.parametrize("method", list(MethodType))
+def test_another_micro_batch_changes_the_weights_by_rounding_alone(
+    method: MethodType, tmp_path: Path, rank: Callable
+) -> None:
+    # operator/ARCHITECTURE.md tells of the difference measured here. With dropout other values are dropped, too.
+    plan = {"method": method, "steps": 10, "every": 10, "dropout": 0.0, "attention_dropout": 0.0}
+    once = tiny.make_run(tmp_path / "once", **plan, micro_batch=4, accumulation=1)
+    twice = tiny.make_run(tmp_path / "twice", **plan, micro_batch=2, accumulation=2, shared=tmp_path / "once")
+    less = tiny.make_run(tmp_path / "less", **plan | {"steps": 5}, micro_batch=4, shared=tmp_path / "once")
+    for config in (once, twice, less):
+        rank(config)
+    assert largest_difference(weights(once, 10), weights(twice, 10)) < 1e-4
+    assert largest_difference(weights(once, 10), weights(less, 5)) > 1e-2, "what five steps do"
+
+
+@pytest.mark.train
 def test_it_learns_from_the_labels_alone(
     shared: Path, tmp_path: Path, rank: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:

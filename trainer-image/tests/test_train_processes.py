@@ -1,13 +1,15 @@
-"""A gang of two pods that loses one. What follows for the run is in test_kill_moments.py."""
+"""A gang of two pods that loses one; and one under ZeRO-3 that goes on. More moments are in test_kill_moments.py."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
-from launchers import Launcher, free_port, newest_step
+from launchers import END_SECONDS, START_SECONDS, Launcher, free_port, largest_difference, newest_step
 
 from hone.contract.exits import FailureClass
+from hone.contract.settings import MethodType
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 
@@ -24,3 +26,33 @@ def test_a_pod_that_lost_its_peer_says_so(tmp_path: Path, start: Callable[..., L
     assert (code, result.verdict.failure_class) == (68, FailureClass.COMMUNICATION), first.log()
     assert (result.verdict.rank, result.verdict.node) == (0, 0)
     assert newest_step(config) >= 10
+
+
+def test_a_gang_under_zero_3_that_was_lost_goes_on_exactly(tmp_path: Path, start: Callable[..., Launcher]) -> None:
+    plan = {"method": MethodType.FULL, "zero_stage": 3, "processes": 2, "steps": 30, "every": 5, "evaluate": 4}
+    alone, cut = tmp_path / "alone", tmp_path / "cut"
+    whole = tiny.make_run(alone, **plan)
+    config = tiny.make_run(cut, **plan, shared=alone)
+    launcher = start(alone, "a")
+    code, result = launcher.wait(START_SECONDS + END_SECONDS)
+    assert (code, result.final_step) == (0, 30), launcher.log()
+    evaluated = last_evaluation(launcher)
+    assert evaluated["step"] == 30
+    assert 0 < evaluated["evalLoss"] < 5
+
+    launcher = start(cut, "b1")
+    launcher.until(lambda progress: progress.get("checkpointStep", 0) >= 5)
+    launcher.kill()
+    launcher.process.wait()
+    assert 5 <= newest_step(config) < 30
+
+    launcher = start(cut, "b2")
+    code, result = launcher.wait(START_SECONDS + END_SECONDS)
+    assert (code, result.final_step) == (0, 30), launcher.log()
+    assert largest_difference(whole, config) == 0.0
+    assert last_evaluation(launcher)["evalLoss"] == evaluated["evalLoss"]
+
+
+def last_evaluation(launcher: Launcher) -> dict:
+    """The log's last line on an evaluation."""
+    return json.loads([line for line in launcher.log().splitlines() if '"msg": "evaluation"' in line][-1])

@@ -72,7 +72,7 @@ def only_rank() -> Iterator[None]:
         PartialState._reset_state()
 
 
-def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
+def make_model(directory: Path, *, hidden: int = 32, seed: int = 0, attention_dropout: float = 0.1) -> Path:
     """Write a random Llama and a word-level tokenizer with a chat template to `directory`."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -100,7 +100,7 @@ def make_model(directory: Path, *, hidden: int = 32, seed: int = 0) -> Path:
         pad_token_id=0,
         tie_word_embeddings=True,
         initializer_range=0.3,  # as large as those of trained embeddings, or LoRA could not move the answers
-        attention_dropout=0.1,  # so that a resume that loses the random state is seen without LoRA too
+        attention_dropout=attention_dropout,  # so that a resume that loses the random state is seen without LoRA too
     )
     LlamaForCausalLM(config).save_pretrained(directory)
     return directory
@@ -289,6 +289,7 @@ def make_run(
     accumulation: int = 1,
     micro_batch: int = 4,
     dropout: float = 0.1,
+    attention_dropout: float = 0.1,
     shared: Path | None = None,
     hidden: int = 32,
     evaluate: int | None = None,
@@ -307,7 +308,7 @@ def make_run(
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
-        make_model(model, hidden=hidden)
+        make_model(model, hidden=hidden, attention_dropout=attention_dropout)
         MAKERS.get(objective, make_prepared)(prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
     config = RunConfig(
