@@ -15,6 +15,7 @@ from hone_trainer.data.classes import Classes
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import GIB
 from hone_trainer.models import ModelFacts
+from hone_trainer.packing import Packing
 from hone_trainer.plan import make_plan, steps_per_epoch
 
 # Shapes of a Llama of about 1.1 billion parameters: large enough that memory matters.
@@ -142,6 +143,12 @@ def test_defaults_of_classification(classes: Classes, sections: dict[str, Any], 
     plan = make_plan(config, FACTS, summary_of(20_000), 512, classes)
     assert {name: getattr(plan, name) for name in expected} == expected
     assert set(plan.reasons) >= {"balance", "learningRate", "epochs", "scheduler", "warmupRatio"}
+
+
+def test_a_plan_that_gives_up_packing_still_has_its_classes() -> None:
+    config = config_with(**CLASSIFY, **gang(gpus=1, memoryBytes=int(7.5 * GIB)))
+    plan = make_plan(config, FACTS, summary_of(2000), 200, LABELS, packing=Packing("why", 1792, 125))
+    assert (plan.packing, plan.balance) == (False, "Weight")
 
 
 def test_a_head_for_classes_takes_the_place_of_the_one_for_tokens() -> None:

@@ -125,7 +125,7 @@ def make_plan(
     placement = _place(config, facts, lora, trainable, per_rank, packing.length or sequence_length, packing, choices)
     if packing.length and asked.packing is None and placement.is_tight:
         unpacked = Packing("Padded rows need less memory at once.")
-        return make_plan(config, facts, summary, sequence_length, packing=unpacked, write_speed=write_speed)
+        return make_plan(config, facts, summary, sequence_length, classes, packing=unpacked, write_speed=write_speed)
     accumulation = per_rank // placement.micro_batch_size
     choices.reasons["gradientAccumulationSteps"] = (
         f"{per_rank * world} {kind} / ({placement.micro_batch_size} × {world} processes)."
