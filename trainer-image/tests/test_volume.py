@@ -1,6 +1,7 @@
 """Whether the checkpoints fit, and how errors of a full disk are known."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,7 +51,6 @@ def test_a_volume_that_can_never_hold_them_is_refused(tmp_path: Path, monkeypatc
         (OSError(errno.EIO, "Input/output error"), False),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), True),
         (RuntimeError("Error while serializing: I/O error: Input/output error (os error 5)"), False),
-        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), True),
     ],
 )
 def test_a_checkpoint_without_space_says_so(tmp_path: Path, error: Exception, full: bool) -> None:
@@ -61,3 +61,28 @@ def test_a_checkpoint_without_space_says_so(tmp_path: Path, error: Exception, fu
         assert (verdict.failure_class, verdict.rank) == (FailureClass.CRASHED, 1)
         assert verdict.hint == "The workspace is full: raise spec.workspace.size."
         assert "no space is left for checkpoint-4" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("told", "full"),
+    [
+        pytest.param(errno.ENOSPC, True, id="full"),
+        pytest.param(errno.EDQUOT, True, id="over its quota"),
+        pytest.param(errno.EIO, False, id="broken"),
+        pytest.param(None, False, id="with room"),
+    ],
+)
+def test_a_write_that_torch_failed_at_is_told_by_the_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | None, full: bool
+) -> None:
+    def flush(_: int) -> None:
+        if told:
+            raise OSError(told, os.strerror(told))
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+    with pytest.raises(WorkspaceFull if full else RuntimeError) as raised, checkpoint.saving(tmp_path / "checkpoint-4"):
+        raise error
+    hint = from_exception(raised.value, 1, 0, 4).hint
+    assert hint == ("The workspace is full: raise spec.workspace.size." if full else None)
+    assert list(tmp_path.iterdir()) == []

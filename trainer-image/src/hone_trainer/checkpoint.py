@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hone.contract.base import Model
 from hone.contract.runconfig import RunConfig
 from hone_trainer.errors import WorkspaceFull, full_disk_hint
-from hone_trainer.files import sizes, sync_tree, write_atomic
+from hone_trainer.files import is_full, sizes, sync_tree, write_atomic
 from hone_trainer.runconfig import digest_of
 
 COMPLETE_FILE = "COMPLETE.json"
@@ -27,6 +27,8 @@ TRAINING_ARGS_FILE = "training_args.bin"
 """The Trainer's pickled arguments: nothing reads them, and they can hold tokens in clear."""
 
 _PREFIX = "checkpoint-"
+_TORCH_WRITER = "inline_container.cc"
+"""In what torch.save raises for every write that failed: positions that do not fit, and nothing of the reason."""
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ def saving(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if full_disk_hint(error) is None:
+        if full_disk_hint(error) is None and not (_TORCH_WRITER in str(error) and is_full(checkpoint.parent)):
             raise
         raise WorkspaceFull(f"no space is left for {checkpoint.name}: {error}", checkpoint) from error
 

@@ -11,8 +11,8 @@ from hone.contract.verdict import Verdict
 MAX_MESSAGE = 1024
 MAX_HINT = 512
 
-# safetensors and torch.save have no errno: the first has the system's words, the second a complaint about positions.
-_FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|inline_container\.cc")
+# safetensors has no errno, but the system's words.
+_FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")
 
 
 class WorkspaceFull(Exception):
@@ -71,4 +71,5 @@ def clip(text: str, limit: int) -> str:
 def full_disk_hint(error: BaseException) -> str | None:
     """What to do where `error` says that the workspace is full, else None."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "The workspace is full: raise spec.workspace.size." if full or _FULL_DISK.search(str(error)) else None
+    full = full or isinstance(error, WorkspaceFull) or _FULL_DISK.search(str(error)) is not None
+    return "The workspace is full: raise spec.workspace.size." if full else None

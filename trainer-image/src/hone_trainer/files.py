@@ -1,8 +1,11 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and whether a volume takes any."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
+
+_TRIED_BYTES = 1 << 20
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -28,6 +31,17 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
         raise
     if durable:
         _sync(path.parent)
+
+
+def is_full(directory: Path) -> bool:
+    """Whether its volume takes no more, by its size or by a quota: found by writing `_TRIED_BYTES`."""
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            file.write(os.urandom(_TRIED_BYTES))
+            os.fdatasync(file.fileno())
+            return os.fstat(file.fileno()).st_size < _TRIED_BYTES
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sync_tree(directory: Path) -> None:
