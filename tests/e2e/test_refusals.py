@@ -15,6 +15,7 @@ ROW = {"messages": [{"role": "user", "content": "Good?"}, {"role": "assistant", 
 FILES = {
     "no-json": "this is no JSON\n" * 600,
     "no-column": json.dumps({"review": "Good?", "sentiment": "positive"}) + "\n",
+    "rows.csv": 'question,answer\nGood?,positive\n"Bad?,negative\n',
     "scarce": "".join(
         json.dumps({"messages": [{**ROW["messages"][0], "content": f"Is number {n} good?"}, ROW["messages"][1]]}) + "\n"
         for n in range(40)
@@ -35,6 +36,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "no-json": (data("no-json"), ["spec.dataset.train", "JSON"]),
     "missing-column": (data("no-column"), ["spec.dataset.train", "messages"]),
+    "open-quotes": (
+        data("rows.csv", columns={"prompt": "question", "completion": "answer"}),
+        ["spec.dataset.train", "rows.csv: line 3"],
+    ),
     "scarce-data": (data("scarce", onScarceData="Fail"), ["spec.dataset.minSamples", "500"]),
 }
 # What is reported, and tried again: somebody may mend it outside.
