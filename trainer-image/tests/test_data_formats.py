@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from hone.contract.settings import DataFormat
+from hone.contract.objectives import OBJECTIVES
+from hone.contract.settings import DataFormat, Objective
 from hone_trainer.data.formats import Sample, detect, to_sample
 from hone_trainer.errors import RowFault
 
@@ -173,3 +174,19 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
 )
 def test_the_format_is_told_by_the_columns(row: dict[str, Any], format: DataFormat | None) -> None:
     assert detect(row) is format
+
+
+@pytest.mark.parametrize(
+    ("row", "objective", "format"),
+    [
+        ({"messages": [], "chosen": [], "rejected": []}, Objective.DPO, DataFormat.PREFERENCE),
+        ({"messages": [], "chosen": [], "rejected": []}, Objective.SFT, DataFormat.MESSAGES),
+        ({"messages": [], "text": "", "label": "a"}, Objective.CLASSIFICATION, DataFormat.TEXT_LABEL),
+        ({"prompt": "", "completion": "", "label": False}, Objective.SFT, DataFormat.UNPAIRED_PREFERENCE),
+        ({"messages": []}, Objective.KTO, DataFormat.MESSAGES),
+    ],
+)
+def test_of_several_formats_the_objectives_own_is_told(
+    row: dict[str, Any], objective: Objective, format: DataFormat
+) -> None:
+    assert detect(row, OBJECTIVES[objective].formats) is format

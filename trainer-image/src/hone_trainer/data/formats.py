@@ -1,7 +1,7 @@
 """Row formats: telling them apart, and turning a row into a Sample or into the reason why it cannot be one."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,16 +91,24 @@ class Sample:
         return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
 
 
-def detect(row: dict[str, Any]) -> DataFormat | None:
-    """The format whose columns a row has, or None: the first of `COLUMNS`, where it has those of several.
+def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)) -> DataFormat | None:
+    """The format whose columns a row has, or None; of several the first of `COLUMNS` that is wanted.
+
+    A row with a rating is no row of `PromptCompletion`: its completion may be a bad one.
 
     A column without a value does not count: tables have every column in every row. Beside a completion, a label that is
     neither true nor false is a column like any other.
+
+    Args:
+        row: as it was read.
+        formats: those that are wanted; another one is told only where a row has none of these.
     """
     found = {column for column, value in row.items() if value is not None}
-    formats = (format for format, columns in COLUMNS.items() if found.issuperset(columns))
     rated = _rating(row.get("label")) is not None
-    return next((format for format in formats if rated or format is not DataFormat.UNPAIRED_PREFERENCE), None)
+    fits = [format for format, columns in COLUMNS.items() if found.issuperset(columns)]
+    if DataFormat.UNPAIRED_PREFERENCE in fits:
+        fits.remove(DataFormat.PROMPT_COMPLETION if rated else DataFormat.UNPAIRED_PREFERENCE)
+    return next((format for format in fits if format in formats), fits[0] if fits else None)
 
 
 def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:

@@ -107,7 +107,7 @@ def survey(
         wanted: the format to read, or AUTO to take it from the first row that has any.
         validation_fraction: share of the train source held out for validation, 0 where that has a source.
         test_fraction: share held out for the test split, 0 where that has a source.
-        formats: what the objective learns from, told where no format is found.
+        formats: what the objective learns from; told where no format is found.
 
     Raises:
         BadInput: a source has no good row at all, with the most frequent reason and what to do; a file of it cannot be
@@ -167,7 +167,7 @@ def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
         if isinstance(row, RowFault):
             faults.add(str(row), where)
             continue
-        if (format := detect(row)) is not None:
+        if (format := detect(row, formats)) is not None:
             return format
         found.update(dict.fromkeys(list(row)[:_MAX_COLUMNS]))
     if not found:
