@@ -230,6 +230,19 @@ def test_the_names_of_classes_that_a_saved_data_set_knows_are_used(tmp_path: Pat
         assert [row["label"] for _, row in rows(source) if not isinstance(row, RowFault)] == ["good", "bad", None]
 
 
+def test_names_of_classes_are_used_only_for_columns_that_still_hold_their_numbers(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = {"a": {"names": ["x", "y"], "_type": "ClassLabel"}, "turns": [{"role": {"_type": "Value"}}]}
+    known |= dict.fromkeys(("as_text", "taken_out"), known["a"])
+    table = pa.table({"a": [1, 0], "as_text": ["one", "two"]})
+    told = {"huggingface": json.dumps({"info": {"features": known}})}
+    pq.write_table(table.replace_schema_metadata(told), tmp_path / "rows.parquet")
+    found = [row for _, row in rows(find_source("train", str(tmp_path / "rows.parquet")))]
+    assert found == [{"a": "y", "as_text": "one"}, {"a": "x", "as_text": "two"}]
+
+
 def test_values_that_a_saved_data_set_keeps_as_json_are_read(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Json, List
 

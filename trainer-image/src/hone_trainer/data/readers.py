@@ -181,12 +181,20 @@ def _batches(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
 
 
 def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
-    """The names of the classes by column, where `datasets` wrote the file and knew the column as a ClassLabel."""
+    """The names of the classes by column, where `datasets` wrote the file and knew the column as a ClassLabel.
+
+    What it knew stays in the file when others take columns out of it, or give them other types.
+    """
+    import pyarrow as pa
+
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: each["names"] for name, each in features.items() if each.get("_type") == "ClassLabel"}
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
+        known = {name: each for name, each in features if isinstance(each, dict)}
+        named = {name: each["names"] for name, each in known.items() if each.get("_type") == "ClassLabel"}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
+    integers = {field.name for field in schema if pa.types.is_integer(field.type)}
+    return {name: names for name, names in named.items() if name in integers}
 
 
 def _decoded(value: Any, kind: "pa.DataType") -> Any:
