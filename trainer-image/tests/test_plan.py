@@ -92,6 +92,9 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
         pytest.param({"method": {"lora": {"rank": 8}}}, 1000, {"lora_rank": 8, "lora_alpha": 8}, id="rank alone"),
         pytest.param(gang(3), 1000, {"global_batch_size": 15, "world_size": 3}, id="nearest to 16 for three"),
         pytest.param(gang(4, 8), 1000, {"global_batch_size": 32, "world_size": 32}, id="at least a row for each"),
+        pytest.param(
+            {"objective": "KTO", **gang(4, 8)}, 1000, {"global_batch_size": 64, "micro_batch_size": 2}, id="two for KTO"
+        ),
     ],
 )
 def test_defaults(sections: dict[str, Any], rows: int, expected: dict[str, Any]) -> None:

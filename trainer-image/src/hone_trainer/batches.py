@@ -2,6 +2,7 @@
 
 import math
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
 from hone_trainer.errors import BadInput
 
@@ -12,7 +13,8 @@ MOST_TOKENS = 8192
 
 
 def global_batch_size(config: RunConfig) -> int:
-    """Rows per optimizer step over all processes: those asked for, else the number nearest to the default.
+    """Rows per optimizer step over all processes: those asked for, else the number nearest to the default that leaves
+    each process as many as the objective needs at once.
 
     Raises:
         BadInput: what is asked for cannot be divided among the processes.
@@ -25,7 +27,8 @@ def global_batch_size(config: RunConfig) -> int:
             f"{asked} rows cannot be divided among {world} processes",
             f"Use {f'{below} or ' if below else ''}{above}.",
         )
-    return asked if asked is not None else max(round(DEFAULT_GLOBAL_BATCH / world), 1) * world
+    least = OBJECTIVES[config.objective].least_micro_batch
+    return asked if asked is not None else max(round(DEFAULT_GLOBAL_BATCH / world), least) * world
 
 
 def default_epochs(rows: int) -> float:
