@@ -1,6 +1,7 @@
 """DPO and KTO: a rank in this process trains on a tiny model, finish scores; and what they compare with."""
 
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +159,17 @@ def test_the_area_under_the_curve_is_that_of_all_pairs_ties_counting_half() -> N
     rows = np.array([[0, 1, 2, 3, 4], [0, 0, 4, 4, 4], [0, 1, 0, 1, 0]])
     # 2 beats 1 and 0; 1 beats 0 and ties with 1: 3.5 of 6. Then 2 against 3 only. Then no bad row at all.
     assert preferences.area_under_curve(good, gained, rows).tolist() == pytest.approx([3.5 / 6, 0.0, 0.5])
+
+
+def test_the_area_under_the_curve_of_many_rows_takes_no_matrix_of_all_pairs() -> None:
+    rows = 40_000
+    good = np.arange(rows) % 2 == 0
+    tracemalloc.start()
+    (area,) = preferences.area_under_curve(good, np.where(good, 1.0, 0.0), np.arange(rows)[None])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert area == 1.0
+    assert peak < 64 << 20
 
 
 def test_rated_answers_of_one_kind_measure_nothing() -> None:

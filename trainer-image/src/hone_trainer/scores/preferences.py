@@ -140,14 +140,14 @@ def area_under_curve(good: np.ndarray, figures: np.ndarray, rows: np.ndarray) ->
     Returns:
         Shape [samples]; 0.5 for a sample whose rows are all good or all bad.
     """
-    higher = figures[good][:, None] - figures[~good][None, :]
-    wins = (higher > 0) + 0.5 * (higher == 0)
-    samples, total = len(rows), len(good)
-    times = np.bincount((rows + np.arange(samples)[:, None] * total).ravel(), minlength=samples * total)
-    times = times.reshape(samples, total).astype(float)
-    of_good, of_bad = times[:, good], times[:, ~good]
+    # By rank, in memory of the samples' own size: a matrix of all pairs of many rows would not fit.
+    values, rank = np.unique(figures, return_inverse=True)
+    samples, ranks = len(rows), len(values)
+    place = (rank + good * ranks)[rows] + np.arange(samples)[:, None] * (2 * ranks)
+    times = np.bincount(place.ravel(), minlength=samples * 2 * ranks).reshape(samples, 2, ranks).astype(float)
+    of_bad, of_good = times[:, 0], times[:, 1]
     pairs = of_good.sum(axis=1) * of_bad.sum(axis=1)
-    won = ((of_good @ wins) * of_bad).sum(axis=1)
+    won = (of_good * (of_bad.cumsum(axis=1) - of_bad / 2)).sum(axis=1)
     return np.divide(won, pairs, out=np.full(samples, COIN), where=pairs > 0)
 
 
