@@ -182,6 +182,18 @@ def test_a_long_line_spoils_only_its_row(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(found.refs) == 2
 
 
+@pytest.mark.parametrize("long", [1, 3], ids=["the first", "a later one"])
+def test_a_table_with_a_line_that_never_ends_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: int
+) -> None:
+    monkeypatch.setattr(readers, "MAX_ROW_BYTES", 100)
+    lines = [b"prompt,completion", b"p,c", b"p,c"]
+    lines[long - 1] = b",".join([b"c" * 10] * 1000)
+    (tmp_path / "rows.csv").write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(BadInput, match=rf"rows\.csv: line {long} is longer than"):
+        list(rows(find_source("train", str(tmp_path / "rows.csv"))))
+
+
 def test_a_large_array_is_refused_with_what_to_write_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "MAX_ARRAY_BYTES", 100)
     (tmp_path / "rows.json.gz").write_bytes(gzip.compress(json_array([GOOD] * 10)))

@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hone_trainer.data.kinds import DataFile, Kind, delimiter_of
 from hone_trainer.errors import RowFault
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ROW_BYTES = 64 << 20
-"""Most bytes of a line of JSON Lines, and most characters of a cell."""
+"""Most bytes of a line of JSON Lines, and most characters of a line or a cell of a table."""
 MAX_ARRAY_BYTES = 1 << 30
 """Most bytes of a JSON array, which is held in memory as a whole, with some times as much for its objects."""
 _BATCH = 1000
@@ -92,11 +92,13 @@ def _table(file: DataFile) -> Rows:
     csv.field_size_limit(MAX_ROW_BYTES)
     # Bytes that are no UTF-8 become lone surrogates, so that they spoil only their own row.
     with io.TextIOWrapper(file.open(), "utf-8-sig", errors="surrogateescape", newline="") as text:
-        skipped, first = 0, text.readline(MAX_ROW_BYTES)
+        lines = _lines(text)
+        skipped, first = 0, next(lines, "")
         while first and not first.strip():
-            skipped, first = skipped + 1, text.readline(MAX_ROW_BYTES)
-        lines = itertools.chain([first], text) if first else iter(())
-        reader = csv.reader(lines, delimiter=delimiter_of(first), strict=True)
+            skipped, first = skipped + 1, next(lines, "")
+        reader = csv.reader(
+            itertools.chain([first], lines) if first else lines, delimiter=delimiter_of(first), strict=True
+        )
         header: list[str] | None = None
         start = skipped + 1
         try:
@@ -112,6 +114,15 @@ def _table(file: DataFile) -> Rows:
                 f"line {start} begins a row that cannot be told from the next: {error}",
                 'Quote cells that hold quotation marks or line breaks, and double the marks within: "a ""b"" c".',
             ) from error
+
+
+def _lines(text: TextIO) -> Iterator[str]:
+    number = 0
+    while line := text.readline(MAX_ROW_BYTES):
+        number += 1
+        if len(line) == MAX_ROW_BYTES and not line.endswith(("\n", "\r")):
+            raise FileFault(f"line {number} is longer than {MAX_ROW_BYTES >> 20} MiB", "Put each row on its own line.")
+        yield line
 
 
 def _header(cells: list[str]) -> list[str]:
