@@ -1,5 +1,6 @@
 """Which files a path stands for, which it may not lead to, and what their columns are called."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,19 @@ def tree(tmp_path: Path) -> Path:
     for name in TREE:
         write_jsonl(tmp_path / "data" / name, [chat_row(0)])
     return tmp_path / "data"
+
+
+@pytest.mark.parametrize("path", ["", "*.jsonl", "none.jsonl"])
+def test_a_directory_that_may_not_be_read_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    # By its mode alone it would not be refused to root, whom tests may run as. Globs leave such directories out.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(Path, "glob", lambda *_: [])
+    message, hint = refused(tree / path)
+    assert message == f"{tree} may not be read by the pod's user"
+    assert "chmod a+rx" in hint
 
 
 @pytest.mark.parametrize(

@@ -49,30 +49,42 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     Raises:
         BadInput: there is no such path, no file in it, none that may be read, or what lies there holds no rows.
     """
-    where, root = f"spec.dataset.{name}", Path(path)
-    if root.is_file():
-        base, files = root.parent, [root]
-    elif root.is_dir():
-        base, files = _in_directory(where, name, root)
-    elif _WILDCARDS & set(path) and not root.exists():
-        base, files = _matches(where, root)
-    elif root.exists():
-        raise BadInput(where, f"{path} is neither a file nor a directory", REMEDY)
-    else:
+    where = f"spec.dataset.{name}"
+    try:
+        base, files = _files(where, name, path)
+        found = []
+        for file in files:
+            called = file.relative_to(base).as_posix()
+            if mount is not None and not file.resolve().is_relative_to(mount.resolve()):
+                raise BadInput(
+                    where,
+                    f"{called} leads out of the volume, to {file.resolve()}",
+                    "Put the file itself on the volume, or name the claim that holds it.",
+                )
+            found.append(data_file(where, file, called))
+    except PermissionError as error:
         raise BadInput(
-            where, f"{path} does not exist{_siblings(root)}", "Give the path of a file or a directory, or a glob."
-        )
-    found = []
-    for file in files:
-        called = file.relative_to(base).as_posix()
-        if mount is not None and not file.resolve().is_relative_to(mount.resolve()):
-            raise BadInput(
-                where,
-                f"{called} leads out of the volume, to {file.resolve()}",
-                "Put the file itself on the volume, or name the claim that holds it.",
-            )
-        found.append(data_file(where, file, called))
+            where,
+            f"{error.filename or path} may not be read by the pod's user",
+            "Let all users read the directory and enter it (chmod a+rx).",
+        ) from error
     return Source(name, tuple(found), columns or {})
+
+
+def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
+    """The files that a path stands for, and the directory that their names are told from."""
+    root = Path(path)
+    if root.is_file():
+        return root.parent, [root]
+    if root.is_dir():
+        return _in_directory(where, name, root)
+    if _WILDCARDS & set(path) and not root.exists():
+        return _matches(where, root)
+    if root.exists():
+        raise BadInput(where, f"{path} is neither a file nor a directory", REMEDY)
+    raise BadInput(
+        where, f"{path} does not exist{_siblings(root)}", "Give the path of a file or a directory, or a glob."
+    )
 
 
 def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
