@@ -145,6 +145,43 @@ def test_evaluations_come_at_their_steps_and_at_the_end_but_not_before_a_stop(tm
     assert not step_with(callback, 2, 1.0).should_evaluate
 
 
+def test_a_stop_ends_the_evaluation_and_the_step_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000, evaluation_every_steps=4, total_steps=10)
+    control = step_with(callback, 4, 1.0)
+    state = TrainerState(global_step=4)
+    callback.on_prediction_step(ARGS, state, control)
+    assert control.should_evaluate, "nobody has asked"
+    monkeypatch.setattr(callbacks, "highest", lambda values, device: [1])  # another rank is asked
+    callback.on_prediction_step(ARGS, state, control)
+    assert (control.should_evaluate, callback.cut_evaluation) == (False, True)
+    callback.on_evaluate(ARGS, state, control)
+    assert (control.should_save, control.should_training_stop, callback.stopped) == (True, True, True)
+
+
+def test_a_stop_during_the_last_evaluation_lets_the_run_end(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000, evaluation_every_steps=4, total_steps=10)
+    control = TrainerControl(should_evaluate=True)
+    callback._status.raise_stop()
+    callback.on_prediction_step(ARGS, TrainerState(global_step=10), control)
+    callback.on_evaluate(ARGS, TrainerState(global_step=10), control)
+    assert (callback.cut_evaluation, control.should_training_stop, callback.stopped) == (True, False, False)
+
+
+def test_a_doubtful_step_is_not_saved_for_a_stop_during_its_evaluation(tmp_path: Path) -> None:
+    callback = saves(tmp_path, checkpoint_every_steps=1000, evaluation_every_steps=26)
+    for step in range(1, 26):
+        step_with(callback, step, 1.0)
+    control = step_with(callback, 26, 9.0)
+    assert control.should_evaluate
+    callback._status.raise_stop()
+    callback.on_prediction_step(ARGS, TrainerState(global_step=26), control)
+    callback.on_evaluate(ARGS, TrainerState(global_step=26), control)
+    assert (control.should_save, control.should_training_stop) == (False, False)
+    assert step_with(callback, 27, 1.0).should_training_stop
+
+
 def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:
     callback = saves(tmp_path, checkpoint_every_steps=1000, total_steps=30)
     assert [s for s in range(1, 31) if step_with(callback, s, 1.0 if s <= 25 else 9.0).should_save] == [30]

@@ -208,10 +208,10 @@ def kept_by_a_kill(moment: Moment) -> int:
 
 
 def kept_by_a_stop(moment: Moment) -> int:
-    """Step of the checkpoint that a gang leaves on SIGTERM: of the step it was in, or of the next one."""
+    """Step of the checkpoint that a gang leaves on SIGTERM: of the step it was in or evaluated, or of the next one."""
     if moment.name == "end":
         return STEPS
-    return moment.step if moment.name == "step" else moment.step + 1
+    return moment.step if moment.name in ("step", "evaluate") else moment.step + 1
 
 
 def check_resumed(launcher: Launcher, moment: Moment, done: int) -> None:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
-from hone_trainer.agreement import barrier, total
+from hone_trainer.agreement import barrier, highest, total
 from hone_trainer.divergence import Divergence
 from hone_trainer.rate import set_peak_rate
 from hone_trainer.runconfig import digest_of
@@ -83,10 +83,13 @@ class Checkpointing(TrainerCallback):
         self._last_save = time.monotonic()
         self._divergence = Divergence()
         self._overdue = False
+        self._doubtful = False
         self._asked: float | None = None
         self._began = 0.0
         self.stopped = False
         """Whether the run was stopped before its end."""
+        self.cut_evaluation = False
+        """Whether the last evaluation was ended by a stop, so that it tells nothing."""
         self.saved_step: int | None = None
         """Step of the newest checkpoint that this attempt made whole."""
         self.save_seconds: float | None = None
@@ -121,14 +124,10 @@ class Checkpointing(TrainerCallback):
         if verdict is not None:
             raise Diverged(f"{verdict}, up to step {step}; the newest checkpoint is from before")
         # A run must end, with a loss that is high for some steps too.
-        doubtful = self._divergence.nonfinite or (self._divergence.high and not final)
+        doubtful = self._doubtful = bool(self._divergence.nonfinite or (self._divergence.high and not final))
         self._overdue = decision >= Decision.SAVE and doubtful
         if decision >= Decision.SAVE and not doubtful:
-            self._began = time.monotonic()
-            if args.process_index == 0:
-                checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
-            barrier()
-            control.should_save = True
+            self._begin_save(args, step, control)
         if self._evaluates(step, final) and decision < Decision.SAVE_AND_STOP and not nonfinite:
             control.should_evaluate = True
         wait = decision == Decision.SAVE_AND_STOP and doubtful
@@ -144,11 +143,29 @@ class Checkpointing(TrainerCallback):
             return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
         return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """End an evaluation where any rank is asked to stop; `TrainerMixin.prediction_step` skips what is left."""
+        if control.should_evaluate and highest([self._status.stop_raised()], args.device) == [1]:
+            control.should_evaluate, self.cut_evaluation = False, True
+
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """A save comes after the evaluation of its step."""
+        """A save comes after the evaluation of its step; so does a stop that ended it, unless that step is doubtful."""
         self._began = time.monotonic()
+        if self.cut_evaluation and not self._doubtful and state.global_step < self._plan.total_steps:
+            if not control.should_save:
+                self._begin_save(args, state.global_step, control)
+            self.stopped = control.should_training_stop = True
+
+    def _begin_save(self, args: TrainingArguments, step: int, control: TrainerControl) -> None:
+        self._began = time.monotonic()
+        if args.process_index == 0:
+            checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
+        barrier()
+        control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
@@ -286,8 +303,12 @@ class Reporting(TrainerCallback):
     ) -> None:
         """Tell the loss on the validation rows."""
         self._evaluation_seconds += time.monotonic() - self._evaluation_began
+        stage = "Saving" if control.should_save else "Training"
+        if self._saves.cut_evaluation:
+            self.tell(stage=stage)
+            return
         loss = (metrics or {}).get("eval_loss")
-        self.tell(stage="Saving" if control.should_save else "Training", eval_loss=loss)
+        self.tell(stage=stage, eval_loss=loss)
         if args.process_index == 0:
             logger.info("evaluation", extra={"step": state.global_step, "evalLoss": loss})
 

@@ -14,7 +14,7 @@ from hone_trainer import checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerState, TrainingArguments
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from hone_trainer.callbacks import StepHealth
 
@@ -28,6 +28,8 @@ class TrainerMixin:
     args: "TrainingArguments"
     state: "TrainerState"
     eval_dataset: "Dataset"
+    control: "TrainerControl"
+    is_in_train: bool
     health: "StepHealth"
     """Set it before training starts."""
 
@@ -50,6 +52,15 @@ class TrainerMixin:
         """The loss on the validation rows. Training goes on as if it had not been asked for."""
         with _random_state_kept():
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+    def prediction_step(self, *args: object, **kwargs: object) -> tuple[torch.Tensor | None, ...]:
+        """One batch of an evaluation: loss, logits and labels; nothing where all ranks agreed to end it early.
+
+        The rest is skipped rather than left: a data loader of accelerate that is left stays the current one.
+        """
+        if self.is_in_train and not self.control.should_evaluate:
+            return None, None, None
+        return super().prediction_step(*args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: object, **kwargs: object) -> None:
         with checkpoint.saving(checkpoint.checkpoint_dir(Path(self.args.output_dir), self.state.global_step)):
