@@ -1,5 +1,6 @@
 """Prepared data on disk: what is written, what it is named by, and that only whole data are ever used."""
 
+import itertools
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from rows import CHAT_TEMPLATE, chat_row, write_jsonl
+from test_data_templates import DROPS_THOUGHTS
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data import build
@@ -73,6 +75,21 @@ def test_the_summary_counts_what_was_written(prepared_from: Any) -> None:
     assert [(bad.count, bad.first) for bad in summary.bad_rows] == [(1, "train.jsonl:201")]
     assert summary.example and "«" in summary.example
     assert summary.train_on == "Assistant"
+
+
+def test_answers_without_loss_are_told(prepared_from: Any, tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "chat_template.jinja").write_text(DROPS_THOUGHTS)
+    thought = "<think>hm</think>"
+    made = [chat_row(i)["messages"] for i in range(60)]
+    asked = [[user, {**answer, "content": thought + answer["content"]}] for user, answer in made]
+    twice = [{"messages": first + second} for first, second in itertools.pairwise(asked)]
+    options = {"paths": {"model": str(model)}, "data": {"trainOn": "Assistant"}}
+    assert any("59 answers carry no loss" in warning for warning in prepared_from(twice, **options).warnings)
+    once = [{"messages": turns} for turns in asked]
+    assert not any(
+        "carry no loss" in warning for warning in prepared_from(once, hyperparameters={"seed": 1}, **options).warnings
+    )
 
 
 def test_the_same_input_gives_the_same_bytes(make_config: Any, tmp_path: Path) -> None:

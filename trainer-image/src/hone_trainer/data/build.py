@@ -120,6 +120,7 @@ def _write(
         warnings.append(f"{survey.faults.total} rows were left out as faulty: see dataset.badRows.")
     if not stops:
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
+    warnings += encoder.warnings()
     warnings += skew_warning(classes) if classes and survey.format is DataFormat.TEXT_LABEL else []
     summary = DatasetSummary(
         digest=f"sha256:{digest}",

@@ -71,6 +71,7 @@ class Encoder:
         self.train_on = train_on.value
         self.classes = None
         self._template: str | None = None
+        self._left_out = 0
         self.marks = "none"
         if not tokenizer.is_fast:
             raise BadInput(
@@ -125,6 +126,15 @@ class Encoder:
         """Whether any special token, such as the one that ends a turn, carries loss."""
         return bool(set(encoded.labels) & set(self._tokenizer.all_special_ids))
 
+    def warnings(self) -> list[str]:
+        """How many answers carry no loss although they were wanted."""
+        if not self._left_out:
+            return []
+        return [
+            f"{self._left_out} answers carry no loss: the chat template shows them otherwise once others follow, as it "
+            "does where it drops their thoughts. To learn them, write each as the last answer of a row."
+        ]
+
     def _choose_template(self) -> None:
         template = require_template(self._tokenizer)
         if self._train_on is TrainOn.ALL:
@@ -177,6 +187,7 @@ class Encoder:
 
     def _from_prefixes(self, sample: Sample, full: str) -> tuple[list[int], list[int]]:
         spans = self._spans(sample, full)
+        self._left_out += len(self._wanted(sample)) - len(spans)
         encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         mask = [
             int(any(low <= start < high and end <= high for low, high in spans))
@@ -184,13 +195,15 @@ class Encoder:
         ]
         return list(encoded["input_ids"]), mask
 
+    def _wanted(self, sample: Sample) -> list[int]:
+        """The assistant's turns that are to carry loss, by index."""
+        start = sample.completion_start if self._train_on is TrainOn.COMPLETION else 0
+        return [i for i, turn in enumerate(sample.messages) if turn["role"] == "assistant" and i >= start]
+
     def _spans(self, sample: Sample, full: str) -> list[tuple[int, int]]:
         """Where the assistant's turns that carry loss begin and end in the text of the whole conversation."""
         spans = []
-        start = sample.completion_start if self._train_on is TrainOn.COMPLETION else 0
-        for i, message in enumerate(sample.messages):
-            if message["role"] != "assistant" or i < start:
-                continue
+        for i in self._wanted(sample):
             after = self._render(sample.messages[: i + 1], None)
             if i < sample.last_assistant and not full.startswith(after):
                 continue

@@ -92,6 +92,10 @@ class LabelEncoder:
         """True: nothing is generated."""
         return True
 
+    def warnings(self) -> list[str]:
+        """None."""
+        return []
+
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, verbose=False)["input_ids"])
 

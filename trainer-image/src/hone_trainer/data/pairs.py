@@ -99,6 +99,10 @@ class ScoreEncoder:
         """True: nothing is generated."""
         return True
 
+    def warnings(self) -> list[str]:
+        """None."""
+        return []
+
     def _whole(self, sample: Sample, answer: tuple[Message, ...] | str) -> list[int]:
         if isinstance(answer, str):
             return list(self._tokenizer(sample.prompt + answer, verbose=False)["input_ids"])
@@ -182,6 +186,10 @@ class PairEncoder:
     def learns_to_stop(self, encoded: Pair) -> bool:
         """Whether any special token, such as the one that ends a turn, is among the better answer's."""
         return bool(set(encoded.chosen_ids) & set(self._tokenizer.all_special_ids))
+
+    def warnings(self) -> list[str]:
+        """None."""
+        return []
 
 
 SAME_TOKENS = "`chosen` and `rejected` give the same tokens"

@@ -94,3 +94,7 @@ class RatedEncoder:
         """Whether any special token, such as the one that ends a turn, is among a good answer's."""
         good = RATED[encoded.label] == "true"
         return good and bool(set(encoded.completion_ids) & set(self._tokenizer.all_special_ids))
+
+    def warnings(self) -> list[str]:
+        """None."""
+        return []

@@ -63,3 +63,6 @@ class RowEncoder(Protocol):
 
     def learns_to_stop(self, encoded: Any) -> bool:
         """Whether any token that ends a turn carries loss."""
+
+    def warnings(self) -> list[str]:
+        """What was noticed in the rows encoded so far, in sentences for people."""
