@@ -8,13 +8,13 @@ from hone.contract.settings import MethodType
 
 _HEAD = """# What combines with what
 
-Made by `make matrix`; do not edit. Each cell was tried on the CPU with the small base model of this repository:
+Made by `make matrix`; do not edit. Cells are tried on the CPU with the small base model of this repository:
 prepared, trained for three steps by the launcher that runs in pods, exported and scored. What is refused is refused
 before any trainer pod runs.
 
 - **ran**: trained, exported and scored
 - **refused**: with the sentence below the table
-- –: not tried on this state of the code
+- –: not tried yet
 """
 
 
