@@ -1,5 +1,6 @@
 """The plan: values and reasons, steps as the Trainer counts them, and what is refused."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,13 @@ def test_what_the_user_sets_wins() -> None:
     assert plan.checkpoint_every_steps == 7
     for name in (*asked, "loraRank", "loraAlpha", "loraDropout", "zeroStage", "microBatchSize", "checkpointEverySteps"):
         assert plan.reasons[name] == "Set in the spec.", name
+
+
+def test_the_default_rank_is_not_said_to_be_set_where_other_settings_of_lora_are() -> None:
+    config = config_with(method={"type": "LoRA", "lora": {"alpha": 64}})
+    told = RunConfig.from_dict(json.loads(config.to_json()))
+    plan = make_plan(told, FACTS, summary_of(20_000), 512)
+    assert (plan.lora_rank, plan.reasons["loraRank"]) == (32, "Default.")
 
 
 LABELS = Classes(("bad", "good"), (900, 100))

@@ -262,10 +262,9 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
     if config.method.type is not MethodType.LORA:
         return None
     asked = config.method.lora
-    given = asked.model_fields_set if asked else set()
     lora = asked or Lora()
     small, wanted = rows < SMALL_DATA_ROWS, OBJECTIVES[config.objective].dropout
-    rank = choices.pick("loraRank", lora.rank if "rank" in given else None, lora.rank, "Default.")
+    rank = choices.pick("loraRank", lora.rank if lora.rank != Lora().rank else None, lora.rank, "Default.")
     if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
         choices.reasons["method"] = (
             "The adapter is merged into a whole model in the end: vLLM serves no trained head in an adapter."
