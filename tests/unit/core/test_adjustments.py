@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hone.api.finetunejob import AttemptStatus
+from hone.api.finetunejob_status import AttemptStatus
 from hone.contract.progress import Progress
 from hone.core.finetunejob.adjustments import adjusted
 from hone.core.kinds import KINDS

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hone.api.finetunejob import ArtifactStatus
+from hone.api.finetunejob_status import ArtifactStatus
 from hone.core.modeldeployment.deployment import deployment, inputs, revision_of
 from hone.core.modeldeployment.release import Release
 from hone.core.modeldeployment.server import Server

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hone.api import GROUP, VERSION, finetunejob, modeldeployment
+from hone.api import GROUP, VERSION, finetunejob, finetunejob_rules, modeldeployment
 from hone.contract.base import Model
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -187,7 +187,7 @@ def crds() -> dict[str, dict[str, Any]]:
             finetunejob.PLURAL,
             ["ftj"],
             FINETUNEJOB_COLUMNS,
-            finetunejob.RULES,
+            finetunejob_rules.RULES,
             frozen_rules(finetunejob.FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE),
         ),
         modeldeployment.PLURAL: _crd(

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.api import meta
-from hone.api.finetunejob import ArtifactStatus
+from hone.api.finetunejob_status import ArtifactStatus
 from hone.api.meta import (
     Condition,
     Digest,

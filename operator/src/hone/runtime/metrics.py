@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hone.api import finetunejob, modeldeployment
+from hone.api import finetunejob, finetunejob_status, modeldeployment
 from hone.core.observed import Object
 
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -18,7 +18,7 @@ _QUEUE_BUCKETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1000)
 RESULTS = ("success", "error", "requeue", "requeue_after")
 """controller-runtime's values of the label `result`."""
 
-PHASES = {finetunejob.KIND: tuple(finetunejob.Phase), modeldeployment.KIND: tuple(modeldeployment.Phase)}
+PHASES = {finetunejob.KIND: tuple(finetunejob_status.Phase), modeldeployment.KIND: tuple(modeldeployment.Phase)}
 
 GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     finetunejob.KIND: {
@@ -178,7 +178,7 @@ class ResourceGauges(Collector):
             for metric, (help_text, where) in gauges.items():
                 family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
                 for namespace, name, status in rows:
-                    if metric in WHILE_TRAINING and status.get("phase") != finetunejob.Phase.TRAINING:
+                    if metric in WHILE_TRAINING and status.get("phase") != finetunejob_status.Phase.TRAINING:
                         continue
                     for number in _number(status, where):
                         family.add_metric([namespace, name], number)

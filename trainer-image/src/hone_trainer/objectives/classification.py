@@ -11,7 +11,7 @@ from hone_trainer import head
 from hone_trainer.architectures import auto_class
 from hone_trainer.data.labels import padding_id
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.objectives.trainer import TrainerMixin, made
 
 if TYPE_CHECKING:
     from transformers.modeling_outputs import SequenceClassifierOutputWithPast
@@ -48,17 +48,14 @@ def build(inputs: Inputs) -> Trainer:
             # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
             head.head_of(model).float()
         model = get_peft_model(model, inputs.peft_config)
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=inputs.prepared.train,
-        processing_class=tokenizer,
+    return made(
+        _Trainer,
+        inputs,
+        model,
+        arguments,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_loss_func=cross_entropy(classes.weights() if plan.balance == Balance.WEIGHT else None),
-        callbacks=inputs.callbacks,
     )
-    trainer.health = inputs.health
-    return trainer
 
 
 def cross_entropy(weights: list[float] | None) -> Loss:

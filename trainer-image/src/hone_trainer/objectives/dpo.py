@@ -13,6 +13,7 @@ from trl import DPOConfig, DPOTrainer
 
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.reference import Kept, ReferenceMixin
+from hone_trainer.objectives.trainer import made
 
 
 class _Trainer(ReferenceMixin, DPOTrainer):
@@ -31,14 +32,5 @@ def build(inputs: Inputs) -> DPOTrainer:
         precompute_ref_log_probs=True,
         disable_dropout=not plan.lora_dropout,
     )
-    trainer = _Trainer(
-        kept=Kept.of(inputs),
-        model=inputs.load_model(AutoModelForCausalLM),
-        args=arguments,
-        train_dataset=inputs.prepared.train,
-        processing_class=inputs.tokenizer,
-        peft_config=inputs.peft_config,
-        callbacks=inputs.callbacks,
-    )
-    trainer.health = inputs.health
-    return trainer
+    model = inputs.load_model(AutoModelForCausalLM)
+    return made(_Trainer, inputs, model, arguments, peft_config=inputs.peft_config, kept=Kept.of(inputs))

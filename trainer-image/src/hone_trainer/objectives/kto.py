@@ -15,6 +15,7 @@ from hone.contract.settings import Balance
 from hone_trainer.data.classes import rated_weights
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.reference import Kept, ReferenceMixin
+from hone_trainer.objectives.trainer import made
 
 
 class _Trainer(ReferenceMixin, KTOTrainer):
@@ -43,14 +44,5 @@ def build(inputs: Inputs) -> KTOTrainer:
         precompute_ref_log_probs=True,
         disable_dropout=not plan.lora_dropout,
     )
-    trainer = _Trainer(
-        kept=Kept.of(inputs),
-        model=inputs.load_model(AutoModelForCausalLM),
-        args=arguments,
-        train_dataset=inputs.prepared.train,
-        processing_class=inputs.tokenizer,
-        peft_config=inputs.peft_config,
-        callbacks=inputs.callbacks,
-    )
-    trainer.health = inputs.health
-    return trainer
+    model = inputs.load_model(AutoModelForCausalLM)
+    return made(_Trainer, inputs, model, arguments, peft_config=inputs.peft_config, kept=Kept.of(inputs))

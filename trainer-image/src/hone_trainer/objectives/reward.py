@@ -12,7 +12,7 @@ from trl import RewardConfig, RewardTrainer
 from hone_trainer import head
 from hone_trainer.data.labels import padding_id
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.objectives.trainer import TrainerMixin, made
 
 CENTER = 1e-2
 """TRL's recommendation."""
@@ -39,13 +39,4 @@ def build(inputs: Inputs) -> RewardTrainer:
     if inputs.peft_config is not None and plan.zero_stage == 0:
         # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
         head.head_of(model).float()
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=inputs.prepared.train,
-        processing_class=tokenizer,
-        peft_config=inputs.peft_config,
-        callbacks=inputs.callbacks,
-    )
-    trainer.health = inputs.health
-    return trainer
+    return made(_Trainer, inputs, model, arguments, peft_config=inputs.peft_config)

@@ -4,7 +4,7 @@ from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.objectives.trainer import TrainerMixin, made
 
 
 class _Trainer(TrainerMixin, SFTTrainer):
@@ -20,13 +20,4 @@ def build(inputs: Inputs) -> SFTTrainer:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = _Trainer(
-        model=inputs.load_model(AutoModelForCausalLM),
-        args=arguments,
-        train_dataset=inputs.prepared.train,
-        processing_class=inputs.tokenizer,
-        peft_config=inputs.peft_config,
-        callbacks=inputs.callbacks,
-    )
-    trainer.health = inputs.health
-    return trainer
+    return made(_Trainer, inputs, inputs.load_model(AutoModelForCausalLM), arguments, peft_config=inputs.peft_config)

@@ -1,20 +1,21 @@
 """What Hone adds to every objective's trainer, whichever library it comes from."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
 import torch
 from accelerate import DistributedDataParallelKwargs
 
 from hone_trainer import checkpoint
+from hone_trainer.objectives.inputs import Inputs
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
     from hone_trainer.callbacks import StepHealth
 
@@ -76,6 +77,37 @@ class TrainerMixin:
 
     def create_model_card(self, *args: object, **kwargs: object) -> None:
         """finish writes the card, once, with the scores."""
+
+
+_Made = TypeVar("_Made", bound=TrainerMixin)
+
+
+def made(
+    trainer: "Callable[..., _Made]",
+    inputs: Inputs,
+    model: "PreTrainedModel",
+    arguments: "TrainingArguments",
+    **more: Any,
+) -> _Made:
+    """A trainer for the prepared rows, as every objective's `build` gives it back.
+
+    Args:
+        trainer: its class.
+        inputs: what the objective builds it from; `tokenizer` with what the objective has set in it.
+        model: what is trained.
+        arguments: of its training.
+        more: arguments that only this class takes.
+    """
+    trainer_made = trainer(
+        model=model,
+        args=arguments,
+        train_dataset=inputs.prepared.train,
+        processing_class=inputs.tokenizer,
+        callbacks=inputs.callbacks,
+        **more,
+    )
+    trainer_made.health = inputs.health
+    return trainer_made
 
 
 @contextmanager

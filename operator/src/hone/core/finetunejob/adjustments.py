@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hone.api.finetunejob import MAX_CHANGE, MAX_CHANGES, AttemptStatus
+from hone.api.finetunejob_status import MAX_CHANGE, MAX_CHANGES, AttemptStatus
 from hone.contract.results import StepResult
 
 

@@ -1,6 +1,6 @@
 """Phase 3: the next attempt, once nothing runs and nothing stands against it."""
 
-from hone.api.finetunejob import AttemptResult
+from hone.api.finetunejob_status import AttemptResult
 from hone.core.finetunejob.attempt import attempt
 from hone.core.finetunejob.children import are_known, ensure
 from hone.core.finetunejob.dependencies import missing

@@ -1,6 +1,6 @@
 """The objects that each step needs beside its Job, and everything that has to be read before one is made."""
 
-from hone.api.finetunejob import AttemptResult, FineTuneJobStatus
+from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus
 from hone.core.children import Standing, ref_of, standing
 from hone.core.finetunejob import claims
 from hone.core.finetunejob.dependencies import dependencies

@@ -1,6 +1,6 @@
 """The Events of a FineTuneJob, from the difference between its old and its new status."""
 
-from hone.api.finetunejob import AttemptResult, AttemptStatus, FineTuneJobStatus
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
 from hone.core.plan import Event

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone.api.finetunejob import Failure
+from hone.api.finetunejob_status import Failure
 from hone.contract import VERSION
 from hone.contract.exits import POLICIES, FailureClass, from_exit_code
 from hone.contract.results import StepResult

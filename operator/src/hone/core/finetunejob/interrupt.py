@@ -1,6 +1,6 @@
 """Phase 2: what stops a running attempt from outside: suspension, an edit before the start, the start deadline."""
 
-from hone.api.finetunejob import AttemptResult, AttemptStatus, Failure
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.finetunejob import failure as failures

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hone.api.finetunejob import AttemptResult, AttemptStatus, FineTuneJobStatus, ProgressStatus
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, ProgressStatus
 from hone.contract.plan import Plan as TrainingPlan
 from hone.contract.progress import Progress
 from hone.core import pods as podinfo

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from hone.api.finetunejob import CheckpointStatus, FineTuneJobStatus, Phase
+from hone.api.finetunejob_status import CheckpointStatus, FineTuneJobStatus, Phase
 from hone.core import refusal
 from hone.core.conditions import TRUE, Finding, is_true, kstatus, merge
 from hone.core.finetunejob import children, progress

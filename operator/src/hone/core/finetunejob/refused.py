@@ -5,7 +5,7 @@ How an attempt ended is written down though the next one is refused: its pods ma
 
 from typing import Any
 
-from hone.api.finetunejob import AttemptResult, FineTuneJobStatus, Phase
+from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus, Phase
 from hone.core.finetunejob.run import Step
 from hone.core.plan import Plan
 

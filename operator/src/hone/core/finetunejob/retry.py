@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hone.api.finetunejob import AttemptResult, AttemptStatus, Failure
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import POLICIES, FailureClass
 from hone.core.finetunejob.run import Step
 from hone.core.times import parse, seconds_since

@@ -1,6 +1,6 @@
 """Phase 1: how the running attempt ended, if it did, and what its step gave."""
 
-from hone.api.finetunejob import ArtifactStatus, AttemptResult, AttemptStatus, Failure
+from hone.api.finetunejob_status import ArtifactStatus, AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo

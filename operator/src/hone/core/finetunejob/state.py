@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hone.api.finetunejob import (
+from hone.api.finetunejob_status import (
     ArtifactStatus,
     AttemptResult,
     AttemptStatus,

@@ -1,6 +1,6 @@
 """The status that a look ends with: phase, conditions and figures, all observed, none used to skip work."""
 
-from hone.api.finetunejob import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
+from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge

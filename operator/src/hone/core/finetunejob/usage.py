@@ -1,6 +1,6 @@
 """GPU seconds that an attempt has held."""
 
-from hone.api.finetunejob import AttemptStatus
+from hone.api.finetunejob_status import AttemptStatus
 from hone.core import pods as podinfo
 from hone.core.finetunejob.jobs import finish_gpus
 from hone.core.finetunejob.run import Step

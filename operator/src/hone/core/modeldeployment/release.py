@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hone.api.finetunejob import ArtifactStatus, FineTuneJobStatus
+from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus
 from hone.api.modeldeployment import ModelDeploymentStatus, Revision
 from hone.core.conditions import find, is_true
 from hone.core.observed import Object

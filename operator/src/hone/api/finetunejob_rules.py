@@ -1,0 +1,84 @@
+"""What the API server refuses in the spec of a FineTuneJob, as CEL rules by type."""
+
+from collections.abc import Callable
+
+from hone.api import meta
+from hone.api.finetunejob import Compute, DataSource, FineTuneJobSpec, HeldOut, Workspace
+from hone.contract.base import Model
+from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
+from hone.contract.settings import Checkpoint, DataFormat, Hyperparameters, Method, Objective
+
+_OBJECTIVE = f"(has(self.objective) ? self.objective : '{Objective.SFT.value}')"
+
+
+def _reads(objective: Objective) -> dict[str, str]:
+    """The rule that a named format is one that the objective learns from."""
+    formats = [format.value for format in OBJECTIVES[objective].formats]
+    return {
+        "rule": f"{_OBJECTIVE} != '{objective.value}' || !has(self.dataset.format) || "
+        f"self.dataset.format in {[DataFormat.AUTO.value, *formats]}",
+        "message": f"objective {objective.value} reads rows of format {' or '.join(formats)}",
+    }
+
+
+def _only_with(path: str, fits: Callable[[ObjectiveFacts], bool]) -> dict[str, str]:
+    """The rule that a field is there only with objectives that it means something to."""
+    fitting = [objective.value for objective, facts in OBJECTIVES.items() if fits(facts)]
+    return {
+        "rule": f"!has(self.{path.split('.')[0]}) || !has(self.{path}) || {_OBJECTIVE} in {fitting}",
+        "message": f"{path} has meaning only with objective {' or '.join(fitting)}: remove it",
+    }
+
+
+RULES: dict[type[Model], list[dict[str, str]]] = {
+    **meta.RULES,
+    FineTuneJobSpec: [
+        *(_reads(objective) for objective in OBJECTIVES),
+        _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
+        _only_with("dataset.balance", lambda facts: facts.balances),
+        _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
+    ],
+    DataSource: [
+        {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
+    ],
+    HeldOut: [
+        {
+            "rule": "(has(self.claim) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.fraction) ? 1 : 0) == 1",
+            "message": "give exactly one of claim, configMap and fraction",
+        }
+    ],
+    Method: [
+        {
+            "rule": "!has(self.lora) || !has(self.type) || self.type == 'LoRA'",
+            "message": "lora has meaning only with type LoRA: remove it",
+        },
+        {
+            "rule": "!has(self.freeze) || (has(self.type) && self.type == 'Full')",
+            "message": "freeze has meaning only with type Full: LoRA trains no weight of the base model",
+        },
+    ],
+    Hyperparameters: [
+        {"rule": "!(has(self.epochs) && has(self.maxSteps))", "message": "give epochs or maxSteps, not both"}
+    ],
+    Checkpoint: [
+        {
+            "rule": "!(has(self.everySteps) && has(self.everyMinutes))",
+            "message": "give everySteps or everyMinutes, not both",
+        }
+    ],
+    Compute: [
+        {
+            "rule": "!has(self.processesPerNode) || (has(self.gpusPerNode) ? (self.gpusPerNode == 0 || "
+            "self.processesPerNode == self.gpusPerNode) : self.processesPerNode == 1)",
+            "message": "processesPerNode must equal gpusPerNode: leave it out, "
+            "or set gpusPerNode to 0 to train on the CPU",
+        }
+    ],
+    Workspace: [
+        {
+            "rule": "!has(self.claimName) || !(has(self.size) || has(self.storageClassName) || has(self.accessModes))",
+            "message": "claimName names a claim that exists: leave out size, storageClassName and accessModes",
+        }
+    ],
+}
+"""CEL rules by type. Those of the root, which freeze a started run, are generated in `crds.py`."""
