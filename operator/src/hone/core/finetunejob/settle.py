@@ -1,6 +1,6 @@
 """Phase 1: how the running attempt ended, if it did, and what its step gave."""
 
-from hone.api.finetunejob_status import ArtifactStatus, AttemptResult, AttemptStatus, Failure
+from hone.api.finetunejob_status import ArtifactStatus, AttemptResult, AttemptStatus, CheckpointStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
@@ -104,6 +104,9 @@ def _take_result(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) ->
     if step == Step.TRAIN:
         final = next((each.final_step for each in found if each.final_step is not None), None)
         state.progress = finished(state.progress, state.plan, final)
+        if final is not None:
+            # Saved as the pods ended, after the last reading.
+            state.checkpoint = CheckpointStatus(step=final)
     elif step == Step.PREPARE and result.plan and result.dataset:
         state.plan, state.dataset = result.plan, result.dataset
     elif step == Step.FINISH and result.artifact:
