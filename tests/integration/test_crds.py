@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec",
         "only with objective Classification or KTO",
     ),
-    "a tie to the base for SFT": (ftj("hyperparameters", {"beta": 0.1}), "spec", "only with objective DPO or KTO"),
+    "a tie to the base for SFT": (ftj("hyperparameters", {"beta": 0.1}), "spec", "only with objective DPO or KTO or"),
     "pairs for KTO": (
         edited(ftj("objective", "KTO"), "spec.dataset.format", "Preference"),
         "spec",

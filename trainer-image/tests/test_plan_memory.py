@@ -110,7 +110,8 @@ def test_activations_of_all_layers_or_of_one(changes: dict[str, Any], kept: int)
     assert with_checkpointing.activations_bytes == 4 * tokens * residual + tokens * kept * 2 + most
 
 
-def test_the_loss_takes_a_tile_of_the_logits_and_no_more() -> None:
+@pytest.mark.parametrize(("whole", "more"), [(False, 0), (True, 8 * 4096 * (262_144 - 32_768) * 9)])
+def test_the_loss_takes_a_tile_of_the_logits_unless_it_holds_them_all(whole: bool, more: int) -> None:
     small, large = (
         estimate_memory(
             replace(FACTS, vocab_size=vocabulary),
@@ -125,10 +126,11 @@ def test_the_loss_takes_a_tile_of_the_logits_and_no_more() -> None:
             sequence_length=4096,
             gradient_checkpointing=True,
             limit_bytes=None,
+            whole_logits=whole,
         ).activations_bytes
         for vocabulary in (32_768, 262_144)
     )
-    assert small == large
+    assert large - small == more
 
 
 def test_the_total_is_the_sum_of_the_parts() -> None:

@@ -1,4 +1,4 @@
-"""DPO and KTO: a rank in this process trains on a tiny model, finish scores; and what they compare with."""
+"""DPO, KTO and ORPO: a rank in this process trains on a tiny model, finish scores; and what they compare with."""
 
 import os
 import tracemalloc
@@ -19,7 +19,7 @@ from hone_trainer.scores import preferences
 from hone_trainer.status import StatusDir
 from hone_trainer.verdicts import Preempted
 
-METRICS = {Objective.DPO: "preferenceAccuracy", Objective.KTO: "rewardAUC"}
+METRICS = {Objective.DPO: "preferenceAccuracy", Objective.KTO: "rewardAUC", Objective.ORPO: "preferenceAccuracy"}
 
 
 @pytest.fixture(scope="module")

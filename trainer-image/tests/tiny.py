@@ -240,6 +240,7 @@ MAKERS: dict[Objective, Callable[..., Path]] = {
     Objective.REWARD: make_scored,
     Objective.DPO: make_pairs,
     Objective.KTO: make_rated,
+    Objective.ORPO: make_pairs,
 }
 """What writes the prepared data of an objective, where that is not `make_prepared`."""
 

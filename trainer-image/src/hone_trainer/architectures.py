@@ -30,6 +30,7 @@ ARCHITECTURES: dict[Objective, Architecture] = {
     ),
     Objective.DPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.KTO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.ORPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.REWARD: Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification"),
 }
 

@@ -25,7 +25,7 @@ attention (h hidden, i intermediate; n what the adapters take in and r what they
     without checkpointing   all layers
     with checkpointing      h for each layer (2 h by autocast: its residual stream is fp32), and one whole layer
     at work                 8 h + 4 i for the gradients of one layer, or, where that is more, the output head:
-                            TRL computes the loss in tiles of 4096 tokens × 32768 words and never holds all logits;
+                            TRL computes the loss in tiles of 4096 tokens × 32768 words, and holds all logits for ORPO;
                             Full also has the head's gradient once more, in fp32
 
 Overhead: 10 % of all that, and a fixed amount for libraries and buffers: 2 GiB on a GPU, 1 GiB in a CPU process.
@@ -46,6 +46,9 @@ _TILE_TOKENS = 4096
 """trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE."""
 _TILE_WORDS = 32768
 """trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE."""
+_LOGIT_BYTES = {4: 15, 2: 9}
+"""Bytes per logit where a loss holds all of them, by those of a value: measured on TRL's ORPO, its copies for the two
+parts of the loss and the gradients included; in bfloat16 the copies are float32."""
 _CPU_TILES = 6
 """Copies of a tile in fp32 where it is not one Triton kernel that works on it."""
 
@@ -64,6 +67,7 @@ def estimate_memory(
     sequence_length: int,
     gradient_checkpointing: bool,
     limit_bytes: int | None,
+    whole_logits: bool = False,
 ) -> MemoryEstimate:
     """Bytes per process at the peak of a training step.
 
@@ -80,6 +84,7 @@ def estimate_memory(
         sequence_length: tokens of the longest row.
         gradient_checkpointing: whether activations are computed again in the backward pass.
         limit_bytes: what a process may use, None if unknown; only passed on.
+        whole_logits: whether the loss holds the logits of all tokens, rather than tiles of them.
     """
     shards, weight_shards = (world_size if zero_stage >= stage else 1 for stage in (2, 3))
     whole = 0
@@ -106,6 +111,7 @@ def estimate_memory(
         on_gpu=on_gpu,
         autocast=on_gpu and not lora and not zero_stage,
         gradient_checkpointing=gradient_checkpointing,
+        whole_logits=whole_logits,
     )
     parts = weights + gradients + optimizer + activations
     overhead = int(parts * _MARGIN) + (_FIXED_GPU if on_gpu else _FIXED_CPU)
@@ -121,7 +127,14 @@ def estimate_memory(
 
 
 def _activations(
-    facts: ModelFacts, lora: Lora | None, *, tokens: int, on_gpu: bool, autocast: bool, gradient_checkpointing: bool
+    facts: ModelFacts,
+    lora: Lora | None,
+    *,
+    tokens: int,
+    on_gpu: bool,
+    autocast: bool,
+    gradient_checkpointing: bool,
+    whole_logits: bool,
 ) -> int:
     """Bytes of what the forward pass keeps, and of the backward pass at work."""
     value = 2 if on_gpu else 4
@@ -130,6 +143,8 @@ def _activations(
     if gradient_checkpointing:
         kept = layers * h * (2 if autocast else 1) + kept / layers
     head = min(tokens, _TILE_TOKENS) * min(facts.vocab_size, _TILE_WORDS) * (value if on_gpu else 4 * _CPU_TILES)
+    if whole_logits:
+        head = tokens * facts.vocab_size * _LOGIT_BYTES[value]
     head += 4 * h * (tokens + (0 if lora else facts.vocab_size))
     return int(tokens * kept * value + max(tokens * (8 * h + 4 * i) * value, head))
 

@@ -320,6 +320,7 @@ def _place(
             sequence_length=length,
             gradient_checkpointing=checkpointing,
             limit_bytes=limit,
+            whole_logits=OBJECTIVES[config.objective].whole_logits,
         )
         return _Placement(stage, checkpointing, micro, precision, memory)
 

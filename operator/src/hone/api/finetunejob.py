@@ -105,8 +105,8 @@ class Dataset(Model):
         Field(
             description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
             "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), Preference for "
-            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward and DPO), "
-            "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
+            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward, DPO and "
+            "ORPO), UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
             "'conversations', Alpaca for 'instruction' and 'output'."
         ),
     ] = DataFormat.AUTO

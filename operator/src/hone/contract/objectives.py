@@ -34,7 +34,8 @@ class ObjectiveFacts:
         dropout: whether LoRA has dropout by default; not where two figures of a row are compared, which it would blur.
         balances: whether rows may weigh more where their class is scarce (`dataset.balance`).
         least_micro_batch: rows that a forward pass has at least.
-        beta: the default weight that holds the model to its base; None where nothing does.
+        beta: the default of the loss's own weight, such as what holds DPO to its base; None where there is none.
+        whole_logits: whether the logits of whole rows are held for the loss, rather than tiles of them.
     """
 
     trains: str
@@ -51,6 +52,7 @@ class ObjectiveFacts:
     balances: bool = False
     least_micro_batch: int = 1
     beta: float | None = None
+    whole_logits: bool = False
 
 
 OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
@@ -109,6 +111,18 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         balances=True,
         least_micro_batch=2,
         beta=0.1,
+    ),
+    Objective.ORPO: ObjectiveFacts(
+        trains="to answer as the better of two answers, and unlike the worse one",
+        formats=(DataFormat.PREFERENCE,),
+        learning_rate={MethodType.LORA: 8e-5, MethodType.FULL: 8e-6},
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.1,
+        metric="preferenceAccuracy",
+        sequences=2,
+        dropout=False,
+        beta=0.1,
+        whole_logits=True,
     ),
 }
 

@@ -18,6 +18,7 @@ class Objective(StrEnum):
     REWARD = "Reward"
     DPO = "DPO"
     KTO = "KTO"
+    ORPO = "ORPO"
 
 
 class MethodType(StrEnum):
@@ -130,7 +131,7 @@ class Hyperparameters(Model):
             gt=0,
             le=1,
             description="Peak learning rate; default: 2e-4 for LoRA and 2e-5 for Full, for Reward half of "
-            "that, for DPO and KTO a twentieth.",
+            "that, for DPO and KTO a twentieth, for ORPO two fifths.",
         ),
     ] = None
     scheduler: Annotated[
@@ -142,7 +143,7 @@ class Hyperparameters(Model):
             ge=0,
             lt=1,
             description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06, "
-            "for DPO and KTO 0.1.",
+            "for DPO, KTO and ORPO 0.1.",
         ),
     ] = None
     global_batch_size: Annotated[
@@ -170,6 +171,7 @@ class Hyperparameters(Model):
             gt=0,
             le=10,
             description="DPO, KTO: how strongly the model is held to its base; a higher one allows less change. "
+            "ORPO: how much it counts that the worse answer becomes less likely, beside learning the better one. "
             "Default: 0.1.",
         ),
     ] = None

@@ -54,5 +54,6 @@ ENCODERS: "dict[Objective, Callable[[PreTrainedTokenizerBase, Wanted], RowEncode
     Objective.CLASSIFICATION: _of_classification,
     Objective.DPO: lambda tokenizer, wanted: PairEncoder(tokenizer, wanted.chat),
     Objective.KTO: _of_kto,
+    Objective.ORPO: lambda tokenizer, wanted: PairEncoder(tokenizer, wanted.chat),
     Objective.REWARD: lambda tokenizer, wanted: ScoreEncoder(tokenizer, wanted.chat),
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
-from hone_trainer.objectives import classification, dpo, kto, reward, sft
+from hone_trainer.objectives import classification, dpo, kto, orpo, reward, sft
 from hone_trainer.objectives.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -19,4 +19,5 @@ OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
     Objective.REWARD: reward.build,
     Objective.DPO: dpo.build,
     Objective.KTO: kto.build,
+    Objective.ORPO: orpo.build,
 }

@@ -12,4 +12,5 @@ EVALUATIONS: dict[Objective, Callable[..., Evaluated]] = {
     Objective.REWARD: pairs.evaluate,
     Objective.DPO: preferences.evaluate_pairs,
     Objective.KTO: preferences.evaluate_rated,
+    Objective.ORPO: preferences.evaluate_pairs,
 }
