@@ -46,6 +46,10 @@ GOOD_ROWS: dict[DataFormat, list[Row]] = {
         {"text": "It works; really.", "label": "good"},
         {"text": "It broke.", "label": "bad"},
     ],
+    DataFormat.PROMPT: [
+        {"prompt": [_USER], "reference": 'Yes, "it" is.'},
+        {"prompt": [{"role": "system", "content": "Be brief."}, _USER, _ANSWER, _USER], "reference": "No."},
+    ],
 }
 """Two rows of every format, with what is awkward in tables: quotation marks, commas, line breaks, lists."""
 

@@ -23,12 +23,12 @@ AUTO = DataFormat.AUTO
 GOOD = GOOD_ROWS[DataFormat.PROMPT_COMPLETION][0]
 
 
-def look(source: Source) -> Survey:
-    return survey([source], AUTO, 0, 0, OBJECTIVES[Objective.SFT].formats)
+def look(source: Source, *wanted: DataFormat) -> Survey:
+    return survey([source], AUTO, 0, 0, (*OBJECTIVES[Objective.SFT].formats, *wanted))
 
 
-def samples(source: Source) -> list[Sample]:
-    return [sample for _, sample in good_samples([source], look(source).format)]
+def samples(source: Source, *wanted: DataFormat) -> list[Sample]:
+    return [sample for _, sample in good_samples([source], look(source, *wanted).format)]
 
 
 def test_every_format_has_rows_here() -> None:
@@ -39,9 +39,10 @@ def test_every_format_has_rows_here() -> None:
 @pytest.mark.parametrize("format", GOOD_ROWS)
 def test_every_format_is_detected_in_every_kind_of_file(tmp_path: Path, format: DataFormat, name: str) -> None:
     source = find_source("train", str(write(tmp_path / name, GOOD_ROWS[format])))
-    found = look(source)
+    found = look(source, format)
     assert (found.format, found.faults.summary(), len(found.refs)) == (format, [], 2)
-    assert samples(source) == samples(find_source("train", str(write(tmp_path / "rows.jsonl", GOOD_ROWS[format]))))
+    lines = find_source("train", str(write(tmp_path / "rows.jsonl", GOOD_ROWS[format])))
+    assert samples(source, format) == samples(lines, format)
 
 
 @pytest.mark.parametrize("name", KINDS)

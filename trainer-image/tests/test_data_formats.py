@@ -7,6 +7,7 @@ import pytest
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.settings import DataFormat, Objective
 from hone_trainer.data.formats import Sample, detect, to_sample
+from hone_trainer.data.splits import prompt_key, row_key
 from hone_trainer.errors import RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
@@ -168,12 +169,61 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
         ({"instruction": "", "response": ""}, None),
         ({"text": "", "label": 1}, DataFormat.TEXT_LABEL),
         ({"text": ""}, None),
-        ({"prompt": ""}, None),
+        ({"prompt": "", "answer": ""}, DataFormat.PROMPT),
         ({}, None),
     ],
 )
 def test_the_format_is_told_by_the_columns(row: dict[str, Any], format: DataFormat | None) -> None:
     assert detect(row) is format
+
+
+def test_a_prompt_alone_is_a_format_only_where_it_is_wanted() -> None:
+    row = {"prompt": "one, two,", "response": " three"}
+    assert detect(row, OBJECTIVES[Objective.SFT].formats) is None
+    assert detect({**row, "completion": " three"}, [DataFormat.PROMPT]) is DataFormat.PROMPT
+
+
+@pytest.mark.parametrize(
+    ("row", "sample"),
+    [
+        pytest.param({"prompt": "a"}, Sample(prompt="a"), id="nothing to compare to"),
+        pytest.param({"prompt": "a", "reference": None}, Sample(prompt="a"), id="null in a table"),
+        pytest.param({"prompt": "a", "reference": "b"}, Sample(prompt="a", references=("b",)), id="one reference"),
+        pytest.param(
+            {"prompt": [USER], "reference": ["b", "c"]},
+            Sample(messages=(USER,), completion_start=1, references=("b", "c")),
+            id="a conversation with two",
+        ),
+    ],
+)
+def test_a_prompt_may_have_references(row: dict[str, Any], sample: Sample) -> None:
+    assert to_sample(row, DataFormat.PROMPT) == sample
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        pytest.param({"reference": "a"}, "no column `prompt`", id="no prompt"),
+        pytest.param({"prompt": None}, "neither a string nor a list of messages", id="null"),
+        pytest.param({"prompt": " "}, "`prompt` is empty", id="blank prompt"),
+        pytest.param({"prompt": []}, "`prompt` is empty", id="no message"),
+        pytest.param({"prompt": [USER, ANSWER]}, "ends with an assistant turn", id="answered already"),
+        pytest.param({"prompt": "a", "reference": 3}, "neither a string nor a list of strings", id="a number"),
+        pytest.param({"prompt": "a", "reference": ["b", 3]}, "neither a string nor a list", id="a number in a list"),
+        pytest.param({"prompt": "a", "reference": ""}, "`reference` is empty", id="blank reference"),
+    ],
+)
+def test_a_bad_prompt_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowFault) as fault:
+        to_sample(row, DataFormat.PROMPT)
+    assert reason in str(fault.value)
+
+
+@pytest.mark.parametrize("prompt", ["Is it good?", [USER]], ids=["text", "chat"])
+def test_prompts_that_differ_only_in_their_references_share_a_split_but_are_no_duplicates(prompt: Any) -> None:
+    first, second = (to_sample({"prompt": prompt, "reference": answer}, DataFormat.PROMPT) for answer in "ab")
+    assert prompt_key(first) == prompt_key(second)
+    assert row_key(first) != row_key(second)
 
 
 @pytest.mark.parametrize(

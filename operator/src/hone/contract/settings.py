@@ -39,6 +39,7 @@ class DataFormat(StrEnum):
     TEXT_LABEL = "TextLabel"
     PREFERENCE = "Preference"
     UNPAIRED_PREFERENCE = "UnpairedPreference"
+    PROMPT = "Prompt"
 
 
 class TrainOn(StrEnum):

@@ -18,10 +18,11 @@ COLUMNS: dict[DataFormat, tuple[str, ...]] = {
     DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
     DataFormat.TEXT_LABEL: ("text", "label"),
     DataFormat.PREFERENCE: ("chosen", "rejected"),
+    DataFormat.PROMPT: ("prompt",),
 }
 """The columns that each format needs, the more specific formats first. Others are left alone."""
 
-OPTIONAL_COLUMNS = ("input", "system")
+OPTIONAL_COLUMNS = ("input", "system", "reference")
 """Columns that some formats use where they are there."""
 
 DEFAULT_TRAIN_ON = {
@@ -39,6 +40,7 @@ EXAMPLES = {
     DataFormat.TEXT_LABEL: '{"text": "…", "label": "…"}',
     DataFormat.PREFERENCE: '{"prompt": "…", "chosen": "…", "rejected": "…"}',
     DataFormat.UNPAIRED_PREFERENCE: '{"prompt": "…", "completion": "…", "label": true}',
+    DataFormat.PROMPT: '{"prompt": "…", "reference": "…"}',
 }
 
 _SENDERS = {"human": "user", "gpt": "assistant", "system": "system"}
@@ -65,6 +67,7 @@ class Sample:
         rejected: the worse one of two answers, as text or messages; empty where there is one answer.
         label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
             A number sorts as one.
+        references: what an answer that the model writes itself is compared to; empty where nothing is.
     """
 
     messages: tuple[Message, ...] = ()
@@ -73,6 +76,7 @@ class Sample:
     completion: str = ""
     rejected: "tuple[Message, ...] | str" = ""
     label: str | int | None = None
+    references: tuple[str, ...] = ()
 
     @property
     def is_chat(self) -> bool:
@@ -81,9 +85,13 @@ class Sample:
 
     @property
     def answer_start(self) -> int:
-        """Index of the first message of what is tested: the last assistant turn, or all of a rated answer."""
+        """Index of the first message of what is tested: the last assistant turn, or all of a rated answer.
+
+        Where there is no answer, as many as there are messages.
+        """
         rated = bool(self.rejected) or self.label is not None
-        return self.completion_start if rated else self.last_assistant
+        unanswered = self.completion_start == len(self.messages)
+        return self.completion_start if rated or unanswered else self.last_assistant
 
     @property
     def last_assistant(self) -> int:
@@ -97,7 +105,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
     A row with a rating is no row of `PromptCompletion`: its completion may be a bad one.
 
     A column without a value does not count: tables have every column in every row. Beside a completion, a label that is
-    neither true nor false is a column like any other.
+    neither true nor false is a column like any other. A prompt alone is told only where that is wanted: else
+    what should follow it is missing.
 
     Args:
         row: as it was read.
@@ -106,6 +115,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
     found = {column for column, value in row.items() if value is not None}
     rated = _rating(row.get("label")) is not None
     fits = [format for format, columns in COLUMNS.items() if found.issuperset(columns)]
+    if DataFormat.PROMPT in fits and DataFormat.PROMPT not in formats:
+        fits.remove(DataFormat.PROMPT)
     if DataFormat.UNPAIRED_PREFERENCE in fits:
         fits.remove(DataFormat.PROMPT_COMPLETION if rated else DataFormat.UNPAIRED_PREFERENCE)
     return next((format for format in fits if format in formats), fits[0] if fits else None)
@@ -303,6 +314,30 @@ def _chat_pair(prompt: list[Any] | None, chosen: list[Any], rejected: list[Any])
     return Sample(messages=head + better, completion_start=len(head), rejected=worse)
 
 
+def _from_prompt(row: dict[str, Any]) -> Sample:
+    prompt, references = row["prompt"], _references(row.get("reference"))
+    if isinstance(prompt, list):
+        messages = _messages(prompt, "prompt")
+        if messages[-1]["role"] == "assistant":
+            raise RowFault("`prompt` ends with an assistant turn: leave that out, the model is to write it")
+        return Sample(messages=messages, completion_start=len(messages), references=references)
+    if not isinstance(prompt, str):
+        raise RowFault("`prompt` is neither a string nor a list of messages")
+    if not prompt.strip():
+        raise RowFault("`prompt` is empty")
+    return Sample(prompt=prompt, references=references)
+
+
+def _references(value: Any) -> tuple[str, ...]:
+    """What an answer is compared to: one string or several."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in values):
+        raise RowFault("`reference` is neither a string nor a list of strings")
+    if not all(one.strip() for one in values):
+        raise RowFault("`reference` is empty: leave it out where an answer is compared to nothing")
+    return tuple(values)
+
+
 _READERS: dict[DataFormat, Callable[[dict[str, Any]], Sample]] = {
     DataFormat.MESSAGES: _from_messages,
     DataFormat.SHARE_GPT: _from_share_gpt,
@@ -311,6 +346,7 @@ _READERS: dict[DataFormat, Callable[[dict[str, Any]], Sample]] = {
     DataFormat.TEXT_LABEL: _from_text_label,
     DataFormat.PREFERENCE: _from_preference,
     DataFormat.UNPAIRED_PREFERENCE: _from_unpaired_preference,
+    DataFormat.PROMPT: _from_prompt,
 }
 
 

@@ -31,6 +31,13 @@ and rated answers for KTO (format UnpairedPreference):
     label                       int32        1 for a good one, 0 for a bad one
     KL_completion_ids           list[int32]  the answer of the row before; not in the test split
 
+and prompts that the model answers itself (format Prompt):
+
+    prompt_ids                  list[int32]  ids up to and including the generation prompt, never cut
+    written                     str          JSON of the prompt as it was written: a string, or a list of messages
+    references                  str          JSON of the list of strings that an answer is compared to
+    length                      int32        tokens of the prompt and of the longest answer that it may get
+
 TRL 1.16's SFTTrainer uses `labels` as they are and, with `dataset_kwargs={"skip_prepare_dataset": True}` adds nothing;
 its mask columns (`assistant_masks`, `completion_mask`) would only be turned into the same labels by another pass.
 

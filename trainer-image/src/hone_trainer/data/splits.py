@@ -26,7 +26,8 @@ def row_key(sample: Sample) -> bytes:
     """A digest of the whole row as it is; exact duplicates have the same."""
     label = [] if sample.label is None else [sample.label]
     rejected = [{"rejected": sample.rejected}] if sample.rejected else []
-    return _digest([sample.messages, sample.prompt, sample.completion, *label, *rejected])
+    references = [{"references": sample.references}] if sample.references else []
+    return _digest([sample.messages, sample.prompt, sample.completion, *label, *rejected, *references])
 
 
 def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -> str:
