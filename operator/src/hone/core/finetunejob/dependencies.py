@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hone.core.finetunejob.models import READS, models
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.runconfig import sources
 from hone.core.observed import Observed, Ref
@@ -25,7 +26,10 @@ class Dependency:
 
 def dependencies(run: Run) -> list[Dependency]:
     """Everything that the spec names in its namespace."""
-    found = [Dependency("spec.model.claim.name", _claim(run.spec.model.claim.name))]
+    found = [
+        Dependency(f"{READS[name].field}.claim.name", _claim(source.claim.name))
+        for name, source in models(run.spec).items()
+    ]
     for split, source in sources(run).items():
         field = f"spec.dataset.{split}"
         if source.claim:

@@ -4,13 +4,13 @@ from hone.api.finetunejob import DataSource, HeldOut
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.core import names
 from hone.core.children import metadata
+from hone.core.finetunejob.models import model_paths
 from hone.core.finetunejob.run import Run, Step
 from hone.core.observed import Object
 from hone.core.podspec import ClaimMount, ConfigMapMount, Mount
 from hone.core.quantity import as_int
 
 CONFIG_DIRECTORY, CONFIG_FILE = RUN_CONFIG_PATH.rsplit("/", 1)
-MODEL_DIRECTORY = "/mnt/model"
 DATA_DIRECTORY = "/mnt/data"
 WORKSPACE_DIRECTORY = "/mnt/workspace"
 OUTPUT_DIRECTORY = "/mnt/output"
@@ -98,7 +98,7 @@ def run_config(run: Run) -> RunConfig:
         checkpoint=run.checkpoint,
         evaluation=run.evaluation,
         paths=Paths(
-            model=f"{MODEL_DIRECTORY}/{run.spec.model.claim.path}",
+            **model_paths(run),
             workspace=WORKSPACE_DIRECTORY,
             run=f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}",
             output=OUTPUT_DIRECTORY,
