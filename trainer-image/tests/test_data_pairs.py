@@ -29,9 +29,18 @@ def pair(**row: Any) -> Sample:
         pytest.param({"prompt": " ", "chosen": "b", "rejected": "c"}, "`prompt` is empty", id="no prompt"),
         pytest.param({"chosen": "yes", "rejected": "no"}, "begin differently", id="nothing in common"),
         pytest.param({"chosen": "yesterday", "rejected": "yes"}, "begin differently", id="half a word in common"),
-        pytest.param({"prompt": "a", "chosen": "b", "rejected": 1}, "must all be strings or", id="a number"),
+        pytest.param({"prompt": "a", "chosen": "b", "rejected": 1}, "must both be strings or", id="a number"),
+        pytest.param({"prompt": "a", "chosen": [YES], "rejected": "b"}, "must both be strings or", id="one of each"),
         pytest.param(
-            {"prompt": "a", "chosen": [YES], "rejected": [NO]}, "must all be strings or", id="a string prompt"
+            {"prompt": [USER], "chosen": "b", "rejected": "c"}, "must both be strings or", id="answers as text"
+        ),
+        pytest.param(
+            {"prompt": "a", "chosen": [USER, YES], "rejected": [USER, NO]}, "leave `prompt` out", id="another question"
+        ),
+        pytest.param(
+            {"prompt": "Is it good?", "chosen": [USER, YES], "rejected": [{"role": "x"}]},
+            "`rejected` holds",
+            id="no turn",
         ),
         pytest.param({"prompt": [USER], "chosen": [YES], "rejected": [YES]}, "are the same", id="the same turn twice"),
         pytest.param(
@@ -72,6 +81,13 @@ def test_what_both_conversations_begin_with_is_the_prompt() -> None:
     expected = Sample(messages=(USER, YES, USER, YES), completion_start=3, rejected=(NO,))
     assert pair(chosen=[USER, YES, USER, YES], rejected=[USER, YES, USER, NO]) == expected
     assert pair(prompt=[USER, YES, USER], chosen=[YES], rejected=[NO]) == expected
+
+
+def test_a_prompt_may_be_text_beside_conversations() -> None:
+    expected = Sample(messages=(USER, YES), completion_start=1, rejected=(NO,))
+    question = USER["content"]
+    assert pair(prompt=question, chosen=[YES], rejected=[NO]) == expected
+    assert pair(prompt=f"{question}\n", chosen=[USER, YES], rejected=[USER, NO]) == expected, "as in UltraFeedback"
 
 
 def test_the_format_is_told_by_the_columns() -> None:

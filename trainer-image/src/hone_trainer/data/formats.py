@@ -258,7 +258,17 @@ def _from_preference(row: dict[str, Any]) -> Sample:
         return _text_pair(prompt, chosen, rejected)
     if all(isinstance(value, list) for value in given):
         return _chat_pair(prompt, chosen, rejected)
-    raise RowFault("`prompt`, `chosen` and `rejected` must all be strings or all be lists of messages")
+    if isinstance(prompt, str) and isinstance(chosen, list) and isinstance(rejected, list):
+        # As in UltraFeedback: the question once more as text, beside whole conversations or bare answers.
+        whole = all(_asks(row[column], column, prompt) for column in ("chosen", "rejected"))
+        return _chat_pair(None if whole else [{"role": "user", "content": prompt}], chosen, rejected)
+    raise RowFault("`chosen` and `rejected` must both be strings or both be lists of messages, and `prompt` alike")
+
+
+def _asks(conversation: list[Any], column: str, question: str) -> bool:
+    """Whether a user's turn of it is this question."""
+    turns = _messages(conversation, column)
+    return any(turn["role"] == "user" and turn["content"].strip() == question.strip() for turn in turns)
 
 
 def _text_pair(prompt: str | None, chosen: str, rejected: str) -> Sample:

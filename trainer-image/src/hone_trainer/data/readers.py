@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_ROW_BYTES = 64 << 20
 """Most bytes of a line of JSON Lines, and most characters of a line or a cell of a table."""
-MAX_ARRAY_BYTES = 1 << 30
+MAX_ARRAY_BYTES = 256 << 20
 """Most bytes of a JSON array, which is held in memory as a whole, with some times as much for its objects."""
 _BATCH = 1000
 
