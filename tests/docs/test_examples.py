@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dev.kube import command
-from hone.contract.settings import Objective
+from hone.contract.settings import MethodType, Objective
 from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
@@ -44,7 +44,7 @@ def test_job_and_deployment_of_the_demo_are_in_one_file() -> None:
 
 def test_every_objective_and_method_is_shown_and_both_ways_to_distribute() -> None:
     jobs = [job["spec"] for job in of_kind("FineTuneJob")]
-    assert {job.get("method", {}).get("type", "LoRA") for job in jobs} == {"LoRA", "Full"}
+    assert {job.get("method", {}).get("type", "LoRA") for job in jobs} == set(MethodType)
     assert {job.get("objective", "SFT") for job in jobs} == set(Objective)
     assert any(job["compute"].get("nodes", 1) > 1 and job["compute"].get("zeroStage") == 2 for job in jobs)
 

@@ -53,6 +53,11 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
     "an unknown objective": (ftj("objective", "PPO"), "spec.objective", 'supported values: "SFT"'),
+    "QLoRA under ZeRO-3": (
+        edited(ftj("method", {"type": "QLoRA"}), "spec.compute", {"zeroStage": 3}),
+        "spec",
+        "QLoRA runs under zeroStage 0 or 2",
+    ),
     "LoRA's settings for Full": (ftj("method", {"type": "Full", "lora": {"rank": 8}}), "spec.method", "remove it"),
     "frozen layers for LoRA": (
         ftj("method", {"type": "LoRA", "freeze": {"layers": 1}}),

@@ -49,13 +49,21 @@ def report_of(artifact: Path) -> Report:
 
 
 @pytest.mark.train
+@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.QLORA])
 def test_it_beats_the_most_frequent_class_and_is_served_with_its_classes_names(
-    run: Callable[[RunConfig], Path], tmp_path: Path
+    method: MethodType, run: Callable[[RunConfig], Path], tmp_path: Path
 ) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     config = tiny.make_run(
-        tmp_path, objective=Objective.CLASSIFICATION, steps=60, every=60, micro_batch=32, hidden=64, test_rows=40
+        tmp_path,
+        objective=Objective.CLASSIFICATION,
+        method=method,
+        steps=60,
+        every=60,
+        micro_batch=32,
+        hidden=64,
+        test_rows=40,
     )
     artifact = run(config)
     report = report_of(artifact)

@@ -74,6 +74,12 @@ HALVINGS = [
             id="Full on GPUs: the stage takes its precision along",
         ),
         pytest.param(
+            {"micro": 1, "ranks": 2, "method": "QLoRA"},
+            {"ranks": 2},
+            ["gradientCheckpointing on", "zeroStage 0 → 2"],
+            id="QLoRA: no stage that it does not go with",
+        ),
+        pytest.param(
             {"micro": 1, "ranks": 2, "zero_stage": 3}, {"ranks": 2}, ["gradientCheckpointing on"], id="no stage left"
         ),
         pytest.param(

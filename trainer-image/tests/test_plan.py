@@ -38,6 +38,7 @@ FACTS = ModelFacts(
     digest="sha256:0",
 )
 FULL: dict[str, Any] = {"method": {"type": "Full"}}
+QLORA: dict[str, Any] = {"method": {"type": "QLoRA"}}
 
 
 def config_with(**sections: Any) -> RunConfig:
@@ -74,6 +75,7 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
     [
         pytest.param({}, 1000, {"learning_rate": 2e-4, "epochs": 3, "lora_rank": 32, "lora_alpha": 32}, id="LoRA"),
         pytest.param(FULL, 1000, {"learning_rate": 2e-5, "lora_rank": None, "lora_alpha": None}, id="Full"),
+        pytest.param(QLORA, 1000, {"learning_rate": 2e-4, "lora_rank": 32, "lora_dropout": 0.05}, id="QLoRA"),
         pytest.param({}, 9_999, {"epochs": 3, "lora_dropout": 0.05}, id="below 10,000 rows"),
         pytest.param({}, 10_000, {"epochs": 1, "lora_dropout": 0.0}, id="from 10,000 rows"),
         pytest.param({}, 1000, {"scheduler": Scheduler.COSINE, "warmup_ratio": 0.03, "max_grad_norm": 1.0}, id="SFT"),
@@ -206,6 +208,7 @@ def test_a_head_that_is_frozen_with_the_embeddings_is_warned_of() -> None:
     [
         ({"type": "Full", "freeze": {"layers": 16}}, "spec.method.freeze.layers", "the model has 16"),
         ({"type": "LoRA", "freeze": {"layers": 1}}, "spec.method.freeze", "type is LoRA"),
+        ({"type": "QLoRA", "freeze": {"layers": 1}}, "spec.method.freeze", "type is QLoRA"),
     ],
 )
 def test_what_cannot_be_frozen_is_refused(method: dict[str, Any], field: str, message: str) -> None:
@@ -338,6 +341,13 @@ def test_the_global_batch_is_exact(world: int, batch: int, memory: int | None) -
         ),
         pytest.param(gang(zeroStage=1), "spec.compute.zeroStage", "1 is not supported", "0, 2 or 3", id="ZeRO-1"),
         pytest.param(
+            {**QLORA, **gang(2, zeroStage=3)},
+            "spec.compute.zeroStage",
+            "3 is not supported with QLoRA: transformers loads all quantized weights in each process",
+            "Use 0 or 2, or spec.method.type LoRA.",
+            id="QLoRA under ZeRO-3",
+        ),
+        pytest.param(
             {"data": {"train": "x", "validationFraction": 0.5, "testFraction": 0.5}},
             "spec.dataset.validation.fraction",
             "take 100%",
@@ -374,6 +384,10 @@ def test_very_few_steps_are_warned_of() -> None:
     ("sections", "stage", "precision"),
     [
         pytest.param({}, 0, "float32", id="LoRA on the CPU"),
+        pytest.param(QLORA, 0, "float32", id="QLoRA on the CPU"),
+        pytest.param(
+            {**QLORA, **gang(4, gpus=1, memoryBytes=3 * GIB)}, 2, "bfloat16", id="QLoRA goes to ZeRO-2 at most"
+        ),
         pytest.param(gang(gpus=1), 0, "bfloat16", id="LoRA on a GPU"),
         pytest.param({**FULL, **gang(gpus=1)}, 0, "float32", id="Full on one GPU"),
         pytest.param({**FULL, **gang(2, gpus=1)}, 2, "bfloat16", id="Full on two GPUs of unknown memory"),

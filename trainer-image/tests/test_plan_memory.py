@@ -72,6 +72,35 @@ def test_bytes_per_parameter(lora: Lora | None, changes: dict[str, Any], per_par
     assert states_bytes(estimate(lora, **changes)) == pytest.approx(per_parameter * P)
 
 
+@pytest.mark.parametrize("weight_bytes", [2, 4])
+def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_and_head(weight_bytes: int) -> None:
+    shapes = {
+        "model.embed_tokens.weight": (1000, 100),
+        "layers.0.mlp.up_proj.weight": (3000, 100),
+        "layers.0.mlp.down_proj.weight": (100, 3000),
+        "layers.0.self_attn.q_proj.weight": (100, 100),
+        "layers.0.input_layernorm.weight": (100,),
+        "lm_head.weight": (1000, 100),
+    }
+    found = estimate_memory(
+        replace(FACTS, shapes=shapes),
+        NO_DROPOUT,
+        trainable=0,
+        weight_bytes=weight_bytes,
+        quantized=True,
+        on_gpu=True,
+        world_size=4,
+        zero_stage=0,
+        micro_batch_size=1,
+        accumulates=False,
+        sequence_length=10,
+        gradient_checkpointing=False,
+        limit_bytes=None,
+    )
+    whole = 200_100 + 300_000  # embeddings, head and norm, and one layer while it is multiplied with
+    assert found.weights_bytes == pytest.approx(610_000 * (4 + 0.127) / 8 + weight_bytes * whole, rel=1e-4)
+
+
 @pytest.mark.parametrize(("stage", "per_parameter"), [(2, 2 + 14 / 2), (3, 16 / 2)])
 def test_buffers_of_zero_do_not_grow_with_the_model(stage: int, per_parameter: float) -> None:
     large = replace(FACTS, shapes={"w": (50_000, 50_000)})
@@ -147,6 +176,7 @@ def test_a_checkpoint_holds_what_is_trained_and_its_moments() -> None:
     assert checkpoint_bytes(FACTS, MethodType.FULL, zero_stage=2, trainable=P, weight_bytes=2) == 16 * P
     assert checkpoint_bytes(FACTS, MethodType.FULL, zero_stage=3, trainable=P, weight_bytes=2) == 14 * P
     assert checkpoint_bytes(FACTS, MethodType.LORA, zero_stage=3, trainable=1000, weight_bytes=2) == 16_000
+    assert checkpoint_bytes(FACTS, MethodType.QLORA, zero_stage=2, trainable=1000, weight_bytes=2) == 20_000
     assert checkpoint_bytes(FACTS, MethodType.LORA, zero_stage=0, trainable=1000, weight_bytes=2) == 12_000
 
 

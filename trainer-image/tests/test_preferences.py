@@ -66,7 +66,7 @@ def files_of(directory: Path) -> dict[str, int]:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.FULL])
+@pytest.mark.parametrize("method", list(MethodType))
 @pytest.mark.parametrize("objective", METRICS)
 def test_three_steps_of_each_method_end_in_a_model_that_chats(
     objective: Objective, method: MethodType, rank: Callable, shared: dict[Objective, Path]
@@ -75,7 +75,7 @@ def test_three_steps_of_each_method_end_in_a_model_that_chats(
     before = files_of(prepared)
     report = finished(rank(objective, method=method, steps=3, every=3, evaluate=3))
     assert files_of(prepared) == before, "all runs on the volume share it: nothing of this one goes there"
-    kind = "Adapter" if method is MethodType.LORA else "Model"
+    kind = "Adapter" if method.adapts else "Model"
     assert (report.artifact.kind, report.artifact.api, report.final_step) == (kind, "Chat", 3)
     score = report.evaluation.scores[0]
     assert (score.metric, score.samples) == (METRICS[objective], 60)

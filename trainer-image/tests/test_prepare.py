@@ -295,7 +295,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _set("method", type="Full", lora={"rank": 8}), "spec.method.lora: is set", "type to LoRA", id="LoRA in Full"
         ),
-        pytest.param(_set("topology", memoryBytes=100_000), "spec.compute: the model of", "Use more", id="too big"),
+        pytest.param(_set("topology", memoryBytes=100_000), "spec.compute: the model of", "more memory", id="too big"),
     ],
 )
 def test_bad_input_is_refused_with_field_and_remedy_and_leaves_nothing(

@@ -48,7 +48,7 @@ def report_of(config: RunConfig) -> Report:
     return Report.model_validate_json((Path(config.paths.output) / "report.json").read_text())
 
 
-@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.FULL])
+@pytest.mark.parametrize("method", list(MethodType))
 def test_three_steps_of_each_method_end_in_a_model_that_scores(method: MethodType, run: Callable) -> None:
     report = report_of(run(method=method, steps=3, every=3, evaluate=3))
     assert (report.artifact.kind, report.artifact.api, report.final_step) == ("Model", "Reward", 3)

@@ -332,9 +332,10 @@ def make_run(
     )
     (root / "run.json").write_text(config.to_json())
     world = nodes * processes
-    lora = method == MethodType.LORA
+    lora = method.adapts
     plan = Plan(
         objective=objective.value,
+        method=method.value,
         total_steps=steps,
         epochs=1.0,
         learning_rate=learning_rate,

@@ -1,8 +1,7 @@
 """Settings that cannot be right, whatever the data and the model are."""
 
-from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
+from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType
 from hone_trainer.errors import BadInput
 from hone_trainer.packing import refuse_packing
 
@@ -13,22 +12,25 @@ def check_settings(config: RunConfig) -> None:
     Raises:
         BadInput: naming the field.
     """
-    if config.method.type is MethodType.FULL and config.method.lora is not None:
+    method = config.method.type
+    if not method.adapts and config.method.lora is not None:
         raise BadInput(
-            "spec.method.lora", "is set, but spec.method.type is Full", "Leave lora out, or set type to LoRA."
+            "spec.method.lora",
+            f"is set, but spec.method.type is {method.value}",
+            "Leave lora out, or set type to LoRA or QLoRA.",
         )
-    if config.method.type is MethodType.LORA and config.method.freeze is not None:
+    if method.adapts and config.method.freeze is not None:
         raise BadInput(
             "spec.method.freeze",
-            "is set, but spec.method.type is LoRA, which trains no weight of the base model",
+            f"is set, but spec.method.type is {method.value}, which trains no weight of the base model",
             "Leave freeze out, or set type to Full.",
         )
     objective = OBJECTIVES[config.objective]
-    if config.method.type not in objective.learning_rate:
+    if method not in objective.learning_rate:
         raise BadInput(
             "spec.method.type",
-            f"{config.method.type.value} does not go with objective {config.objective.value}",
-            f"Use {' or '.join(method.value for method in objective.learning_rate)}.",
+            f"{method.value} does not go with objective {config.objective.value}",
+            f"Use {' or '.join(other.value for other in objective.learning_rate)}.",
         )
     if config.data.train_on is not None and not objective.marks_tokens:
         raise BadInput(
@@ -46,12 +48,14 @@ def check_settings(config: RunConfig) -> None:
         raise BadInput("spec.hyperparameters.maxSteps", "is set together with epochs", "Leave one of them out.")
     if config.checkpoint.every_steps is not None and config.checkpoint.every_minutes is not None:
         raise BadInput("spec.checkpoint.everyMinutes", "is set together with everySteps", "Leave one of them out.")
-    stages = ZERO_STAGES[config.method.type]
+    stages = ZERO_STAGES[method]
     if config.topology.zero_stage not in (None, *stages):
         raise BadInput(
             "spec.compute.zeroStage",
-            f"{config.topology.zero_stage} is not supported with {config.method.type.value}",
-            f"Use {', '.join(map(str, stages[:-1]))} or {stages[-1]}.",
+            f"{config.topology.zero_stage} is not supported with {method.value}"
+            + (f": {NO_ZERO[method]}" if method in NO_ZERO else ""),
+            f"Use {', '.join(map(str, stages[:-1]))} or {stages[-1]}"
+            + (", or spec.method.type LoRA." if method in NO_ZERO else "."),
         )
     refuse_packing(config)
     held_out = config.data.validation_fraction * (config.data.validation is None)

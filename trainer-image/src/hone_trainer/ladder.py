@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone.contract.base import Model
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.settings import MethodType, Objective
@@ -25,8 +25,6 @@ from hone_trainer.files import write_atomic
 from hone_trainer.runconfig import digest_of
 
 RUNG_FILE = "memory-rung.json"
-ZERO_STAGES = (0, 2, 3)
-"""ZeRO stages in the order of what they need, the hungriest first."""
 MAX_CHANGES = 8
 MAX_CHANGE = 256
 """Characters of a sentence; the contract takes no longer one."""
@@ -70,7 +68,7 @@ def rungs(plan: Plan, topology: Topology) -> list[Rung]:
     if on_gpu and not plan.activation_offloading:
         add(activation_offloading=True)
     if plan.world_size > 1 and topology.zero_stage is None:
-        for stage in ZERO_STAGES:
+        for stage in ZERO_STAGES[MethodType(plan.method)]:
             if stage > plan.zero_stage:
                 precision = planned_precision(MethodType(plan.method), stage, on_gpu=on_gpu)
                 kept = {} if precision == found[-1].plan.precision else {"precision": precision}
@@ -167,10 +165,13 @@ def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     row = memory.activations_bytes // plan.micro_batch_size
     limit = f", of {_gib(memory.limit_bytes)} that a process has" if memory.limit_bytes else ""
     remedies = [] if loading else [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
-    if MethodType(plan.method) is MethodType.FULL:
-        remedies.append("spec.method.type LoRA")
-        if plan.world_size > 1 and last.zero_stage != ZERO_STAGES[-1]:
-            remedies.append(f"spec.compute.zeroStage {ZERO_STAGES[-1]}")
+    method = MethodType(plan.method)
+    if method is MethodType.FULL:
+        remedies.append("spec.method.type LoRA or QLoRA")
+        if plan.world_size > 1 and last.zero_stage != ZERO_STAGES[method][-1]:
+            remedies.append(f"spec.compute.zeroStage {ZERO_STAGES[method][-1]}")
+    elif method is MethodType.LORA:
+        remedies.append("spec.method.type QLoRA")
     remedies.append("more memory per process, or a smaller model")
     spared = (
         "The model did not fit before training began"

@@ -14,6 +14,9 @@ keeps up to `zero.LIVE_PARAMETERS` weights whole, and fetches a bucket of them a
 adapter's part by N as Full does, and has a copy of its weights more; ZeRO-3 divides the base, too. The optimizer needs
 no room to work in, since it is fused.
 
+QLoRA is LoRA with NF4_BYTES instead of W for the matrices of linear layers, one of which at a time is whole while it is
+multiplied with; embeddings, head and norms have W bytes.
+
 Activations, in values per token and layer that autograd keeps, counted with saved_tensors_hooks on a Llama with SDPA
 attention (h hidden, i intermediate; n what the adapters take in and r what they hand on, for each token and layer):
 
@@ -53,12 +56,18 @@ _CPU_TILES = 6
 """Copies of a tile in fp32 where it is not one Triton kernel that works on it."""
 
 
+NF4_BYTES = 0.5 + (8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight in NF4 with double quantization: 4 bits, a scale of 8 bits for each 64 weights, and one of 32 bits
+for each 256 of these (arXiv 2305.14314, section 3: 0.127 bits per weight, beside the 4)."""
+
+
 def estimate_memory(
     facts: ModelFacts,
     lora: Lora | None,
     *,
     trainable: int,
     weight_bytes: int,
+    quantized: bool = False,
     on_gpu: bool,
     world_size: int,
     zero_stage: int,
@@ -76,6 +85,7 @@ def estimate_memory(
         lora: the adapter that is trained; None: the model's own weights are.
         trainable: parameters that are trained.
         weight_bytes: bytes of one weight of the model: 4 in float32, 2 in bfloat16.
+        quantized: whether the linear layers of the base are held in NF4, as by QLoRA.
         on_gpu: whether activations are bfloat16 and CUDA's libraries are loaded.
         world_size: processes of the gang.
         zero_stage: 0 for plain DDP, 2 or 3.
@@ -93,7 +103,7 @@ def estimate_memory(
         whole = (min(facts.parameters, LIVE_PARAMETERS) + fetched) * weight_bytes
     buckets = 2 * min(trainable, BUCKET_PARAMETERS) * weight_bytes if zero_stage else 0
     if lora:
-        weights = (facts.parameters * weight_bytes + 4 * trainable) // weight_shards
+        weights = (_base_bytes(facts, weight_bytes, quantized=quantized) + 4 * trainable) // weight_shards
         gradients, optimizer = 4 * trainable // shards, (12 if zero_stage else 8) * trainable // shards
     elif zero_stage:
         weights = facts.parameters * weight_bytes // weight_shards
@@ -124,6 +134,14 @@ def estimate_memory(
         total_bytes=parts + overhead,
         limit_bytes=limit_bytes,
     )
+
+
+def _base_bytes(facts: ModelFacts, weight_bytes: int, *, quantized: bool) -> int:
+    """Bytes of the base model's frozen weights; quantized, with the largest of them whole beside."""
+    if not quantized:
+        return facts.parameters * weight_bytes
+    linear, largest = sum(facts.linear_sizes), max(facts.linear_sizes, default=0)
+    return int(linear * NF4_BYTES) + (facts.parameters - linear + largest) * weight_bytes
 
 
 def _activations(
@@ -167,7 +185,7 @@ def checkpoint_bytes(
 
     ZeRO-2 saves the weights twice: in DeepSpeed's own files, and whole, as finish exports them.
     """
-    if method is MethodType.LORA:
+    if method.adapts:
         return trainable * (4 + 8 + {0: 0, 2: 8, 3: 4}[zero_stage])
     states, copies = {0: (8, 4), 2: (12, 2 * weight_bytes), 3: (12, weight_bytes)}[zero_stage]
     return states * trainable + copies * facts.parameters

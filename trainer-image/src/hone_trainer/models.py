@@ -32,6 +32,8 @@ _SAMPLE_BYTES = 64 << 10
 # Modules that hold a matrix but are no linear layer that LoRA adapts: embeddings, and the output head.
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared", "score")
 _OUTPUT_HEADS = ("lm_head", "embed_out")
+NOT_QUANTIZED = (*_OUTPUT_HEADS, "score", "classifier")
+"""Heads, as transformers names them: too few values to spare memory, and what is trained or told of last."""
 _CLASS_HEAD = "score.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -66,6 +68,11 @@ class ModelFacts:
     def parameters(self) -> int:
         """How many parameters the model has; tied weights count once."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def linear_sizes(self) -> list[int]:
+        """Parameters in the matrix of each linear layer that LoRA can adapt, and QLoRA holds in 4 bits."""
+        return [math.prod(shape) for name, shape in self.shapes.items() if _is_linear(name, shape)]
 
     def with_head(self, classes: int) -> "ModelFacts":
         """This model with a head for classes, or for one score, in place of the one for tokens."""

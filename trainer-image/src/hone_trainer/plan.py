@@ -259,7 +259,7 @@ def _explain_freezing(config: RunConfig, facts: ModelFacts, frozen: int, choices
 
 
 def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None:
-    if config.method.type is not MethodType.LORA:
+    if not config.method.type.adapts:
         return None
     asked = config.method.lora
     lora = asked or Lora()
@@ -312,6 +312,7 @@ def _place(
             lora,
             trainable=trainable,
             weight_bytes=2 if precision == "bfloat16" else 4,
+            quantized=method is MethodType.QLORA,
             on_gpu=on_gpu,
             world_size=world,
             zero_stage=stage,
@@ -358,7 +359,7 @@ def _stages(asked: int | None, method: MethodType, world: int, *, known: bool) -
         return [0], "One process has nothing to share."
     if not known and method is MethodType.FULL:
         return [2], "Full on several processes whose memory is unknown."
-    return list(ZERO_STAGES[method]), "Plain DDP fits." if known else "LoRA needs little; memory is unknown."
+    return list(ZERO_STAGES[method]), "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
 
 
 def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType, choices: _Choices) -> None:
@@ -371,9 +372,11 @@ def _refuse_or_warn(placement: _Placement, facts: ModelFacts, method: MethodType
     )
     remedies = ["more memory per process", "a smaller model"]
     if method is MethodType.FULL:
-        remedies = ["spec.method.type LoRA", *remedies]
+        remedies = ["spec.method.type LoRA or QLoRA", *remedies]
         if placement.zero_stage == 0 or placement.memory.optimizer_bytes > limit // 2:
             remedies.append("more processes with zeroStage 3")
+    elif method is MethodType.LORA:
+        remedies = ["spec.method.type QLoRA", *remedies]
     if memory.activations_bytes > limit // 4:
         remedies.append("a smaller spec.hyperparameters.sequenceLength")
     hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."

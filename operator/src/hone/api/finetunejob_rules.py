@@ -5,8 +5,8 @@ from collections.abc import Callable
 from hone.api import meta
 from hone.api.finetunejob import Compute, DataSource, FineTuneJobSpec, HeldOut, Workspace
 from hone.contract.base import Model
-from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
-from hone.contract.settings import Checkpoint, DataFormat, Hyperparameters, Method, Objective
+from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES, ObjectiveFacts
+from hone.contract.settings import Checkpoint, DataFormat, Hyperparameters, Method, MethodType, Objective
 
 _OBJECTIVE = f"(has(self.objective) ? self.objective : '{Objective.SFT.value}')"
 
@@ -30,6 +30,17 @@ def _only_with(path: str, fits: Callable[[ObjectiveFacts], bool]) -> dict[str, s
     }
 
 
+def _stages_of(method: MethodType) -> dict[str, str]:
+    """The rule that a method runs under the ZeRO stage that is asked for."""
+    stages = list(ZERO_STAGES[method])
+    return {
+        "rule": f"!has(self.method) || !has(self.method.type) || self.method.type != '{method.value}' || "
+        f"!has(self.compute) || !has(self.compute.zeroStage) || self.compute.zeroStage in {stages}",
+        "message": f"{method.value} runs under zeroStage {' or '.join(map(str, stages))}, since {NO_ZERO[method]}: "
+        "use one of them, or type LoRA",
+    }
+
+
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
@@ -37,6 +48,7 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
         _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
         _only_with("dataset.balance", lambda facts: facts.balances),
         _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
+        *(_stages_of(method) for method in NO_ZERO),
     ],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
@@ -49,12 +61,12 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
     ],
     Method: [
         {
-            "rule": "!has(self.lora) || !has(self.type) || self.type == 'LoRA'",
-            "message": "lora has meaning only with type LoRA: remove it",
+            "rule": "!has(self.lora) || !has(self.type) || self.type != 'Full'",
+            "message": "lora has meaning only with type LoRA or QLoRA: remove it",
         },
         {
             "rule": "!has(self.freeze) || (has(self.type) && self.type == 'Full')",
-            "message": "freeze has meaning only with type Full: LoRA trains no weight of the base model",
+            "message": "freeze has meaning only with type Full: LoRA and QLoRA train no weight of the base model",
         },
     ],
     Hyperparameters: [

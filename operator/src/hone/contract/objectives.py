@@ -11,9 +11,16 @@ from hone.contract.settings import DataFormat, MethodType, Objective, Scheduler
 
 ZERO_STAGES: Mapping[MethodType, tuple[int, ...]] = {
     MethodType.LORA: (0, 2, 3),
+    MethodType.QLORA: (0, 2),
     MethodType.FULL: (0, 2, 3),
 }
 """The ZeRO stages that each method runs under; 0 is plain DDP."""
+
+NO_ZERO: Mapping[MethodType, str] = {
+    MethodType.QLORA: "transformers loads all quantized weights in each process, where it would spread others "
+    "(5.23, modeling_utils.py: `is_deepspeed_zero3_enabled() and not is_quantized`)",
+}
+"""Why a method does not go with the other ZeRO stages."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,15 @@ class ObjectiveFacts:
     whole_logits: bool = False
 
 
+def _rates(adapters: float, full: float) -> Mapping[MethodType, float]:
+    return {MethodType.LORA: adapters, MethodType.QLORA: adapters, MethodType.FULL: full}
+
+
 OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.SFT: ObjectiveFacts(
         trains="to answer as the rows do",
         formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.SHARE_GPT, DataFormat.ALPACA),
-        learning_rate={MethodType.LORA: 2e-4, MethodType.FULL: 2e-5},
+        learning_rate=_rates(2e-4, 2e-5),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.03,
         metric="exactMatch or loss",
@@ -69,7 +80,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.CLASSIFICATION: ObjectiveFacts(
         trains="to tell a text's class",
         formats=(DataFormat.TEXT_LABEL,),
-        learning_rate={MethodType.LORA: 2e-4, MethodType.FULL: 2e-5},
+        learning_rate=_rates(2e-4, 2e-5),
         scheduler=Scheduler.LINEAR,
         warmup_ratio=0.06,
         metric="macroF1",
@@ -79,7 +90,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.REWARD: ObjectiveFacts(
         trains="to score answers as people do",
         formats=(DataFormat.PREFERENCE,),
-        learning_rate={MethodType.LORA: 1e-4, MethodType.FULL: 1e-5},
+        learning_rate=_rates(1e-4, 1e-5),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.03,
         metric="pairAccuracy",
@@ -90,7 +101,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.DPO: ObjectiveFacts(
         trains="to prefer the better of two answers",
         formats=(DataFormat.PREFERENCE,),
-        learning_rate={MethodType.LORA: 1e-5, MethodType.FULL: 1e-6},
+        learning_rate=_rates(1e-5, 1e-6),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.1,
         metric="preferenceAccuracy",
@@ -102,7 +113,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.KTO: ObjectiveFacts(
         trains="to give answers that are rated good rather than those rated bad",
         formats=(DataFormat.UNPAIRED_PREFERENCE,),
-        learning_rate={MethodType.LORA: 1e-5, MethodType.FULL: 1e-6},
+        learning_rate=_rates(1e-5, 1e-6),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.1,
         metric="rewardAUC",
@@ -115,7 +126,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
     Objective.ORPO: ObjectiveFacts(
         trains="to answer as the better of two answers, and unlike the worse one",
         formats=(DataFormat.PREFERENCE,),
-        learning_rate={MethodType.LORA: 8e-5, MethodType.FULL: 8e-6},
+        learning_rate=_rates(8e-5, 8e-6),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.1,
         metric="preferenceAccuracy",

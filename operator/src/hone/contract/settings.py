@@ -25,7 +25,13 @@ class MethodType(StrEnum):
     """Which weights are trained."""
 
     LORA = "LoRA"
+    QLORA = "QLoRA"
     FULL = "Full"
+
+    @property
+    def adapts(self) -> bool:
+        """Whether small matrices are trained beside the base model's weights, which stay as they are."""
+        return self is not MethodType.FULL
 
 
 class DataFormat(StrEnum):
@@ -105,9 +111,12 @@ class Method(Model):
 
     type: Annotated[
         MethodType,
-        Field(description="LoRA trains small matrices beside the frozen weights; Full trains every weight."),
+        Field(
+            description="LoRA trains small matrices beside the frozen weights; QLoRA does so, and holds the frozen "
+            "weights in 4 bits; Full trains every weight."
+        ),
     ] = MethodType.LORA
-    lora: Annotated[Lora | None, Field(description="LoRA's settings; only with type LoRA.")] = None
+    lora: Annotated[Lora | None, Field(description="LoRA's settings; only with type LoRA or QLoRA.")] = None
     freeze: Annotated[Freeze | None, Field(description="Weights that are not trained; only with type Full.")] = None
 
 
@@ -131,7 +140,7 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1,
-            description="Peak learning rate; default: 2e-4 for LoRA and 2e-5 for Full, for Reward half of "
+            description="Peak learning rate; default: 2e-4 for LoRA and QLoRA, and 2e-5 for Full, for Reward half of "
             "that, for DPO and KTO a twentieth, for ORPO two fifths.",
         ),
     ] = None

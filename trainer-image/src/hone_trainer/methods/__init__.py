@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer.methods import full, lora
+from hone_trainer.methods import full, lora, qlora
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +29,14 @@ class Method:
     """(config, checkpoint, directory) -> kind: write the checkpoint's weights as they will be served."""
     load: "Callable[[RunConfig, Path, torch.dtype], PreTrainedModel]"
     """(config, directory, dtype): load what `export` wrote, ready to score."""
+    load_base: "Callable[..., PreTrainedModel]" = full.load_base
+    """(Auto class, config, plan, **settings): the base model as ranks train on it; settings of `from_pretrained`."""
 
 
 METHODS: dict[MethodType, Method] = {
     MethodType.LORA: Method(peft_config=lora.peft_config, export=lora.export, load=lora.load),
+    MethodType.QLORA: Method(
+        peft_config=lora.peft_config, export=lora.export, load=lora.load, load_base=qlora.load_base
+    ),
     MethodType.FULL: Method(peft_config=full.peft_config, export=full.export, load=full.load),
 }

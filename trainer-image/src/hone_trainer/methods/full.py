@@ -1,7 +1,7 @@
 """Full: every weight is trained. The artifact is a whole model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 def peft_config(config: RunConfig, plan: Plan) -> None:
     """None: the base's own weights are trained."""
     return
+
+
+def load_base(auto: Any, config: RunConfig, plan: Plan, **settings: Any) -> "PreTrainedModel":
+    """The base model in the planned precision.
+
+    Args:
+        auto: the Auto class of its kind of model.
+        config: with its directory.
+        plan: with the precision.
+        settings: more of `from_pretrained`'s arguments.
+    """
+    import torch
+
+    dtype = getattr(torch, plan.precision)
+    model: PreTrainedModel = auto.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True, **settings)
+    return model
 
 
 def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:

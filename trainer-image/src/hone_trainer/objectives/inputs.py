@@ -9,6 +9,7 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
 from hone_trainer.data.prepared import Prepared
 from hone_trainer.freezing import freeze_weights
+from hone_trainer.methods import METHODS
 from hone_trainer.zero import deepspeed_config
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Inputs:
     health: "StepHealth"
 
     def load_model(self, auto: Any, **settings: Any) -> "PreTrainedModel":
-        """The base model in the planned precision, without gradients for what the job freezes.
+        """The base model as the method trains on it, without gradients for what the job freezes.
 
         Call it after the training arguments are made: under ZeRO-3 these are what makes transformers spread the
         weights over the ranks while it reads them.
@@ -48,10 +49,7 @@ class Inputs:
             auto: the Auto class of the objective's kind of model, such as AutoModelForCausalLM.
             settings: more of `from_pretrained`'s arguments.
         """
-        import torch
-
-        dtype = getattr(torch, self.plan.precision)
-        model = auto.from_pretrained(self.config.paths.model, dtype=dtype, local_files_only=True, **settings)
+        model = METHODS[self.config.method.type].load_base(auto, self.config, self.plan, **settings)
         freeze_weights(model, self.config.method.freeze)
         return model
 

@@ -10,6 +10,7 @@ import numpy
 import torch
 from accelerate import DistributedDataParallelKwargs
 
+from hone.contract.settings import MethodType
 from hone_trainer import checkpoint
 from hone_trainer.objectives.inputs import Inputs
 
@@ -27,6 +28,7 @@ class TrainerMixin:
     """
 
     args: "TrainingArguments"
+    model: "PreTrainedModel"
     state: "TrainerState"
     eval_dataset: "Dataset"
     control: "TrainerControl"
@@ -107,6 +109,11 @@ def made(
         **more,
     )
     trainer_made.health = inputs.health
+    if inputs.config.method.type is MethodType.QLORA:
+        for parameter in trainer_made.model.parameters():
+            if parameter.requires_grad:
+                # TRL turns what is trained on a quantized base to bf16, which would swallow small updates.
+                parameter.data = parameter.data.float()
     return trainer_made
 
 
