@@ -36,6 +36,17 @@ SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
 REFUSED: dict[str, tuple[Object, str, str]] = {
     "no model": (ftj("model", None), "spec.model", "Required value"),
+    "two models to begin with": (
+        ftj("model.jobRef", {"name": "sft"}),
+        "spec.model",
+        "exactly one of claim and jobRef",
+    ),
+    "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim and jobRef"),
+    "an adapter of another job's model": (
+        edited(ftj("model", {"jobRef": {"name": "sft"}}), "spec.output", {"merge": "Never"}),
+        "spec",
+        "output.merge Never needs model.claim",
+    ),
     "a path that leaves the volume": (ftj("model.claim.path", "a/../../b"), "spec.model.claim.path", "'..'"),
     "a glob that leaves the volume": (
         ftj("dataset.train", {"claim": {"name": "data", "path": "*/../../*.jsonl"}}),

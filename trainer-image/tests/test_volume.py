@@ -3,17 +3,19 @@
 import errno
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hone.contract.exits import FailureClass
+from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
 from hone_trainer.errors import BadInput, WorkspaceFull
 from hone_trainer.memory import GIB
 from hone_trainer.verdicts import from_exception
-from hone_trainer.volume import check_volume
+from hone_trainer.volume import check_output, check_volume
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,30 @@ def test_a_write_that_torch_failed_at_is_told_by_the_volume(
     hint = from_exception(raised.value, 1, 0, 4).hint
     assert hint == ("The workspace is full: raise spec.workspace.size." if full else None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "method", "merge", "whole"),
+    [("SFT", "Full", False, True), ("SFT", "LoRA", False, False), ("SFT", "LoRA", True, True),
+     ("Reward", "LoRA", False, True)],
+)  # fmt: skip
+def test_a_whole_model_that_the_artifacts_claim_cannot_hold_is_refused(
+    objective: str, method: str, merge: bool, whole: bool
+) -> None:
+    config = RunConfig.from_dict(
+        {
+            "job": {"namespace": "n", "name": "j", "uid": "u"},
+            "modelName": "m",
+            "objective": objective,
+            "method": {"type": method},
+            "data": {"train": "t"},
+            "mergeOutput": merge,
+            "outputBytes": 20 * GIB,
+        }
+    )
+    check_output(config, 20 * GIB)
+    with pytest.raises(BadInput) if whole else nullcontext() as refused:
+        check_output(config, 21 * GIB)
+    if refused is not None:
+        assert "a whole model of 21.0 GiB; its claim has 20.0 GiB" in str(refused.value)
+        assert refused.value.field == "spec.output.size" and "at least 23.1 GiB" in refused.value.hint

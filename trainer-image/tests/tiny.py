@@ -296,6 +296,7 @@ def make_run(
     evaluate: int | None = None,
     hang_floor_seconds: float = 300.0,
     probe: bool = False,
+    merge_output: bool = False,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -305,6 +306,7 @@ def make_run(
         shared: directory with the model and data of another run, to use the same ones.
         hidden: the model's hidden size.
         evaluate: steps between evaluations on the validation rows.
+        merge_output: whether finish merges the adapter.
     """
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
@@ -329,6 +331,7 @@ def make_run(
             output=str(root / "output"),
         ),
         hang_floor_seconds=hang_floor_seconds,
+        merge_output=merge_output,
     )
     (root / "run.json").write_text(config.to_json())
     world = nodes * processes

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from hone.core.modeldeployment.ownership import give_back, is_usable, take
 from hone.core.modeldeployment.server import Server
+from hone.core.ownership import give_back, is_usable, take
 from hone.core.settings import Settings
 from tests.unit.core import make
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
@@ -11,13 +10,10 @@ from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checkpoint import TRAINING_ARGS_FILE
-from hone_trainer.data.digest import TOKENIZER_FILES
+from hone_trainer.merging import copy_kept
 from hone_trainer.methods import METHODS
 
 CARD_FILE = "README.md"
-
-# Copied byte for byte from the base model: what was not trained is served as it was.
-_KEPT = (*TOKENIZER_FILES, "generation_config.json")
 
 
 def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
@@ -27,13 +23,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
         Adapter or Model.
     """
     kind = METHODS[config.method.type].export(config, checkpoint, directory)
-    for name in _KEPT:
-        source = Path(config.paths.model) / name
-        if source.is_file():
-            shutil.copyfile(source, directory / name)
-    templates = Path(config.paths.model) / "additional_chat_templates"
-    if templates.is_dir():
-        shutil.copytree(templates, directory / templates.name, dirs_exist_ok=True)
+    copy_kept(Path(config.paths.model), directory)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
 

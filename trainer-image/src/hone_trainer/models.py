@@ -160,7 +160,7 @@ def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFac
         vocab_size=int(config.vocab_size),
         max_length=int(getattr(config, "max_position_embeddings", None) or 2048),
         shapes=shapes,
-        digest=_model_digest(path),
+        digest=model_digest(path),
         tied=bool(getattr(config, "tie_word_embeddings", False)),
     )
 
@@ -266,6 +266,13 @@ def _load_config(path: Path, objective: Objective) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
         )
+    architectures = list(getattr(config, "architectures", None) or [])
+    if architectures and all(name.endswith("ForSequenceClassification") for name in architectures):
+        raise BadInput(
+            "spec.model",
+            f"it is a {architectures[0]}: its head gives scores, and the one for tokens is gone",
+            "Name the model that it was trained from.",
+        )
     if ARCHITECTURES[objective].task_type == "SEQ_CLS" and (
         config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     ):
@@ -345,7 +352,7 @@ def _matches(module: str, target: str) -> bool:
     return module == target or module.endswith("." + target)
 
 
-def _model_digest(path: Path) -> str:
+def model_digest(path: Path) -> str:
     """SHA-256 over config, tokenizer and weights. Of large weight files evenly spaced samples, so it takes seconds."""
     digest = hashlib.sha256((path / "config.json").read_bytes())
     digest.update(tokenizer_digest(path).encode())
@@ -357,6 +364,12 @@ def _model_digest(path: Path) -> str:
                 stream.seek(offset)
                 digest.update(stream.read(length))
     return f"sha256:{digest.hexdigest()}"
+
+
+def weights_bytes(path: Path) -> int:
+    """Size of a model's weight files, and so of a whole model made from it, which keeps its data type."""
+    files = [*path.glob("*.safetensors")] or [*path.glob("*.bin")]
+    return sum(file.stat().st_size for file in files)
 
 
 def _sampled(size: int) -> Iterable[tuple[int, int]]:

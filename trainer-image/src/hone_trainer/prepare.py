@@ -35,7 +35,7 @@ from hone_trainer.plan import make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import digest_of, load_run_config
-from hone_trainer.volume import check_volume
+from hone_trainer.volume import check_output, check_volume
 from hone_trainer.write_speed import write_speed
 
 if TYPE_CHECKING:
@@ -72,9 +72,14 @@ def prepare(config: RunConfig) -> PlanFile:
     labeled = any("label" in COLUMNS[format] for format in OBJECTIVES[config.objective].formats)
     classes = find_classes(found.refs) if labeled else None
 
-    from hone_trainer.models import load_tokenizer, read_model
+    from hone_trainer.models import load_tokenizer, read_model, weights_bytes
 
+    for merge in config.merges:
+        from hone_trainer.merging import ensure_merged
+
+        ensure_merged(merge)
     facts = read_model(config.paths.model, config.objective)
+    check_output(config, weights_bytes(facts.directory))
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
     asked_length = config.hyperparameters.sequence_length
     if asked_length is not None and asked_length > facts.max_length:

@@ -1,10 +1,34 @@
-"""Whether the workspace's volume can hold a run's checkpoints."""
+"""Whether the volumes can hold what a run writes: its checkpoints, and its artifact."""
 
 import shutil
 from pathlib import Path
 
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import MethodType
+from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import gib
+
+
+def check_output(config: RunConfig, weights_bytes: int) -> None:
+    """See that a whole model fits onto the artifact's claim, while its size may still be changed.
+
+    Args:
+        config: the run.
+        weights_bytes: size of the base model's weights, whose data type a whole model keeps.
+
+    Raises:
+        BadInput: it does not.
+    """
+    lora = config.method.type is not MethodType.FULL
+    if lora and not config.merge_output and ARCHITECTURES[config.objective].task_type != "SEQ_CLS":
+        return
+    if config.output_bytes is not None and weights_bytes > config.output_bytes:
+        raise BadInput(
+            "spec.output.size",
+            f"the artifact is a whole model of {gib(weights_bytes)}; its claim has {gib(config.output_bytes)}",
+            f"Give it at least {gib(weights_bytes + weights_bytes // 10)}.",
+        )
 
 
 def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | None:

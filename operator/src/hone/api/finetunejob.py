@@ -1,5 +1,6 @@
 """FineTuneJob: a base model, data, an objective and a method in; a tuned model with its scores out."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -7,6 +8,7 @@ from pydantic import Field
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.meta import (
     AccessMode,
+    LocalReference,
     ObjectName,
     PodSettings,
     Quantity,
@@ -67,9 +69,16 @@ class ConfigMapKey(Model):
 
 
 class ModelSource(Model):
-    """The base model to start from: a directory with config, weights and tokenizer as transformers saves them."""
+    """A model: a directory with config, weights and tokenizer as transformers saves them, or another job's result."""
 
-    claim: Annotated[ClaimPath, Field(description="A directory on a PersistentVolumeClaim.")]
+    claim: Annotated[ClaimPath | None, Field(description="A directory on a PersistentVolumeClaim.")] = None
+    job_ref: Annotated[
+        LocalReference | None,
+        Field(
+            description="FineTuneJob of the namespace whose result this is. The job waits until that one is Complete; "
+            "what it then finds it keeps, whatever becomes of that job."
+        ),
+    ] = None
 
 
 class DataSource(Model):
@@ -210,6 +219,14 @@ class Workspace(Model):
     ] = None
 
 
+class MergePolicy(StrEnum):
+    """Whether an adapter is merged with its base."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
 class Output(Model):
     """The claim that the tuned model is written to. It goes with the job and the last deployment that serves it."""
 
@@ -220,6 +237,13 @@ class Output(Model):
         Field(min_length=1, max_length=3, description="Access modes of the claim; default: ReadWriteOnce."),
     ] = None
     retain: Annotated[bool, Field(description="Keep the claim when the job and its deployments are deleted.")] = False
+    merge: Annotated[
+        MergePolicy,
+        Field(
+            description="Whether an adapter is merged with its base into a whole model. Auto: where another job made "
+            "the base, which may go with that job. One with a head of its own always is."
+        ),
+    ] = MergePolicy.AUTO
 
 
 class FineTuneJobSpec(Model):

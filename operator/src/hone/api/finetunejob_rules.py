@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hone.api import meta
-from hone.api.finetunejob import Compute, DataSource, FineTuneJobSpec, HeldOut, Workspace
+from hone.api.finetunejob import Compute, DataSource, FineTuneJobSpec, HeldOut, ModelSource, Workspace
 from hone.contract.base import Model
 from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES, ObjectiveFacts
 from hone.contract.settings import Checkpoint, DataFormat, Hyperparameters, Method, MethodType, Objective
@@ -45,11 +45,18 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
         *(_reads(objective) for objective in OBJECTIVES),
+        {
+            "rule": "!has(self.model.jobRef) || !has(self.output) || !has(self.output.merge) || "
+            "self.output.merge != 'Never' || (has(self.method) && has(self.method.type) && self.method.type == 'Full')",
+            "message": "output.merge Never needs model.claim: an adapter of another job's model could lose it with "
+            "that job; use Auto",
+        },
         _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
         _only_with("dataset.balance", lambda facts: facts.balances),
         _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
         *(_stages_of(method) for method in NO_ZERO),
     ],
+    ModelSource: [{"rule": "has(self.claim) != has(self.jobRef)", "message": "give exactly one of claim and jobRef"}],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
     ],

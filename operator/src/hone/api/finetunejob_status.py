@@ -97,6 +97,20 @@ class CheckpointStatus(Model):
     step: Annotated[int, Field(ge=0, description="Optimizer step it was written at.")]
 
 
+class FoundModel(Model):
+    """A model that another job made, as it was found before the first pod was made."""
+
+    job: Annotated[str, Field(max_length=253, description="FineTuneJob that made it.")]
+    job_uid: Annotated[str, Field(max_length=64, description="Its uid: another job may have its name by now.")]
+    claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim that holds it.")]
+    digest: Annotated[str, Field(max_length=128, description="Digest over its files.")]
+    base_claim: Annotated[
+        str | None, Field(max_length=253, description="PersistentVolumeClaim of an adapter's base model.")
+    ] = None
+    base_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model in its claim.")] = None
+    base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
+
+
 class ArtifactStatus(ArtifactSummary):
     """The tuned model."""
 
@@ -149,6 +163,13 @@ class FineTuneJobStatus(Model):
     checkpoint: Annotated[CheckpointStatus | None, Field(description="The newest whole checkpoint.")] = None
     artifact: Annotated[ArtifactStatus | None, Field(description="The tuned model.")] = None
     usage: Annotated[UsageStatus | None, Field(description="What the run has used.")] = None
+    models: Annotated[
+        dict[Annotated[str, Field(max_length=64)], FoundModel] | None,
+        Field(
+            max_length=8,
+            description="Models of other jobs that this one reads, by what it reads them as; kept once a pod was made.",
+        ),
+    ] = None
     run_config: Annotated[
         str | None, Field(max_length=253, description="ConfigMap with what the pods are told; never changes.")
     ] = None

@@ -102,6 +102,21 @@ class Paths(Model):
     an output without report.json is not whole."""
 
 
+class Merge(Model):
+    """An adapter of another job that prepare merges with its base, before anything reads the model."""
+
+    field: str
+    """Path of the field of the spec that names the model."""
+    adapter: str
+    """The adapter's directory, with tokenizer and chat template."""
+    base: str
+    """The directory of the model that it was trained on."""
+    base_digest: str | None = None
+    """Digest of that model's files when it was; None: unknown."""
+    merged: str
+    """The directory to write the merged model to, on the workspace. What is there is whole."""
+
+
 class RunConfig(Model):
     """One run, as its pods are told of it. Never changes after the run's first pod was made."""
 
@@ -117,6 +132,12 @@ class RunConfig(Model):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     paths: Paths = Field(default_factory=Paths)
+    merges: list[Merge] = []
+    """Models to make before anything else; `paths` name them as if they had been there."""
+    merge_output: bool = False
+    """Whether an adapter is merged with its base in the end. Those with a head of their own are in any case."""
+    output_bytes: int | None = None
+    """Size of the artifact's claim; None: unknown."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0
     """A step is taken for stuck after this time or ten median steps, whichever is longer."""
 

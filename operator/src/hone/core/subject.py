@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from hone.core import names
 from hone.core.observed import Object
+
+_SHORT = {"FineTuneJob": "ftj", "ModelDeployment": "mdep"}
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,8 @@ class Subject:
     def uid(self) -> str:
         """The resource's uid, which names of children hash."""
         return str(self.resource["metadata"]["uid"])
+
+    @property
+    def field_manager(self) -> str:
+        """Who holds our owner reference on the claim of another resource's artifact."""
+        return f"hone-{_SHORT[self.resource['kind']]}-{names.digest(self.uid, length=12)}"

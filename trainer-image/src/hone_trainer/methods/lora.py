@@ -10,6 +10,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.architectures import ARCHITECTURES, auto_class
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.prepared import load_prepared
+from hone_trainer.merging import merged_model
 from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import load_plan
 
@@ -39,10 +40,12 @@ def peft_config(config: RunConfig, plan: Plan) -> "LoraConfig":
 def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     """Copy the adapter's weights, and its configuration without this machine's path of the base model.
 
-    An adapter with a trained head is merged into a whole model instead, since vLLM cannot serve such a one.
+    Where the job asks for it, and always with a trained head, which vLLM serves beside no adapter, it is merged into a
+    whole model instead.
     """
-    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
-        return _export_merged(config, checkpoint, directory)
+    if config.merge_output or ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+        _export_merged(config, checkpoint, directory)
+        return "Model"
     shutil.copyfile(checkpoint / WEIGHTS_FILE, directory / WEIGHTS_FILE)
     settings = json.loads((checkpoint / CONFIG_FILE).read_text())
     settings["base_model_name_or_path"] = config.model_name
@@ -54,29 +57,22 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     return "Adapter"
 
 
-def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> str:
-    """Write base, adapter and head as one model, in the data type of the base model's own."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoConfig
+def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> None:
+    """Write base, adapter and head, if it has one, as one model."""
+    auto, base = auto_class(config.objective), config.paths.model
+    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+        from hone_trainer import head
 
-    from hone_trainer import head
-
-    planned = load_plan(config)
-    if planned is None:
-        raise RuntimeError(f"{config.paths.run} holds no plan")
-    classes = load_prepared(planned.prepared).classes
-    dtype = AutoConfig.from_pretrained(config.paths.model, local_files_only=True).dtype or torch.float32
-    # Merged in fp32: sums of weights and updates would else be rounded twice.
-    base = auto_class(config.objective).from_pretrained(
-        config.paths.model, dtype=torch.float32, local_files_only=True, **head.settings(classes)
-    )
-    tokenizer = load_tokenizer(config.paths.model)
-    base.config.get_text_config().pad_token_id = padding_id(tokenizer, chat=classes is None)
-    merged = PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload().to(dtype)
+        planned = load_plan(config)
+        if planned is None:
+            raise RuntimeError(f"{config.paths.run} holds no plan")
+        classes = load_prepared(planned.prepared).classes
+        merged = merged_model(auto, base, checkpoint, **head.settings(classes))
+        merged.config.get_text_config().pad_token_id = padding_id(load_tokenizer(base), chat=classes is None)
+    else:
+        merged = merged_model(auto, base, checkpoint)
     merged.config._name_or_path = config.model_name
     merged.save_pretrained(directory)
-    return "Model"
 
 
 def load(config: RunConfig, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":

@@ -1,15 +1,24 @@
 """Decisions about the kind FineTuneJob."""
 
+from pydantic import ValidationError
+
 from hone.api import API_VERSION
-from hone.api.finetunejob import KIND, PLURAL
+from hone.api.finetunejob import KIND, PLURAL, FineTuneJobSpec
 from hone.core.finetunejob.progress import target
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
+from hone.core.finetunejob.upstream import job_refs
 from hone.core.kind import Kind
 from hone.core.observed import Object, Ref
 
 
 def _follows(resource: Object) -> tuple[Ref, ...]:
-    return ()
+    """The jobs that this one waits for; none once it has begun."""
+    try:
+        spec = FineTuneJobSpec.from_dict(resource["spec"])
+    except ValidationError:
+        return ()
+    begun = (resource.get("status") or {}).get("preparedSpec") is not None
+    return () if begun else tuple(sorted(set(job_refs(spec).values())))
 
 
 FINETUNEJOB = Kind(

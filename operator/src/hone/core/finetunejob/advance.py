@@ -9,6 +9,7 @@ from hone.core.finetunejob.retry import backoff, give_up, quick_ends
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.runconfig import config_map_name
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.upstream import GONE, follow, may_end
 from hone.core.times import rfc3339, seconds_since
 
 LOOK_AGAIN_SECONDS = 10.0
@@ -21,6 +22,10 @@ def advance(state: State) -> None:
     if state.running or step is None:
         return
     wait = _after_failure(state, step)
+    if state.gave_up and not may_end(state):
+        state.gave_up = None
+        state.requeue.append(0.0)
+        return
     if state.gave_up or state.run.spec.suspend:
         return
     if state.live_pods:
@@ -29,6 +34,9 @@ def advance(state: State) -> None:
         state.requeue.append(wait)
     elif not are_known(state):
         state.requeue.append(0.0)
+    elif not follow(state):
+        if state.trouble and state.trouble.reason == GONE:
+            state.requeue.append(LOOK_AGAIN_SECONDS)
     elif trouble := missing(state.run, state.observed):
         state.trouble = trouble
         state.requeue.append(LOOK_AGAIN_SECONDS)

@@ -2,7 +2,7 @@
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus
 from hone.core.children import Standing, ref_of, standing
-from hone.core.finetunejob import claims
+from hone.core.finetunejob import claims, upstream
 from hone.core.finetunejob.dependencies import dependencies
 from hone.core.finetunejob.failure import job_condition
 from hone.core.finetunejob.run import Run, Step
@@ -43,7 +43,8 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
     jobs = {run.job_ref(a.step, a.number) for a in status.attempts if a.result == AttemptResult.RUNNING}
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs))
-    return tuple(sorted(jobs | child_refs(run, status) | {each.ref for each in dependencies(run)}))
+    wanted = jobs | child_refs(run, status) | {each.ref for each in dependencies(run)}
+    return tuple(sorted(wanted | (upstream.refs(run, fetched) if status.prepared_spec is None else set())))
 
 
 def has_ended(job: Object | None) -> bool:
@@ -57,6 +58,8 @@ def are_known(state: State) -> bool:
     wanted = child_refs(run, state.old) | {each.ref for each in dependencies(run)}
     if state.step:
         wanted.add(run.job_ref(state.step, state.next_number(state.step)))
+    if state.prepared_spec is None:
+        wanted |= upstream.refs(run, state.observed.objects)
     return wanted <= set(state.observed.objects)
 
 

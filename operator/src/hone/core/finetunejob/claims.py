@@ -4,11 +4,11 @@ from hone.api.finetunejob import Output, Workspace
 from hone.api.meta import AccessMode
 from hone.core.children import metadata
 from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
 from hone.core.names import RETAIN_ANNOTATION
 from hone.core.observed import Object
 
 DEFAULT_WORKSPACE_SIZE = "50Gi"
-DEFAULT_OUTPUT_SIZE = "20Gi"
 
 
 def _claim(run: Run, name: str, step: Step, asked: Workspace | Output, size: str, mode: AccessMode) -> Object:

@@ -6,6 +6,7 @@ from hone.core.finetunejob.models import READS, models
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.runconfig import sources
 from hone.core.observed import Observed, Ref
+from hone.core.ownership import claim_ref
 from hone.core.pods import Trouble
 
 
@@ -27,18 +28,22 @@ class Dependency:
 def dependencies(run: Run) -> list[Dependency]:
     """Everything that the spec names in its namespace."""
     found = [
-        Dependency(f"{READS[name].field}.claim.name", _claim(source.claim.name))
+        Dependency(f"{READS[name].field}.claim.name", claim_ref(source.claim.name))
         for name, source in models(run.spec).items()
+        if source.claim
     ]
     for split, source in sources(run).items():
         field = f"spec.dataset.{split}"
         if source.claim:
-            found.append(Dependency(f"{field}.claim.name", _claim(source.claim.name)))
+            found.append(Dependency(f"{field}.claim.name", claim_ref(source.claim.name)))
         elif source.config_map:
             ref = Ref("v1", "ConfigMap", source.config_map.name)
             found.append(Dependency(f"{field}.configMap", ref, source.config_map.key))
+    for name, model in run.found.items():
+        claims = [claim for claim in (model.claim, model.base_claim) if claim]
+        found += [Dependency(f"status.models.{name}", claim_ref(claim)) for claim in claims]
     if run.workspace.claim_name:
-        found.append(Dependency("spec.workspace.claimName", _claim(run.workspace.claim_name)))
+        found.append(Dependency("spec.workspace.claimName", claim_ref(run.workspace.claim_name)))
     return found
 
 
@@ -60,7 +65,3 @@ def missing(run: Run, observed: Observed) -> Trouble | None:
                 f"{dependency.field}.key: ConfigMap {ref.name!r} has no key {dependency.key!r}; it has: {has}",
             )
     return None
-
-
-def _claim(name: str) -> Ref:
-    return Ref("v1", "PersistentVolumeClaim", name)

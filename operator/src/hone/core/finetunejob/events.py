@@ -3,14 +3,18 @@
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
+from hone.core.finetunejob import upstream
 from hone.core.plan import Event
 from hone.core.pods import Trouble
+
+_QUIET = (upstream.WAITING, *upstream.STALLED)
+"""Trouble that nobody needs to act on, or that is told as Stalled."""
 
 
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
     """What happened between the two, oldest first. Trouble is told once for each reason."""
     found = _attempts(old, new)
-    if trouble and not _was_told(old, trouble):
+    if trouble and trouble.reason not in _QUIET and not _was_told(old, trouble):
         found.append(warning(trouble.reason, trouble.message))
     if new.plan and not old.plan:
         found += [warning("PlanWarning", text) for text in new.plan.warnings]

@@ -6,13 +6,12 @@ from typing import Any
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, METRICS_PORT, POD_UID_ENV, Attempt
 from hone.core.children import metadata
-from hone.core.finetunejob.models import model_mounts
+from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, model_mounts
 from hone.core.finetunejob.run import Run, Step
 from hone.core.finetunejob.runconfig import (
     CONFIG_DIRECTORY,
     CONFIG_FILE,
     OUTPUT_DIRECTORY,
-    WORKSPACE_DIRECTORY,
     data_mounts,
 )
 from hone.core.names import SPEC_ANNOTATION
@@ -40,7 +39,7 @@ def finish_gpus(run: Run) -> int:
 def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
     mounts: list[Mount] = [
         ConfigMapMount(config, CONFIG_FILE, CONFIG_DIRECTORY, CONFIG_FILE),
-        *model_mounts(run),
+        *model_mounts(run, step),
         ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),
     ]
     if step == Step.PREPARE:

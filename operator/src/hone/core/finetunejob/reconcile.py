@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from hone.api.finetunejob_status import CheckpointStatus, FineTuneJobStatus, Phase
 from hone.core import refusal
 from hone.core.conditions import TRUE, Finding, is_true, kstatus, merge
-from hone.core.finetunejob import children, progress
+from hone.core.finetunejob import children, progress, upstream
 from hone.core.finetunejob.adjustments import adjusted
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
@@ -64,7 +64,7 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
     new = status(state)
     return Plan(
         create=tuple(state.create),
-        apply=tuple(state.apply),
+        apply=(*state.apply, *upstream.give_back_dropped(state, is_finished(new))),
         delete=tuple(state.delete),
         status=_changed(resource, new),
         events=events(old, new, state.trouble),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Output, Prepare, Retry, Workspace
+from hone.api.finetunejob_status import FoundModel
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Object, Ref
@@ -91,6 +92,12 @@ class Run(Subject):
     def output(self) -> Output:
         """Where the artifact goes."""
         return self.spec.output or Output()
+
+    @property
+    def found(self) -> dict[str, FoundModel]:
+        """The models of other jobs, as status tells of them; what is made for the run is made from nothing newer."""
+        told = (self.resource.get("status") or {}).get("models") or {}
+        return {name: FoundModel.from_dict(model) for name, model in told.items()}
 
     @property
     def image(self) -> str:

@@ -1,10 +1,10 @@
 """The RunConfig of a run, and the immutable ConfigMap that carries it."""
 
-from hone.api.finetunejob import DataSource, HeldOut
+from hone.api.finetunejob import DataSource, HeldOut, MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.finetunejob.models import model_paths
+from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, merges, model_name, model_paths
 from hone.core.finetunejob.run import Run, Step
 from hone.core.observed import Object
 from hone.core.podspec import ClaimMount, ConfigMapMount, Mount
@@ -12,10 +12,11 @@ from hone.core.quantity import as_int
 
 CONFIG_DIRECTORY, CONFIG_FILE = RUN_CONFIG_PATH.rsplit("/", 1)
 DATA_DIRECTORY = "/mnt/data"
-WORKSPACE_DIRECTORY = "/mnt/workspace"
 OUTPUT_DIRECTORY = "/mnt/output"
 DEFAULT_HELD_OUT = 0.1
 """Share of the training rows held out for a split that the spec does not name."""
+
+DEFAULT_OUTPUT_SIZE = "20Gi"
 
 Source = DataSource | HeldOut
 
@@ -69,7 +70,7 @@ def run_config(run: Run) -> RunConfig:
         raise ValueError("spec.dataset.train names no source")  # the CRD refuses it
     return RunConfig(
         job=JobIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
-        model_name=run.spec.model.claim.path,
+        model_name=model_name(run.spec.model),
         objective=run.spec.objective,
         method=run.method,
         hyperparameters=run.hyperparameters,
@@ -103,7 +104,20 @@ def run_config(run: Run) -> RunConfig:
             run=f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}",
             output=OUTPUT_DIRECTORY,
         ),
+        merges=merges(run),
+        merge_output=_merges_output(run),
+        output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
     )
+
+
+def _merges_output(run: Run) -> bool:
+    """Whether an adapter is merged at the end.
+
+    Auto: over a base that another job made. That base is a scratch copy where it was an adapter itself; else it lies on
+    that job's claim, which whoever serves the adapter would have to keep, too.
+    """
+    asked = run.output.merge
+    return asked == MergePolicy.ALWAYS or (asked == MergePolicy.AUTO and run.spec.model.job_ref is not None)
 
 
 def config_map_name(run: Run) -> str:

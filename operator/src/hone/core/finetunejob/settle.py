@@ -1,5 +1,7 @@
 """Phase 1: how the running attempt ended, if it did, and what its step gave."""
 
+from typing import Any
+
 from hone.api.finetunejob_status import ArtifactStatus, AttemptResult, AttemptStatus, CheckpointStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
@@ -138,7 +140,7 @@ def _artifact(state: State, result: StepResult) -> ArtifactStatus:
         return artifact
     width = 4 if state.plan and state.plan.precision == "float32" else 2
     base = state.plan.parameters * width if state.plan else 0
-    claim = run.spec.model.claim
-    return artifact.model_copy(
-        update={"model_claim": claim.name, "model_path": claim.path, "weights_bytes": summary.size_bytes + base}
-    )
+    update: dict[str, Any] = {"weights_bytes": summary.size_bytes + base}
+    if claim := run.spec.model.claim:  # over another job's model no adapter is left: finish merges them
+        update |= {"model_claim": claim.name, "model_path": claim.path}
+    return artifact.model_copy(update=update)

@@ -10,6 +10,7 @@ from hone.api.finetunejob_status import (
     CheckpointStatus,
     Failure,
     FineTuneJobStatus,
+    FoundModel,
     ProgressStatus,
 )
 from hone.contract.plan import DatasetSummary
@@ -55,6 +56,7 @@ class State:
     artifact: ArtifactStatus | None = None
     checkpoint: CheckpointStatus | None = None
     gpu_seconds: int = 0
+    models: dict[str, FoundModel] = field(default_factory=dict)
     run_config: str | None = None
     prepared_spec: str | None = None
     start_time: str | None = None
@@ -82,6 +84,7 @@ class State:
             artifact=old.artifact,
             checkpoint=old.checkpoint,
             gpu_seconds=old.usage.gpu_seconds if old.usage else 0,
+            models=dict(old.models or {}),
             run_config=old.run_config,
             prepared_spec=old.prepared_spec,
             start_time=old.start_time,

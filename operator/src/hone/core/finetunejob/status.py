@@ -4,7 +4,7 @@ from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase,
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
-from hone.core.finetunejob import progress, scores
+from hone.core.finetunejob import progress, scores, upstream
 from hone.core.finetunejob.interrupt import all_started
 from hone.core.finetunejob.retry import counted
 from hone.core.finetunejob.run import Step
@@ -29,6 +29,8 @@ def phase(state: State) -> Phase:
         return Phase.SUCCEEDED
     if state.run.spec.suspend:
         return Phase.SUSPENDED
+    if state.trouble and state.trouble.reason in upstream.REASONS:
+        return Phase.PENDING
     attempt = state.running
     if state.step == Step.TRAIN:
         pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
@@ -68,7 +70,9 @@ def _kstate(state: State) -> str:
         return "Stalled"
     if state.step is None:
         return "Ready"
-    return "Paused" if state.run.spec.suspend else "Reconciling"
+    if state.run.spec.suspend:
+        return "Paused"
+    return "Stalled" if state.trouble and state.trouble.reason in upstream.STALLED else "Reconciling"
 
 
 def _now(state: State) -> tuple[str, str]:
@@ -162,6 +166,7 @@ def status(state: State) -> FineTuneJobStatus:
         checkpoint=state.checkpoint,
         artifact=state.artifact,
         usage=UsageStatus(gpu_seconds=state.gpu_seconds, retries=counted(state.failures)),
+        models=state.models or None,
         run_config=state.run_config,
         prepared_spec=state.prepared_spec,
         start_time=state.start_time,

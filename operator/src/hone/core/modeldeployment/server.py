@@ -74,11 +74,6 @@ class Server(Subject):
         """Labels of the server's pods."""
         return {names.UID_LABEL: self.uid, names.STEP_LABEL: STEP}
 
-    @property
-    def field_manager(self) -> str:
-        """Who holds our owner reference on an artifact's claim."""
-        return f"hone-mdep-{names.digest(self.uid, length=12)}"
-
     def startup_seconds(self, weights_bytes: int) -> int:
         """Seconds that a server has until its first answer."""
         return self.spec.start_deadline_seconds or STARTUP_SECONDS + weights_bytes // BYTES_PER_SECOND

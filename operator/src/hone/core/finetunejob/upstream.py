@@ -1,0 +1,175 @@
+"""The jobs whose models a job reads: it waits for them, and keeps what they made for as long as it reads it.
+
+Until its first pod is made a job follows them: one that is made anew is waited for anew. What was found then stands in
+status, and stays: another job under the name changes nothing of a run that has begun.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from hone.api import API_VERSION
+from hone.api.finetunejob import KIND, FineTuneJobSpec
+from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
+from hone.core.conditions import find, is_true
+from hone.core.finetunejob.models import READS, models
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.state import State
+from hone.core.kind import Fetched
+from hone.core.observed import Object, Observed, Ref
+from hone.core.ownership import claim_ref, give_back, is_usable, take
+from hone.core.plan import Apply
+from hone.core.pods import Trouble
+
+WAITING = "WaitingForJob"
+GONE = "ArtifactNotFound"
+STALLED = ("JobFailed", "JobStalled", "JobCycle")
+"""Reasons that no waiting changes: somebody has to do something about another job."""
+REASONS = (WAITING, GONE, "JobNotFound", *STALLED)
+
+
+def job_refs(spec: FineTuneJobSpec) -> dict[str, Ref]:
+    """The jobs that a spec names, by the names of `READS`."""
+    return {name: _ref(source.job_ref.name) for name, source in models(spec).items() if source.job_ref}
+
+
+def refs(run: Run, fetched: Fetched) -> set[Ref]:
+    """What to read while the job waits: the jobs, those that they wait for, and the claims of what they made."""
+    direct = set(job_refs(run.spec).values())
+    found, new = set(direct), set(direct)
+    while new:
+        new = {ref for job in new for ref in _waits_for(fetched.get(job))} - found
+        found |= new
+    for job in (fetched.get(ref) for ref in direct):
+        if job is not None and (made := _made(job)):
+            found |= {claim_ref(claim) for claim in (made.claim, made.base_claim) if claim}
+    return found
+
+
+def held(found: Mapping[str, FoundModel]) -> set[str]:
+    """The claims of other jobs that are read."""
+    return {model.claim for model in found.values()}
+
+
+def follow(state: State) -> bool:
+    """See to the models of other jobs. Returns whether they are all there, told of in status, and ours to keep.
+
+    In this order: an owner reference that no status told of would never be given back.
+    """
+    run = state.run
+    if state.prepared_spec is None:
+        state.models, state.trouble = _resolve(run, state.observed)
+        if state.trouble:
+            return False
+    claims = {claim: state.observed.get(claim_ref(claim)) for claim in sorted(held(state.models))}
+    taken = [apply for claim in claims.values() if claim is not None and (apply := take(run, claim))]
+    if state.models == run.found:
+        state.apply += taken
+    if state.models != run.found or taken:
+        state.requeue.append(0.0)
+        return False
+    return True
+
+
+def give_back_dropped(state: State, finished: bool) -> list[Apply]:
+    """What ends our ownership of the claims that are no longer read; of all of them once the job has ended."""
+    dropped = held(state.run.found) - (set() if finished else held(state.models))
+    claims = (state.observed.objects.get(claim_ref(claim)) for claim in sorted(dropped))
+    return [apply for claim in claims if (apply := give_back(state.run, claim))]
+
+
+def may_end(state: State) -> bool:
+    """Whether the claims to give back were read; nobody looks at a job again once it has ended."""
+    return {claim_ref(claim) for claim in held(state.run.found)} <= set(state.observed.objects)
+
+
+def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Trouble | None]:
+    """The models of other jobs that are there, and what keeps the first of the others."""
+    found: dict[str, FoundModel] = {}
+    trouble: Trouble | None = None
+    for name, ref in job_refs(run.spec).items():
+        field = f"{READS[name].field}.jobRef.name"
+        made, why = _look(run, observed, field, ref)
+        if made:
+            found[name] = made
+        trouble = trouble or why
+    return found, trouble
+
+
+def _look(run: Run, observed: Observed, field: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
+    if ref.name == run.name:
+        said = f"{field}: a FineTuneJob cannot wait for itself; name the job whose model it shall read"
+        return None, Trouble("JobCycle", said)
+    if cycle := _cycle(run, observed, ref):
+        said = f"{field}: these FineTuneJobs wait for each other: {' → '.join(cycle)}; change one of them"
+        return None, Trouble("JobCycle", said)
+    job = observed.get(ref)
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        said = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
+        return None, Trouble("JobNotFound", said)
+    made = _made(job)
+    if made is None:
+        return None, _unfinished(field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}))
+    for claim in (made.claim, made.base_claim):
+        if claim and not is_usable(observed.get(claim_ref(claim))):
+            said = (
+                f"{field}: the model of FineTuneJob {ref.name!r} lies on PersistentVolumeClaim {claim!r}, which is gone"
+            )
+            return None, Trouble(GONE, f"{said}; delete that job and apply it again, or name another")
+    return made, None
+
+
+def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
+    """Why a job has made no model yet."""
+    remedy = f"mend it, or delete it and apply it again; {field} is then followed by itself"
+    if is_true(status.conditions, "Failed"):
+        failed = find(status.conditions, "Failed")
+        return Trouble("JobFailed", f"FineTuneJob {name!r} failed: {failed.message if failed else ''}; {remedy}")
+    stalled = find(status.conditions, "Stalled")
+    if stalled and is_true(status.conditions, "Stalled"):
+        return Trouble("JobStalled", f"FineTuneJob {name!r} cannot go on: {stalled.message}")
+    percent = f", {status.progress.percent} %" if status.progress else ""
+    return Trouble(WAITING, f"waits for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
+
+
+def _made(job: Object) -> FoundModel | None:
+    """The model of a job that is complete."""
+    status = FineTuneJobStatus.from_dict(job.get("status") or {})
+    artifact = status.artifact
+    if artifact is None or not is_true(status.conditions, "Complete"):
+        return None
+    adapter = artifact.kind == "Adapter"
+    return FoundModel(
+        job=job["metadata"]["name"],
+        job_uid=job["metadata"]["uid"],
+        claim=artifact.claim,
+        digest=artifact.digest,
+        base_claim=artifact.model_claim if adapter else None,
+        base_path=artifact.model_path if adapter else None,
+        base_digest=artifact.base_digest if adapter else None,
+    )
+
+
+def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
+    """The names of jobs that wait for each other, from ours back to ours; None where there is no such circle."""
+
+    def walk(ref: Ref, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for follows in sorted(_waits_for(observed.objects.get(ref))):
+            if follows.name == run.name:
+                yield (*path, follows.name)
+            elif follows.name not in path:
+                yield from walk(follows, (*path, follows.name))
+
+    return next(walk(start, (run.name, start.name)), None)
+
+
+def _waits_for(job: Object | None) -> set[Ref]:
+    """The jobs that a job still waits for: one that has begun, or ended, waits for none."""
+    if job is None:
+        return set()
+    status = FineTuneJobStatus.from_dict(job.get("status") or {})
+    if status.prepared_spec is not None or is_true(status.conditions, "Finished"):
+        return set()
+    return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
+
+
+def _ref(name: str) -> Ref:
+    return Ref(API_VERSION, KIND, name)

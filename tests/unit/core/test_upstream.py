@@ -1,0 +1,320 @@
+"""Jobs that read another job's model: what they wait for, what they keep, and what they give back."""
+
+from typing import Any
+
+import pytest
+
+from hone.core.children import ref_of
+from hone.core.finetunejob import FINETUNEJOB
+from hone.core.observed import Ref
+from tests.unit.core import make
+from tests.unit.core.test_finetunejob_life import LIFE, live
+from tests.unit.core.world import Crash, World, finetunejob_world
+
+OUTPUT = Ref("v1", "PersistentVolumeClaim", "job-output")
+JOB = Ref("hone.dev/v1alpha1", "FineTuneJob", "job")
+FOLLOWS: dict[str, Any] = {"model": {"jobRef": {"name": "job"}}}
+
+
+def unfinished(name: str = "job", **status: Any) -> dict[str, Any]:
+    """A FineTuneJob that has not ended."""
+    return {**make.finetunejob(name, f"{name}-uid"), "status": status}
+
+
+def failed(kind: str = "Failed") -> dict[str, Any]:
+    """One that does not go on."""
+    return unfinished(phase="Failed", conditions=[make.condition(kind, "True", "BadInput", "no rows")])
+
+
+def complete(kind: str = "Adapter", digest: str = "sha256:1", uid: str = "job-uid") -> dict[str, Any]:
+    """One that has made a model."""
+    job = make.complete_job(digest, uid, claim="job-output")
+    job["status"]["artifact"] |= {"kind": kind, "baseDigest": "sha256:ba5e"}
+    return job
+
+
+def following(*upstream: dict[str, Any], **spec: Any) -> World:
+    """A job that reads the model of `job`, and what there is of that."""
+    world = finetunejob_world(**{**FOLLOWS, **spec})
+    return world.add(make.artifact_claim(), *upstream)
+
+
+def owners(world: World) -> set[str]:
+    """uids of the owners of the artifact's claim."""
+    return {owner["uid"] for owner in world.objects[OUTPUT]["metadata"]["ownerReferences"]}
+
+
+def run_config(world: World) -> str:
+    """What the run's pods are told."""
+    ref = Ref("v1", "ConfigMap", world.status["runConfig"])
+    return str(world.objects[ref]["data"]["run.json"])
+
+
+@pytest.mark.parametrize(
+    ("case", "job", "state", "reason", "words"),
+    [
+        ("is not there", None, "Reconciling", "JobNotFound", "spec.model.jobRef.name: namespace 'team-a' has no"),
+        ("is new", unfinished(), "Reconciling", "WaitingForJob", "waits for FineTuneJob 'job' (Pending)"),
+        ("trains", unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40}), "Reconciling",
+         "WaitingForJob", "waits for FineTuneJob 'job' (Training, 40 %)"),
+        ("has failed", failed(), "Stalled", "JobFailed", "FineTuneJob 'job' failed: no rows; mend it, or delete it"),
+        ("is stalled", failed("Stalled"), "Stalled", "JobStalled", "FineTuneJob 'job' cannot go on: no rows"),
+    ],
+)  # fmt: skip
+def test_a_job_waits_for_the_one_whose_model_it_reads(
+    case: str, job: dict[str, Any] | None, state: str, reason: str, words: str
+) -> None:
+    world = following(*([job] if job else []))
+    world.settle()
+    assert world.made == [] and world.status["phase"] == "Pending", case
+    assert world.condition(state) == ("True", reason)
+    assert world.condition("Ready") == ("False", reason)
+    assert world.message(state).startswith(words)
+    assert world.condition("Finished")[0] == "False"
+    assert world.reasons() == ([] if reason == "WaitingForJob" else [reason]), "told once, and only what is wrong"
+    world.add(complete())
+    world.settle()
+    assert world.jobs() == ["prepare-1"], "it goes on as soon as that one is complete"
+
+
+def test_progress_of_the_other_makes_no_events() -> None:
+    world = following(unfinished(phase="Training", progress={"step": 1, "totalSteps": 5, "percent": 20}))
+    world.settle()
+    world.add(unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40})).settle()
+    assert "40 %" in world.message("Ready") and world.reasons() == []
+
+
+def test_a_job_is_woken_by_the_one_it_waits_for_until_it_has_begun() -> None:
+    world = following()
+    assert FINETUNEJOB.follows(world.resource) == (JOB,)
+    world.add(complete()).settle()
+    assert world.jobs() == ["prepare-1"] and FINETUNEJOB.follows(world.resource) == ()
+
+
+def test_the_claim_is_owned_before_a_pod_is_made_and_given_back_at_the_end() -> None:
+    world = following(complete())
+    world.look()
+    assert owners(world) == {"job-uid"} and world.status["models"]["model"]["claim"] == "job-output"
+    world.look()
+    assert owners(world) == {"job-uid", "11111111-aaaa"} and world.made == []
+    live(world)
+    assert world.jobs() == LIFE and world.status["phase"] == "Succeeded"
+    assert owners(world) == {"job-uid"}
+    told = world.status["models"]["model"]
+    assert (told["jobUid"], told["digest"], told["baseClaim"]) == ("job-uid", "sha256:1", "base-models")
+
+
+@pytest.mark.parametrize("how", ["bad data", "no pod ever starts"])
+def test_a_job_that_fails_gives_the_claim_back(how: str) -> None:
+    world = following(complete(), startDeadlineSeconds=30)
+    world.settle()
+    assert "11111111-aaaa" in owners(world)
+    if how == "bad data":
+        world.fail(64, make.verdict("BadInput"))
+    for _ in range(20):
+        world.settle()
+        world.drop_deleted_pods()
+        if world.status["phase"] == "Failed":
+            break
+        world.later(31)
+        if how != "bad data" and world.job() and not world.pods:
+            world.start(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}, phase="Pending")
+        world.settle()
+        world.drop_deleted_pods()
+        world.later(700)
+    assert world.status["phase"] == "Failed"
+    assert owners(world) == {"job-uid"}
+
+
+def test_a_retained_claim_gets_no_owner() -> None:
+    world = following(complete())
+    meta = world.objects[OUTPUT]["metadata"]
+    meta["annotations"]["hone.dev/retain"] = "true"
+    del meta["ownerReferences"]
+    live(world)
+    assert world.status["phase"] == "Succeeded"
+    assert "ownerReferences" not in world.objects[OUTPUT]["metadata"]
+
+
+def test_another_job_under_the_name_changes_nothing_of_a_run_that_has_begun() -> None:
+    world = following(complete())
+    world.settle()
+    told = run_config(world)
+    world.objects.pop(JOB)
+    world.objects[OUTPUT]["metadata"]["ownerReferences"] = [
+        owner for owner in world.objects[OUTPUT]["metadata"]["ownerReferences"] if owner["uid"] != "job-uid"
+    ]  # garbage collection
+    world.add(unfinished())
+    live(world)
+    assert world.jobs() == LIFE and run_config(world) == told
+    assert world.status["models"]["model"]["digest"] == "sha256:1"
+
+
+def test_until_then_the_newest_job_of_the_name_is_followed() -> None:
+    world = following(complete())
+    data = world.objects.pop(Ref("v1", "ConfigMap", "reviews"))
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "ConfigMapNotFound")
+    assert "11111111-aaaa" in owners(world)
+    made_anew = complete(digest="sha256:2", uid="job-uid-2")
+    made_anew["status"]["artifact"]["claim"] = "job-output-2"
+    world.add(unfinished()).settle()
+    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+    assert owners(world) == {"job-uid"} and "models" not in world.status
+    world.add(made_anew, make.artifact_claim("job-output-2", "job-uid-2"), data).settle()
+    assert world.jobs() == ["prepare-1"]
+    assert world.status["models"]["model"]["jobUid"] == "job-uid-2"
+
+
+def test_an_edit_before_the_start_looks_for_the_model_anew() -> None:
+    world = following(complete())
+    world.settle()
+    world.edit(model={"claim": {"name": "base-models", "path": "tiny"}}).settle()
+    world.drop_deleted_pods()
+    world.settle()
+    assert world.jobs() == ["prepare-1", "prepare-2"]
+    assert owners(world) == {"job-uid"} and "models" not in world.status
+
+
+def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again() -> None:
+    world = following(complete())
+    world.objects.pop(OUTPUT)
+    plan = world.settle()
+    assert world.condition("Reconciling") == ("True", "ArtifactNotFound")
+    assert "'job-output', which is gone" in world.message("Reconciling") and plan.requeue_after == 10
+
+
+@pytest.mark.parametrize(
+    ("case", "others", "words"),
+    [
+        ("itself", {"support-bot": "support-bot"}, "a FineTuneJob cannot wait for itself"),
+        ("each other", {"support-bot": "a", "a": "support-bot"}, "support-bot → a → support-bot"),
+        ("in a circle", {"support-bot": "a", "a": "b", "b": "support-bot"}, "support-bot → a → b → support-bot"),
+    ],
+)
+def test_jobs_that_wait_for_each_other_are_told_so(case: str, others: dict[str, str], words: str) -> None:
+    world = finetunejob_world(model={"jobRef": {"name": others.pop("support-bot")}})
+    for name, follows in others.items():
+        world.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
+    world.settle()
+    assert world.made == [], case
+    assert world.condition("Stalled") == ("True", "JobCycle")
+    assert words in world.message("Stalled")
+
+
+def test_a_circle_that_others_make_is_none_of_ours() -> None:
+    world = finetunejob_world(model={"jobRef": {"name": "a"}})
+    for name, follows in {"a": "b", "b": "a"}.items():
+        world.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+
+
+def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
+    world = following(complete("Adapter"))
+    mounts = mounts_by_step(world)
+    assert mounts["prepare"] >= {("job-output", "/mnt/model"), ("base-models", "/mnt/model-base")}
+    for step in ("train", "finish"):
+        assert not {path for _, path in mounts[step]} & {"/mnt/model", "/mnt/model-base"}
+    config = world_config(world)
+    (merge,) = config["merges"]
+    assert (merge["adapter"], merge["base"]) == ("/mnt/model/artifact", "/mnt/model-base/tiny")
+    assert merge["merged"] == config["paths"]["model"] and merge["merged"].startswith("/mnt/workspace/models/")
+    assert (merge["field"], merge["baseDigest"]) == ("spec.model", "sha256:ba5e")
+    assert config["mergeOutput"] and config["modelName"] == "job"
+
+
+def test_a_whole_model_is_read_where_it_lies() -> None:
+    world = following(complete("Model"))
+    mounts = mounts_by_step(world)
+    assert all(("job-output", "/mnt/model") in mounts[step] for step in ("prepare", "train", "finish"))
+    config = world_config(world)
+    assert config["paths"]["model"] == "/mnt/model/artifact" and config["merges"] == []
+    assert config["mergeOutput"], "else its adapter would need a claim that may go with the other job"
+
+
+@pytest.mark.parametrize(
+    ("spec", "merged"),
+    [({}, False), ({"output": {"merge": "Always"}}, True), ({"output": {"merge": "Never"}}, False)],
+)
+def test_an_adapter_of_a_model_of_the_users_own_is_merged_where_it_is_asked_for(
+    spec: dict[str, Any], merged: bool
+) -> None:
+    world = finetunejob_world(**spec)
+    live(world)
+    assert world_config(world)["mergeOutput"] is merged
+
+
+def test_a_finish_that_leaves_an_adapter_over_another_jobs_model_names_no_claim_for_servers() -> None:
+    world = following(complete("Model"))
+    live(world)
+    assert "modelClaim" not in world.status["artifact"]
+
+
+def mounts_by_step(world: World) -> dict[str, set[tuple[str, str]]]:
+    """(claim, path) of every mount of a claim in the pods of each step of a whole life."""
+    live(world)
+    found = {}
+    for ref in world.made:
+        if ref.kind == "Job":
+            job = world.objects[ref]
+            spec = job["spec"]["template"]["spec"]
+            names = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
+            mounts = spec["containers"][0]["volumeMounts"]
+            found[job["metadata"]["labels"]["hone.dev/step"]] = {(names[m["name"]], m["mountPath"]) for m in mounts}
+    return found
+
+
+def world_config(world: World) -> dict[str, Any]:
+    """The RunConfig as an object."""
+    import json
+
+    return dict(json.loads(run_config(world)))
+
+
+def test_the_operator_may_die_at_any_write_of_a_life_that_began_with_a_wait() -> None:
+    def begin() -> World:
+        return following(unfinished())
+
+    def whole(world: World) -> None:
+        for _ in range(3):
+            try:
+                world.settle()
+            except Crash:
+                continue
+        world.add(complete())
+        live(world)
+
+    left_alone = begin()
+    whole(left_alone)
+    for crash_at in range(1, left_alone.writes + 1):
+        world = begin()
+        world.crash_at = crash_at
+        whole(world)
+        assert world.jobs() == LIFE, f"crash at write {crash_at}"
+        assert world.status["phase"] == "Succeeded" and len(set(world.made)) == len(world.made)
+        assert run_config(world) == run_config(left_alone)
+        assert owners(world) == {"job-uid"}, f"crash at write {crash_at}"
+
+
+def test_the_operator_may_die_at_any_write_of_an_edit_that_reads_another_model() -> None:
+    def begin() -> World:
+        world = following(complete())
+        world.settle()
+        world.complete(make.prepared())
+        data = world.objects.pop(OUTPUT)  # keeps training from its start
+        world.settle()
+        world.add(data)
+        world.pods.clear()
+        return world.edit(model={"claim": {"name": "base-models", "path": "tiny"}})
+
+    left_alone = begin()
+    before = left_alone.writes
+    live(left_alone)
+    for crash_at in range(before + 1, left_alone.writes + 1):
+        world = begin()
+        world.crash_at = crash_at
+        live(world)
+        assert world.jobs() == ["prepare-1", "prepare-2", "train-1", "finish-1"], f"crash at write {crash_at}"
+        assert owners(world) == {"job-uid"} and "models" not in world.status
+        assert ref_of(make.artifact_claim()) in world.objects

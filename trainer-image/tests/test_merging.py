@@ -1,0 +1,163 @@
+"""Adapters that are merged with their bases: another job's in prepare, and this run's own in finish."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny
+
+from hone.contract.report import Report
+from hone.contract.runconfig import Merge
+from hone.contract.settings import MethodType
+from hone_trainer import checkpoint, finish, merging, train
+from hone_trainer.errors import BadInput
+from hone_trainer.methods import lora
+from hone_trainer.models import load_tokenizer, model_digest, read_model
+from hone_trainer.status import StatusDir
+
+pytestmark = pytest.mark.train
+
+
+def make_adapter(model: Path, directory: Path) -> Path:
+    """A LoRA adapter over the model with weights that are no zeros, as finish writes one."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    adapted = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    adapted.peft_config["default"].base_model_name_or_path = "hf://example/tiny"
+    adapted.save_pretrained(directory)
+    merging.copy_kept(model, directory)
+    (directory / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model, and an adapter over it."""
+    root = tmp_path_factory.mktemp("parts")
+    tiny.make_model(root / "model")
+    return root / "model", make_adapter(root / "model", root / "adapter")
+
+
+def merge_of(parts: tuple[Path, Path], root: Path, digest: str | None = None) -> Merge:
+    """What prepare is told."""
+    base, adapter = map(str, parts)
+    merged = str(root / "models/1")
+    return Merge(field="spec.model", adapter=adapter, base=base, base_digest=digest, merged=merged)
+
+
+def logits(model: object) -> object:
+    """What a model says of a few tokens."""
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(torch.arange(1, 9).unsqueeze(0)).logits  # type: ignore[operator]
+
+
+def test_the_merged_model_says_what_base_and_adapter_say(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    merge = merge_of(parts, tmp_path, model_digest(parts[0]))
+    merging.ensure_merged(merge)
+    base = AutoModelForCausalLM.from_pretrained(parts[0])
+    before = logits(base)
+    both = logits(PeftModel.from_pretrained(base, parts[1]))
+    merged = logits(AutoModelForCausalLM.from_pretrained(merge.merged))
+    assert torch.allclose(merged, both, atol=1e-5)
+    assert not torch.allclose(merged, before, atol=1e-2), "the adapter does something"
+
+
+def test_what_was_merged_is_a_model_like_any_other(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    merge = merge_of(parts, tmp_path)
+    merging.ensure_merged(merge)
+    into = Path(merge.merged)
+    assert read_model(merge.merged).parameters == read_model(str(parts[0])).parameters
+    assert load_tokenizer(into).chat_template == "{{ messages[0].content }}", "the adapter's, not the base's"
+    assert [path.name for path in into.parent.iterdir()] == ["1"], "nothing half-made is left"
+    for path in into.iterdir():
+        assert str(parts[0]).encode() not in path.read_bytes(), path.name
+
+
+def test_each_weight_is_rounded_once(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(parts[0]).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    shutil.copytree(tmp_path / "half", tmp_path / "exact")
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
+    exact.save_pretrained(tmp_path / "exact")
+    once = merging.merged_model(AutoModelForCausalLM, tmp_path / "exact", parts[1]).to(torch.bfloat16).state_dict()
+    found = merging.merged_model(AutoModelForCausalLM, tmp_path / "half", parts[1]).state_dict()
+    assert all(weight.dtype == torch.bfloat16 for weight in found.values())
+    assert all(torch.equal(found[name], weight) for name, weight in once.items())
+
+
+def test_it_is_done_once(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge = merge_of(parts, tmp_path)
+    merging.ensure_merged(merge)
+    monkeypatch.setattr(merging, "merged_model", lambda *_: pytest.fail("it was done again"))
+    merging.ensure_merged(merge)
+
+
+def test_a_job_that_was_slower_takes_the_others(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge, made = merge_of(parts, tmp_path), merging.copy_kept
+
+    def meanwhile(source: Path, directory: Path) -> None:
+        made(source, directory)
+        shutil.copytree(directory, merge.merged)
+        (Path(merge.merged) / "whose").write_text("the other's")
+
+    monkeypatch.setattr(merging, "copy_kept", meanwhile)
+    merging.ensure_merged(merge)
+    assert (Path(merge.merged) / "whose").read_text() == "the other's"
+    assert [path.name for path in Path(merge.merged).parent.iterdir()] == ["1"]
+
+
+def test_a_base_that_was_replaced_is_refused(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no longer the model that it was trained on") as refused:
+        merging.ensure_merged(merge_of(parts, tmp_path, "sha256:another"))
+    assert refused.value.field == "spec.model" and not (tmp_path / "models").exists()
+
+
+def test_a_workspace_that_is_too_small_is_refused(
+    parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10, free=10))
+    with pytest.raises(BadInput) as refused:
+        merging.ensure_merged(merge_of(parts, tmp_path))
+    assert refused.value.field == "spec.workspace.size"
+
+
+@pytest.mark.parametrize("method", [method for method in MethodType if method.adapts])
+def test_finish_merges_its_own_adapter_and_scores_what_is_served(
+    method: MethodType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = tiny.make_run(tmp_path, method=method, steps=6, hidden=64, merge_output=True)
+    monkeypatch.setenv("HONE_RUN_CONFIG", str(tmp_path / "run.json"))
+    monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "term"))
+    with tiny.only_rank():
+        train._train(0, StatusDir(tmp_path))
+    assert finish.main() == 0, (tmp_path / "term").read_text()
+    artifact = Path(config.paths.output) / "artifact"
+    found = Report.model_validate_json((artifact.parent / "report.json").read_text()).artifact
+    assert (found.kind, found.lora_rank, found.api) == ("Model", None, "Chat")
+    assert {path.name for path in artifact.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert not (artifact / "adapter_config.json").exists()
+    last = checkpoint.final_checkpoint(config)[0]
+    lora.export(config.model_copy(update={"merge_output": False}), last, tmp_path)
+    adapter = logits(lora.load(config, tmp_path, torch.float32))
+    assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(artifact)), adapter, atol=1e-5)
