@@ -52,8 +52,11 @@ DATA = {
     DataFormat.TEXT_LABEL: "text-label",
     DataFormat.PREFERENCE: "preference",
     DataFormat.UNPAIRED_PREFERENCE: "unpaired-preference",
+    DataFormat.PROMPT: "prompt",
 }
 """What the generator calls the formats that objectives learn from; an objective's first one is tried."""
+ANSWERS = {"generations": 2, "maxCompletionLength": 4}
+"""Of objectives whose models write answers themselves."""
 EXAMPLE = "example"
 ROWS, STEPS, TEST_ROWS, SECONDS = 300, 3, 24, 900
 
@@ -84,7 +87,8 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
         return _of_example(Objective(objective), base, directory)
     method, placement = place
     rows = directory / "rows.jsonl"
-    made = FORMATS[DATA[OBJECTIVES[Objective(objective)].formats[0]]]
+    facts = OBJECTIVES[Objective(objective)]
+    made = FORMATS[DATA[facts.formats[0]]]
     rows.write_text("".join(json.dumps(made(review)) + "\n" for review in reviews(ROWS, seed=5)))
     return RunConfig.from_dict(
         {
@@ -92,8 +96,9 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
             "modelName": "reviews-base",
             "objective": objective,
             "method": {"type": method},
-            "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4},
+            "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4, **(ANSWERS if facts.generations else {})},
             "data": {"train": str(rows), "minSamples": 1},
+            "reward": {"functions": [{"name": "ExactMatch"}]} if facts.generations else None,
             "topology": {"gpusPerNode": 0, **PLACEMENTS[placement]},
             "evaluation": {"maxSamples": TEST_ROWS, "maxNewTokens": 4},
             "paths": _paths(base, directory),
@@ -119,6 +124,12 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
                     data[split] = str(directory / "data" / split / source.config_map.key)
                     Path(data[split]).parent.mkdir(parents=True)
                     shutil.copy(ROOT / "examples/data" / source.config_map.key, data[split])
+            for index, function in enumerate((told.get("reward") or {}).get("functions", [])):
+                if "source" in function:
+                    kept = directory / "rewards" / str(index) / "reward.py"
+                    kept.parent.mkdir(parents=True)
+                    shutil.copy(ROOT / "examples/data" / Path(function["source"]).name, kept)
+                    function["file"] = str(kept)
             return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": _paths(base, directory)})
     raise LookupError(f"no example in one pod of objective {objective.value}")
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 
 from dev.data import reviews
-from dev.data.grammar import Review, opposite
+from dev.data.grammar import POSITIVE, Review, opposite
 from dev.data.reviews import QUESTION
 
 
@@ -34,8 +34,16 @@ def _unpaired_preference(review: Review) -> dict[str, object]:
     return {"prompt": _prompt(review), "completion": _answer(answer), "label": good}
 
 
+def _prompt_reference(review: Review) -> dict[str, object]:
+    # The base model gives good reviews four stars as often as five, and bad ones two as often as one.
+    asked = f"How many stars is this review worth?\n{review.text}"
+    reference = "Five stars." if review.label == POSITIVE else "One star."
+    return {"prompt": [{"role": "user", "content": asked}], "reference": reference}
+
+
 FORMATS: dict[str, Callable[[Review], dict[str, object]]] = {
     **reviews.FORMATS,
     "preference": _preference,
     "unpaired-preference": _unpaired_preference,
+    "prompt": _prompt_reference,
 }

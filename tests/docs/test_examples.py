@@ -1,6 +1,7 @@
 """The examples: valid for the CRDs, consistent among themselves, with data of the promised size."""
 
 import json
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "kustomi
 DATA = EXAMPLES / "data/reviews.jsonl"
 LABELED = EXAMPLES / "data/labeled-reviews.jsonl"
 PAIRS = EXAMPLES / "data/review-pairs.jsonl"
+PROMPTS = EXAMPLES / "data/review-stars.jsonl"
 RATED = EXAMPLES / "data/rated-reviews.jsonl"
 
 
@@ -64,9 +66,11 @@ def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
     made = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
     (config_map,) = (manifest for manifest in made if manifest["kind"] == "ConfigMap")
     for job in of_kind("FineTuneJob"):
-        source = job["spec"]["dataset"]["train"]["configMap"]
-        assert source["name"] == config_map["metadata"]["name"]
-        assert config_map["data"][source["key"]] == (EXAMPLES / "data" / source["key"]).read_text(encoding="utf-8")
+        functions = job["spec"].get("reward", {}).get("functions", [])
+        named = [function["configMap"] for function in functions if "configMap" in function]
+        for source in (job["spec"]["dataset"]["train"]["configMap"], *named):
+            assert source["name"] == config_map["metadata"]["name"]
+            assert config_map["data"][source["key"]] == (EXAMPLES / "data" / source["key"]).read_text(encoding="utf-8")
 
 
 def _kubectl(*arguments: str) -> str:
@@ -105,6 +109,17 @@ def test_the_rated_answers_fit_too_and_are_good_and_bad_alike() -> None:
     rows = [json.loads(line) for line in RATED.read_text(encoding="utf-8").splitlines()]
     assert len(rows) >= 500
     assert 0.4 < sum(row["label"] for row in rows) / len(rows) < 0.6
+
+
+def test_the_prompts_fit_too_and_their_function_rewards_the_reference_most() -> None:
+    assert PROMPTS.stat().st_size <= 200 * 1024
+    rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) >= 500
+    references = [row["reference"] for row in rows]
+    assert references.count("Five stars.") == references.count("One star.") == len(rows) / 2
+    reward = runpy.run_path(str(EXAMPLES / "data/stars.py"))["reward"]
+    said = [[{"role": "assistant", "content": text}] for text in ("Five stars.", "Four stars.", "One star.")]
+    assert reward([], said, reference=["Five stars."] * 3) == [1.0, 0.5, 0.0]
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:

@@ -31,6 +31,11 @@ def ftj(path: str, value: Any) -> Object:
     return edited(finetunejob(), f"spec.{path}", value)
 
 
+def rewarded(*functions: Object) -> Object:
+    """GRPO with these functions; without any with an empty `reward`."""
+    return edited(ftj("objective", "GRPO"), "spec.reward", {"functions": list(functions)} if functions else {})
+
+
 CLAIM = {"name": "data", "path": "rows.jsonl"}
 SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
@@ -97,6 +102,36 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         edited(ftj("objective", "KTO"), "spec.dataset.format", "Preference"),
         "spec",
         "objective KTO reads rows of format UnpairedPreference",
+    ),
+    "rewards for SFT": (ftj("reward", {"functions": [{"name": "F1"}]}), "spec", "give it with objective GRPO or RLOO"),
+    "GRPO without rewards": (ftj("objective", "GRPO"), "spec", "reward says what answers are rewarded for"),
+    "rewards of nothing": (rewarded(), "spec.reward", "give model, functions or both"),
+    "a function of nobody's": (
+        rewarded({"weight": 2}),
+        "spec.reward.functions[0]",
+        "exactly one of name and configMap",
+    ),
+    "a pattern without what matches it": (
+        rewarded({"name": "F1", "pattern": "a"}),
+        "spec.reward.functions[0]",
+        "pattern belongs to Regex",
+    ),
+    "what matches without a pattern": (rewarded({"name": "Regex"}), "spec.reward.functions[0]", "which needs it"),
+    "an unknown function": (rewarded({"name": "Best"}), "spec.reward.functions[0].name", "supported values"),
+    "a function's name without its file": (
+        rewarded({"name": "F1", "function": "f"}),
+        "spec.reward.functions[0]",
+        "only with configMap",
+    ),
+    "answers for DPO": (
+        edited(ftj("objective", "DPO"), "spec.hyperparameters", {"generations": 4}),
+        "spec",
+        "generations has meaning only with objective GRPO or RLOO",
+    ),
+    "DPO held by nothing": (
+        edited(ftj("objective", "DPO"), "spec.hyperparameters", {"beta": 0}),
+        "spec",
+        "leaves this objective nothing to learn from",
     ),
     "epochs and steps": (
         ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),

@@ -15,6 +15,7 @@ import pytest
 
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
+from hone.contract.rewards import RewardFunction, RewardName, Rewards
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import (
     Checkpoint,
@@ -43,6 +44,8 @@ WORDS = ["apple", "bread", "chair", "dance", "eagle", "flame", "grape", "house"]
 NUMBERS = [f"n{index}" for index in range(len(WORDS))]
 LABELS = ["east", "north", "south", "west"]
 """Classes of the words, in turn."""
+ANSWER_TOKENS = 3
+"""Most tokens of an answer that the model writes itself."""
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {{ message['content'] }}"
@@ -103,6 +106,18 @@ def make_model(directory: Path, *, hidden: int = 32, seed: int = 0, attention_dr
         attention_dropout=attention_dropout,  # so that a resume that loses the random state is seen without LoRA too
     )
     LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def make_reward_model(directory: Path) -> Path:
+    """Write a random Llama with a head of one output, and the tokenizer of `make_model`, to `directory`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    make_model(directory, hidden=16, seed=1)
+    config = AutoConfig.from_pretrained(directory, num_labels=1)
+    torch.manual_seed(1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(directory)
     return directory
 
 
@@ -228,6 +243,28 @@ def make_rated(
     return directory
 
 
+def make_asked(
+    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+) -> Path:
+    """Write prepared prompts whose right answer is the word's number."""
+    chance, ids_of = random.Random(seed), _ids_of(model)
+
+    def row(split: str) -> dict[str, object]:
+        index = chance.randrange(len(WORDS))
+        asked = [{"role": "user", "content": " ".join([chance.choice(WORDS), WORDS[index]])}]
+        prompt = f"user {asked[0]['content']} assistant "
+        made: dict[str, object] = {
+            "prompt_ids": ids_of(prompt),
+            "written": json.dumps(asked),
+            "references": json.dumps([NUMBERS[index]]),
+        }
+        if split == "test":
+            made |= {"reference": NUMBERS[index], "prompt": prompt}
+        return {**made, "length": len(ids_of(prompt)) + ANSWER_TOKENS}
+
+    return _write_prepared(directory, row, rows, validation_rows, test_rows)
+
+
 def _ids_of(model: Path) -> Callable[[str], list[int]]:
     from transformers import AutoTokenizer
 
@@ -241,6 +278,8 @@ MAKERS: dict[Objective, Callable[..., Path]] = {
     Objective.DPO: make_pairs,
     Objective.KTO: make_rated,
     Objective.ORPO: make_pairs,
+    Objective.GRPO: make_asked,
+    Objective.RLOO: make_asked,
 }
 """What writes the prepared data of an objective, where that is not `make_prepared`."""
 
@@ -297,6 +336,9 @@ def make_run(
     hang_floor_seconds: float = 300.0,
     probe: bool = False,
     merge_output: bool = False,
+    reward: Rewards | None = None,
+    beta: float | None = None,
+    reward_model: Path | None = None,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -307,7 +349,14 @@ def make_run(
         hidden: the model's hidden size.
         evaluate: steps between evaluations on the validation rows.
         merge_output: whether finish merges the adapter.
+        reward: what answers are rewarded for; by default the right number, and less for any other one.
+        reward_model: directory of a model that scores answers.
+        beta: the plan's; by default the objective's.
     """
+    generations = OBJECTIVES[objective].generations
+    if generations and reward is None:
+        number = RewardFunction(name=RewardName.REGEX, pattern="n[0-7]", weight=0.2)
+        reward = Rewards(functions=[number, RewardFunction(name=RewardName.F1)])
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
@@ -321,6 +370,7 @@ def make_run(
         method=Method(type=method, freeze=freeze),
         hyperparameters=Hyperparameters(seed=7),
         data=DataPaths(train=str(base / "unused.jsonl")),
+        reward=reward,
         topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=0, zero_stage=zero_stage),
         checkpoint=Checkpoint(every_steps=every, keep=keep),
         evaluation=Evaluation(max_samples=500, max_new_tokens=4),
@@ -329,6 +379,7 @@ def make_run(
             workspace=str(base / "workspace"),
             run=str(root / "workspace/run"),
             output=str(root / "output"),
+            reward_model=str(reward_model) if reward_model else None,
         ),
         hang_floor_seconds=hang_floor_seconds,
         merge_output=merge_output,
@@ -349,7 +400,10 @@ def make_run(
         gradient_accumulation_steps=accumulation,
         sequence_length=16,
         weight_decay=0.0,
-        beta=OBJECTIVES[objective].beta,
+        beta=OBJECTIVES[objective].beta if beta is None else beta,
+        generations=generations,
+        max_completion_length=ANSWER_TOKENS if generations else None,
+        temperature=1.0 if generations else None,
         max_grad_norm=1.0,
         world_size=world,
         zero_stage=zero_stage,

@@ -22,6 +22,11 @@ from tests.unit.core.world import finetunejob_world
         ("test data", {"dataset": {"train": {"claim": {"name": "base-models", "path": "x"}},
                                    "test": {"configMap": {"name": "none", "key": "k"}}}},
          "ConfigMapNotFound", "spec.dataset.test.configMap.name"),
+        ("a reward model", {"objective": "GRPO", "reward": {"model": {"claim": {"name": "none", "path": "x"}}}},
+         "PersistentVolumeClaimNotFound", "spec.reward.model.claim.name"),
+        ("a reward function", {"objective": "GRPO", "reward": {"functions": [
+            {"name": "F1"}, {"configMap": {"name": "none", "key": "k"}}]}},
+         "ConfigMapNotFound", "spec.reward.functions[1].configMap.name"),
         ("workspace", {"workspace": {"claimName": "none"}}, "PersistentVolumeClaimNotFound",
          "spec.workspace.claimName"),
     ],

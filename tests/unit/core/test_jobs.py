@@ -7,6 +7,7 @@ import pytest
 from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.jobs import job
 from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.runconfig import run_config
 from hone.core.settings import Settings
 from tests.unit.core import make
 
@@ -43,6 +44,24 @@ def test_every_pod_is_restricted(step: Step) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+@pytest.mark.parametrize("step", Step)
+def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) -> None:
+    key = {"name": "rewards", "key": "brevity.py"}
+    functions = [{"name": "Regex", "pattern": "a", "weight": 0.5}, {"configMap": key}]
+    reward = {"model": {"claim": {"name": "models", "path": "a/b"}}, "functions": functions}
+    run = Run.of(make.finetunejob(objective="GRPO", reward=reward), Settings())
+    body = job(run, step, Attempt(number=1), "config")
+    config = run_config(run)
+    assert config.paths.reward_model == "/mnt/reward-model/a/b"
+    told, own = config.reward.functions if config.reward else ()
+    assert (told.name, told.pattern, told.weight, told.file) == ("Regex", "a", 0.5, None)
+    assert (own.source, own.function, own.file) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
+    assert mounts(body)["/mnt/reward-model"] is mounts(body)["/mnt/rewards/1"] is True
+    made_from = [volume["configMap"] for volume in pod(body)["volumes"] if "configMap" in volume]
+    (volume,) = (volume for volume in made_from if volume["name"] == "rewards")
+    assert volume["items"] == [{"key": "brevity.py", "path": "reward.py"}]
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,10 @@ def test_formats(name: str, tmp_path: Path, sample: list[Review]) -> None:
             "completion": [{"role": "assistant", "content": answers[review.text]}],
             "label": answers[review.text] == review.label,
         },
+        "prompt": lambda review: {
+            "prompt": [{"role": "user", "content": f"How many stars is this review worth?\n{review.text}"}],
+            "reference": {"positive": "Five stars.", "negative": "One star."}[review.label],
+        },
     }[name]
     if name == "unpaired-preference":
         answers = {row["prompt"][0]["content"].partition("\n")[2]: row["completion"][0]["content"] for row in rows}

@@ -31,6 +31,8 @@ ARCHITECTURES: dict[Objective, Architecture] = {
     Objective.DPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.KTO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.ORPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.GRPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.RLOO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.REWARD: Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification"),
 }
 

@@ -5,30 +5,35 @@ import math
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
 from hone_trainer.errors import BadInput
+from hone_trainer.rollouts import generations
 
-DEFAULT_GLOBAL_BATCH = 16
 SMALL_DATA_ROWS = 10_000
 MOST_TOKENS = 8192
 """Tokens of a micro-batch above which a larger one is hardly faster."""
 
 
 def global_batch_size(config: RunConfig) -> int:
-    """Rows per optimizer step over all processes: those asked for, else the number nearest to the default that leaves
-    each process as many as the objective needs at once.
+    """Rows per optimizer step over all processes, or answers where the model writes them: those asked for, else the
+    number nearest to the default that leaves each process as many as the objective needs at once, and has all answers
+    to its prompts.
 
     Raises:
-        BadInput: what is asked for cannot be divided among the processes.
+        BadInput: what is asked for cannot be divided among the processes, or cuts through the answers to a prompt.
     """
     asked, world = config.hyperparameters.global_batch_size, config.topology.world_size
-    if asked is not None and asked % world:
-        below, above = asked // world * world, (asked // world + 1) * world
+    facts, group = OBJECTIVES[config.objective], generations(config)
+    unit = math.lcm(world, group or 1)
+    if asked is not None and asked % unit:
+        below, above = asked // unit * unit, (asked // unit + 1) * unit
+        why = f"{asked} rows cannot be divided among {world} processes"
+        if group:
+            why = f"{asked} answers are not {group} to each prompt, shared evenly by {world} processes"
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
-            f"{asked} rows cannot be divided among {world} processes",
+            why,
             f"Use {f'{below} or ' if below else ''}{above}.",
         )
-    least = OBJECTIVES[config.objective].least_micro_batch
-    return asked if asked is not None else max(round(DEFAULT_GLOBAL_BATCH / world), least) * world
+    return asked or max(round(facts.global_batch_size / unit) * unit, facts.least_micro_batch * world, unit)
 
 
 def default_epochs(rows: int) -> float:
@@ -69,6 +74,21 @@ def micro_batches(asked: int | None, per_rank: int, least: int = 1) -> list[int]
             f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
         )
     return [asked]
+
+
+def steps_per_pass(prompts: int, per_step: int) -> int:
+    """Optimizer steps of one pass over the prompts, as TRL's RepeatSampler counts them: what fills no step is left out.
+
+    Raises:
+        BadInput: there are too few for a single step.
+    """
+    if prompts < per_step:
+        raise BadInput(
+            "spec.hyperparameters.globalBatchSize",
+            f"a step takes the answers to {per_step} prompts, and there are {prompts} to train on",
+            "Use a smaller one, or give more rows.",
+        )
+    return prompts // per_step
 
 
 def steps_per_epoch(rows: int, micro_batch_size: int, world_size: int, accumulation: int) -> int:

@@ -9,6 +9,7 @@ from enum import IntEnum
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
@@ -81,7 +82,8 @@ class Checkpointing(TrainerCallback):
         self._status = status
         self._health = health
         self._last_save = time.monotonic()
-        self._divergence = Divergence()
+        # What answers of the model's own are learned from moves with the model: their loss is around 0 from the start.
+        self._divergence = Divergence(measures=OBJECTIVES[config.objective].generations is None)
         self._overdue = False
         self._doubtful = False
         self._asked: float | None = None
@@ -273,7 +275,7 @@ class Reporting(TrainerCallback):
         """Take over what the Trainer has gathered from all ranks."""
         if not logs or "loss" not in logs:
             return
-        changes: dict[str, object] = {name: logs.get(name) for name in ("loss", "learning_rate", "grad_norm")}
+        changes: dict[str, object] = {name: logs.get(name) for name in ("loss", "reward", "learning_rate", "grad_norm")}
         tokens, now = int(logs.get("num_tokens") or logs.get("num_input_tokens_seen") or 0), self._clock()
         if self._logged is not None and now > self._logged[0]:
             changes["tokens_per_second"] = (tokens - self._logged[1]) / (now - self._logged[0])

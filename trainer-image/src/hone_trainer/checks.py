@@ -40,6 +40,29 @@ def check_settings(config: RunConfig) -> None:
         raise BadInput(
             "spec.hyperparameters.beta", f"has no meaning with objective {config.objective.value}", "Leave it out."
         )
+    if config.hyperparameters.beta == 0 and not objective.beta_may_be_zero:
+        raise BadInput(
+            "spec.hyperparameters.beta",
+            f"is 0, which leaves objective {config.objective.value} nothing to learn from",
+            "Use more than 0, or leave it out.",
+        )
+    for field, asked in (
+        ("generations", config.hyperparameters.generations),
+        ("maxCompletionLength", config.hyperparameters.max_completion_length),
+        ("temperature", config.hyperparameters.temperature),
+    ):
+        if asked is not None and objective.generations is None:
+            raise BadInput(
+                f"spec.hyperparameters.{field}",
+                f"has no meaning with objective {config.objective.value}, which learns from given answers",
+                "Leave it out.",
+            )
+    if (config.reward is None) != (objective.generations is None):
+        raise BadInput(
+            "spec.reward",
+            f"{'is missing' if config.reward is None else 'has no meaning'} with objective {config.objective.value}",
+            "Say what answers are rewarded for." if config.reward is None else "Leave it out.",
+        )
     if config.data.balance is not None and not objective.balances:
         raise BadInput(
             "spec.dataset.balance", f"has no meaning with objective {config.objective.value}", "Leave it out."

@@ -19,9 +19,14 @@ MIN_LOSSES = 20
 
 
 class Divergence:
-    """Follows one attempt's losses. Every rank gives it the same figures, so all come to the same end."""
+    """Follows one attempt's losses. Every rank gives it the same figures, so all come to the same end.
 
-    def __init__(self) -> None:
+    Args:
+        measures: whether the loss is a measure, so that a high one says something.
+    """
+
+    def __init__(self, *, measures: bool = True) -> None:
+        self._measures = measures
         self._losses: list[float] = []
         """Those of steps that were neither high nor in doubt, sorted."""
         self._high: list[float] = []
@@ -39,7 +44,7 @@ class Divergence:
             self._nonfinite += 1
             return
         self._nonfinite = 0
-        median = self.median
+        median = self.median if self._measures else None
         if median is not None and loss > HIGH_FACTOR * median:
             self._high.append(loss)
             return

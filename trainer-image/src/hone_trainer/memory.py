@@ -77,6 +77,8 @@ def estimate_memory(
     gradient_checkpointing: bool,
     limit_bytes: int | None,
     whole_logits: bool = False,
+    written_at_once: int = 0,
+    frozen_parameters: int = 0,
 ) -> MemoryEstimate:
     """Bytes per process at the peak of a training step.
 
@@ -95,6 +97,8 @@ def estimate_memory(
         gradient_checkpointing: whether activations are computed again in the backward pass.
         limit_bytes: what a process may use, None if unknown; only passed on.
         whole_logits: whether the loss holds the logits of all tokens, rather than tiles of them.
+        written_at_once: answers that the model writes at once, whose keys and values it keeps.
+        frozen_parameters: a process's share of models beside it that are only asked, in the weights' type.
     """
     shards, weight_shards = (world_size if zero_stage >= stage else 1 for stage in (2, 3))
     whole = 0
@@ -113,6 +117,7 @@ def estimate_memory(
     # The first micro-batch of a step finds no gradients, which were set to None, and makes new ones outside of the
     # buckets. Keeping them there would spare that, but not after a resume, when the moments are loaded already.
     apart = 4 * trainable if accumulates and world_size > 1 and not zero_stage else 0
+    weights += frozen_parameters * weight_bytes
     weights, gradients = weights + whole, gradients + buckets + apart
     activations = _activations(
         facts,
@@ -123,6 +128,9 @@ def estimate_memory(
         gradient_checkpointing=gradient_checkpointing,
         whole_logits=whole_logits,
     )
+    # One after the other: answers are written before any of them is learned from.
+    written = written_at_once * sequence_length * facts.cached_values * (2 if on_gpu else 4)
+    activations = max(activations, written)
     parts = weights + gradients + optimizer + activations
     overhead = int(parts * _MARGIN) + (_FIXED_GPU if on_gpu else _FIXED_CPU)
     return MemoryEstimate(

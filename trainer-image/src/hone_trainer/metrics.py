@@ -17,6 +17,7 @@ _GAUGES: list[tuple[str, str, Read]] = [
     ("hone_train_planned_steps", "Optimizer steps of the whole run.", lambda s: s.total_steps),
     ("hone_train_epoch", "Passes over the training rows done.", lambda s: s.epoch),
     ("hone_train_loss", "Mean training loss since the last log line.", lambda s: s.loss),
+    ("hone_train_reward", "Mean reward of the model's own answers since the last log line.", lambda s: s.reward),
     ("hone_train_eval_loss", "Mean loss on the validation rows, when last evaluated.", lambda s: s.eval_loss),
     ("hone_train_learning_rate", "Learning rate of the last step.", lambda s: s.learning_rate),
     ("hone_train_grad_norm", "Norm of the gradient before clipping.", lambda s: s.grad_norm),

@@ -74,6 +74,13 @@ class ModelFacts:
         """Parameters in the matrix of each linear layer that LoRA can adapt, and QLoRA holds in 4 bits."""
         return [math.prod(shape) for name, shape in self.shapes.items() if _is_linear(name, shape)]
 
+    @property
+    def cached_values(self) -> int:
+        """Values that the cache of keys and values has for each token; where the layers' names do not tell, those of
+        attention whose keys are as wide as what it reads."""
+        found = [s[0] for n, s in self.shapes.items() if n.endswith((".k_proj.weight", ".v_proj.weight"))]
+        return sum(found) or 2 * self.layers * self.hidden_size
+
     def with_head(self, classes: int) -> "ModelFacts":
         """This model with a head for classes, or for one score, in place of the one for tokens."""
         shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}

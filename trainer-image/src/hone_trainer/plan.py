@@ -7,19 +7,21 @@ from typing import TypeVar
 from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Balance, Lora, MethodType, Objective, OnScarceData
+from hone.contract.settings import Lora, MethodType, OnScarceData
+from hone_trainer import rollouts
 from hone_trainer.architectures import ARCHITECTURES
+from hone_trainer.balance import choose_balance
 from hone_trainer.batches import (
-    DEFAULT_GLOBAL_BATCH,
     MOST_TOKENS,
     SMALL_DATA_ROWS,
     default_epochs,
     global_batch_size,
     micro_batches,
     steps_per_epoch,
+    steps_per_pass,
 )
 from hone_trainer.checks import check_settings
-from hone_trainer.data.classes import SKEWED, Classes, rated_weights
+from hone_trainer.data.classes import Classes
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision
 from hone_trainer.memory import checkpoint_bytes, estimate_memory, gib, states_bytes
@@ -84,6 +86,7 @@ def make_plan(
     *,
     packing: Packing = UNPACKED,
     write_speed: float | None = None,
+    other_parameters: int = 0,
 ) -> Plan:
     """Choose every value of a run.
 
@@ -95,6 +98,7 @@ def make_plan(
         classes: the classes, where rows have them.
         packing: whether training rows are packed, how many packed ones there are, and why.
         write_speed: bytes per second that the workspace takes, None where it was not measured.
+        other_parameters: those of models that are asked in training and not trained, such as a reward model.
 
     Raises:
         BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
@@ -107,7 +111,7 @@ def make_plan(
     _check_scarce(config, rows, choices)
     balance = None
     if classes:
-        balance = _choose_balance(config, classes, choices)
+        balance = choose_balance(config, classes, choices.pick)
     if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
         facts = facts.with_head(len(classes.names) if classes else 1)
     lora = _choose_lora(config, rows, choices)
@@ -115,22 +119,45 @@ def make_plan(
     trainable = facts.lora_parameters(lora) if lora else facts.parameters - frozen
     if frozen:
         _explain_freezing(config, facts, frozen, choices)
+    answers = rollouts.choose(config, facts.max_length, choices.pick)
     global_batch = _choose_global_batch(config, choices)
     per_rank, kind = global_batch // world, "rows"
+    if answers:
+        kind = "answers"
     if packing.length:
         per_rank, kind = packed_rows_per_step(per_rank, rows, packing.rows), "packed rows"
         held = rows / packing.rows
         choices.reasons["packedSequenceLength"] = f"{held:.1f} rows in each, {held * per_rank * world:.0f} a step."
     choices.reasons["packing"] = packing.why
-    placement = _place(config, facts, lora, trainable, per_rank, packing.length or sequence_length, packing, choices)
+    beta = None
+    if defaults.beta is not None:
+        beta = choices.pick("beta", asked.beta, defaults.beta, f"Default of {config.objective.value}.")
+    copy = bool(answers and beta and not lora)
+    if copy:
+        choices.reasons["beta"] += " A second copy of the model is held to compare with."
+    length = packing.length or sequence_length
+    placement = _place(config, facts, lora, trainable, per_rank, length, packing, choices, other_parameters, copy=copy)
     if packing.length and asked.packing is None and placement.is_tight:
         unpacked = Packing("Padded rows need less memory at once.")
-        return make_plan(config, facts, summary, sequence_length, classes, packing=unpacked, write_speed=write_speed)
+        return make_plan(
+            config,
+            facts,
+            summary,
+            sequence_length,
+            classes,
+            packing=unpacked,
+            write_speed=write_speed,
+            other_parameters=other_parameters,
+        )
     accumulation = per_rank // placement.micro_batch_size
     choices.reasons["gradientAccumulationSteps"] = (
         f"{per_rank * world} {kind} / ({placement.micro_batch_size} × {world} processes)."
     )
-    per_epoch = steps_per_epoch(packing.rows or rows, placement.micro_batch_size, world, accumulation)
+    per_epoch = (
+        steps_per_pass(rows, global_batch // answers["generations"])
+        if answers
+        else steps_per_epoch(packing.rows or rows, placement.micro_batch_size, world, accumulation)
+    )
     if asked.max_steps is not None:
         total, epochs = asked.max_steps, asked.max_steps / per_epoch
         choices.reasons["totalSteps"] = "spec.hyperparameters.maxSteps."
@@ -145,11 +172,8 @@ def make_plan(
         choices.reasons["totalSteps"] = f"{epochs:g} epochs × {per_epoch} steps."
     if total < _FEW_STEPS:
         choices.warn(f"Only {total} optimizer steps: give more rows or epochs, or a smaller globalBatchSize.")
-    choices.reasons["sequenceLength"] = (
-        "Set in the spec."
-        if asked.sequence_length == sequence_length
-        else f"The longest row, within the model's {facts.max_length}."
-    )
+    why = f"The longest {'prompt and answer' if answers else 'row'}, within the model's {facts.max_length}."
+    choices.reasons["sequenceLength"] = "Set in the spec." if asked.sequence_length == sequence_length else why
     width, stage = 4 if placement.precision == "float32" else 2, placement.zero_stage
     size = checkpoint_bytes(facts, method, trainable=trainable, weight_bytes=width, zero_stage=stage)
     saves = plan_saves(config.checkpoint, total, size, write_speed)
@@ -179,9 +203,8 @@ def make_plan(
         packing=packing.length is not None,
         packed_sequence_length=packing.length,
         weight_decay=choices.pick("weightDecay", asked.weight_decay, 0.0, "Default."),
-        beta=None
-        if defaults.beta is None
-        else choices.pick("beta", asked.beta, defaults.beta, f"Default of {config.objective.value}."),
+        beta=beta,
+        **answers,
         max_grad_norm=choices.pick("maxGradNorm", asked.max_grad_norm, 1.0, "Default."),
         world_size=world,
         zero_stage=placement.zero_stage,
@@ -194,7 +217,7 @@ def make_plan(
         checkpoint_every_steps=saves.every_steps,
         checkpoint_every_minutes=saves.every_minutes,
         checkpoint_min_seconds=saves.min_seconds,
-        evaluation_every_steps=_choose_evaluations(summary.validation_rows, total, choices),
+        evaluation_every_steps=_choose_evaluations(summary.validation_rows, total, bool(answers), choices),
         parameters=facts.parameters,
         trainable_parameters=trainable,
         checkpoint_bytes=size,
@@ -220,32 +243,17 @@ def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
     choices.warn(f"Little data: {said}. The result may not hold on other data.")
 
 
-def _choose_evaluations(rows: int, total: int, choices: _Choices) -> int | None:
+def _choose_evaluations(rows: int, total: int, answers: bool, choices: _Choices) -> int | None:
     """Steps between evaluations on the validation rows."""
+    if answers:
+        choices.reasons["evaluationEverySteps"] = (
+            "None: every step tells the reward of answers to prompts that it has not yet learned from."
+        )
+        return None
     if not rows:
         choices.reasons["evaluationEverySteps"] = "No validation rows."
         return None
     return choices.pick("evaluationEverySteps", None, max(1, total // 10), "A tenth.")
-
-
-def _choose_balance(config: RunConfig, classes: Classes, choices: _Choices) -> str:
-    if config.objective is Objective.KTO:
-        return _choose_rated_balance(config, classes, choices)
-    skewed = classes.skew > SKEWED
-    why = (
-        f"The largest class has {classes.skew:.1f} times the rows of the smallest, {'more' if skewed else 'not more'} "
-    )
-    default = Balance.WEIGHT if skewed else Balance.NONE
-    return choices.pick("balance", config.data.balance, default, f"{why}than {SKEWED:g}.").value
-
-
-def _choose_rated_balance(config: RunConfig, classes: Classes, choices: _Choices) -> str:
-    (bad, good), (for_good, for_bad) = classes.rows, rated_weights(classes)
-    why = f"{good} good rows to {bad} bad ones"
-    if for_good == for_bad:
-        return choices.pick("balance", config.data.balance, Balance.NONE, f"{why}: within 1 to 4/3.").value
-    weighed = f"good ones weigh {for_good:.3g}" if for_good > 1 else f"bad ones weigh {for_bad:.3g}"
-    return choices.pick("balance", config.data.balance, Balance.WEIGHT, f"{why}, not within 1 to 4/3: {weighed}.").value
 
 
 def _explain_freezing(config: RunConfig, facts: ModelFacts, frozen: int, choices: _Choices) -> None:
@@ -286,7 +294,10 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
 
 def _choose_global_batch(config: RunConfig, choices: _Choices) -> int:
     chosen, world = global_batch_size(config), config.topology.world_size
-    why = "Default." if chosen == DEFAULT_GLOBAL_BATCH else f"Nearest to {DEFAULT_GLOBAL_BATCH} for {world} processes."
+    default, group = OBJECTIVES[config.objective].global_batch_size, rollouts.generations(config)
+    why = "Default." if chosen == default else f"Nearest to {default} for {world} processes."
+    if group:
+        why = f"{why} Answers: {group} to each of {chosen // group} prompts."
     return choices.pick("globalBatchSize", config.hyperparameters.global_batch_size, chosen, why)
 
 
@@ -299,6 +310,9 @@ def _place(
     length: int,
     packing: Packing,
     choices: _Choices,
+    other_parameters: int,
+    *,
+    copy: bool,
 ) -> _Placement:
     """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal."""
     topology, method = config.topology, config.method.type
@@ -322,6 +336,8 @@ def _place(
             gradient_checkpointing=checkpointing,
             limit_bytes=limit,
             whole_logits=OBJECTIVES[config.objective].whole_logits,
+            written_at_once=rollouts.written_at_once(config, per_rank, micro),
+            frozen_parameters=other_parameters + copy * facts.parameters // (world if stage == 3 else 1),
         )
         return _Placement(stage, checkpointing, micro, precision, memory)
 

@@ -23,7 +23,8 @@ from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checks import check_settings
-from hone_trainer.data.classes import Classes, find_classes
+from hone_trainer.data.classes import find_classes
+from hone_trainer.data.encoders import Wanted
 from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
@@ -34,6 +35,8 @@ from hone_trainer.packing import Packing, propose
 from hone_trainer.plan import make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.results import write_result
+from hone_trainer.rewards.checks import check_model, check_rewards, compared_by
+from hone_trainer.rollouts import completion_length
 from hone_trainer.runconfig import digest_of, load_run_config
 from hone_trainer.volume import check_output, check_volume
 from hone_trainer.write_speed import write_speed
@@ -71,6 +74,9 @@ def prepare(config: RunConfig) -> PlanFile:
     train_on = _choose_train_on(config, found) if OBJECTIVES[config.objective].marks_tokens else None
     labeled = any("label" in COLUMNS[format] for format in OBJECTIVES[config.objective].formats)
     classes = find_classes(found.refs) if labeled else None
+    if OBJECTIVES[config.objective].generations:
+        _check_alike(found)
+    check_rewards(config.reward)
 
     from hone_trainer.models import load_tokenizer, read_model, weights_bytes
 
@@ -89,7 +95,13 @@ def prepare(config: RunConfig) -> PlanFile:
             f"Use at most {facts.max_length}, or leave it out.",
         )
     tokenizer = load_tokenizer(config.paths.model)
-    directory = _prepared_directory(config, sources, found, train_on, classes, tokenizer, facts.max_length)
+    scoring = config.paths.reward_model
+    reward_parameters = check_model(scoring, chat=found.chat) if scoring else 0
+    wanted = Wanted(found.chat, train_on, classes)
+    if OBJECTIVES[config.objective].generations:
+        room, limit = completion_length(config, facts.max_length), asked_length or facts.max_length
+        wanted = replace(wanted, room=room, limit=limit, compares=compared_by(config.reward))
+    directory = _prepared_directory(config, sources, found, wanted, tokenizer, facts.max_length)
     prepared = load_prepared(directory)
     packing, speed = _choose_packing(config, facts, prepared), write_speed(Path(config.paths.workspace))
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
@@ -101,6 +113,7 @@ def prepare(config: RunConfig) -> PlanFile:
         prepared.classes,
         packing=packing,
         write_speed=speed,
+        other_parameters=reward_parameters,
     )
     chats = ARCHITECTURES[config.objective].api == "Chat"
     noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
@@ -147,6 +160,16 @@ def _check_format(config: RunConfig, format: DataFormat) -> None:
     )
 
 
+def _check_alike(found: Survey) -> None:
+    """Refuse conversations beside plain text: TRL's trainers take all prompts of a step for one or the other."""
+    if found.chat and found.plain_text:
+        raise BadInput(
+            "spec.dataset.train",
+            "some prompts are strings and others lists of messages",
+            "Write all of them in one way.",
+        )
+
+
 def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
     train_on = config.data.train_on or DEFAULT_TRAIN_ON[found.format]
     if train_on is TrainOn.ASSISTANT and found.plain_text:
@@ -162,14 +185,13 @@ def _prepared_directory(
     config: RunConfig,
     sources: list[Source],
     found: Survey,
-    train_on: TrainOn | None,
-    classes: Classes | None,
+    wanted: Wanted,
     tokenizer,
     max_length: int,
 ) -> Path:
     from hone_trainer.data.build import Options, build_prepared
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
-    from hone_trainer.data.encoders import ENCODERS, Wanted
+    from hone_trainer.data.encoders import ENCODERS
 
     options = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
     digest = prepared_digest(
@@ -179,12 +201,14 @@ def _prepared_directory(
             "objective": config.objective,
             "format": found.format,
             "columns": config.data.columns,
-            "trainOn": train_on,
+            "trainOn": wanted.train_on,
             "seed": options.seed,
             "sequenceLength": options.sequence_length,
             "maxLength": options.max_length,
             "validationFraction": config.data.validation_fraction,
             "testFraction": config.data.test_fraction,
+            "room": wanted.room,
+            "compares": wanted.compares,
         },
     )
     directory = Path(config.paths.workspace) / "prepared" / digest
@@ -192,7 +216,7 @@ def _prepared_directory(
         log.info("The data were prepared before", extra={"directory": str(directory)})
         return directory
     started = time.monotonic()
-    encoder = ENCODERS[config.objective](tokenizer, Wanted(found.chat, train_on, classes))
+    encoder = ENCODERS[config.objective](tokenizer, wanted)
     build_prepared(directory, digest, sources, found, encoder, options)
     log.info(
         "Data prepared",

@@ -15,6 +15,7 @@ from hone.api.meta import (
     ResourceRequirements,
 )
 from hone.contract.base import Model
+from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
 from hone.contract.settings import (
     Balance,
     Checkpoint,
@@ -81,6 +82,50 @@ class ModelSource(Model):
     ] = None
 
 
+class RewardFunction(Model):
+    """What an answer is worth by one measure: a function of Hone's, or one of your own from a ConfigMap."""
+
+    name: Annotated[
+        RewardName | None,
+        Field(description=". ".join(f"{name.value}: {facts.gives}" for name, facts in REWARDS.items()) + "."),
+    ] = None
+    pattern: Annotated[Pattern | None, Field(description="Regex: what an answer is searched for.")] = None
+    config_map: Annotated[
+        ConfigMapKey | None,
+        Field(
+            description="A Python file with your own function: def reward(prompts, completions, reference=None, "
+            "**kwargs) -> list[float], a figure for each completion, or None where it does not apply. Prompts and "
+            "completions are strings or lists of messages, as in the data; reference is a string, a list or None for "
+            "each. It is read while preparing, and run only in the pods that train and finish."
+        ),
+    ] = None
+    function: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+            description="Name of the function in the file; default: reward.",
+        ),
+    ] = None
+    weight: Annotated[Weight, Field(description="What its figure counts in the sum.")] = 1.0
+
+
+class Reward(Model):
+    """What answers are rewarded for: the sum of a reward model's score and of functions, each times its weight."""
+
+    model: Annotated[
+        ModelSource | None,
+        Field(
+            description="A model that scores answers by one output, as objective Reward makes one, with its own "
+            "tokenizer and chat template. It is not trained."
+        ),
+    ] = None
+    functions: Annotated[
+        list[RewardFunction] | None, Field(min_length=1, max_length=6, description="Measures of an answer.")
+    ] = None
+
+
 class DataSource(Model):
     """Where rows are read from."""
 
@@ -116,7 +161,8 @@ class Dataset(Model):
             "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), Preference for "
             "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward, DPO and "
             "ORPO), UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
-            "'conversations', Alpaca for 'instruction' and 'output'."
+            "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with 'reference' or without "
+            "(objectives GRPO and RLOO)."
         ),
     ] = DataFormat.AUTO
     columns: Annotated[
@@ -252,6 +298,9 @@ class FineTuneJobSpec(Model):
     model: Annotated[ModelSource, Field(description="The base model.")]
     dataset: Annotated[Dataset, Field(description="The data.")]
     objective: Annotated[Objective, Field(description="What is trained for.")] = Objective.SFT
+    reward: Annotated[
+        Reward | None, Field(description="GRPO, RLOO: what the model's own answers are rewarded for.")
+    ] = None
     method: Annotated[Method | None, Field(description="Which weights are trained; default: LoRA of rank 32.")] = None
     hyperparameters: Annotated[Hyperparameters | None, Field(description="Training settings; all optional.")] = None
     compute: Annotated[Compute | None, Field(description="Pods, GPUs and their settings; default: one GPU.")] = None

@@ -3,11 +3,22 @@
 from collections.abc import Callable
 
 from hone.api import meta
-from hone.api.finetunejob import Compute, DataSource, FineTuneJobSpec, HeldOut, ModelSource, Workspace
+from hone.api.finetunejob import (
+    Compute,
+    DataSource,
+    FineTuneJobSpec,
+    HeldOut,
+    ModelSource,
+    Reward,
+    RewardFunction,
+    Workspace,
+)
 from hone.contract.base import Model
 from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES, ObjectiveFacts
+from hone.contract.rewards import REWARDS
 from hone.contract.settings import Checkpoint, DataFormat, Hyperparameters, Method, MethodType, Objective
 
+_MATCHING = [name.value for name, facts in REWARDS.items() if facts.matches]
 _OBJECTIVE = f"(has(self.objective) ? self.objective : '{Objective.SFT.value}')"
 
 
@@ -21,9 +32,18 @@ def _reads(objective: Objective) -> dict[str, str]:
     }
 
 
+def _fitting(fits: Callable[[ObjectiveFacts], bool]) -> list[str]:
+    return [objective.value for objective, facts in OBJECTIVES.items() if fits(facts)]
+
+
+def _writes(facts: ObjectiveFacts) -> bool:
+    """Whether it learns from answers that the model writes itself."""
+    return facts.generations is not None
+
+
 def _only_with(path: str, fits: Callable[[ObjectiveFacts], bool]) -> dict[str, str]:
     """The rule that a field is there only with objectives that it means something to."""
-    fitting = [objective.value for objective, facts in OBJECTIVES.items() if fits(facts)]
+    fitting = _fitting(fits)
     return {
         "rule": f"!has(self.{path.split('.')[0]}) || !has(self.{path}) || {_OBJECTIVE} in {fitting}",
         "message": f"{path} has meaning only with objective {' or '.join(fitting)}: remove it",
@@ -54,9 +74,34 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
         _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
         _only_with("dataset.balance", lambda facts: facts.balances),
         _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
+        _only_with("hyperparameters.generations", _writes),
+        _only_with("hyperparameters.maxCompletionLength", _writes),
+        _only_with("hyperparameters.temperature", _writes),
+        {
+            "rule": "!has(self.hyperparameters) || !has(self.hyperparameters.beta) || self.hyperparameters.beta > 0.0 "
+            f"|| {_OBJECTIVE} in {_fitting(lambda facts: facts.beta_may_be_zero)}",
+            "message": "hyperparameters.beta 0 leaves this objective nothing to learn from: raise it, or leave it out",
+        },
+        {
+            "rule": f"has(self.reward) == ({_OBJECTIVE} in {_fitting(_writes)})",
+            "message": f"reward says what answers are rewarded for: give it with objective "
+            f"{' or '.join(_fitting(_writes))}, and with no other",
+        },
         *(_stages_of(method) for method in NO_ZERO),
     ],
     ModelSource: [{"rule": "has(self.claim) != has(self.jobRef)", "message": "give exactly one of claim and jobRef"}],
+    Reward: [{"rule": "has(self.model) || has(self.functions)", "message": "give model, functions or both"}],
+    RewardFunction: [
+        {"rule": "has(self.name) != has(self.configMap)", "message": "give exactly one of name and configMap"},
+        {
+            "rule": f"has(self.pattern) == (has(self.name) && self.name in {_MATCHING})",
+            "message": f"pattern belongs to {' or '.join(_MATCHING)}, which needs it",
+        },
+        {
+            "rule": "!has(self.function) || has(self.configMap)",
+            "message": "function has meaning only with configMap: remove it",
+        },
+    ],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
     ],

@@ -34,6 +34,9 @@ class ProgressStatus(Model):
     loss: Annotated[str | None, Field(max_length=32, description="Recent training loss, as text for the column.")] = (
         None
     )
+    reward: Annotated[
+        str | None, Field(max_length=32, description="GRPO, RLOO: recent mean reward of the model's own answers.")
+    ] = None
     eval_loss: Annotated[str | None, Field(max_length=32, description="Recent loss on the validation rows.")] = None
     tokens_per_second: Annotated[float | None, Field(description="Tokens per second over all processes.")] = None
     eta: Annotated[str | None, Field(max_length=32, description="Time left, such as 12m.")] = None

@@ -42,7 +42,10 @@ class ObjectiveFacts:
         balances: whether rows may weigh more where their class is scarce (`dataset.balance`).
         least_micro_batch: rows that a forward pass has at least.
         beta: the default of the loss's own weight, such as what holds DPO to its base; None where there is none.
+        beta_may_be_zero: whether it may be left out by a 0; elsewhere nothing would be learned.
+        generations: answers of its own to a prompt that it learns from by default; None: it learns from given ones.
         whole_logits: whether the logits of whole rows are held for the loss, rather than tiles of them.
+        global_batch_size: rows per step by default; answers where it writes them itself.
     """
 
     trains: str
@@ -59,7 +62,10 @@ class ObjectiveFacts:
     balances: bool = False
     least_micro_batch: int = 1
     beta: float | None = None
+    beta_may_be_zero: bool = False
+    generations: int | None = None
     whole_logits: bool = False
+    global_batch_size: int = 16
 
 
 def _rates(adapters: float, full: float) -> Mapping[MethodType, float]:
@@ -134,6 +140,34 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         dropout=False,
         beta=0.1,
         whole_logits=True,
+    ),
+    Objective.GRPO: ObjectiveFacts(
+        trains="to give answers that are rewarded more than its other ones",
+        formats=(DataFormat.PROMPT,),
+        learning_rate=_rates(1e-5, 1e-6),
+        scheduler=Scheduler.CONSTANT,
+        warmup_ratio=0.0,
+        metric="reward",
+        epochs=1.0,
+        dropout=False,
+        beta=0.0,
+        beta_may_be_zero=True,
+        generations=8,
+        global_batch_size=64,
+    ),
+    Objective.RLOO: ObjectiveFacts(
+        trains="to give answers that are rewarded more than its other ones",
+        formats=(DataFormat.PROMPT,),
+        learning_rate=_rates(1e-5, 1e-6),
+        scheduler=Scheduler.CONSTANT,
+        warmup_ratio=0.0,
+        metric="reward",
+        epochs=1.0,
+        dropout=False,
+        beta=0.05,
+        beta_may_be_zero=True,
+        generations=4,
+        global_batch_size=64,
     ),
 }
 

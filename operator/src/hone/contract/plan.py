@@ -36,7 +36,7 @@ class DatasetSummary(Model):
         Field(
             max_length=64,
             description="Which tokens carry loss; Label: none, each row's class does; Pair: none, which of two answers "
-            "is the better one does.",
+            "is the better one does; Answers: those that the model writes itself.",
         ),
     ]
     train_rows: Annotated[Count, Field(description="Rows trained on.")]
@@ -81,7 +81,11 @@ class Plan(Model):
     scheduler: Annotated[Scheduler, Field(description="The rate's course.")]
     warmup_ratio: Annotated[float, Field(ge=0, description="Share of the steps over which the rate rises.")]
     global_batch_size: Annotated[
-        int, Field(ge=1, description="Rows per optimizer step, over all processes; with packing on average.")
+        int,
+        Field(
+            ge=1,
+            description="Rows per optimizer step, over all processes; with packing on average. GRPO, RLOO: answers.",
+        ),
     ]
     micro_batch_size: Annotated[int, Field(ge=1, description="Rows, or packed rows, per process and forward pass.")]
     gradient_accumulation_steps: Annotated[int, Field(ge=1, description="Forward passes per optimizer step.")]
@@ -94,8 +98,15 @@ class Plan(Model):
         int | None, Field(ge=1, description="Most tokens of a packed row, where rows are packed.")
     ] = None
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")]
+    generations: Annotated[int | None, Field(ge=2, description="GRPO, RLOO: answers to each prompt.")] = None
+    max_completion_length: Annotated[
+        int | None, Field(ge=1, description="Most tokens of an answer, where the model writes it.")
+    ] = None
+    temperature: Annotated[
+        float | None, Field(gt=0, description="How freely answers are drawn, where the model writes them.")
+    ] = None
     beta: Annotated[
-        float | None, Field(gt=0, description="How strongly the model is held to its base, where the objective does.")
+        float | None, Field(ge=0, description="How strongly the model is held to its base, where the objective does.")
     ] = None
     max_grad_norm: Annotated[float, Field(gt=0, description="Gradient norm to clip to.")]
     world_size: Annotated[int, Field(ge=1, description="Processes of the gang.")]

@@ -18,6 +18,8 @@ class Progress(Model):
     epoch: float = 0.0
     loss: float | None = None
     """Mean training loss since the last log line."""
+    reward: float | None = None
+    """GRPO, RLOO: mean reward since the last log line of the answers that the model wrote."""
     eval_loss: float | None = None
     """Mean loss on the validation rows when they were last evaluated."""
     learning_rate: float | None = None

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from hone.contract import VERSION
 from hone.contract.base import Model
+from hone.contract.rewards import Rewards
 from hone.contract.settings import (
     Balance,
     Checkpoint,
@@ -92,6 +93,8 @@ class Paths(Model):
 
     model: str = "/mnt/model"
     """The base model: config, weights, tokenizer. Read-only."""
+    reward_model: str | None = None
+    """GRPO, RLOO: a model that scores answers, where `reward` has one. Read-only."""
     workspace: str = "/mnt/workspace"
     """Shared by all runs on the claim; holds `prepared/` and `scores/`, both content-addressed."""
     run: str = "/mnt/workspace/run"
@@ -128,6 +131,8 @@ class RunConfig(Model):
     method: Method = Field(default_factory=Method)
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
     data: DataPaths
+    reward: Rewards | None = None
+    """GRPO, RLOO: what answers are rewarded for."""
     topology: Topology = Field(default_factory=Topology)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     evaluation: Evaluation = Field(default_factory=Evaluation)

@@ -19,6 +19,8 @@ class Objective(StrEnum):
     DPO = "DPO"
     KTO = "KTO"
     ORPO = "ORPO"
+    GRPO = "GRPO"
+    RLOO = "RLOO"
 
 
 class MethodType(StrEnum):
@@ -128,8 +130,8 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1000,
-            description="Passes over the training rows; default: 3 for Classification, 1 for Reward"
-            ", DPO and KTO, else 3 below 10,000 rows and 1 above.",
+            description="Passes over the training rows; default: 3 for Classification, 1 for Reward, "
+            "DPO, KTO, GRPO and RLOO, else 3 below 10,000 rows and 1 above.",
         ),
     ] = None
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
@@ -141,11 +143,12 @@ class Hyperparameters(Model):
             gt=0,
             le=1,
             description="Peak learning rate; default: 2e-4 for LoRA and QLoRA, and 2e-5 for Full, for Reward half of "
-            "that, for DPO and KTO a twentieth, for ORPO two fifths.",
+            "that, for DPO, KTO, GRPO and RLOO a twentieth, for ORPO two fifths.",
         ),
     ] = None
     scheduler: Annotated[
-        Scheduler | None, Field(description="The rate's course; default: Cosine, for Classification Linear.")
+        Scheduler | None,
+        Field(description="The rate's course; default: Cosine, for Classification Linear, for GRPO and RLOO Constant."),
     ] = None
     warmup_ratio: Annotated[
         float | None,
@@ -153,19 +156,25 @@ class Hyperparameters(Model):
             ge=0,
             lt=1,
             description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06, "
-            "for DPO, KTO and ORPO 0.1.",
+            "for DPO, KTO and ORPO 0.1, for GRPO and RLOO 0.",
         ),
     ] = None
     global_batch_size: Annotated[
         int | None,
-        Field(ge=1, le=1_000_000, description="Rows per optimizer step over all processes; default: 16."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Rows per optimizer step over all processes; default: 16. GRPO, RLOO: answers, which are "
+            "`generations` to each prompt; default: 64.",
+        ),
     ] = None
     sequence_length: Annotated[
         int | None,
         Field(
             ge=8,
             le=10_000_000,
-            description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's.",
+            description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's. "
+            "GRPO, RLOO: prompt and answer together; prompts that leave no room for the longest answer are left out.",
         ),
     ] = None
     packing: Annotated[
@@ -178,11 +187,38 @@ class Hyperparameters(Model):
     beta: Annotated[
         float | None,
         Field(
+            ge=0,
+            le=10,
+            description="DPO, KTO, GRPO, RLOO: how strongly it is held to its base; a higher one allows less change. "
+            "ORPO: how much it counts that the worse answer becomes less likely, beside learning the better one. "
+            "Default: 0.1, for GRPO 0 and for RLOO 0.05; only these two take 0.",
+        ),
+    ] = None
+    generations: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=1024,
+            description="GRPO, RLOO: answers to each prompt, which are compared with one another. Default: 8 for GRPO, "
+            "4 for RLOO.",
+        ),
+    ] = None
+    max_completion_length: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="GRPO, RLOO: most tokens of an answer of the model's own, in training and in scores. "
+            "Default: 256, at most half of the model's context.",
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        Field(
             gt=0,
             le=10,
-            description="DPO, KTO: how strongly the model is held to its base; a higher one allows less change. "
-            "ORPO: how much it counts that the worse answer becomes less likely, beside learning the better one. "
-            "Default: 0.1.",
+            description="GRPO, RLOO: how freely answers are drawn while training. Default: 1. Scores are of the "
+            "likeliest answers.",
         ),
     ] = None
     weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None

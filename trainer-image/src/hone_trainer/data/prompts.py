@@ -61,6 +61,7 @@ class PromptEncoder:
         room: most tokens that an answer may have.
         limit: most tokens of prompt and answer together.
         train_on: what is trained on, for `status.dataset`.
+        compares: what needs a reference in every row, by name; None where nothing does.
 
     Raises:
         BadInput: the tokenizer lacks a chat template.
@@ -72,20 +73,31 @@ class PromptEncoder:
     classes = None
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", chat: bool, *, room: int, limit: int, train_on: str
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        chat: bool,
+        *,
+        room: int,
+        limit: int,
+        train_on: str,
+        compares: str | None = None,
     ) -> None:
         if chat:
             require_template(tokenizer)
         self._tokenizer = tokenizer
         self._room, self._limit = room, limit
         self.train_on = train_on
+        self._compares = compares
 
     def encode(self, sample: Sample) -> Asked:
         """Ids of the prompt.
 
         Raises:
-            RowFault: the chat template refuses the conversation, or the prompt leaves no room for the longest answer.
+            RowFault: the chat template refuses the conversation, the prompt leaves no room for the longest answer, or
+                there is no reference where one is needed.
         """
+        if self._compares and not sample.references:
+            raise RowFault(f"no `reference`, which {self._compares} compares the answer to")
         ids, _ = asked_of(self._tokenizer, sample)
         if not ids:
             raise RowFault("`prompt` gives no token")

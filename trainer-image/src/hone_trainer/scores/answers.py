@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from hone_trainer.data.prepared import Prepared
 
+Score = Callable[..., scoring.RowScores]
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,12 +39,8 @@ def evaluate(
         directory: the artifact.
         dtype: the data type it will be served in.
     """
-    limit = config.evaluation.max_new_tokens
+    base, tuned = both(config, planned, test, directory, dtype, scoring.score_rows, config.evaluation.max_new_tokens)
     tokenizer = load_tokenizer(directory)
-    model = METHODS[config.method.type].load(config, directory, dtype)
-    tuned = scoring.score_rows(model, tokenizer, test, limit, "tuned")
-    del model
-    base = _score_base(config, planned, test, dtype)
     references = test["reference"][:]
     lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
     evaluation, notes = compare(base, tuned, references, lengths)
@@ -54,7 +53,32 @@ def evaluate(
     return Evaluated(evaluation, notes, samples)
 
 
-def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: "torch.dtype") -> scoring.RowScores:
+def both(
+    config: RunConfig,
+    planned: PlanFile,
+    rows: "Dataset",
+    directory: Path,
+    dtype: "torch.dtype",
+    score: Score,
+    max_new_tokens: int,
+) -> tuple[scoring.RowScores, scoring.RowScores]:
+    """Figures of the base and of the exported model.
+
+    Args:
+        config, planned, directory, dtype: as in `evaluate`.
+        rows: the test rows to score.
+        score: what gives a model's figures: `score_rows` or `answer_rows` of `scores.rows`.
+        max_new_tokens: most tokens of an answer.
+    """
+    model = METHODS[config.method.type].load(config, directory, dtype)
+    tuned = score(model, load_tokenizer(directory), rows, max_new_tokens, "tuned")
+    del model
+    return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned
+
+
+def _score_base(
+    config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: "torch.dtype", score: Score, max_new_tokens: int
+) -> scoring.RowScores:
     """The base model's figures, from the workspace's cache where another run on the same data has left them."""
     from transformers import AutoModelForCausalLM
 
@@ -63,20 +87,21 @@ def _score_base(config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: "t
         # Covers test rows, tokenizer and chat template.
         "data": planned.dataset.digest,
         "rows": len(rows),
-        "maxNewTokens": config.evaluation.max_new_tokens,
+        "maxNewTokens": max_new_tokens,
+        "figures": score.__name__,
         "dtype": str(dtype),
         "scorer": scoring.SCORER_VERSION,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = Path(config.paths.workspace) / "scores" / f"{digest}.json"
     cached = scoring.load_cached(path)
-    if cached is not None and len(cached.losses) == len(rows):
+    if cached is not None and len(cached.answers) == len(rows):
         logger.info("base scores found", extra={"path": str(path)})
         return cached
     model = AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
     began = time.monotonic()
     tokenizer = load_tokenizer(config.paths.model)
-    scores = scoring.score_rows(model, tokenizer, rows, config.evaluation.max_new_tokens, "base")
+    scores = score(model, tokenizer, rows, max_new_tokens, "base")
     logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
     scoring.save_cached(path, scores)
     return scores

@@ -32,7 +32,7 @@ class RowScores:
     """Figures of one model, in the order of the rows."""
 
     losses: list[float]
-    """Mean negative log-likelihood in nats over the row's trained tokens."""
+    """Mean negative log-likelihood in nats over the row's trained tokens; none where rows are prompts alone."""
     answers: list[str]
     """What the model wrote after the prompt, decoded greedily, without special tokens."""
 
@@ -48,6 +48,16 @@ def score_rows(
             losses=_losses(model, rows, pad or 0, name),
             answers=_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name),
         )
+
+
+def answer_rows(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: "Dataset", max_new_tokens: int, name: str
+) -> RowScores:
+    """As `score_rows`, of rows that have prompts alone: without losses."""
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    with torch.inference_mode():
+        return RowScores([], _answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
 
 
 def load_cached(path: Path) -> RowScores | None:

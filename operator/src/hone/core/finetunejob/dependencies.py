@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hone.core.finetunejob import rewards
 from hone.core.finetunejob.models import READS, models
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.runconfig import sources
@@ -42,6 +43,8 @@ def dependencies(run: Run) -> list[Dependency]:
     for name, model in run.found.items():
         claims = [claim for claim in (model.claim, model.base_claim) if claim]
         found += [Dependency(f"status.models.{name}", claim_ref(claim)) for claim in claims]
+    for field, key in rewards.sources(run).items():
+        found.append(Dependency(field, Ref("v1", "ConfigMap", key.name), key.key))
     if run.workspace.claim_name:
         found.append(Dependency("spec.workspace.claimName", claim_ref(run.workspace.claim_name)))
     return found

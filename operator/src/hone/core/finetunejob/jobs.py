@@ -7,6 +7,7 @@ from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, METRICS_PORT, POD_UID_ENV, Attempt
 from hone.core.children import metadata
 from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, model_mounts
+from hone.core.finetunejob.rewards import reward_mounts
 from hone.core.finetunejob.run import Run, Step
 from hone.core.finetunejob.runconfig import (
     CONFIG_DIRECTORY,
@@ -40,6 +41,7 @@ def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
     mounts: list[Mount] = [
         ConfigMapMount(config, CONFIG_FILE, CONFIG_DIRECTORY, CONFIG_FILE),
         *model_mounts(run, step),
+        *reward_mounts(run),
         ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),
     ]
     if step == Step.PREPARE:

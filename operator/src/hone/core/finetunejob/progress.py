@@ -71,6 +71,7 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
         percent=100 * step // total if total else 0,
         epoch=round(progress.epoch, 2),
         loss=loss_text(progress.loss),
+        reward=loss_text(progress.reward),
         eval_loss=loss_text(progress.eval_loss),
         tokens_per_second=round(progress.tokens_per_second, 1) if progress.tokens_per_second is not None else None,
         eta=duration(left) if left is not None and not done else None,

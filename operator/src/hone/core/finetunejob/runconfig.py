@@ -4,6 +4,7 @@ from hone.api.finetunejob import DataSource, HeldOut, MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.core import names
 from hone.core.children import metadata
+from hone.core.finetunejob import rewards
 from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, merges, model_name, model_paths
 from hone.core.finetunejob.run import Run, Step
 from hone.core.observed import Object
@@ -88,6 +89,7 @@ def run_config(run: Run) -> RunConfig:
             min_samples=dataset.min_samples,
             on_scarce_data=dataset.on_scarce_data,
         ),
+        reward=rewards.told(run),
         topology=Topology(
             nodes=compute.nodes,
             processes_per_node=run.processes_per_node,

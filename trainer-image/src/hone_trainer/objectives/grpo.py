@@ -1,0 +1,37 @@
+"""GRPO: answers that are rewarded more than others to the same prompt are made likelier, by TRL's GRPOTrainer.
+
+The loss of an answer's token (Z. Shao et al., DeepSeekMath, arXiv 2402.03300, equations 3 and 4), with ratio the
+token's probability over that when it was drawn, and ref the model before training:
+
+    -min(ratio · A, clip(ratio, 0.8, 1.2) · A) + beta · (p_ref / p - log(p_ref / p) - 1)
+    A = (reward - mean) / standard deviation, over the answers to the prompt
+
+It is summed over the step's tokens and divided by their number (DAPO, arXiv 2503.14476), which is TRL's default.
+"""
+
+from transformers import AutoModelForCausalLM
+from trl import GRPOConfig, GRPOTrainer
+
+from hone_trainer.objectives.inputs import Inputs
+from hone_trainer.objectives.rewarded import RewardedMixin, callables, reward_arguments
+from hone_trainer.objectives.trainer import made
+from hone_trainer.rewards.load import load_rewards
+
+
+class _Trainer(RewardedMixin, GRPOTrainer):
+    """TRL's trainer with Hone's additions."""
+
+
+def build(inputs: Inputs) -> GRPOTrainer:
+    """The trainer for prepared rows with `written` and `references`."""
+    # Before the arguments, as `rewards.model.load_model` says.
+    rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
+    arguments = GRPOConfig(**reward_arguments(inputs, rewards))
+    return made(
+        _Trainer,
+        inputs,
+        inputs.load_model(AutoModelForCausalLM),
+        arguments,
+        reward_funcs=callables(rewards),
+        peft_config=inputs.peft_config,
+    )

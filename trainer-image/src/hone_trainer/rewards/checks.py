@@ -1,0 +1,125 @@
+"""What of `spec.reward` can be wrong before anything is trained. The user's code is read here, and never run."""
+
+import ast
+import re
+from pathlib import Path
+
+from hone.contract.rewards import REWARDS, RewardFunction, Rewards
+from hone.contract.settings import Objective
+from hone_trainer.data.labels import padding_id
+from hone_trainer.data.text import require_template
+from hone_trainer.errors import BadInput
+
+MODEL = "spec.reward.model"
+"""The field of the spec that names a reward model."""
+
+
+def field_of(index: int) -> str:
+    """The field of the spec that names a function."""
+    return f"spec.reward.functions[{index}]"
+
+
+def compared_by(rewards: Rewards | None) -> str | None:
+    """The function that needs a reference in every row; None where none does."""
+    functions = rewards.functions if rewards else []
+    return next((one.name.value for one in functions if one.name and REWARDS[one.name].compares), None)
+
+
+def check_rewards(rewards: Rewards | None) -> None:
+    """See that every function can be called.
+
+    Raises:
+        BadInput: naming the function and what is wrong with it.
+    """
+    for index, function in enumerate(rewards.functions if rewards else []):
+        if function.name is None:
+            _check_code(field_of(index), function)
+        elif REWARDS[function.name].matches:
+            _check_pattern(f"{field_of(index)}.pattern", function.pattern or "")
+
+
+def _check_pattern(field: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise BadInput(
+            field, f"`{pattern}` is no regular expression: {error}", "Mend it; Python's `re` reads it."
+        ) from (error)
+
+
+def _check_code(field: str, function: RewardFunction) -> None:
+    path = Path(function.file or "")
+    if not path.is_file():
+        raise BadInput(
+            f"{field}.configMap", f"there is no {function.source}", "Make the ConfigMap, or name another key."
+        )
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(function.source))
+    except (SyntaxError, ValueError) as error:
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise BadInput(
+            f"{field}.configMap",
+            f"{function.source}{where} is no Python: {error.msg if isinstance(error, SyntaxError) else error}",
+            "Mend it.",
+        ) from error
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    found = defined.get(function.function)
+    if found is None:
+        others = ", ".join(f"`{name}`" for name in list(defined)[:8]) or "none"
+        raise BadInput(
+            f"{field}.function",
+            f"{function.source} defines no function `{function.function}`; it defines {others}",
+            "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`, or name another.",
+        )
+    if isinstance(found, ast.AsyncFunctionDef):
+        raise BadInput(f"{field}.function", f"`{function.function}` is asynchronous", "Write it with `def` alone.")
+    if found.args.kwarg is None:
+        raise BadInput(
+            f"{field}.function",
+            f"`{function.function}` takes no further keywords, and will be given some",
+            "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`.",
+        )
+
+
+def check_model(directory: str, *, chat: bool) -> int:
+    """See that a directory holds a reward model, by its config and tokenizer alone.
+
+    Args:
+        directory: of the model.
+        chat: whether there are conversations to score.
+
+    Returns:
+        Its parameters.
+
+    Raises:
+        BadInput: it does not.
+    """
+    from transformers import AutoConfig
+
+    from hone_trainer.models import load_tokenizer, read_model
+
+    path = Path(directory)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise BadInput(
+            MODEL,
+            "is an adapter, which scores nothing without its base",
+            "Merge it: set spec.output.merge to Always in the job that made it.",
+        )
+    try:
+        facts = read_model(directory, Objective.REWARD)
+        tokenizer = load_tokenizer(directory)
+        padding_id(tokenizer, chat=True)
+        if chat:
+            require_template(tokenizer)
+    except BadInput as error:
+        field = error.field.replace("spec.model", MODEL, 1) if error.field.startswith("spec.model") else MODEL
+        raise BadInput(field, error.message, error.hint) from error
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    if config.num_labels != 1 or not any("score" in name or "classifier" in name for name in facts.shapes):
+        kinds = " or ".join(config.architectures or ["a model of another kind"])
+        raise BadInput(
+            MODEL,
+            f"is {kinds} with {config.num_labels} outputs, not a model that scores an answer by one",
+            "Name a model that objective Reward made, or any sequence classifier with one label.",
+        )
+    return facts.parameters

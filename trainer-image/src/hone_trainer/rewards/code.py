@@ -1,0 +1,156 @@
+"""The user's own reward functions: loaded from a mounted file, called within a time limit, their figures checked.
+
+Only train and finish load them, whose pods have no token; what is wrong with them is the user's to mend, and told so.
+"""
+
+import math
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from typing import Any
+
+from hone.contract.rewards import RewardFunction
+from hone_trainer.errors import BadInput, clip
+from hone_trainer.rewards.functions import Rewarding, text_of
+
+LIMIT_SECONDS = 60.0
+"""For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
+
+
+class _TooLong(Exception):
+    """The call took longer than its limit."""
+
+
+def loaded(field: str, function: RewardFunction) -> Rewarding:
+    """The function of a file, checked at each call.
+
+    Args:
+        field: the field of the spec that names it.
+        function: with `file`, `source` and `function`.
+
+    Raises:
+        BadInput: the file cannot be run, or has no such function.
+    """
+    told = f"{function.source}: `{function.function}`"
+    try:
+        loader = SourceFileLoader(f"hone_reward_{abs(hash(function.label))}", str(function.file))
+        spec = spec_from_loader(loader.name, loader)
+        module = module_from_spec(spec)  # type: ignore[arg-type]
+        with _limited(LIMIT_SECONDS):
+            loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(
+            f"{field}.configMap", f"{function.source} cannot be loaded: {_words(error, function)}", "Mend it."
+        ) from error
+    called = getattr(module, function.function, None)
+    if not callable(called):
+        raise BadInput(f"{field}.function", f"{told} is no function once the file is loaded", "Mend it.")
+
+    def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        try:
+            with _limited(LIMIT_SECONDS):
+                found = called(prompts=prompts, completions=completions, **columns)
+        except Exception as error:
+            row = _failing(called, type(error), prompts, completions, columns)
+            raise BadInput(
+                f"{field}.configMap", f"{told} failed: {_words(error, function)}{row}", "Mend it."
+            ) from error
+        return _checked(found, f"{field}.configMap", told, prompts, completions)
+
+    return reward
+
+
+def _checked(
+    found: Any, field: str, told: str, prompts: Sequence[Any], completions: Sequence[Any]
+) -> list[float | None]:
+    """The figures as numbers.
+
+    Raises:
+        BadInput: they are not one finite number, or None, for each answer.
+    """
+    try:
+        values = list(found)
+    except TypeError as error:
+        raise BadInput(field, f"{told} gave {_kind(found)}, not a list of numbers", "Return one for each.") from error
+    if len(values) != len(completions):
+        raise BadInput(
+            field,
+            f"{told} gave {len(values)} figures for {len(completions)} answers",
+            "Return one for each of `completions`, in their order; None where it does not apply.",
+        )
+    checked: list[float | None] = []
+    for value, prompt, completion in zip(values, prompts, completions, strict=True):
+        if value is None:
+            checked.append(None)
+            continue
+        try:
+            number = math.nan if isinstance(value, str | bytes) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            shown = value if isinstance(value, float) else _kind(value)
+            raise BadInput(
+                field,
+                f"{told} gave {shown}, not a finite number{_row(prompt, completion)}",
+                "Return a number for each answer, or None where it does not apply.",
+            )
+        checked.append(number)
+    return checked
+
+
+def _failing(
+    called: Any, kind: type[Exception], prompts: Sequence[Any], completions: Sequence[Any], columns: dict[str, Any]
+) -> str:
+    """The first answer that fails when it is alone, in words; empty where none does."""
+    if issubclass(kind, _TooLong):
+        return ""
+    each = {name: values for name, values in columns.items() if isinstance(values, list)}
+    rest = {name: values for name, values in columns.items() if name not in each}
+    for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        alone = {name: [values[index]] for name, values in each.items()}
+        try:
+            with _limited(LIMIT_SECONDS):
+                called(prompts=[prompt], completions=[completion], **alone, **rest)
+        except Exception:
+            return _row(prompt, completion)
+    return ""
+
+
+def _row(prompt: Any, completion: Any) -> str:
+    return f"; for the prompt {clip(text_of(prompt), 120)!r} and the answer {clip(text_of(completion), 120)!r}"
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _words(error: Exception, function: RewardFunction) -> str:
+    """What an exception says, and in which line of the user's file it arose."""
+    if isinstance(error, _TooLong):
+        return f"it took longer than {LIMIT_SECONDS:g} s"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == function.file]
+    where = f" in line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}: {clip(str(error), 300)}{where}"
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """End what runs within by `_TooLong` after so many seconds; only the main thread can be ended so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,41 @@
+"""All rewards of a run, ready to be called by train and finish."""
+
+from dataclasses import dataclass
+
+from hone.contract.runconfig import RunConfig
+from hone_trainer.rewards.checks import field_of
+from hone_trainer.rewards.code import loaded
+from hone_trainer.rewards.functions import Rewarding, named
+from hone_trainer.rewards.model import LABEL, load_model
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward by its label, with its weight in the sum."""
+
+    label: str
+    weight: float
+    call: Rewarding
+
+
+def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
+    """What the run rewards: the model first, then the functions in the order of the spec.
+
+    Labels that occur twice are numbered.
+
+    Args:
+        config: with `reward` and `paths.reward_model`.
+        rows: how many answers a model reads at once.
+
+    Raises:
+        BadInput: the user's code cannot be loaded.
+    """
+    found: list[Reward] = []
+    if config.paths.reward_model is not None:
+        found.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
+    for index, function in enumerate(config.reward.functions if config.reward else []):
+        call = named(function) if function.name else loaded(field_of(index), function)
+        labels = [reward.label for reward in found]
+        label = function.label if function.label not in labels else f"{function.label} {index + 1}"
+        found.append(Reward(label, function.weight, call))
+    return found

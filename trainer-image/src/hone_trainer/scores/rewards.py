@@ -1,0 +1,126 @@
+"""How models that learned from rewards are scored: what base and tuned model's answers to held-out prompts are worth.
+
+reward        mean over the rows of the weighted sum of all rewards
+the rewards   each by itself, unweighted, where there are several
+
+The answers are the likeliest ones (greedy), so that nothing is left to chance; training draws them.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hone.contract.report import Sample
+from hone.contract.results import EvaluationSummary, Score
+from hone.contract.runconfig import RunConfig
+from hone_trainer.data.prompts import written_of
+from hone_trainer.errors import clip
+from hone_trainer.objectives.rewarded import reference_of
+from hone_trainer.planfile import PlanFile
+from hone_trainer.rewards.load import Reward, load_rewards
+from hone_trainer.scores import rows as scoring
+from hone_trainer.scores.answers import both
+from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.pairs import NO_ROWS
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from hone_trainer.data.prepared import Prepared
+
+REWARD = "reward"
+_NAME = 64
+_ROWS = 32
+"""Answers that a reward model reads at once."""
+
+
+def evaluate(
+    config: RunConfig, planned: PlanFile, prepared: "Prepared", test: "Dataset", directory: Path, dtype: "torch.dtype"
+) -> Evaluated:
+    """Score the exported model against its base; arguments as in `scores.answers.evaluate`."""
+    if not len(test):
+        return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
+    limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
+    base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
+    rewards = load_rewards(config, _ROWS)
+    of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
+    evaluation, notes = compare(rewards, of_base, of_tuned)
+    samples = [
+        Sample(prompt=prompt, reference=reference, base=one, tuned=other)
+        for prompt, reference, one, other in list(
+            zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base.answers, tuned.answers, strict=False)
+        )
+    ]
+    return Evaluated(evaluation, notes, samples)
+
+
+def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.ndarray:
+    """What each answer is worth by each reward.
+
+    Args:
+        rewards: of the run.
+        rows: prepared rows with `written` and `references`.
+        answers: one to each.
+
+    Returns:
+        Shape [rows, rewards]; NaN where a reward does not apply.
+    """
+    prompts = [written_of(written) for written in rows["written"][:]]
+    references = [reference_of(each) for each in rows["references"][:]]
+    completions: list[Any] = [
+        answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    found = [reward.call(prompts=prompts, completions=completions, reference=references) for reward in rewards]
+    return np.array(found, dtype=float).reshape(len(rewards), len(answers)).T
+
+
+def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
+    """The scores, the weighted sum first, and notes on them in sentences.
+
+    Args:
+        rewards: of the run.
+        base, tuned: of the same rows, as `figures` gives them.
+    """
+    weights = np.array([reward.weight for reward in rewards])
+    sums = [_sum(each, weights) for each in (base, tuned)]
+    columns = [(REWARD, *sums)]
+    if len(rewards) > 1:
+        columns += [(clip(one.label, _NAME), base[:, i], tuned[:, i]) for i, one in enumerate(rewards)]
+    scores = [score for name, one, other in columns if (score := _score(name, one, other))]
+    parts = " + ".join(f"{reward.weight:g} · {reward.label}" for reward in rewards)
+    notes = [f"reward: {parts}, of the likeliest answer to each prompt."]
+    if left := int((np.isnan(sums[0]) | np.isnan(sums[1])).sum()):
+        notes.append(f"{left} of {len(base)} rows count nowhere: no reward applied to the base's or the tuned answer.")
+    return EvaluationSummary(scores=scores), notes
+
+
+def _sum(each: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted sum over those that apply, as TRL makes it; NaN where none does."""
+    return np.where(np.isnan(each).all(axis=1), np.nan, np.nansum(each * weights, axis=1))
+
+
+def _score(metric: str, base: np.ndarray, tuned: np.ndarray) -> Score | None:
+    """One metric over the rows where it applies to both; None where there are none."""
+    there = ~(np.isnan(base) | np.isnan(tuned))
+    base, tuned = base[there], tuned[there]
+    if not len(base):
+        return None
+    if np.isin([base, tuned], (0.0, 1.0)).all():
+        # Hits have intervals in closed form, which keep a width where all rows agree.
+        hits, others = base.astype(bool), tuned.astype(bool)
+        intervals = proportion(hits), proportion(others), paired_difference(hits, others)
+    else:
+        intervals = mean(base), mean(tuned), mean(tuned - base)
+    of_base, of_tuned, improvement = intervals
+    return Score(
+        metric=metric,
+        higher_is_better=True,
+        samples=len(base),
+        base=of_base,
+        tuned=of_tuned,
+        improvement=improvement,
+    )

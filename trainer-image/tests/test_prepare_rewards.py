@@ -1,0 +1,159 @@
+"""What prepare makes of prompts and rewards: rows, plan and refusals. The user's code is never run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone.contract.runconfig import RunConfig
+from hone_trainer.data.prepared import load_prepared
+from hone_trainer.errors import BadInput
+from hone_trainer.memory import estimate_memory
+from hone_trainer.models import read_model
+from hone_trainer.planfile import PlanFile
+from hone_trainer.prepare import prepare
+
+MATCH = {"functions": [{"name": "ExactMatch"}]}
+
+
+def asked(i: int, **more: Any) -> dict[str, Any]:
+    return {"prompt": [{"role": "user", "content": f"Order {i}: is it good?"}], "reference": "positive", **more}
+
+
+ROWS = [asked(i) for i in range(300)]
+
+
+@pytest.fixture
+def planned(make_config: Any) -> Any:
+    """Prepares prompts with the given sections of the RunConfig."""
+
+    def run(rows: Iterable[Any] = ROWS, objective: str = "GRPO", **sections: Any) -> PlanFile:
+        config = make_config(rows, **{"objective": objective, "reward": MATCH, **sections})
+        return prepare(RunConfig.from_dict(config))
+
+    return run
+
+
+def test_prompts_are_prepared_with_room_for_the_longest_answer(planned: Any) -> None:
+    found = planned(hyperparameters={"maxCompletionLength": 20})
+    prepared = load_prepared(found.prepared)
+    assert (found.dataset.format, found.dataset.train_on) == ("Prompt", "Answers")
+    assert all(row["length"] == len(row["prompt_ids"]) + 20 for row in prepared.train)
+    assert found.plan.sequence_length == max(prepared.train["length"])
+    assert prepared.test[0]["reference"] == "positive"
+
+
+@pytest.mark.parametrize(
+    ("objective", "processes", "generations", "batch", "beta"),
+    [("GRPO", 1, 8, 64, 0.0), ("RLOO", 1, 4, 64, 0.05), ("GRPO", 3, 8, 72, 0.0)],
+)
+def test_defaults_are_told_with_their_reasons(
+    planned: Any, objective: str, processes: int, generations: int, batch: int, beta: float
+) -> None:
+    plan = planned(objective=objective, topology={"processesPerNode": processes}).plan
+    assert (plan.generations, plan.global_batch_size, plan.beta) == (generations, batch, beta)
+    assert (plan.temperature, plan.max_completion_length) == (1.0, 128), "half of the model's 256"
+    assert plan.total_steps == len(load_prepared(planned(objective=objective).prepared).train) // (batch // generations)
+    assert f"{generations} to each of {batch // generations} prompts" in plan.reasons["globalBatchSize"]
+    assert plan.evaluation_every_steps is None
+    assert plan.scheduler == "Constant"
+
+
+def test_a_second_copy_of_the_model_is_counted_where_full_is_held_to_the_base(planned: Any) -> None:
+    weights = {
+        beta: planned(method={"type": "Full"}, hyperparameters={"beta": beta}).plan.memory.weights_bytes
+        for beta in (0.0, 0.1)
+    }
+    assert weights[0.1] == 2 * weights[0.0]
+
+
+def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_most(tiny_model: Path) -> None:
+    facts = read_model(str(tiny_model))
+    assert facts.cached_values == 2 * 2 * 32, "keys and values of two layers"
+    step = {"trainable": 0, "weight_bytes": 4, "on_gpu": False, "world_size": 1, "zero_stage": 0, "limit_bytes": None}
+    step |= {"micro_batch_size": 1, "accumulates": True, "sequence_length": 100, "gradient_checkpointing": True}
+    few, many = (estimate_memory(facts, None, **step, written_at_once=count).activations_bytes for count in (1, 999))
+    assert few == estimate_memory(facts, None, **step).activations_bytes
+    assert many == 999 * 100 * 128 * 4
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "said"),
+    [
+        pytest.param({"reward": None}, "spec.reward", "is missing", id="no reward"),
+        pytest.param({"objective": "SFT"}, "spec.reward", "has no meaning with objective SFT", id="SFT with rewards"),
+        pytest.param(
+            {"hyperparameters": {"globalBatchSize": 12}},
+            "spec.hyperparameters.globalBatchSize",
+            "12 answers are not 8 to each prompt",
+            id="half of the answers to a prompt",
+        ),
+        pytest.param(
+            {"hyperparameters": {"globalBatchSize": 4000}},
+            "spec.hyperparameters.globalBatchSize",
+            "answers to 500 prompts",
+            id="fewer prompts than a step has",
+        ),
+        pytest.param(
+            {"hyperparameters": {"maxCompletionLength": 256}},
+            "spec.hyperparameters.maxCompletionLength",
+            "leave no room for a prompt in the 256 of the model's context",
+            id="answers as long as the context",
+        ),
+        pytest.param(
+            {"rows": [asked(i, reference=None) for i in range(300)]},
+            "spec.dataset.train",
+            "no `reference`, which ExactMatch compares the answer to",
+            id="no references",
+        ),
+        pytest.param(
+            {"rows": [*ROWS, {"prompt": "Is it?", "reference": "a"}]},
+            "spec.dataset.train",
+            "some prompts are strings and others lists",
+            id="strings and messages",
+        ),
+        pytest.param(
+            {"rows": [{"text": "a", "label": "b"}] * 300}, "spec.objective", "is GRPO, but the rows have", id="classes"
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_field(
+    planned: Any, sections: dict[str, Any], field: str, said: str
+) -> None:
+    with pytest.raises(BadInput) as error:
+        planned(**sections)
+    assert error.value.field == field
+    assert said in error.value.message
+
+
+def test_a_few_rows_that_do_not_fit_are_left_out_and_told(planned: Any) -> None:
+    long = asked(7, prompt=[{"role": "user", "content": "is it good? " * 100}])
+    found = planned([*ROWS, long, asked(8, reference=None)])
+    reasons = {bad.reason.partition(":")[0]: bad.count for bad in found.dataset.bad_rows}
+    assert reasons == {"the prompt is too long": 1, "no `reference`, which ExactMatch compares the answer to": 1}
+
+
+def test_own_code_is_read_and_not_run(planned: Any, tmp_path: Path) -> None:
+    mark, path = tmp_path / "ran", tmp_path / "reward.py"
+    path.write_text(
+        f"open({str(mark)!r}, 'w')\ndef reward(completions, **kwargs):\n    return [0] * len(completions)\n"
+    )
+    function = {"file": str(path), "source": "rewards/mine.py", "function": "reward"}
+    assert planned(reward={"functions": [function]}).plan.total_steps > 0
+    assert not mark.exists()
+    with pytest.raises(BadInput, match="no function `grade`"):
+        planned(reward={"functions": [{**function, "function": "grade"}]})
+
+
+def test_a_reward_model_must_be_one(planned: Any, tiny_model: Path, tmp_path: Path) -> None:
+    run = {"reward": {"functions": []}}
+    with pytest.raises(BadInput, match=r"spec\.reward\.model: is LlamaForCausalLM with 2 outputs"):
+        planned(**run, paths={"rewardModel": str(tiny_model)})
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"spec\.reward\.model: is an adapter") as error:
+        planned(**run, paths={"rewardModel": str(tmp_path / "adapter")})
+    assert "spec.output.merge" in str(error.value.hint)
+    with pytest.raises(BadInput, match=r"spec\.reward\.model.*there is no directory"):
+        planned(**run, paths={"rewardModel": str(tmp_path / "none")})
