@@ -107,14 +107,14 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
 
 
 def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
-    """The first example of an objective that has one pod, as the operator would run it."""
+    """The first example of an objective that has one pod and waits for no other, as the operator would run it."""
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         for manifest in yaml.safe_load_all(path.read_text()):
             if manifest["kind"] != "FineTuneJob" or manifest["spec"].get("objective", "SFT") != objective.value:
                 continue
             manifest["metadata"] |= {"namespace": "matrix", "uid": "0"}
             run = Run.of(manifest, Settings())
-            if run.compute.nodes > 1:
+            if run.compute.nodes > 1 or not run.spec.model.claim:
                 continue
             told = run_config(run).to_dict()
             # Copied, as a pod mounts them: nothing may lead out of a volume.

@@ -22,9 +22,9 @@ MAX_DUMPS = 3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test in this folder needs the cluster, and may take minutes."""
+    """Every test in this folder needs the cluster, and may take minutes; long ones are marked as soak tests instead."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(1800))
 
