@@ -42,6 +42,7 @@ FINETUNEJOB_COLUMNS = [
     _column("Δ", "string", ".status.improvement"),
     _column("Age", "date", ".metadata.creationTimestamp"),
     _column("Model", "string", ".spec.model.claim.path", wide=True),
+    _column("From", "string", ".spec.model.jobRef.name", wide=True),
     _column("Objective", "string", ".status.plan.objective", wide=True),
     _column("Method", "string", ".status.plan.method", wide=True),
     _column("Retries", "integer", ".status.usage.retries", wide=True),
