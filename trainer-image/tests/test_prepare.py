@@ -244,6 +244,12 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(_with_config(model_type="vit"), "spec.model: vit is no causal", "generates text", id="no LM"),
         pytest.param(
+            _with_config(architectures=["LlamaForSequenceClassification"]),
+            "spec.model: it is a LlamaForSequenceClassification",
+            "Name the model that it was trained from",
+            id="a reward model",
+        ),
+        pytest.param(
             _with_config(quantization_config={"quant_method": "awq"}),
             "spec.model: its weights are quantized already",
             "unquantized",

@@ -273,16 +273,15 @@ def _load_config(path: Path, objective: Objective) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
         )
-    architectures = list(getattr(config, "architectures", None) or [])
-    if architectures and all(name.endswith("ForSequenceClassification") for name in architectures):
+    head = ARCHITECTURES[objective].task_type == "SEQ_CLS"
+    kinds = list(getattr(config, "architectures", None) or [])
+    if not head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise BadInput(
             "spec.model",
-            f"it is a {architectures[0]}: its head gives scores, and the one for tokens is gone",
+            f"it is a {kinds[0]}: its head gives scores, and the one for tokens is gone",
             "Name the model that it was trained from.",
         )
-    if ARCHITECTURES[objective].task_type == "SEQ_CLS" and (
-        config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    ):
+    if head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise BadInput(
             "spec.objective",
             f"is {objective.value}, for which transformers has no model of type {config.model_type}",
