@@ -245,6 +245,28 @@ def test_an_adapter_of_a_model_of_the_users_own_is_merged_where_it_is_asked_for(
     assert world_config(world)["mergeOutput"] is merged
 
 
+def test_a_job_that_reads_two_models_waits_for_both_and_keeps_both() -> None:
+    world = following(unfinished(), objective="RLOO", reward={"model": {"jobRef": {"name": "judge"}}})
+    world.settle()
+    assert "waits for FineTuneJob 'job'" in world.message("Ready")
+    world.add(complete("Adapter")).settle()
+    assert world.condition("Reconciling") == ("True", "JobNotFound")
+    assert world.message("Reconciling").startswith("spec.reward.model.jobRef.name: ")
+    judge = make.complete_job("sha256:2", "judge-uid", claim="judge-output")
+    judge["metadata"]["name"] = "judge"
+    judge["status"]["artifact"] |= {"kind": "Model", "api": "Reward"}
+    world.add(judge, make.artifact_claim("judge-output", "judge-uid")).settle()
+    scored = Ref("v1", "PersistentVolumeClaim", "judge-output")
+    assert len(owners(world)) == 2
+    assert {owner["uid"] for owner in world.objects[scored]["metadata"]["ownerReferences"]} > {"judge-uid"}
+    mounts = mounts_by_step(world)
+    assert all(("judge-output", "/mnt/reward-model") in mounts[step] for step in ("prepare", "train", "finish"))
+    paths = world_config(world)["paths"]
+    assert paths["rewardModel"] == "/mnt/reward-model/artifact" and paths["model"].startswith("/mnt/workspace/models/")
+    assert owners(world) == {"job-uid"}
+    assert {owner["uid"] for owner in world.objects[scored]["metadata"]["ownerReferences"]} == {"judge-uid"}
+
+
 def test_a_finish_that_leaves_an_adapter_over_another_jobs_model_names_no_claim_for_servers() -> None:
     world = following(complete("Model"))
     live(world)
