@@ -15,6 +15,7 @@ from rows import CHAT_TEMPLATE, chat_row
 from hone.contract.plan import Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 from hone.contract.runconfig import RunConfig
+from hone_trainer import merging
 from hone_trainer import prepare as step
 from hone_trainer.data import build
 from hone_trainer.data.prepared import load_prepared
@@ -205,6 +206,13 @@ def _set(section: str, **values: Any) -> Any:
     return change
 
 
+def _whole(output_bytes: int) -> Any:
+    def change(config: dict[str, Any], model: Path, tmp: Path) -> None:
+        config |= {"mergeOutput": True, "outputBytes": output_bytes}
+
+    return change
+
+
 FEW_ROWS = [json.dumps(chat_row(i)) for i in range(40)]
 PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in range(100)]
 
@@ -301,6 +309,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _set("method", type="Full", lora={"rank": 8}), "spec.method.lora: is set", "type to LoRA", id="LoRA in Full"
         ),
+        pytest.param(_whole(1000), "spec.output.size: the artifact is a whole model", "at least", id="a small output"),
         pytest.param(_set("topology", memoryBytes=100_000), "spec.compute: the model of", "more memory", id="too big"),
     ],
 )
@@ -320,6 +329,16 @@ def test_bad_input_is_refused_with_field_and_remedy_and_leaves_nothing(
     run, prepared = Path(config["paths"]["run"]), Path(config["paths"]["workspace"]) / "prepared"
     assert not run.exists() or not list(run.iterdir())
     assert not list(prepared.glob(".tmp-*"))
+
+
+def test_another_jobs_adapter_is_merged_before_the_model_is_read(
+    pod: Pod, make_config: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = tmp_path / "workspace/models/1"
+    monkeypatch.setattr(merging, "ensure_merged", lambda merge: copy_of(Path(merge.base), Path(merge.merged)))
+    merge = {"field": "spec.model", "adapter": "/none", "base": str(tiny_model), "merged": str(merged)}
+    code, result = pod.run(make_config(paths={"model": str(merged)}, merges=[merge]))
+    assert code == 0 and result.plan is not None
 
 
 def _scarce(config: dict[str, Any]) -> None:
