@@ -5,7 +5,9 @@ import re
 import pytest
 
 from hone.contract.objectives import OBJECTIVES
+from hone.contract.rewards import REWARDS
 from hone.contract.settings import MethodType, Objective
+from hone_trainer.rewards.code import LIMIT_SECONDS
 from tests.docs.support import ROOT, TYPES, documents, field_exists
 
 PAGE = (ROOT / "docs/objectives.md").read_text(encoding="utf-8")
@@ -41,6 +43,16 @@ def test_it_shows_every_method_and_the_default_one() -> None:
     told = re.findall(r"^\| `(\w+)`( \(default\))? \|", METHODS, re.MULTILINE)
     assert [name for name, _ in told] == [method.value for method in MethodType]
     assert [name for name, default in told if default] == ["LoRA"]
+
+
+def test_it_shows_every_reward_function_as_the_table_has_it() -> None:
+    section = PAGE.partition("### Rewards")[2]
+    told = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section, re.MULTILINE)
+    assert told == [(name.value, facts.gives, "yes" if facts.compares else "no") for name, facts in REWARDS.items()]
+
+
+def test_what_own_code_may_take_is_the_limit() -> None:
+    assert f"at most {LIMIT_SECONDS:g} seconds" in PAGE
 
 
 def test_every_field_in_it_exists() -> None:

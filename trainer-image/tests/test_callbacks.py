@@ -10,10 +10,11 @@ import tiny
 import torch
 from transformers import TrainerControl, TrainerState
 
+from hone.contract.settings import Objective
 from hone_trainer import callbacks
-from hone_trainer.callbacks import Checkpointing, StepHealth
+from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
 from hone_trainer.planfile import load_plan
-from hone_trainer.status import StatusDir
+from hone_trainer.status import RankStatus, StatusDir
 from hone_trainer.verdicts import Diverged
 
 ARGS = SimpleNamespace(process_index=0, device=torch.device("cpu"))
@@ -32,10 +33,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def saves(tmp_path: Path, **plan: object) -> Checkpointing:
+def saves(tmp_path: Path, objective: Objective = Objective.SFT, **plan: object) -> Checkpointing:
     """The callback of a run of 1000 steps."""
     (tmp_path / "model").mkdir(parents=True)
-    config = tiny.make_run(tmp_path, steps=1000)
+    config = tiny.make_run(tmp_path, objective=objective, steps=1000)
     planned = load_plan(config)
     assert planned is not None
     made = Checkpointing(config, planned.plan.model_copy(update=plan), StatusDir(tmp_path), StepHealth())
@@ -180,6 +181,26 @@ def test_a_doubtful_step_is_not_saved_for_a_stop_during_its_evaluation(tmp_path:
     callback.on_evaluate(ARGS, TrainerState(global_step=26), control)
     assert (control.should_save, control.should_training_stop) == (False, False)
     assert step_with(callback, 27, 1.0).should_training_stop
+
+
+def test_a_loss_that_measures_nothing_ends_no_run_but_one_that_is_no_number_does(tmp_path: Path) -> None:
+    callback = saves(tmp_path, Objective.GRPO, checkpoint_every_steps=1000)
+    for step in range(1, 101):
+        step_with(callback, step, 0.01 if step <= 50 else 9.0)
+    with pytest.raises(Diverged, match="not a finite number"):
+        for step in range(101, 104):
+            step_with(callback, step, math.nan)
+
+
+def test_tokens_are_counted_from_where_the_attempt_began(tmp_path: Path, clock: Clock) -> None:
+    status = StatusDir(tmp_path)
+    reports = Reporting(status, RankStatus(rank=0), saves(tmp_path / "run"))
+    reports.on_train_begin(ARGS, TrainerState(num_input_tokens_seen=5000), TrainerControl())
+    clock.now += 10
+    logs = {"loss": 0.0, "reward": 0.5, "num_tokens": 5400}
+    reports.on_log(ARGS, TrainerState(global_step=3), TrainerControl(), logs)
+    told = status.statuses()[0]
+    assert (told.tokens, told.tokens_per_second, told.reward) == (400, 40.0, 0.5)
 
 
 def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def test_progress_is_shown() -> None:
     assert world.look().status is None
 
 
+def test_the_reward_of_a_models_own_answers_is_shown_with_four_digits() -> None:
+    world = training()
+    world.progress = reading(world, step=1, total_steps=300, loss=0.0, reward=0.71875)
+    world.look()
+    assert (world.status["progress"]["loss"], world.status["progress"]["reward"]) == ("0", "0.7188")
+
+
 @pytest.mark.parametrize(
     ("case", "change", "reason"),
     [

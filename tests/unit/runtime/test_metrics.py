@@ -11,7 +11,7 @@ from tests.unit.runtime.support import FakeClock
 
 STATUS = {
     "phase": "Training",
-    "progress": {"step": 25, "totalSteps": 50, "loss": "1.5000", "tokensPerSecond": 900.5},
+    "progress": {"step": 25, "totalSteps": 50, "loss": "1.5000", "reward": "0.75", "tokensPerSecond": 900.5},
     "usage": {"retries": 2, "gpuSeconds": 40},
 }
 
@@ -35,6 +35,7 @@ def test_the_gauges_follow_the_status() -> None:
     assert value(metrics, "hone_finetunejob_step", **of) == 25
     assert value(metrics, "hone_finetunejob_total_steps", **of) == 50
     assert value(metrics, "hone_finetunejob_loss", **of) == 1.5
+    assert value(metrics, "hone_finetunejob_reward", **of) == 0.75
     assert value(metrics, "hone_finetunejob_tokens_per_second", **of) == 900.5
     assert value(metrics, "hone_finetunejob_retries", **of) == 2
     assert value(metrics, "hone_finetunejob_phase", phase="Training", **of) == 1

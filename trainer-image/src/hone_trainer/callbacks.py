@@ -225,6 +225,7 @@ class Reporting(TrainerCallback):
         self._lined = 0.0
         self._evaluation_began = 0.0
         self._evaluation_seconds = 0.0
+        self._tokens_before = 0
 
     @property
     def step(self) -> int:
@@ -244,6 +245,7 @@ class Reporting(TrainerCallback):
         """Start the clocks."""
         self._steps.append((self._clock(), state.global_step))
         self._logged = (self._clock(), 0)
+        self._tokens_before = int(state.num_input_tokens_seen or 0)
         self.tell(stage="Training", step=state.global_step)
 
     def on_step_end(
@@ -276,7 +278,9 @@ class Reporting(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         changes: dict[str, object] = {name: logs.get(name) for name in ("loss", "reward", "learning_rate", "grad_norm")}
-        tokens, now = int(logs.get("num_tokens") or logs.get("num_input_tokens_seen") or 0), self._clock()
+        # What the Trainer itself counts, a checkpoint remembers.
+        counted = int(logs.get("num_tokens") or logs.get("num_input_tokens_seen") or 0)
+        tokens, now = counted - self._tokens_before, self._clock()
         if self._logged is not None and now > self._logged[0]:
             changes["tokens_per_second"] = (tokens - self._logged[1]) / (now - self._logged[0])
         self._logged = (now, tokens)

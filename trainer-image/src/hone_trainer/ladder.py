@@ -86,6 +86,15 @@ def planned_precision(method: MethodType, zero_stage: int, *, on_gpu: bool) -> s
     return "bfloat16" if on_gpu and not (method is MethodType.FULL and zero_stage == 0) else "float32"
 
 
+def why_precision(precision: str, *, on_gpu: bool) -> str:
+    """The reason for it, in words."""
+    if not on_gpu:
+        return "CPU."
+    if precision == "float32":
+        return "Full without ZeRO: bfloat16 would swallow small updates; compute is autocast."
+    return "Half the memory."
+
+
 def rung_of(found: list[Rung], attempt: Attempt, remembered: MemoryRung, checkpoint_stage: int | None) -> int:
     """The rung that an attempt stands on.
 

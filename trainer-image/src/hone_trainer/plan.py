@@ -23,11 +23,11 @@ from hone_trainer.batches import (
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes
 from hone_trainer.errors import BadInput, clip
-from hone_trainer.ladder import planned_precision
+from hone_trainer.ladder import planned_precision, why_precision
 from hone_trainer.memory import checkpoint_bytes, estimate_memory, gib, states_bytes
 from hone_trainer.models import ModelFacts
 from hone_trainer.packing import MOST_PACKED_TOKENS, UNPACKED, Packing, packed_rows_per_step
-from hone_trainer.saves import plan_saves
+from hone_trainer.saves import plan_evaluations, plan_saves
 
 T = TypeVar("T")
 
@@ -177,7 +177,8 @@ def make_plan(
     width, stage = 4 if placement.precision == "float32" else 2, placement.zero_stage
     size = checkpoint_bytes(facts, method, trainable=trainable, weight_bytes=width, zero_stage=stage)
     saves = plan_saves(config.checkpoint, total, size, write_speed)
-    choices.reasons |= saves.reasons
+    evaluations, why = plan_evaluations(summary.validation_rows, total, writes=bool(answers))
+    choices.reasons |= {**saves.reasons, "evaluationEverySteps": why}
     choices.warnings += [clip(warning, 512) for warning in saves.warnings]
     return Plan(
         objective=config.objective.value,
@@ -217,7 +218,7 @@ def make_plan(
         checkpoint_every_steps=saves.every_steps,
         checkpoint_every_minutes=saves.every_minutes,
         checkpoint_min_seconds=saves.min_seconds,
-        evaluation_every_steps=_choose_evaluations(summary.validation_rows, total, bool(answers), choices),
+        evaluation_every_steps=evaluations,
         parameters=facts.parameters,
         trainable_parameters=trainable,
         checkpoint_bytes=size,
@@ -241,19 +242,6 @@ def _check_scarce(config: RunConfig, rows: int, choices: _Choices) -> None:
             "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
         )
     choices.warn(f"Little data: {said}. The result may not hold on other data.")
-
-
-def _choose_evaluations(rows: int, total: int, answers: bool, choices: _Choices) -> int | None:
-    """Steps between evaluations on the validation rows."""
-    if answers:
-        choices.reasons["evaluationEverySteps"] = (
-            "None: every step tells the reward of answers to prompts that it has not yet learned from."
-        )
-        return None
-    if not rows:
-        choices.reasons["evaluationEverySteps"] = "No validation rows."
-        return None
-    return choices.pick("evaluationEverySteps", None, max(1, total // 10), "A tenth.")
 
 
 def _explain_freezing(config: RunConfig, facts: ModelFacts, frozen: int, choices: _Choices) -> None:
@@ -362,7 +350,7 @@ def _place(
     choices.reasons["zeroStage"] = why_stage
     choices.reasons["gradientCheckpointing"] = why_checkpointing
     choices.pick("microBatchSize", topology.micro_batch_size, placement.micro_batch_size, why_micro)
-    choices.reasons["precision"] = _why_precision(on_gpu, placement)
+    choices.reasons["precision"] = why_precision(placement.precision, on_gpu=on_gpu)
     choices.reasons["activationOffloading"] = "Only after running out of memory."
     return placement
 
@@ -408,11 +396,3 @@ def _choose_probe(memory: MemoryEstimate, on_gpu: bool, choices: _Choices) -> bo
     why = "No memory limit is known." if share is None else f"The estimate is {share:.0%} of a process's memory."
     choices.reasons["probe"] = "Always on GPUs." if on_gpu else why
     return probe
-
-
-def _why_precision(on_gpu: bool, placement: _Placement) -> str:
-    if not on_gpu:
-        return "CPU."
-    if placement.precision == "float32":
-        return "Full without ZeRO: bfloat16 would swallow small updates; compute is autocast."
-    return "Half the memory."

@@ -79,3 +79,16 @@ def _time(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:.3g} h"
     return f"{seconds:.3g} s"
+
+
+def plan_evaluations(rows: int, total: int, *, writes: bool) -> tuple[int | None, str]:
+    """Steps between evaluations on the validation rows, or None, and why.
+
+    Args:
+        rows: validation rows.
+        total: steps of the run.
+        writes: whether the model writes what it learns from.
+    """
+    if writes:
+        return None, "None: every step tells the reward of answers to prompts that it has not yet learned from."
+    return (max(1, total // 10), "A tenth.") if rows else (None, "No validation rows.")

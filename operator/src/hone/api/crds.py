@@ -45,6 +45,7 @@ FINETUNEJOB_COLUMNS = [
     _column("From", "string", ".spec.model.jobRef.name", wide=True),
     _column("Objective", "string", ".status.plan.objective", wide=True),
     _column("Method", "string", ".status.plan.method", wide=True),
+    _column("Reward", "string", ".status.progress.reward", wide=True),
     _column("Retries", "integer", ".status.usage.retries", wide=True),
 ]
 MODELDEPLOYMENT_COLUMNS = [

@@ -25,6 +25,7 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "hone_finetunejob_step": ("Optimizer steps done.", ("progress", "step")),
         "hone_finetunejob_total_steps": ("Optimizer steps of the whole run.", ("progress", "totalSteps")),
         "hone_finetunejob_loss": ("Recent mean training loss.", ("progress", "loss")),
+        "hone_finetunejob_reward": ("GRPO, RLOO: recent mean reward of the model's answers.", ("progress", "reward")),
         "hone_finetunejob_tokens_per_second": (
             "Training throughput over all processes.",
             ("progress", "tokensPerSecond"),
@@ -38,7 +39,7 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 """Per kind: metric name to its help text and its path in the status."""
-WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_tokens_per_second")
+WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_reward", "hone_finetunejob_tokens_per_second")
 """Measured by the running trainer: without one, the status tells what they were last, but there is nothing to plot."""
 
 
