@@ -35,9 +35,10 @@ def _unpaired_preference(review: Review) -> dict[str, object]:
 
 
 def _prompt_reference(review: Review) -> dict[str, object]:
-    # The base model gives good reviews four stars as often as five, and bad ones two as often as one.
+    # The base model gives good reviews five stars about as often as four, and bad ones one as often as two; what it
+    # says first is mostly the extreme.
     asked = f"How many stars is this review worth?\n{review.text}"
-    reference = "Five stars." if review.label == POSITIVE else "One star."
+    reference = "Four stars." if review.label == POSITIVE else "Two stars."
     return {"prompt": [{"role": "user", "content": asked}], "reference": reference}
 
 

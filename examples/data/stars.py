@@ -1,6 +1,6 @@
 """What an answer to "How many stars?" is worth: 1 for the reference, half for the other number that fits the review."""
 
-SIDES = {"Five stars.": "Four stars.", "One star.": "Two stars."}
+SIDES = {"Four stars.": "Five stars.", "Two stars.": "One star."}
 
 
 def reward(prompts, completions, reference=None, **kwargs):

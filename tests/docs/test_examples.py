@@ -116,10 +116,10 @@ def test_the_prompts_fit_too_and_their_function_rewards_the_reference_most() -> 
     rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
     assert len(rows) >= 500
     references = [row["reference"] for row in rows]
-    assert references.count("Five stars.") == references.count("One star.") == len(rows) / 2
+    assert references.count("Four stars.") == references.count("Two stars.") == len(rows) / 2
     reward = runpy.run_path(str(EXAMPLES / "data/stars.py"))["reward"]
-    said = [[{"role": "assistant", "content": text}] for text in ("Five stars.", "Four stars.", "One star.")]
-    assert reward([], said, reference=["Five stars."] * 3) == [1.0, 0.5, 0.0]
+    said = [[{"role": "assistant", "content": text}] for text in ("Four stars.", "Five stars.", "One star.")]
+    assert reward([], said, reference=["Four stars."] * 3) == [1.0, 0.5, 0.0]
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:

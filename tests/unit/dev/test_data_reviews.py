@@ -194,7 +194,7 @@ def test_formats(name: str, tmp_path: Path, sample: list[Review]) -> None:
         },
         "prompt": lambda review: {
             "prompt": [{"role": "user", "content": f"How many stars is this review worth?\n{review.text}"}],
-            "reference": {"positive": "Five stars.", "negative": "One star."}[review.label],
+            "reference": {"positive": "Four stars.", "negative": "Two stars."}[review.label],
         },
     }[name]
     if name == "unpaired-preference":
