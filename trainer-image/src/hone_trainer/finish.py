@@ -126,7 +126,7 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
             max_model_length=export.max_model_length(config),
         ),
         files=files,
-        max_new_tokens=config.evaluation.max_new_tokens,
+        max_new_tokens=planned.plan.max_completion_length or config.evaluation.max_new_tokens,
         samples=found.samples,
         notes=found.notes,
     )

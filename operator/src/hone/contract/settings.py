@@ -261,5 +261,10 @@ class Evaluation(Model):
         ),
     ] = 500
     max_new_tokens: Annotated[
-        int, Field(ge=1, le=32_768, description="Most tokens to generate per row when answers are compared.")
+        int,
+        Field(
+            ge=1,
+            le=32_768,
+            description="Most tokens to generate per row when answers are compared; GRPO and RLOO: maxCompletionLength.",
+        ),
     ] = 64
