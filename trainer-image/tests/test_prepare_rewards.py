@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Objective
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import estimate_memory
@@ -144,6 +146,14 @@ def test_own_code_is_read_and_not_run(planned: Any, tmp_path: Path) -> None:
     assert not mark.exists()
     with pytest.raises(BadInput, match="no function `grade`"):
         planned(reward={"functions": [{**function, "function": "grade"}]})
+
+
+def test_a_reward_model_is_counted(planned: Any, tmp_path: Path) -> None:
+    scorer = tiny.make_reward_model(tmp_path / "scorer")
+    # As the tiny model of these tests, it has a chat template; nothing else is alike.
+    scored = planned(reward={"functions": []}, paths={"rewardModel": str(scorer)}).plan.memory.weights_bytes
+    parameters = read_model(str(scorer), Objective.REWARD).parameters
+    assert scored == planned().plan.memory.weights_bytes + 4 * parameters
 
 
 def test_a_reward_model_must_be_one(planned: Any, tiny_model: Path, tmp_path: Path) -> None:

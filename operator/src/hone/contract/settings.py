@@ -265,6 +265,6 @@ class Evaluation(Model):
         Field(
             ge=1,
             le=32_768,
-            description="Most tokens to generate per row when answers are compared; GRPO and RLOO: maxCompletionLength.",
+            description="Most tokens per row when answers are compared; GRPO, RLOO: maxCompletionLength is.",
         ),
     ] = 64
