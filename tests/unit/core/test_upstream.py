@@ -202,6 +202,12 @@ def test_jobs_that_wait_for_each_other_are_told_so(case: str, others: dict[str, 
     assert words in world.message("Stalled")
 
 
+def test_a_job_whose_spec_the_code_rejects_is_waited_for_like_any_other() -> None:
+    world = following({**unfinished(), "spec": {"objective": "of another release"}})
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+
+
 def test_a_circle_that_others_make_is_none_of_ours() -> None:
     world = finetunejob_world(model={"jobRef": {"name": "a"}})
     for name, follows in {"a": "b", "b": "a"}.items():

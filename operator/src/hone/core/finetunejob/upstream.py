@@ -6,6 +6,8 @@ status, and stays: another job under the name changes nothing of a run that has 
 
 from collections.abc import Iterator, Mapping
 
+from pydantic import ValidationError
+
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
@@ -168,7 +170,10 @@ def _waits_for(job: Object | None) -> set[Ref]:
     status = FineTuneJobStatus.from_dict(job.get("status") or {})
     if status.prepared_spec is not None or is_true(status.conditions, "Finished"):
         return set()
-    return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
+    try:
+        return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
+    except ValidationError:  # its own look says so
+        return set()
 
 
 def _ref(name: str) -> Ref:
