@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from dev import teacher
 from dev.basemodel import cache
 from dev.data.formats import FORMATS
 from dev.data.reviews import reviews
@@ -55,8 +56,9 @@ DATA = {
     DataFormat.PROMPT: "prompt",
 }
 """What the generator calls the formats that objectives learn from; an objective's first one is tried."""
-ANSWERS = {"generations": 2, "maxCompletionLength": 4}
-"""Of objectives whose models write answers themselves."""
+ANSWERS: dict[str, object] = {"maxCompletionLength": 4}
+REWARDED: dict[str, object] = {**ANSWERS, "generations": 2}
+"""Settings of objectives whose models write answers themselves, and whose answers are rewarded."""
 EXAMPLE = "example"
 ROWS, STEPS, TEST_ROWS, SECONDS = 300, 3, 24, 900
 
@@ -90,27 +92,32 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
     facts = OBJECTIVES[Objective(objective)]
     made = FORMATS[DATA[facts.formats[0]]]
     rows.write_text("".join(json.dumps(made(review)) + "\n" for review in reviews(ROWS, seed=5)))
+    written = REWARDED if facts.rewarded else ANSWERS if facts.generations else {}
     return RunConfig.from_dict(
         {
             "job": {"namespace": "matrix", "name": "cell", "uid": "0"},
             "modelName": "reviews-base",
             "objective": objective,
             "method": {"type": method},
-            "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4, **(ANSWERS if facts.generations else {})},
+            "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4, **written},
             "data": {"train": str(rows), "minSamples": 1},
-            "reward": {"functions": [{"name": "ExactMatch"}]} if facts.generations else None,
+            "reward": {"functions": [{"name": "ExactMatch"}]} if facts.rewarded else None,
             "topology": {"gpusPerNode": 0, **PLACEMENTS[placement]},
             "evaluation": {"maxSamples": TEST_ROWS, "maxNewTokens": 4},
-            "paths": _paths(base, directory),
+            "paths": _paths(Objective(objective), base, directory),
         }
     )
 
 
 def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
-    """The first example of an objective that has one pod and waits for no other, as the operator would run it."""
+    """The first example of an objective that has one pod and begins with no other job's model, as the operator runs it.
+
+    Of jobs in one file that wait for each other, the last one is what it shows.
+    """
     for path in sorted((ROOT / "examples").glob("*.yaml")):
-        for manifest in yaml.safe_load_all(path.read_text()):
-            if manifest["kind"] != "FineTuneJob" or manifest["spec"].get("objective", "SFT") != objective.value:
+        jobs = [job for job in yaml.safe_load_all(path.read_text()) if job["kind"] == "FineTuneJob"]
+        for manifest in jobs[-1:]:
+            if manifest["spec"].get("objective", "SFT") != objective.value:
                 continue
             manifest["metadata"] |= {"namespace": "matrix", "uid": "0"}
             run = Run.of(manifest, Settings())
@@ -130,13 +137,16 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
                     kept.parent.mkdir(parents=True)
                     shutil.copy(ROOT / "examples/data" / Path(function["source"]).name, kept)
                     function["file"] = str(kept)
-            return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": _paths(base, directory)})
+            paths = _paths(objective, base, directory)
+            return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": paths})
     raise LookupError(f"no example in one pod of objective {objective.value}")
 
 
-def _paths(base: Path, directory: Path) -> dict[str, str]:
+def _paths(objective: Objective, base: Path, directory: Path) -> dict[str, str]:
     (directory / "output").mkdir()
     places = {name: str(directory / name) for name in ("workspace", "run", "output")}
+    if OBJECTIVES[objective].teacher:
+        places["teacher"] = str(teacher.place(base))
     return {"model": str(base), **places}
 
 
@@ -148,6 +158,8 @@ def run(cell: str, base: Path) -> Outcome:
     began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="hone-matrix-"))
     try:
+        if OBJECTIVES[Objective(cell.split("/")[0])].teacher:
+            teacher.ensure(base)
         config = config_of(cell, base, directory)
         (directory / "run.json").write_text(config.to_json())
         prepare(config)

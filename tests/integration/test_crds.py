@@ -105,6 +105,25 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "rewards for SFT": (ftj("reward", {"functions": [{"name": "F1"}]}), "spec", "give it with objective GRPO or RLOO"),
     "GRPO without rewards": (ftj("objective", "GRPO"), "spec", "reward says what answers are rewarded for"),
+    "Distillation without a teacher": (
+        ftj("objective", "Distillation"),
+        "spec",
+        "teacher names the model to learn from",
+    ),
+    "a teacher for SFT": (
+        ftj("teacher", {"claim": {"name": "models", "path": "large"}}),
+        "spec",
+        "give it with objective Distillation, and with no other",
+    ),
+    "several answers to compare with a teacher": (
+        edited(
+            edited(ftj("objective", "Distillation"), "spec.teacher", {"claim": {"name": "models", "path": "large"}}),
+            "spec.hyperparameters",
+            {"generations": 4},
+        ),
+        "spec",
+        "generations has meaning only with objective GRPO or RLOO",
+    ),
     "rewards of nothing": (rewarded(), "spec.reward", "give model, functions or both"),
     "a function of nobody's": (
         rewarded({"weight": 2}),

@@ -72,6 +72,17 @@ def test_bytes_per_parameter(lora: Lora | None, changes: dict[str, Any], per_par
     assert states_bytes(estimate(lora, **changes)) == pytest.approx(per_parameter * P)
 
 
+@pytest.mark.parametrize(("on_gpu", "stage", "per_parameter"), [(True, 0, 2), (True, 3, 0.5), (False, 0, 4)])
+def test_a_teacher_takes_its_weights_and_a_tile_of_logits_of_either_model(
+    on_gpu: bool, stage: int, per_parameter: float
+) -> None:
+    place = {"on_gpu": on_gpu, "zero_stage": stage, "world_size": 4}
+    alone, taught = estimate(**place), estimate(**place, teacher_parameters=100 * P)
+    assert taught.weights_bytes - alone.weights_bytes == per_parameter * 100 * P
+    # Ten tokens by 32768 words in fp32, though the vocabulary has a thousand.
+    assert taught.activations_bytes - alone.activations_bytes > 2 * 10 * 32768 * 4 * 0.9
+
+
 @pytest.mark.parametrize("weight_bytes", [2, 4])
 def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_and_head(weight_bytes: int) -> None:
     shapes = {

@@ -280,6 +280,7 @@ MAKERS: dict[Objective, Callable[..., Path]] = {
     Objective.ORPO: make_pairs,
     Objective.GRPO: make_asked,
     Objective.RLOO: make_asked,
+    Objective.DISTILLATION: make_asked,
 }
 """What writes the prepared data of an objective, where that is not `make_prepared`."""
 
@@ -354,13 +355,16 @@ def make_run(
         beta: the plan's; by default the objective's.
     """
     generations = OBJECTIVES[objective].generations
-    if generations and reward is None:
+    facts = OBJECTIVES[objective]
+    if facts.rewarded and reward is None:
         number = RewardFunction(name=RewardName.REGEX, pattern="n[0-7]", weight=0.2)
         reward = Rewards(functions=[number, RewardFunction(name=RewardName.F1)])
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
         make_model(model, hidden=hidden, attention_dropout=attention_dropout)
+        if facts.teacher:
+            make_model(base / "teacher", hidden=2 * hidden, seed=1)
         MAKERS.get(objective, make_prepared)(prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
     config = RunConfig(
@@ -376,6 +380,7 @@ def make_run(
         evaluation=Evaluation(max_samples=500, max_new_tokens=4),
         paths=Paths(
             model=str(model),
+            teacher=str(base / "teacher") if facts.teacher else None,
             workspace=str(base / "workspace"),
             run=str(root / "workspace/run"),
             output=str(root / "output"),
@@ -401,7 +406,7 @@ def make_run(
         sequence_length=16,
         weight_decay=0.0,
         beta=OBJECTIVES[objective].beta if beta is None else beta,
-        generations=generations,
+        generations=generations if facts.rewarded else None,
         max_completion_length=ANSWER_TOKENS if generations else None,
         temperature=1.0 if generations else None,
         max_grad_norm=1.0,

@@ -47,6 +47,16 @@ def test_every_pod_is_restricted(step: Step) -> None:
 
 
 @pytest.mark.parametrize("step", Step)
+def test_a_teacher_is_where_the_run_config_says(step: Step) -> None:
+    run = Run.of(
+        make.finetunejob(objective="Distillation", teacher={"claim": {"name": "models", "path": "a/b"}}), Settings()
+    )
+    body = job(run, step, Attempt(number=1), "config")
+    assert run_config(run).paths.teacher == "/mnt/teacher/a/b"
+    assert mounts(body)["/mnt/teacher"] is True
+
+
+@pytest.mark.parametrize("step", Step)
 def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) -> None:
     key = {"name": "rewards", "key": "brevity.py"}
     functions = [{"name": "Regex", "pattern": "a", "weight": 0.5}, {"configMap": key}]

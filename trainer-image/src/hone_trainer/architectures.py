@@ -32,6 +32,7 @@ ARCHITECTURES: dict[Objective, Architecture] = {
     Objective.KTO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.ORPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.GRPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
+    Objective.DISTILLATION: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.RLOO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
     Objective.REWARD: Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification"),
 }

@@ -82,8 +82,8 @@ class Checkpointing(TrainerCallback):
         self._status = status
         self._health = health
         self._last_save = time.monotonic()
-        # What answers of the model's own are learned from moves with the model: their loss is around 0 from the start.
-        self._divergence = Divergence(measures=OBJECTIVES[config.objective].generations is None)
+        # The loss of rewarded answers is around 0 from the start. How far a teacher is away is a measure.
+        self._divergence = Divergence(measures=not OBJECTIVES[config.objective].rewarded)
         self._overdue = False
         self._doubtful = False
         self._asked: float | None = None

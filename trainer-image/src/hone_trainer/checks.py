@@ -51,17 +51,25 @@ def check_settings(config: RunConfig) -> None:
         ("maxCompletionLength", config.hyperparameters.max_completion_length),
         ("temperature", config.hyperparameters.temperature),
     ):
-        if asked is not None and objective.generations is None:
+        fits = objective.rewarded if field == "generations" else objective.generations
+        if asked is not None and not fits:
             raise BadInput(
                 f"spec.hyperparameters.{field}",
-                f"has no meaning with objective {config.objective.value}, which learns from given answers",
+                f"has no meaning with objective {config.objective.value}",
                 "Leave it out.",
             )
-    if (config.reward is None) != (objective.generations is None):
+    if (config.reward is not None) != objective.rewarded:
         raise BadInput(
             "spec.reward",
             f"{'is missing' if config.reward is None else 'has no meaning'} with objective {config.objective.value}",
             "Say what answers are rewarded for." if config.reward is None else "Leave it out.",
+        )
+    if (config.paths.teacher is not None) != objective.teacher:
+        missing = objective.teacher
+        raise BadInput(
+            "spec.teacher",
+            f"{'is missing' if missing else 'has no meaning'} with objective {config.objective.value}",
+            "Name the model to learn from." if missing else "Leave it out.",
         )
     if config.data.balance is not None and not objective.balances:
         raise BadInput(

@@ -79,6 +79,7 @@ def estimate_memory(
     whole_logits: bool = False,
     written_at_once: int = 0,
     frozen_parameters: int = 0,
+    teacher_parameters: int = 0,
 ) -> MemoryEstimate:
     """Bytes per process at the peak of a training step.
 
@@ -98,6 +99,7 @@ def estimate_memory(
         limit_bytes: what a process may use, None if unknown; only passed on.
         whole_logits: whether the loss holds the logits of all tokens, rather than tiles of them.
         written_at_once: answers that the model writes at once, whose keys and values it keeps.
+        teacher_parameters: of a model whose logits the trained one's are compared with: bfloat16 on GPUs, else float32.
         frozen_parameters: a process's share of models beside it that are only asked, in the weights' type.
     """
     shards, weight_shards = (world_size if zero_stage >= stage else 1 for stage in (2, 3))
@@ -118,6 +120,7 @@ def estimate_memory(
     # buckets. Keeping them there would spare that, but not after a resume, when the moments are loaded already.
     apart = 4 * trainable if accumulates and world_size > 1 and not zero_stage else 0
     weights += frozen_parameters * weight_bytes
+    weights += teacher_parameters * (2 if on_gpu else 4) // weight_shards
     weights, gradients = weights + whole, gradients + buckets + apart
     activations = _activations(
         facts,
@@ -127,6 +130,7 @@ def estimate_memory(
         autocast=on_gpu and not lora and not zero_stage,
         gradient_checkpointing=gradient_checkpointing,
         whole_logits=whole_logits,
+        taught=teacher_parameters > 0,
     )
     # One after the other: answers are written before any of them is learned from.
     written = written_at_once * sequence_length * facts.cached_values * (2 if on_gpu else 4)
@@ -161,6 +165,7 @@ def _activations(
     autocast: bool,
     gradient_checkpointing: bool,
     whole_logits: bool,
+    taught: bool,
 ) -> int:
     """Bytes of what the forward pass keeps, and of the backward pass at work."""
     value = 2 if on_gpu else 4
@@ -171,6 +176,10 @@ def _activations(
     head = min(tokens, _TILE_TOKENS) * min(facts.vocab_size, _TILE_WORDS) * (value if on_gpu else 4 * _CPU_TILES)
     if whole_logits:
         head = tokens * facts.vocab_size * _LOGIT_BYTES[value]
+    elif taught:
+        # A tile of either model in fp32, as wide as tiles are whatever the vocabulary; on CPUs copies to work on, too.
+        copies = 0 if on_gpu else _CPU_TILES * min(facts.vocab_size, _TILE_WORDS)
+        head = min(tokens, _TILE_TOKENS) * 4 * (2 * _TILE_WORDS + copies)
     head += 4 * h * (tokens + (0 if lora else facts.vocab_size))
     return int(tokens * kept * value + max(tokens * (8 * h + 4 * i) * value, head))
 

@@ -87,6 +87,7 @@ def make_plan(
     packing: Packing = UNPACKED,
     write_speed: float | None = None,
     other_parameters: int = 0,
+    teacher_parameters: int = 0,
 ) -> Plan:
     """Choose every value of a run.
 
@@ -99,6 +100,7 @@ def make_plan(
         packing: whether training rows are packed, how many packed ones there are, and why.
         write_speed: bytes per second that the workspace takes, None where it was not measured.
         other_parameters: those of models that are asked in training and not trained, such as a reward model.
+        teacher_parameters: those of the model that is learned from.
 
     Raises:
         BadInput: the asked values contradict each other, the data are too few, or the model cannot fit.
@@ -136,7 +138,19 @@ def make_plan(
     if copy:
         choices.reasons["beta"] += " A second copy of the model is held to compare with."
     length = packing.length or sequence_length
-    placement = _place(config, facts, lora, trainable, per_rank, length, packing, choices, other_parameters, copy=copy)
+    placement = _place(
+        config,
+        facts,
+        lora,
+        trainable,
+        per_rank,
+        length,
+        packing,
+        choices,
+        other_parameters,
+        teacher_parameters,
+        copy=copy,
+    )
     if packing.length and asked.packing is None and placement.is_tight:
         unpacked = Packing("Padded rows need less memory at once.")
         return make_plan(
@@ -148,13 +162,14 @@ def make_plan(
             packing=unpacked,
             write_speed=write_speed,
             other_parameters=other_parameters,
+            teacher_parameters=teacher_parameters,
         )
     accumulation = per_rank // placement.micro_batch_size
     choices.reasons["gradientAccumulationSteps"] = (
         f"{per_rank * world} {kind} / ({placement.micro_batch_size} × {world} processes)."
     )
     per_epoch = (
-        steps_per_pass(rows, global_batch // answers["generations"])
+        steps_per_pass(rows, global_batch // (answers["generations"] or 1))
         if answers
         else steps_per_epoch(packing.rows or rows, placement.micro_batch_size, world, accumulation)
     )
@@ -299,6 +314,7 @@ def _place(
     packing: Packing,
     choices: _Choices,
     other_parameters: int,
+    teacher_parameters: int,
     *,
     copy: bool,
 ) -> _Placement:
@@ -325,6 +341,7 @@ def _place(
             limit_bytes=limit,
             whole_logits=OBJECTIVES[config.objective].whole_logits,
             written_at_once=rollouts.written_at_once(config, per_rank, micro),
+            teacher_parameters=teacher_parameters,
             frozen_parameters=other_parameters + copy * facts.parameters // (world if stage == 3 else 1),
         )
         return _Placement(stage, checkpointing, micro, precision, memory)

@@ -79,6 +79,7 @@ def prepare(config: RunConfig) -> PlanFile:
     check_rewards(config.reward)
 
     from hone_trainer.models import load_tokenizer, read_model, weights_bytes
+    from hone_trainer.teacher import read_teacher
 
     for merge in config.merges:
         from hone_trainer.merging import ensure_merged
@@ -105,6 +106,7 @@ def prepare(config: RunConfig) -> PlanFile:
     prepared = load_prepared(directory)
     packing, speed = _choose_packing(config, facts, prepared), write_speed(Path(config.paths.workspace))
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
+    teacher = read_teacher(config, facts, prepared.sequence_length)
     plan = make_plan(
         config,
         facts,
@@ -114,6 +116,7 @@ def prepare(config: RunConfig) -> PlanFile:
         packing=packing,
         write_speed=speed,
         other_parameters=reward_parameters,
+        teacher_parameters=teacher.parameters if teacher else 0,
     )
     chats = ARCHITECTURES[config.objective].api == "Chat"
     noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]

@@ -69,7 +69,9 @@ def choose(config: RunConfig, max_length: int, pick: Pick) -> dict[str, Any]:
     length = completion_length(config, max_length)
     why = f"At most {LONGEST}, and half of what prompt and answer may have together."
     return {
-        "generations": pick("generations", asked.generations, count, f"Default of {config.objective.value}."),
+        "generations": pick("generations", asked.generations, count, f"Default of {config.objective.value}.")
+        if count > 1
+        else None,
         "max_completion_length": pick("maxCompletionLength", asked.max_completion_length, length, why),
         "temperature": pick("temperature", asked.temperature, 1.0, "Default: as the model itself."),
     }

@@ -90,5 +90,5 @@ def plan_evaluations(rows: int, total: int, *, writes: bool) -> tuple[int | None
         writes: whether the model writes what it learns from.
     """
     if writes:
-        return None, "None: every step tells the reward of answers to prompts that it has not yet learned from."
+        return None, "None: every step tells the reward or loss of answers that it has not yet learned from."
     return (max(1, total // 10), "A tenth.") if rows else (None, "No validation rows.")

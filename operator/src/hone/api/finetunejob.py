@@ -296,6 +296,10 @@ class FineTuneJobSpec(Model):
     """What to tune, on what, how and where."""
 
     model: Annotated[ModelSource, Field(description="The base model.")]
+    teacher: Annotated[
+        ModelSource | None,
+        Field(description="Distillation: the model to learn from, with the same vocabulary as the base."),
+    ] = None
     dataset: Annotated[Dataset, Field(description="The data.")]
     objective: Annotated[Objective, Field(description="What is trained for.")] = Objective.SFT
     reward: Annotated[

@@ -41,6 +41,11 @@ def _writes(facts: ObjectiveFacts) -> bool:
     return facts.generations is not None
 
 
+def _rewarded(facts: ObjectiveFacts) -> bool:
+    """Whether it compares such answers by what they are rewarded."""
+    return facts.rewarded
+
+
 def _only_with(path: str, fits: Callable[[ObjectiveFacts], bool]) -> dict[str, str]:
     """The rule that a field is there only with objectives that it means something to."""
     fitting = _fitting(fits)
@@ -61,6 +66,16 @@ def _stages_of(method: MethodType) -> dict[str, str]:
     }
 
 
+def _teacher() -> dict[str, str]:
+    """The rule that a teacher is there with the objectives that learn from one, and with no other."""
+    fitting = _fitting(lambda facts: facts.teacher)
+    return {
+        "rule": f"has(self.teacher) == ({_OBJECTIVE} in {fitting})",
+        "message": f"teacher names the model to learn from: give it with objective {' or '.join(fitting)}, "
+        "and with no other",
+    }
+
+
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
@@ -74,7 +89,7 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
         _only_with("dataset.trainOn", lambda facts: facts.marks_tokens),
         _only_with("dataset.balance", lambda facts: facts.balances),
         _only_with("hyperparameters.beta", lambda facts: facts.beta is not None),
-        _only_with("hyperparameters.generations", _writes),
+        _only_with("hyperparameters.generations", _rewarded),
         _only_with("hyperparameters.maxCompletionLength", _writes),
         _only_with("hyperparameters.temperature", _writes),
         {
@@ -83,11 +98,12 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
             "message": "hyperparameters.beta 0 leaves this objective nothing to learn from: raise it, or leave it out",
         },
         {
-            "rule": f"has(self.reward) == ({_OBJECTIVE} in {_fitting(_writes)})",
+            "rule": f"has(self.reward) == ({_OBJECTIVE} in {_fitting(_rewarded)})",
             "message": f"reward says what answers are rewarded for: give it with objective "
-            f"{' or '.join(_fitting(_writes))}, and with no other",
+            f"{' or '.join(_fitting(_rewarded))}, and with no other",
         },
         *(_stages_of(method) for method in NO_ZERO),
+        _teacher(),
     ],
     ModelSource: [{"rule": "has(self.claim) != has(self.jobRef)", "message": "give exactly one of claim and jobRef"}],
     Reward: [{"rule": "has(self.model) || has(self.functions)", "message": "give model, functions or both"}],

@@ -44,6 +44,7 @@ class ObjectiveFacts:
         beta: the default of the loss's own weight, such as what holds DPO to its base; None where there is none.
         beta_may_be_zero: whether it may be left out by a 0; elsewhere nothing would be learned.
         generations: answers of its own to a prompt that it learns from by default; None: it learns from given ones.
+        teacher: whether it learns from a second model, `spec.teacher`.
         whole_logits: whether the logits of whole rows are held for the loss, rather than tiles of them.
         global_batch_size: rows per step by default; answers where it writes them itself.
     """
@@ -64,8 +65,14 @@ class ObjectiveFacts:
     beta: float | None = None
     beta_may_be_zero: bool = False
     generations: int | None = None
+    teacher: bool = False
     whole_logits: bool = False
     global_batch_size: int = 16
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether answers to the same prompt are compared by what they are rewarded."""
+        return (self.generations or 0) > 1
 
 
 def _rates(adapters: float, full: float) -> Mapping[MethodType, float]:
@@ -168,6 +175,23 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         beta_may_be_zero=True,
         generations=4,
         global_batch_size=64,
+    ),
+    Objective.DISTILLATION: ObjectiveFacts(
+        trains="to answer as another model would",
+        formats=(
+            DataFormat.PROMPT,
+            DataFormat.MESSAGES,
+            DataFormat.PROMPT_COMPLETION,
+            DataFormat.SHARE_GPT,
+            DataFormat.ALPACA,
+        ),
+        learning_rate=_rates(1e-4, 1e-5),
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.03,
+        metric="klToTeacher",
+        dropout=False,
+        generations=1,
+        teacher=True,
     ),
 }
 

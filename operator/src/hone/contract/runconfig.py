@@ -95,6 +95,8 @@ class Paths(Model):
     """The base model: config, weights, tokenizer. Read-only."""
     reward_model: str | None = None
     """GRPO, RLOO: a model that scores answers, where `reward` has one. Read-only."""
+    teacher: str | None = None
+    """Distillation: the model to learn from. Read-only."""
     workspace: str = "/mnt/workspace"
     """Shared by all runs on the claim; holds `prepared/` and `scores/`, both content-addressed."""
     run: str = "/mnt/workspace/run"

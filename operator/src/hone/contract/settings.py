@@ -21,6 +21,7 @@ class Objective(StrEnum):
     ORPO = "ORPO"
     GRPO = "GRPO"
     RLOO = "RLOO"
+    DISTILLATION = "Distillation"
 
 
 class MethodType(StrEnum):
@@ -142,8 +143,8 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1,
-            description="Peak learning rate; default: 2e-4 for LoRA and QLoRA, and 2e-5 for Full, for Reward half of "
-            "that, for DPO, KTO, GRPO and RLOO a twentieth, for ORPO two fifths.",
+            description="Peak learning rate; default: 2e-4 for LoRA and QLoRA, and 2e-5 for Full, for Reward and "
+            "Distillation half of that, for DPO, KTO, GRPO and RLOO a twentieth, for ORPO two fifths.",
         ),
     ] = None
     scheduler: Annotated[
@@ -174,7 +175,8 @@ class Hyperparameters(Model):
             ge=8,
             le=10_000_000,
             description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's. "
-            "GRPO, RLOO: prompt and answer together; prompts that leave no room for the longest answer are left out.",
+            "GRPO, RLOO, Distillation: prompt and answer together; prompts that leave no room for the longest answer "
+            "are left out.",
         ),
     ] = None
     packing: Annotated[
@@ -208,8 +210,8 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="GRPO, RLOO: most tokens of an answer of the model's own, in training and in scores. "
-            "Default: 256, at most half of the model's context.",
+            description="GRPO, RLOO, Distillation: most tokens of an answer of the model's own, in training and in "
+            "scores. Default: 256, at most half of the model's context.",
         ),
     ] = None
     temperature: Annotated[
@@ -217,8 +219,8 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=10,
-            description="GRPO, RLOO: how freely answers are drawn while training. Default: 1. Scores are of the "
-            "likeliest answers.",
+            description="GRPO, RLOO, Distillation: how freely answers are drawn while training. Default: 1. "
+            "Scores are of the likeliest answers.",
         ),
     ] = None
     weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None

@@ -70,5 +70,6 @@ ENCODERS: "dict[Objective, Callable[[PreTrainedTokenizerBase, Wanted], RowEncode
     Objective.ORPO: lambda tokenizer, wanted: PairEncoder(tokenizer, wanted.chat),
     Objective.GRPO: _of_prompts,
     Objective.RLOO: _of_prompts,
+    Objective.DISTILLATION: _of_prompts,
     Objective.REWARD: lambda tokenizer, wanted: ScoreEncoder(tokenizer, wanted.chat),
 }

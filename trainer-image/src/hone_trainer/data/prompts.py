@@ -106,7 +106,7 @@ class PromptEncoder:
                 f"the prompt is too long: {self._limit} tokens less {self._room} for the answer leave it "
                 f"{max(0, self._limit - self._room)}"
             )
-        written = list(sample.messages) if sample.is_chat else sample.prompt
+        written = list(sample.messages[: sample.completion_start]) if sample.is_chat else sample.prompt
         return Asked(ids, written, sample.references, self._room)
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:

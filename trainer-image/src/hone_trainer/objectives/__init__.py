@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
-from hone_trainer.objectives import classification, dpo, grpo, kto, orpo, reward, rloo, sft
+from hone_trainer.objectives import classification, distillation, dpo, grpo, kto, orpo, reward, rloo, sft
 from hone_trainer.objectives.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -22,4 +22,5 @@ OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
     Objective.ORPO: orpo.build,
     Objective.GRPO: grpo.build,
     Objective.RLOO: rloo.build,
+    Objective.DISTILLATION: distillation.build,
 }

@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.rewarded import RewardedMixin, callables, reward_arguments
+from hone_trainer.objectives.rewarded import callables, reward_arguments
 from hone_trainer.objectives.trainer import made
+from hone_trainer.objectives.writing import WritingMixin
 from hone_trainer.rewards.load import load_rewards
 
 
-class _Trainer(RewardedMixin, GRPOTrainer):
+class _Trainer(WritingMixin, GRPOTrainer):
     """TRL's trainer with Hone's additions."""
 
 

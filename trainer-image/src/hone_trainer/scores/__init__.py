@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from hone.contract.settings import Objective
-from hone_trainer.scores import answers, classes, pairs, preferences, rewards
+from hone_trainer.scores import answers, classes, divergences, pairs, preferences, rewards
 from hone_trainer.scores.evaluated import Evaluated
 
 EVALUATIONS: dict[Objective, Callable[..., Evaluated]] = {
@@ -13,6 +13,7 @@ EVALUATIONS: dict[Objective, Callable[..., Evaluated]] = {
     Objective.DPO: preferences.evaluate_pairs,
     Objective.GRPO: rewards.evaluate,
     Objective.RLOO: rewards.evaluate,
+    Objective.DISTILLATION: divergences.evaluate,
     Objective.KTO: preferences.evaluate_rated,
     Objective.ORPO: preferences.evaluate_pairs,
 }

@@ -114,8 +114,32 @@ def _answers(
     pad: int,
     name: str,
 ) -> list[str]:
+    made = answer_ids(model, tokenizer, prompts, max_new_tokens, pad, name)
+    # A character that the token limit cut in half is no text; servers hold it back, too.
+    return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(made, skip_special_tokens=True)]
+
+
+def answer_ids(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    pad: int,
+    name: str,
+) -> list[list[int]]:
+    """The likeliest answer to each prompt, as ids, with the token that ends it.
+
+    Args:
+        model: on its device, in inference mode.
+        tokenizer: which tokens end an answer.
+        prompts: ids of each.
+        max_new_tokens: most tokens of an answer.
+        pad: the token to fill rows up with.
+        name: says in the log which model it is.
+    """
     longest = model.config.get_text_config().max_position_embeddings
-    answers = [""] * len(prompts)
+    stops = _stops(model, tokenizer)
+    answers: list[list[int]] = [[]] * len(prompts)
     # A prompt that leaves no room for an answer has none: the server refuses it too.
     fitting = [index for index, ids in enumerate(prompts) if len(ids) < longest]
     for batch in batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
@@ -131,12 +155,11 @@ def _answers(
             top_k=None,
             max_new_tokens=min(max_new_tokens, longest - ids.shape[1]),
             pad_token_id=pad,
-            eos_token_id=_stops(model, tokenizer),
+            eos_token_id=stops,
         )
-        texts = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
-        for index, text in zip(indices, texts, strict=True):
-            # A character that the token limit cut in half is no text; servers hold it back, too.
-            answers[index] = text.rstrip("\ufffd")
+        for index, answer in zip(indices, made[:, ids.shape[1] :].tolist(), strict=True):
+            end = next((place for place, token in enumerate(answer, start=1) if token in (stops or ())), None)
+            answers[index] = answer[:end]
     return answers
 
 

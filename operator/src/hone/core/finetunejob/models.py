@@ -29,6 +29,7 @@ class Reads(NamedTuple):
 READS: dict[str, Reads] = {
     "model": Reads("spec.model", lambda spec: spec.model),
     "reward_model": Reads("spec.reward.model", lambda spec: spec.reward.model if spec.reward else None),
+    "teacher": Reads("spec.teacher", lambda spec: spec.teacher),
 }
 """Every model that a job may read, by the name of its directory in the RunConfig (`Paths`)."""
 

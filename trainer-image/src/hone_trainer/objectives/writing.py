@@ -1,0 +1,79 @@
+"""What objectives share whose model answers prompts itself, and learns from its answers."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.data.formats import Sample
+from hone_trainer.data.pairs import asked_of
+from hone_trainer.data.prompts import Written, written_of
+from hone_trainer.objectives.inputs import Inputs, training_arguments
+from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.rollouts import MICRO_BATCHES_AT_ONCE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class WritingMixin(TrainerMixin):
+    """Put before TRL's GRPOTrainer, RLOOTrainer or DistillationTrainer, for rows with `written` and `references`."""
+
+    _tokenizer: "PreTrainedTokenizerBase"
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        # TRL's gives rows back as they are.
+        self.data_collator = as_rows
+
+    def _tokenize_prompts(self, prompts: list[Written]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Ids as prepare made them and a server will: TRL's own close a text where the tokenizer does."""
+        return [asked_of(self._tokenizer, _sample(prompt))[0] for prompt in prompts], None, {}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any) -> Any:
+        """Answers to the prompts of a step, some at a time: as many as memory is planned for.
+
+        Every rank has as many prompts, and makes as many calls.
+        """
+        most = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
+        parts = [
+            super(WritingMixin, self)._generate_single_turn(prompt_ids[start : start + most], *rest)  # type: ignore[misc]
+            for start in range(0, len(prompt_ids), most)
+        ]
+        # GRPO's also gives log-probabilities, which only vLLM tells.
+        if isinstance(parts[0], tuple):
+            return [ids for completions, *_ in parts for ids in completions], *parts[0][1:]
+        return [ids for completions in parts for ids in completions]
+
+
+def as_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prepared rows as rewards are called with them: `prompt` as it was written, and `reference`.
+
+    The reference is a string, a list of them where there are several, or None.
+    """
+    return [{"prompt": written_of(row["written"]), "reference": reference_of(row["references"])} for row in rows]
+
+
+def reference_of(references: str) -> str | list[str] | None:
+    """A row's reference from its column in prepared data."""
+    found: list[str] = json.loads(references)
+    return found if len(found) > 1 else next(iter(found), None)
+
+
+def _sample(prompt: Written) -> Sample:
+    if isinstance(prompt, str):
+        return Sample(prompt=prompt)
+    return Sample(messages=tuple(prompt), completion_start=len(prompt))
+
+
+def writing_arguments(inputs: Inputs) -> dict[str, Any]:
+    """The training arguments that the configurations of these trainers share, the general ones among them."""
+    plan = inputs.plan
+    return {
+        **training_arguments(inputs.config, plan, inputs.output_dir),
+        "max_completion_length": plan.max_completion_length,
+        "temperature": plan.temperature,
+        # prepare has shuffled them. TRL's sampler would draw the first order again after a resume in a later pass.
+        "shuffle_dataset": False,
+        "disable_dropout": not plan.lora_dropout,
+        # The weights that ZeRO-3 spreads are fetched layer by layer for each token: whole, they might not fit.
+        "ds3_gather_for_generation": False,
+    }

@@ -1,0 +1,131 @@
+"""How a model that learned from a teacher is scored: by how far from the teacher it is on held-out prompts.
+
+klToTeacher   mean over the rows of
+
+    1/T · sum over t = 1..T of sum over the vocabulary v of  q(v | x, y_<t) · log(q(v | x, y_<t) / p(v | x, y_<t))
+
+in nats per token, at temperature 1; q is the teacher, p the model, x the prompt, and y the teacher's likeliest answer
+to it, T tokens with its end. 0 is a model that would say everything as the teacher does; lower is better.
+
+Training takes the other direction, on answers of the model's own. These differ from base to tuned model, so that their
+figures would not be of the same text, and one that babbles is near any teacher who babbles on.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hone.contract.report import Sample
+from hone.contract.results import EvaluationSummary, Score
+from hone.contract.runconfig import RunConfig
+from hone_trainer.methods import METHODS
+from hone_trainer.models import load_tokenizer
+from hone_trainer.planfile import PlanFile
+from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.intervals import mean
+from hone_trainer.scores.pairs import NO_ROWS
+from hone_trainer.scores.rows import answer_ids, batches, padded
+from hone_trainer.teacher import load_teacher
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from hone_trainer.data.prepared import Prepared
+
+METRIC = "klToTeacher"
+
+
+def evaluate(
+    config: RunConfig, planned: PlanFile, prepared: "Prepared", test: "Dataset", directory: Path, dtype: torch.dtype
+) -> Evaluated:
+    """Score the exported model against its base; arguments as in `scores.answers.evaluate`."""
+    if not len(test):
+        return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
+    from transformers import AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = load_tokenizer(directory)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
+    prompts = test["prompt_ids"][:]
+    teacher = load_teacher(config, dtype).to(device)
+    found: list[np.ndarray] = []
+    said: list[list[str]] = []
+    with torch.inference_mode():
+        answers = answer_ids(teacher, tokenizer, prompts, limit, pad, "teacher")
+        for name in ("tuned", "base"):
+            model = (
+                METHODS[config.method.type].load(config, directory, dtype)
+                if name == "tuned"
+                else AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
+            )
+            model = model.to(device).eval()
+            found.append(divergences(teacher, model, prompts, answers, pad, name))
+            first = answer_ids(model, tokenizer, prompts[:SAMPLES], limit, pad, name)
+            said.append(tokenizer.batch_decode(first, skip_special_tokens=True))
+            del model
+    references = tokenizer.batch_decode(answers[:SAMPLES], skip_special_tokens=True)
+    samples = [
+        Sample(prompt=prompt, reference=reference, base=base, tuned=tuned)
+        for prompt, reference, tuned, base in zip(test["prompt"][:SAMPLES], references, *said, strict=True)
+    ]
+    tuned, base = found
+    return Evaluated(EvaluationSummary(scores=[compare(base, tuned)]), _notes(answers, limit), samples)
+
+
+def divergences(
+    teacher: "PreTrainedModel",
+    model: "PreTrainedModel",
+    prompts: list[list[int]],
+    answers: list[list[int]],
+    pad: int,
+    name: str,
+) -> np.ndarray:
+    """Mean over an answer's tokens of the divergence of the model from the teacher, in nats, shape [rows].
+
+    Args:
+        teacher, model: on one device, without gradients.
+        prompts, answers: ids of each row; an answer has at least one.
+        pad: the token to fill rows up with.
+        name: says in the log which model it is.
+    """
+    figures = np.zeros(len(prompts))
+    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    # Of both models, and once more while their logarithms are made.
+    width = 4 * model.config.get_text_config().vocab_size
+    for batch in batches(lengths, width, f"{name}: {METRIC}"):
+        ids, mask = padded([prompts[row] + answers[row] for row in batch], pad, left=False, device=model.device)
+        logits = [each(input_ids=ids, attention_mask=mask, use_cache=False).logits for each in (teacher, model)]
+        for place, row in enumerate(batch):
+            # The token before it tells what each token was expected to be.
+            said = slice(len(prompts[row]) - 1, lengths[row] - 1)
+            q, p = (torch.log_softmax(each[place, said].float(), dim=-1) for each in logits)
+            figures[row] = (q.exp() * (q - p)).sum(dim=-1).mean().item()
+    return figures
+
+
+def compare(base: np.ndarray, tuned: np.ndarray) -> Score:
+    """The score.
+
+    Args:
+        base, tuned: divergences of the same rows, shape [rows], at least one row.
+    """
+    return Score(
+        metric=METRIC,
+        higher_is_better=False,
+        samples=len(base),
+        base=mean(base),
+        tuned=mean(tuned),
+        improvement=mean(base - tuned),
+    )
+
+
+def _notes(answers: list[list[int]], limit: int) -> list[str]:
+    length = sum(map(len, answers)) / len(answers)
+    notes = [f"{METRIC}: nats per token of the teacher's answers, which have {length:.3g} tokens on average."]
+    if cut := sum(len(answer) == limit for answer in answers):
+        notes.append(f"{cut} of them were cut at {limit} tokens (maxCompletionLength), or end there.")
+    return notes
