@@ -87,6 +87,11 @@ def test_ranks_on_cpus_see_no_gpus(run: RunConfig) -> None:
     assert "CUDA_VISIBLE_DEVICES" not in gang.rank_environment(with_topology(run, gpus_per_node=1))
 
 
+def test_ranks_on_cpus_alone_have_another_heap(run: RunConfig) -> None:
+    assert gang.rank_environment(run)["GLIBC_TUNABLES"] == gang.CPU_HEAP
+    assert "GLIBC_TUNABLES" not in gang.rank_environment(with_topology(run, gpus_per_node=1))
+
+
 # Runs that need no training.
 
 

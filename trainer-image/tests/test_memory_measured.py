@@ -1,9 +1,8 @@
 """The memory estimate against what is measured.
 
-First what autograd keeps of a small Llama, exactly. Then the peak of real ranks, on one of 310 MB of random float32
-weights: measured is what a rank's resident memory rises over its level after imports, estimated are the parts without
-overhead. Freed tensors go back to the kernel at once here (`GIVE_BACK`): the holes that they else leave in glibc's heap
-are part of the overhead. Runs do without that, since each step would take half again as long.
+First what autograd keeps of a small Llama, exactly. Then the peak of ranks as a launcher starts them, on one of 310 MB
+of random float32 weights: measured is what a rank's resident memory rises over its level after imports, estimated is
+the total without the fixed amount for libraries and the margin.
 """
 
 import json
@@ -28,7 +27,6 @@ from hone_trainer.planfile import PlanFile, save_plan
 from hone_trainer.runconfig import digest_of
 
 TOLERANCE = 0.15
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 END_SECONDS = 850
 IMPORTS = "torch transformers.models.llama.modeling_llama trl peft hone_trainer.callbacks hone_trainer.objectives"
 LORA, FULL = MethodType.LORA, MethodType.FULL
@@ -138,7 +136,7 @@ def measure(cell: Cell, root: Path) -> tuple[int, list[int]]:
     imports = f"{IMPORTS} deepspeed" if cell.zero_stage else IMPORTS
     measured = Path(__file__).parent / "measured"
     path = os.pathsep.join([str(measured), *sys.path])
-    environment = {"HONE_TEST_MEMORY": str(root / "memory"), "HONE_TEST_IMPORTS": imports, **GIVE_BACK}
+    environment = {"HONE_TEST_MEMORY": str(root / "memory"), "HONE_TEST_IMPORTS": imports}
     pod = Launcher(root, "pod", PYTHONPATH=path, **environment)
     code, result = pod.wait(END_SECONDS)
     assert code == 0, result
@@ -195,7 +193,7 @@ def make_rows(directory: Path, cell: Cell) -> None:
 
 
 def estimate(cell: Cell, config: RunConfig) -> int:
-    """The estimate's parts, summed up."""
+    """The estimate without the fixed amount and the margin."""
     facts = read_model(config.paths.model)
     plan = make_plan(config, facts, tiny.summary(64, 0), cell.tokens)
     planned = plan.memory
@@ -214,7 +212,7 @@ def estimate(cell: Cell, config: RunConfig) -> int:
             gradient_checkpointing=True,
             limit_bytes=None,
         )
-    return planned.total_bytes - planned.overhead_bytes
+    return int((planned.total_bytes - memory.FIXED_CPU) / (1 + memory.MARGIN))
 
 
 def check(cell: Cell, root: Path) -> None:

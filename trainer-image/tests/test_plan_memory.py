@@ -181,6 +181,15 @@ def test_the_total_is_the_sum_of_the_parts() -> None:
     assert memory.limit_bytes == 5
 
 
+@pytest.mark.parametrize(("stage", "whole"), [(0, 0), (3, 2 * 4 * P)])
+def test_on_cpus_a_quarter_of_what_steps_free_stays_in_holes(stage: int, whole: int) -> None:
+    memory = estimate(weight_bytes=4, on_gpu=False, world_size=2, zero_stage=stage)
+    parts = memory.weights_bytes + memory.gradients_bytes + memory.optimizer_bytes + memory.activations_bytes
+    holes = (whole + memory.gradients_bytes + memory.activations_bytes) / 4
+    assert memory.overhead_bytes == pytest.approx(holes + 0.1 * (parts + holes) + 1024**3, abs=2)
+    assert memory.total_bytes == parts + memory.overhead_bytes
+
+
 def test_a_checkpoint_holds_what_is_trained_and_its_moments() -> None:
     full = {"trainable": P, "weight_bytes": 4}
     assert checkpoint_bytes(FACTS, MethodType.FULL, zero_stage=0, **full) == 12 * P

@@ -20,6 +20,23 @@ MASTER_PORT_ENV = "HONE_MASTER_PORT"
 """Environment variable with another rendezvous port. For several gangs on one machine."""
 LOOK_SECONDS = 0.2
 
+CPU_HEAP = ":".join(
+    [
+        "glibc.malloc.tcache_count=0",
+        "glibc.malloc.mxfast=0",
+        f"glibc.malloc.mmap_threshold={32 << 20}",
+        f"glibc.malloc.trim_threshold={1 << 30}",
+    ]
+)
+"""glibc's heap for ranks whose tensors lie in it; other C libraries ignore it.
+
+torch allocates tensors aligned to 64 bytes, for which glibc cuts a few bytes off in front. By default such scraps wait
+in its caches of small chunks and part the holes that freed tensors leave, so that no tensor of the same size fits into
+one, and the heap grows instead. Without these caches all that is freed joins its neighbors at once. So more often a
+large hole is at the heap's end; the third and fourth setting keep glibc from giving that back to the kernel in every
+step, only to have it zeroed and mapped anew.
+"""
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 Look = Callable[[int], Verdict | None]
@@ -104,6 +121,7 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
         # Threads that wait by spinning eat the CPU quota that the others need.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["CUDA_VISIBLE_DEVICES"] = ""
+        environment["GLIBC_TUNABLES"] = CPU_HEAP
         if config.topology.nodes == 1:
             environment["GLOO_SOCKET_IFNAME"] = "lo"
     return environment
