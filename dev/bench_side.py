@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 def hone(job: dict[str, Any], reports: int) -> None:
     """Hone's own rank, unchanged but for the callback that waits for its turns."""
-    from hone.contract.settings import Objective
     from hone_trainer import train
-    from hone_trainer.objectives import OBJECTIVES
+    from hone_trainer.objectives import sft
     from hone_trainer.runconfig import RUN_CONFIG_ENV
     from hone_trainer.status import STATUS_DIR_ENV
 
@@ -40,14 +39,14 @@ def hone(job: dict[str, Any], reports: int) -> None:
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {RUN_CONFIG_ENV: str(run), STATUS_DIR_ENV: str(status)} | rank | meet
-    build = OBJECTIVES[Objective.SFT]
+    build = sft.build
 
     def build_with_turns(inputs: "Inputs") -> "Trainer":
         trainer = build(inputs)
         _add_turns(trainer, job, reports)
         return trainer
 
-    OBJECTIVES[Objective.SFT] = build_with_turns
+    sft.build = build_with_turns
     sys.exit(train.main())
 
 

@@ -9,10 +9,10 @@ import torch
 from hone.contract.plan import Plan
 from hone.contract.settings import MethodType, Objective
 from hone_trainer import head
-from hone_trainer.architectures import auto_class
 from hone_trainer.memory import NF4_BYTES
 from hone_trainer.methods import METHODS
 from hone_trainer.models import read_model
+from hone_trainer.objectives import auto_class
 from hone_trainer.planfile import load_plan
 
 

@@ -1,9 +1,6 @@
-"""The kind of model that each objective trains: transformers' class for it, and what a server of it answers."""
+"""The kinds of models that objectives train: transformers' class for each, and what a server of it answers."""
 
 from dataclasses import dataclass
-from typing import Any
-
-from hone.contract.settings import Objective
 
 
 @dataclass(frozen=True)
@@ -22,24 +19,12 @@ class Architecture:
     api: str
     pipeline_tag: str
 
-
-ARCHITECTURES: dict[Objective, Architecture] = {
-    Objective.SFT: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.CLASSIFICATION: Architecture(
-        "AutoModelForSequenceClassification", "SEQ_CLS", "Classify", "text-classification"
-    ),
-    Objective.DPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.KTO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.ORPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.GRPO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.DISTILLATION: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.RLOO: Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation"),
-    Objective.REWARD: Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification"),
-}
+    @property
+    def has_head(self) -> bool:
+        """Whether it has a head of its own on the base model, which is trained in any case."""
+        return self.task_type == "SEQ_CLS"
 
 
-def auto_class(objective: Objective) -> Any:
-    """transformers' Auto class for the objective's kind of model."""
-    import transformers
-
-    return getattr(transformers, ARCHITECTURES[objective].auto_class)
+CHAT = Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation")
+CLASSIFIER = Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Classify", "text-classification")
+SCORER = Architecture("AutoModelForSequenceClassification", "SEQ_CLS", "Reward", "text-classification")

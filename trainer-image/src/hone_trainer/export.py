@@ -8,10 +8,10 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.report import ArtifactFile
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checkpoint import TRAINING_ARGS_FILE
 from hone_trainer.merging import copy_kept
 from hone_trainer.methods import METHODS
+from hone_trainer.objectives import PARTS
 
 CARD_FILE = "README.md"
 
@@ -73,7 +73,7 @@ def write_card(
     text = f"""---
 base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
 library_name: {library}
-pipeline_tag: {ARCHITECTURES[config.objective].pipeline_tag}
+pipeline_tag: {PARTS[config.objective].architecture.pipeline_tag}
 ---
 
 # {config.job.name}

@@ -21,11 +21,11 @@ from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint, host
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.files import sync_tree, write_atomic
 from hone_trainer.logs import quiet_libraries, setup_logging
+from hone_trainer.objectives import PARTS, scorer
 from hone_trainer.planfile import PlanFile, load_plan
 from hone_trainer.results import write_result
 from hone_trainer.runconfig import load_run_config
@@ -94,7 +94,6 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
     import torch
 
     from hone_trainer import export
-    from hone_trainer.scores import EVALUATIONS
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())
@@ -105,7 +104,7 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    found = EVALUATIONS[config.objective](config, planned, prepared, rows, directory, dtype)
+    found = scorer(config.objective)(config, planned, prepared, rows, directory, dtype)
     export.write_card(directory, config, planned.plan, planned.dataset, found.evaluation, found.notes, kind)
     files = export.list_files(directory)
     return Report(
@@ -119,7 +118,7 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
             digest=export.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
             kind=kind,
-            api=ARCHITECTURES[config.objective].api,
+            api=PARTS[config.objective].architecture.api,
             lora_rank=planned.plan.lora_rank if kind == "Adapter" else None,
             base=config.model_name,
             base_digest=planned.model_digest,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.settings import Freeze, Lora, Objective
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.freezing import is_frozen
+from hone_trainer.objectives import PARTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -273,7 +273,7 @@ def _load_config(path: Path, objective: Objective) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
         )
-    head = ARCHITECTURES[objective].task_type == "SEQ_CLS"
+    head = PARTS[objective].architecture.has_head
     kinds = list(getattr(config, "architectures", None) or [])
     if not head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise BadInput(

@@ -9,7 +9,6 @@ from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Lora, MethodType, OnScarceData
 from hone_trainer import rollouts
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.balance import choose_balance
 from hone_trainer.batches import (
     MOST_TOKENS,
@@ -26,6 +25,7 @@ from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision, why_precision
 from hone_trainer.memory import checkpoint_bytes, estimate_memory, gib, states_bytes
 from hone_trainer.models import ModelFacts
+from hone_trainer.objectives import PARTS
 from hone_trainer.packing import MOST_PACKED_TOKENS, UNPACKED, Packing, packed_rows_per_step
 from hone_trainer.saves import plan_evaluations, plan_saves
 
@@ -114,7 +114,7 @@ def make_plan(
     balance = None
     if classes:
         balance = choose_balance(config, classes, choices.pick)
-    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+    if PARTS[config.objective].architecture.has_head:
         facts = facts.with_head(len(classes.names) if classes else 1)
     lora = _choose_lora(config, rows, choices)
     frozen = facts.frozen_parameters(config.method.freeze)
@@ -276,7 +276,7 @@ def _choose_lora(config: RunConfig, rows: int, choices: _Choices) -> Lora | None
     lora = asked or Lora()
     small, wanted = rows < SMALL_DATA_ROWS, OBJECTIVES[config.objective].dropout
     rank = choices.pick("loraRank", lora.rank if lora.rank != Lora().rank else None, lora.rank, "Default.")
-    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+    if PARTS[config.objective].architecture.has_head:
         choices.reasons["method"] = (
             "The adapter is merged into a whole model in the end: vLLM serves no trained head in an adapter."
         )

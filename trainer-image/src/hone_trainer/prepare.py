@@ -21,7 +21,6 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import find_classes
 from hone_trainer.data.encoders import Wanted
@@ -31,6 +30,7 @@ from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.errors import BadInput, clip, full_disk_hint
 from hone_trainer.logs import setup_logging
+from hone_trainer.objectives import PARTS
 from hone_trainer.packing import Packing, propose
 from hone_trainer.plan import make_plan
 from hone_trainer.planfile import PlanFile, load_plan, save_plan
@@ -118,7 +118,7 @@ def prepare(config: RunConfig) -> PlanFile:
         other_parameters=reward_parameters,
         teacher_parameters=teacher.parameters if teacher else 0,
     )
-    chats = ARCHITECTURES[config.objective].api == "Chat"
+    chats = PARTS[config.objective].architecture.api == "Chat"
     noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
     noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
@@ -194,7 +194,6 @@ def _prepared_directory(
 ) -> Path:
     from hone_trainer.data.build import Options, build_prepared
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
-    from hone_trainer.data.encoders import ENCODERS
 
     options = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
     digest = prepared_digest(
@@ -219,7 +218,7 @@ def _prepared_directory(
         log.info("The data were prepared before", extra={"directory": str(directory)})
         return directory
     started = time.monotonic()
-    encoder = ENCODERS[config.objective](tokenizer, wanted)
+    encoder = PARTS[config.objective].encoder(tokenizer, wanted)
     build_prepared(directory, digest, sources, found, encoder, options)
     log.info(
         "Data prepared",

@@ -84,7 +84,7 @@ def _train(rank: int, status: StatusDir) -> None:
     from hone_trainer.agreement import check_same_everywhere
     from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.methods import METHODS
-    from hone_trainer.objectives import OBJECTIVES
+    from hone_trainer.objectives import builder
     from hone_trainer.objectives.inputs import Inputs
 
     quiet_libraries()
@@ -112,7 +112,7 @@ def _train(rank: int, status: StatusDir) -> None:
     def make_trainer(plan: Plan, prepared: Prepared, directory: Path, callbacks: "list[TrainerCallback]") -> "Trainer":
         # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
         set_seed(config.hyperparameters.seed)
-        trainer = OBJECTIVES[config.objective](
+        trainer = builder(config.objective)(
             Inputs(
                 config=config,
                 plan=plan,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer.architectures import ARCHITECTURES
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import gib
+from hone_trainer.objectives import PARTS
 
 
 def check_output(config: RunConfig, weights_bytes: int) -> None:
@@ -21,7 +21,7 @@ def check_output(config: RunConfig, weights_bytes: int) -> None:
         BadInput: it does not.
     """
     lora = config.method.type is not MethodType.FULL
-    if lora and not config.merge_output and ARCHITECTURES[config.objective].task_type != "SEQ_CLS":
+    if lora and not config.merge_output and not PARTS[config.objective].architecture.has_head:
         return
     if config.output_bytes is not None and weights_bytes > config.output_bytes:
         raise BadInput(

@@ -1,17 +1,15 @@
-"""Which encoder makes the rows of which objective."""
+"""What makes an encoder of each kind from what is known of the rows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hone.contract.settings import Objective, TrainOn
+from hone.contract.settings import TrainOn
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.encode import Encoder
 from hone_trainer.data.labels import LabelEncoder
 from hone_trainer.data.pairs import PairEncoder, ScoreEncoder
 from hone_trainer.data.prompts import PromptEncoder
 from hone_trainer.data.rated import RatedEncoder
-from hone_trainer.data.rows import RowEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,38 +36,39 @@ class Wanted:
     compares: str | None = None
 
 
-def _of_sft(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> Encoder:
+def of_answers(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> Encoder:
+    """For what is learned token by token."""
     if wanted.train_on is None:
         raise ValueError("nothing says which tokens carry loss")
     return Encoder(tokenizer, wanted.train_on, chat=wanted.chat)
 
 
-def _of_classification(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> LabelEncoder:
+def of_classes(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> LabelEncoder:
+    """For texts with their classes."""
     if wanted.classes is None:
         raise ValueError("the rows have no classes")
     return LabelEncoder(tokenizer, wanted.classes)
 
 
-def _of_kto(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> RatedEncoder:
+def of_ratings(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> RatedEncoder:
+    """For answers that were rated."""
     if wanted.classes is None:
         raise ValueError("the rows have no ratings")
     return RatedEncoder(tokenizer, wanted.chat, wanted.classes)
 
 
-def _of_prompts(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> PromptEncoder:
+def of_prompts(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> PromptEncoder:
+    """For prompts that the model answers itself."""
     return PromptEncoder(
         tokenizer, wanted.chat, room=wanted.room, limit=wanted.limit, train_on="Answers", compares=wanted.compares
     )
 
 
-ENCODERS: "dict[Objective, Callable[[PreTrainedTokenizerBase, Wanted], RowEncoder]]" = {
-    Objective.SFT: _of_sft,
-    Objective.CLASSIFICATION: _of_classification,
-    Objective.DPO: lambda tokenizer, wanted: PairEncoder(tokenizer, wanted.chat),
-    Objective.KTO: _of_kto,
-    Objective.ORPO: lambda tokenizer, wanted: PairEncoder(tokenizer, wanted.chat),
-    Objective.GRPO: _of_prompts,
-    Objective.RLOO: _of_prompts,
-    Objective.DISTILLATION: _of_prompts,
-    Objective.REWARD: lambda tokenizer, wanted: ScoreEncoder(tokenizer, wanted.chat),
-}
+def of_pairs(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> PairEncoder:
+    """For a prompt and two answers."""
+    return PairEncoder(tokenizer, wanted.chat)
+
+
+def of_scored_pairs(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> ScoreEncoder:
+    """For two answers, each with the prompt."""
+    return ScoreEncoder(tokenizer, wanted.chat)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import auto_class
+from hone_trainer.objectives import auto_class
 
 if TYPE_CHECKING:
     import torch

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import ARCHITECTURES, auto_class
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.merging import merged_model
 from hone_trainer.models import load_tokenizer
+from hone_trainer.objectives import PARTS, auto_class
 from hone_trainer.planfile import load_plan
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def peft_config(config: RunConfig, plan: Plan) -> "LoraConfig":
 
     modules = config.method.lora.target_modules if config.method.lora else None
     return LoraConfig(
-        task_type=ARCHITECTURES[config.objective].task_type,
+        task_type=PARTS[config.objective].architecture.task_type,
         r=plan.lora_rank,
         lora_alpha=plan.lora_alpha,
         lora_dropout=plan.lora_dropout or 0.0,
@@ -43,7 +43,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     Where the job asks for it, and always with a trained head, which vLLM serves beside no adapter, it is merged into a
     whole model instead.
     """
-    if config.merge_output or ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+    if config.merge_output or PARTS[config.objective].architecture.has_head:
         _export_merged(config, checkpoint, directory)
         return "Model"
     shutil.copyfile(checkpoint / WEIGHTS_FILE, directory / WEIGHTS_FILE)
@@ -60,7 +60,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
 def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> None:
     """Write base, adapter and head, if it has one, as one model."""
     auto, base = auto_class(config.objective), config.paths.model
-    if ARCHITECTURES[config.objective].task_type == "SEQ_CLS":
+    if PARTS[config.objective].architecture.has_head:
         from hone_trainer import head
 
         planned = load_plan(config)

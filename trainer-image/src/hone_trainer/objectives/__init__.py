@@ -1,26 +1,69 @@
-"""The objectives: what is trained for, each with the trainer that does it, TRL's or transformers' own.
+"""The objectives: what the trainer has for each, in one table, beside the module here that builds its trainer.
 
-To add one, write its module here with a `build` function and put it into `OBJECTIVES`.
+To add one, write a module here that is named like it, with a `build` function, and a row of `PARTS`. No module is read
+for the table's sake: each loads the libraries that it needs.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from hone.contract.settings import Objective
-from hone_trainer.objectives import classification, distillation, dpo, grpo, kto, orpo, reward, rloo, sft
-from hone_trainer.objectives.inputs import Inputs
+from hone_trainer.architectures import CHAT, CLASSIFIER, SCORER, Architecture
+from hone_trainer.data import encoders
+from hone_trainer.data.encoders import Wanted
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import PreTrainedTokenizerBase, Trainer
 
-OBJECTIVES: "dict[Objective, Callable[[Inputs], Trainer]]" = {
-    Objective.SFT: sft.build,
-    Objective.CLASSIFICATION: classification.build,
-    Objective.REWARD: reward.build,
-    Objective.DPO: dpo.build,
-    Objective.KTO: kto.build,
-    Objective.ORPO: orpo.build,
-    Objective.GRPO: grpo.build,
-    Objective.RLOO: rloo.build,
-    Objective.DISTILLATION: distillation.build,
+    from hone_trainer.data.rows import RowEncoder
+    from hone_trainer.objectives.inputs import Inputs
+    from hone_trainer.scores.evaluated import Evaluated
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the trainer has for an objective.
+
+    Attributes:
+        architecture: the kind of model that is trained.
+        encoder: what makes the rows of prepared data.
+        scores: the function that scores the result, as module:function of `hone_trainer.scores`.
+    """
+
+    architecture: Architecture
+    encoder: "Callable[[PreTrainedTokenizerBase, Wanted], RowEncoder]"
+    scores: str
+
+
+PARTS: Mapping[Objective, Parts] = {
+    Objective.SFT: Parts(CHAT, encoders.of_answers, "answers:evaluate"),
+    Objective.CLASSIFICATION: Parts(CLASSIFIER, encoders.of_classes, "classes:evaluate"),
+    Objective.REWARD: Parts(SCORER, encoders.of_scored_pairs, "pairs:evaluate"),
+    Objective.DPO: Parts(CHAT, encoders.of_pairs, "preferences:evaluate_pairs"),
+    Objective.KTO: Parts(CHAT, encoders.of_ratings, "preferences:evaluate_rated"),
+    Objective.ORPO: Parts(CHAT, encoders.of_pairs, "preferences:evaluate_pairs"),
+    Objective.GRPO: Parts(CHAT, encoders.of_prompts, "rewards:evaluate"),
+    Objective.RLOO: Parts(CHAT, encoders.of_prompts, "rewards:evaluate"),
+    Objective.DISTILLATION: Parts(CHAT, encoders.of_prompts, "divergences:evaluate"),
 }
+
+
+def builder(objective: Objective) -> "Callable[[Inputs], Trainer]":
+    """What builds an objective's trainer, TRL's or transformers' own."""
+    build: Callable[[Inputs], Trainer] = pkgutil.resolve_name(f"{__name__}.{objective.value.lower()}:build")
+    return build
+
+
+def scorer(objective: Objective) -> "Callable[..., Evaluated]":
+    """What scores base and tuned model on the test split, each figure with its interval."""
+    evaluate: Callable[..., Evaluated] = pkgutil.resolve_name(f"hone_trainer.scores.{PARTS[objective].scores}")
+    return evaluate
+
+
+def auto_class(objective: Objective) -> Any:
+    """transformers' Auto class for the objective's kind of model."""
+    import transformers
+
+    return getattr(transformers, PARTS[objective].architecture.auto_class)

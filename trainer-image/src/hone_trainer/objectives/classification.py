@@ -8,8 +8,8 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from hone.contract.settings import Balance, Objective
 from hone_trainer import head
-from hone_trainer.architectures import auto_class
 from hone_trainer.data.labels import padding_id
+from hone_trainer.objectives import auto_class
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin, made
 
