@@ -90,5 +90,6 @@ def plan_evaluations(rows: int, total: int, *, writes: bool) -> tuple[int | None
         writes: whether the model writes what it learns from.
     """
     if writes:
-        return None, "None: every step tells the reward or loss of answers that it has not yet learned from."
+        why = "None: every step tells the reward or loss of answers that it has not yet learned from."
+        return None, f"{why}{' The validation rows are left unused.' if rows else ''}"
     return (max(1, total // 10), "A tenth.") if rows else (None, "No validation rows.")
