@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dev.uv import ROOT
+from hone_trainer.gang import CPU_HEAP
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -53,6 +54,9 @@ class Side:
         job_file.write_text(json.dumps(job))
         self._reports, write = os.pipe()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        if job["kind"] == "hone":
+            # As its ranks have it; whoever writes a script has the C library's own.
+            environment["GLIBC_TUNABLES"] = CPU_HEAP
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dev.bench_side", str(job_file), str(write)],
