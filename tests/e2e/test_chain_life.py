@@ -66,7 +66,7 @@ def test_each_read_what_the_one_before_it_made(jobs: dict[str, Object]) -> None:
     read = jobs[LAST]["status"]["models"]
     assert {name: (model["job"], model["digest"]) for name, model in read.items()} == {
         "model": (SFT, made[SFT]["digest"]),
-        "reward_model": (REWARD, made[REWARD]["digest"]),
+        "rewardModel": (REWARD, made[REWARD]["digest"]),
     }
     assert jobs[REWARD]["status"]["models"]["model"]["jobUid"] == jobs[SFT]["metadata"]["uid"]
 

@@ -1,5 +1,6 @@
 """The models that a job reads, and where its pods find them."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class Reads(NamedTuple):
 
 READS: dict[str, Reads] = {
     "model": Reads("spec.model", lambda spec: spec.model),
-    "reward_model": Reads("spec.reward.model", lambda spec: spec.reward.model if spec.reward else None),
+    "rewardModel": Reads("spec.reward.model", lambda spec: spec.reward.model if spec.reward else None),
     "teacher": Reads("spec.teacher", lambda spec: spec.teacher),
 }
 """Every model that a job may read, by the name of its directory in the RunConfig (`Paths`)."""
@@ -107,7 +108,7 @@ def _merged(found: FoundModel) -> str:
 
 
 def _directory(name: str) -> str:
-    return f"/mnt/{name.replace('_', '-')}"
+    return "/mnt/" + re.sub("[A-Z]", lambda found: f"-{found.group().lower()}", name)
 
 
 def _base_directory(name: str) -> str:
