@@ -29,7 +29,7 @@ from hone_trainer.runconfig import digest_of
 TOLERANCE = 0.15
 END_SECONDS = 850
 IMPORTS = "torch transformers.models.llama.modeling_llama trl peft hone_trainer.callbacks hone_trainer.objectives"
-LORA, FULL = MethodType.LORA, MethodType.FULL
+LORA, QLORA, FULL = MethodType.LORA, MethodType.QLORA, MethodType.FULL
 
 MAKE_MODEL = """
 import sys
@@ -121,6 +121,7 @@ CELLS = {
     "lora-ddp": Cell(LORA, 2, tokens=512),
     "lora-zero2": Cell(LORA, 2, 2, tokens=512),
     "lora-zero3": Cell(LORA, 2, 3, tokens=512),
+    "qlora": Cell(QLORA, tokens=512),
     "full": Cell(FULL),
     "full-ddp": Cell(FULL, 2),
     "full-zero2": Cell(FULL, 2, 2),

@@ -31,9 +31,10 @@ attention (h hidden, i intermediate; n what the adapters take in and r what they
                             TRL computes the loss in tiles of 4096 tokens × 32768 words, and holds all logits for ORPO;
                             Full also has the head's gradient once more, in fp32
 
-Holes, on CPUs: a quarter of what steps free, which are gradients with their buckets, activations, and the weights that
-ZeRO-3 keeps whole. By about so much glibc's heap (as `gang.CPU_HEAP` sets it) is larger than the tensors in it, as
-measured on a Llama of 310 MB. Were freed tensors given back to the kernel at once, steps would take half as long again.
+Holes, on CPUs: a quarter of what steps free, which are gradients with their buckets, activations, the weights that
+ZeRO-3 keeps whole, and the layers that QLoRA unpacks one by one. By about so much glibc's heap (as `gang.CPU_HEAP` sets
+it) is larger than the tensors in it, as measured on a Llama of 310 MB. Were freed tensors given back to the kernel at
+once, steps would take half as long again.
 
 Overhead: the holes, 10 % of all that, and a fixed amount for libraries and buffers: 2 GiB on a GPU, 1 GiB in a CPU
 process.
@@ -142,7 +143,8 @@ def estimate_memory(
     written = written_at_once * sequence_length * facts.cached_values * (2 if on_gpu else 4)
     activations = max(activations, written)
     parts = weights + gradients + optimizer + activations
-    holes = 0 if on_gpu else int((whole + gradients + activations) * _CPU_HOLES)
+    unpacked = sum(facts.linear_sizes) * weight_bytes if quantized else 0
+    holes = 0 if on_gpu else int((whole + gradients + activations + unpacked) * _CPU_HOLES)
     overhead = holes + int((parts + holes) * MARGIN) + (FIXED_GPU if on_gpu else FIXED_CPU)
     return MemoryEstimate(
         weights_bytes=weights,
