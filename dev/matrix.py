@@ -155,11 +155,11 @@ def run(cell: str, base: Path) -> Outcome:
     from hone_trainer.errors import BadInput
     from hone_trainer.prepare import prepare
 
-    began = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="hone-matrix-"))
     try:
         if OBJECTIVES[Objective(cell.split("/")[0])].teacher:
             teacher.ensure(base)
+        began = time.monotonic()
         config = config_of(cell, base, directory)
         (directory / "run.json").write_text(config.to_json())
         prepare(config)
