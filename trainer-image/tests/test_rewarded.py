@@ -56,13 +56,13 @@ def final_weights(config: RunConfig) -> dict:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("method", [MethodType.LORA, MethodType.FULL])
+@pytest.mark.parametrize("method", MethodType)
 @pytest.mark.parametrize("objective", BOTH)
 def test_three_steps_of_each_method_end_in_a_model_that_chats(
     objective: Objective, method: MethodType, rank: Callable, tmp_path: Path
 ) -> None:
     report = finished(rank(objective, method=method, steps=3, every=3, accumulation=2, beta=0.05))
-    kind = "Adapter" if method is MethodType.LORA else "Model"
+    kind = "Model" if method is MethodType.FULL else "Adapter"
     assert (report.artifact.kind, report.artifact.api, report.final_step) == (kind, "Chat", 3)
     score = report.evaluation.scores[0]
     assert (score.metric, score.samples) == ("reward", 60)
@@ -113,19 +113,19 @@ def test_own_code_that_fails_ends_the_run_as_bad_input(rank: Callable, tmp_path:
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     objective: Objective, method: MethodType, rank: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A pass over the 256 prompts is 8 steps of 16 prompts for GRPO, and 8 of 32 for RLOO.
-    plan = {"method": method, "steps": 6, "every": 100, "accumulation": 2, "micro_batch": 64, "learning_rate": 1e-3}
+    # A pass over the 256 prompts is 8 steps of 32 for GRPO, and 4 of 64 for RLOO, which is cut in its second one.
+    plan = {"method": method, "steps": 6, "every": 100, "accumulation": 2, "micro_batch": 128, "learning_rate": 1e-3}
     whole = rank(objective, "whole", **plan)
     original = callbacks.Checkpointing.on_step_end
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 3:
+        if state.global_step == 5:
             self._status.raise_stop()
         return original(self, args, state, control, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Checkpointing, "on_step_end", on_step_end)
-        with pytest.raises(Preempted, match="at step 3"):
+        with pytest.raises(Preempted, match="at step 5"):
             rank(objective, "cut", **plan)
     (tmp_path / "cut/status/stop").unlink()
     first, second = final_weights(whole), final_weights(rank(objective, "cut", **plan))
