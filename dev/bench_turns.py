@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dev.uv import ROOT
-from hone_trainer.gang import CPU_HEAP
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -55,6 +54,8 @@ class Side:
         self._reports, write = os.pipe()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         if job["kind"] == "hone":
+            from hone_trainer.gang import CPU_HEAP
+
             # As its ranks have it; whoever writes a script has the C library's own.
             environment["GLIBC_TUNABLES"] = CPU_HEAP
         with self.log.open("wb") as log:
