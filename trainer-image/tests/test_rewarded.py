@@ -75,7 +75,7 @@ def test_three_steps_of_each_method_end_in_a_model_that_chats(
 @pytest.mark.parametrize("objective", BOTH)
 def test_it_learns_what_is_rewarded(objective: Objective, rank: Callable) -> None:
     report = finished(
-        rank(objective, method=MethodType.FULL, steps=40, every=40, micro_batch=64, learning_rate=2e-3, beta=0.0)
+        rank(objective, method=MethodType.FULL, steps=90, every=90, micro_batch=64, learning_rate=2e-3, beta=0.0)
     )
     score = report.evaluation.scores[0]
     assert score.improvement.lower > 0, score
