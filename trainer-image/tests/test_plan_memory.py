@@ -182,10 +182,10 @@ def test_the_total_is_the_sum_of_the_parts() -> None:
 
 
 @pytest.mark.parametrize(("stage", "whole"), [(0, 0), (3, 2 * 4 * P)])
-def test_on_cpus_a_quarter_of_what_steps_free_stays_in_holes(stage: int, whole: int) -> None:
+def test_on_cpus_a_part_of_what_steps_free_stays_in_holes(stage: int, whole: int) -> None:
     memory = estimate(weight_bytes=4, on_gpu=False, world_size=2, zero_stage=stage)
     parts = memory.weights_bytes + memory.gradients_bytes + memory.optimizer_bytes + memory.activations_bytes
-    holes = (whole + memory.gradients_bytes + memory.activations_bytes) / 4
+    holes = (whole + memory.gradients_bytes + memory.activations_bytes) * 0.35
     assert memory.overhead_bytes == pytest.approx(holes + 0.1 * (parts + holes) + 1024**3, abs=2)
     assert memory.total_bytes == parts + memory.overhead_bytes
 

@@ -31,7 +31,7 @@ attention (h hidden, i intermediate; n what the adapters take in and r what they
                             TRL computes the loss in tiles of 4096 tokens × 32768 words, and holds all logits for ORPO;
                             Full also has the head's gradient once more, in fp32
 
-Holes, on CPUs: a quarter of what steps free, which are gradients with their buckets, activations, the weights that
+Holes, on CPUs: 0.35 of what steps free, which are gradients with their buckets, activations, the weights that
 ZeRO-3 keeps whole, and the layers that QLoRA unpacks one by one. By about so much glibc's heap (as `gang.CPU_HEAP` sets
 it) is larger than the tensors in it, as measured on a Llama of 310 MB. Were freed tensors given back to the kernel at
 once, steps would take half as long again.
@@ -51,7 +51,7 @@ GIB = 1 << 30
 FIXED_GPU = 2 * GIB
 FIXED_CPU = 1 * GIB
 MARGIN = 0.10
-_CPU_HOLES = 0.25
+_CPU_HOLES = 0.35
 _TILE_TOKENS = 4096
 """trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE."""
 _TILE_WORDS = 32768
