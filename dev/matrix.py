@@ -5,13 +5,15 @@ three steps by a launcher as in a pod, and scored. Each objective's example is t
 and must improve its metric outside the interval. The outcome is `docs/matrix.md`.
 
 A cell that has ended as it should is remembered for the present state of the code, so that an interrupted run goes on
-with the one that it was in. What fails is tried again.
+with the one that it was in. What fails is tried again. Cells of one process are run two at a time.
 """
 
 import argparse
 import fnmatch
+import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -61,7 +63,8 @@ REWARDED: dict[str, object] = {**ANSWERS, "generations": 2}
 """Settings of objectives whose models write answers themselves, and whose answers are rewarded."""
 EXAMPLE = "example"
 ROWS, STEPS, TEST_ROWS, SECONDS = 300, 3, 24, 900
-
+AT_ONCE = 2
+"""Cells of one process that run beside each other."""
 
 CODE = ("operator/src/hone/contract", "trainer-image/src", "dev/data", "examples")
 """What a cell's outcome depends on."""
@@ -238,6 +241,31 @@ def _judge(cell: str, found: EvaluationSummary, seconds: float) -> Outcome:
     return Outcome("improved" if better.lower > 0 else "unimproved", told, seconds)
 
 
+def run_all(left: list[str], base: Path) -> Iterator[tuple[str, Outcome]]:
+    """Try cells, and tell each as it ends."""
+    single = [cell for cell in left if processes(cell) == 1]
+    # Workers of their own: a launcher's run is told to finish by environment variables.
+    with multiprocessing.get_context("spawn").Pool(AT_ONCE, _end_by_signal) as workers:
+        yield from workers.imap_unordered(functools.partial(_named, base=base), single)
+    for cell in left:
+        if cell not in single:
+            yield cell, run(cell, base)
+
+
+def processes(cell: str) -> int:
+    """How many ranks a cell has; an example is run in one process."""
+    return PLACEMENTS.get(cell.split("/")[-1], {}).get("processesPerNode", 1)
+
+
+def _named(cell: str, base: Path) -> tuple[str, Outcome]:
+    return cell, run(cell, base)
+
+
+def _end_by_signal() -> None:
+    """So that a launcher that is under way is ended, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def state() -> str:
     """What stands for the present code: a digest of its files."""
     digest = hashlib.sha256()
@@ -289,8 +317,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="run them though they are remembered")
     parser.add_argument("--list", action="store_true", help="only list them")
     arguments = parser.parse_args()
-    # So that a launcher that is under way is ended, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _end_by_signal()
     chosen = [cell for cell in cells() if fnmatch.fnmatch(cell, arguments.cells)]
     if not chosen:
         parser.error(f"no cell {arguments.cells!r}")
@@ -303,8 +330,7 @@ def main() -> int:
     base = cache.find()
     if base is None:
         sys.exit("error: there is no base model yet: make images, or python3 -m dev.basemodel build")
-    for cell in list(todo(chosen, memory, fresh=arguments.fresh)):
-        outcome = run(cell, base)
+    for cell, outcome in run_all(list(todo(chosen, memory, fresh=arguments.fresh)), base):
         memory.save(cell, outcome)
         print(f"{cell}: {outcome.result} in {outcome.seconds:.0f} s. {outcome.words}", flush=True)
     found: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}

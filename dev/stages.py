@@ -18,7 +18,7 @@ from dev.uv import ROOT
 
 PYTHON = ".venv/bin/python"
 REPORTS = ROOT / "build" / "reports"
-CHECK_MARKERS = "not integration and not e2e and not train and not soak and not gpu"
+CHECK_MARKERS = "not integration and not e2e and not train and not matrix and not soak and not gpu"
 # What fails in a cold cache after half an hour is worth seeing early, so tools and images have stages of their own.
 CHECK_TOOLS = ("helm", "kubeconform")
 
@@ -63,6 +63,7 @@ CHECK = (
 CONTROL_PLANE = Stage("control plane", _python("-m", "dev.cluster", "build"), seconds=2700, early=True)
 INTEGRATION = _pytest("integration tests", "integration", "tests", seconds=1200)
 TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=1800)
+MATRIX = _pytest("cells of the matrix", "matrix", "tests/matrix", seconds=1800)
 CLUSTER = Stage("cluster", _python("-m", "dev.cluster", "up"), seconds=1800)
 BASE_MODEL = Stage("base model", (PYTHON, "-m", "dev.basemodel", "build"), seconds=1800)
 IMAGES = Stage("images", _python("-m", "dev.images", "build"), seconds=3600)
@@ -71,7 +72,7 @@ E2E = _pytest("end-to-end tests", "e2e", "tests/e2e", seconds=3600, options=("-x
 TIERS = {
     "check": CHECK,
     "integration": (VENV, CONTROL_PLANE, INTEGRATION),
-    "test": (*CHECK, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, IMAGES, E2E),
+    "test": (*CHECK, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, IMAGES, E2E),
     "e2e": (VENV, CLUSTER, BASE_MODEL, IMAGES, E2E),
 }
 

@@ -44,6 +44,18 @@ def test_only_what_has_not_ended_as_it_should_is_run_again(tmp_path: Path) -> No
     assert list(matrix.todo(["a/b/c"], memory, fresh=True)) == ["a/b/c"]
 
 
+def test_every_cell_is_tried_once_whatever_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(matrix, "run", lambda cell, base: Outcome("here"))
+    # A worker imports the module anew, and finds no such objective.
+    cells = ["none/example", "none/LoRA/1 process", "none/LoRA/DDP"]
+    found = dict(matrix.run_all(cells, tmp_path))
+    assert {cell: outcome.result for cell, outcome in found.items()} == {
+        "none/example": "failed",
+        "none/LoRA/1 process": "failed",
+        "none/LoRA/DDP": "here",
+    }
+
+
 def test_an_example_has_improved_only_outside_the_interval() -> None:
     def found(lower: float) -> EvaluationSummary:
         one = Interval(value=0.5, lower=0.4, upper=0.6)
