@@ -203,7 +203,7 @@ def test_what_is_noticed_stands_in_the_plan(make_config: Any) -> None:
             {"objective": "Classification"},
             "spec.objective",
             "format Messages",
-            "Set it to SFT, or write each row",
+            "Set it to SFT or Distillation, or write each row",
         ),
         pytest.param(
             map(labeled_row, range(20)),
