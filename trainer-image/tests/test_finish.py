@@ -1,10 +1,12 @@
-"""Finish: what is exported, how it is scored, what the report says; on a LoRA and a Full run trained right here."""
+"""Finish: what is exported, how it is scored, what the report says; on a run of each method, trained right here."""
 
+import functools
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -85,9 +87,9 @@ def test_the_artifact_knows_the_task(
     right = sum(sample.tuned.strip() == sample.reference for sample in report.samples)
     assert len(report.samples) == 20
     assert right / 20 == pytest.approx(match.tuned.value, abs=0.2)
-    assert result.artifact.kind == ("Adapter" if method == MethodType.LORA else "Model")
+    assert result.artifact.kind == ("Adapter" if method.adapts else "Model")
     assert (result.artifact.lora_rank, result.artifact.max_model_length) == (
-        8 if method == MethodType.LORA else None,
+        8 if method.adapts else None,
         64,
     )
 
@@ -102,7 +104,7 @@ def test_the_artifact_is_whole_and_says_nothing_of_this_machine(
     names = {path.name for path in artifact.iterdir()}
     assert {"tokenizer.json", "chat_template.jinja", "generation_config.json", "README.md"} <= names
     weights = {"adapter_model.safetensors", "adapter_config.json"}
-    assert (weights if method == MethodType.LORA else {"model.safetensors", "config.json"}) <= names
+    assert (weights if method.adapts else {"model.safetensors", "config.json"}) <= names
     assert "training_args.bin" not in names
     for path in artifact.iterdir():
         assert str(config.paths.model).encode() not in path.read_bytes(), path.name
@@ -143,7 +145,13 @@ def test_the_bases_scores_are_made_once(fresh: RunConfig, run_finish: Finish, mo
     Path(fresh.paths.output).mkdir()
     scored = []
     original = scoring.score_rows
-    monkeypatch.setattr(scoring, "score_rows", lambda *args: scored.append(args[-1]) or original(*args))
+
+    @functools.wraps(original)  # its name is part of what the scores are found by
+    def score_rows(*args: Any) -> scoring.RowScores:
+        scored.append(args[-1])
+        return original(*args)
+
+    monkeypatch.setattr(scoring, "score_rows", score_rows)
     second = run_finish(fresh)
     assert scored == ["tuned"]
     assert second == first, "the same checkpoint gives the same artifact and scores"
