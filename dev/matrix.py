@@ -184,6 +184,7 @@ def _train(directory: Path) -> str:
         port = probe.getsockname()[1]
     (directory / "tmp").mkdir()
     environment = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "HONE_RUN_CONFIG": str(directory / "run.json"),
         "HONE_TERMINATION_LOG": str(directory / "end"),
         "HONE_METRICS_PORT": str(port),
