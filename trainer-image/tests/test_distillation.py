@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file
+from in_process import final_weights, finished, train_here
 
-from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks, checkpoint, finish, train
+from hone_trainer import callbacks
 from hone_trainer.errors import BadInput
 from hone_trainer.models import read_model
 from hone_trainer.scores import divergences
-from hone_trainer.status import StatusDir
 from hone_trainer.teacher import read_teacher
 from hone_trainer.verdicts import Preempted
 
@@ -41,24 +39,10 @@ def rank(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         root = tmp_path / name
         fixed = {"objective": Objective.DISTILLATION, "shared": shared, "dropout": 0.0, "test_rows": 60}
         config = tiny.make_run(root, **{**fixed, "micro_batch": 8, **options})
-        monkeypatch.setenv("HONE_RUN_CONFIG", str(root / "run.json"))
-        monkeypatch.setenv("HONE_TERMINATION_LOG", str(root / "term"))
-        (root / "status").mkdir(exist_ok=True)
-        train._train(0, StatusDir(root / "status"))
+        train_here(root, monkeypatch)
         return config
 
     return run
-
-
-def finished(config: RunConfig) -> Report:
-    assert finish.main() == 0
-    return Report.model_validate_json((Path(config.paths.output) / "report.json").read_text())
-
-
-def final_weights(config: RunConfig) -> dict:
-    found = checkpoint.final_checkpoint(config)
-    assert found
-    return load_file(next(found[0].glob("*model.safetensors")))
 
 
 @pytest.mark.train

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from safetensors.torch import load_file
+from in_process import final_weights, finished, train_here
 
-from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks, checkpoint, finish, train
+from hone_trainer import callbacks
 from hone_trainer.objectives.reference import Kept
 from hone_trainer.scores import preferences
-from hone_trainer.status import StatusDir
 from hone_trainer.verdicts import Preempted
 
 METRICS = {Objective.DPO: "preferenceAccuracy", Objective.KTO: "rewardAUC", Objective.ORPO: "preferenceAccuracy"}
@@ -41,24 +39,10 @@ def rank(shared: dict[Objective, Path], tmp_path: Path, monkeypatch: pytest.Monk
         config = tiny.make_run(
             root, objective=objective, shared=shared[objective], dropout=0.0, test_rows=60, **options
         )
-        monkeypatch.setenv("HONE_RUN_CONFIG", str(root / "run.json"))
-        monkeypatch.setenv("HONE_TERMINATION_LOG", str(root / "term"))
-        (root / "status").mkdir(exist_ok=True)
-        train._train(0, StatusDir(root / "status"))
+        train_here(root, monkeypatch)
         return config
 
     return run
-
-
-def finished(config: RunConfig) -> Report:
-    assert finish.main() == 0
-    return Report.model_validate_json((Path(config.paths.output) / "report.json").read_text())
-
-
-def final_weights(config: RunConfig) -> dict:
-    found = checkpoint.final_checkpoint(config)
-    assert found
-    return load_file(next(found[0].glob("*model.safetensors")))
 
 
 def files_of(directory: Path) -> dict[str, int]:

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import tiny
-from safetensors.torch import load_file
+from in_process import final_weights, finished, train_here
 
-from hone.contract.report import Report
 from hone.contract.rewards import RewardFunction, Rewards
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks, checkpoint, finish, train
+from hone_trainer import callbacks
 from hone_trainer.errors import BadInput
 from hone_trainer.status import StatusDir
 from hone_trainer.verdicts import Preempted, from_exception
@@ -35,24 +34,10 @@ def rank(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     def run(objective: Objective, name: str = "run", **options: object) -> RunConfig:
         root, given = tmp_path / name, {"micro_batch": 8, "dropout": 0.0, "test_rows": 60, **options}
         config = tiny.make_run(root, objective=objective, shared=shared, **given)
-        monkeypatch.setenv("HONE_RUN_CONFIG", str(root / "run.json"))
-        monkeypatch.setenv("HONE_TERMINATION_LOG", str(root / "term"))
-        (root / "status").mkdir(exist_ok=True)
-        train._train(0, StatusDir(root / "status"))
+        train_here(root, monkeypatch)
         return config
 
     return run
-
-
-def finished(config: RunConfig) -> Report:
-    assert finish.main() == 0
-    return Report.model_validate_json((Path(config.paths.output) / "report.json").read_text())
-
-
-def final_weights(config: RunConfig) -> dict:
-    found = checkpoint.final_checkpoint(config)
-    assert found
-    return load_file(next(found[0].glob("*model.safetensors")))
 
 
 @pytest.mark.train

@@ -9,14 +9,11 @@ token's probability over that when it was drawn, and ref the model before traini
 It is summed over the step's tokens and divided by their number (DAPO, arXiv 2503.14476), which is TRL's default.
 """
 
-from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.rewarded import callables, reward_arguments
-from hone_trainer.objectives.trainer import made
+from hone_trainer.objectives.rewarded import build_rewarded
 from hone_trainer.objectives.writing import WritingMixin
-from hone_trainer.rewards.load import load_rewards
 
 
 class _Trainer(WritingMixin, GRPOTrainer):
@@ -25,14 +22,4 @@ class _Trainer(WritingMixin, GRPOTrainer):
 
 def build(inputs: Inputs) -> GRPOTrainer:
     """The trainer for prepared rows with `written` and `references`."""
-    # Before the arguments, as `rewards.model.load_model` says.
-    rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
-    arguments = GRPOConfig(**reward_arguments(inputs, rewards))
-    return made(
-        _Trainer,
-        inputs,
-        inputs.load_model(AutoModelForCausalLM),
-        arguments,
-        reward_funcs=callables(rewards),
-        peft_config=inputs.peft_config,
-    )
+    return build_rewarded(_Trainer, GRPOConfig, inputs)

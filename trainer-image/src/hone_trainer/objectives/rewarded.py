@@ -1,11 +1,36 @@
 """What GRPO and RLOO share: the model learns from what its answers are worth."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from transformers import AutoModelForCausalLM
+
 from hone_trainer.objectives.inputs import Inputs
+from hone_trainer.objectives.trainer import Made, made
 from hone_trainer.objectives.writing import writing_arguments
-from hone_trainer.rewards.load import Reward
+from hone_trainer.rewards.load import Reward, load_rewards
+
+
+def build_rewarded(trainer: Callable[..., Made], arguments: Callable[..., Any], inputs: Inputs) -> Made:
+    """The trainer for prepared rows with `written` and `references`.
+
+    Args:
+        trainer: its class.
+        arguments: the class of its arguments.
+        inputs: what it is built from.
+    """
+    # Before the arguments, as `rewards.model.load_model` says.
+    rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
+    configured = arguments(**reward_arguments(inputs, rewards))
+    return made(
+        trainer,
+        inputs,
+        inputs.load_model(AutoModelForCausalLM),
+        configured,
+        reward_funcs=callables(rewards),
+        peft_config=inputs.peft_config,
+    )
 
 
 def reward_arguments(inputs: Inputs, rewards: list[Reward]) -> dict[str, Any]:

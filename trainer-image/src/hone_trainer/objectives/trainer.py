@@ -81,16 +81,17 @@ class TrainerMixin:
         """finish writes the card, once, with the scores."""
 
 
-_Made = TypeVar("_Made", bound=TrainerMixin)
+Made = TypeVar("Made", bound=TrainerMixin)
+"""The class of the trainer that is made."""
 
 
 def made(
-    trainer: "Callable[..., _Made]",
+    trainer: "Callable[..., Made]",
     inputs: Inputs,
     model: "PreTrainedModel",
     arguments: "TrainingArguments",
     **more: Any,
-) -> _Made:
+) -> Made:
     """A trainer for the prepared rows, as every objective's `build` gives it back.
 
     Args:
