@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hone.core.children import ref_of
-from hone.core.finetunejob import FINETUNEJOB
+from hone.core.finetunejob import FINETUNEJOB, upstream
 from hone.core.observed import Ref
 from tests.unit.core import make
 from tests.unit.core.test_finetunejob_life import LIFE, live
@@ -346,3 +346,23 @@ def test_the_operator_may_die_at_any_write_of_an_edit_that_reads_another_model()
         assert world.jobs() == ["prepare-1", "prepare-2", "train-1", "finish-1"], f"crash at write {crash_at}"
         assert owners(world) == {"job-uid"} and "models" not in world.status
         assert ref_of(make.artifact_claim()) in world.objects
+
+
+def test_jobs_that_read_each_others_models_in_rounds_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = 12
+    world = finetunejob_world(model={"jobRef": {"name": f"policy-{rounds}"}})
+    for n in range(1, rounds + 1):
+        before: dict[str, Any] = {"model": {"jobRef": {"name": f"policy-{n - 1}"}}}
+        judge = {"model": {"jobRef": {"name": f"judge-{n}"}}}
+        world.add(make.finetunejob(f"judge-{n}", f"judge-{n}-uid", objective="Reward", **before))
+        world.add(make.finetunejob(f"policy-{n}", f"policy-{n}-uid", objective="RLOO", reward=judge, **before))
+    world.add(make.finetunejob("policy-0", "policy-0-uid"))
+    observed, looks = world.observe(), []
+    real = upstream._waits_for
+    monkeypatch.setattr(upstream, "_waits_for", lambda job: looks.append(job) or real(job))
+    FINETUNEJOB.reconcile(world.resource, observed, world.now, world.settings)
+    names = [job["metadata"]["name"] for job in looks]
+    assert len(set(names)) == 2 * rounds + 1
+    assert len(names) <= 3 * len(set(names)), "a fixed number of times, not once for each way that leads there"
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "WaitingForJob")

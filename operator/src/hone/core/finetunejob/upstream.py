@@ -152,12 +152,14 @@ def _made(job: Object) -> FoundModel | None:
 
 def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
     """The names of jobs that wait for each other, from ours back to ours; None where there is no such circle."""
+    seen = {start}  # no job is looked at twice: the ways to one multiply where two of each round read the last one's
 
     def walk(ref: Ref, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for follows in sorted(_waits_for(observed.objects.get(ref))):
             if follows.name == run.name:
                 yield (*path, follows.name)
-            elif follows.name not in path:
+            elif follows not in seen:
+                seen.add(follows)
                 yield from walk(follows, (*path, follows.name))
 
     return next(walk(start, (run.name, start.name)), None)
