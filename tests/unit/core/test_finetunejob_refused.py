@@ -42,9 +42,9 @@ def test_a_foreign_object_with_a_childs_name_is_left_alone(kind: str) -> None:
     assert world.jobs() == ["prepare-1"]
 
 
-def refused(world: World) -> None:
-    """Three looks, a minute apart, at a job whose next Job the API server refuses."""
-    world.refuse = ("Job",)
+def refused(world: World, kind: str = "Job") -> None:
+    """Three looks, a minute apart, at a job of whose next Plan the API server refuses an object."""
+    world.refuse = (kind,)
     for _ in range(3):
         world.later(60).look()
     assert world.condition("Stalled") == ("True", "Refused")
@@ -132,4 +132,49 @@ def test_a_failed_job_that_was_mended_waits_for_a_name_that_is_taken() -> None:
     assert world.condition("Stalled") == ("True", "NameConflict")
     del world.objects[ref_of(foreign)]
     world.settle()
+    assert world.jobs() == ["prepare-1", "prepare-2"]
+
+
+def reading_another() -> World:
+    """A job that prepares the model of the job `job`, and owns its claim as well."""
+    world = finetunejob_world(model={"jobRef": {"name": "job"}})
+    world.add(make.complete_job("sha256:1"), make.artifact_claim()).settle()
+    assert [owner["uid"] for owner in owners(world)] == ["job-uid", world.resource["metadata"]["uid"]]
+    return world
+
+
+def owners(world: World) -> list[dict[str, Any]]:
+    """The owner references of the other job's claim."""
+    claim = world.objects[ref_of(make.artifact_claim())]
+    return list(claim["metadata"]["ownerReferences"])
+
+
+@pytest.mark.parametrize("end", ["Succeeded", "Failed"])
+def test_a_job_has_not_ended_while_it_may_not_give_back_what_it_read(end: str) -> None:
+    world = reading_another()
+    if end == "Failed":
+        world.fail(64, make.verdict("BadInput"))
+    else:
+        for result in (make.prepared(), make.trained()):
+            world.complete(result)
+            world.settle()
+        world.complete(make.finished())
+    refused(world, "PersistentVolumeClaim")
+    assert world.condition("Finished")[0] == "False" and "completionTime" not in world.status
+    assert world.status["phase"] == ("Preparing" if end == "Failed" else "Finishing")
+    world.pods.clear()
+    world.settle()
+    assert world.condition("Finished") == ("True", "Succeeded" if end == "Succeeded" else "Failed")
+    assert [owner["uid"] for owner in owners(world)] == ["job-uid"]
+    assert world.condition("Stalled")[0] == ("True" if end == "Failed" else "False")
+    assert world.reasons().count("FinishSucceeded" if end == "Succeeded" else "FailedBadInput") == 1
+
+
+def test_a_model_that_an_edit_dropped_stays_known_until_it_may_be_given_back() -> None:
+    world = reading_another()
+    world.edit(model={"claim": {"name": "base-models", "path": "tiny"}}).look()
+    refused(world, "PersistentVolumeClaim")
+    assert world.status["models"]["model"]["claim"] == "job-output"
+    world.settle()
+    assert [owner["uid"] for owner in owners(world)] == ["job-uid"] and "models" not in world.status
     assert world.jobs() == ["prepare-1", "prepare-2"]

@@ -41,7 +41,7 @@ class World:
     serial: int = 0
     gets: int = 0
     refuse: tuple[str, ...] = ()
-    """Kinds that the API server refuses to create (403)."""
+    """Kinds that the API server refuses to create or apply (403)."""
     owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
     """uids of the owners that each field manager has applied to an object."""
 
@@ -88,14 +88,16 @@ class World:
         for obj in plan.create:
             self._write()
             if obj["kind"] in self.refuse:
-                kind = KINDS[self.resource["kind"]]
-                self.execute(kind.refused(self.resource, plan, obj["kind"], "exceeded quota", self.now))
+                self._refused(plan, obj["kind"])
                 return
             if ref_of(obj) in self.objects:
                 raise Exists
             self._store(obj)
         for apply in plan.apply:
             self._write()
+            if apply.body["kind"] in self.refuse:
+                self._refused(plan, apply.body["kind"])
+                return
             self._apply(apply)
         for delete in plan.delete:
             self._write()
@@ -106,6 +108,10 @@ class World:
             self._write()
             self.resource["status"] = copy.deepcopy(plan.status)
         self.events += plan.events
+
+    def _refused(self, plan: Plan, what: str) -> None:
+        kind = KINDS[self.resource["kind"]]
+        self.execute(kind.refused(self.resource, plan, what, "exceeded quota", self.now))
 
     def _write(self) -> None:
         self.writes += 1

@@ -1,12 +1,14 @@
 """What stays known where the API server refuses a write for good.
 
 How an attempt ended is written down though the next one is refused: its pods may be gone once that one is let in.
+What is still ours to give back stays known, and the job is not ended: nobody looks at one that has.
 """
 
 from typing import Any
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus, Phase
 from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.status import is_finished
 from hone.core.plan import Plan
 
 
@@ -23,7 +25,10 @@ def observed_by(old: FineTuneJobStatus, plan: Plan) -> FineTuneJobStatus:
     known = {(attempt.step, attempt.number) for attempt in old.attempts}
     begun = [a for a in new.attempts if a.result == AttemptResult.RUNNING and (a.step, a.number) not in known]
     kept = [attempt for attempt in new.attempts if attempt not in begun]
-    update: dict[str, Any] = {"attempts": kept, "phase": new.phase if kept else Phase.PENDING}
+    phase = new.phase if kept else Phase.PENDING
+    update: dict[str, Any] = {"attempts": kept, "phase": phase, "models": old.models}
+    if is_finished(new):
+        update |= {"phase": old.phase, "conditions": old.conditions, "completion_time": old.completion_time}
     if all(attempt.step != Step.TRAIN for attempt in kept):
         update["start_time"] = old.start_time
     if any(attempt.step == Step.PREPARE for attempt in begun) and new.prepared_spec != old.prepared_spec:
