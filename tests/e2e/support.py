@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dev import install
+from dev import chat, install
 from dev.kube import Kube, KubeError, Object, is_true
 from dev.uv import ROOT
+from hone.contract.report import Report
 
 EXAMPLES = ROOT / "examples"
 DATA = EXAMPLES / "data/reviews.jsonl"
@@ -55,7 +56,8 @@ def _documents(text: str) -> list[Object]:
 
 def reviews(kube: Kube) -> None:
     """The examples' data as the ConfigMap that they read."""
-    data = {file.name: file.read_text(encoding="utf-8") for file in DATA.parent.glob("*.jsonl")}
+    files = [file for pattern in ("*.jsonl", "*.py") for file in DATA.parent.glob(pattern)]
+    data = {file.name: file.read_text(encoding="utf-8") for file in files}
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "reviews"}, "data": data})
 
 
@@ -136,6 +138,23 @@ def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
         return text
     finally:
         kube.run("delete", "pod", name, "--wait=false")
+
+
+def assert_serves(kube: Kube, name: str, report: Report, samples: int, seconds: float) -> Object:
+    """Wait for the ModelDeployment, and compare what it answers with what the trainer's model did; returns it.
+
+    Raises:
+        AssertionError: an answer to one of the report's first `samples` prompts differs.
+        KubeError: it is not Available within `seconds`.
+    """
+    found = kube.wait("modeldeployment", name, lambda found: is_true(found, "Available"), "Available=True", seconds)
+    service = found["status"]["url"].removeprefix("http://").split(".")[0]
+    with kube.port_forward(f"service/{service}", 80) as url:
+        for sample in report.samples[:samples]:
+            served = chat.complete(url, name, sample.prompt, report.plan.max_completion_length or report.max_new_tokens)
+            # A character cut in its middle is shown by transformers and withheld by vLLM.
+            assert served.strip().rstrip("\ufffd") == sample.tuned.strip().rstrip("\ufffd"), sample.prompt
+    return found
 
 
 def processes_of(pod: Object) -> dict[int, str]:

@@ -8,9 +8,19 @@ from collections.abc import Iterator
 import pytest
 
 from dev import chat, install
-from dev.kube import Kube, Object, is_true
+from dev.kube import Kube, Object
 from hone.contract.report import Report
-from tests.e2e.support import EXAMPLES, apply_file, children, finished, namespace, read_volume, reviews, until
+from tests.e2e.support import (
+    EXAMPLES,
+    apply_file,
+    assert_serves,
+    children,
+    finished,
+    namespace,
+    read_volume,
+    reviews,
+    until,
+)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -91,13 +101,8 @@ def test_on_prompts_that_were_held_out_the_reward_is_above_the_sft_models(jobs: 
 def test_what_is_served_is_the_model_that_was_scored(ns: Kube, jobs: dict[str, Object], images: dict[str, str]) -> None:
     text = read_volume(ns, jobs[LAST]["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
     report = Report.model_validate_json(text)
-    found = ns.wait(
-        "modeldeployment", LAST, lambda found: is_true(found, "Available"), "Available=True", SERVING_SECONDS
-    )
+    found = assert_serves(ns, LAST, report, 10, SERVING_SECONDS)
     assert found["status"]["api"] == "Chat"
     service = found["status"]["url"].removeprefix("http://").split(".")[0]
     with ns.port_forward(f"service/{service}", 80) as url:
         assert chat.models(url) == [LAST], "a whole model, which needs no base beside it"
-        for sample in report.samples[:10]:
-            served = chat.complete(url, LAST, sample.prompt, report.plan.max_completion_length or report.max_new_tokens)
-            assert served.strip().rstrip("\ufffd") == sample.tuned.strip().rstrip("\ufffd"), sample.prompt
