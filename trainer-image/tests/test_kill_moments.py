@@ -71,7 +71,7 @@ def pod(place: str, rank: int = 0) -> Moment:
 
 
 KILLS = {
-    "zero2-ci": [pod("optimizer=6"), Moment("step=9", 1), Moment("torch", 0), pod("evaluate=16"), Moment("end", 0)],
+    "zero2-ci": [pod("optimizer=6"), Moment("step=9", 1), Moment("end", 0)],
     "ddp-a": [Moment("python", 1), pod("step=1"), Moment("weights=6", 0), pod("marked=6"), Moment("step=24", 0)],
     "ddp-b": [pod("torch"), Moment("step=6", 1), Moment("save=12", 1), pod("evaluate=16"), Moment("mark=24", 0)],
     "zero2": [
