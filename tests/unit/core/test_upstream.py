@@ -176,12 +176,22 @@ def test_an_edit_before_the_start_looks_for_the_model_anew() -> None:
     assert owners(world) == {"job-uid"} and "models" not in world.status
 
 
-def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again() -> None:
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("job-output", "lies on PersistentVolumeClaim 'job-output', which is gone; delete that job"),
+        ("base-models", "adapter of the model on PersistentVolumeClaim 'base-models', which is gone; make that"),
+    ],
+)
+def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again(claim: str, words: str) -> None:
     world = following(complete())
-    world.objects.pop(OUTPUT)
+    gone = world.objects.pop(Ref("v1", "PersistentVolumeClaim", claim))
     plan = world.settle()
     assert world.condition("Reconciling") == ("True", "ArtifactNotFound")
-    assert "'job-output', which is gone" in world.message("Reconciling") and plan.requeue_after == 10
+    assert words in world.message("Reconciling") and plan.requeue_after == 10
+    assert world.message("Reconciling").startswith("spec.model.jobRef.name: ")
+    world.add(gone).settle()
+    assert world.jobs() == ["prepare-1"]
 
 
 @pytest.mark.parametrize(

@@ -110,12 +110,12 @@ def _look(run: Run, observed: Observed, field: str, ref: Ref) -> tuple[FoundMode
     made = _made(job)
     if made is None:
         return None, _unfinished(field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}))
-    for claim in (made.claim, made.base_claim):
-        if claim and not is_usable(observed.get(claim_ref(claim))):
-            said = (
-                f"{field}: the model of FineTuneJob {ref.name!r} lies on PersistentVolumeClaim {claim!r}, which is gone"
-            )
-            return None, Trouble(GONE, f"{said}; delete that job and apply it again, or name another")
+    if not is_usable(observed.get(claim_ref(made.claim))):
+        said = f"the model of FineTuneJob {ref.name!r} lies on PersistentVolumeClaim {made.claim!r}, which is gone"
+        return None, Trouble(GONE, f"{field}: {said}; delete that job and apply it again, or name another")
+    if made.base_claim and not is_usable(observed.get(claim_ref(made.base_claim))):
+        said = f"FineTuneJob {ref.name!r} made an adapter of the model on PersistentVolumeClaim {made.base_claim!r}"
+        return None, Trouble(GONE, f"{field}: {said}, which is gone; make that claim again with the same model on it")
     return made, None
 
 
