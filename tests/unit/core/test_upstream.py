@@ -176,6 +176,46 @@ def test_an_edit_before_the_start_looks_for_the_model_anew() -> None:
     assert owners(world) == {"job-uid"} and "models" not in world.status
 
 
+def deleted(world: World, retained: bool) -> None:
+    """The other job is deleted; of its claim nothing is left that owns it but us."""
+    world.objects.pop(JOB)
+    meta = world.objects[OUTPUT]["metadata"]
+    meta["ownerReferences"] = [owner for owner in meta["ownerReferences"] if owner["uid"] != "job-uid"]
+    if retained:
+        meta["annotations"]["hone.dev/retain"] = "true"
+        del meta["ownerReferences"]
+
+
+@pytest.mark.parametrize("how", ["gone", "gone, its claim retained", "about to go"])
+def test_an_edit_before_the_start_keeps_the_model_of_a_job_that_was_deleted(how: str) -> None:
+    world = following(complete())
+    world.settle()
+    retained = "retained" in how
+    if how.startswith("gone"):
+        deleted(world, retained)
+    else:
+        world.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.edit(hyperparameters={"epochs": 2}).settle()
+    assert world.jobs() == ["prepare-1", "prepare-2"]
+    assert world.status["models"]["model"]["jobUid"] == "job-uid"
+    assert retained or "11111111-aaaa" in owners(world)
+
+
+@pytest.mark.parametrize("edit", ["another job", "a claim that is about to go"])
+def test_nothing_else_is_kept_of_a_job_that_was_deleted(edit: str) -> None:
+    world = following(complete())
+    world.settle()
+    deleted(world, retained=False)
+    if edit == "another job":
+        world.edit(model={"jobRef": {"name": "other"}}).settle()
+        assert "'other'" in world.message("Reconciling")
+    else:
+        world.objects[OUTPUT]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        world.edit(hyperparameters={"epochs": 2}).settle()
+    assert world.condition("Reconciling") == ("True", "JobNotFound")
+    assert world.jobs() == ["prepare-1"] and "models" not in world.status
+
+
 @pytest.mark.parametrize(
     ("claim", "words"),
     [

@@ -88,15 +88,15 @@ def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Troub
     found: dict[str, FoundModel] = {}
     trouble: Trouble | None = None
     for name, ref in job_refs(run.spec).items():
-        field = f"{READS[name].field}.jobRef.name"
-        made, why = _look(run, observed, field, ref)
+        made, why = _look(run, observed, name, ref)
         if made:
             found[name] = made
         trouble = trouble or why
     return found, trouble
 
 
-def _look(run: Run, observed: Observed, field: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
+def _look(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
+    field = f"{READS[name].field}.jobRef.name"
     if ref.name == run.name:
         said = f"{field}: a FineTuneJob cannot wait for itself; name the job whose model it shall read"
         return None, Trouble("JobCycle", said)
@@ -105,6 +105,8 @@ def _look(run: Run, observed: Observed, field: str, ref: Ref) -> tuple[FoundMode
         return None, Trouble("JobCycle", said)
     job = observed.get(ref)
     if job is None or "deletionTimestamp" in job["metadata"]:
+        if kept := _kept(run, observed, name, ref):
+            return kept, None
         said = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
         return None, Trouble("JobNotFound", said)
     made = _made(job)
@@ -117,6 +119,13 @@ def _look(run: Run, observed: Observed, field: str, ref: Ref) -> tuple[FoundMode
         said = f"FineTuneJob {ref.name!r} made an adapter of the model on PersistentVolumeClaim {made.base_claim!r}"
         return None, Trouble(GONE, f"{field}: {said}, which is gone; make that claim again with the same model on it")
     return made, None
+
+
+def _kept(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | None:
+    """What was found of a job that is gone, where its claim is ours to keep: to give that up could destroy it."""
+    found = run.found.get(name)
+    claim = observed.get(claim_ref(found.claim)) if found and found.job == ref.name else None
+    return found if claim and is_usable(claim) and take(run, claim) is None else None
 
 
 def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
