@@ -77,6 +77,14 @@ def test_a_job_waits_for_the_one_whose_model_it_reads(
     assert world.jobs() == ["prepare-1"], "it goes on as soon as that one is complete"
 
 
+def test_a_job_that_failed_after_its_start_cannot_be_mended_by_an_edit() -> None:
+    job = failed()
+    job["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    world = following(job)
+    world.settle()
+    assert "failed: no rows; delete it and apply it again" in world.message("Stalled")
+
+
 def test_progress_of_the_other_makes_no_events() -> None:
     world = following(unfinished(phase="Training", progress={"step": 1, "totalSteps": 5, "percent": 20}))
     world.settle()

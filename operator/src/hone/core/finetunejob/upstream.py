@@ -130,7 +130,8 @@ def _kept(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | Non
 
 def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
     """Why a job has made no model yet."""
-    remedy = f"mend it, or delete it and apply it again; {field} is then followed by itself"
+    again = "delete it and apply it again" if status.start_time else "mend it, or delete it and apply it again"
+    remedy = f"{again}; {field} is then followed by itself"
     if is_true(status.conditions, "Failed"):
         failed = find(status.conditions, "Failed")
         return Trouble("JobFailed", f"FineTuneJob {name!r} failed: {failed.message if failed else ''}; {remedy}")
