@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
+from datasets import Dataset
 
 from hone.contract.rewards import REWARDS, RewardFunction, RewardName, Rewards
 from hone.contract.settings import DataFormat
@@ -16,7 +18,10 @@ from hone_trainer.models import load_tokenizer
 from hone_trainer.rewards import code
 from hone_trainer.rewards.checks import check_rewards, compared_by
 from hone_trainer.rewards.functions import named
+from hone_trainer.rewards.load import Reward
 from hone_trainer.rewards.model import load_model
+from hone_trainer.scores import rewards as scores
+from hone_trainer.verdicts import Preempted
 
 
 def figure(name: RewardName, answer: Any, reference: Any = None, **settings: Any) -> float | None:
@@ -82,6 +87,19 @@ GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return 
         pytest.param("def grade(**kwargs): ...\n", "function", "no function `reward`; it defines `grade`", id="other"),
         pytest.param("async def reward(**kwargs): ...\n", "function", "asynchronous", id="asynchronous"),
         pytest.param("def reward(completions): ...\n", "function", "takes no further keywords", id="no keywords"),
+        pytest.param(
+            "def reward(prompts, completion_ids, **kwargs): ...\n",
+            "function",
+            "`reward` needs `completion_ids`, and is given prompts, completions, reference, by keyword",
+            id="only in training",
+        ),
+        pytest.param(
+            "def reward(*, completions, trainer_state, **kwargs): ...\n",
+            "function",
+            "needs `trainer_state`",
+            id="a keyword",
+        ),
+        pytest.param("def reward(prompts, /, **kwargs): ...\n", "function", "needs `prompts`", id="no keyword"),
         pytest.param("\0", "configMap", "is no Python", id="no text"),
     ],
 )
@@ -90,6 +108,11 @@ def test_what_is_wrong_with_a_file_is_told_without_running_it(tmp_path: Path, te
         check_rewards(Rewards(functions=[own(tmp_path, text)]))
     assert error.value.field == f"spec.reward.functions[0].{field}"
     assert said in error.value.message
+
+
+def test_parameters_of_its_own_may_have_defaults(tmp_path: Path) -> None:
+    text = "def reward(completions, limit=3, *, completion_ids=None, **kwargs): ...\n"
+    check_rewards(Rewards(functions=[own(tmp_path, text)]))
 
 
 def test_a_file_that_is_checked_is_not_run(tmp_path: Path) -> None:
@@ -105,12 +128,17 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def call(tmp_path: Path, body: str) -> list[float | None]:
     reward = code.loaded("spec.reward.functions[0]", own(tmp_path, GOOD.format(body)))
-    return reward(prompts=["p", "q"], completions=["a", "bb"], reference=["a", None], trainer_state=object())
+    more = {"trainer_state": object(), "completion_ids": [[1], [2, 3]]}
+    return reward(prompts=["p", "q"], completions=["a", "bb"], reference=["a", None], **more)
 
 
 def test_own_code_sees_prompts_answers_and_references(tmp_path: Path) -> None:
     body = "[len(c) if r else None for c, r in zip(completions, reference)]"
     assert call(tmp_path, body) == [1.0, None]
+
+
+def test_own_code_gets_nothing_that_finish_has_not(tmp_path: Path) -> None:
+    assert call(tmp_path, "[len(kwargs)] * 2") == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +150,17 @@ def test_own_code_sees_prompts_answers_and_references(tmp_path: Path) -> None:
         pytest.param("[1.0, '2']", "gave a str, not a finite number", id="a string"),
         pytest.param("[1.0, [2]]", "gave a list, not a finite number", id="a list"),
         pytest.param("1.0", "gave a float, not a list of numbers", id="one number"),
+        pytest.param("[1.0, 10**400]", "gave a int, not a finite number; for the prompt 'q'", id="too large a number"),
+        pytest.param(
+            "(1 / (2 - len(c)) for c in completions)",
+            "failed: ZeroDivisionError: division by zero in line 2; for the prompt 'q' and the answer 'bb'",
+            id="a generator that fails",
+        ),
+        pytest.param(
+            "[exit(0) if len(c) == 2 else 0 for c in completions]",
+            "failed: SystemExit: 0 in line 2; for the prompt 'q' and the answer 'bb'",
+            id="an exit",
+        ),
         pytest.param(
             "[1 / (2 - len(c)) for c in completions]",
             "failed: ZeroDivisionError: division by zero in line 2; for the prompt 'q' and the answer 'bb'",
@@ -140,6 +179,29 @@ def test_own_code_that_fails_is_told_with_the_answer(tmp_path: Path, body: str, 
 def test_own_code_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be loaded: ModuleNotFoundError: No module named 'nowhere' in line 1"):
         code.loaded("spec.reward.functions[0]", own(tmp_path, "import nowhere\n" + GOOD.format("[]")))
+
+
+def test_own_code_that_exits_while_it_is_loaded_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be loaded: SystemExit: 0 in line 1"):
+        code.loaded("spec.reward.functions[0]", own(tmp_path, "raise SystemExit(0)\n" + GOOD.format("[]")))
+
+
+def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path) -> None:
+    path = tmp_path / "reward.py"
+    function = RewardFunction(file=str(path), source="rewards/a.py", function="reward")
+    stop = "from hone_trainer.verdicts import Preempted\n"
+    path.write_text(stop + "def reward(**kwargs):\n    raise Preempted('stopped')\n")
+    with pytest.raises(Preempted):
+        code.loaded("spec.reward.functions[0]", function)(prompts=["p"], completions=["a"])
+
+
+def test_own_code_is_a_module_like_any_other(tmp_path: Path) -> None:
+    """Dataclasses, for one, look their module up by its name."""
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n\n"
+        "@dataclass\nclass Rule:\n    most: ClassVar[int] = 3\n\n" + GOOD.format("[Rule.most for _ in completions]")
+    )
+    assert code.loaded("f", own(tmp_path, text))(prompts=["p"], completions=["a"]) == [3.0]
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "text"])
@@ -171,3 +233,48 @@ def test_own_code_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInput, match=r"it took longer than 0\.2 s"):
         call(tmp_path, "[0 for _ in iter(int, 1)]")
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("swallowed", ["Exception", "BaseException"])
+def test_code_that_catches_what_it_can_has_the_limit_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swallowed: str
+) -> None:
+    monkeypatch.setattr(code, "LIMIT_SECONDS", 0.2)
+    loop = (
+        f"\n    try:\n        [0 for _ in iter(int, 1)]\n    except {swallowed}:\n        pass\n    return [1.0, 1.0]\n"
+    )
+    text = GOOD.format("").rstrip().removesuffix("return") + loop
+    reward = code.loaded("spec.reward.functions[0]", own(tmp_path, text))
+    with pytest.raises(BadInput, match=r"it took longer than 0\.2 s"):
+        reward(prompts=["p", "q"], completions=["a", "bb"])
+
+
+# What finish makes of them.
+
+
+def test_a_call_of_finish_is_no_larger_than_one_of_training() -> None:
+    sizes: list[int] = []
+
+    def reward(prompts: list[str], completions: list[str], reference: list[Any]) -> list[float | None]:
+        sizes.append(len(completions))
+        return [
+            float(prompt[1:] == answer[1:] == one[1:])
+            for prompt, answer, one in zip(prompts, completions, reference, strict=True)
+        ]
+
+    rows = Dataset.from_list([{"written": f'"p{i}"', "references": f'["r{i}"]'} for i in range(100)])
+    found = scores.figures([Reward("a", 1.0, reward)] * 2, rows, [f"a{i}" for i in range(100)])
+    assert found.tolist() == [[1.0, 1.0]] * 100
+    assert max(sizes) <= 64
+    assert sum(sizes) == 200
+
+
+def test_what_cannot_be_loaded_is_told_before_finish_scores_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "both", lambda *_: pytest.fail("the models were scored"))
+    reward = Rewards(functions=[own(tmp_path, "import nowhere\n" + GOOD.format("[]"))])
+    config = SimpleNamespace(reward=reward, paths=SimpleNamespace(reward_model=None))
+    planned = SimpleNamespace(plan=SimpleNamespace(max_completion_length=3))
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        scores.evaluate(config, planned, None, Dataset.from_list([{"prompt": "p"}]), tmp_path, None)

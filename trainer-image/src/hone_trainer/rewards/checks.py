@@ -14,6 +14,11 @@ MODEL = "spec.reward.model"
 """The field of the spec that names a reward model."""
 
 
+GIVEN = ("prompts", "completions", "reference")
+"""What the user's code is called with, by keyword."""
+_SHAPE = "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`"
+
+
 def field_of(index: int) -> str:
     """The field of the spec that names a function."""
     return f"spec.reward.functions[{index}]"
@@ -69,7 +74,7 @@ def _check_code(field: str, function: RewardFunction) -> None:
         raise BadInput(
             f"{field}.function",
             f"{function.source} defines no function `{function.function}`; it defines {others}",
-            "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`, or name another.",
+            f"{_SHAPE}, or name another.",
         )
     if isinstance(found, ast.AsyncFunctionDef):
         raise BadInput(f"{field}.function", f"`{function.function}` is asynchronous", "Write it with `def` alone.")
@@ -77,8 +82,22 @@ def _check_code(field: str, function: RewardFunction) -> None:
         raise BadInput(
             f"{field}.function",
             f"`{function.function}` takes no further keywords, and will be given some",
-            "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`.",
+            f"{_SHAPE}.",
         )
+    if others := ", ".join(f"`{name}`" for name in _missing(found.args)):
+        raise BadInput(
+            f"{field}.function",
+            f"`{function.function}` needs {others}, and is given {', '.join(GIVEN)}, by keyword",
+            f"{_SHAPE}, with a default for each further parameter.",
+        )
+
+
+def _missing(taken: ast.arguments) -> list[str]:
+    """The parameters without a default that no keyword fills."""
+    positional = [*taken.posonlyargs, *taken.args]
+    needed = positional[: len(positional) - len(taken.defaults)]
+    needed += [one for one, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default is None]
+    return [one.arg for one in needed if one.arg not in GIVEN or one in taken.posonlyargs]
 
 
 def check_model(directory: str, *, chat: bool) -> int:

@@ -5,6 +5,7 @@ Only train and finish load them, whose pods have no token; what is wrong with th
 
 import math
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,18 @@ from typing import Any
 from hone.contract.rewards import RewardFunction
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.rewards.functions import Rewarding, text_of
+from hone_trainer.verdicts import Preempted
 
 LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
 
 
-class _TooLong(Exception):
-    """The call took longer than its limit."""
+class _TooLong(BaseException):
+    """The call took longer than its limit. No Exception: the user's own `except Exception` would swallow it."""
+
+
+_FAILURES = (Exception, _TooLong, SystemExit)
+"""What ends the user's code as its own fault."""
 
 
 def loaded(field: str, function: RewardFunction) -> Rewarding:
@@ -40,9 +46,13 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
         loader = SourceFileLoader(f"hone_reward_{abs(hash(function.label))}", str(function.file))
         spec = spec_from_loader(loader.name, loader)
         module = module_from_spec(spec)  # type: ignore[arg-type]
+        # As for any import: dataclasses, for one, look their module up there.
+        sys.modules[loader.name] = module
         with _limited(LIMIT_SECONDS):
             loader.exec_module(module)
-    except Exception as error:
+    except Preempted:
+        raise
+    except _FAILURES as error:
         raise BadInput(
             f"{field}.configMap", f"{function.source} cannot be loaded: {_words(error, function)}", "Mend it."
         ) from error
@@ -50,18 +60,30 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
     if not callable(called):
         raise BadInput(f"{field}.function", f"{told} is no function once the file is loaded", "Mend it.")
 
-    def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Any], reference: Sequence[Any] | None = None, **_: Any
+    ) -> list[float | None]:
+        # TRL gives more, which finish has not: what used it would fail there, after all training.
+        given = {"prompts": prompts, "completions": completions, "reference": reference}
         try:
-            with _limited(LIMIT_SECONDS):
-                found = called(prompts=prompts, completions=completions, **columns)
-        except Exception as error:
-            row = _failing(called, type(error), prompts, completions, columns)
+            found = _figures(called, given)
+        except Preempted:
+            raise
+        except _FAILURES as error:
+            row = "" if isinstance(error, _TooLong) else _failing(called, given)
             raise BadInput(
                 f"{field}.configMap", f"{told} failed: {_words(error, function)}{row}", "Mend it."
             ) from error
         return _checked(found, f"{field}.configMap", told, prompts, completions)
 
     return reward
+
+
+def _figures(called: Any, given: dict[str, Sequence[Any] | None]) -> Any:
+    """What the user's function gives back; a generator runs here, too, within the limit."""
+    with _limited(LIMIT_SECONDS):
+        found = called(**given)
+        return list(found) if isinstance(found, Iterator) else found
 
 
 def _checked(
@@ -89,7 +111,8 @@ def _checked(
             continue
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            # A RuntimeError is torch's, of a tensor with several numbers.
             number = math.nan
         if not math.isfinite(number):
             shown = value if isinstance(value, float) else _kind(value)
@@ -102,20 +125,15 @@ def _checked(
     return checked
 
 
-def _failing(
-    called: Any, kind: type[Exception], prompts: Sequence[Any], completions: Sequence[Any], columns: dict[str, Any]
-) -> str:
+def _failing(called: Any, given: dict[str, Sequence[Any] | None]) -> str:
     """The first answer that fails when it is alone, in words; empty where none does."""
-    if issubclass(kind, _TooLong):
-        return ""
-    each = {name: values for name, values in columns.items() if isinstance(values, list)}
-    rest = {name: values for name, values in columns.items() if name not in each}
+    prompts, completions = given["prompts"] or (), given["completions"] or ()
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        alone = {name: [values[index]] for name, values in each.items()}
         try:
-            with _limited(LIMIT_SECONDS):
-                called(prompts=[prompt], completions=[completion], **alone, **rest)
-        except Exception:
+            _figures(called, {name: values and [values[index]] for name, values in given.items()})
+        except Preempted:
+            raise
+        except _FAILURES:
             return _row(prompt, completion)
     return ""
 
@@ -128,7 +146,7 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _words(error: Exception, function: RewardFunction) -> str:
+def _words(error: BaseException, function: RewardFunction) -> str:
     """What an exception says, and in which line of the user's file it arose."""
     if isinstance(error, _TooLong):
         return f"it took longer than {LIMIT_SECONDS:g} s"
@@ -144,13 +162,20 @@ def _limited(seconds: float) -> Iterator[None]:
         yield
         return
 
+    ended = False
+
     def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
         raise _TooLong
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again, for code that catches everything.
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if ended:
+        raise _TooLong

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 REWARD = "reward"
 _NAME = 64
 _ROWS = 32
-"""Answers that a reward model reads at once."""
+"""Answers to a call of a reward: for all test rows at once, the time limit of the user's code would be short."""
 
 
 def evaluate(
@@ -44,8 +44,10 @@ def evaluate(
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
     limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
-    base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
+    # First, so that what cannot be loaded is told at once. A reward model waits in the host's memory meanwhile: the
+    # sum is what train began with, too.
     rewards = load_rewards(config, _ROWS)
+    base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
     of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
     evaluation, notes = compare(rewards, of_base, of_tuned)
     samples = [
@@ -74,7 +76,18 @@ def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.nd
         answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    found = [reward.call(prompts=prompts, completions=completions, reference=references) for reward in rewards]
+    found = [
+        [
+            figure
+            for start in range(0, len(answers), _ROWS)
+            for figure in reward.call(
+                prompts=prompts[start : start + _ROWS],
+                completions=completions[start : start + _ROWS],
+                reference=references[start : start + _ROWS],
+            )
+        ]
+        for reward in rewards
+    ]
     return np.array(found, dtype=float).reshape(len(rewards), len(answers)).T
 
 
