@@ -6,10 +6,15 @@ import re
 import pytest
 import yaml
 
-from hone.contract.objectives import objectives_of
-from hone.contract.settings import DataFormat, TrainOn
-from hone_trainer.data import kinds, readers
+from hone.api.finetunejob import HeldOut
+from hone.contract.objectives import OBJECTIVES, objectives_of
+from hone.contract.runconfig import DataPaths
+from hone.contract.settings import DataFormat, Objective, TrainOn
+from hone.core.finetunejob.runconfig import DEFAULT_HELD_OUT
+from hone_trainer.data import build, kinds, readers
 from hone_trainer.data.formats import COLUMNS, detect, to_sample
+from hone_trainer.data.read import rename
+from hone_trainer.data.splits import prompt_key
 from tests.docs.support import ROOT, TYPES, blocks, field_exists, problems
 
 PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8")
@@ -38,9 +43,43 @@ def test_its_limits_are_those_of_the_code() -> None:
     assert limits == [readers.MAX_ROW_BYTES, readers.MAX_ARRAY_BYTES]
 
 
-def test_its_manifest_is_valid() -> None:
+@pytest.mark.parametrize(("format", "objectives", "row"), ROWS)
+def test_strings_stay_strings_and_turns_are_turns(format: str, objectives: str, row: str) -> None:
+    turns = {DataFormat.MESSAGES, DataFormat.SHARE_GPT, DataFormat.ALPACA}
+    assert to_sample(json.loads(row), DataFormat(format)).is_chat == (DataFormat(format) in turns)
+
+
+def test_its_manifest_is_valid_and_makes_turns_of_two_columns_of_text() -> None:
     (block,) = blocks(PAGE, "yaml")
-    assert problems(yaml.safe_load(block)) == []
+    manifest = yaml.safe_load(block)
+    assert problems(manifest) == []
+    columns = manifest["spec"]["dataset"]["columns"]
+    assert f"`columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in columns.items())}}}`" in PAGE
+    row = rename({"question": "Is it good?", "answer": "Yes."}, columns)
+    format = detect(row, OBJECTIVES[Objective.SFT].formats)
+    assert format is DataFormat.ALPACA
+    assert [turn["role"] for turn in to_sample(row, format).messages] == ["user", "assistant"]
+
+
+def test_its_shares_are_those_of_the_code() -> None:
+    section = PAGE.partition("## Splits")[2].partition("\n## ")[0]
+    shares = {float(share) / 100 for share in re.findall(r"(\d+) % of the training rows", section)}
+    paths = DataPaths(train="rows.jsonl")
+    assert shares == {DEFAULT_HELD_OUT} == {paths.validation_fraction, paths.test_fraction}
+    (most,) = (limit.le for limit in HeldOut.model_fields["fraction"].metadata if hasattr(limit, "le"))
+    assert f"up to {most}" in section
+    cut = [float(share) / 100 for share in re.findall(r"(\d+) %", PAGE.partition("## What carries loss")[2])]
+    assert cut == [build.WARN_TRUNCATED, build.FAIL_TRUNCATED]
+
+
+def test_prompts_that_differ_in_case_and_spacing_share_a_split() -> None:
+    keys = {prompt_key(to_sample({"text": text, "label": 1}, DataFormat.TEXT_LABEL)) for text in ("So so", " so SO\n")}
+    assert len(keys) == 1
+
+
+def test_it_names_the_objectives_that_leave_validation_unused() -> None:
+    (told,) = re.findall(r"([\w, ]+) leave them unused", PAGE.replace("\n", " "))
+    assert re.split(", | and ", told.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.generations]
 
 
 def test_every_field_in_it_exists() -> None:

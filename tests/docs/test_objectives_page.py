@@ -3,16 +3,23 @@
 import re
 
 import pytest
+import yaml
 
+from hone.api.finetunejob import RewardFunction
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.rewards import REWARDS
 from hone.contract.settings import MethodType, Objective
+from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
+from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
+from hone_trainer.batches import SMALL_DATA_ROWS, default_epochs
 from hone_trainer.rewards.code import LIMIT_SECONDS
-from tests.docs.support import ROOT, TYPES, documents, field_exists
+from hone_trainer.rollouts import LONGEST
+from tests.docs.support import ROOT, TYPES, Manifest, blocks, documents, field_exists, problems
 
 PAGE = (ROOT / "docs/objectives.md").read_text(encoding="utf-8")
 OVERVIEW, FACTS, METHODS = (part.partition("\n## ")[0] for part in PAGE.split("\n## ")[1:4])
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \| (.+) \|$", FACTS, re.MULTILINE)}
+ROWS = {row[0]: row[1:] for row in re.findall(rf"^\| `(\w+)` \|{' (.+) [|]' * 7}$", FACTS, re.MULTILINE)}
+FUNCTIONS, WHOLE = (yaml.safe_load(block) for block in blocks(PAGE, "yaml"))
 
 
 def test_it_shows_every_objective_in_the_order_of_the_table() -> None:
@@ -23,11 +30,38 @@ def test_it_shows_every_objective_in_the_order_of_the_table() -> None:
 @pytest.mark.parametrize("objective", Objective)
 def test_a_row_tells_what_the_table_has(objective: Objective) -> None:
     facts = OBJECTIVES[objective]
-    formats, metric, rates, _ = ROWS[objective.value]
+    formats, metric, rates, epochs, beta, answers, _ = ROWS[objective.value]
     assert formats.replace("`", "").split(", ") == [format.value for format in facts.formats]
     assert metric.replace("`", "") == facts.metric
     told = [float(rate) for rate in rates.split(" / ")]
     assert told == [facts.learning_rate[method] for method in (MethodType.LORA, MethodType.FULL)]
+    by_rows = [default_epochs(rows) for rows in (SMALL_DATA_ROWS - 1, SMALL_DATA_ROWS)]
+    assert [float(number) for number in epochs.split(" / ")] == ([facts.epochs] if facts.epochs else by_rows)
+    assert beta == ("–" if facts.beta is None else f"{facts.beta:g}")
+    assert answers == (f"{facts.generations} × {LONGEST}" if facts.generations else "–")
+
+
+def test_what_its_defaults_depend_on_is_the_code_s() -> None:
+    assert f"fewer than {SMALL_DATA_ROWS:,} rows" in FACTS
+    assert f"`spec.output.size` (default {DEFAULT_OUTPUT_SIZE})" in PAGE
+    assert f"`spec.workspace.size` (default {DEFAULT_WORKSPACE_SIZE})" in PAGE
+    assert f"its `weight` (default {RewardFunction().weight:g};" in PAGE
+
+
+@pytest.mark.parametrize("manifest", [{**WHOLE, "spec": {**WHOLE["spec"], **FUNCTIONS["spec"]}}, WHOLE])
+def test_its_manifests_are_valid(manifest: Manifest) -> None:
+    assert problems(manifest) == []
+
+
+def test_its_functions_are_one_of_hone_s_and_one_of_one_s_own() -> None:
+    first, second = FUNCTIONS["spec"]["reward"]["functions"]
+    assert first["name"] in list(REWARDS)
+    assert second["configMap"] and second["weight"] < 0
+
+
+def test_its_whole_manifest_tells_the_memory_of_several_gpus() -> None:
+    assert WHOLE["spec"]["compute"]["gpusPerNode"] > 1
+    assert WHOLE["spec"]["compute"]["gpuMemory"]
 
 
 @pytest.mark.parametrize("objective", Objective)

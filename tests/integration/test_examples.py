@@ -1,4 +1,4 @@
-"""The manifests of examples/ and the README on a real API server: accepted by all rules, stored as they are written."""
+"""The manifests of examples/, docs/ and the README on a real API server: accepted by all rules, stored as written."""
 
 from pathlib import Path
 
@@ -15,13 +15,15 @@ EXAMPLES = [
     for document in documents(path)
     if document["kind"] in TYPES
 ]
-README = [
-    pytest.param(yaml.safe_load(block), id=f"README-{number}")
-    for number, block in enumerate(blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml"))
+PAGES = [
+    pytest.param(manifest, id=f"{path.stem}-{number}")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "yaml"))
+    if "kind" in (manifest := yaml.safe_load(block))
 ]
 
 
-@pytest.mark.parametrize("manifest", [*EXAMPLES, *README])
+@pytest.mark.parametrize("manifest", [*EXAMPLES, *PAGES])
 async def test_is_accepted_as_it_is_written(manifest: Object, cluster: Cluster) -> None:
     stored = await cluster.client.create(cluster.namespace, manifest)
     assert stored["spec"] == manifest["spec"]

@@ -76,8 +76,8 @@ class ModelSource(Model):
     job_ref: Annotated[
         LocalReference | None,
         Field(
-            description="FineTuneJob of the namespace whose result this is. The job waits until that one is Complete; "
-            "what it then finds it keeps, whatever becomes of that job."
+            description="FineTuneJob of the namespace whose result this is; an adapter is merged with its base first. "
+            "The job waits until that one is Complete; what it then finds it keeps, whatever becomes of that job."
         ),
     ] = None
 
@@ -93,10 +93,10 @@ class RewardFunction(Model):
     config_map: Annotated[
         ConfigMapKey | None,
         Field(
-            description="A Python file with your own function: def reward(prompts, completions, reference=None, "
-            "**kwargs) -> list[float], a figure for each completion, or None where it does not apply. Prompts and "
-            "completions are strings or lists of messages, as in the data; reference is a string, a list or None for "
-            "each. It is read while preparing, and run only in the pods that train and finish."
+            description="A Python file with your own function at its top level: def reward(prompts, completions, "
+            "reference=None, **kwargs) -> list[float], a figure for each completion, or None where it does not apply. "
+            "Prompts and completions are strings or lists of messages, as in the data; reference is a string, a list "
+            "of strings or None for each. It is read while preparing, and run only in the pods that train and finish."
         ),
     ] = None
     function: Annotated[
@@ -108,11 +108,11 @@ class RewardFunction(Model):
             description="Name of the function in the file; default: reward.",
         ),
     ] = None
-    weight: Annotated[Weight, Field(description="What its figure counts in the sum.")] = 1.0
+    weight: Annotated[Weight, Field(description="What its figure is multiplied with; below 0 it is a penalty.")] = 1.0
 
 
 class Reward(Model):
-    """What answers are rewarded for: the sum of a reward model's score and of functions, each times its weight."""
+    """What answers are rewarded for: the reward model's score, plus each function times its weight."""
 
     model: Annotated[
         ModelSource | None,
@@ -149,7 +149,11 @@ class Dataset(Model):
 
     train: Annotated[DataSource, Field(description="Rows to train on.")]
     validation: Annotated[
-        HeldOut | None, Field(description="Rows that steer training; default: a tenth of the training rows.")
+        HeldOut | None,
+        Field(
+            description="Rows that tell the loss while training; default: a tenth of the training rows. GRPO, RLOO and "
+            "Distillation leave them unused."
+        ),
     ] = None
     test: Annotated[
         HeldOut | None, Field(description="Rows that only score the result; default: a tenth of the training rows.")
@@ -162,7 +166,7 @@ class Dataset(Model):
             "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward, DPO and "
             "ORPO), UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
             "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with 'reference' or without "
-            "(objectives GRPO and RLOO)."
+            "(objectives GRPO, RLOO and Distillation)."
         ),
     ] = DataFormat.AUTO
     columns: Annotated[
@@ -175,7 +179,7 @@ class Dataset(Model):
     ] = None
     train_on: Annotated[
         TrainOn | None,
-        Field(description="Tokens that carry loss; default: Assistant for conversations, else Completion."),
+        Field(description="SFT: tokens that carry loss; default: Assistant for conversations, else Completion."),
     ] = None
     balance: Annotated[
         Balance | None,
@@ -207,7 +211,10 @@ class Compute(Model):
     )
     gpu_memory: Annotated[
         Quantity | None,
-        Field(description="Memory of one GPU, such as 80Gi; lets the plan say before queueing whether it fits."),
+        Field(
+            description="Memory of one GPU, such as 80Gi, by which the plan says before queueing whether it fits. "
+            "Without it, Full on several GPUs begins with ZeRO-2, whether it needs that or more."
+        ),
     ] = None
     zero_stage: Annotated[
         int | None,
@@ -221,7 +228,12 @@ class Compute(Model):
     ] = None
     micro_batch_size: Annotated[
         int | None,
-        Field(ge=1, le=65_536, description="Rows per process and forward pass; default: chosen by the plan."),
+        Field(
+            ge=1,
+            le=65_536,
+            description="Rows per process and forward pass, a divisor of its share of globalBatchSize; KTO: at least "
+            "2. Default: chosen by the plan.",
+        ),
     ] = None
     image: Annotated[
         str | None, Field(min_length=1, max_length=1024, description="Trainer image; default: the operator's.")

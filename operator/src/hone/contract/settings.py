@@ -89,7 +89,12 @@ class Lora(Model):
     rank: Annotated[int, Field(ge=1, le=512, description="Rank of the update matrices. vLLM serves up to 512.")] = 32
     alpha: Annotated[int | None, Field(ge=1, le=4096, description="Scale; default: the rank.")] = None
     dropout: Annotated[
-        float | None, Field(ge=0, lt=1, description="Dropout; default: 0.05 below 10,000 training rows, else 0.")
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="Dropout; default: 0.05 for SFT and Classification below 10,000 training rows, else 0.",
+        ),
     ] = None
     target_modules: Annotated[
         list[ShortText] | None,
@@ -165,8 +170,9 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="Rows per optimizer step over all processes; default: 16. GRPO, RLOO: answers, which are "
-            "`generations` to each prompt; default: 64.",
+            description="Rows per optimizer step over all processes, a multiple of their number; default: 16, or the "
+            "nearest one. KTO: at least 2 for each process. GRPO, RLOO: answers, a multiple of `generations`, too; "
+            "default: 64.",
         ),
     ] = None
     sequence_length: Annotated[
@@ -174,9 +180,9 @@ class Hyperparameters(Model):
         Field(
             ge=8,
             le=10_000_000,
-            description="Longest row in tokens; longer rows are cut. Default: the longest row, at most the model's. "
-            "GRPO, RLOO, Distillation: prompt and answer together; prompts that leave no room for the longest answer "
-            "are left out.",
+            description="Longest row in tokens; longer rows lose their end. Default: the longest row, at most the "
+            "model's. GRPO, RLOO, Distillation: prompt and answer together; prompts that leave no room for the longest "
+            "answer are left out.",
         ),
     ] = None
     packing: Annotated[
@@ -267,6 +273,7 @@ class Evaluation(Model):
         Field(
             ge=1,
             le=32_768,
-            description="Most tokens per row when answers are compared; GRPO, RLOO: maxCompletionLength is.",
+            description="Most tokens per row when answers are compared; GRPO, RLOO, Distillation: "
+            "maxCompletionLength is.",
         ),
     ] = 64
