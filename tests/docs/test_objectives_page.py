@@ -1,17 +1,24 @@
 """docs/objectives.md: every objective and method is on it, as the table in the code has it, with an example of it."""
 
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import yaml
 
 from hone.api.finetunejob import RewardFunction
+from hone.contract import rewards as contract
 from hone.contract.objectives import OBJECTIVES
-from hone.contract.rewards import REWARDS
-from hone.contract.settings import MethodType, Objective
+from hone.contract.rewards import REWARDS, Rewards
+from hone.contract.settings import DataFormat, MethodType, Objective
 from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
 from hone_trainer.batches import SMALL_DATA_ROWS, default_epochs
+from hone_trainer.data.formats import to_sample
+from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.rewards.checks import GIVEN, check_rewards
 from hone_trainer.rewards.code import LIMIT_SECONDS
 from hone_trainer.rollouts import LONGEST
 from tests.docs.support import ROOT, TYPES, Manifest, blocks, documents, field_exists, problems
@@ -83,6 +90,29 @@ def test_it_shows_every_reward_function_as_the_table_has_it() -> None:
     section = PAGE.partition("### Rewards")[2]
     told = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section, re.MULTILINE)
     assert told == [(name.value, facts.gives, "yes" if facts.compares else "no") for name, facts in REWARDS.items()]
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        pytest.param(lambda code: code, False, id="as it stands"),
+        pytest.param(lambda code: code.replace(", **kwargs", ""), True, id="without further keywords"),
+        pytest.param(lambda code: f"class Own:\n    {code}", True, id="not at the top level"),
+    ],
+)
+def test_own_code_is_taken_as_it_is_written_there(change: Callable[[str], str], refused: bool, tmp_path: Path) -> None:
+    (head,) = re.findall(r"`(def reward\([^`]*\))`", " ".join(PAGE.split()))
+    assert [name.partition("=")[0] for name in head[len("def reward(") : -1].split(", ")[:-1]] == list(GIVEN)
+    (tmp_path / "reward.py").write_text(change(f"{head}: return []\n"))
+    rewards = Rewards(functions=[contract.RewardFunction(file=str(tmp_path / "reward.py"), source="own/reward.py")])
+    with pytest.raises(BadInput) if refused else nullcontext():
+        check_rewards(rewards)
+
+
+@pytest.mark.parametrize(("reference", "refused"), [("4", False), (["4", "four"], False), (4, True)])
+def test_a_reference_is_text_there(reference: object, refused: bool) -> None:
+    with pytest.raises(RowFault, match="reference") if refused else nullcontext():
+        to_sample({"prompt": "2 + 2 =", "reference": reference}, DataFormat.PROMPT)
 
 
 def test_what_own_code_may_take_is_the_limit() -> None:
