@@ -36,6 +36,7 @@ def rewarded(*functions: Object) -> Object:
     return edited(ftj("objective", "GRPO"), "spec.reward", {"functions": list(functions)} if functions else {})
 
 
+ITSELF = {"jobRef": {"name": finetunejob()["metadata"]["name"]}}
 CLAIM = {"name": "data", "path": "rows.jsonl"}
 SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
@@ -48,9 +49,28 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim and jobRef"),
     "an adapter of another job's model": (
-        edited(ftj("model", {"jobRef": {"name": "sft"}}), "spec.output", {"merge": "Never"}),
+        edited(ftj("model", {"jobRef": {"name": "base"}}), "spec.output", {"merge": "Never"}),
         "spec",
         "output.merge Never needs model.claim",
+    ),
+    "its own model to begin with": (
+        ftj("model", ITSELF),
+        "spec.model.jobRef.name",
+        "cannot wait for itself",
+    ),
+    "its own model as the reward": (
+        edited(
+            ftj("objective", "GRPO"),
+            "spec.reward",
+            {"model": ITSELF},
+        ),
+        "spec.reward.model.jobRef.name",
+        "cannot wait for itself",
+    ),
+    "itself as its teacher": (
+        edited(ftj("objective", "Distillation"), "spec.teacher", ITSELF),
+        "spec.teacher.jobRef.name",
+        "cannot wait for itself",
     ),
     "a path that leaves the volume": (ftj("model.claim.path", "a/../../b"), "spec.model.claim.path", "'..'"),
     "a glob that leaves the volume": (

@@ -190,7 +190,10 @@ def crds() -> dict[str, dict[str, Any]]:
             ["ftj"],
             FINETUNEJOB_COLUMNS,
             finetunejob_rules.RULES,
-            frozen_rules(finetunejob.FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE),
+            [
+                *finetunejob_rules.ROOT_RULES,
+                *frozen_rules(finetunejob.FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE),
+            ],
         ),
         modeldeployment.PLURAL: _crd(
             modeldeployment.ModelDeployment,

@@ -76,6 +76,20 @@ def _teacher() -> dict[str, str]:
     }
 
 
+def _another(path: str) -> dict[str, str]:
+    """The rule, of the whole resource, that a job reads no model of its own."""
+    parts = path.split(".")
+    absent = [f"!has(self.spec.{'.'.join(parts[: end + 1])})" for end in range(len(parts))]
+    return {
+        "rule": f"{' || '.join(absent)} || self.spec.{path}.name != self.metadata.name",
+        "message": "a FineTuneJob cannot wait for itself; name the job whose model it shall read",
+        "fieldPath": f".spec.{path}.name",
+    }
+
+
+ROOT_RULES = [_another(path) for path in ("model.jobRef", "reward.model.jobRef", "teacher.jobRef")]
+"""Those that need the resource's name."""
+
 RULES: dict[type[Model], list[dict[str, str]]] = {
     **meta.RULES,
     FineTuneJobSpec: [
