@@ -186,3 +186,16 @@ def test_what_no_status_can_hold_is_no_result(left: str) -> None:
 def test_a_message_never_outgrows_the_api() -> None:
     found = cause(failed_job("x" * 5000), [])
     assert len(found.message) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("step", "field"),
+    [("prepare", "spec.prepare.resources.limits.memory"), ("train", "spec.compute.resources.limits.memory")],
+)
+def test_too_little_memory_names_the_limit_of_the_pod_that_it_was_too_little_for(step: str, field: str) -> None:
+    job = failed_job()
+    job["metadata"]["labels"] = {"hone.dev/step": step}
+    found = cause(job, [failed(137, reason="OOMKilled")])
+    assert found.failure_class == C.HOST_OUT_OF_MEMORY and found.hint and found.hint.startswith(f"raise {field}")
+    crashed = cause(job, [failed(70, verdict("Crashed", hint="its own"))])
+    assert crashed.hint == "its own"

@@ -13,6 +13,8 @@ from hone.contract import VERSION
 from hone.contract.exits import POLICIES, FailureClass, from_exit_code
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
+from hone.core.finetunejob.run import Step
+from hone.core.names import STEP_LABEL
 from hone.core.observed import Object, Pod
 
 MAX_WORDS = 1000
@@ -25,6 +27,11 @@ HINTS = {
     FailureClass.NEVER_STARTED: "see what keeps the pods from starting: image, quota, node selector, free resources",
     FailureClass.DEADLINE_EXCEEDED: "raise spec.activeDeadlineSeconds; the run's checkpoints are kept",
 }
+PREPARE_HINTS = {
+    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.prepare.resources.limits.memory; where prepare merges another job's "
+    "adapter, it holds all of its base's weights",
+}
+"""Of prepare, where they are others: it has resources of its own."""
 
 # A cause found earlier in this order wins, whatever its place among the classes: a pod that was deleted because another
 # one failed ends as preempted too, and a communication error is nearly always the echo of another rank's end.
@@ -103,7 +110,10 @@ def cause(job: Object, pods: Iterable[Pod]) -> Failure:
     if not any(end.named for end in ends) and (told := _from_words(words)):
         ends.append(told)  # the Job deletes the others' pods, and an evicted pod is gone as well
     if ends:
-        return min(ends, key=lambda end: end.order).failure
+        found = min(ends, key=lambda end: end.order).failure
+        of_prepare = (job["metadata"].get("labels") or {}).get(STEP_LABEL) == Step.PREPARE
+        hint = PREPARE_HINTS.get(FailureClass(found.failure_class)) if of_prepare else None
+        return found.model_copy(update={"hint": hint}) if hint else found
     return make(FailureClass.CRASHED, words or str(failed.get("reason", "the Job failed without a reason")))
 
 
