@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from hone.core.finetunejob.dependencies import dependencies
+from hone.core.finetunejob.run import Run, Step
+from hone.core.ownership import claim_ref
 from tests.unit.core import make
-from tests.unit.core.world import finetunejob_world
+from tests.unit.core.world import World, finetunejob_world
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,84 @@ def test_what_was_missing_may_come_later() -> None:
     world.settle()
     world.add(make.claim("late")).settle()
     assert world.jobs() == ["prepare-1"]
+
+
+READS_MUCH: dict[str, Any] = {
+    "objective": "RLOO",
+    "model": {"jobRef": {"name": "job"}},
+    "reward": {
+        "model": {"claim": {"name": "judges", "path": "x"}},
+        "functions": [{"configMap": {"name": "rewards", "key": "f.py"}}],
+    },
+    "dataset": {
+        "train": {"configMap": {"name": "reviews", "key": "train.jsonl"}},
+        "test": {"claim": {"name": "held-out", "path": "x"}},
+    },
+    "workspace": {"claimName": "scratch"},
+}
+"""A spec with a dependency of every sort."""
+
+
+def reading_much(kind: str) -> World:
+    """A job that has prepared a model of another job."""
+    job = make.complete_job("sha256:1")
+    job["status"]["artifact"]["kind"] = kind
+    world = finetunejob_world(**READS_MUCH)
+    world.add(job, make.artifact_claim(), make.config_map("rewards", **{"f.py": ""}))
+    world.add(*(make.claim(name) for name in ("judges", "held-out", "scratch"))).settle()
+    assert world.jobs() == ["prepare-1"]
+    return world
+
+
+def mounted(world: World) -> set[str]:
+    """The claims and ConfigMaps that the newest Job's pods mount, without the run's own."""
+    volumes = world.job()["spec"]["template"]["spec"]["volumes"]
+    claims = {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+    maps = {v["configMap"]["name"] for v in volumes if "configMap" in v}
+    return {name for name in claims | maps if not name.startswith("support-bot-")}
+
+
+@pytest.mark.parametrize("kind", ["Adapter", "Model"])
+def test_each_step_demands_what_its_pods_mount_and_nothing_else(kind: str) -> None:
+    world = reading_much(kind)
+    for step, result in ((Step.PREPARE, make.prepared()), (Step.TRAIN, make.trained()), (Step.FINISH, None)):
+        run = Run.of(world.resource, world.settings)
+        assert mounted(world) == {each.ref.name for each in dependencies(run) if step in each.steps}, step
+        if result:
+            world.complete(result)
+            world.settle()
+    assert world.jobs() == ["prepare-1", "train-1", "finish-1"]
+
+
+def test_what_prepare_alone_read_may_go_once_it_has() -> None:
+    world = reading_much("Adapter")
+    read = mounted(world)
+    world.complete(make.prepared())
+    for ref in [ref for ref in world.objects if ref.name in read - {"judges", "rewards", "scratch"}]:
+        world.objects.pop(ref)
+    world.settle()
+    assert world.jobs() == ["prepare-1", "train-1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "claim", "words"),
+    [
+        ("Model", "job-output", "have FineTuneJob 'job' make its model anew, then delete this job"),
+        ("Adapter", "base-models", "make it again with the same model on it: FineTuneJob 'job' made an adapter of"),
+    ],
+)
+def test_a_missing_claim_of_another_jobs_model_is_told_by_the_field_of_the_spec(
+    kind: str, claim: str, words: str
+) -> None:
+    world = reading_much(kind)
+    if kind == "Model":
+        world.complete(make.prepared())
+    else:
+        world.fail(75, make.verdict("Preempted"))
+    world.objects.pop(claim_ref(claim))
+    world.settle()
+    assert world.condition("Reconciling") == ("True", "PersistentVolumeClaimNotFound")
+    said = world.message("Reconciling")
+    assert said.startswith(
+        f"spec.model.jobRef.name: namespace 'team-a' has no PersistentVolumeClaim {claim!r}; {words}"
+    )

@@ -385,7 +385,7 @@ def test_the_operator_may_die_at_any_write_of_a_life_that_began_with_a_wait() ->
 
 def test_the_operator_may_die_at_any_write_of_an_edit_that_reads_another_model() -> None:
     def begin() -> World:
-        world = following(complete())
+        world = following(complete("Model"))
         world.settle()
         world.complete(make.prepared())
         data = world.objects.pop(OUTPUT)  # keeps training from its start

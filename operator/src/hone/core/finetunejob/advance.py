@@ -37,7 +37,7 @@ def advance(state: State) -> None:
     elif not follow(state):
         if state.trouble and state.trouble.reason == GONE:
             state.requeue.append(LOOK_AGAIN_SECONDS)
-    elif trouble := missing(state.run, state.observed):
+    elif trouble := missing(state.run, state.observed, step):
         state.trouble = trouble
         state.requeue.append(LOOK_AGAIN_SECONDS)
     else:
