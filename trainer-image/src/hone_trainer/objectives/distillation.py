@@ -10,6 +10,8 @@ direction, 0; it is no hyperparameter: on the model's own answers, this one brin
 would not.
 """
 
+from typing import Any
+
 import torch
 from transformers import AutoModelForCausalLM
 from trl import DistillationConfig, DistillationTrainer
@@ -24,6 +26,11 @@ REVERSE = 1.0
 
 class _Trainer(WritingMixin, DistillationTrainer):
     """TRL's trainer with Hone's additions."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss, under autocast: TRL's calls the layers past the model's forward, which accelerate has wrapped."""
+        with self.accelerator.autocast():
+            return super().compute_loss(*args, **kwargs)
 
 
 def build(inputs: Inputs) -> DistillationTrainer:
