@@ -9,6 +9,7 @@ from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
 from hone.contract.settings import DataFormat
 from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
+from hone_trainer.rollouts import LONGEST
 from tests.docs.support import schema_of
 
 NAMES = re.compile(rf"\b({'|'.join(OBJECTIVES)})\b")
@@ -59,6 +60,7 @@ def test_the_least_rows_of_a_process_are_told(most: int) -> None:
         assert f"KTO: at least {most}" in description(path)
 
 
-def test_sizes_are_the_defaults() -> None:
+def test_defaults_are_the_code_s() -> None:
+    assert f"Default: {LONGEST}, at most half of sequenceLength" in description("hyperparameters.maxCompletionLength")
     assert f"default: {DEFAULT_OUTPUT_SIZE}." in description("output.size")
     assert f"default: {DEFAULT_WORKSPACE_SIZE}." in description("workspace.size")

@@ -217,7 +217,7 @@ class Hyperparameters(Model):
             ge=1,
             le=1_000_000,
             description="GRPO, RLOO, Distillation: most tokens of an answer of the model's own, in training and in "
-            "scores. Default: 256, at most half of the model's context.",
+            "scores. Default: 256, at most half of sequenceLength or of the model's context.",
         ),
     ] = None
     temperature: Annotated[
