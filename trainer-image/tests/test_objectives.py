@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.settings import Objective
 from hone_trainer import objectives
 from hone_trainer.objectives import PARTS, scorer
@@ -12,6 +13,11 @@ from hone_trainer.objectives import PARTS, scorer
 
 def test_every_objective_has_its_parts() -> None:
     assert set(PARTS) == set(Objective)
+
+
+def test_the_operator_knows_which_models_get_a_head() -> None:
+    with_head = {objective for objective, parts in PARTS.items() if parts.architecture.has_head}
+    assert with_head == {objective for objective, facts in OBJECTIVES.items() if facts.has_head}
 
 
 @pytest.mark.parametrize("objective", Objective)

@@ -194,6 +194,38 @@ def deleted(world: World, retained: bool) -> None:
         del meta["ownerReferences"]
 
 
+OWN = {"model": {"claim": {"name": "base-models", "path": "tiny"}}}
+JUDGED: dict[str, Any] = {**OWN, "objective": "RLOO", "reward": {"model": {"jobRef": {"name": "job"}}}}
+TAUGHT: dict[str, Any] = {**OWN, "objective": "Distillation", "teacher": {"jobRef": {"name": "job"}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "objective", "words"),
+    [
+        (JUDGED, "SFT", "spec.reward.model.jobRef.name: FineTuneJob 'job' has objective SFT, whose model gives no"),
+        (JUDGED, "Classification", "spec.reward.model.jobRef.name: FineTuneJob 'job' has objective Classification"),
+        (JUDGED, "Reward", None),
+        (TAUGHT, "Reward", "spec.teacher.jobRef.name: FineTuneJob 'job' has objective Reward, whose model writes no"),
+        (TAUGHT, "Distillation", None),
+        (FOLLOWS, "Classification", "spec.model.jobRef.name: FineTuneJob 'job' has objective Classification, whose"),
+        (FOLLOWS, "GRPO", None),
+        ({**FOLLOWS, "objective": "Reward"}, "Reward", None),
+        ({**FOLLOWS, "objective": "Reward"}, "SFT", None),
+        ({**FOLLOWS, "objective": "Reward"}, "Classification", "spec.model.jobRef.name: FineTuneJob 'job' has"),
+    ],
+)  # fmt: skip
+def test_a_job_that_makes_another_kind_of_model_is_told_before_it_has_trained(
+    spec: dict[str, Any], objective: str, words: str | None
+) -> None:
+    job = unfinished(phase="Training")
+    job["spec"]["objective"] = objective
+    world = following(job, **spec)
+    world.settle()
+    assert world.condition("Stalled" if words else "Reconciling") == ("True", "JobUnfit" if words else "WaitingForJob")
+    assert words is None or world.message("Stalled").startswith(words)
+    assert world.reasons() == (["JobUnfit"] if words else [])
+
+
 @pytest.mark.parametrize("how", ["gone", "gone, its claim retained", "about to go"])
 def test_an_edit_before_the_start_keeps_the_model_of_a_job_that_was_deleted(how: str) -> None:
     world = following(complete())
@@ -317,7 +349,7 @@ def test_a_job_that_reads_two_models_waits_for_both_and_keeps_both() -> None:
     assert world.condition("Reconciling") == ("True", "JobNotFound")
     assert world.message("Reconciling").startswith("spec.reward.model.jobRef.name: ")
     judge = make.complete_job("sha256:2", "judge-uid", claim="judge-output")
-    judge["metadata"]["name"] = "judge"
+    judge["metadata"]["name"], judge["spec"]["objective"] = "judge", "Reward"
     judge["status"]["artifact"] |= {"kind": "Model", "api": "Reward"}
     world.add(judge, make.artifact_claim("judge-output", "judge-uid")).settle()
     scored = Ref("v1", "PersistentVolumeClaim", "judge-output")

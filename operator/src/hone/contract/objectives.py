@@ -47,6 +47,7 @@ class ObjectiveFacts:
         teacher: whether it learns from a second model, `spec.teacher`.
         whole_logits: whether the logits of whole rows are held for the loss, rather than tiles of them.
         global_batch_size: rows per step by default; answers where it writes them itself.
+        has_head: whether a head for classes or a score takes the place of the one for tokens: it writes no answers.
     """
 
     trains: str
@@ -68,6 +69,7 @@ class ObjectiveFacts:
     teacher: bool = False
     whole_logits: bool = False
     global_batch_size: int = 16
+    has_head: bool = False
 
     @property
     def rewarded(self) -> bool:
@@ -99,6 +101,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         metric="macroF1",
         epochs=3.0,
         balances=True,
+        has_head=True,
     ),
     Objective.REWARD: ObjectiveFacts(
         trains="to score answers as people do",
@@ -110,6 +113,7 @@ OBJECTIVES: Mapping[Objective, ObjectiveFacts] = {
         epochs=1.0,
         sequences=2,
         dropout=False,
+        has_head=True,
     ),
     Objective.DPO: ObjectiveFacts(
         trains="to prefer the better of two answers",

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.runconfig import Merge
+from hone.contract.settings import Objective
 from hone.core import names
 from hone.core.finetunejob.run import Run, Step
 from hone.core.podspec import ClaimMount, Mount
@@ -21,16 +23,37 @@ class Reads(NamedTuple):
     Attributes:
         field: path of the field that names it.
         source: its source in a spec; None where the spec names none.
+        fits: whether it may be what a job of the first objective made, where ours is the second.
+        unfit: what such a model lacks, and what to name instead.
     """
 
     field: str
     source: Callable[[FineTuneJobSpec], ModelSource | None]
+    fits: Callable[[Objective, Objective], bool]
+    unfit: str
 
+
+def _writes(made: Objective) -> bool:
+    return not OBJECTIVES[made].has_head
+
+
+_SILENT = "whose model writes no answers; name one that makes a model which does, such as one with objective SFT"
 
 READS: dict[str, Reads] = {
-    "model": Reads("spec.model", lambda spec: spec.model),
-    "rewardModel": Reads("spec.reward.model", lambda spec: spec.reward.model if spec.reward else None),
-    "teacher": Reads("spec.teacher", lambda spec: spec.teacher),
+    "model": Reads(
+        "spec.model",
+        lambda spec: spec.model,
+        # Another objective's head has other outputs, with which no weights are loaded.
+        lambda made, ours: made == ours or _writes(made),
+        _SILENT,
+    ),
+    "rewardModel": Reads(
+        "spec.reward.model",
+        lambda spec: spec.reward.model if spec.reward else None,
+        lambda made, ours: made == Objective.REWARD,
+        "whose model gives no score; name one with objective Reward",
+    ),
+    "teacher": Reads("spec.teacher", lambda spec: spec.teacher, lambda made, ours: _writes(made), _SILENT),
 }
 """Every model that a job may read, by the name of its directory in the RunConfig (`Paths`)."""
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
+from hone.contract.settings import Objective
 from hone.core.conditions import find, is_true
 from hone.core.finetunejob.models import READS, models
 from hone.core.finetunejob.run import Run
@@ -23,8 +24,8 @@ from hone.core.pods import Trouble
 
 WAITING = "WaitingForJob"
 GONE = "ArtifactNotFound"
-STALLED = ("JobFailed", "JobStalled", "JobCycle")
-"""Reasons that no waiting changes: somebody has to do something about another job."""
+STALLED = ("JobFailed", "JobStalled", "JobCycle", "JobUnfit")
+"""Reasons that no waiting changes: somebody has to do something about another job, or name another one."""
 REASONS = (WAITING, GONE, "JobNotFound", *STALLED)
 
 
@@ -109,6 +110,10 @@ def _look(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel
             return kept, None
         said = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
         return None, Trouble("JobNotFound", said)
+    objective = _objective(job)
+    if objective and not READS[name].fits(objective, run.spec.objective):
+        said = f"FineTuneJob {ref.name!r} has objective {objective}, {READS[name].unfit}"
+        return None, Trouble("JobUnfit", f"{field}: {said}")
     made = _made(job)
     if made is None:
         return None, _unfinished(field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}))
@@ -126,6 +131,12 @@ def _kept(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | Non
     found = run.found.get(name)
     claim = observed.get(claim_ref(found.claim)) if found and found.job == ref.name else None
     return found if claim and is_usable(claim) and take(run, claim) is None else None
+
+
+def _objective(job: Object) -> Objective | None:
+    """What a job trains for; None where that is of another release. Whoever made a model has it in its spec still."""
+    named = job["spec"].get("objective", Objective.SFT)
+    return Objective(named) if named in list(Objective) else None
 
 
 def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
