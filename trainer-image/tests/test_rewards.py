@@ -17,7 +17,7 @@ from hone_trainer.errors import BadInput
 from hone_trainer.models import load_tokenizer
 from hone_trainer.rewards import code
 from hone_trainer.rewards.checks import check_rewards, compared_by
-from hone_trainer.rewards.functions import named
+from hone_trainer.rewards.functions import Rewarding, named
 from hone_trainer.rewards.load import Reward
 from hone_trainer.rewards.model import load_model
 from hone_trainer.scores import rewards as scores
@@ -225,6 +225,34 @@ def test_a_reward_model_scores_what_it_was_trained_on(tmp_path: Path, chat: bool
         ids = encoder.encode(to_sample(row, DataFormat.PREFERENCE)).chosen_ids
         with torch.inference_mode():
             assert score == pytest.approx(model(torch.tensor([ids])).logits.item(), abs=1e-5)
+
+
+def with_template(tmp_path: Path, template: str) -> Rewarding:
+    """A reward model whose chat template is another."""
+    directory = tiny.make_reward_model(tmp_path / "scorer")
+    tokenizer = load_tokenizer(directory)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(directory)
+    return load_model(str(directory), rows=2)
+
+
+def test_a_reward_model_scores_what_its_template_shows_of_an_answer(tmp_path: Path) -> None:
+    """Such as R1's, which drops the thoughts: an answer may be cut before they end, or right there."""
+    said = "message['content']"
+    score = with_template(tmp_path, tiny.TEMPLATE.replace(f"{{{{ message['role'] }}}} {{{{ {said}",
+                          f"{{{{ message['role'] }}}} {{{{ {said}.split('dance')[-1]"))  # fmt: skip
+    answers = ["n1 dance", "", "n1 dance n2", "n2"]
+    asked = [[{"role": "user", "content": "apple"}]] * len(answers)
+    found = score(prompts=asked, completions=[[{"role": "assistant", "content": one}] for one in answers])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[2] == pytest.approx(found[3], abs=1e-5)
+    assert found[0] != pytest.approx(found[2], abs=1e-5)
+
+
+def test_a_template_that_refuses_an_answer_is_told(tmp_path: Path) -> None:
+    score = with_template(tmp_path, "{{ raise_exception('no assistants') }}")
+    with pytest.raises(BadInput, match=r"^spec\.reward\.model: its chat template cannot be used: .*no assistants"):
+        score(prompts=[[{"role": "user", "content": "a"}]], completions=[[{"role": "assistant", "content": "b"}]])
 
 
 def test_own_code_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,15 +48,26 @@ def render(
     Raises:
         RowFault: the template refuses it, or leaves out what the last message says.
     """
-    try:
-        text = str(tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options))
-    except (TemplateError, TypeError) as error:
-        raise RowFault(refusal(error)) from error
+    text = rendered(tokenizer, messages, template, **options)
     # Only its last word: a template may drop thoughts, or trim.
     said = messages[-1]["content"].split()
     if said and said[-1] not in text:
         raise RowFault(UNSHOWN)
     return text
+
+
+def rendered(
+    tokenizer: "PreTrainedTokenizerBase", messages: tuple[Message, ...], template: str | None = None, **options: Any
+) -> str:
+    """As `render`, of answers that a model wrote: nobody but its template says what of them is shown.
+
+    Raises:
+        RowFault: the template refuses it.
+    """
+    try:
+        return str(tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options))
+    except (TemplateError, TypeError) as error:
+        raise RowFault(refusal(error)) from error
 
 
 def refusal(error: Exception) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from hone_trainer.data.formats import Message
 from hone_trainer.data.labels import padding_id
-from hone_trainer.data.text import ids_of, render
+from hone_trainer.data.text import ids_of, rendered
 from hone_trainer.errors import BadInput, RowFault
 from hone_trainer.rewards.checks import MODEL as FIELD
 from hone_trainer.rewards.functions import Rewarding
@@ -67,7 +67,7 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: str | list[Message], comp
     # An empty answer is one, too, though no row of data may have it.
     turns = tuple({"role": turn["role"], "content": turn.get("content") or ""} for turn in (*prompt, *completion))
     try:
-        return ids_of(tokenizer, render(tokenizer, turns))[-longest:]
+        return ids_of(tokenizer, rendered(tokenizer, turns))[-longest:]
     except RowFault as fault:
         said = f"its chat template cannot be used: {fault}"
         raise BadInput(FIELD, said, "Mend it in the model's directory.") from fault
