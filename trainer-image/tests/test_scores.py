@@ -161,6 +161,16 @@ def test_a_prompt_that_fills_the_context_has_no_answer(made: tuple) -> None:
     assert found.answers[0] == score_rows(model, tokenizer, rows.select([0]), 4, "test").answers[0]
 
 
+def test_a_config_that_names_no_context_is_one_of_2048_tokens(made: tuple) -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    config = BloomConfig(vocab_size=22, hidden_size=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    assert not hasattr(config, "max_position_embeddings")
+    with torch.inference_mode():
+        found = scoring.answer_ids(BloomForCausalLM(config).eval(), made[1], [[5], [5] * 2048], 2, 0, "test")
+    assert [bool(ids) for ids in found] == [True, False]
+
+
 def test_scores_are_found_again_unless_broken(tmp_path: Path) -> None:
     path = tmp_path / "scores" / "a.json"
     assert load_cached(path) is None

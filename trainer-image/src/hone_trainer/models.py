@@ -165,11 +165,16 @@ def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFac
         layers=int(config.num_hidden_layers),
         intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
         vocab_size=int(config.vocab_size),
-        max_length=int(getattr(config, "max_position_embeddings", None) or 2048),
+        max_length=context_length(config),
         shapes=shapes,
         digest=model_digest(path),
         tied=bool(getattr(config, "tie_word_embeddings", False)),
     )
+
+
+def context_length(config: Any) -> int:
+    """Longest context in tokens, by a language model's config; 2048 where it names none: Bloom, MPT, Mamba."""
+    return int(getattr(config, "max_position_embeddings", None) or 2048)
 
 
 def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":

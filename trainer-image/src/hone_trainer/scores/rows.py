@@ -12,6 +12,7 @@ import torch
 
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.files import write_atomic
+from hone_trainer.models import context_length
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -137,7 +138,7 @@ def answer_ids(
         pad: the token to fill rows up with.
         name: says in the log which model it is.
     """
-    longest = model.config.get_text_config().max_position_embeddings
+    longest = context_length(model.config.get_text_config())
     stops = _stops(model, tokenizer)
     answers: list[list[int]] = [[]] * len(prompts)
     # A prompt that leaves no room for an answer has none: the server refuses it too.
