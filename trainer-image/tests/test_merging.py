@@ -1,6 +1,8 @@
 """Adapters that are merged with their bases: another job's in prepare, and this run's own in finish."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,6 +108,17 @@ def test_it_is_done_once(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: 
     merging.ensure_merged(merge)
     monkeypatch.setattr(merging, "merged_model", lambda *_: pytest.fail("it was done again"))
     merging.ensure_merged(merge)
+
+
+def test_what_killed_merges_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    merge = merge_of((tmp_path, tmp_path), tmp_path)
+    others = [Path(merge.merged).parent / name for name in (".merging-old", ".merging-new", "old")]
+    for path in [Path(merge.merged), *others]:
+        (path / "part").mkdir(parents=True)
+    for path in (others[0], others[2]):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    merging.ensure_merged(merge)
+    assert [path.exists() for path in others] == [False, True, True]
 
 
 def test_a_job_that_was_slower_takes_the_others(

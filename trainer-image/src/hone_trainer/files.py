@@ -1,11 +1,14 @@
-"""Writing files whole or not at all, and whether a volume takes any."""
+"""Writing files whole or not at all, removing what is half-written, and whether a volume takes any."""
 
 import errno
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 _TRIED_BYTES = 1 << 20
+_STALE_SECONDS = 24 * 3600
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -56,6 +59,23 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_stale(parent: Path, prefix: str) -> None:
+    """Remove directories that a killed pod left half-written.
+
+    A run that is still at it has touched its own within a day.
+
+    Args:
+        parent: where they lie; it need not exist.
+        prefix: of their names.
+    """
+    for left in parent.glob(f"{prefix}*"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
+            continue
 
 
 def sizes(directory: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hone.contract.runconfig import Merge
 from hone_trainer.data.digest import TOKENIZER_FILES
 from hone_trainer.errors import BadInput
-from hone_trainer.files import sync_tree
+from hone_trainer.files import remove_stale, sync_tree
 from hone_trainer.memory import gib
 from hone_trainer.models import model_digest, weights_bytes
 
@@ -30,6 +30,7 @@ def ensure_merged(merge: Merge) -> None:
         BadInput: the adapter's base is no longer the one that it was trained on, or the workspace is too small.
     """
     into = Path(merge.merged)
+    remove_stale(into.parent, _TEMPORARY)
     if into.exists():
         log.info("Merged before", extra={"directory": str(into)})
         return

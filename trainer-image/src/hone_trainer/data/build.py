@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, Ticker, good_samples
 from hone_trainer.data.text import UNSHOWN
 from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.files import remove_stale
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 WARN_TRUNCATED = 0.01
 FAIL_TRUNCATED = 0.10
 _MAX_EXAMPLE = 1024
-_STALE_SECONDS = 24 * 3600
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def build_prepared(
         BadInput: no training row is left, or too many would be cut.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(target.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
+    remove_stale(target.parent, _TEMPORARY)
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
         _write(temporary, digest, sources, survey, encoder, options)
         # mkdtemp makes it private, but other runs on this volume may use it too.
@@ -318,13 +318,3 @@ def _features(name: str, encoder: RowEncoder) -> "Features":
     types = {Column.IDS: tokens, Column.LABELS: tokens, Column.NUMBER: number, Column.TEXT: Value("string")}
     columns = {**encoder.COLUMNS, "length": Column.NUMBER, **(_TEST_COLUMNS if name == "test" else {})}
     return Features({column: types[kind] for column, kind in columns.items()})
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove what a killed pod left half-written; a run that is still at it has touched its own within a day."""
-    for left in parent.glob(".tmp-*"):
-        try:
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        except FileNotFoundError:
-            continue
