@@ -159,6 +159,22 @@ def test_the_answer_does_not_decide_the_split() -> None:
     assert row_key(samples[0]) != row_key(samples[1])
 
 
+def test_answers_of_several_turns_share_a_split_where_the_model_writes_its_own(tmp_path: Path) -> None:
+    def row(i: int, taken: int) -> dict[str, Any]:
+        turns = [("assistant", f"Why {taken}?"), ("user", f"Because of {taken}."), ("assistant", "Then yes.")]
+        completion = [{"role": role, "content": content} for role, content in turns]
+        return {"prompt": [{"role": "user", "content": f"Is it {i}?"}], "completion": completion}
+
+    def splits(written: bool) -> list[set[str | None]]:
+        found = survey([source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].formats, written=written).refs
+        return [{ref.split for ref in found[i : i + 4]} for i in range(0, 240, 4)]
+
+    rows = [row(i, taken) for i in range(60) for taken in range(4)]
+    source = find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", rows)))
+    assert {*map(frozenset, splits(written=True))} == {frozenset({"train"}), frozenset({"test"})}
+    assert {"train", "test"} in splits(written=False), "by the turns before the last answer"
+
+
 def test_rows_of_the_held_out_files_are_left_out_of_training(tmp_path: Path) -> None:
     found = look(
         tmp_path,

@@ -136,6 +136,19 @@ def test_a_few_rows_that_do_not_fit_are_left_out_and_told(planned: Any) -> None:
     assert reasons == {"the prompt is too long": 1, "no `reference`, which ExactMatch compares the answer to": 1}
 
 
+def test_no_prompt_that_is_answered_in_training_is_tested(planned: Any, tiny_model: Path) -> None:
+    def row(i: int) -> dict[str, Any]:
+        turns = [("assistant", f"Why {i}?"), ("user", f"Because of {i}."), ("assistant", "Then yes.")]
+        return {**asked(i // 4), "completion": [{"role": role, "content": content} for role, content in turns]}
+
+    rows = [{name: value for name, value in row(i).items() if name != "reference"} for i in range(800)]
+    found = planned(rows, "Distillation", reward=None, paths={"teacher": str(tiny_model)})
+    prepared = load_prepared(found.prepared)
+    train, test = ({*map(tuple, split["prompt_ids"][:])} for split in (prepared.train, prepared.test))
+    assert test
+    assert not train & test
+
+
 def test_own_code_is_read_and_not_run(planned: Any, tmp_path: Path) -> None:
     mark, path = tmp_path / "ran", tmp_path / "reward.py"
     path.write_text(

@@ -68,6 +68,7 @@ def prepare(config: RunConfig) -> PlanFile:
         0.0 if config.data.validation else config.data.validation_fraction,
         0.0 if config.data.test else config.data.test_fraction,
         OBJECTIVES[config.objective].formats,
+        written=bool(OBJECTIVES[config.objective].generations),
     )
     log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
     _check_format(config, found.format)

@@ -9,13 +9,19 @@ from hone_trainer.data.formats import Message, Sample
 _RANGE = 2**64
 
 
-def prompt_key(sample: Sample) -> bytes:
+def prompt_key(sample: Sample, *, written: bool = False) -> bytes:
     """A digest of what comes before the answer, without regard to case, spacing or Unicode's variants.
 
     Rows that ask the same get the same key and thus the same split, so that no answer is learned that is tested.
+
+    Args:
+        sample: the row.
+        written: whether the model writes the answers itself, to what comes before the completion: of one with several
+            turns, not only the last.
     """
     if sample.is_chat:
-        asked: tuple[Message, ...] | str = sample.messages[: sample.answer_start]
+        end = sample.completion_start if written else sample.answer_start
+        asked: tuple[Message, ...] | str = sample.messages[:end]
         parts = [f"{message['role']}\n{_normalize(message['content'])}" for message in asked]
     else:
         parts = [_normalize(sample.prompt)]

@@ -99,6 +99,8 @@ def survey(
     validation_fraction: float,
     test_fraction: float,
     formats: Sequence[DataFormat] = tuple(COLUMNS),
+    *,
+    written: bool = False,
 ) -> Survey:
     """Check all rows of all sources.
 
@@ -108,6 +110,7 @@ def survey(
         validation_fraction: share of the train source held out for validation, 0 where that has a source.
         test_fraction: share held out for the test split, 0 where that has a source.
         formats: what the objective learns from; told where no format is found.
+        written: as for `prompt_key`.
 
     Raises:
         BadInput: a source has no good row at all, with the most frequent reason and what to do; a file of it cannot be
@@ -127,7 +130,7 @@ def survey(
                 continue
             good += 1
             kinds.add(sample.is_chat)
-            prompt = prompt_key(sample)
+            prompt = prompt_key(sample, written=written)
             split = source.name
             if split == "train":
                 split = choose_split(prompt, validation_fraction, test_fraction)
