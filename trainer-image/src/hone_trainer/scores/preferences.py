@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
     from hone_trainer.data.prepared import Prepared
 
+_ALIKE = "Nearly all samples of the rows have the same figure"
+_WITHOUT_WIDTH = {
+    1.0: "Every good answer gained more than every bad one",
+    0.0: "Every bad answer gained more than every good one",
+}
 _UNEVEN = 1.25
 """How much longer one kind of answers is on the whole than the other, from which on that is told."""
 
@@ -125,7 +130,7 @@ def compare_rated(good: np.ndarray, gained: np.ndarray) -> tuple[EvaluationSumma
         "which is known and has no width."
     ]
     if tuned.lower == tuned.upper:
-        notes.append("Every good answer gained more than every bad one, which leaves the bootstrap no width.")
+        notes.append(f"{_WITHOUT_WIDTH.get(tuned.value, _ALIKE)}, which leaves the bootstrap no width.")
     return EvaluationSummary(scores=[score]), notes
 
 
