@@ -233,6 +233,11 @@ def test_prompts_that_differ_only_in_their_references_share_a_split_but_are_no_d
         ({"messages": [], "chosen": [], "rejected": []}, Objective.SFT, DataFormat.MESSAGES),
         ({"messages": [], "text": "", "label": "a"}, Objective.CLASSIFICATION, DataFormat.TEXT_LABEL),
         ({"prompt": "", "completion": "", "label": False}, Objective.SFT, DataFormat.UNPAIRED_PREFERENCE),
+        ({"prompt": "", "completion": "", "label": 0}, Objective.SFT, DataFormat.PROMPT_COMPLETION),
+        ({"prompt": "", "completion": "", "label": 0}, Objective.KTO, DataFormat.UNPAIRED_PREFERENCE),
+        ({"prompt": "", "completion": "", "label": "bad"}, Objective.KTO, DataFormat.UNPAIRED_PREFERENCE),
+        ({"prompt": "", "completion": "", "label": "1"}, Objective.DPO, DataFormat.UNPAIRED_PREFERENCE),
+        ({"prompt": "", "completion": "", "label": 3}, Objective.DPO, DataFormat.PROMPT_COMPLETION),
         ({"messages": []}, Objective.KTO, DataFormat.MESSAGES),
     ],
 )

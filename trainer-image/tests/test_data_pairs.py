@@ -109,7 +109,7 @@ def test_pairs_of_one_prompt_stay_together_and_another_worse_answer_is_another_r
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param({"prompt": "a", "completion": "b", "label": 1}, "neither true nor false", id="a number"),
+        pytest.param({"prompt": "a", "completion": "b", "label": 2}, "neither true nor false", id="a number"),
         pytest.param({"prompt": "a", "completion": "b", "label": "yes"}, "neither true nor false", id="a string"),
         pytest.param({"prompt": "a", "completion": "b"}, "no column `label`", id="no rating"),
         pytest.param({"prompt": "a", "completion": " ", "label": True}, "`completion` is empty", id="no answer"),
@@ -129,6 +129,12 @@ def test_a_boolean_beside_a_completion_is_a_rating_and_another_label_is_not() ->
     assert detect({**row, "label": False}) is DataFormat.UNPAIRED_PREFERENCE
     assert detect({**row, "label": "news"}) is DataFormat.PROMPT_COMPLETION
     assert to_sample({**row, "label": False}, DataFormat.UNPAIRED_PREFERENCE).label == "false"
+
+
+@pytest.mark.parametrize(("label", "rating"), [(1, "true"), (0, "false"), ("1", "true"), (" 0", "false")])
+def test_a_rating_may_be_a_number(label: Any, rating: str) -> None:
+    row = {"prompt": "a", "completion": "b", "label": label}
+    assert to_sample(row, DataFormat.UNPAIRED_PREFERENCE).label == rating
 
 
 # As a model that is to prefer one reads them.

@@ -102,21 +102,23 @@ class Sample:
 def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)) -> DataFormat | None:
     """The format whose columns a row has, or None; of several the first of `COLUMNS` that is wanted.
 
-    A row with a rating is no row of `PromptCompletion`: its completion may be a bad one.
+    A row whose label is true or false is no row of `PromptCompletion`: its completion may be a bad one. Beside a
+    completion, any other label is a column like any other, 1 and 0 too, unless ratings are wanted and completions not.
 
-    A column without a value does not count: tables have every column in every row. Beside a completion, a label that is
-    neither true nor false is a column like any other. A prompt alone is told only where that is wanted: else
-    what should follow it is missing.
+    A column without a value does not count: tables have every column in every row. A prompt alone is told only where
+    that is wanted: else what should follow it is missing.
 
     Args:
         row: as it was read.
         formats: those that are wanted; another one is told only where a row has none of these.
     """
     found = {column for column, value in row.items() if value is not None}
-    rated = _rating(row.get("label")) is not None
+    rated = _truth(row.get("label")) is not None
     fits = [format for format, columns in COLUMNS.items() if found.issuperset(columns)]
     if DataFormat.PROMPT in fits and DataFormat.PROMPT not in formats:
         fits.remove(DataFormat.PROMPT)
+    if DataFormat.PROMPT_COMPLETION not in formats:
+        rated = DataFormat.UNPAIRED_PREFERENCE in formats or _rating(row.get("label")) is not None
     if DataFormat.UNPAIRED_PREFERENCE in fits:
         fits.remove(DataFormat.PROMPT_COMPLETION if rated else DataFormat.UNPAIRED_PREFERENCE)
     return next((format for format in fits if format in formats), fits[0] if fits else None)
@@ -237,7 +239,7 @@ def _from_text_label(row: dict[str, Any]) -> Sample:
 def _from_unpaired_preference(row: dict[str, Any]) -> Sample:
     rating = _rating(row["label"])
     if rating is None:
-        raise RowFault("`label` is neither true nor false")
+        raise RowFault("`label` is neither true nor false, nor 1 or 0")
     sample = _from_prompt_completion(row)
     if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
         raise RowFault("`completion` does not begin with an assistant turn")
@@ -245,7 +247,14 @@ def _from_unpaired_preference(row: dict[str, Any]) -> Sample:
 
 
 def _rating(label: Any) -> bool | None:
-    """Whether a completion is good: a boolean or, as tables of text have it, its name; None where it is neither."""
+    """Whether a completion is good: true, false, 1, 0 or, as tables of text have it, their names; else None."""
+    if isinstance(label, str):
+        label = {"1": 1, "0": 0}.get(label.strip(), label)
+    return bool(label) if isinstance(label, int) and label in (0, 1) else _truth(label)
+
+
+def _truth(label: Any) -> bool | None:
+    """A boolean, or its name; else None."""
     if isinstance(label, str):
         return {"true": True, "false": False}.get(label.strip().lower())
     return label if isinstance(label, bool) else None
