@@ -6,7 +6,7 @@ import pytest
 
 from hone.core.children import ref_of
 from hone.core.finetunejob import FINETUNEJOB, upstream
-from hone.core.observed import Ref
+from hone.core.observed import Observed, Ref
 from tests.unit.core import make
 from tests.unit.core.test_finetunejob_life import LIFE, live
 from tests.unit.core.world import Crash, World, finetunejob_world
@@ -456,3 +456,15 @@ def test_jobs_that_read_each_others_models_in_rounds_are_each_looked_at_once(mon
     assert len(names) <= 3 * len(set(names)), "a fixed number of times, not once for each way that leads there"
     world.settle()
     assert world.condition("Reconciling") == ("True", "WaitingForJob")
+
+
+def test_a_circle_is_sought_along_any_number_of_jobs() -> None:
+    world = finetunejob_world(model={"jobRef": {"name": "job-1"}})
+    last = 1500
+    for n in range(1, last + 1):
+        follows = f"job-{n + 1}" if n < last else "support-bot"
+        world.add(make.finetunejob(f"job-{n}", f"{n}-uid", model={"jobRef": {"name": follows}}))
+    known = FINETUNEJOB.refs(world.resource, world.objects, world.settings)
+    observed = Observed({**dict.fromkeys(known), **world.objects})
+    world.execute(FINETUNEJOB.reconcile(world.resource, observed, world.now, world.settings))
+    assert world.condition("Stalled") == ("True", "JobCycle")

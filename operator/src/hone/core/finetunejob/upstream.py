@@ -4,7 +4,7 @@ Until its first pod is made a job follows them: one that is made anew is waited 
 status, and stays: another job under the name changes nothing of a run that has begun.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -173,17 +173,17 @@ def _made(job: Object) -> FoundModel | None:
 
 def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
     """The names of jobs that wait for each other, from ours back to ours; None where there is no such circle."""
-    seen = {start}  # no job is looked at twice: the ways to one multiply where two of each round read the last one's
-
-    def walk(ref: Ref, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    # No job is looked at twice: the ways to one multiply where two of each round read the last one's.
+    ways: dict[Ref, tuple[str, ...]] = {start: (run.name, start.name)}
+    new = [start]
+    for ref in new:
         for follows in sorted(_waits_for(observed.objects.get(ref))):
             if follows.name == run.name:
-                yield (*path, follows.name)
-            elif follows not in seen:
-                seen.add(follows)
-                yield from walk(follows, (*path, follows.name))
-
-    return next(walk(start, (run.name, start.name)), None)
+                return (*ways[ref], follows.name)
+            if follows not in ways:
+                ways[follows] = (*ways[ref], follows.name)
+                new.append(follows)
+    return None
 
 
 def _waits_for(job: Object | None) -> set[Ref]:
