@@ -1,6 +1,7 @@
 """Distillation: a rank in this process learns from a tiny teacher, goes on exactly, and finish scores it."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
 from hone_trainer import callbacks
 from hone_trainer.errors import BadInput
-from hone_trainer.models import read_model
+from hone_trainer.models import load_tokenizer, read_model
 from hone_trainer.scores import divergences
-from hone_trainer.teacher import read_teacher
+from hone_trainer.teacher import load_teacher, read_teacher
 from hone_trainer.verdicts import Preempted
 
 
@@ -135,11 +136,49 @@ def test_a_teacher_with_another_vocabulary_is_refused_with_both_sizes(shared: Pa
     config = tiny.make_run(tmp_path / "run", objective=Objective.DISTILLATION, shared=shared)
     student = read_model(config.paths.model)
     assert read_teacher(config, student, 16).parameters > student.parameters
-    with pytest.raises(BadInput, match=r"has 22 entries, and that of the base model 30") as refused:
+    with pytest.raises(
+        BadInput, match=r"vocab_size in its config.json is 22, less than the base model's 30"
+    ) as refused:
         read_teacher(config, replace(student, vocab_size=30), 16)
     assert refused.value.field == "spec.teacher"
     with pytest.raises(BadInput, match="context has 64 tokens, and the longest prompt with its answer 65"):
         read_teacher(config, student, 65)
+
+
+def padded_teacher(shared: Path, directory: Path, config: RunConfig) -> RunConfig:
+    """The run with its teacher padded to 30 entries, whose logits are not small."""
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(shared / "teacher", directory)
+    teacher = AutoModelForCausalLM.from_pretrained(directory)
+    teacher.resize_token_embeddings(30, mean_resizing=False)
+    teacher.get_output_embeddings().weight.data[22:] = 9 * teacher.get_output_embeddings().weight.data[5:13]
+    teacher.save_pretrained(directory)
+    return config.model_copy(update={"paths": config.paths.model_copy(update={"teacher": str(directory)})})
+
+
+def test_a_teacher_may_be_padded_which_is_cut_off(shared: Path, tmp_path: Path) -> None:
+    config = tiny.make_run(tmp_path / "run", objective=Objective.DISTILLATION, shared=shared)
+    padded = padded_teacher(shared, tmp_path / "padded", config)
+    student = read_model(config.paths.model)
+    assert read_teacher(padded, student, 16).vocab_size == 30
+    alone, cut = load_teacher(config, torch.float32), load_teacher(padded, torch.float32)
+    assert cut.config.vocab_size == 22
+    ids = torch.arange(22)[None]
+    assert torch.equal(cut(ids).logits, alone(ids).logits)
+
+
+def test_a_teacher_with_tokens_that_the_base_has_no_room_for_is_refused(shared: Path, tmp_path: Path) -> None:
+    config = tiny.make_run(tmp_path / "run", objective=Objective.DISTILLATION, shared=shared)
+    padded = padded_teacher(shared, tmp_path / "padded", config)
+    tokenizer = load_tokenizer(padded.paths.teacher)
+    tokenizer.add_tokens(["igloo"])
+    tokenizer.save_pretrained(padded.paths.teacher)
+    with pytest.raises(
+        BadInput, match=r"has 1 tokens, such as 'igloo', past the base model's vocab_size of 22"
+    ) as refused:
+        read_teacher(padded, read_model(config.paths.model), 16)
+    assert refused.value.field == "spec.teacher"
 
 
 def test_a_teacher_that_numbers_its_words_otherwise_is_refused(shared: Path, tmp_path: Path) -> None:

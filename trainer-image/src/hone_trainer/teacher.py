@@ -24,7 +24,7 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
 
     Raises:
         BadInput: it is no causal language model, its context is shorter than that, or it has another vocabulary than
-            the base: the two are compared word by word.
+            the base: the two are compared word by word. Only of padding it may have more.
     """
     directory = config.paths.teacher
     if directory is None:
@@ -33,13 +33,20 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
         facts, tokenizer = read_model(directory), load_tokenizer(directory)
     except BadInput as error:
         raise BadInput(error.field.replace("spec.model", FIELD, 1), error.message, error.hint) from error
-    if facts.vocab_size != student.vocab_size:
+    if facts.vocab_size < student.vocab_size:
         raise BadInput(
             FIELD,
-            f"its vocabulary has {facts.vocab_size} entries, and that of the base model {student.vocab_size}",
+            f"vocab_size in its config.json is {facts.vocab_size}, less than the base model's {student.vocab_size}",
             _REMEDY,
         )
     theirs, ours = tokenizer.get_vocab(), load_tokenizer(config.paths.model).get_vocab()
+    if beyond := [word for word, index in theirs.items() if index >= student.vocab_size]:
+        raise BadInput(
+            FIELD,
+            f"its tokenizer has {len(beyond)} tokens, such as {beyond[0]!r}, past the base model's vocab_size of "
+            f"{student.vocab_size}",
+            _REMEDY,
+        )
     others = [word for word, index in ours.items() if theirs.get(word) != index]
     if others:
         raise BadInput(
@@ -58,10 +65,17 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
 
 
 def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
-    """The teacher, without gradients and dropout. Under ZeRO-3 it is spread over the ranks, as `load_model` tells."""
-    from transformers import AutoModelForCausalLM
+    """The teacher, without gradients and dropout. Under ZeRO-3 it is spread over the ranks, as `load_model` tells.
+
+    Padding of its vocabulary that the base has not is cut off, as `read_teacher` has seen it to be.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         config.paths.teacher, dtype=dtype, local_files_only=True
     )
+    base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True).get_text_config()
+    if model.config.get_text_config().vocab_size > base.vocab_size:
+        # Larger models of a family are often padded to a multiple that more GPUs can share.
+        model.resize_token_embeddings(base.vocab_size)
     return model.requires_grad_(False).eval()
