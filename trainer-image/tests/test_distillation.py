@@ -179,6 +179,10 @@ def test_a_teacher_with_tokens_that_the_base_has_no_room_for_is_refused(shared: 
     ) as refused:
         read_teacher(padded, read_model(config.paths.model), 16)
     assert refused.value.field == "spec.teacher"
+    shutil.copytree(config.paths.model, tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    padded = padded.model_copy(update={"paths": padded.paths.model_copy(update={"model": str(tmp_path / "model")})})
+    assert read_teacher(padded, read_model(padded.paths.model), 16), "the base's tokenizer has it, too"
 
 
 def test_a_teacher_that_numbers_its_words_otherwise_is_refused(shared: Path, tmp_path: Path) -> None:
