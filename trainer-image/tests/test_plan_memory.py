@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hone.contract.settings import Lora, MethodType
+from hone_trainer.errors import BadInput
 from hone_trainer.memory import checkpoint_bytes, estimate_memory, states_bytes
 from hone_trainer.models import ModelFacts, read_model
 from hone_trainer.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
@@ -228,6 +229,15 @@ def test_a_separate_output_head_counts_but_is_not_adapted() -> None:
     untied = replace(tied, shapes={**tied.shapes, "lm_head.weight": (1000, 100)})
     assert untied.parameters == tied.parameters + 100_000
     assert untied.lora_parameters(Lora(rank=4)) == tied.lora_parameters(Lora(rank=4)) == 4 * 200
+
+
+def test_a_head_with_other_outputs_is_refused_before_its_weights_are_loaded() -> None:
+    for_three = FACTS.with_head(3)
+    assert for_three.shapes["score.weight"] == (3, 100)
+    assert for_three.with_head(3) == for_three
+    with pytest.raises(BadInput, match=r"spec\.model: its head has 3 outputs, and this job needs 2") as refused:
+        for_three.with_head(2)
+    assert refused.value.hint == "Name the model that it was trained from."
 
 
 def test_weights_that_are_pickles_are_counted_without_loading_them(tiny_model: Path, tmp_path: Path) -> None:

@@ -82,7 +82,18 @@ class ModelFacts:
         return sum(found) or 2 * self.layers * self.hidden_size
 
     def with_head(self, classes: int) -> "ModelFacts":
-        """This model with a head for classes, or for one score, in place of the one for tokens."""
+        """This model with a head for classes, or for one score, in place of the one for tokens.
+
+        Raises:
+            BadInput: it has such a head already, with another number of outputs.
+        """
+        outputs, _ = self.shapes.get(_CLASS_HEAD, (classes, self.hidden_size))
+        if outputs != classes:
+            raise BadInput(
+                "spec.model",
+                f"its head has {outputs} outputs, and this job needs {classes}",
+                "Name the model that it was trained from.",
+            )
         shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
         shapes[_CLASS_HEAD] = (classes, self.hidden_size)
         return replace(self, shapes=shapes, vocab_size=classes, tied=False)
