@@ -9,9 +9,11 @@ with the one that it was in. What fails is tried again. Cells of one process are
 """
 
 import argparse
+import contextlib
 import fnmatch
 import functools
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -165,7 +167,8 @@ def run(cell: str, base: Path) -> Outcome:
         began = time.monotonic()
         config = config_of(cell, base, directory)
         (directory / "run.json").write_text(config.to_json())
-        prepare(config)
+        with _quiet():
+            prepare(config)
         if failure := _train(directory):
             return Outcome("failed", failure)
         return _judge(cell, _finish(directory), time.monotonic() - began)
@@ -175,6 +178,11 @@ def run(cell: str, base: Path) -> Outcome:
         return Outcome("failed", f"{type(error).__name__}: {error}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _quiet() -> contextlib.AbstractContextManager[object]:
+    """Keep what steps log in this process away from the lines that tell how cells ended."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _train(directory: Path) -> str:
@@ -223,7 +231,8 @@ def _finish(directory: Path) -> EvaluationSummary:
     from hone_trainer import finish
 
     os.environ.update({"HONE_RUN_CONFIG": str(directory / "run.json"), "HONE_TERMINATION_LOG": str(directory / "end")})
-    finish.main()
+    with _quiet():
+        finish.main()
     ended = StepResult.model_validate_json((directory / "end").read_text())
     if ended.evaluation is None:
         raise RuntimeError(f"finish: {ended.verdict.message if ended.verdict else 'no scores'}")
@@ -248,6 +257,9 @@ def run_all(left: list[str], base: Path) -> Iterator[tuple[str, Outcome]]:
     # Workers of their own: a launcher's run is told to finish by environment variables.
     with multiprocessing.get_context("spawn").Pool(AT_ONCE, _end_by_signal) as workers:
         yield from workers.imap_unordered(functools.partial(_named, base=base), single)
+        # Left to the end of the block, they would be ended by a signal.
+        workers.close()
+        workers.join()
     for cell in left:
         if cell not in single:
             yield cell, run(cell, base)
