@@ -88,6 +88,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "exactly one of claim, configMap and fraction",
     ),
     "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
+    "no test rows": (ftj("dataset.test", {"fraction": 0}), "spec.dataset.test.fraction", "must be above 0"),
     "an unknown objective": (ftj("objective", "PPO"), "spec.objective", 'supported values: "SFT"'),
     "QLoRA under ZeRO-3": (
         edited(ftj("method", {"type": "QLoRA"}), "spec.compute", {"zeroStage": 3}),
@@ -233,7 +234,7 @@ ACCEPTED = {
     "everything off its default": finetunejob(
         dataset={
             "train": {"claim": CLAIM},
-            "validation": {"fraction": 0.2},
+            "validation": {"fraction": 0},
             "test": {"claim": CLAIM},
             "minSamples": 10,
         },

@@ -235,7 +235,7 @@ def test_rows_longer_than_the_models_context_are_refused_as_data(prepared_from: 
 
 
 def test_a_split_may_have_no_rows(prepared_from: Any) -> None:
-    prepared = prepared_from(data={"validationFraction": 0.0, "testFraction": 0.0})
+    prepared = prepared_from(data={"validationFraction": 0.0, "testFraction": 0.001})
     assert [len(getattr(prepared, name)) for name in SPLITS] == [300, 0, 0]
     assert set(prepared.test.column_names) == {"input_ids", "labels", "length", "prompt_ids", "reference", "prompt"}
 

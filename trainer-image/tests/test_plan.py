@@ -355,6 +355,13 @@ def test_the_global_batch_is_exact(world: int, batch: int, memory: int | None) -
             id="nothing left to train on",
         ),
         pytest.param(
+            {"data": {"train": "x", "testFraction": 0}},
+            "spec.dataset.test.fraction",
+            "is 0, but the test rows",
+            "Raise",
+            id="nothing to compare on",
+        ),
+        pytest.param(
             {"data": {"train": "x", "minSamples": 2000, "onScarceData": "Fail"}},
             "spec.dataset.minSamples",
             "1000 rows are left to train on after validation and test are held out, minSamples is 2000",

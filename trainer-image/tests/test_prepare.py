@@ -358,13 +358,13 @@ def test_scarce_data_that_only_warn_are_planned(pod: Pod, make_config: Any) -> N
         pytest.param(PLAIN, {}, "plain text, but the model has a chat template", id="plain text for a chat model"),
         pytest.param(
             [chat_row(i) for i in range(50)],
-            {"data": {"validationFraction": 0.0}},
+            {"data": {"validationFraction": 0.001}},
             "No row is left for validation",
             id="no validation",
         ),
         pytest.param(
             [chat_row(i) for i in range(50)],
-            {"data": {"testFraction": 0.0}},
+            {"data": {"testFraction": 0.001}},
             "No row is left for the test",
             id="no test",
         ),
@@ -378,6 +378,14 @@ def test_what_is_allowed_but_hardly_wanted_is_warned_of(
     assert code == 0
     assert result.plan is not None
     assert any(warning in text for text in result.plan.warnings)
+
+
+def test_no_validation_rows_are_no_fault_where_none_were_asked_for(pod: Pod, make_config: Any) -> None:
+    code, result = pod.run(make_config([chat_row(i) for i in range(50)], data={"validationFraction": 0.0}))
+    assert code == 0
+    assert result.plan is not None and result.dataset is not None
+    assert (result.plan.evaluation_every_steps, result.dataset.validation_rows) == (None, 0)
+    assert not any("validation" in warning for warning in result.plan.warnings)
 
 
 def test_a_template_whose_turns_never_end_is_warned_of(

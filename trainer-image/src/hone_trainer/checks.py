@@ -89,6 +89,12 @@ def check_settings(config: RunConfig) -> None:
             + (", or spec.method.type LoRA." if method in NO_ZERO else "."),
         )
     refuse_packing(config)
+    if config.data.test is None and config.data.test_fraction <= 0:
+        raise BadInput(
+            "spec.dataset.test.fraction",
+            "is 0, but the test rows are what base and tuned model are compared on",
+            "Raise it, or name test rows of their own.",
+        )
     held_out = config.data.validation_fraction * (config.data.validation is None)
     held_out += config.data.test_fraction * (config.data.test is None)
     if held_out >= 1:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES, objectives_of
+from hone.contract.plan import DatasetSummary
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
@@ -121,7 +122,7 @@ def prepare(config: RunConfig) -> PlanFile:
     )
     chats = PARTS[config.objective].architecture.api == "Chat"
     noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
-    noticed += _split_warnings(prepared.summary.validation_rows, prepared.summary.test_rows)
+    noticed += _split_warnings(config, prepared.summary)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
         noticed.append(short)
     plan = plan.model_copy(update={"warnings": [*plan.warnings, *(clip(w, 512) for w in noticed)][:16]})
@@ -256,11 +257,12 @@ def _data_warnings(found: Survey, chat_template: object) -> list[str]:
     return warnings
 
 
-def _split_warnings(validation: int, test: int) -> list[str]:
+def _split_warnings(config: RunConfig, summary: DatasetSummary) -> list[str]:
     warnings = []
-    if not validation:
+    asked = config.data.validation is not None or config.data.validation_fraction > 0
+    if asked and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
         warnings.append("No row is left for validation: nothing tells when training goes wrong.")
-    if not test:
+    if not summary.test_rows:
         warnings.append("No row is left for the test split: base and tuned model cannot be compared.")
     return warnings
 

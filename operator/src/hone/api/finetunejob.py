@@ -140,7 +140,7 @@ class HeldOut(Model):
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
     fraction: Annotated[
         float | None,
-        Field(gt=0, le=0.5, description="Share of the training rows, chosen by a hash of the prompt."),
+        Field(ge=0, le=0.5, description="Share of the training rows, chosen by a hash of the prompt."),
     ] = None
 
 
@@ -152,7 +152,7 @@ class Dataset(Model):
         HeldOut | None,
         Field(
             description="Rows that tell the loss while training; default: a tenth of the training rows. GRPO, RLOO and "
-            "Distillation leave them unused."
+            "Distillation leave them unused: a fraction of 0 gives these all rows but the test's."
         ),
     ] = None
     test: Annotated[

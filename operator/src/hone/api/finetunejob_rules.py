@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hone.api import meta
 from hone.api.finetunejob import (
     Compute,
+    Dataset,
     DataSource,
     FineTuneJobSpec,
     HeldOut,
@@ -134,6 +135,13 @@ RULES: dict[type[Model], list[dict[str, str]]] = {
     ],
     DataSource: [
         {"rule": "has(self.claim) != has(self.configMap)", "message": "give exactly one of claim and configMap"}
+    ],
+    Dataset: [
+        {
+            "rule": "!has(self.test) || !has(self.test.fraction) || self.test.fraction > 0.0",
+            "message": "test.fraction must be above 0: the test rows are what base and tuned model are compared on",
+            "fieldPath": ".test.fraction",
+        }
     ],
     HeldOut: [
         {
