@@ -138,10 +138,8 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
                     shutil.copy(ROOT / "examples/data" / source.config_map.key, data[split])
             for index, function in enumerate((told.get("reward") or {}).get("functions", [])):
                 if "source" in function:
-                    kept = directory / "rewards" / str(index) / "reward.py"
-                    kept.parent.mkdir(parents=True)
-                    shutil.copy(ROOT / "examples/data" / Path(function["source"]).name, kept)
-                    function["file"] = str(kept)
+                    function["mounted"] = str(ROOT / "examples/data" / Path(function["source"]).name)
+                    function["file"] = str(directory / "run/rewards" / f"{index}.py")
             paths = _paths(objective, base, directory)
             return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": paths})
     raise LookupError(f"no example in one pod of objective {objective.value}")

@@ -104,7 +104,7 @@ def test_own_code_is_taken_as_it_is_written_there(change: Callable[[str], str], 
     (head,) = re.findall(r"`(def reward\([^`]*\))`", " ".join(PAGE.split()))
     assert [name.partition("=")[0] for name in head[len("def reward(") : -1].split(", ")[:-1]] == list(GIVEN)
     (tmp_path / "reward.py").write_text(change(f"{head}: return []\n"))
-    rewards = Rewards(functions=[contract.RewardFunction(file=str(tmp_path / "reward.py"), source="own/reward.py")])
+    rewards = Rewards(functions=[contract.RewardFunction(mounted=str(tmp_path / "reward.py"), source="own/reward.py")])
     with pytest.raises(BadInput) if refused else nullcontext():
         check_rewards(rewards)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny
 
+from hone.contract.rewards import RewardFunction
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Objective
 from hone_trainer.data.prepared import load_prepared
@@ -15,6 +16,7 @@ from hone_trainer.memory import estimate_memory
 from hone_trainer.models import read_model
 from hone_trainer.planfile import PlanFile
 from hone_trainer.prepare import prepare
+from hone_trainer.rewards.code import loaded
 
 MATCH = {"functions": [{"name": "ExactMatch"}]}
 
@@ -154,11 +156,26 @@ def test_own_code_is_read_and_not_run(planned: Any, tmp_path: Path) -> None:
     path.write_text(
         f"open({str(mark)!r}, 'w')\ndef reward(completions, **kwargs):\n    return [0] * len(completions)\n"
     )
-    function = {"file": str(path), "source": "rewards/mine.py", "function": "reward"}
+    function = {"mounted": str(path), "file": str(tmp_path / "run/rewards/0.py"), "source": "rewards/mine.py"}
     assert planned(reward={"functions": [function]}).plan.total_steps > 0
     assert not mark.exists()
     with pytest.raises(BadInput, match="no function `grade`"):
         planned(reward={"functions": [{**function, "function": "grade"}]})
+
+
+def test_what_is_run_is_the_code_that_was_checked(planned: Any, tmp_path: Path) -> None:
+    mounted, kept = tmp_path / "reward.py", tmp_path / "run/rewards/0.py"
+    mounted.write_text("def reward(completions, **kwargs):\n    return [1.0] * len(completions)\n")
+    function = {"mounted": str(mounted), "file": str(kept), "source": "rewards/mine.py"}
+
+    def reward() -> list[float | None]:
+        planned(reward={"functions": [function]})
+        return loaded("spec.reward.functions[0]", RewardFunction.from_dict(function))(prompts=["?"], completions=["a"])
+
+    assert reward() == [1.0]
+    mounted.write_text("def reward(completions, **kwargs):\n    return [2.0] * len(completions)\n")
+    assert reward() == [1.0], "the plan was made by the first"
+    assert [path.name for path in kept.parent.iterdir()] == ["0.py"]
 
 
 def test_a_reward_model_is_counted(planned: Any, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_pattern_that_is_none_is_refused() -> None:
 def own(tmp_path: Path, text: str, function: str = "reward") -> RewardFunction:
     path = tmp_path / "reward.py"
     path.write_text(text)
-    return RewardFunction(file=str(path), source="rewards/brevity.py", function=function)
+    return RewardFunction(mounted=str(path), file=str(path), source="rewards/brevity.py", function=function)
 
 
 GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return {}\n"
@@ -123,7 +123,7 @@ def test_a_file_that_is_checked_is_not_run(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no a/b"):
-        check_rewards(Rewards(functions=[RewardFunction(file=str(tmp_path / "none"), source="a/b")]))
+        check_rewards(Rewards(functions=[RewardFunction(mounted=str(tmp_path / "none"), source="a/b")]))
 
 
 def call(tmp_path: Path, body: str) -> list[float | None]:
@@ -193,6 +193,29 @@ def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path)
     path.write_text(stop + "def reward(**kwargs):\n    raise Preempted('stopped')\n")
     with pytest.raises(Preempted):
         code.loaded("spec.reward.functions[0]", function)(prompts=["p"], completions=["a"])
+
+
+def test_a_gpu_without_room_is_no_fault_of_the_code(tmp_path: Path) -> None:
+    """Its verdict is the ladder's business, not the user's."""
+    import torch
+
+    text = "import torch\n\ndef reward(**_):\n    raise torch.OutOfMemoryError('CUDA out of memory')\n"
+    with pytest.raises(torch.OutOfMemoryError):
+        code.loaded("f", own(tmp_path, text))(prompts=["p"], completions=["a"])
+
+
+def test_the_answer_that_fails_is_looked_for_within_the_limit_of_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "LIMIT_SECONDS", 0.4)
+    asked = tmp_path / "asked"
+    text = (
+        f"import time\n\ndef reward(completions, **_):\n    open({str(asked)!r}, 'a').write('x')\n"
+        "    if len(completions) > 1:\n        raise ValueError('two')\n    time.sleep(0.15)\n    return [0.0]\n"
+    )
+    with pytest.raises(BadInput, match=r"ValueError: two in line 6$"):
+        code.loaded("f", own(tmp_path, text))(prompts=["p"] * 50, completions=["a"] * 50)
+    assert len(asked.read_text()) <= 1 + 3
 
 
 def test_own_code_is_a_module_like_any_other(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_prepare_alone_read_may_go_once_it_has() -> None:
     world = reading_much("Adapter")
     read = mounted(world)
     world.complete(make.prepared())
-    for ref in [ref for ref in world.objects if ref.name in read - {"judges", "rewards", "scratch"}]:
+    for ref in [ref for ref in world.objects if ref.name in read - {"judges", "scratch"}]:
         world.objects.pop(ref)
     world.settle()
     assert world.jobs() == ["prepare-1", "train-1"]

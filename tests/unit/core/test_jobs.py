@@ -67,8 +67,13 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) ->
     assert config.paths.reward_model == "/mnt/reward-model/a/b"
     told, own = config.reward.functions if config.reward else ()
     assert (told.name, told.pattern, told.weight, told.file) == ("Regex", "a", 0.5, None)
-    assert (own.source, own.function, own.file) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
-    assert mounts(body)["/mnt/reward-model"] is mounts(body)["/mnt/rewards/1"] is True
+    assert (own.source, own.function, own.mounted) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
+    assert own.file == f"{config.paths.run}/rewards/1.py"
+    assert mounts(body)["/mnt/reward-model"] is True
+    if step != Step.PREPARE:
+        assert "/mnt/rewards/1" not in mounts(body), "it may change meanwhile: they run prepare's copy"
+        return
+    assert mounts(body)["/mnt/rewards/1"] is True
     made_from = [volume["configMap"] for volume in pod(body)["volumes"] if "configMap" in volume]
     (volume,) = (volume for volume in made_from if volume["name"] == "rewards")
     assert volume["items"] == [{"key": "brevity.py", "path": "reward.py"}]

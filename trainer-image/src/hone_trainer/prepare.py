@@ -6,6 +6,7 @@ Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/` and `<
 dataset and plan, or what is wrong, as the pod's termination message. Running it again gives the same answer at once.
 """
 
+import hashlib
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.errors import BadInput, clip, full_disk_hint
+from hone_trainer.files import write_atomic
 from hone_trainer.logs import setup_logging
 from hone_trainer.objectives import PARTS
 from hone_trainer.packing import Packing, propose
@@ -78,7 +80,7 @@ def prepare(config: RunConfig) -> PlanFile:
     classes = find_classes(found.refs) if labeled else None
     if OBJECTIVES[config.objective].generations:
         _check_alike(found)
-    check_rewards(config.reward)
+    code = check_rewards(config.reward)
 
     from hone_trainer.models import load_tokenizer, read_model, weights_bytes
     from hone_trainer.teacher import read_teacher
@@ -133,6 +135,7 @@ def prepare(config: RunConfig) -> PlanFile:
         run_config_digest=digest_of(config),
         model_digest=facts.digest,
     )
+    _keep(code)
     save_plan(config, result)
     return result
 
@@ -241,6 +244,14 @@ def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) 
     packed = pack(prepared.directory, packing.length)
     log.info("Rows packed", extra={"rows": len(lengths), "packedRows": len(packed), "length": packing.length})
     return replace(packing, rows=len(packed))
+
+
+def _keep(code: dict[Path, bytes]) -> None:
+    """Write the user's code where train and finish run it, before the plan says that all is prepared."""
+    for path, content in code.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content, durable=True)
+        log.info("Reward function kept", extra={"file": str(path), "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def _data_warnings(found: Survey, chat_template: object) -> list[str]:

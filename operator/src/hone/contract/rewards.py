@@ -57,8 +57,10 @@ class RewardFunction(Model):
 
     name: RewardName | None = None
     pattern: str | None = None
+    mounted: str | None = None
+    """Path in the prepare pod of a Python file, the value of a ConfigMap's key."""
     file: str | None = None
-    """Path in the pods of a Python file, the value of a ConfigMap's key."""
+    """Path on the workspace of prepare's copy, which train and finish run: a ConfigMap may change meanwhile."""
     source: str | None = None
     """The ConfigMap and its key, for messages: `rewards/brevity.py`."""
     function: str = "reward"

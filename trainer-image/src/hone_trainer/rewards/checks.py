@@ -30,17 +30,22 @@ def compared_by(rewards: Rewards | None) -> str | None:
     return next((one.name.value for one in functions if one.name and REWARDS[one.name].compares), None)
 
 
-def check_rewards(rewards: Rewards | None) -> None:
+def check_rewards(rewards: Rewards | None) -> dict[Path, bytes]:
     """See that every function can be called.
+
+    Returns:
+        The user's code as it was checked, by the paths where the steps after prepare look for it.
 
     Raises:
         BadInput: naming the function and what is wrong with it.
     """
+    code = {}
     for index, function in enumerate(rewards.functions if rewards else []):
         if function.name is None:
-            _check_code(field_of(index), function)
+            code[Path(function.file or "")] = _check_code(field_of(index), function)
         elif REWARDS[function.name].matches:
             _check_pattern(f"{field_of(index)}.pattern", function.pattern or "")
+    return code
 
 
 def _check_pattern(field: str, pattern: str) -> None:
@@ -52,14 +57,15 @@ def _check_pattern(field: str, pattern: str) -> None:
         ) from (error)
 
 
-def _check_code(field: str, function: RewardFunction) -> None:
-    path = Path(function.file or "")
+def _check_code(field: str, function: RewardFunction) -> bytes:
+    path = Path(function.mounted or "")
     if not path.is_file():
         raise BadInput(
             f"{field}.configMap", f"there is no {function.source}", "Make the ConfigMap, or name another key."
         )
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(function.source))
+        code = path.read_bytes()
+        tree = ast.parse(code, filename=str(function.source))
     except (SyntaxError, ValueError) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise BadInput(
@@ -90,6 +96,7 @@ def _check_code(field: str, function: RewardFunction) -> None:
             f"`{function.function}` needs {others}, and is given {', '.join(GIVEN)}, by keyword",
             f"{_SHAPE}, with a default for each further parameter.",
         )
+    return code
 
 
 def _missing(taken: ast.arguments) -> list[str]:

@@ -1,4 +1,4 @@
-"""The user's own reward functions: loaded from a mounted file, called within a time limit, their figures checked.
+"""The user's own reward functions: loaded from prepare's copy, called within a time limit, their figures checked.
 
 Only train and finish load them, whose pods have no token; what is wrong with them is the user's to mend, and told so.
 """
@@ -7,17 +7,19 @@ import math
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from hone.contract.exits import FailureClass
 from hone.contract.rewards import RewardFunction
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.rewards.functions import Rewarding, text_of
-from hone_trainer.verdicts import Preempted
+from hone_trainer.verdicts import classify
 
 LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
@@ -28,7 +30,12 @@ class _TooLong(BaseException):
 
 
 _FAILURES = (Exception, _TooLong, SystemExit)
-"""What ends the user's code as its own fault."""
+"""What ends the user's code as its own fault, unless `_of_the_run` says otherwise."""
+
+
+def _of_the_run(error: BaseException) -> bool:
+    """Whether it is the pod's end, or the want of a GPU's memory, most of which the model takes up."""
+    return classify(error, on_gpu=True) in (FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY)
 
 
 def loaded(field: str, function: RewardFunction) -> Rewarding:
@@ -43,16 +50,17 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
     """
     told = f"{function.source}: `{function.function}`"
     try:
-        loader = SourceFileLoader(f"hone_reward_{abs(hash(function.label))}", str(function.file))
-        spec = spec_from_loader(loader.name, loader)
-        module = module_from_spec(spec)  # type: ignore[arg-type]
+        module = ModuleType(f"hone_reward_{abs(hash(function.label))}")
+        module.__file__ = str(function.file)
         # As for any import: dataclasses, for one, look their module up there.
-        sys.modules[loader.name] = module
+        sys.modules[module.__name__] = module
+        # No loader of importlib's: it would leave bytecode on the workspace.
+        code = compile(Path(module.__file__).read_bytes(), module.__file__, "exec", dont_inherit=True)
         with _limited(LIMIT_SECONDS):
-            loader.exec_module(module)
-    except Preempted:
-        raise
+            exec(code, module.__dict__)
     except _FAILURES as error:
+        if _of_the_run(error):
+            raise
         raise BadInput(
             f"{field}.configMap", f"{function.source} cannot be loaded: {_words(error, function)}", "Mend it."
         ) from error
@@ -66,10 +74,10 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
         # TRL gives more, which finish has not: what used it would fail there, after all training.
         given = {"prompts": prompts, "completions": completions, "reference": reference}
         try:
-            found = _figures(called, given)
-        except Preempted:
-            raise
+            found = _figures(called, given, LIMIT_SECONDS)
         except _FAILURES as error:
+            if _of_the_run(error):
+                raise
             row = "" if isinstance(error, _TooLong) else _failing(called, given)
             raise BadInput(
                 f"{field}.configMap", f"{told} failed: {_words(error, function)}{row}", "Mend it."
@@ -79,9 +87,9 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
     return reward
 
 
-def _figures(called: Any, given: dict[str, Sequence[Any] | None]) -> Any:
+def _figures(called: Any, given: dict[str, Sequence[Any] | None], seconds: float) -> Any:
     """What the user's function gives back; a generator runs here, too, within the limit."""
-    with _limited(LIMIT_SECONDS):
+    with _limited(seconds):
         found = called(**given)
         return list(found) if isinstance(found, Iterator) else found
 
@@ -126,14 +134,19 @@ def _checked(
 
 
 def _failing(called: Any, given: dict[str, Sequence[Any] | None]) -> str:
-    """The first answer that fails when it is alone, in words; empty where none does."""
+    """The first answer that fails when it is alone, in words; empty where none does, or none within the limit."""
+    until = time.monotonic() + LIMIT_SECONDS
     prompts, completions = given["prompts"] or (), given["completions"] or ()
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        if (left := until - time.monotonic()) <= 0:
+            break
         try:
-            _figures(called, {name: values and [values[index]] for name, values in given.items()})
-        except Preempted:
-            raise
-        except _FAILURES:
+            _figures(called, {name: values and [values[index]] for name, values in given.items()}, left)
+        except _TooLong:
+            break
+        except _FAILURES as error:
+            if _of_the_run(error):
+                raise
             return _row(prompt, completion)
     return ""
 

@@ -52,7 +52,7 @@ def dependencies(run: Run) -> list[Dependency]:
     for name, model in run.found.items():
         found += _of_another_job(f"{READS[name].field}.jobRef.name", model)
     for field, key in rewards.sources(run).items():
-        found.append(Dependency(field, Ref("v1", "ConfigMap", key.name), key.key))
+        found.append(Dependency(field, Ref("v1", "ConfigMap", key.name), key.key, PREPARE_ALONE))
     if run.workspace.claim_name:
         found.append(Dependency("spec.workspace.claimName", claim_ref(run.workspace.claim_name)))
     return found

@@ -41,11 +41,10 @@ def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
     mounts: list[Mount] = [
         ConfigMapMount(config, CONFIG_FILE, CONFIG_DIRECTORY, CONFIG_FILE),
         *model_mounts(run, step),
-        *reward_mounts(run),
         ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),
     ]
     if step == Step.PREPARE:
-        mounts += data_mounts(run)
+        mounts += [*data_mounts(run), *reward_mounts(run)]
     if step == Step.FINISH:
         mounts.append(ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False))
     return mounts

@@ -23,7 +23,7 @@ def sources(run: Run) -> dict[str, ConfigMapKey]:
 
 
 def reward_mounts(run: Run) -> list[Mount]:
-    """Mounts of these, each in a directory of its own."""
+    """Mounts of these in the prepare pod, each in a directory of its own."""
     return [
         ConfigMapMount(function.config_map.name, function.config_map.key, f"{DIRECTORY}/{index}", _FILE)
         for index, function in enumerate(functions(run))
@@ -31,21 +31,28 @@ def reward_mounts(run: Run) -> list[Mount]:
     ]
 
 
-def told(run: Run) -> contract.Rewards | None:
-    """The functions as the RunConfig has them; None where the objective has no rewards."""
+def told(run: Run, directory: str) -> contract.Rewards | None:
+    """The functions as the RunConfig has them; None where the objective has no rewards.
+
+    Args:
+        run: the run.
+        directory: the run's own on the workspace, where copies of the user's code are kept.
+    """
     if run.spec.reward is None:
         return None
-    return contract.Rewards(functions=[_told(index, function) for index, function in enumerate(functions(run))])
+    told = [_told(index, function, f"{directory}/rewards") for index, function in enumerate(functions(run))]
+    return contract.Rewards(functions=told)
 
 
 _FILE = "reward.py"
 
 
-def _told(index: int, function: RewardFunction) -> contract.RewardFunction:
+def _told(index: int, function: RewardFunction, kept: str) -> contract.RewardFunction:
     if function.config_map is None:
         return contract.RewardFunction(name=function.name, pattern=function.pattern, weight=function.weight)
     return contract.RewardFunction(
-        file=f"{DIRECTORY}/{index}/{_FILE}",
+        mounted=f"{DIRECTORY}/{index}/{_FILE}",
+        file=f"{kept}/{index}.py",
         source=f"{function.config_map.name}/{function.config_map.key}",
         function=function.function or contract.RewardFunction().function,
         weight=function.weight,

@@ -69,6 +69,7 @@ def run_config(run: Run) -> RunConfig:
     train = _path("train", dataset.train)
     if train is None:
         raise ValueError("spec.dataset.train names no source")  # the CRD refuses it
+    directory = f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}"
     return RunConfig(
         job=JobIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
         model_name=model_name(run.spec.model),
@@ -89,7 +90,7 @@ def run_config(run: Run) -> RunConfig:
             min_samples=dataset.min_samples,
             on_scarce_data=dataset.on_scarce_data,
         ),
-        reward=rewards.told(run),
+        reward=rewards.told(run, directory),
         topology=Topology(
             nodes=compute.nodes,
             processes_per_node=run.processes_per_node,
@@ -103,7 +104,7 @@ def run_config(run: Run) -> RunConfig:
         paths=Paths(
             **model_paths(run),
             workspace=WORKSPACE_DIRECTORY,
-            run=f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}",
+            run=directory,
             output=OUTPUT_DIRECTORY,
         ),
         merges=merges(run),
