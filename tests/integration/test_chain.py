@@ -57,7 +57,7 @@ async def test_jobs_that_are_applied_at_once_run_one_after_another(cluster: Clus
         for name in ("a", "b", "c"):
             assert await owners(cluster, await claim_of(cluster, name)) == {name}, "given back at the end"
     warned = {reason for kind, reason, _ in await cluster.events() if kind == "Warning"}
-    assert warned <= {"JobNotFound", "Unschedulable"}
+    assert warned <= {"JobNotFound", "ClaimNotBound"}
 
 
 async def test_a_model_outlives_its_job_for_as_long_as_it_is_read(cluster: Cluster) -> None:

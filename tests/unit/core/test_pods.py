@@ -9,8 +9,12 @@ from hone.core.pods import has_started, is_over, trouble
 from tests.unit.core.make import RUNNING, exited, pod
 
 
-def unschedulable(reason: str = "Unschedulable") -> list[dict[str, Any]]:
-    return [{"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/3 nodes are available"}]
+def unschedulable(reason: str = "Unschedulable", why: str = "") -> list[dict[str, Any]]:
+    words = f"0/3 nodes are available{why}"
+    return [{"type": "PodScheduled", "status": "False", "reason": reason, "message": words}]
+
+
+UNBOUND = ": pod has unbound immediate PersistentVolumeClaims. preemption: 0/3 nodes are available"
 
 
 def waiting(reason: str, message: str = "words") -> dict[str, Any]:
@@ -23,6 +27,7 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
         ("runs", pod(phase="Running", state=RUNNING), None),
         ("is being started", pod(state=waiting("ContainerCreating")), None),
         ("finds no node", pod(conditions=unschedulable()), "Unschedulable"),
+        ("has no volume yet", pod(conditions=unschedulable(why=UNBOUND)), "ClaimNotBound"),
         ("waits for its queue", pod(conditions=unschedulable("SchedulingGated")), None),
         ("cannot pull", pod(state=waiting("ErrImagePull")), "ImagePullBackOff"),
         ("still cannot pull", pod(state=waiting("ImagePullBackOff")), "ImagePullBackOff"),

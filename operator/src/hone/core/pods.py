@@ -9,6 +9,8 @@ from hone.core.observed import Object, Pod
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
 """Reasons that alternate while the kubelet tries again; one name keeps conditions and events from flapping."""
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
+"""The scheduler's words for a claim that has no volume yet (its plugin VolumeBinding)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             continue
         scheduled = condition(pod, "PodScheduled")
         if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-            return Trouble("Unschedulable", f"pod {pod.raw['metadata']['name']}: {scheduled.get('message', '')}")
+            words = str(scheduled.get("message", ""))
+            # A reason of its own: most claims are bound in seconds, and what comes after is told as well.
+            reason = "ClaimNotBound" if _UNBOUND in words else "Unschedulable"
+            return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {words}")
         waiting = (container(pod).get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in _STARTING:
