@@ -1,12 +1,16 @@
 """The benchmark's own arithmetic and its turns, without a training."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
+from dev import bench_runs
 from dev.bench_figures import ratio_of_medians, ratio_of_sums
 from dev.bench_turns import Block, Side, take_turns
+from hone.contract.runconfig import RunConfig
+from hone_trainer.planfile import load_plan
 
 
 def test_a_ratio_of_turns_is_found_with_its_interval() -> None:
@@ -65,3 +69,12 @@ def test_a_side_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> Non
             side.ready()
     finally:
         side.end()
+
+
+def test_a_run_is_planned_on_all_its_rows(tmp_path: Path) -> None:
+    model = bench_runs.write_model(tmp_path / "model", hidden=64, layers=1)
+    rows = bench_runs.write_rows(tmp_path / "rows.jsonl", bench_runs.short_lengths(40))
+    run = bench_runs.plan_run(tmp_path / "run", model, rows)
+    planned = load_plan(RunConfig.from_dict(json.loads(run.read_text())))
+    assert planned is not None
+    assert planned.dataset.train_rows == 40
