@@ -237,6 +237,7 @@ def test_prompts_that_differ_only_in_their_references_share_a_split_but_are_no_d
         ({"prompt": "", "completion": "", "label": 0}, Objective.KTO, DataFormat.UNPAIRED_PREFERENCE),
         ({"prompt": "", "completion": "", "label": "bad"}, Objective.KTO, DataFormat.UNPAIRED_PREFERENCE),
         ({"prompt": "", "completion": "", "label": None}, Objective.KTO, DataFormat.UNPAIRED_PREFERENCE),
+        ({"text": "", "label": None}, Objective.KTO, None),
         ({"prompt": "", "completion": "", "label": None}, Objective.SFT, DataFormat.PROMPT_COMPLETION),
         ({"prompt": "", "completion": "", "label": "1"}, Objective.DPO, DataFormat.UNPAIRED_PREFERENCE),
         ({"prompt": "", "completion": "", "label": 3}, Objective.DPO, DataFormat.PROMPT_COMPLETION),

@@ -106,7 +106,7 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
     completion, any other label is a column like any other, 1 and 0 too, unless ratings are wanted and completions not.
 
     A column without a value does not count: tables have every column in every row. But where ratings are wanted and
-    completions not, such a label is one that is missing. A prompt alone is told only where
+    completions not, such a label beside a completion is one that is missing. A prompt alone is told only where
     that is wanted: else what should follow it is missing.
 
     Args:
@@ -114,7 +114,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
         formats: those that are wanted; another one is told only where a row has none of these.
     """
     found = {column for column, value in row.items() if value is not None}
-    if "label" in row and DataFormat.UNPAIRED_PREFERENCE in formats and DataFormat.PROMPT_COMPLETION not in formats:
+    rates = DataFormat.UNPAIRED_PREFERENCE in formats and DataFormat.PROMPT_COMPLETION not in formats
+    if rates and "label" in row and "completion" in found:
         found.add("label")
     rated = _truth(row.get("label")) is not None
     fits = [format for format, columns in COLUMNS.items() if found.issuperset(columns)]

@@ -49,7 +49,7 @@ The test split has three more:
 
 With classes, `prompt_ids` encode the whole text and `reference` is the class's name; of pairs it is the better answer.
 
-`validation` and `test` may have no rows (small data): then there is a warning in the plan.
+`validation` and `test` may have no rows: small data, or, for validation, by the user's wish.
 """
 
 import json
