@@ -136,10 +136,10 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
                     data[split] = str(directory / "data" / split / source.config_map.key)
                     Path(data[split]).parent.mkdir(parents=True)
                     shutil.copy(ROOT / "examples/data" / source.config_map.key, data[split])
-            for index, function in enumerate((told.get("reward") or {}).get("functions", [])):
+            for function in (told.get("reward") or {}).get("functions", []):
                 if "source" in function:
                     function["mounted"] = str(ROOT / "examples/data" / Path(function["source"]).name)
-                    function["file"] = str(directory / "run/rewards" / f"{index}.py")
+                    function["file"] = str(directory / "run/rewards" / function["source"])
             paths = _paths(objective, base, directory)
             return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": paths})
     raise LookupError(f"no example in one pod of objective {objective.value}")

@@ -1,5 +1,6 @@
 """What prepare makes of prompts and rewards: rows, plan and refusals. The user's code is never run."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ def test_own_code_is_read_and_not_run(planned: Any, tmp_path: Path) -> None:
         planned(reward={"functions": [{**function, "function": "grade"}]})
 
 
-def test_what_is_run_is_the_code_that_was_checked(planned: Any, tmp_path: Path) -> None:
+def test_what_is_run_is_the_code_that_was_checked(
+    planned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     mounted, kept = tmp_path / "reward.py", tmp_path / "run/rewards/0.py"
     mounted.write_text("def reward(completions, **kwargs):\n    return [1.0] * len(completions)\n")
     function = {"mounted": str(mounted), "file": str(kept), "source": "rewards/mine.py"}
@@ -176,6 +180,11 @@ def test_what_is_run_is_the_code_that_was_checked(planned: Any, tmp_path: Path) 
     mounted.write_text("def reward(completions, **kwargs):\n    return [2.0] * len(completions)\n")
     assert reward() == [1.0], "the plan was made by the first"
     assert [path.name for path in kept.parent.iterdir()] == ["0.py"]
+
+
+def test_unused_validation_rows_are_not_missed(planned: Any) -> None:
+    plan = planned(data={"validationFraction": 0.001}).plan
+    assert not any("validation" in warning for warning in plan.warnings)
 
 
 def test_a_reward_model_is_counted(planned: Any, tmp_path: Path) -> None:

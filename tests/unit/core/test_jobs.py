@@ -68,7 +68,7 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) ->
     told, own = config.reward.functions if config.reward else ()
     assert (told.name, told.pattern, told.weight, told.file) == ("Regex", "a", 0.5, None)
     assert (own.source, own.function, own.mounted) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
-    assert own.file == f"{config.paths.run}/rewards/1.py"
+    assert own.file == f"{config.paths.run}/rewards/rewards/brevity.py"
     assert mounts(body)["/mnt/reward-model"] is True
     if step != Step.PREPARE:
         assert "/mnt/rewards/1" not in mounts(body), "it may change meanwhile: they run prepare's copy"

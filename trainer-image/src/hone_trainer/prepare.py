@@ -2,8 +2,9 @@
 
     python -m hone_trainer.prepare
 
-Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/` and `<run>/plan.json`, and tells the operator
-dataset and plan, or what is wrong, as the pod's termination message. Running it again gives the same answer at once.
+Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/`, the user's reward functions and
+`<run>/plan.json`, and tells the operator dataset and plan, or what is wrong, as the pod's termination message. Running
+it again gives the same answer at once.
 """
 
 import hashlib

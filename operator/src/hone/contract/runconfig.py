@@ -100,7 +100,7 @@ class Paths(Model):
     workspace: str = "/mnt/workspace"
     """Shared by all runs on the claim; holds `prepared/` and `scores/`, both content-addressed."""
     run: str = "/mnt/workspace/run"
-    """This run's own: plan.json, checkpoints, verdicts."""
+    """This run's own: plan.json, the user's reward functions, checkpoints, verdicts."""
     output: str = "/mnt/output"
     """The root of the artifact's claim. finish writes `<output>/artifact/` (what is served: an adapter or a whole
     model, with tokenizer, chat template and generation config) and, last, `<output>/report.json` (a `Report`);

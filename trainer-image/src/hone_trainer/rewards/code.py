@@ -3,6 +3,7 @@
 Only train and finish load them, whose pods have no token; what is wrong with them is the user's to mend, and told so.
 """
 
+import logging
 import math
 import signal
 import sys
@@ -21,8 +22,13 @@ from hone_trainer.errors import BadInput, clip
 from hone_trainer.rewards.functions import Rewarding, text_of
 from hone_trainer.verdicts import classify
 
+log = logging.getLogger("hone_trainer.rewards")
+
 LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
+_AGAIN_SECONDS = 1.0
+_LEAST_SECONDS = 0.01
+"""No call is begun with less left: its end could come before its beginning is over."""
 
 
 class _TooLong(BaseException):
@@ -34,7 +40,10 @@ _FAILURES = (Exception, _TooLong, SystemExit)
 
 
 def _of_the_run(error: BaseException) -> bool:
-    """Whether it is the pod's end, or the want of a GPU's memory, most of which the model takes up."""
+    """Whether it is the pod's end, or the want of a GPU's memory, most of which the model takes up.
+
+    A host's memory has no such ladder, and most of it is the code's own.
+    """
     return classify(error, on_gpu=True) in (FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY)
 
 
@@ -77,6 +86,7 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
             found = _figures(called, given, LIMIT_SECONDS)
         except _FAILURES as error:
             if _of_the_run(error):
+                log.error("Ended in a reward function", extra={"field": field, "function": told})
                 raise
             row = "" if isinstance(error, _TooLong) else _failing(called, given)
             raise BadInput(
@@ -138,7 +148,7 @@ def _failing(called: Any, given: dict[str, Sequence[Any] | None]) -> str:
     until = time.monotonic() + LIMIT_SECONDS
     prompts, completions = given["prompts"] or (), given["completions"] or ()
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        if (left := until - time.monotonic()) <= 0:
+        if (left := until - time.monotonic()) < _LEAST_SECONDS:
             break
         try:
             _figures(called, {name: values and [values[index]] for name, values in given.items()}, left)
@@ -183,9 +193,9 @@ def _limited(seconds: float) -> Iterator[None]:
         raise _TooLong
 
     before = signal.signal(signal.SIGALRM, end)
-    # Again and again, for code that catches everything.
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
+        # Again and again, for code that catches everything.
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -50,10 +50,11 @@ _FILE = "reward.py"
 def _told(index: int, function: RewardFunction, kept: str) -> contract.RewardFunction:
     if function.config_map is None:
         return contract.RewardFunction(name=function.name, pattern=function.pattern, weight=function.weight)
+    source = f"{function.config_map.name}/{function.config_map.key}"
     return contract.RewardFunction(
         mounted=f"{DIRECTORY}/{index}/{_FILE}",
-        file=f"{kept}/{index}.py",
-        source=f"{function.config_map.name}/{function.config_map.key}",
+        file=f"{kept}/{source}",
+        source=source,
         function=function.function or contract.RewardFunction().function,
         weight=function.weight,
     )
