@@ -13,6 +13,7 @@ from hone.contract.report import Report
 from hone.contract.runconfig import Merge
 from hone.contract.settings import MethodType
 from hone_trainer import checkpoint, finish, merging, train
+from hone_trainer.architectures import CHAT
 from hone_trainer.errors import BadInput
 from hone_trainer.methods import lora
 from hone_trainer.models import load_tokenizer, model_digest, read_model
@@ -171,6 +172,6 @@ def test_finish_merges_its_own_adapter_and_scores_what_is_served(
     assert {path.name for path in artifact.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
     assert not (artifact / "adapter_config.json").exists()
     last = checkpoint.final_checkpoint(config)[0]
-    lora.export(config.model_copy(update={"merge_output": False}), last, tmp_path)
+    lora.export(config.model_copy(update={"merge_output": False}), CHAT, last, tmp_path)
     adapter = logits(lora.load(config, tmp_path, torch.float32))
     assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(artifact)), adapter, atol=1e-5)

@@ -13,10 +13,10 @@ from test_plan import FACTS, config_with, gang, summary_of
 
 from hone.contract.plan import Plan
 from hone_trainer.errors import BadInput
-from hone_trainer.memory import GIB
 from hone_trainer.packing import MOST_PACKED_TOKENS, Packing, propose
 from hone_trainer.plan import make_plan
 from hone_trainer.separation import keeps_rows_apart
+from hone_trainer.units import GIB
 
 
 def spread(rows: int = 2000, shortest: int = 20, longest: int = 200) -> list[int]:

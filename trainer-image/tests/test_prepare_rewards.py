@@ -10,7 +10,7 @@ import tiny
 
 from hone.contract.rewards import RewardFunction
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Objective
+from hone_trainer.architectures import SCORER
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.errors import BadInput
 from hone_trainer.memory import estimate_memory
@@ -191,7 +191,7 @@ def test_a_reward_model_is_counted(planned: Any, tmp_path: Path) -> None:
     scorer = tiny.make_reward_model(tmp_path / "scorer")
     # As the tiny model of these tests, it has a chat template; nothing else is alike.
     scored = planned(reward={"functions": []}, paths={"rewardModel": str(scorer)}).plan.memory.weights_bytes
-    parameters = read_model(str(scorer), Objective.REWARD).parameters
+    parameters = read_model(str(scorer), SCORER).parameters
     assert scored == planned().plan.memory.weights_bytes + 4 * parameters
 
 

@@ -13,7 +13,7 @@ from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
 from hone_trainer import checkpoint
 from hone_trainer.errors import BadInput, WorkspaceFull
-from hone_trainer.memory import GIB
+from hone_trainer.units import GIB
 from hone_trainer.verdicts import from_exception
 from hone_trainer.volume import check_output, check_volume
 

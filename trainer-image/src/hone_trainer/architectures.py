@@ -1,6 +1,7 @@
 """The kinds of models that objectives train: transformers' class for each, and what a server of it answers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Architecture:
     def has_head(self) -> bool:
         """Whether it has a head of its own on the base model, which is trained in any case."""
         return self.task_type == "SEQ_CLS"
+
+    def model_class(self) -> Any:
+        """transformers' Auto class itself."""
+        import transformers
+
+        return getattr(transformers, self.auto_class)
 
 
 CHAT = Architecture("AutoModelForCausalLM", "CAUSAL_LM", "Chat", "text-generation")

@@ -22,7 +22,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     Returns:
         Adapter or Model.
     """
-    kind = METHODS[config.method.type].export(config, checkpoint, directory)
+    kind = METHODS[config.method.type].export(config, PARTS[config.objective].architecture, checkpoint, directory)
     copy_kept(Path(config.paths.model), directory)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind

@@ -45,9 +45,9 @@ Not counted: while weights are loaded, the pages of their file are resident besi
 from hone.contract.plan import MemoryEstimate
 from hone.contract.settings import Lora, MethodType
 from hone_trainer.models import ModelFacts
+from hone_trainer.units import GIB
 from hone_trainer.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 
-GIB = 1 << 30
 FIXED_GPU = 2 * GIB
 FIXED_CPU = 1 * GIB
 MARGIN = 0.10
@@ -220,8 +220,3 @@ def checkpoint_bytes(
 def states_bytes(estimate: MemoryEstimate) -> int:
     """What is needed whatever the batch: weights, gradients and optimizer state."""
     return estimate.weights_bytes + estimate.gradients_bytes + estimate.optimizer_bytes
-
-
-def gib(count: int) -> str:
-    """Bytes as people read them."""
-    return f"{count / GIB:.1f} GiB"

@@ -11,8 +11,8 @@ from hone.contract.runconfig import Merge
 from hone_trainer.data.digest import TOKENIZER_FILES
 from hone_trainer.errors import BadInput
 from hone_trainer.files import remove_stale, sync_tree
-from hone_trainer.memory import gib
 from hone_trainer.models import model_digest, weights_bytes
+from hone_trainer.units import gib
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone.contract.settings import Freeze, Lora, Objective
+from hone.contract.settings import Freeze, Lora
+from hone_trainer.architectures import CHAT, Architecture
 from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.freezing import is_frozen
-from hone_trainer.objectives import PARTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -153,7 +153,7 @@ class ModelFacts:
         return [shape for name, shape in linear.items() if any(_matches(name, t) for t in lora.target_modules)]
 
 
-def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFacts:
+def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
     """The facts about the model in a directory.
 
     Raises:
@@ -166,7 +166,7 @@ def read_model(directory: str, objective: Objective = Objective.SFT) -> ModelFac
         raise BadInput(
             "spec.model", "its weights are quantized already", "Give the unquantized weights; they can be trained."
         )
-    config = _load_config(path, objective)
+    config = _load_config(path, architecture)
     shapes = _weight_shapes(path)
     hidden = int(config.hidden_size)
     return ModelFacts(
@@ -269,7 +269,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _load_config(path: Path, objective: Objective) -> Any:
+def _load_config(path: Path, architecture: Architecture) -> Any:
     """The language model's config, with transformers' own names for its sizes."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
@@ -289,18 +289,17 @@ def _load_config(path: Path, objective: Objective) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
         )
-    head = PARTS[objective].architecture.has_head
     kinds = list(getattr(config, "architectures", None) or [])
-    if not head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
+    if not architecture.has_head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise BadInput(
             "spec.model",
             f"it is a {kinds[0]}: its head gives scores, and the one for tokens is gone",
             "Name the model that it was trained from.",
         )
-    if head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+    if architecture.has_head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise BadInput(
             "spec.objective",
-            f"is {objective.value}, for which transformers has no model of type {config.model_type}",
+            f"needs {architecture.auto_class}, which transformers does not have for {config.model_type}",
             "Choose another base model, such as a Llama, Mistral or Qwen, or the objective SFT.",
         )
     return config.get_text_config()

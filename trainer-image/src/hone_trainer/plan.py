@@ -23,11 +23,12 @@ from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import Classes
 from hone_trainer.errors import BadInput, clip
 from hone_trainer.ladder import planned_precision, why_precision
-from hone_trainer.memory import checkpoint_bytes, estimate_memory, gib, states_bytes
+from hone_trainer.memory import checkpoint_bytes, estimate_memory, states_bytes
 from hone_trainer.models import ModelFacts
 from hone_trainer.objectives import PARTS
 from hone_trainer.packing import MOST_PACKED_TOKENS, UNPACKED, Packing, packed_rows_per_step
 from hone_trainer.saves import plan_evaluations, plan_saves
+from hone_trainer.units import gib
 
 T = TypeVar("T")
 

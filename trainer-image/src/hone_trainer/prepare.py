@@ -90,7 +90,7 @@ def prepare(config: RunConfig) -> PlanFile:
         from hone_trainer.merging import ensure_merged
 
         ensure_merged(merge)
-    facts = read_model(config.paths.model, config.objective)
+    facts = read_model(config.paths.model, PARTS[config.objective].architecture)
     check_output(config, weights_bytes(facts.directory))
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
     asked_length = config.hyperparameters.sequence_length

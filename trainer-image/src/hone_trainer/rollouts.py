@@ -6,12 +6,10 @@ from typing import Any
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
 from hone_trainer.errors import BadInput
+from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
 
 LONGEST = 256
 """Tokens of an answer by default: half of the 512 of TRL's trainers."""
-MICRO_BATCHES_AT_ONCE = 8
-"""Answers are written for so many micro-batches at once. Their keys and values are fewer than what autograd keeps of
-one: 2 to 8 times the hidden size for a token and layer there are, which 8 of 2 at most do not exceed by much."""
 
 Pick = Callable[[str, Any, Any, str], Any]
 

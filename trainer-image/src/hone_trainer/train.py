@@ -84,7 +84,7 @@ def _train(rank: int, status: StatusDir) -> None:
     from hone_trainer.agreement import check_same_everywhere
     from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.methods import METHODS
-    from hone_trainer.objectives import builder
+    from hone_trainer.objectives import PARTS, builder
     from hone_trainer.objectives.inputs import Inputs
 
     quiet_libraries()
@@ -118,7 +118,7 @@ def _train(rank: int, status: StatusDir) -> None:
                 plan=plan,
                 prepared=prepared,
                 tokenizer=load_tokenizer(config.paths.model),
-                peft_config=METHODS[config.method.type].peft_config(config, plan),
+                peft_config=METHODS[config.method.type].peft_config(config, PARTS[config.objective].architecture, plan),
                 output_dir=directory,
                 callbacks=callbacks,
                 health=health,

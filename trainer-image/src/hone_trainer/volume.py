@@ -6,8 +6,8 @@ from pathlib import Path
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
 from hone_trainer.errors import BadInput
-from hone_trainer.memory import gib
 from hone_trainer.objectives import PARTS
+from hone_trainer.units import gib
 
 
 def check_output(config: RunConfig, weights_bytes: int) -> None:

@@ -138,3 +138,17 @@ def written_of(text: str) -> Written:
     """A prompt from its column in prepared data."""
     written: Written = json.loads(text)
     return written
+
+
+def as_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prepared rows as rewards are called with them: `prompt` as it was written, and `reference`.
+
+    The reference is a string, a list of them where there are several, or None.
+    """
+    return [{"prompt": written_of(row["written"]), "reference": reference_of(row["references"])} for row in rows]
+
+
+def reference_of(references: str) -> str | list[str] | None:
+    """A row's reference from its column in prepared data."""
+    found: list[str] = json.loads(references)
+    return found if len(found) > 1 else next(iter(found), None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
+from hone_trainer.architectures import Architecture
 from hone_trainer.methods import full, lora, qlora
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 class Method:
     """What a method does in train and finish."""
 
-    peft_config: "Callable[[RunConfig, Plan], PeftConfig | None]"
+    peft_config: "Callable[[RunConfig, Architecture, Plan], PeftConfig | None]"
     """The adapter to put onto the base model, or None to train the base's own weights."""
-    export: Callable[[RunConfig, Path, Path], str]
-    """(config, checkpoint, directory) -> kind: write the checkpoint's weights as they will be served."""
-    load: "Callable[[RunConfig, Path, torch.dtype], PreTrainedModel]"
-    """(config, directory, dtype): load what `export` wrote, ready to score."""
+    export: Callable[[RunConfig, Architecture, Path, Path], str]
+    """(config, architecture, checkpoint, directory) -> kind: write the checkpoint's weights as they will be served."""
+    load: "Callable[[RunConfig, Architecture, Path, torch.dtype], PreTrainedModel]"
+    """(config, architecture, directory, dtype): load what `export` wrote, ready to score."""
     load_base: "Callable[..., PreTrainedModel]" = full.load_base
     """(Auto class, config, plan, **settings): the base model as ranks train on it; settings of `from_pretrained`."""
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.objectives import auto_class
+from hone_trainer.architectures import Architecture
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 
-def peft_config(config: RunConfig, plan: Plan) -> None:
+def peft_config(config: RunConfig, architecture: Architecture, plan: Plan) -> None:
     """None: the base's own weights are trained."""
     return
 
@@ -33,7 +33,7 @@ def load_base(auto: Any, config: RunConfig, plan: Plan, **settings: Any) -> "Pre
     return model
 
 
-def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
+def export(config: RunConfig, architecture: Architecture, checkpoint: Path, directory: Path) -> str:
     """Write the trained weights as safetensors, in the data type of the base model's own.
 
     The Trainer's consolidated weights are read, which it saves with every ZeRO stage used here.
@@ -41,7 +41,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     from transformers import AutoConfig
 
     base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True)
-    model = auto_class(config.objective).from_pretrained(
+    model = architecture.model_class().from_pretrained(
         str(checkpoint), dtype=base.dtype or "auto", local_files_only=True
     )
     model.config._name_or_path = config.model_name
@@ -49,6 +49,6 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     return "Model"
 
 
-def load(config: RunConfig, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The exported model."""
-    return auto_class(config.objective).from_pretrained(str(directory), dtype=dtype, local_files_only=True)
+    return architecture.model_class().from_pretrained(str(directory), dtype=dtype, local_files_only=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import Architecture
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.merging import merged_model
 from hone_trainer.models import load_tokenizer
-from hone_trainer.objectives import PARTS, auto_class
 from hone_trainer.planfile import load_plan
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
 
-def peft_config(config: RunConfig, plan: Plan) -> "LoraConfig":
+def peft_config(config: RunConfig, architecture: Architecture, plan: Plan) -> "LoraConfig":
     """PEFT's configuration of the planned adapter; all linear layers where the job names none."""
     from peft import LoraConfig
 
     modules = config.method.lora.target_modules if config.method.lora else None
     return LoraConfig(
-        task_type=PARTS[config.objective].architecture.task_type,
+        task_type=architecture.task_type,
         r=plan.lora_rank,
         lora_alpha=plan.lora_alpha,
         lora_dropout=plan.lora_dropout or 0.0,
@@ -37,14 +37,14 @@ def peft_config(config: RunConfig, plan: Plan) -> "LoraConfig":
     )
 
 
-def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
+def export(config: RunConfig, architecture: Architecture, checkpoint: Path, directory: Path) -> str:
     """Copy the adapter's weights, and its configuration without this machine's path of the base model.
 
     Where the job asks for it, and always with a trained head, which vLLM serves beside no adapter, it is merged into a
     whole model instead.
     """
-    if config.merge_output or PARTS[config.objective].architecture.has_head:
-        _export_merged(config, checkpoint, directory)
+    if config.merge_output or architecture.has_head:
+        _export_merged(config, architecture, checkpoint, directory)
         return "Model"
     shutil.copyfile(checkpoint / WEIGHTS_FILE, directory / WEIGHTS_FILE)
     settings = json.loads((checkpoint / CONFIG_FILE).read_text())
@@ -57,10 +57,10 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     return "Adapter"
 
 
-def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> None:
+def _export_merged(config: RunConfig, architecture: Architecture, checkpoint: Path, directory: Path) -> None:
     """Write base, adapter and head, if it has one, as one model."""
-    auto, base = auto_class(config.objective), config.paths.model
-    if PARTS[config.objective].architecture.has_head:
+    auto, base = architecture.model_class(), config.paths.model
+    if architecture.has_head:
         from hone_trainer import head
 
         planned = load_plan(config)
@@ -75,11 +75,11 @@ def _export_merged(config: RunConfig, checkpoint: Path, directory: Path) -> None
     merged.save_pretrained(directory)
 
 
-def load(config: RunConfig, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The base model with the exported adapter beside its weights, not merged: as the server runs it."""
     from peft import PeftModel
 
-    auto = auto_class(config.objective)
+    auto = architecture.model_class()
     if (directory / CONFIG_FILE).exists():
         base = auto.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
         return PeftModel.from_pretrained(base, str(directory))

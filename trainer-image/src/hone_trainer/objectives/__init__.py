@@ -7,7 +7,7 @@ for the table's sake: each loads the libraries that it needs.
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
 from hone_trainer.architectures import CHAT, CLASSIFIER, SCORER, Architecture
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hone_trainer.data.rows import RowEncoder
     from hone_trainer.objectives.inputs import Inputs
     from hone_trainer.scores.evaluated import Evaluated
+
+MICRO_BATCHES_AT_ONCE = 8
+"""Answers are written for so many micro-batches at once. Their keys and values are fewer than what autograd keeps of
+one: 2 to 8 times the hidden size for a token and layer there are, which 8 of 2 at most do not exceed by much."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,3 @@ def scorer(objective: Objective) -> "Callable[..., Evaluated]":
     """What scores base and tuned model on the test split, each figure with its interval."""
     evaluate: Callable[..., Evaluated] = pkgutil.resolve_name(f"hone_trainer.scores.{PARTS[objective].scores}")
     return evaluate
-
-
-def auto_class(objective: Objective) -> Any:
-    """transformers' Auto class for the objective's kind of model."""
-    import transformers
-
-    return getattr(transformers, PARTS[objective].architecture.auto_class)

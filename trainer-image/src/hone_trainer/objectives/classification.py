@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from hone.contract.settings import Balance, Objective
+from hone.contract.settings import Balance
 from hone_trainer import head
+from hone_trainer.architectures import CLASSIFIER
 from hone_trainer.data.labels import padding_id
-from hone_trainer.objectives import auto_class
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin, made
 
@@ -38,7 +38,7 @@ def build(inputs: Inputs) -> Trainer:
     )
     pad = padding_id(tokenizer)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
-    model = inputs.load_model(auto_class(Objective.CLASSIFICATION), **head.settings(classes))
+    model = inputs.load_model(CLASSIFIER.model_class(), **head.settings(classes))
     model.config.get_text_config().pad_token_id = pad
     head.initialize(model, inputs.config.hyperparameters.seed)
     if inputs.peft_config is not None:

@@ -1,14 +1,13 @@
 """What objectives share whose model answers prompts itself, and learns from its answers."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from hone_trainer.data.formats import Sample
 from hone_trainer.data.pairs import asked_of
-from hone_trainer.data.prompts import Written, written_of
+from hone_trainer.data.prompts import Written, as_rows
+from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin
-from hone_trainer.rollouts import MICRO_BATCHES_AT_ONCE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,20 +41,6 @@ class WritingMixin(TrainerMixin):
         if isinstance(parts[0], tuple):
             return [ids for completions, *_ in parts for ids in completions], *parts[0][1:]
         return [ids for completions in parts for ids in completions]
-
-
-def as_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Prepared rows as rewards are called with them: `prompt` as it was written, and `reference`.
-
-    The reference is a string, a list of them where there are several, or None.
-    """
-    return [{"prompt": written_of(row["written"]), "reference": reference_of(row["references"])} for row in rows]
-
-
-def reference_of(references: str) -> str | list[str] | None:
-    """A row's reference from its column in prepared data."""
-    found: list[str] = json.loads(references)
-    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _sample(prompt: Written) -> Sample:

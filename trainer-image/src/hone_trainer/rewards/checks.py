@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from hone.contract.rewards import REWARDS, RewardFunction, Rewards
-from hone.contract.settings import Objective
+from hone_trainer.architectures import SCORER
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.text import require_template
 from hone_trainer.errors import BadInput
@@ -132,7 +132,7 @@ def check_model(directory: str, *, chat: bool) -> int:
             "Merge it: set spec.output.merge to Always in the job that made it.",
         )
     try:
-        facts = read_model(directory, Objective.REWARD)
+        facts = read_model(directory, SCORER)
         tokenizer = load_tokenizer(directory)
         padding_id(tokenizer, chat=True)
         if chat:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import CHAT
 from hone_trainer.methods import METHODS
 from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import PlanFile
@@ -70,7 +71,7 @@ def both(
         score: what gives a model's figures: `score_rows` or `answer_rows` of `scores.rows`.
         max_new_tokens: most tokens of an answer.
     """
-    model = METHODS[config.method.type].load(config, directory, dtype)
+    model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     tuned = score(model, load_tokenizer(directory), rows, max_new_tokens, "tuned")
     del model
     return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned

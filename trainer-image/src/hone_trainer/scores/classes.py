@@ -18,6 +18,7 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import CLASSIFIER
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.labels import padding_id
 from hone_trainer.methods import METHODS
@@ -47,7 +48,7 @@ def evaluate(
         raise ValueError(f"{prepared.directory} holds no classes")
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), ["The test split has no rows, so nothing was measured."], [])
-    model = METHODS[config.method.type].load(config, directory, dtype)
+    model = METHODS[config.method.type].load(config, CLASSIFIER, directory, dtype)
     tuned = probabilities(model, test["prompt_ids"][:], padding_id(load_tokenizer(directory)))
     truth = np.array(test["label"][:])
     evaluation, notes = compare(classes, truth, tuned)

@@ -20,6 +20,7 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import CHAT
 from hone_trainer.methods import METHODS
 from hone_trainer.models import load_tokenizer
 from hone_trainer.planfile import PlanFile
@@ -58,7 +59,7 @@ def evaluate(
         answers = answer_ids(teacher, tokenizer, prompts, limit, pad, "teacher")
         for name in ("tuned", "base"):
             model = (
-                METHODS[config.method.type].load(config, directory, dtype)
+                METHODS[config.method.type].load(config, CHAT, directory, dtype)
                 if name == "tuned"
                 else AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
             )

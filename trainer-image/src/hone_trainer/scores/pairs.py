@@ -12,6 +12,7 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Interval, Score
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import SCORER
 from hone_trainer.data.labels import padding_id
 from hone_trainer.methods import METHODS
 from hone_trainer.models import load_tokenizer
@@ -39,7 +40,7 @@ def evaluate(
     """Score the exported model against a coin; arguments as in `scores.answers.evaluate`."""
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
-    model = METHODS[config.method.type].load(config, directory, dtype)
+    model = METHODS[config.method.type].load(config, SCORER, directory, dtype)
     pad = padding_id(load_tokenizer(directory), chat=True)
     chosen, rejected = (
         outputs(model, test[f"{name}_ids"][:], pad, f"tuned: {name}")[:, 0] for name in ("chosen", "rejected")

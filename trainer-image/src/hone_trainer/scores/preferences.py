@@ -19,6 +19,7 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Interval, Score
 from hone.contract.runconfig import RunConfig
+from hone_trainer.architectures import CHAT
 from hone_trainer.data.classes import RATED
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.methods import METHODS
@@ -173,7 +174,7 @@ def log_probabilities(
     from transformers import AutoModelForCausalLM
 
     if tuned:
-        model = METHODS[config.method.type].load(config, directory, dtype)
+        model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     else:
         model = AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
