@@ -82,8 +82,8 @@ def plan_run(directory: Path, model: Path, rows: Path, **sections: Any) -> Path:
         sections: of the RunConfig, beside those named above.
     """
     from hone.contract.runconfig import RunConfig
-    from hone_trainer.logs import quiet_libraries
     from hone_trainer.prepare import prepare
+    from hone_trainer.protocol.logs import quiet_libraries
 
     quiet_libraries()
 

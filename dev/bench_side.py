@@ -26,8 +26,8 @@ def hone(job: dict[str, Any], reports: int) -> None:
     """Hone's own rank, unchanged but for the callback that waits for its turns."""
     from hone_trainer import train
     from hone_trainer.objectives import sft
-    from hone_trainer.runconfig import RUN_CONFIG_ENV
-    from hone_trainer.status import STATUS_DIR_ENV
+    from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
+    from hone_trainer.protocol.status import STATUS_DIR_ENV
 
     run = Path(job["run"])
     status = run.with_suffix(".status")

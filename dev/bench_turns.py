@@ -54,7 +54,7 @@ class Side:
         self._reports, write = os.pipe()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         if job["kind"] == "hone":
-            from hone_trainer.gang import CPU_HEAP
+            from hone_trainer.launcher.gang import CPU_HEAP
 
             # As its ranks have it; whoever writes a script has the C library's own.
             environment["GLIBC_TUNABLES"] = CPU_HEAP

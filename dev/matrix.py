@@ -155,8 +155,8 @@ def _paths(objective: Objective, base: Path, directory: Path) -> dict[str, str]:
 
 def run(cell: str, base: Path) -> Outcome:
     """Try one cell."""
-    from hone_trainer.errors import BadInput
     from hone_trainer.prepare import prepare
+    from hone_trainer.protocol.errors import BadInput
 
     directory = Path(tempfile.mkdtemp(prefix="hone-matrix-"))
     try:

@@ -9,7 +9,7 @@ from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
 from hone.contract.settings import DataFormat
 from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
-from hone_trainer.rollouts import LONGEST
+from hone_trainer.planning.rollouts import LONGEST
 from tests.docs.support import schema_of
 
 NAMES = re.compile(rf"\b({'|'.join(OBJECTIVES)})\b")

@@ -15,12 +15,12 @@ from hone.contract.rewards import REWARDS, Rewards
 from hone.contract.settings import DataFormat, MethodType, Objective
 from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
-from hone_trainer.batches import SMALL_DATA_ROWS, default_epochs
 from hone_trainer.data.formats import to_sample
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.planning.batches import SMALL_DATA_ROWS, default_epochs
+from hone_trainer.planning.rollouts import LONGEST
+from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.rewards.checks import GIVEN, check_rewards
 from hone_trainer.rewards.code import LIMIT_SECONDS
-from hone_trainer.rollouts import LONGEST
 from tests.docs.support import ROOT, TYPES, Manifest, blocks, documents, field_exists, problems
 
 PAGE = (ROOT / "docs/objectives.md").read_text(encoding="utf-8")

@@ -92,7 +92,7 @@ def make_config(tmp_path: Path, tiny_model: Path) -> Callable[..., dict[str, Any
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tiny_model: Path) -> Any:
     """The tiny model's tokenizer. Do not change it: copy it first."""
-    from hone_trainer.models import load_tokenizer
+    from hone_trainer.models.facts import load_tokenizer
 
     return load_tokenizer(tiny_model)
 

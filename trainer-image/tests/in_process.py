@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 
 from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
-from hone_trainer import checkpoint, finish, train
-from hone_trainer.status import StatusDir
+from hone_trainer import finish, train
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training import checkpoint
 
 
 def train_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone_trainer import checkpoint
+from hone_trainer.training import checkpoint
 
 START_SECONDS = 420
 """For imports in every rank, on a busy machine."""

@@ -33,7 +33,7 @@ def test_layers_multiply_in_bf16_while_weights_stay_in_fp32(
         return {**training_arguments(*given), "bf16": True}
 
     # Imported first, or it would keep what is patched here.
-    for name in (objective.value.lower(), "writing"):
+    for name in (objective.value.lower(), "generation"):
         monkeypatch.setattr(
             import_module(f"hone_trainer.objectives.{name}"), "training_arguments", asked, raising=False
         )

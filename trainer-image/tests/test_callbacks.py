@@ -11,11 +11,11 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from hone.contract.settings import Objective
-from hone_trainer import callbacks
-from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
-from hone_trainer.planfile import load_plan
-from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import Diverged
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.verdicts import Diverged
+from hone_trainer.training import callbacks
+from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
 
 ARGS = SimpleNamespace(process_index=0, device=torch.device("cpu"))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hone.contract.runconfig import RunConfig
-from hone_trainer import checkpoint
-from hone_trainer.runconfig import digest_of
+from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.training import checkpoint
 
 
 def make(directory: Path, step: int, *, whole: bool = True, final: bool = False, run: str | None = None) -> Path:

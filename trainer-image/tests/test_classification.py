@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Freeze, MethodType, Objective
-from hone_trainer import checkpoint, finish, head, train
+from hone_trainer import finish, train
 from hone_trainer.data.classes import Classes
-from hone_trainer.freezing import is_frozen
-from hone_trainer.status import StatusDir
+from hone_trainer.models import head
+from hone_trainer.models.freezing import is_frozen
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training import checkpoint
 
 CLASSES = Classes(("bad", "good", "so-so"), (5, 3, 1))
 

@@ -16,8 +16,8 @@ from hone_trainer.data.formats import Sample
 from hone_trainer.data.labels import LabelEncoder, padding_id
 from hone_trainer.data.prepared import Prepared, load_prepared
 from hone_trainer.data.survey import RowRef
-from hone_trainer.errors import BadInput, RowFault
 from hone_trainer.prepare import prepare
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 TWO = Classes(("bad", "good"), (3, 9))
 
@@ -233,5 +233,5 @@ def test_a_model_that_has_no_head_for_classes_is_refused(make_config: Any, tiny_
     settings = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**settings, "model_type": "codegen", "n_embd": 32, "n_layer": 2}))
     config = make_config(map(labeled_row, range(60)), objective="Classification", paths={"model": str(model)})
-    with pytest.raises(BadInput, match="AutoModelForSequenceClassification, which transformers does not have for codegen"):
+    with pytest.raises(BadInput, match="which transformers does not have for codegen"):
         prepare(RunConfig.from_dict(config))

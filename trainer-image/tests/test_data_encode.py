@@ -10,7 +10,7 @@ from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.encode import UNMARKABLE, Encoder
 from hone_trainer.data.formats import Sample, to_sample
 from hone_trainer.data.prepared import IGNORE_INDEX
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 ALL_TEXT = 10_000
 PLAIN_CHATML = CHAT_TEMPLATE.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")

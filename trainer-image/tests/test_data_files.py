@@ -17,7 +17,7 @@ from hone_trainer.data.formats import COLUMNS, Sample
 from hone_trainer.data.read import rows
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, good_samples, survey
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 AUTO = DataFormat.AUTO
 GOOD = GOOD_ROWS[DataFormat.PROMPT_COMPLETION][0]

@@ -8,7 +8,7 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.settings import DataFormat, Objective
 from hone_trainer.data.formats import Sample, detect, to_sample
 from hone_trainer.data.splits import prompt_key, row_key
-from hone_trainer.errors import RowFault
+from hone_trainer.protocol.errors import RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
 ANSWER = {"role": "assistant", "content": "Yes."}

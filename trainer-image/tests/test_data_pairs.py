@@ -10,7 +10,7 @@ from hone_trainer.data.formats import Sample, detect, to_sample
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.pairs import PairEncoder, ScoreEncoder
 from hone_trainer.data.splits import prompt_key, row_key
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
 YES, NO = ({"role": "assistant", "content": word} for word in ("Yes.", "No."))

@@ -7,9 +7,9 @@ import pytest
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import Prepared, load_prepared
-from hone_trainer.errors import BadInput
-from hone_trainer.planfile import PlanFile
 from hone_trainer.prepare import prepare
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.planfile import PlanFile
 
 MORE = {"Reward": {"chosen_ids", "rejected_ids"}, "DPO": {"prompt_ids", "chosen_ids", "rejected_ids"}}
 

@@ -13,8 +13,8 @@ from test_data_templates import DROPS_THOUGHTS
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data import build
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, Prepared, load_prepared
-from hone_trainer.errors import BadInput
 from hone_trainer.prepare import prepare
+from hone_trainer.protocol.errors import BadInput
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import Sample, to_sample
 from hone_trainer.data.prompts import PromptEncoder, written_of
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
 

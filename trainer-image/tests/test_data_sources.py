@@ -15,7 +15,7 @@ from hone_trainer.data.formats import Sample
 from hone_trainer.data.read import rows
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import good_samples, survey
-from hone_trainer.errors import BadInput
+from hone_trainer.protocol.errors import BadInput
 
 ROWS = GOOD_ROWS[DataFormat.PROMPT_COMPLETION]
 TREE = ("a.jsonl", "b.jsonl", "sub/c.jsonl", "sub/deep/d.jsonl", ".hidden/e.jsonl", ".f.jsonl", "README.md")

@@ -14,7 +14,7 @@ from hone_trainer.data.formats import to_sample
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.splits import choose_split, prompt_key, row_key
 from hone_trainer.data.survey import Survey, survey
-from hone_trainer.errors import BadInput
+from hone_trainer.protocol.errors import BadInput
 
 AUTO = DataFormat.AUTO
 

@@ -10,7 +10,7 @@ import pytest
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.encode import Encoder
 from hone_trainer.data.formats import Sample, to_sample
-from hone_trainer.errors import RowFault
+from hone_trainer.protocol.errors import RowFault
 
 CHATML = (
     r"{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -15,12 +15,12 @@ from in_process import final_weights, finished, train_here
 
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks
-from hone_trainer.errors import BadInput
-from hone_trainer.models import load_tokenizer, read_model
+from hone_trainer.models.facts import load_tokenizer, read_model
+from hone_trainer.models.teacher import load_teacher, read_teacher
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.verdicts import Preempted
 from hone_trainer.scores import divergences
-from hone_trainer.teacher import load_teacher, read_teacher
-from hone_trainer.verdicts import Preempted
+from hone_trainer.training import callbacks
 
 
 @pytest.fixture(scope="module")

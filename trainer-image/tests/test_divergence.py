@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from hone_trainer.divergence import Divergence
-from hone_trainer.rate import set_peak_rate
+from hone_trainer.training.divergence import Divergence
+from hone_trainer.training.learning_rate import set_peak_rate
 
 
 @pytest.mark.parametrize(

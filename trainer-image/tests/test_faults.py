@@ -14,8 +14,8 @@ from launchers import START_SECONDS, Launcher, free_port, newest_step
 from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig
-from hone_trainer import checkpoint
-from hone_trainer.verdicts import merge
+from hone_trainer.protocol.verdicts import merge
+from hone_trainer.training import checkpoint
 
 pytestmark = pytest.mark.timeout(1800)
 

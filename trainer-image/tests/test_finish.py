@@ -16,9 +16,10 @@ from hone.contract.report import Report
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer import checkpoint, finish, train
+from hone_trainer import finish, train
+from hone_trainer.protocol.status import StatusDir
 from hone_trainer.scores import rows as scoring
-from hone_trainer.status import StatusDir
+from hone_trainer.training import checkpoint
 
 pytestmark = pytest.mark.train
 

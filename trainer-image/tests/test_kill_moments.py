@@ -20,7 +20,7 @@ from launchers import START_SECONDS, Launcher, free_port, largest_difference, ne
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer import checkpoint
+from hone_trainer.training import checkpoint
 
 pytestmark = pytest.mark.timeout(1800)
 

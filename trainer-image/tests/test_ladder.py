@@ -10,10 +10,10 @@ import tiny
 from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
-from hone_trainer import ladder
-from hone_trainer.ladder import MemoryRung
-from hone_trainer.planfile import load_plan
-from hone_trainer.runconfig import load_attempt
+from hone_trainer.planning import memory_fallback
+from hone_trainer.planning.memory_fallback import MemoryRung
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.runconfig import load_attempt
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +101,21 @@ HALVINGS = [
     ],
 )
 def test_rungs(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], expected: list[str]) -> None:
-    found = ladder.rungs(make(config, **plan), topology(**place))
+    found = memory_fallback.rungs(make(config, **plan), topology(**place))
     assert [rung.change for rung in found] == ["", *expected]
 
 
 def test_no_rung_leaves_fewer_rows_at_once_than_the_objective_needs(config: RunConfig) -> None:
     plan = make(config, micro=12).model_copy(update={"objective": "KTO"})
-    assert {rung.plan.micro_batch_size for rung in ladder.rungs(plan, topology())} == {12, 6, 3}
+    assert {rung.plan.micro_batch_size for rung in memory_fallback.rungs(plan, topology())} == {12, 6, 3}
     plan = make(config, micro=8).model_copy(update={"objective": "KTO"})
-    assert {rung.plan.micro_batch_size for rung in ladder.rungs(plan, topology())} == {8, 4, 2}
+    assert {rung.plan.micro_batch_size for rung in memory_fallback.rungs(plan, topology())} == {8, 4, 2}
 
 
 @pytest.mark.parametrize("micro", [1, 5, 6, 7, 12, 64, 100])
 def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: int) -> None:
     plan = make(config, micro=micro, accumulation=3, ranks=2)
-    for rung in ladder.rungs(plan, topology(gpus=2, ranks=2)):
+    for rung in memory_fallback.rungs(plan, topology(gpus=2, ranks=2)):
         now = rung.plan
         assert now.micro_batch_size * now.gradient_accumulation_steps * now.world_size == plan.global_batch_size
         assert (now.total_steps, now.learning_rate) == (plan.total_steps, plan.learning_rate)
@@ -138,9 +138,9 @@ def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: i
 def test_an_attempts_rung(
     config: RunConfig, counted: int, remembered: int, checkpoint_stage: int | None, expected: int
 ) -> None:
-    found = ladder.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    found = memory_fallback.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
     attempt = Attempt(number=5, memory_rung=counted)
-    assert ladder.rung_of(found, attempt, MemoryRung(rung=remembered), checkpoint_stage) == expected
+    assert memory_fallback.rung_of(found, attempt, MemoryRung(rung=remembered), checkpoint_stage) == expected
 
 
 @pytest.mark.parametrize(
@@ -148,40 +148,40 @@ def test_an_attempts_rung(
     [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, 5), (4, 2, None), (5, None, None)],
 )
 def test_the_rung_below(config: RunConfig, rung: int, checkpoint_stage: int | None, expected: int | None) -> None:
-    found = ladder.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
-    assert ladder.next_rung(found, rung, checkpoint_stage) == expected
+    found = memory_fallback.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    assert memory_fallback.next_rung(found, rung, checkpoint_stage) == expected
 
 
 def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
     plan, place = make(config, learning_rate=2e-4), topology()
     attempt = Attempt(number=3, memory_rung=2, learning_rate_factor=0.5)
-    adjusted = ladder.plan_of_attempt(plan, place, attempt)
+    adjusted = memory_fallback.plan_of_attempt(plan, place, attempt)
     assert (adjusted.micro_batch_size, adjusted.gradient_accumulation_steps) == (2, 8)
     assert math.isclose(adjusted.learning_rate, 1e-4)
     remembered = MemoryRung(rung=1, changes=[f"{HALVINGS[0]}: out of memory at step 12"])
-    assert ladder.changes_of_attempt(plan, ladder.rungs(plan, place), attempt, remembered) == [
+    assert memory_fallback.changes_of_attempt(plan, memory_fallback.rungs(plan, place), attempt, remembered) == [
         "microBatchSize 8 → 4, gradientAccumulationSteps 2 → 4: out of memory at step 12",
         "microBatchSize 4 → 2, gradientAccumulationSteps 4 → 8: out of memory in an earlier attempt",
         "learningRate 0.0002 → 0.0001: an earlier attempt diverged",
     ]
-    assert ladder.plan_of_attempt(plan, place, Attempt(number=1)) == plan
+    assert memory_fallback.plan_of_attempt(plan, place, Attempt(number=1)) == plan
 
 
 def test_no_more_is_told_than_the_contract_takes(config: RunConfig) -> None:
     plan = make(config, micro=4096, accumulation=1)
-    found = ladder.rungs(plan, topology())
-    told = ladder.changes_of_attempt(plan, found, Attempt(number=1, memory_rung=12), MemoryRung())
-    assert len(told) == ladder.MAX_CHANGES
+    found = memory_fallback.rungs(plan, topology())
+    told = memory_fallback.changes_of_attempt(plan, found, Attempt(number=1, memory_rung=12), MemoryRung())
+    assert len(told) == memory_fallback.MAX_CHANGES
     assert "microBatchSize 2 → 1" in told[-1], "the last ones say where the run stands"
 
 
 def test_a_rung_is_remembered_for_its_run_config_alone(config: RunConfig) -> None:
-    ladder.save_rung(config, 2, HALVINGS[:2])
-    assert (ladder.load_rung(config).rung, ladder.load_rung(config).changes) == (2, HALVINGS[:2])
+    memory_fallback.save_rung(config, 2, HALVINGS[:2])
+    assert (memory_fallback.load_rung(config).rung, memory_fallback.load_rung(config).changes) == (2, HALVINGS[:2])
     edited = config.model_copy(update={"model_name": "another"})
-    assert ladder.load_rung(edited).rung == 0
-    (Path(config.paths.run) / ladder.RUNG_FILE).write_text('{"rung": 2')
-    assert ladder.load_rung(config).rung == 0
+    assert memory_fallback.load_rung(edited).rung == 0
+    (Path(config.paths.run) / memory_fallback.RUNG_FILE).write_text('{"rung": 2')
+    assert memory_fallback.load_rung(config).rung == 0
 
 
 def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,5 +197,7 @@ def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_change_is_no_longer_than_the_contract_takes(config: RunConfig) -> None:
     remembered = MemoryRung(rung=1, changes=["x" * 1000])
     plan, place = make(config), topology()
-    (told,) = ladder.changes_of_attempt(plan, ladder.rungs(plan, place), Attempt(number=2, memory_rung=1), remembered)
+    (told,) = memory_fallback.changes_of_attempt(
+        plan, memory_fallback.rungs(plan, place), Attempt(number=2, memory_rung=1), remembered
+    )
     assert StepResult(step="train", changes=[told]).changes == [told]

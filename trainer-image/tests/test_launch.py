@@ -15,16 +15,19 @@ from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.verdict import Verdict
-from hone_trainer import checkpoint, gang, host, launch
-from hone_trainer.errors import BadInput
-from hone_trainer.ladder import load_rung
-from hone_trainer.planfile import load_plan, save_plan
-from hone_trainer.pod import Pod
-from hone_trainer.probe import save_probe
-from hone_trainer.runconfig import digest_of
-from hone_trainer.server import serve
-from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import classify, from_exception, from_exit, merge, of_pod
+from hone_trainer import launch
+from hone_trainer.launcher import gang
+from hone_trainer.launcher.attempt import Pod
+from hone_trainer.launcher.server import serve
+from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.protocol import host
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.planfile import load_plan, save_plan
+from hone_trainer.protocol.probe import save_probe
+from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.verdicts import classify, from_exception, from_exit, merge, of_pod
+from hone_trainer.training import checkpoint
 
 
 @pytest.fixture

@@ -19,16 +19,18 @@ from launchers import Launcher
 
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method, MethodType
-from hone_trainer import memory
-from hone_trainer.memory import estimate_memory
-from hone_trainer.models import read_model
-from hone_trainer.plan import make_plan
-from hone_trainer.planfile import PlanFile, save_plan
-from hone_trainer.runconfig import digest_of
+from hone_trainer.models.facts import read_model
+from hone_trainer.planning import memory
+from hone_trainer.planning.memory import estimate_memory
+from hone_trainer.planning.plan import make_plan
+from hone_trainer.protocol.planfile import PlanFile, save_plan
+from hone_trainer.protocol.runconfig import digest_of
 
 TOLERANCE = 0.15
 END_SECONDS = 850
-IMPORTS = "torch transformers.models.llama.modeling_llama trl peft hone_trainer.callbacks hone_trainer.objectives"
+IMPORTS = (
+    "torch transformers.models.llama.modeling_llama trl peft hone_trainer.training.callbacks hone_trainer.objectives"
+)
 LORA, QLORA, FULL = MethodType.LORA, MethodType.QLORA, MethodType.FULL
 
 MAKE_MODEL = """

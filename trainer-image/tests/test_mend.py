@@ -13,8 +13,8 @@ from launchers import START_SECONDS, Launcher, newest_step
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
-from hone_trainer.ladder import load_rung
-from hone_trainer.probe import load_probe
+from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.protocol.probe import load_probe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
 

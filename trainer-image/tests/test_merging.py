@@ -12,12 +12,13 @@ import tiny
 from hone.contract.report import Report
 from hone.contract.runconfig import Merge
 from hone.contract.settings import MethodType
-from hone_trainer import checkpoint, finish, merging, train
-from hone_trainer.architectures import CHAT
-from hone_trainer.errors import BadInput
+from hone_trainer import finish, train
 from hone_trainer.methods import lora
-from hone_trainer.models import load_tokenizer, model_digest, read_model
-from hone_trainer.status import StatusDir
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import load_tokenizer, merging, model_digest, read_model
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training import checkpoint
 
 pytestmark = pytest.mark.train
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from trl.models import activation_offloading
 
-from hone_trainer.offload import offload_activations
+from hone_trainer.training.offload import offload_activations
 
 
 def test_every_step_runs_with_its_activations_offloaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from rows import chat_row
 from test_plan import FACTS, config_with, gang, summary_of
 
 from hone.contract.plan import Plan
-from hone_trainer.errors import BadInput
-from hone_trainer.packing import MOST_PACKED_TOKENS, Packing, propose
-from hone_trainer.plan import make_plan
-from hone_trainer.separation import keeps_rows_apart
-from hone_trainer.units import GIB
+from hone_trainer.planning.packing import MOST_PACKED_TOKENS, Packing, propose
+from hone_trainer.planning.plan import make_plan
+from hone_trainer.planning.separation import keeps_rows_apart
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.units import GIB
 
 
 def spread(rows: int = 2000, shortest: int = 20, longest: int = 200) -> list[int]:
@@ -227,10 +227,10 @@ def test_a_packed_run_that_is_resumed_equals_an_uninterrupted_one(
 
     from hone.contract.runconfig import RunConfig
     from hone_trainer import train
-    from hone_trainer.planfile import PlanFile, save_plan
-    from hone_trainer.runconfig import digest_of
-    from hone_trainer.status import StatusDir
-    from hone_trainer.verdicts import Preempted
+    from hone_trainer.protocol.planfile import PlanFile, save_plan
+    from hone_trainer.protocol.runconfig import digest_of
+    from hone_trainer.protocol.status import StatusDir
+    from hone_trainer.protocol.verdicts import Preempted
 
     def run(name: str) -> tuple[RunConfig, StatusDir]:
         paths = prepared_run.config.paths.model_copy(update={"run": str(tmp_path / name)})

@@ -13,11 +13,11 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
 from hone_trainer.data.classes import Classes
-from hone_trainer.errors import BadInput
-from hone_trainer.models import ModelFacts
-from hone_trainer.packing import Packing
-from hone_trainer.plan import make_plan, steps_per_epoch
-from hone_trainer.units import GIB
+from hone_trainer.models.facts import ModelFacts
+from hone_trainer.planning.packing import Packing
+from hone_trainer.planning.plan import make_plan, steps_per_epoch
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.units import GIB
 
 # Shapes of a Llama of about 1.1 billion parameters: large enough that memory matters.
 HIDDEN, MIDDLE, LAYERS, VOCABULARY = 2048, 8192, 16, 32_000

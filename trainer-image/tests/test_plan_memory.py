@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hone.contract.settings import Lora, MethodType
-from hone_trainer.errors import BadInput
-from hone_trainer.memory import checkpoint_bytes, estimate_memory, states_bytes
-from hone_trainer.models import ModelFacts, read_model
-from hone_trainer.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
+from hone_trainer.models.facts import ModelFacts, read_model
+from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
+from hone_trainer.planning.memory import checkpoint_bytes, estimate_memory, states_bytes
+from hone_trainer.protocol.errors import BadInput
 
 P = 1_000_000
 FACTS = ModelFacts(

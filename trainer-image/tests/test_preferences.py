@@ -12,10 +12,10 @@ from in_process import final_weights, finished, train_here
 
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks
 from hone_trainer.objectives.reference import Kept
+from hone_trainer.protocol.verdicts import Preempted
 from hone_trainer.scores import preferences
-from hone_trainer.verdicts import Preempted
+from hone_trainer.training import callbacks
 
 METRICS = {Objective.DPO: "preferenceAccuracy", Objective.KTO: "rewardAUC", Objective.ORPO: "preferenceAccuracy"}
 

@@ -15,12 +15,12 @@ from rows import CHAT_TEMPLATE, chat_row
 from hone.contract.plan import Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 from hone.contract.runconfig import RunConfig
-from hone_trainer import merging
 from hone_trainer import prepare as step
 from hone_trainer.data import build
 from hone_trainer.data.prepared import load_prepared
-from hone_trainer.planfile import load_plan
-from hone_trainer.runconfig import digest_of
+from hone_trainer.models import merging
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.runconfig import digest_of
 
 
 class Pod:

@@ -10,13 +10,13 @@ import tiny
 
 from hone.contract.rewards import RewardFunction
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import SCORER
 from hone_trainer.data.prepared import load_prepared
-from hone_trainer.errors import BadInput
-from hone_trainer.memory import estimate_memory
-from hone_trainer.models import read_model
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import SCORER
+from hone_trainer.models.facts import read_model
+from hone_trainer.planning.memory import estimate_memory
 from hone_trainer.prepare import prepare
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.rewards.code import loaded
 
 MATCH = {"functions": [{"name": "ExactMatch"}]}

@@ -7,11 +7,12 @@ import pytest
 import tiny
 import torch
 
-from hone_trainer import checkpoint, train
+from hone_trainer import train
 from hone_trainer.objectives.trainer import TrainerMixin
-from hone_trainer.probe import load_probe
-from hone_trainer.probing import longest_rows
-from hone_trainer.status import StatusDir
+from hone_trainer.protocol.probe import load_probe
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training import checkpoint
+from hone_trainer.training.probe import longest_rows
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ import torch
 
 from hone.contract.plan import Plan
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import head
-from hone_trainer.memory import NF4_BYTES
 from hone_trainer.methods import METHODS
-from hone_trainer.models import read_model
+from hone_trainer.models import head, read_model
 from hone_trainer.objectives import PARTS
-from hone_trainer.planfile import load_plan
+from hone_trainer.planning.memory import NF4_BYTES
+from hone_trainer.protocol.planfile import load_plan
 
 
 def loaded(root: Path, objective: Objective, precision: str = "float32") -> tuple[torch.nn.Module, Path]:

@@ -9,8 +9,8 @@ from hone.contract.exits import FailureClass
 from hone.contract.plan import BadRows, DatasetSummary, MemoryEstimate, Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 from hone.contract.verdict import Verdict
-from hone_trainer.errors import BadInput
-from hone_trainer.results import encode
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.results import encode
 
 WIDE = "文" * 512
 """Three bytes a character: what counts is bytes."""

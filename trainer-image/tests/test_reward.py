@@ -11,7 +11,7 @@ from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
 from hone_trainer import finish, train
-from hone_trainer.status import StatusDir
+from hone_trainer.protocol.status import StatusDir
 
 pytestmark = pytest.mark.train
 

@@ -10,10 +10,10 @@ from in_process import final_weights, finished, train_here
 from hone.contract.rewards import RewardFunction, Rewards
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType, Objective
-from hone_trainer import callbacks
-from hone_trainer.errors import BadInput
-from hone_trainer.status import StatusDir
-from hone_trainer.verdicts import Preempted, from_exception
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.protocol.verdicts import Preempted, from_exception
+from hone_trainer.training import callbacks
 
 BOTH = (Objective.GRPO, Objective.RLOO)
 

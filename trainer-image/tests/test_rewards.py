@@ -13,15 +13,15 @@ from hone.contract.rewards import REWARDS, RewardFunction, RewardName, Rewards
 from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.pairs import ScoreEncoder
-from hone_trainer.errors import BadInput
-from hone_trainer.models import load_tokenizer
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.verdicts import Preempted
 from hone_trainer.rewards import code
 from hone_trainer.rewards.checks import check_rewards, compared_by
 from hone_trainer.rewards.functions import Rewarding, named
 from hone_trainer.rewards.load import Reward
 from hone_trainer.rewards.model import load_model
 from hone_trainer.scores import rewards as scores
-from hone_trainer.verdicts import Preempted
 
 
 def figure(name: RewardName, answer: Any, reference: Any = None, **settings: Any) -> float | None:
@@ -189,7 +189,7 @@ def test_own_code_that_exits_while_it_is_loaded_is_told(tmp_path: Path) -> None:
 def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path) -> None:
     path = tmp_path / "reward.py"
     function = RewardFunction(file=str(path), source="rewards/a.py", function="reward")
-    stop = "from hone_trainer.verdicts import Preempted\n"
+    stop = "from hone_trainer.protocol.verdicts import Preempted\n"
     path.write_text(stop + "def reward(**kwargs):\n    raise Preempted('stopped')\n")
     with pytest.raises(Preempted):
         code.loaded("spec.reward.functions[0]", function)(prompts=["p"], completions=["a"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hone.contract.settings import Checkpoint
-from hone_trainer import write_speed
-from hone_trainer.saves import plan_saves
+from hone_trainer.planning import write_speed
+from hone_trainer.planning.checkpoint_schedule import plan_saves
 
 GB = 10**9
 

@@ -12,9 +12,9 @@ import tiny
 import torch
 from transformers import TrainerControl, TrainerState
 
-from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
-from hone_trainer.planfile import load_plan
-from hone_trainer.status import RankStatus, StatusDir
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
 
 STEP_SECONDS = 0.2
 ARGS = SimpleNamespace(process_index=0, device=torch.device("cpu"))

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer import callbacks, checkpoint, train
-from hone_trainer.callbacks import StepHealth
-from hone_trainer.errors import BadInput, WorkspaceFull, full_disk_hint
-from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import Diverged, Preempted, classify, of_pod
+from hone_trainer import train
+from hone_trainer.protocol.errors import BadInput, WorkspaceFull, full_disk_hint
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.verdicts import Diverged, Preempted, classify, of_pod
+from hone_trainer.training import callbacks, checkpoint
+from hone_trainer.training.callbacks import StepHealth
 
 WEIGHTS = {
     MethodType.LORA: "adapter_model.safetensors",
@@ -262,7 +263,7 @@ def test_main_writes_a_verdict_and_returns_hones_code(
 
 
 def test_peers_that_never_come_are_a_communication_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hone_trainer import elastic
+    from hone_trainer.launcher import elastic
 
     def nobody_came(_: object) -> None:
         raise torch.distributed.DistNetworkError("The client socket has timed out after 600000ms")

@@ -11,11 +11,11 @@ import pytest
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
-from hone_trainer import checkpoint
-from hone_trainer.errors import BadInput, WorkspaceFull
-from hone_trainer.units import GIB
-from hone_trainer.verdicts import from_exception
-from hone_trainer.volume import check_output, check_volume
+from hone_trainer.planning.volume import check_output, check_volume
+from hone_trainer.protocol.errors import BadInput, WorkspaceFull
+from hone_trainer.protocol.units import GIB
+from hone_trainer.protocol.verdicts import from_exception
+from hone_trainer.training import checkpoint
 
 
 @pytest.mark.parametrize(

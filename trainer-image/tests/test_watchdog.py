@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hone_trainer import host, watchdog
-from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.watchdog import Moves, observe, stuck, suspect
+from hone_trainer.launcher import watchdog
+from hone_trainer.launcher.watchdog import Moves, observe, stuck, suspect
+from hone_trainer.protocol import host
+from hone_trainer.protocol.status import RankStatus, StatusDir
 
 FLOOR = 15.0
 
@@ -97,10 +98,10 @@ def stacks(*innermost: str) -> str:
 
 ALL_REDUCE = stacks(
     'File "/site/torch/distributed/distributed_c10d.py", line 2934 in all_reduce',
-    'File "/site/hone_trainer/agreement.py", line 14 in highest',
+    'File "/site/hone_trainer/training/collectives.py", line 14 in highest',
 )
 BACKWARD = stacks('File "/site/torch/autograd/graph.py", line 823 in _engine_run_backward')
-GPU_WAIT = stacks('File "/site/hone_trainer/callbacks.py", line 44 in take')
+GPU_WAIT = stacks('File "/site/hone_trainer/training/callbacks.py", line 44 in take')
 READING = stacks('File "/site/datasets/arrow_dataset.py", line 90 in __getitem__', *ALL_REDUCE.splitlines()[-2:])
 
 

@@ -27,8 +27,8 @@ from hone.contract.settings import (
     Objective,
     Scheduler,
 )
-from hone_trainer.planfile import PlanFile, save_plan
-from hone_trainer.runconfig import digest_of
+from hone_trainer.protocol.planfile import PlanFile, save_plan
+from hone_trainer.protocol.runconfig import digest_of
 
 RANK_ENV = {
     "RANK": "0",

@@ -10,7 +10,7 @@ from dev import bench_runs
 from dev.bench_figures import ratio_of_medians, ratio_of_sums
 from dev.bench_turns import Block, Side, take_turns
 from hone.contract.runconfig import RunConfig
-from hone_trainer.planfile import load_plan
+from hone_trainer.protocol.planfile import load_plan
 
 
 def test_a_ratio_of_turns_is_found_with_its_interval() -> None:

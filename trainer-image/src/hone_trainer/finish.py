@@ -20,16 +20,17 @@ from hone.contract.exits import exit_code
 from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
-from hone_trainer import checkpoint, host
 from hone_trainer.data.prepared import chosen_rows, load_prepared
-from hone_trainer.errors import BadInput
-from hone_trainer.files import sync_tree, write_atomic
-from hone_trainer.logs import quiet_libraries, setup_logging
 from hone_trainer.objectives import PARTS, scorer
-from hone_trainer.planfile import PlanFile, load_plan
-from hone_trainer.results import write_result
-from hone_trainer.runconfig import load_run_config
-from hone_trainer.verdicts import Preempted, from_exception
+from hone_trainer.protocol import host
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.files import sync_tree, write_atomic
+from hone_trainer.protocol.logs import quiet_libraries, setup_logging
+from hone_trainer.protocol.planfile import PlanFile, load_plan
+from hone_trainer.protocol.results import write_result
+from hone_trainer.protocol.runconfig import load_run_config
+from hone_trainer.protocol.verdicts import Preempted, from_exception
+from hone_trainer.training import checkpoint
 
 _TEMPORARY = ".artifact-"
 
@@ -93,7 +94,7 @@ def _finish(config: RunConfig) -> Report:
 def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path) -> Report:
     import torch
 
-    from hone_trainer import export
+    from hone_trainer.artifact import export
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())

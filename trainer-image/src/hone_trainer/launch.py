@@ -23,19 +23,21 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.results import StepResult
 from hone.contract.runconfig import METRICS_PORT, NODE_RANK_ENV, RunConfig
 from hone.contract.verdict import Verdict
-from hone_trainer import checkpoint, gang, host
-from hone_trainer.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
-from hone_trainer.ladder import hint_at_the_end, next_rung
-from hone_trainer.logs import setup_logging
-from hone_trainer.lookout import Lookout
-from hone_trainer.planfile import load_plan
-from hone_trainer.pod import Pod
-from hone_trainer.probe import load_probe
-from hone_trainer.results import write_result
-from hone_trainer.runconfig import load_attempt, load_run_config
-from hone_trainer.server import serve
-from hone_trainer.status import StatusDir
-from hone_trainer.verdicts import of_pod, preempted
+from hone_trainer.launcher import gang
+from hone_trainer.launcher.attempt import Pod
+from hone_trainer.launcher.server import serve
+from hone_trainer.launcher.supervisor import Lookout
+from hone_trainer.planning.memory_fallback import hint_at_the_end, next_rung
+from hone_trainer.protocol import host
+from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
+from hone_trainer.protocol.logs import setup_logging
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.probe import load_probe
+from hone_trainer.protocol.results import write_result
+from hone_trainer.protocol.runconfig import load_attempt, load_run_config
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.protocol.verdicts import of_pod, preempted
+from hone_trainer.training import checkpoint
 
 METRICS_PORT_ENV = "HONE_METRICS_PORT"
 """Environment variable with another port of /metrics and /progress; 0 takes a free one. For several on one machine."""

@@ -24,29 +24,29 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
-from hone_trainer.checks import check_settings
 from hone_trainer.data.classes import find_classes
 from hone_trainer.data.encoders import Wanted
 from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
-from hone_trainer.errors import BadInput, clip, full_disk_hint
-from hone_trainer.files import write_atomic
-from hone_trainer.logs import setup_logging
 from hone_trainer.objectives import PARTS
-from hone_trainer.packing import Packing, propose
-from hone_trainer.plan import make_plan
-from hone_trainer.planfile import PlanFile, load_plan, save_plan
-from hone_trainer.results import write_result
+from hone_trainer.planning.checks import check_settings
+from hone_trainer.planning.packing import Packing, propose
+from hone_trainer.planning.plan import make_plan
+from hone_trainer.planning.rollouts import completion_length
+from hone_trainer.planning.volume import check_output, check_volume
+from hone_trainer.planning.write_speed import write_speed
+from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint
+from hone_trainer.protocol.files import write_atomic
+from hone_trainer.protocol.logs import setup_logging
+from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
+from hone_trainer.protocol.results import write_result
+from hone_trainer.protocol.runconfig import digest_of, load_run_config
 from hone_trainer.rewards.checks import check_model, check_rewards, compared_by
-from hone_trainer.rollouts import completion_length
-from hone_trainer.runconfig import digest_of, load_run_config
-from hone_trainer.volume import check_output, check_volume
-from hone_trainer.write_speed import write_speed
 
 if TYPE_CHECKING:
-    from hone_trainer.models import ModelFacts
+    from hone_trainer.models.facts import ModelFacts
 
 log = logging.getLogger("hone_trainer.prepare")
 
@@ -83,11 +83,11 @@ def prepare(config: RunConfig) -> PlanFile:
         _check_alike(found)
     code = check_rewards(config.reward)
 
-    from hone_trainer.models import load_tokenizer, read_model, weights_bytes
-    from hone_trainer.teacher import read_teacher
+    from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
+    from hone_trainer.models.teacher import read_teacher
 
     for merge in config.merges:
-        from hone_trainer.merging import ensure_merged
+        from hone_trainer.models.merging import ensure_merged
 
         ensure_merged(merge)
     facts = read_model(config.paths.model, PARTS[config.objective].architecture)
@@ -236,7 +236,7 @@ def _prepared_directory(
 def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
     """Whether training rows are packed; they then lie packed beside the prepared ones."""
     from hone_trainer.data.pack import pack, row_lengths
-    from hone_trainer.separation import keeps_rows_apart
+    from hone_trainer.planning.separation import keeps_rows_apart
 
     lengths = row_lengths(prepared.train)
     packing = propose(config, facts, lengths, lambda: keeps_rows_apart(facts.directory))

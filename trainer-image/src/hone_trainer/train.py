@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.plan import Plan
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
-from hone_trainer import checkpoint
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
-from hone_trainer.errors import BadInput, WorkspaceFull
-from hone_trainer.ladder import plan_of_attempt
-from hone_trainer.logs import quiet_libraries, setup_logging
-from hone_trainer.models import load_tokenizer
-from hone_trainer.offload import offload_activations
-from hone_trainer.planfile import PlanFile, load_plan
-from hone_trainer.probe import PROBE_ENV
-from hone_trainer.runconfig import load_attempt, load_run_config
-from hone_trainer.status import RankStatus, StatusDir
-from hone_trainer.verdicts import Preempted, from_exception
-from hone_trainer.zero import use_gloo_alone
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.zero import use_gloo_alone
+from hone_trainer.planning.memory_fallback import plan_of_attempt
+from hone_trainer.protocol.errors import BadInput, WorkspaceFull
+from hone_trainer.protocol.logs import quiet_libraries, setup_logging
+from hone_trainer.protocol.planfile import PlanFile, load_plan
+from hone_trainer.protocol.probe import PROBE_ENV
+from hone_trainer.protocol.runconfig import load_attempt, load_run_config
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.verdicts import Preempted, from_exception
+from hone_trainer.training import checkpoint
+from hone_trainer.training.offload import offload_activations
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
@@ -81,11 +81,11 @@ def _train(rank: int, status: StatusDir) -> None:
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
     from transformers import PrinterCallback, set_seed
 
-    from hone_trainer.agreement import check_same_everywhere
-    from hone_trainer.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.methods import METHODS
     from hone_trainer.objectives import PARTS, builder
     from hone_trainer.objectives.inputs import Inputs
+    from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
+    from hone_trainer.training.collectives import check_same_everywhere
 
     quiet_libraries()
     if planned.plan.zero_stage and not config.topology.gpus_per_node:
@@ -131,7 +131,7 @@ def _train(rank: int, status: StatusDir) -> None:
 
     prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
     if os.environ.get(PROBE_ENV):
-        from hone_trainer.probing import probe_steps
+        from hone_trainer.training.probe import probe_steps
 
         probe_steps(config, plan, prepared, attempt.memory_rung, status, first, make_trainer)
         return

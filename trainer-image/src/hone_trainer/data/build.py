@@ -22,8 +22,8 @@ from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, Ticker, good_samples
 from hone_trainer.data.text import UNSHOWN
-from hone_trainer.errors import BadInput, RowFault
-from hone_trainer.files import remove_stale
+from hone_trainer.protocol.errors import BadInput, RowFault
+from hone_trainer.protocol.files import remove_stale
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

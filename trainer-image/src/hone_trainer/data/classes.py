@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hone.contract.plan import ClassRows
 from hone_trainer.data.survey import RowRef
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.protocol.errors import BadInput, clip
 
 MAX_CLASSES = 1000
 SKEWED = 3.0

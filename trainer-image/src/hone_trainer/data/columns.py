@@ -5,7 +5,7 @@ from dataclasses import replace
 from hone_trainer.data.formats import COLUMNS, OPTIONAL_COLUMNS
 from hone_trainer.data.read import rows
 from hone_trainer.data.sources import Source
-from hone_trainer.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 FIELD = "spec.dataset.columns"
 _MAX_LISTED = 20

@@ -18,7 +18,7 @@ from hone_trainer.data.formats import Message, Sample, common_length
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
 from hone_trainer.data.text import answered, ids_of, opening_ids, refusal, render, require_template
-from hone_trainer.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

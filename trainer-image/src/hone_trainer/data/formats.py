@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat, TrainOn
-from hone_trainer.errors import RowFault
+from hone_trainer.protocol.errors import RowFault
 
 ROLES = ("system", "developer", "user", "assistant")
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from hone_trainer.errors import BadInput
+from hone_trainer.protocol.errors import BadInput
 
 
 class Kind(StrEnum):

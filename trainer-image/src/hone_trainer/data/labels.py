@@ -7,7 +7,7 @@ from hone_trainer.data.classes import Classes
 from hone_trainer.data.formats import Sample
 from hone_trainer.data.rows import Column
 from hone_trainer.data.text import ids_of, render
-from hone_trainer.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

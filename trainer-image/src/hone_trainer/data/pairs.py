@@ -8,7 +8,7 @@ from hone_trainer.data.formats import Message, Sample, common_length
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.rows import Column
 from hone_trainer.data.text import answered, ids_of, opening_ids, render, require_template
-from hone_trainer.errors import RowFault, clip
+from hone_trainer.protocol.errors import RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from hone_trainer.data.formats import Message, Sample
 from hone_trainer.data.pairs import asked_of
 from hone_trainer.data.rows import Column
 from hone_trainer.data.text import require_template
-from hone_trainer.errors import RowFault, clip
+from hone_trainer.protocol.errors import RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

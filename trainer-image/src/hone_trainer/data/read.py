@@ -6,7 +6,7 @@ from typing import Any
 from hone_trainer.data.kinds import BROKEN, damaged
 from hone_trainer.data.readers import READERS, FileFault
 from hone_trainer.data.sources import Source
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 
 
 def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:

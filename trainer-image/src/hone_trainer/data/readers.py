@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hone_trainer.data.kinds import DataFile, Kind, delimiter_of
-from hone_trainer.errors import RowFault
+from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hone_trainer.data.kinds import REMEDY, DataFile, data_file, suffix_of
-from hone_trainer.errors import BadInput
+from hone_trainer.protocol.errors import BadInput
 
 _MAX_LISTED = 10
 _WILDCARDS = frozenset("*?[")

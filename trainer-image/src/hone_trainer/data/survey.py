@@ -14,7 +14,7 @@ from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.read import rows
 from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import choose_split, prompt_key, row_key
-from hone_trainer.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 log = logging.getLogger(__name__)
 

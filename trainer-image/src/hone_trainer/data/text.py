@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from hone_trainer.data.formats import Message
-from hone_trainer.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MethodType
-from hone_trainer.architectures import Architecture
 from hone_trainer.methods import full, lora, qlora
+from hone_trainer.models.architectures import Architecture
 
 if TYPE_CHECKING:
     import torch

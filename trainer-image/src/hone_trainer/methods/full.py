@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import Architecture
+from hone_trainer.models.architectures import Architecture
 
 if TYPE_CHECKING:
     import torch

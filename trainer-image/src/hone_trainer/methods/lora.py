@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import Architecture
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.prepared import load_prepared
-from hone_trainer.merging import merged_model
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import load_plan
+from hone_trainer.models.architectures import Architecture
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.merging import merged_model
+from hone_trainer.protocol.planfile import load_plan
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def _export_merged(config: RunConfig, architecture: Architecture, checkpoint: Pa
     """Write base, adapter and head, if it has one, as one model."""
     auto, base = architecture.model_class(), config.paths.model
     if architecture.has_head:
-        from hone_trainer import head
+        from hone_trainer.models import head
 
         planned = load_plan(config)
         if planned is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import full
-from hone_trainer.models import NOT_QUANTIZED
+from hone_trainer.models.facts import NOT_QUANTIZED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

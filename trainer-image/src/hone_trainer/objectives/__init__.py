@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
-from hone_trainer.architectures import CHAT, CLASSIFIER, SCORER, Architecture
 from hone_trainer.data import encoders
 from hone_trainer.data.encoders import Wanted
+from hone_trainer.models.architectures import CHAT, CLASSIFIER, SCORER, Architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer

@@ -7,9 +7,9 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from hone.contract.settings import Balance
-from hone_trainer import head
-from hone_trainer.architectures import CLASSIFIER
 from hone_trainer.data.labels import padding_id
+from hone_trainer.models import head
+from hone_trainer.models.architectures import CLASSIFIER
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin, made
 

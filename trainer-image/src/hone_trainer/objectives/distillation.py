@@ -16,10 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from trl import DistillationConfig, DistillationTrainer
 
+from hone_trainer.models.teacher import load_teacher
+from hone_trainer.objectives.generation import WritingMixin, writing_arguments
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.trainer import made
-from hone_trainer.objectives.writing import WritingMixin, writing_arguments
-from hone_trainer.teacher import load_teacher
 
 REVERSE = 1.0
 

@@ -11,9 +11,9 @@ It is summed over the step's tokens and divided by their number (DAPO, arXiv 250
 
 from trl import GRPOConfig, GRPOTrainer
 
+from hone_trainer.objectives.generation import WritingMixin
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.rewarded import build_rewarded
-from hone_trainer.objectives.writing import WritingMixin
 
 
 class _Trainer(WritingMixin, GRPOTrainer):

@@ -8,15 +8,15 @@ from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
 from hone_trainer.data.prepared import Prepared
-from hone_trainer.freezing import freeze_weights
 from hone_trainer.methods import METHODS
-from hone_trainer.zero import deepspeed_config
+from hone_trainer.models.freezing import freeze_weights
+from hone_trainer.models.zero import deepspeed_config
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-    from hone_trainer.callbacks import StepHealth
+    from hone_trainer.training.callbacks import StepHealth
 
 # warmup_steps below 1 is a share of the steps; "constant" alone would ignore it.
 SCHEDULERS = {
@@ -92,7 +92,7 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "disable_tqdm": True,
         "report_to": "none",
         "push_to_hub": False,
-        # hone_trainer.callbacks.Checkpointing decides when.
+        # hone_trainer.training.callbacks.Checkpointing decides when.
         "save_strategy": "no",
         # The same callback decides that, too.
         "eval_strategy": "no",

@@ -17,11 +17,11 @@ import torch
 from torch.utils.data import DataLoader
 from trl.models.utils import prepare_deepspeed
 
-from hone_trainer.agreement import barrier, highest
-from hone_trainer.files import write_atomic
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.trainer import TrainerMixin
-from hone_trainer.runconfig import digest_of
+from hone_trainer.protocol.files import write_atomic
+from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.training.collectives import barrier, highest
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,8 +9,8 @@ J. Eisenstein et al., arXiv 2312.09244, equation 2):
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from hone_trainer import head
 from hone_trainer.data.labels import padding_id
+from hone_trainer.models import head
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin, made
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
+from hone_trainer.objectives.generation import writing_arguments
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.trainer import Made, made
-from hone_trainer.objectives.writing import writing_arguments
 from hone_trainer.rewards.load import Reward, load_rewards
 
 

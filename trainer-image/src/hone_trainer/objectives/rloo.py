@@ -9,9 +9,9 @@ its probability over that when it was drawn, and ref the model before training:
 
 from trl import RLOOConfig, RLOOTrainer
 
+from hone_trainer.objectives.generation import WritingMixin
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.rewarded import build_rewarded
-from hone_trainer.objectives.writing import WritingMixin
 
 
 class _Trainer(WritingMixin, RLOOTrainer):

@@ -11,14 +11,14 @@ import torch
 from accelerate import DistributedDataParallelKwargs
 
 from hone.contract.settings import MethodType
-from hone_trainer import checkpoint
 from hone_trainer.objectives.inputs import Inputs
+from hone_trainer.training import checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
-    from hone_trainer.callbacks import StepHealth
+    from hone_trainer.training.callbacks import StepHealth
 
 
 class TrainerMixin:

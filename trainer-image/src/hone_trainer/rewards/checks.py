@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 from hone.contract.rewards import REWARDS, RewardFunction, Rewards
-from hone_trainer.architectures import SCORER
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.text import require_template
-from hone_trainer.errors import BadInput
+from hone_trainer.models.architectures import SCORER
+from hone_trainer.protocol.errors import BadInput
 
 MODEL = "spec.reward.model"
 """The field of the spec that names a reward model."""
@@ -122,7 +122,7 @@ def check_model(directory: str, *, chat: bool) -> int:
     """
     from transformers import AutoConfig
 
-    from hone_trainer.models import load_tokenizer, read_model
+    from hone_trainer.models.facts import load_tokenizer, read_model
 
     path = Path(directory)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():

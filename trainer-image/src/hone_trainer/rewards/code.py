@@ -18,9 +18,9 @@ from typing import Any
 
 from hone.contract.exits import FailureClass
 from hone.contract.rewards import RewardFunction
-from hone_trainer.errors import BadInput, clip
+from hone_trainer.protocol.errors import BadInput, clip
+from hone_trainer.protocol.verdicts import classify
 from hone_trainer.rewards.functions import Rewarding, text_of
-from hone_trainer.verdicts import classify
 
 log = logging.getLogger("hone_trainer.rewards")
 

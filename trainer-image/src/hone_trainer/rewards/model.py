@@ -12,7 +12,7 @@ import torch
 from hone_trainer.data.formats import Message
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.text import ids_of, rendered
-from hone_trainer.errors import BadInput, RowFault
+from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.rewards.checks import MODEL as FIELD
 from hone_trainer.rewards.functions import Rewarding
 
@@ -32,7 +32,7 @@ def load_model(directory: str, rows: int) -> Rewarding:
     """
     from transformers import AutoModelForSequenceClassification
 
-    from hone_trainer.models import load_tokenizer
+    from hone_trainer.models.facts import load_tokenizer
 
     tokenizer = load_tokenizer(directory)
     pad = padding_id(tokenizer, chat=True)

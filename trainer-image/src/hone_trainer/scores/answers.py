@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import CHAT
 from hone_trainer.methods import METHODS
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.compare import compare
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated

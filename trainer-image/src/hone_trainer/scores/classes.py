@@ -18,12 +18,12 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import CLASSIFIER
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.labels import padding_id
 from hone_trainer.methods import METHODS
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import CLASSIFIER
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 from hone_trainer.scores.rows import batches, padded

@@ -20,15 +20,15 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import CHAT
 from hone_trainer.methods import METHODS
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.teacher import load_teacher
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import mean
 from hone_trainer.scores.pairs import NO_ROWS
 from hone_trainer.scores.rows import answer_ids, batches, padded
-from hone_trainer.teacher import load_teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,11 +12,11 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Interval, Score
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import SCORER
 from hone_trainer.data.labels import padding_id
 from hone_trainer.methods import METHODS
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import SCORER
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.classes import outputs
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import proportion

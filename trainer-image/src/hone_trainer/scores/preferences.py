@@ -19,12 +19,12 @@ import torch
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Interval, Score
 from hone.contract.runconfig import RunConfig
-from hone_trainer.architectures import CHAT
 from hone_trainer.data.classes import RATED
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.methods import METHODS
-from hone_trainer.models import load_tokenizer
-from hone_trainer.planfile import PlanFile
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 from hone_trainer.scores.pairs import COIN, NO_ROWS, against_a_coin

@@ -15,8 +15,8 @@ from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prompts import reference_of, written_of
-from hone_trainer.errors import clip
-from hone_trainer.planfile import PlanFile
+from hone_trainer.protocol.errors import clip
+from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.rewards.load import Reward, load_rewards
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.answers import both

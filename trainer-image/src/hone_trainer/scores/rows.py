@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from hone_trainer.data.prepared import IGNORE_INDEX
-from hone_trainer.files import write_atomic
-from hone_trainer.models import context_length
+from hone_trainer.models.facts import context_length
+from hone_trainer.protocol.files import write_atomic
 
 if TYPE_CHECKING:
     from datasets import Dataset

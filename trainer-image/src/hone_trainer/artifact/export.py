@@ -1,0 +1,100 @@
+"""The artifact: the trained weights with all that is served beside them, and a digest over it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.report import ArtifactFile
+from hone.contract.results import EvaluationSummary, Interval
+from hone.contract.runconfig import RunConfig
+from hone_trainer.methods import METHODS
+from hone_trainer.models.merging import copy_kept
+from hone_trainer.objectives import PARTS
+from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
+
+CARD_FILE = "README.md"
+
+
+def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
+    """Write a checkpoint's weights and what is served beside them into the empty `directory`.
+
+    Returns:
+        Adapter or Model.
+    """
+    kind = METHODS[config.method.type].export(config, PARTS[config.objective].architecture, checkpoint, directory)
+    copy_kept(Path(config.paths.model), directory)
+    (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
+    return kind
+
+
+def list_files(directory: Path) -> list[ArtifactFile]:
+    """Every file of the artifact with its digest, in order of path."""
+    found = []
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found.append(
+            ArtifactFile(path=path.relative_to(directory).as_posix(), sha256=digest, size_bytes=path.stat().st_size)
+        )
+    return found
+
+
+def digest_of(files: list[ArtifactFile]) -> str:
+    """One digest over all files: of what `sha256sum` prints for them in order of path."""
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def max_model_length(config: RunConfig) -> int | None:
+    """Longest context in tokens that the base model was made for."""
+    settings = json.loads((Path(config.paths.model) / "config.json").read_text())
+    text = settings.get("text_config") or settings
+    return text.get("max_position_embeddings")
+
+
+def write_card(
+    directory: Path,
+    config: RunConfig,
+    plan: Plan,
+    dataset: DatasetSummary,
+    evaluation: EvaluationSummary,
+    notes: list[str],
+    kind: str,
+) -> None:
+    """Write the model card: what this is, what it was made from and how good it is."""
+    library = "peft" if kind == "Adapter" else "transformers"
+    scores = "\n".join(
+        f"| {score.metric} | {'up' if score.higher_is_better else 'down'} | {score.samples} | {_figure(score.base)} "
+        f"| {_figure(score.tuned)} | {_figure(score.improvement)} |"
+        for score in evaluation.scores
+    )
+    table = f"| metric | better | rows | base | tuned | improvement |\n|---|---|---|---|---|---|\n{scores}\n"
+    text = f"""---
+base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
+library_name: {library}
+pipeline_tag: {PARTS[config.objective].architecture.pipeline_tag}
+---
+
+# {config.job.name}
+
+{kind} made from `{config.model_name}` by {config.objective} with {config.method.type}.
+
+## Training
+
+{dataset.train_rows} rows ({dataset.tokens} tokens), {plan.total_steps} steps of {plan.global_batch_size} rows \
+({plan.epochs:g} epochs), learning rate {plan.learning_rate:g} ({plan.scheduler}), rows of up to \
+{plan.sequence_length} tokens, seed {config.hyperparameters.seed}. Data digest: `{dataset.digest}`.
+
+## Scores on the test split
+
+Two-sided 95 % intervals in brackets; the improvement is signed so that above 0 is better.
+
+{table if evaluation.scores else ""}
+{chr(10).join(notes)}
+"""
+    (directory / CARD_FILE).write_text(text)
+
+
+def _figure(interval: Interval) -> str:
+    return f"{interval.value:.4g} [{interval.lower:.4g}, {interval.upper:.4g}]"

@@ -1,0 +1,146 @@
+"""This pod's share of the gang: torchrun and its ranks, from their start until none of them is left."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, MASTER_PORT, Attempt, RunConfig
+from hone.contract.verdict import Verdict
+from hone_trainer.protocol import host
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.probe import PROBE_ENV
+from hone_trainer.protocol.status import STATUS_DIR_ENV, StatusDir
+
+MASTER_PORT_ENV = "HONE_MASTER_PORT"
+"""Environment variable with another rendezvous port. For several gangs on one machine."""
+LOOK_SECONDS = 0.2
+
+CPU_HEAP = ":".join(
+    [
+        "glibc.malloc.tcache_count=0",
+        "glibc.malloc.mxfast=0",
+        f"glibc.malloc.mmap_threshold={32 << 20}",
+        f"glibc.malloc.trim_threshold={1 << 30}",
+    ]
+)
+"""glibc's heap for ranks whose tensors lie in it; other C libraries ignore it.
+
+torch allocates tensors aligned to 64 bytes, for which glibc cuts a few bytes off in front. By default such scraps wait
+in its caches of small chunks and part the holes that freed tensors leave, so that no tensor of the same size fits into
+one, and the heap grows instead. Without these caches all that is freed joins its neighbors at once. So more often a
+large hole is at the heap's end; the third and fourth setting keep glibc from giving that back to the kernel in every
+step, only to have it zeroed and mapped anew.
+"""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+Look = Callable[[int], Verdict | None]
+"""(torchrun's process) -> why the ranks are to be ended now, or None to let them run."""
+
+
+def run_ranks(
+    config: RunConfig, node: int, status: StatusDir, attempt: Attempt, look: Look, *, probing: bool = False
+) -> int | Verdict:
+    """Run torchrun until it ends or `look` ends it, reaping whatever else became a child of PID 1.
+
+    Returns:
+        torchrun's exit code, or what `look` said. None of the processes that it started is left.
+    """
+    torchrun = subprocess.Popen(
+        [sys.executable, "-m", "hone_trainer.launcher.elastic", *torchrun_arguments(config, node, probing=probing)],
+        env={
+            **os.environ,
+            **rank_environment(config),
+            ATTEMPT_ENV: attempt.to_json(),
+            STATUS_DIR_ENV: str(status.directory),
+            PROBE_ENV: "1" if probing else "",
+        },
+        # A session of its own: a signal to the launcher's group is not one to the ranks.
+        start_new_session=True,
+    )
+    try:
+        while True:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            if pid == torchrun.pid:
+                torchrun.returncode = os.waitstatus_to_exitcode(wait_status)
+                return torchrun.returncode
+            if pid:
+                continue
+            if (verdict := look(torchrun.pid)) is not None:
+                return verdict
+            time.sleep(LOOK_SECONDS)
+    finally:
+        end_children()
+
+
+def torchrun_arguments(config: RunConfig, node: int, *, probing: bool = False) -> list[str]:
+    """torchrun's arguments for this pod: where the ranks meet, how many there are, what they run.
+
+    Raises:
+        BadInput: there are several pods, and none is named as the one to meet at.
+    """
+    topology = config.topology
+    if topology.nodes > 1:
+        master = os.environ.get(MASTER_ENV)
+        if not master:
+            raise BadInput(MASTER_ENV, f"is not set, but the run has {topology.nodes} nodes", None)
+        # Another port for the probe: its last connections may still linger when the run begins.
+        port = int(os.environ.get(MASTER_PORT_ENV) or MASTER_PORT) + probing
+    else:
+        master, port = "127.0.0.1", _free_port()
+    return [
+        f"--nnodes={topology.nodes}",
+        f"--node-rank={node}",
+        f"--nproc-per-node={topology.processes_per_node}",
+        f"--master-addr={master}",
+        f"--master-port={port}",
+        "--max-restarts=0",
+        "--module",
+        "hone_trainer.train",
+    ]
+
+
+def rank_environment(config: RunConfig) -> dict[str, str]:
+    """What the ranks' environment has beside the pod's own."""
+    threads = max(1, host.cpus() // config.topology.processes_per_node)
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        # Everything lies in mounted directories: a look at a hub is an error, a slow one, and tells others what is run.
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    }
+    if config.topology.gpus_per_node == 0:
+        environment["DS_ACCELERATOR"] = "cpu"
+        # Threads that wait by spinning eat the CPU quota that the others need.
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+        environment["GLIBC_TUNABLES"] = CPU_HEAP
+        if config.topology.nodes == 1:
+            environment["GLOO_SOCKET_IFNAME"] = "lo"
+    return environment
+
+
+def adopt_orphans() -> None:
+    """Become the parent of ranks whose torchrun died, as PID 1 already is, so that they can be found and ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_children() -> None:
+    """Kill and reap what is left: nothing of this run may touch the checkpoints once the verdict is out."""
+    while left := host.children(os.getpid()):
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""The base model: facts about it, its kinds, heads, merging, and how ranks load it."""

@@ -1,0 +1,399 @@
+"""Facts about a base model's directory, read from its config and the headers of its weights: no weight is loaded."""
+
+import hashlib
+import json
+import logging
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hone.contract.settings import Freeze, Lora
+from hone_trainer.data.digest import tokenizer_digest
+from hone_trainer.models.architectures import CHAT, Architecture
+from hone_trainer.models.freezing import is_frozen
+from hone_trainer.protocol.errors import BadInput, clip
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+FIELD = "spec.model.claim.path"
+_MAX_LISTED = 20
+_MAX_VISITED = 500
+_MAX_HEADER = 100 << 20
+_WHOLE_FILE = 64 << 20
+_SAMPLES = 64
+_SAMPLE_BYTES = 64 << 10
+
+# Modules that hold a matrix but are no linear layer that LoRA adapts: embeddings, and the output head.
+_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared", "score")
+_OUTPUT_HEADS = ("lm_head", "embed_out")
+NOT_QUANTIZED = (*_OUTPUT_HEADS, "score", "classifier")
+"""Heads, as transformers names them: too few values to spare memory, and what is trained or told of last."""
+_CLASS_HEAD = "score.weight"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the plan needs to know of a base model.
+
+    Attributes:
+        directory: where it lies.
+        model_type: transformers' name of the architecture, such as llama.
+        hidden_size, layers, intermediate_size, vocab_size: of the language model.
+        max_length: longest context in tokens.
+        shapes: the shape of each weight by name.
+        digest: over config, tokenizer and weights; names this base in caches.
+        tied: whether the output head is the input embeddings.
+    """
+
+    directory: Path
+    model_type: str
+    hidden_size: int
+    layers: int
+    intermediate_size: int
+    vocab_size: int
+    max_length: int
+    shapes: Shapes
+    digest: str
+    tied: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has; tied weights count once."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def linear_sizes(self) -> list[int]:
+        """Parameters in the matrix of each linear layer that LoRA can adapt, and QLoRA holds in 4 bits."""
+        return [math.prod(shape) for name, shape in self.shapes.items() if _is_linear(name, shape)]
+
+    @property
+    def cached_values(self) -> int:
+        """Values that the cache of keys and values has for each token; where the layers' names do not tell, those of
+        attention whose keys are as wide as what it reads."""
+        found = [s[0] for n, s in self.shapes.items() if n.endswith((".k_proj.weight", ".v_proj.weight"))]
+        return sum(found) or 2 * self.layers * self.hidden_size
+
+    def with_head(self, classes: int) -> "ModelFacts":
+        """This model with a head for classes, or for one score, in place of the one for tokens.
+
+        Raises:
+            BadInput: it has such a head already, with another number of outputs.
+        """
+        outputs, _ = self.shapes.get(_CLASS_HEAD, (classes, self.hidden_size))
+        if outputs != classes:
+            raise BadInput(
+                "spec.model",
+                f"its head has {outputs} outputs, and this job needs {classes}",
+                "Name the model that it was trained from.",
+            )
+        shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
+        shapes[_CLASS_HEAD] = (classes, self.hidden_size)
+        return replace(self, shapes=shapes, vocab_size=classes, tied=False)
+
+    def frozen_parameters(self, freeze: Freeze | None) -> int:
+        """How many parameters are left as they are.
+
+        Raises:
+            BadInput: what is to be frozen is not in this model.
+        """
+        if freeze is None:
+            return 0
+        if freeze.layers >= self.layers:
+            raise BadInput(
+                "spec.method.freeze.layers",
+                f"{freeze.layers} layers are to be frozen, and the model has {self.layers}",
+                f"Use at most {self.layers - 1}, so that a layer is left to train.",
+            )
+        if freeze.embeddings and not any(is_frozen(name, Freeze(embeddings=True)) for name in self.shapes):
+            raise BadInput(
+                "spec.method.freeze.embeddings",
+                "this model's weights have none of the usual names of embeddings",
+                "Leave it out.",
+            )
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if is_frozen(name, freeze))
+
+    def lora_parameters(self, lora: Lora) -> int:
+        """How many parameters LoRA trains: rank × (in + out) for each adapted linear layer, and the head for classes.
+
+        Raises:
+            BadInput: a name in `targetModules` matches no linear layer.
+        """
+        head = math.prod(self.shapes.get(_CLASS_HEAD, (0,)))
+        return lora.rank * sum(sum(shape) for shape in self._adapted(lora)) + head
+
+    def lora_values(self, lora: Lora) -> tuple[int, int]:
+        """What all adapters together take in for one token, and what their first matrices hand to their second ones.
+
+        Raises:
+            BadInput: a name in `targetModules` matches no linear layer.
+        """
+        shapes = self._adapted(lora)
+        return sum(shape[1] for shape in shapes), lora.rank * len(shapes)
+
+    def _adapted(self, lora: Lora) -> list[tuple[int, ...]]:
+        """Shapes, out × in, of the linear layers that LoRA adapts."""
+        linear = {name.removesuffix(".weight"): s for name, s in self.shapes.items() if _is_linear(name, s)}
+        if lora.target_modules is None:
+            return list(linear.values())
+        for target in lora.target_modules:
+            if not any(_matches(name, target) for name in linear):
+                raise BadInput(
+                    "spec.method.lora.targetModules",
+                    f"`{target}` is no linear layer of this model",
+                    f"Choose among {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
+                )
+        return [shape for name, shape in linear.items() if any(_matches(name, t) for t in lora.target_modules)]
+
+
+def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
+    """The facts about the model in a directory.
+
+    Raises:
+        BadInput: there is no such directory, or it is no causal language model that can be trained.
+    """
+    path = Path(directory)
+    _require_directory(path)
+    raw = _read_json(path / "config.json")
+    if "quantization_config" in raw:
+        raise BadInput(
+            "spec.model", "its weights are quantized already", "Give the unquantized weights; they can be trained."
+        )
+    config = _load_config(path, architecture)
+    shapes = _weight_shapes(path)
+    hidden = int(config.hidden_size)
+    return ModelFacts(
+        directory=path,
+        model_type=str(config.model_type),
+        hidden_size=hidden,
+        layers=int(config.num_hidden_layers),
+        intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
+        vocab_size=int(config.vocab_size),
+        max_length=context_length(config),
+        shapes=shapes,
+        digest=model_digest(path),
+        tied=bool(getattr(config, "tie_word_embeddings", False)),
+    )
+
+
+def context_length(config: Any) -> int:
+    """Longest context in tokens, by a language model's config; 2048 where it names none: Bloom, MPT, Mamba."""
+    return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+
+def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
+    """The model's tokenizer, from its directory alone.
+
+    Raises:
+        BadInput: there is none, or it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(directory)
+    if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        raise BadInput(
+            "spec.model",
+            f"no tokenizer in {path}: it has {_listing(path, directories=False)}",
+            "Copy tokenizer.json and tokenizer_config.json of the model there.",
+        )
+    try:
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        raise BadInput(
+            "spec.model",
+            f"its tokenizer cannot be loaded: {clip(str(error), 300)}",
+            "Save the tokenizer again with save_pretrained, or copy the files of the original model.",
+        ) from error
+
+
+def _require_directory(path: Path) -> None:
+    if not path.is_dir():
+        parent = next(p for p in path.parents if p.is_dir())
+        models = _models_below(parent)
+        found = f"models there: {', '.join(models)}" if models else f"it holds {_listing(parent, directories=True)}"
+        raise BadInput(
+            FIELD, f"there is no directory {path}; the nearest is {parent}, {found}", "Name one that exists."
+        )
+    if not (path / "config.json").is_file():
+        models = _models_below(path)
+        hint = f"Models below it: {', '.join(models)}." if models else "Copy the model's files there."
+        raise BadInput(FIELD, f"no config.json in {path}; it holds {_listing(path, directories=False)}", hint)
+
+
+def _models_below(root: Path) -> list[str]:
+    """Directories up to three levels down that hold a config.json, relative to `root`; bounded."""
+    found: list[str] = []
+    level, visited = [root], 0
+    for _ in range(3):
+        below: list[Path] = []
+        for parent in level:
+            for child in _children(parent):
+                visited += 1
+                if visited > _MAX_VISITED or len(found) >= _MAX_LISTED:
+                    return found
+                if (child / "config.json").is_file():
+                    found.append(str(child.relative_to(root)))
+                else:
+                    below.append(child)
+        level = below
+    return found
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except PermissionError:
+        return []
+
+
+def _listing(directory: Path, *, directories: bool) -> str:
+    names = sorted(p.name for p in directory.iterdir() if not directories or p.is_dir())
+    shown = ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
+    return shown or ("no directory" if directories else "nothing")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput("spec.model", f"{path.name} is not JSON: {error}", "Copy the file again.") from error
+    if not isinstance(value, dict):
+        raise BadInput("spec.model", f"{path.name} is not a JSON object", "Copy the file again.")
+    return value
+
+
+def _load_config(path: Path, architecture: Architecture) -> Any:
+    """The language model's config, with transformers' own names for its sizes."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    try:
+        config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # unknown architectures, wrong types: each config class raises its own
+        raise BadInput(
+            "spec.model",
+            f"its config.json cannot be used: {clip(str(error), 300)}",
+            "Use an architecture that transformers has built in; code from a model's directory is not run.",
+        ) from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BadInput(
+            "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
+        )
+    kinds = list(getattr(config, "architectures", None) or [])
+    if not architecture.has_head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise BadInput(
+            "spec.model",
+            f"it is a {kinds[0]}: its head gives scores, and the one for tokens is gone",
+            "Name the model that it was trained from.",
+        )
+    if architecture.has_head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise BadInput(
+            "spec.objective",
+            f"needs {architecture.auto_class}, which transformers does not have for {config.model_type}",
+            "Choose another base model, such as a Llama, Mistral or Qwen, or the objective SFT.",
+        )
+    return config.get_text_config()
+
+
+def _weight_shapes(path: Path) -> Shapes:
+    files = sorted(path.glob("*.safetensors"))
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        named = set(_read_json(index).get("weight_map", {}).values())
+        if missing := sorted(named - {file.name for file in files}):
+            raise BadInput(
+                "spec.model",
+                f"{len(missing)} of {len(named)} weight files are missing, the first is {missing[0]}",
+                "Copy the whole model.",
+            )
+        files = [path / name for name in sorted(named)]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        shapes.update(_header_shapes(file))
+    if shapes:
+        return shapes
+    if any(path.glob("*.bin")):
+        return _shapes_on_meta(path)
+    raise BadInput(
+        "spec.model",
+        f"no weights in {path}: it has {_listing(path, directories=False)}",
+        "Copy the model's *.safetensors files there.",
+    )
+
+
+def _header_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes from a safetensors file's header: 8 bytes of length, then JSON."""
+    broken = BadInput(
+        "spec.model",
+        f"{file.name} is not a whole safetensors file ({file.stat().st_size} bytes)",
+        "Copy it again; with Git, fetch it with git lfs pull.",
+    )
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(_MAX_HEADER, file.stat().st_size - 8):
+            raise broken
+        try:
+            header = json.loads(stream.read(length))
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+            shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in entries.items()}
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise broken from error
+    if file.stat().st_size != 8 + length + end:
+        raise broken
+    return shapes
+
+
+def _shapes_on_meta(path: Path) -> Shapes:
+    """Shapes of a model whose weights are pickles, from its architecture, without memory for them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), local_files_only=True))
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _is_linear(name: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_ADAPTED)
+
+
+def _matches(module: str, target: str) -> bool:
+    return module == target or module.endswith("." + target)
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 over config, tokenizer and weights. Of large weight files evenly spaced samples, so it takes seconds."""
+    digest = hashlib.sha256((path / "config.json").read_bytes())
+    digest.update(tokenizer_digest(path).encode())
+    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.bin")]):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as stream:
+            for offset, length in _sampled(size):
+                stream.seek(offset)
+                digest.update(stream.read(length))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def weights_bytes(path: Path) -> int:
+    """Size of a model's weight files, and so of a whole model made from it, which keeps its data type."""
+    files = [*path.glob("*.safetensors")] or [*path.glob("*.bin")]
+    return sum(file.stat().st_size for file in files)
+
+
+def _sampled(size: int) -> Iterable[tuple[int, int]]:
+    if size <= _WHOLE_FILE:
+        return [(0, size)]
+    return [(i * (size - _SAMPLE_BYTES) // (_SAMPLES - 1), _SAMPLE_BYTES) for i in range(_SAMPLES)]

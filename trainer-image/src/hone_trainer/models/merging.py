@@ -1,0 +1,108 @@
+"""Merges adapters with their base models: those of other jobs before anything reads them, this run's own at its end."""
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hone.contract.runconfig import Merge
+from hone_trainer.data.digest import TOKENIZER_FILES
+from hone_trainer.models.facts import model_digest, weights_bytes
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.files import remove_stale, sync_tree
+from hone_trainer.protocol.units import gib
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_KEPT = (*TOKENIZER_FILES, "generation_config.json")
+_TEMPORARY = ".merging-"
+
+log = logging.getLogger(__name__)
+
+
+def ensure_merged(merge: Merge) -> None:
+    """Make the merged model, or find it made: jobs on one workspace share it.
+
+    Raises:
+        BadInput: the adapter's base is no longer the one that it was trained on, or the workspace is too small.
+    """
+    into = Path(merge.merged)
+    remove_stale(into.parent, _TEMPORARY)
+    if into.exists():
+        log.info("Merged before", extra={"directory": str(into)})
+        return
+    base = Path(merge.base)
+    if merge.base_digest is not None and model_digest(base) != merge.base_digest:
+        raise BadInput(
+            merge.field,
+            f"is an adapter, and {base} is no longer the model that it was trained on",
+            "Put that model back, or train the adapter again.",
+        )
+    into.parent.mkdir(parents=True, exist_ok=True)
+    _require_space(into.parent, weights_bytes(base))
+    from transformers import AutoModelForCausalLM
+
+    directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=into.parent))
+    try:
+        model = merged_model(AutoModelForCausalLM, base, Path(merge.adapter))
+        model.config._name_or_path = _base_name(Path(merge.adapter))
+        model.save_pretrained(directory)
+        copy_kept(Path(merge.adapter), directory)
+        sync_tree(directory)
+        directory.chmod(0o755)
+        try:
+            directory.rename(into)
+        except OSError:  # another job on this workspace was faster
+            if not into.exists():
+                raise
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    log.info("Merged", extra={"adapter": merge.adapter, "base": merge.base, "directory": str(into)})
+
+
+def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: Any) -> "PreTrainedModel":
+    """The base model with the adapter added to its weights, in the base's own data type.
+
+    What is added stays in fp32 until it is, so that each weight is rounded once: PEFT's `safe_merge` rounds twice.
+
+    Args:
+        auto: transformers' Auto class of the model.
+        base: directory of the base model.
+        adapter: directory of the adapter.
+        settings: further arguments for loading the base.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoConfig
+
+    dtype = AutoConfig.from_pretrained(str(base), local_files_only=True).dtype or torch.float32
+    model = auto.from_pretrained(str(base), dtype=dtype, local_files_only=True, **settings)
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(dtype)
+
+
+def copy_kept(source: Path, directory: Path) -> None:
+    """Copy byte for byte what is served beside the weights: what was not trained is served as it was."""
+    for name in _KEPT:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+    templates = source / "additional_chat_templates"
+    if templates.is_dir():
+        shutil.copytree(templates, directory / templates.name, dirs_exist_ok=True)
+
+
+def _base_name(adapter: Path) -> str:
+    """What the adapter calls its base: no path of this pod."""
+    return str(json.loads((adapter / "adapter_config.json").read_text()).get("base_model_name_or_path") or "")
+
+
+def _require_space(volume: Path, needed: int) -> None:
+    free = shutil.disk_usage(volume).free
+    if needed > free:
+        raise BadInput(
+            "spec.workspace.size",
+            f"an adapter is to be merged with its base into a model of {gib(needed)}; {gib(free)} are free there",
+            f"Give the workspace {gib(needed)} more.",
+        )

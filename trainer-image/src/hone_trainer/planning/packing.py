@@ -1,0 +1,138 @@
+"""Whether several short rows go through the model as one, without padding, and how long such a packed row is.
+
+An optimizer step trains on about as many rows as without packing: a packed row is made as long as a process's share of
+a step, or a whole part of it. TRL counts packed rows as rows instead; with thirty short ones in each, that is a batch
+thirty times as large, and a thirtieth of the steps.
+
+Work is counted in multiply-adds of the forward pass, P being the parameters, L the layers, h the hidden size:
+
+    a forward pass of b rows, each padded to T tokens      b · T · (P + 2 · L · h · T)
+    the same b rows as one of T tokens, nothing padded     T · (P + 2 · L · h · T)
+
+The second T is longer, and SDPA works out attention over all of it before it masks: so packing does not always save.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hone.contract.objectives import OBJECTIVES
+from hone.contract.runconfig import RunConfig
+from hone_trainer.models.facts import ModelFacts
+from hone_trainer.planning.batches import MOST_TOKENS, default_epochs, global_batch_size, micro_batches, steps_per_epoch
+from hone_trainer.protocol.errors import BadInput
+
+FIELD = "spec.hyperparameters.packing"
+MOST_PACKED_TOKENS = 2048
+"""Tokens of a packed row above which SDPA's mask over all pairs of them costs too much."""
+MIN_STEPS = 100
+"""Optimizer steps that a packed run has at least, unless the spec asks for packing."""
+MIN_SAVING = 0.10
+"""Share of the work that packing has to save."""
+_MOST_LARGER = 0.25
+"""How much larger than asked for a step may become so that the longest row fits into a packed one."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How long a packed row is, or that rows stay as they are, and why."""
+
+    why: str
+    length: int | None = None
+    """Most tokens of a packed row; None: rows are not packed."""
+    rows: int = 0
+    """Packed training rows, once they are made."""
+
+
+UNPACKED = Packing("Rows stay as they are.")
+
+
+def refuse_packing(config: RunConfig) -> None:
+    """See that packing is asked for only where it can be.
+
+    Raises:
+        BadInput: the objective's rows cannot be packed.
+    """
+    if config.hyperparameters.packing and not OBJECTIVES[config.objective].packs:
+        raise BadInput(FIELD, f"is set, but rows of {config.objective} cannot be packed", "Leave it out.")
+
+
+def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_apart: Callable[[], bool]) -> Packing:
+    """Choose between packing and padding.
+
+    Args:
+        config: what the user asked for.
+        facts: the base model.
+        lengths: tokens of each training row, in the order in which they were shuffled.
+        keeps_apart: tries out whether rows in one packed row stay unseen by each other in this model.
+
+    Raises:
+        BadInput: packing is asked for, but the model would see other rows.
+    """
+    asked = config.hyperparameters.packing
+    if asked is False:
+        return Packing("Set in the spec.")
+    if not OBJECTIVES[config.objective].packs:
+        return Packing(f"Rows of {config.objective.value} cannot be packed.")
+    share = max(1, global_batch_size(config) // config.topology.world_size)
+    length = _length(lengths, share)
+    if not asked:
+        against = _against(config, facts, lengths, share, length)
+        if against is not None:
+            return Packing(against)
+    if not keeps_apart():
+        seen = f"In a model of type {facts.model_type}, rows that are packed together would see each other"
+        if asked:
+            raise BadInput(FIELD, seen, "Leave it out.")
+        return Packing(f"{seen}.")
+    if asked:
+        return Packing("Set in the spec.", length)
+    saving = _saving(facts, lengths, share, length)
+    return Packing(f"About {saving:.0%} less work than with padding.", length)
+
+
+def packed_rows_per_step(share: int, rows: int, packed_rows: int) -> int:
+    """Packed rows of one process and optimizer step that hold about `share` rows."""
+    return max(1, round(share * packed_rows / rows))
+
+
+def _length(lengths: Sequence[int], share: int) -> int:
+    """Tokens of a packed row: a process's share of a step, divided evenly where that is too much for one."""
+    longest = max(lengths)
+    tokens = share * sum(lengths) / len(lengths)
+    parts = math.ceil(tokens / MOST_PACKED_TOKENS)
+    even = 64 * math.ceil(tokens / parts / 64)
+    return max(longest, min(even, MOST_PACKED_TOKENS))
+
+
+def _against(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> str | None:
+    """Why rows had better stay as they are, or None."""
+    rows, tokens, longest = len(lengths), sum(lengths), max(lengths)
+    if longest > MOST_PACKED_TOKENS:
+        return f"The longest row has {longest} tokens; above {MOST_PACKED_TOKENS}, attention would cost too much."
+    if length > (1 + _MOST_LARGER) * share * tokens / rows:
+        return f"To fit the longest row, a packed one would hold more than a step's {share} rows."
+    packed = math.ceil(tokens / length)
+    per_epoch = steps_per_epoch(packed, 1, config.topology.world_size, packed_rows_per_step(share, rows, packed))
+    asked = config.hyperparameters
+    steps = asked.max_steps or math.ceil((asked.epochs or default_epochs(rows)) * per_epoch)
+    if steps < MIN_STEPS:
+        return f"Only {steps} optimizer steps, fewer than {MIN_STEPS}."
+    saving = _saving(facts, lengths, share, length)
+    if saving < MIN_SAVING:
+        return f"It would save {max(0.0, saving):.0%} of the work, less than {MIN_SAVING:.0%}."
+    return None
+
+
+def _saving(facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> float:
+    """Share of the work that packing saves; negative where attention costs more than padding does."""
+
+    def work(rows: int, tokens: float) -> float:
+        return rows * tokens * (facts.parameters + 2 * facts.layers * facts.hidden_size * tokens)
+
+    longest = max(lengths)
+    micro = next((m for m in micro_batches(None, share) if m * longest <= MOST_TOKENS), 1)
+    batches = [lengths[i : i + micro] for i in range(0, len(lengths), micro)]
+    padded = sum(work(len(batch), max(batch)) for batch in batches)
+    packed = sum(lengths) / length * work(1, length)
+    return 1 - packed / padded

@@ -1,0 +1,58 @@
+"""Whether the volumes can hold what a run writes: its checkpoints, and its artifact."""
+
+import shutil
+from pathlib import Path
+
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import MethodType
+from hone_trainer.objectives import PARTS
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.units import gib
+
+
+def check_output(config: RunConfig, weights_bytes: int) -> None:
+    """See that a whole model fits onto the artifact's claim, while its size may still be changed.
+
+    Args:
+        config: the run.
+        weights_bytes: size of the base model's weights, whose data type a whole model keeps.
+
+    Raises:
+        BadInput: it does not.
+    """
+    lora = config.method.type is not MethodType.FULL
+    if lora and not config.merge_output and not PARTS[config.objective].architecture.has_head:
+        return
+    if config.output_bytes is not None and weights_bytes > config.output_bytes:
+        raise BadInput(
+            "spec.output.size",
+            f"the artifact is a whole model of {gib(weights_bytes)}; its claim has {gib(config.output_bytes)}",
+            f"Give it at least {gib(weights_bytes + weights_bytes // 10)}.",
+        )
+
+
+def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | None:
+    """See that the kept checkpoints fit, and one more: the oldest goes only once the next one is whole.
+
+    Args:
+        workspace: a directory on the volume.
+        checkpoint_bytes: estimated size of one checkpoint.
+        keep: checkpoints to keep.
+
+    Returns:
+        A warning where they do not fit into what is free now; others may share the volume.
+
+    Raises:
+        BadInput: they would not fit into the empty volume.
+    """
+    usage, needed = shutil.disk_usage(workspace), (keep + 1) * checkpoint_bytes
+    said = f"{keep} checkpoints and the next one, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
+    if needed > usage.total:
+        raise BadInput(
+            "spec.workspace.size",
+            f"{said}; the volume has {gib(usage.total)}",
+            f"Give it at least {gib(2 * needed)}, or lower spec.checkpoint.keep.",
+        )
+    if needed > usage.free:
+        return f"{said}; {gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
+    return None

@@ -1,0 +1,1 @@
+"""What the steps and ranks of a run read and write: configuration, plan, status, results, errors, logs."""

@@ -1,0 +1,55 @@
+"""`<run>/plan.json`: what prepare decided, for the steps after it. Frozen once written."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from hone.contract.base import Model
+from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.runconfig import digest_of
+
+PLAN_FILE = "plan.json"
+
+
+class PlanFile(Model):
+    """The content of plan.json."""
+
+    plan: Plan
+    dataset: DatasetSummary
+    prepared: str
+    """Directory of the prepared data, for `hone_trainer.data.prepared.load_prepared`."""
+    run_config_digest: str
+    """Digest of the RunConfig this was made for."""
+    model_digest: str
+    """Digest of the base model's config, tokenizer files and weight headers; names the base in caches."""
+
+
+def load_plan(config: RunConfig) -> PlanFile | None:
+    """The plan that prepare made for this very RunConfig, or None where there is none.
+
+    Raises:
+        ValueError: the file is there but is not a plan.
+    """
+    path = Path(config.paths.run) / PLAN_FILE
+    if not path.exists():
+        return None
+    plan = PlanFile.model_validate_json(path.read_text())
+    return plan if plan.run_config_digest == digest_of(config) else None
+
+
+def save_plan(config: RunConfig, plan: PlanFile) -> Path:
+    """Write plan.json, whole or not at all, and return its path."""
+    run = Path(config.paths.run)
+    run.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".plan-", suffix=".json", dir=run)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(plan.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(run / PLAN_FILE)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return run / PLAN_FILE

@@ -1,0 +1,44 @@
+"""What two optimizer steps on the longest rows measured before a run began: `<run>/probe.json`."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hone.contract.base import Model
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.files import write_atomic
+from hone_trainer.protocol.runconfig import digest_of
+
+PROBE_ENV = "HONE_PROBE"
+"""Environment variable that makes ranks try two steps out instead of training; set by the launcher."""
+PROBE_FILE = "probe.json"
+PROBE_STEPS = 2
+
+
+class Probe(Model):
+    """The content of probe.json."""
+
+    run_config: str
+    """Digest of the RunConfig it was measured with."""
+    rung: int
+    """Rung of the ladder for memory that the steps were made on."""
+    peak_bytes: int
+    """Most memory that any process took: on a GPU by its tensors, on the CPU above the level after imports."""
+    seconds_per_step: float
+    """Of the second step; the first one warms up."""
+
+
+def load_probe(config: RunConfig, rung: int) -> Probe | None:
+    """What was measured for this very RunConfig on this rung, or None."""
+    try:
+        found = Probe.model_validate_json((Path(config.paths.run) / PROBE_FILE).read_text())
+    except (OSError, ValidationError):
+        return None
+    return found if (found.run_config, found.rung) == (digest_of(config), rung) else None
+
+
+def save_probe(config: RunConfig, *, rung: int, peak_bytes: int, seconds_per_step: float) -> Probe:
+    """Write what was measured."""
+    measured = Probe(run_config=digest_of(config), rung=rung, peak_bytes=peak_bytes, seconds_per_step=seconds_per_step)
+    write_atomic(Path(config.paths.run) / PROBE_FILE, measured.to_json().encode(), durable=True)
+    return measured

@@ -1,0 +1,151 @@
+"""A step's result as the pod's termination message, which Kubernetes cuts off after 4096 bytes."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, StepResult
+from hone_trainer.protocol.errors import clip
+
+TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
+"""Environment variable with another path for the message, where there is no kubelet."""
+
+
+def write_result(result: StepResult) -> Path:
+    """Write `result` as the pod's termination message and return the path written to.
+
+    Raises:
+        OSError: the path cannot be written; nothing else would tell the operator the result.
+    """
+    path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
+    # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
+    path.write_bytes(encode(result))
+    return path
+
+
+def encode(result: StepResult, limit: int = MAX_TERMINATION_BYTES) -> bytes:
+    """`result` as at most `limit` bytes of JSON, leaving out what can be missed, in the order of `_SHORTENINGS`.
+
+    Raises:
+        ValueError: the result does not fit even without all that.
+    """
+    for candidate in _ever_shorter(result):
+        data = candidate.to_json().encode()
+        if len(data) <= limit:
+            return data
+    raise ValueError(f"the result of {result.step} needs {len(data)} bytes, more than {limit}")
+
+
+def _ever_shorter(result: StepResult) -> Iterator[StepResult]:
+    yield result
+    for shorten in _SHORTENINGS:
+        result = shorten(result)
+        yield result
+
+
+def _dataset(change: Callable[[DatasetSummary], dict[str, object]]) -> Callable[[StepResult], StepResult]:
+    def shorten(result: StepResult) -> StepResult:
+        if result.dataset is None:
+            return result
+        return result.model_copy(update={"dataset": result.dataset.model_copy(update=change(result.dataset))})
+
+    return shorten
+
+
+def _plan(change: Callable[[Plan], dict[str, object]]) -> Callable[[StepResult], StepResult]:
+    def shorten(result: StepResult) -> StepResult:
+        if result.plan is None:
+            return result
+        return result.model_copy(update={"plan": result.plan.model_copy(update=change(result.plan))})
+
+    return shorten
+
+
+def _example(length: int) -> Callable[[StepResult], StepResult]:
+    return _dataset(lambda d: {"example": clip(d.example, length) if d.example and length else None})
+
+
+def _bad_rows(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    return _dataset(
+        lambda d: {
+            "bad_rows": [
+                row.model_copy(update={"reason": clip(row.reason, length), "first": clip(row.first, 100)})
+                for row in d.bad_rows[:most]
+            ]
+        }
+    )
+
+
+def _classes(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    return _dataset(
+        lambda d: {
+            "classes": [
+                found.model_copy(update={"label": clip(found.label, length)}) for found in (d.classes or [])[:most]
+            ]
+            or None
+        }
+    )
+
+
+def _sentences(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    return _plan(
+        lambda p: {
+            "reasons": {field: clip(text, length) for field, text in list(p.reasons.items())[:most]},
+            "warnings": [clip(text, 2 * length) for text in p.warnings[:most]],
+        }
+    )
+
+
+def _verdict(message: int, hint: int) -> Callable[[StepResult], StepResult]:
+    def shorten(result: StepResult) -> StepResult:
+        if (verdict := result.verdict) is None:
+            return result
+        shorter = {
+            "message": clip(verdict.message, message),
+            "hint": clip(verdict.hint, hint) if verdict.hint and hint else None,
+        }
+        return result.model_copy(update={"verdict": verdict.model_copy(update=shorter)})
+
+    return shorten
+
+
+def _changes(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    # The newest ones: each rung of the ladder replaces the one before.
+    return lambda result: result.model_copy(
+        update={"changes": [clip(sentence, length) for sentence in result.changes[-most:]]}
+    )
+
+
+def _fewer_scores(most: int) -> Callable[[StepResult], StepResult]:
+    def shorten(result: StepResult) -> StepResult:
+        if (evaluation := result.evaluation) is None:
+            return result
+        return result.model_copy(
+            update={"evaluation": evaluation.model_copy(update={"scores": evaluation.scores[:most]})}
+        )
+
+    return shorten
+
+
+# Plan and counts are what the operator needs; the example is for people and is in plan.json as well.
+_SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
+    _example(300),
+    _example(100),
+    _example(0),
+    _classes(40, 8),
+    _bad_rows(160, 8),
+    _sentences(120, 32),
+    _bad_rows(80, 4),
+    _sentences(60, 32),
+    _fewer_scores(4),
+    _changes(120, 8),
+    _verdict(512, 256),
+    _changes(80, 2),
+    _sentences(40, 12),
+    _bad_rows(40, 2),
+    _classes(0, 0),
+    _sentences(0, 0),
+    _fewer_scores(1),
+    _verdict(128, 0),
+]

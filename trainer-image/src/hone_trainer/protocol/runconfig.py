@@ -1,0 +1,65 @@
+"""Reading the RunConfig that the operator mounted into the pod."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hone.contract import VERSION
+from hone.contract.runconfig import ATTEMPT_ENV, RUN_CONFIG_PATH, Attempt, RunConfig
+from hone_trainer.protocol.errors import BadInput
+
+RUN_CONFIG_ENV = "HONE_RUN_CONFIG"
+"""Environment variable with another path of the RunConfig, where none is mounted."""
+
+_HINT = "Operator and trainer image must be of the same release; install the chart and its images together."
+
+
+def load_run_config() -> RunConfig:
+    """The run's configuration.
+
+    Raises:
+        BadInput: there is none, it cannot be read, or its version is not one this trainer understands.
+    """
+    path = Path(os.environ.get(RUN_CONFIG_ENV) or RUN_CONFIG_PATH)
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput("RunConfig", f"cannot read {path}: {error}", _HINT) from error
+    version = value.get("version", VERSION) if isinstance(value, dict) else None
+    if version not in (VERSION, VERSION - 1):
+        raise BadInput("RunConfig", f"{path} has version {version}, this trainer reads {VERSION}", _HINT)
+    try:
+        return RunConfig.from_dict(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"RunConfig.{field}", f"{first['msg']} in {path}", _HINT) from error
+
+
+def load_attempt() -> Attempt:
+    """What differs in this attempt; without a word of the operator, the first one.
+
+    Raises:
+        BadInput: what stands in the environment is no Attempt.
+    """
+    told = os.environ.get(ATTEMPT_ENV)
+    try:
+        return Attempt.model_validate_json(told) if told else Attempt(number=1)
+    except ValidationError as error:
+        raise BadInput(ATTEMPT_ENV, f"{error.errors()[0]['msg']}: {told}", _HINT) from error
+
+
+def digest_of(config: RunConfig) -> str:
+    """A digest of the configuration's content: `sha256:` and 64 hex digits.
+
+    A field at its default does not count, nor does the version: a run goes on with the image of a later release, which
+    may know more fields.
+    """
+    content = config.model_dump(
+        mode="json", by_alias=True, exclude={"version"}, exclude_none=True, exclude_defaults=True
+    )
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,216 @@
+"""Why a rank ended: exceptions sorted into failure classes, and the verdicts of a pod merged into one."""
+
+import re
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+
+from hone.contract.exits import POLICIES, FailureClass, exit_code
+from hone.contract.verdict import Verdict
+from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip, full_disk_hint
+from hone_trainer.protocol.status import StatusDir
+
+
+class Diverged(Exception):
+    """The loss is no longer a number."""
+
+
+class Preempted(Exception):
+    """The pod was asked to stop."""
+
+
+# Types by name: neither this module nor the launcher, which uses it, imports torch.
+_BY_TYPE: dict[str, FailureClass] = {
+    "BadInput": FailureClass.BAD_INPUT,
+    "Diverged": FailureClass.DIVERGED,
+    "Preempted": FailureClass.PREEMPTED,
+    "WorkspaceFull": FailureClass.CRASHED,
+    "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
+    "MemoryError": FailureClass.HOST_OUT_OF_MEMORY,
+    "DistBackendError": FailureClass.COMMUNICATION,
+    "DistNetworkError": FailureClass.COMMUNICATION,
+    "DistStoreError": FailureClass.COMMUNICATION,
+    "ConnectionError": FailureClass.COMMUNICATION,
+}
+
+# gloo, CUDA's libraries and the CPU allocator raise a bare RuntimeError: only its words tell.
+_BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
+    (
+        re.compile(
+            r"CUDA out of memory|CUDA error: out of memory|Cuda failure.{0,20}out of memory|"
+            r"(CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_ALLOC_FAILED",
+            re.I,
+        ),
+        FailureClass.OUT_OF_MEMORY,
+    ),
+    # On a GPU's host this is the pod's memory, on the CPU (see `classify`) the one that the ladder can spare.
+    (re.compile(r"DefaultCPUAllocator: (can't|not enough)", re.I), FailureClass.HOST_OUT_OF_MEMORY),
+    (
+        re.compile(
+            r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|Socket (timeout|closed)|TCPStore|"
+            r"Timed out waiting \d+ms",
+            re.I,
+        ),
+        FailureClass.COMMUNICATION,
+    ),
+]
+
+HINTS: dict[FailureClass, str] = {
+    FailureClass.DIVERGED: "Lower spec.hyperparameters.learningRate, or look for broken rows in the data.",
+    FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
+    FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
+    FailureClass.HUNG: "The named file has the stacks of every thread of each rank: see what the suspect is doing.",
+    FailureClass.COMMUNICATION: "Look for another rank or pod that ended first; else check the network between pods.",
+}
+
+
+def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
+    """The failure class of what ended a rank; what nothing here knows is Crashed.
+
+    Args:
+        error: what ended it.
+        on_gpu: whether tensors are on a GPU. Where they are not, one that finds no room in the host's memory is what
+            the ladder for memory can help against.
+    """
+    for cause in _causes(error):
+        for kind in type(cause).__mro__:
+            if kind.__name__ in _BY_TYPE:
+                return _BY_TYPE[kind.__name__]
+        if isinstance(cause, RuntimeError):
+            for words, found in _BY_WORDS:
+                if words.search(str(cause)):
+                    host = found is FailureClass.HOST_OUT_OF_MEMORY
+                    return FailureClass.OUT_OF_MEMORY if host and not on_gpu else found
+    return FailureClass.CRASHED
+
+
+def from_exception(
+    error: BaseException, rank: int | None, node: int | None, step: int | None, *, on_gpu: bool = False
+) -> Verdict:
+    """The verdict of a process that ends with `error`: the error's own words and the line that raised it.
+
+    Args:
+        error: what ended it.
+        rank, node: its global rank and pod; None where it is no rank.
+        step: last optimizer step that was finished.
+        on_gpu: as in `classify`.
+    """
+    if isinstance(error, BadInput):
+        return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
+    found = classify(error, on_gpu=on_gpu)
+    message = str(error) or type(error).__name__
+    if found not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+        message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{where}"
+    verdict = _verdict(found, message, rank=rank, node=node, step=step, code=exit_code(found))
+    hint = full_disk_hint(error) if found == FailureClass.CRASHED else None
+    return verdict.model_copy(update={"hint": hint}) if hint else verdict
+
+
+def from_exit(rank: int, node: int, code: int, when: float, step: int | None, killed_for_memory: bool) -> Verdict:
+    """The verdict on a rank that died without a word of its own.
+
+    Args:
+        rank: its global rank.
+        node: index of its pod.
+        code: its exit code; negative for a signal.
+        when: when that was seen, in seconds since the epoch.
+        step: last optimizer step that it reported.
+        killed_for_memory: whether the kernel has killed a process of this pod for memory.
+    """
+    if code == -signal.SIGKILL and killed_for_memory:
+        found, how = FailureClass.HOST_OUT_OF_MEMORY, "was killed by the kernel: the pod is over its memory limit"
+    elif code < 0:
+        found, how = FailureClass.CRASHED, f"was killed by {signal_name(-code)}"
+    else:
+        found, how = FailureClass.CRASHED, f"exited with code {code} without saying why; see the pod's log"
+    return _verdict(found, f"rank {rank} {how}", rank=rank, node=node, step=step, code=code, when=when)
+
+
+def merge(verdicts: list[Verdict]) -> Verdict:
+    """The root cause: the class that is looked for first, then the earliest, then the lowest rank.
+
+    Raises:
+        ValueError: there are no verdicts.
+    """
+    return min(verdicts, key=lambda v: (POLICIES[v.failure_class].rank, v.time or float("inf"), v.rank or 0))
+
+
+def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) -> Verdict | None:
+    """Why the ranks of a pod ended, or None where they trained to the end.
+
+    Args:
+        status: what they told.
+        code: torchrun's exit code; negative for a signal.
+        node: index of the pod.
+        killed_for_memory: whether the kernel has killed a process of this pod for memory.
+    """
+    verdicts = status.verdicts()
+    if code == 0 and not verdicts:
+        return None
+    steps = {rank: told.step for rank, told in status.statuses().items()}
+    spoke = {verdict.rank for verdict in verdicts}
+    failures = status.failures()
+    if any(failure["exitCode"] != -signal.SIGTERM for failure in failures.values()) or spoke:
+        # torchrun lists the ranks that it ended itself, too.
+        failures = {rank: failure for rank, failure in failures.items() if failure["exitCode"] != -signal.SIGTERM}
+    for rank, failure in failures.items():
+        if rank not in spoke:
+            verdicts.append(
+                from_exit(rank, node, int(failure["exitCode"]), failure["time"], steps.get(rank), killed_for_memory)
+            )
+    if not verdicts:
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        found = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
+        message = f"torchrun {how}, and no rank could say why; see the pod's log"
+        return _verdict(found, message, rank=None, node=node, step=min(steps.values(), default=None), code=code)
+    return merge(verdicts)
+
+
+def preempted(node: int) -> Verdict:
+    """The verdict on a pod that was asked to stop before its ranks had begun."""
+    message = "stopped by SIGTERM before its first step; there was nothing to save"
+    found = FailureClass.PREEMPTED
+    return _verdict(found, message, rank=None, node=node, step=None, code=exit_code(found))
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; `signal 99` for what has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _verdict(
+    found: FailureClass,
+    message: str,
+    *,
+    rank: int | None,
+    node: int | None,
+    step: int | None,
+    code: int,
+    when: float | None = None,
+) -> Verdict:
+    hint = HINTS.get(found)
+    return Verdict(
+        failure_class=found,
+        message=clip(message, MAX_MESSAGE),
+        hint=clip(hint, MAX_HINT) if hint else None,
+        rank=rank,
+        node=node,
+        exit_code=code,
+        step=step,
+        time=time.time() if when is None else when,
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # Only explicit causes: what happened to be handled when an error was raised did not cause it.
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__

@@ -1,0 +1,1 @@
+"""What happens while ranks train: callbacks, checkpoints, divergence, agreement between ranks."""

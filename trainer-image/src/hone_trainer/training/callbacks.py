@@ -1,0 +1,334 @@
+"""The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what the launcher is told."""
+
+import logging
+import math
+import time
+from collections import deque
+from enum import IntEnum
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hone.contract.objectives import OBJECTIVES
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.verdicts import Diverged
+from hone_trainer.training import checkpoint
+from hone_trainer.training.collectives import barrier, highest, total
+from hone_trainer.training.divergence import Divergence
+from hone_trainer.training.learning_rate import set_peak_rate
+
+logger = logging.getLogger(__name__)
+
+
+class Decision(IntEnum):
+    """What the ranks do after a step; the highest that any rank asks for holds for all."""
+
+    GO_ON = 0
+    SAVE = 1
+    SAVE_AND_STOP = 2
+    STOP = 3
+    """There is no time left to wait for a step that may be saved."""
+
+
+STOP_PATIENCE = 0.25
+"""Share of the grace period for which a stop waits for a streak of high losses to end, so that it can be saved."""
+
+
+class StepHealth:
+    """This rank's loss in the last step, and whether it was finite. The trainer feeds it, `Checkpointing` asks it."""
+
+    def __init__(self) -> None:
+        self._loss: torch.Tensor | float = 0.0
+        self._norm: torch.Tensor | float = 0.0
+
+    def add_loss(self, loss: torch.Tensor) -> None:
+        """Take in a micro-batch's share of the step's loss. It stays on its device: no synchronization."""
+        self._loss = self._loss + loss.detach().float()
+
+    def add_norm(self, norm: torch.Tensor | float | None) -> None:
+        """Take in the gradient's norm, where there is one."""
+        if norm is not None:
+            self._norm = self._norm + (norm.detach().float() if isinstance(norm, torch.Tensor) else norm)
+
+    def take(self) -> tuple[float, bool]:
+        """The loss since the last call, and whether all that was taken in is finite."""
+        loss = torch.as_tensor(self._loss)
+        found, norm = torch.stack([loss, torch.as_tensor(self._norm, dtype=loss.dtype, device=loss.device)]).tolist()
+        self._loss = self._norm = 0.0
+        return found, math.isfinite(found) and math.isfinite(norm)
+
+
+class Checkpointing(TrainerCallback):
+    """Saves every so many steps or minutes, at the end and when asked to stop; ends a run that has diverged.
+
+    Nothing is saved while the loss is not finite or too high, so the newest checkpoint is from before.
+
+    Args:
+        config: where checkpoints go, how many are kept, and the grace period.
+        plan: total and checkpoint steps, world size, ZeRO stage and peak learning rate.
+        status: where the stop flag is raised.
+        health: the last step's loss.
+    """
+
+    def __init__(self, config: RunConfig, plan: Plan, status: StatusDir, health: StepHealth) -> None:
+        self._directory = checkpoint.checkpoints_dir(config)
+        self._run_config = digest_of(config)
+        self._keep = config.checkpoint.keep
+        self._patience = STOP_PATIENCE * config.checkpoint.grace_period_seconds
+        self._plan = plan
+        self._status = status
+        self._health = health
+        self._last_save = time.monotonic()
+        # The loss of rewarded answers is around 0 from the start. How far a teacher is away is a measure.
+        self._divergence = Divergence(measures=not OBJECTIVES[config.objective].rewarded)
+        self._overdue = False
+        self._doubtful = False
+        self._asked: float | None = None
+        self._began = 0.0
+        self.stopped = False
+        """Whether the run was stopped before its end."""
+        self.cut_evaluation = False
+        """Whether the last evaluation was ended by a stop, so that it tells nothing."""
+        self.saved_step: int | None = None
+        """Step of the newest checkpoint that this attempt made whole."""
+        self.save_seconds: float | None = None
+        """How long it took."""
+        self.total_save_seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Start the clock of `checkpoint.everyMinutes`; after a resume, take the planned rate."""
+        self._last_save = time.monotonic()
+        if "lr_scheduler" in kwargs:
+            set_peak_rate(kwargs["optimizer"], kwargs["lr_scheduler"], self._plan.learning_rate)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Agree with the other ranks on what follows this step.
+
+        Raises:
+            Diverged: on every rank, by the rule of `Divergence`, or where the last step is not finite.
+        """
+        step, final = state.global_step, state.global_step >= self._plan.total_steps
+        wish, (loss, finite) = self._wish(step, final), self._health.take()
+        asks = [wish >= decision for decision in (Decision.SAVE, Decision.SAVE_AND_STOP, Decision.STOP)]
+        *asked, nonfinite, losses = total([*asks, not finite, loss if finite else 0.0], args.device)
+        decision = sum(count > 0 for count in asked)
+        self._divergence.take(losses / self._plan.world_size, finite=not nonfinite)
+        verdict = self._divergence.verdict
+        if verdict is None and nonfinite and final:
+            verdict = "the loss or its gradient was not a finite number at the end"
+        if verdict is not None:
+            raise Diverged(f"{verdict}, up to step {step}; the newest checkpoint is from before")
+        # A run must end, with a loss that is high for some steps too.
+        doubtful = self._doubtful = bool(self._divergence.nonfinite or (self._divergence.high and not final))
+        self._overdue = decision >= Decision.SAVE and doubtful
+        if decision >= Decision.SAVE and not doubtful:
+            self._begin_save(args, step, control)
+        if self._evaluates(step, final) and decision < Decision.SAVE_AND_STOP and not nonfinite:
+            control.should_evaluate = True
+        wait = decision == Decision.SAVE_AND_STOP and doubtful
+        if decision >= Decision.SAVE_AND_STOP and not final and not wait:
+            self.stopped = True
+            control.should_training_stop = True
+
+    def _wish(self, step: int, final: bool) -> Decision:
+        """What this rank asks for."""
+        if self._status.stop_raised():
+            self._asked = self._asked or time.monotonic()
+            waited = time.monotonic() - self._asked
+            return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
+        return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """End an evaluation where any rank is asked to stop; `TrainerMixin.prediction_step` skips what is left."""
+        if control.should_evaluate and highest([self._status.stop_raised()], args.device) == [1]:
+            control.should_evaluate, self.cut_evaluation = False, True
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """A save comes after the evaluation of its step; so does a stop that ended it, unless that step is doubtful."""
+        self._began = time.monotonic()
+        if self.cut_evaluation and not self._doubtful and state.global_step < self._plan.total_steps:
+            if not control.should_save:
+                self._begin_save(args, state.global_step, control)
+            self.stopped = control.should_training_stop = True
+
+    def _begin_save(self, args: TrainingArguments, step: int, control: TrainerControl) -> None:
+        self._began = time.monotonic()
+        if args.process_index == 0:
+            checkpoint.discard_unusable(checkpoint.checkpoint_dir(self._directory, step), self._run_config)
+        barrier()
+        control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
+        barrier()
+        if args.process_index == 0:
+            path = checkpoint.checkpoint_dir(self._directory, state.global_step)
+            with checkpoint.saving(path):
+                checkpoint.complete(
+                    path,
+                    step=state.global_step,
+                    world_size=self._plan.world_size,
+                    zero_stage=self._plan.zero_stage,
+                    final=state.global_step >= self._plan.total_steps,
+                    run_config=self._run_config,
+                )
+            checkpoint.prune(self._directory, self._keep, self._run_config)
+        # No rank may end before the mark is written: torchrun ends the others when one does.
+        barrier()
+        self.saved_step = state.global_step
+        self._last_save = time.monotonic()
+        self.save_seconds = self._last_save - self._began
+        self.total_save_seconds += self.save_seconds
+        logger.info("checkpoint", extra={"step": state.global_step, "seconds": round(self.save_seconds, 2)})
+
+    def _evaluates(self, step: int, final: bool) -> bool:
+        every = self._plan.evaluation_every_steps
+        return every is not None and (final or step % every == 0)
+
+    def _due(self, step: int) -> bool:
+        # By the clock the ranks may differ; the first one that asks decides for all.
+        plan, since = self._plan, time.monotonic() - self._last_save
+        if plan.checkpoint_every_minutes is not None:
+            return since >= 60 * plan.checkpoint_every_minutes
+        if plan.checkpoint_every_steps is None or step % plan.checkpoint_every_steps:
+            return False
+        return since >= (plan.checkpoint_min_seconds or 0)
+
+
+class Reporting(TrainerCallback):
+    """Tells the launcher where this rank stands, about once a second, and logs rank 0's figures as often.
+
+    Args:
+        status: where to tell it.
+        first: what is known before the first step.
+        saves: the checkpoint callback; it must come before this one.
+    """
+
+    def __init__(self, status: StatusDir, first: RankStatus, saves: Checkpointing) -> None:
+        self._status = status
+        self._now = first
+        self._saves = saves
+        self._steps: deque[tuple[float, int]] = deque(maxlen=21)
+        self._logged: tuple[float, int] | None = None
+        self._written = 0.0
+        self._lined = 0.0
+        self._evaluation_began = 0.0
+        self._evaluation_seconds = 0.0
+        self._tokens_before = 0
+
+    @property
+    def step(self) -> int:
+        """Last step that was finished."""
+        return self._now.step
+
+    def tell(self, **changes: object) -> None:
+        """Change the status and write it at once."""
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        self._now = self._now.model_copy(update={**changes, "observed_time": time.time(), "gpu_peak_bytes": peak})
+        self._status.write_status(self._now)
+        self._written = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Start the clocks."""
+        self._steps.append((self._clock(), state.global_step))
+        self._logged = (self._clock(), 0)
+        self._tokens_before = int(state.num_input_tokens_seen or 0)
+        self.tell(stage="Training", step=state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Count the step."""
+        self._steps.append((self._clock(), state.global_step))
+        (began, first), (ended, last) = self._steps[0], self._steps[-1]
+        self._now = self._now.model_copy(
+            update={
+                "step": state.global_step,
+                "epoch": state.epoch or 0.0,
+                "seconds_per_step": (ended - began) / max(1, last - first),
+                "stage": _stage(control),
+            }
+        )
+        self._evaluation_began = time.monotonic()
+        if self._now.stage != "Training" or time.monotonic() - self._written >= 1:
+            self.tell()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Take over what the Trainer has gathered from all ranks."""
+        if not logs or "loss" not in logs:
+            return
+        changes: dict[str, object] = {name: logs.get(name) for name in ("loss", "reward", "learning_rate", "grad_norm")}
+        # What the Trainer itself counts, a checkpoint remembers.
+        counted = int(logs.get("num_tokens") or logs.get("num_input_tokens_seen") or 0)
+        tokens, now = counted - self._tokens_before, self._clock()
+        if self._logged is not None and now > self._logged[0]:
+            changes["tokens_per_second"] = (tokens - self._logged[1]) / (now - self._logged[0])
+        self._logged = (now, tokens)
+        self._now = self._now.model_copy(update={**changes, "tokens": tokens})
+        # A clock of its own: on_step_end comes just before and would always win.
+        if time.monotonic() - self._lined >= 1:
+            self._lined = time.monotonic()
+            self.tell()
+            if args.process_index == 0:
+                logger.info(
+                    "step",
+                    extra={
+                        "step": state.global_step,
+                        "totalSteps": self._now.total_steps,
+                        **{key: round(float(value), 6) for key, value in changes.items() if value is not None},  # type: ignore[arg-type]
+                    },
+                )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Tell the loss on the validation rows."""
+        self._evaluation_seconds += time.monotonic() - self._evaluation_began
+        stage = "Saving" if control.should_save else "Training"
+        if self._saves.cut_evaluation:
+            self.tell(stage=stage)
+            return
+        loss = (metrics or {}).get("eval_loss")
+        self.tell(stage=stage, eval_loss=loss)
+        if args.process_index == 0:
+            logger.info("evaluation", extra={"step": state.global_step, "evalLoss": loss})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Tell of the new checkpoint."""
+        self.tell(stage="Training", checkpoint_step=self._saves.saved_step, checkpoint_seconds=self._saves.save_seconds)
+
+    def _clock(self) -> float:
+        # Time spent on saving and evaluating is no training time: it would spoil the expected end.
+        return time.monotonic() - self._saves.total_save_seconds - self._evaluation_seconds
+
+
+def _stage(control: TrainerControl) -> str:
+    """What follows a step; an evaluation comes before a save."""
+    if control.should_evaluate:
+        return "Evaluating"
+    return "Saving" if control.should_save else "Training"

@@ -1,0 +1,182 @@
+"""Checkpoints on disk: which are whole, which is the newest, which may go.
+
+    <run>/checkpoints/checkpoint-<step>/     what transformers' Trainer (or DeepSpeed) saves
+        COMPLETE.json                        written last: a directory without it is half a checkpoint
+
+Half checkpoints are never resumed from, nor are those of another RunConfig: an edit of the spec can overtake the start
+of a pod, which then trains by the old one for a while. Both are removed once a later one is whole.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hone.contract.base import Model
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.errors import WorkspaceFull, full_disk_hint
+from hone_trainer.protocol.files import is_full, sizes, sync_tree, write_atomic
+from hone_trainer.protocol.runconfig import digest_of
+
+COMPLETE_FILE = "COMPLETE.json"
+TRAINING_ARGS_FILE = "training_args.bin"
+"""The Trainer's pickled arguments: nothing reads them, and they can hold tokens in clear."""
+
+_PREFIX = "checkpoint-"
+_TORCH_WRITER = "inline_container.cc"
+"""In what torch.save raises for every write that failed: positions that do not fit, and nothing of the reason."""
+
+logger = logging.getLogger(__name__)
+
+
+class Complete(Model):
+    """The content of COMPLETE.json."""
+
+    step: int
+    """Optimizer steps done."""
+    world_size: int
+    zero_stage: int
+    final: bool = False
+    """Whether the run ended with this checkpoint."""
+    run_config: str | None = None
+    """Digest of the RunConfig it was made by; None from a release that did not say."""
+    files: dict[str, int] = {}
+    """Size in bytes of every file, by relative path; another size or a missing file means that it is not whole."""
+
+
+def checkpoints_dir(config: RunConfig) -> Path:
+    """Where the run keeps its checkpoints."""
+    return Path(config.paths.run) / "checkpoints"
+
+
+def checkpoint_dir(directory: Path, step: int) -> Path:
+    """The checkpoint of a step, as the Trainer names it."""
+    return directory / f"{_PREFIX}{step}"
+
+
+def read_complete(checkpoint: Path) -> Complete | None:
+    """What COMPLETE.json says, or None where the checkpoint is not whole."""
+    try:
+        complete = Complete.model_validate_json((checkpoint / COMPLETE_FILE).read_text())
+        for name, size in complete.files.items():
+            if (checkpoint / name).stat().st_size != size:
+                return None
+    except (OSError, ValidationError):
+        return None
+    return complete
+
+
+def whole(directory: Path, run_config: str | None = None) -> list[tuple[Path, Complete]]:
+    """Every whole checkpoint under `directory`, the oldest first.
+
+    Args:
+        directory: where the checkpoints are.
+        run_config: a RunConfig's digest; those that another one's run made are left out.
+    """
+    found = [(path, complete) for path in _all(directory) if (complete := _usable(path, run_config)) is not None]
+    return sorted(found, key=lambda item: item[1].step)
+
+
+def newest(config: RunConfig) -> tuple[Path, Complete] | None:
+    """The newest whole checkpoint that this very RunConfig made, or None."""
+    found = whole(checkpoints_dir(config), digest_of(config))
+    return found[-1] if found else None
+
+
+def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
+    """The checkpoint the run ended with, or None where it has not ended."""
+    last = newest(config)
+    return last if last and last[1].final else None
+
+
+def discard_unusable(checkpoint: Path, run_config: str | None = None) -> None:
+    """Remove what there is of this checkpoint, unless it is whole and, where that is given, of this RunConfig."""
+    if checkpoint.exists() and _usable(checkpoint, run_config) is None:
+        _remove(checkpoint)
+
+
+@contextmanager
+def saving(checkpoint: Path) -> Iterator[None]:
+    """Write (a part of) a checkpoint.
+
+    Raises:
+        WorkspaceFull: there is no space left for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if full_disk_hint(error) is None and not (_TORCH_WRITER in str(error) and is_full(checkpoint.parent)):
+            raise
+        raise WorkspaceFull(f"no space is left for {checkpoint.name}: {error}", checkpoint) from error
+
+
+def complete(
+    checkpoint: Path, *, step: int, world_size: int, zero_stage: int, final: bool, run_config: str | None = None
+) -> Complete:
+    """Mark a checkpoint whole. Call it on one rank, after every rank has written its part.
+
+    The files are flushed to the disk before COMPLETE.json is written, so that it cannot outlive them.
+    """
+    (checkpoint / TRAINING_ARGS_FILE).unlink(missing_ok=True)
+    (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
+    sync_tree(checkpoint)
+    mark = Complete(
+        step=step,
+        world_size=world_size,
+        zero_stage=zero_stage,
+        final=final,
+        run_config=run_config,
+        files=sizes(checkpoint),
+    )
+    write_atomic(checkpoint / COMPLETE_FILE, json.dumps(mark.to_dict(), indent=1).encode(), durable=True)
+    return mark
+
+
+def prune(directory: Path, keep: int, run_config: str | None = None) -> list[Path]:
+    """Remove all but the newest `keep` whole checkpoints of this RunConfig.
+
+    Once there is one, those of other RunConfigs go, and the half ones that are older than the newest whole one.
+
+    Returns:
+        What was removed.
+    """
+    found = whole(directory, run_config)
+    if not found:
+        return []
+    kept = {path for path, _ in found[-keep:]}
+    last = found[-1][1].step
+    gone = [path for path in _all(directory) if path not in kept and (_step(path) <= last or _is_whole(path))]
+    for path in gone:
+        _remove(path)
+        logger.debug("removed a checkpoint", extra={"path": str(path)})
+    return gone
+
+
+def _usable(checkpoint: Path, run_config: str | None) -> Complete | None:
+    found = read_complete(checkpoint)
+    if found is None or (run_config and found.run_config not in (None, run_config)):
+        return None
+    return found
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    return read_complete(checkpoint) is not None
+
+
+def _remove(checkpoint: Path) -> None:
+    # COMPLETE.json first: a removal that is cut short must not leave something that looks whole.
+    (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _all(directory: Path) -> list[Path]:
+    return [path for path in directory.glob(f"{_PREFIX}*") if path.is_dir() and _step(path) >= 0]
+
+
+def _step(checkpoint: Path) -> int:
+    digits = checkpoint.name.removeprefix(_PREFIX)
+    return int(digits) if digits.isdigit() else -1

@@ -1,0 +1,119 @@
+"""A rank that tries two optimizer steps out instead of training: how much memory they take, and how long.
+
+The rows are the longest ones, so that no later step needs more. Nothing is kept but the figures: the process ends, and
+the run begins in another one, its weights, optimizer and random state untouched.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone_trainer.data.prepared import Prepared
+from hone_trainer.protocol import host
+from hone_trainer.protocol.probe import PROBE_STEPS, save_probe
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.training.collectives import highest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MakeTrainer = Callable[[Plan, Prepared, Path, list[TrainerCallback]], Trainer]
+
+logger = logging.getLogger(__name__)
+
+
+class Timing(TrainerCallback):
+    """Notes when each step ended, and tells the launcher.
+
+    Args:
+        status: where to tell it.
+        first: what is known before the first step.
+    """
+
+    def __init__(self, status: StatusDir, first: RankStatus) -> None:
+        self._status = status
+        self._now = first
+        self.ends: list[float] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Tell that the probe has begun."""
+        self._tell(0)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Note the time, once the GPU is done as well."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.monotonic())
+        self._tell(state.global_step)
+
+    def _tell(self, step: int) -> None:
+        self._now = self._now.model_copy(update={"stage": "Probing", "step": step, "observed_time": time.time()})
+        self._status.write_status(self._now)
+
+
+def probe_steps(
+    config: RunConfig,
+    plan: Plan,
+    prepared: Prepared,
+    rung: int,
+    status: StatusDir,
+    first: RankStatus,
+    make_trainer: MakeTrainer,
+) -> None:
+    """Make the steps and, on rank 0, write what they took to `<run>/probe.json`.
+
+    Args:
+        config: the run's configuration.
+        plan: as this attempt carries it out.
+        prepared: the data.
+        rung: rung of the ladder for memory that the plan stands on.
+        status: where to tell the launcher of it.
+        first: what is known of this rank.
+        make_trainer: (plan, data, output directory, callbacks) -> the objective's trainer.
+    """
+    rows = longest_rows(prepared.train, PROBE_STEPS * plan.global_batch_size)
+    timing = Timing(status, first)
+    host.reset_peak()
+    level = host.own_memory("VmRSS")
+    with tempfile.TemporaryDirectory(prefix="hone-probe-") as scratch:
+        trainer = make_trainer(
+            plan.model_copy(update={"total_steps": PROBE_STEPS}),
+            replace(prepared, train=prepared.train.select(rows)),
+            Path(scratch),
+            [timing],
+        )
+        trainer.train()
+    on_gpu = torch.cuda.is_available()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else max(host.own_memory("VmHWM") - level, 0)
+    (peak,) = highest([peak], trainer.args.device)
+    if first.rank == 0:
+        seconds = timing.ends[-1] - timing.ends[-2]
+        measured = save_probe(config, rung=rung, peak_bytes=peak, seconds_per_step=seconds)
+        logger.info(
+            "probe",
+            extra={"measured": measured.to_dict(), "estimatedBytes": plan.memory.total_bytes, "longestRows": len(rows)},
+        )
+
+
+def longest_rows(dataset: "Dataset", count: int) -> list[int]:
+    """Indices of the `count` rows with most tokens, or of all, in the data's own order."""
+    # Packed rows tell the length of each part.
+    if "seq_lengths" in dataset.column_names:
+        lengths = numpy.array([sum(parts) for parts in dataset["seq_lengths"]])
+    else:
+        lengths = numpy.array(dataset["length"])
+    return sorted(numpy.argsort(-lengths, kind="stable")[:count].tolist())
