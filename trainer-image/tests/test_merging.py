@@ -14,8 +14,9 @@ from hone.contract.runconfig import Merge
 from hone.contract.settings import MethodType
 from hone_trainer import finish, train
 from hone_trainer.methods import lora
+from hone_trainer.models import merging
 from hone_trainer.models.architectures import CHAT
-from hone_trainer.models.facts import load_tokenizer, merging, model_digest, read_model
+from hone_trainer.models.facts import load_tokenizer, model_digest, read_model
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
