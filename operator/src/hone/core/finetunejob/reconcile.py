@@ -4,15 +4,15 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from hone.api.finetunejob_status import CheckpointStatus, FineTuneJobStatus, Phase
+from hone.api.finetunejob_status import FineTuneJobStatus, Phase
 from hone.core import refusal
-from hone.core.conditions import TRUE, Finding, is_true, kstatus, merge
-from hone.core.finetunejob import children, progress, upstream
-from hone.core.finetunejob.adjustments import adjusted
+from hone.core.conditions import Finding, is_true, kstatus, merge
+from hone.core.finetunejob import snapshot, upstream
 from hone.core.finetunejob.advance import advance
 from hone.core.finetunejob.events import events
 from hone.core.finetunejob.interrupt import interrupt
 from hone.core.finetunejob.lost import watch_nodes
+from hone.core.finetunejob.read_progress import read_progress
 from hone.core.finetunejob.refused import observed_by
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.settle import settle
@@ -33,7 +33,7 @@ def refs(resource: Object, fetched: Fetched, settings: Settings) -> tuple[Ref, .
         run = Run.of(resource, settings)
     except ValidationError:
         return ()
-    return () if idle(resource) else children.refs(run, _old(resource), fetched)
+    return () if idle(resource) else snapshot.refs(run, _old(resource), fetched)
 
 
 def idle(resource: Object) -> bool:
@@ -54,17 +54,17 @@ def reconcile(resource: Object, observed: Observed, now: datetime, settings: Set
     if is_finished(old) and not _may_begin_anew(run, old):
         return _seen(resource, old, now)
     state = State.of(run, observed, now, old)
-    if taken := children.foreign(state):
+    if taken := snapshot.foreign(state):
         return _stalled(resource, "NameConflict", refusal.name_taken(taken), now, CONFLICT_SECONDS)
     settle(state)
     interrupt(state)
     watch_nodes(state)
-    _read_progress(state)
+    read_progress(state)
     advance(state)
     new = status(state)
     return Plan(
         create=tuple(state.create),
-        apply=(*state.apply, *upstream.give_back_dropped(state, is_finished(new))),
+        apply=(*state.apply, *upstream.give_back_dropped(run, observed, state.models, is_finished(new))),
         delete=tuple(state.delete),
         status=_changed(resource, new),
         events=events(old, new, state.trouble),
@@ -84,22 +84,6 @@ def _old(resource: Object) -> FineTuneJobStatus:
 def _may_begin_anew(run: Run, old: FineTuneJobStatus) -> bool:
     """Whether a job that failed before training was given another spec."""
     return is_true(old.conditions, "Failed") and old.start_time is None and old.prepared_spec != run.spec_digest
-
-
-def _read_progress(state: State) -> None:
-    """Take in what the trainer told, where it is the running one."""
-    attempt = progress.running_trainer(state.attempts)
-    pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
-    if attempt is None or pod is None:
-        return
-    state.requeue.append(state.run.settings.progress_seconds)
-    reading = state.observed.progress
-    if progress.finding(pod, reading).status != TRUE or reading is None or reading.progress is None:
-        return
-    state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
-    state.progress = progress.to_status(reading.progress, state.plan)
-    if reading.progress.checkpoint_step is not None:
-        state.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)
 
 
 def _seen(resource: Object, old: FineTuneJobStatus, now: datetime) -> Plan:

@@ -10,10 +10,10 @@ from hone.core.children import Standing, standing
 from hone.core.finetunejob import failure as failures
 from hone.core.finetunejob import usage
 from hone.core.finetunejob.adjustments import adjusted_by
-from hone.core.finetunejob.interrupt import forget_preparation, never_started, spec_changed
 from hone.core.finetunejob.jobs import config_of
 from hone.core.finetunejob.progress import finished
 from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.start import never_started
 from hone.core.finetunejob.state import State
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object, Pod
@@ -37,7 +37,7 @@ def _adopt(state: State) -> bool:
     """
     if state.running:
         return False
-    edited = spec_changed(state)
+    edited = state.spec_changed
     for step in (Step.PREPARE, state.step) if edited else (state.step,):
         if step and (job := _own_job(state, step)):
             _take_over(state, step, job, edited)
@@ -57,7 +57,7 @@ def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
         state.start_time = None  # No status told of the start, so the edit was let in: the attempt is replaced.
         return
     if edited:
-        forget_preparation(state)
+        state.forget_preparation()
     if step == Step.PREPARE:
         state.prepared_spec = (job["metadata"].get("annotations") or {}).get(SPEC_ANNOTATION)
     state.run_config = config_of(job) or state.run_config
@@ -89,7 +89,7 @@ def _settle_missing(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...])
     usage.count(state, attempt, None, pods)
     if state.run.spec.suspend:
         state.end(attempt, AttemptResult.SUSPENDED)
-    elif spec_changed(state):
+    elif state.spec_changed:
         state.end(attempt, AttemptResult.REPLACED)
     elif pods and (failure := never_started(state, attempt, None, pods)):
         state.end(attempt, AttemptResult.FAILED, failure)

@@ -123,6 +123,17 @@ class State:
         last = self.last(step)
         return last.number + 1 if last else 1
 
+    @property
+    def spec_changed(self) -> bool:
+        """Whether the spec was edited after it was prepared. Once training has started, edits are refused."""
+        prepared = self.prepared_spec
+        return self.start_time is None and prepared is not None and prepared != self.run.spec_digest
+
+    def forget_preparation(self) -> None:
+        """Forget what was prepared from a spec that has been replaced."""
+        self.dataset = self.plan = self.run_config = self.prepared_spec = None
+        self.failures = {}
+
     def job_of(self, attempt: AttemptStatus) -> Object | None:
         """The attempt's Job, or None where it does not exist."""
         return self.observed.objects.get(self.run.job_ref(attempt.step, attempt.number))

@@ -5,6 +5,7 @@ status, and stays: another job under the name changes nothing of a run that has 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -15,7 +16,6 @@ from hone.contract.settings import Objective
 from hone.core.conditions import find, is_true
 from hone.core.finetunejob.models import READS, models
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.state import State
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, give_back, is_usable, take
@@ -52,36 +52,60 @@ def held(found: Mapping[str, FoundModel]) -> set[str]:
     return {model.claim for model in found.values()}
 
 
-def follow(state: State) -> bool:
-    """See to the models of other jobs. Returns whether they are all there, told of in status, and ours to keep.
+@dataclass(frozen=True)
+class Upstream:
+    """The models of other jobs, as far as they are there.
 
-    In this order: an owner reference that no status told of would never be given back.
+    Attributes:
+        models: those that were found, by the names of `READS`.
+        trouble: what keeps the first of the others.
+        apply: owner references to add to the claims of these models.
+        ready: whether all models are there, recorded in status, and their claims ours.
     """
-    run = state.run
-    if state.prepared_spec is None:
-        state.models, state.trouble = _resolve(run, state.observed)
-        if state.trouble:
-            return False
-    claims = {claim: state.observed.get(claim_ref(claim)) for claim in sorted(held(state.models))}
+
+    models: dict[str, FoundModel]
+    trouble: Trouble | None = None
+    apply: tuple[Apply, ...] = ()
+    ready: bool = False
+
+
+def follow(run: Run, observed: Observed, known: dict[str, FoundModel] | None) -> Upstream:
+    """Find the models of other jobs, and own their claims.
+
+    In this order: an owner reference that no status names would never be given back.
+
+    Args:
+        run: the run.
+        observed: what was read.
+        known: the models that the run has started with; None as long as it has not.
+    """
+    models, trouble = _resolve(run, observed) if known is None else (known, None)
+    if trouble:
+        return Upstream(models, trouble)
+    claims = {claim: observed.get(claim_ref(claim)) for claim in sorted(held(models))}
     taken = [apply for claim in claims.values() if claim is not None and (apply := take(run, claim))]
-    if state.models == run.found:
-        state.apply += taken
-    if state.models != run.found or taken:
-        state.requeue.append(0.0)
-        return False
-    return True
+    if models != run.found:
+        return Upstream(models)
+    return Upstream(models, apply=tuple(taken), ready=not taken)
 
 
-def give_back_dropped(state: State, finished: bool) -> list[Apply]:
-    """What ends our ownership of the claims that are no longer read; of all of them once the job has ended."""
-    dropped = held(state.run.found) - (set() if finished else held(state.models))
-    claims = (state.observed.objects.get(claim_ref(claim)) for claim in sorted(dropped))
-    return [apply for claim in claims if (apply := give_back(state.run, claim))]
+def give_back_dropped(run: Run, observed: Observed, models: Mapping[str, FoundModel], finished: bool) -> list[Apply]:
+    """What ends our ownership of the claims that are no longer read; of all of them once the job has ended.
+
+    Args:
+        run: the run.
+        observed: what was read.
+        models: the models that are still read.
+        finished: whether the job has ended.
+    """
+    dropped = held(run.found) - (set() if finished else held(models))
+    claims = (observed.objects.get(claim_ref(claim)) for claim in sorted(dropped))
+    return [apply for claim in claims if (apply := give_back(run, claim))]
 
 
-def may_end(state: State) -> bool:
-    """Whether the claims to give back were read; nobody looks at a job again once it has ended."""
-    return {claim_ref(claim) for claim in held(state.run.found)} <= set(state.observed.objects)
+def may_end(run: Run, observed: Observed) -> bool:
+    """Whether the claims to give back were read; nobody reconciles a job again once it has ended."""
+    return {claim_ref(claim) for claim in held(run.found)} <= set(observed.objects)
 
 
 def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Trouble | None]:

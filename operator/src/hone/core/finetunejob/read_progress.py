@@ -1,0 +1,23 @@
+"""Phase 4: what the pod of rank 0 reports while training runs."""
+
+from hone.api.finetunejob_status import CheckpointStatus
+from hone.core.conditions import TRUE
+from hone.core.finetunejob import progress
+from hone.core.finetunejob.adjustments import adjusted
+from hone.core.finetunejob.state import State
+
+
+def read_progress(state: State) -> None:
+    """Record what the trainer reports, if the answer comes from the pod that runs."""
+    attempt = progress.running_trainer(state.attempts)
+    pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
+    if attempt is None or pod is None:
+        return
+    state.requeue.append(state.run.settings.progress_seconds)
+    reading = state.observed.progress
+    if progress.finding(pod, reading).status != TRUE or reading is None or reading.progress is None:
+        return
+    state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
+    state.progress = progress.to_status(reading.progress, state.plan)
+    if reading.progress.checkpoint_step is not None:
+        state.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)
