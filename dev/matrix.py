@@ -41,8 +41,8 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.results import EvaluationSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, MethodType, Objective
+from hone.core.finetunejob.resources.runconfig import run_config, sources
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.runconfig import run_config, sources
 from hone.core.settings import Settings
 
 PAGE = ROOT / "docs/matrix.md"

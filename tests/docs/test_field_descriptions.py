@@ -7,8 +7,8 @@ import pytest
 
 from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
 from hone.contract.settings import DataFormat
-from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
-from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
+from hone.core.finetunejob.resources.claims import DEFAULT_WORKSPACE_SIZE
+from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
 from hone_trainer.planning.rollouts import LONGEST
 from tests.docs.support import schema_of
 

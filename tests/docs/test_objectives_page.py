@@ -13,8 +13,8 @@ from hone.contract import rewards as contract
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.rewards import REWARDS, Rewards
 from hone.contract.settings import DataFormat, MethodType, Objective
-from hone.core.finetunejob.claims import DEFAULT_WORKSPACE_SIZE
-from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
+from hone.core.finetunejob.resources.claims import DEFAULT_WORKSPACE_SIZE
+from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
 from hone_trainer.data.formats import to_sample
 from hone_trainer.planning.batches import SMALL_DATA_ROWS, default_epochs
 from hone_trainer.planning.rollouts import LONGEST

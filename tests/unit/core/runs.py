@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.unit.core import make
-from tests.unit.core.world import World, finetunejob_world
+from tests.unit.core.fake_cluster import World, finetunejob_world
 
 
 def preparing(**spec: Any) -> World:

@@ -6,12 +6,12 @@ import pytest
 
 from hone.api.finetunejob_status import AttemptStatus
 from hone.contract.progress import Progress
-from hone.core.finetunejob.adjustments import adjusted
+from hone.core.finetunejob.policies.adjustments import adjusted
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import World
 from tests.unit.core.runs import training
-from tests.unit.core.world import World
 
 SMALLER = "micro-batch 4 instead of 8, with the same 16 rows per step: out of memory at step 7"
 SMALLEST = "micro-batch 2 instead of 8, with the same 16 rows per step: out of memory at step 9"

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from hone.core.finetunejob.attempt import attempt
+from hone.core.finetunejob.policies.attempt import attempt
 from hone.core.finetunejob.run import Step
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import World
 from tests.unit.core.runs import finishing, preparing, training
-from tests.unit.core.world import World
 
 
 def told(world: World) -> str:

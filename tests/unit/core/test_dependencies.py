@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from hone.core.finetunejob.dependencies import dependencies
+from hone.core.finetunejob.policies.dependencies import dependencies
 from hone.core.finetunejob.run import Run, Step
 from hone.core.ownership import claim_ref
 from tests.unit.core import make
-from tests.unit.core.world import World, finetunejob_world
+from tests.unit.core.fake_cluster import World, finetunejob_world
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hone.contract.exits import FailureClass as C
-from hone.core.finetunejob.failure import cause
+from hone.core.finetunejob.policies.failure import cause
 from hone.core.observed import Pod
 from tests.unit.core.make import exited, failed_job, pod, verdict
 

@@ -7,8 +7,8 @@ import pytest
 from hone.contract.progress import Progress
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading
+from tests.unit.core.fake_cluster import World
 from tests.unit.core.runs import preparing, training
-from tests.unit.core.world import World
 
 JOB = KINDS["FineTuneJob"]
 

@@ -7,8 +7,8 @@ import pytest
 from hone.core.children import ref_of
 from hone.core.times import rfc3339
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import World, finetunejob_world
 from tests.unit.core.runs import preparing, results, training
-from tests.unit.core.world import World, finetunejob_world
 
 
 def test_a_spec_that_only_the_code_rejects_stalls() -> None:

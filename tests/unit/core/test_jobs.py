@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from hone.contract.runconfig import Attempt
-from hone.core.finetunejob.jobs import job
+from hone.core.finetunejob.resources.jobs import job
+from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run, Step
-from hone.core.finetunejob.runconfig import run_config
 from hone.core.settings import Settings
 from tests.unit.core import make
 

@@ -6,8 +6,8 @@ import pytest
 
 from hone.core.observed import Ref
 from tests.unit.core import make
-from tests.unit.core.test_modeldeployment_life import DIGEST, OTHER, deployment, owners, roll_out, served, world
-from tests.unit.core.world import Crash, World
+from tests.unit.core.fake_cluster import Crash, World
+from tests.unit.core.test_modeldeployment_lifecycle import DIGEST, OTHER, deployment, owners, roll_out, served, world
 
 WRITES = 5
 """Status, claim, Service, Deployment, and one that is never reached."""

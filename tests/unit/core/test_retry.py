@@ -5,7 +5,7 @@ import pytest
 from hone.api.finetunejob_status import Failure
 from hone.contract.exits import POLICIES
 from hone.contract.exits import FailureClass as C
-from hone.core.finetunejob.retry import backoff, counted, give_up
+from hone.core.finetunejob.policies.retry import backoff, counted, give_up
 from hone.core.finetunejob.run import Step
 
 

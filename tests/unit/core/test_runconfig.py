@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hone.contract.runconfig import RunConfig
+from hone.core.finetunejob.resources.runconfig import config_map, config_map_name, memory_per_process, run_config
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.runconfig import config_map, config_map_name, memory_per_process, run_config
 from hone.core.settings import Settings
 from tests.unit.core import make
 

@@ -6,7 +6,7 @@ import pytest
 
 from hone.contract.results import EvaluationSummary
 from hone.core import names
-from hone.core.finetunejob import scores
+from hone.core.finetunejob.status import scores
 from hone.core.quantity import as_int
 from hone.core.times import duration, rfc3339, seconds_since
 from tests.unit.core import make

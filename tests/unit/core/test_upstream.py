@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from hone.core.children import ref_of
-from hone.core.finetunejob import FINETUNEJOB, upstream
+from hone.core.finetunejob import FINETUNEJOB
+from hone.core.finetunejob.policies import upstream
 from hone.core.observed import Observed, Ref
 from tests.unit.core import make
-from tests.unit.core.test_finetunejob_life import LIFE, live
-from tests.unit.core.world import Crash, World, finetunejob_world
+from tests.unit.core.fake_cluster import Crash, World, finetunejob_world
+from tests.unit.core.test_finetunejob_lifecycle import LIFE, live
 
 OUTPUT = Ref("v1", "PersistentVolumeClaim", "job-output")
 JOB = Ref("hone.dev/v1alpha1", "FineTuneJob", "job")

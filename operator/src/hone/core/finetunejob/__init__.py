@@ -4,9 +4,9 @@ from pydantic import ValidationError
 
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, PLURAL, FineTuneJobSpec
-from hone.core.finetunejob.progress import target
+from hone.core.finetunejob.policies.upstream import job_refs
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
-from hone.core.finetunejob.upstream import job_refs
+from hone.core.finetunejob.status.progress import target
 from hone.core.kind import Kind
 from hone.core.observed import Object, Ref
 

@@ -7,17 +7,18 @@ from pydantic import ValidationError
 from hone.api.finetunejob_status import FineTuneJobStatus, Phase
 from hone.core import refusal
 from hone.core.conditions import Finding, is_true, kstatus, merge
-from hone.core.finetunejob import snapshot, upstream
-from hone.core.finetunejob.advance import advance
-from hone.core.finetunejob.events import events
-from hone.core.finetunejob.interrupt import interrupt
-from hone.core.finetunejob.lost import watch_nodes
-from hone.core.finetunejob.read_progress import read_progress
-from hone.core.finetunejob.refused import observed_by
+from hone.core.finetunejob import snapshot
+from hone.core.finetunejob.phases.advance import advance
+from hone.core.finetunejob.phases.read_progress import read_progress
+from hone.core.finetunejob.phases.record_outcome import settle
+from hone.core.finetunejob.phases.stop_conditions import interrupt
+from hone.core.finetunejob.phases.unreachable_nodes import watch_nodes
+from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.settle import settle
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.status import is_finished, status
+from hone.core.finetunejob.status.events import events
+from hone.core.finetunejob.status.refused import observed_by
+from hone.core.finetunejob.status.status import is_finished, status
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Plan

@@ -2,10 +2,10 @@
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus
 from hone.core.children import Standing, standing
-from hone.core.finetunejob import upstream
-from hone.core.finetunejob.children import child_refs
-from hone.core.finetunejob.dependencies import dependencies
-from hone.core.finetunejob.failure import job_condition
+from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies.dependencies import dependencies
+from hone.core.finetunejob.policies.failure import job_condition
+from hone.core.finetunejob.resources.children import child_refs
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
 from hone.core.kind import Fetched

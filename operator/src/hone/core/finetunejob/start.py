@@ -3,7 +3,7 @@
 from hone.api.finetunejob_status import AttemptStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
-from hone.core.finetunejob import failure as failures
+from hone.core.finetunejob.policies import failure as failures
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.state import State
 from hone.core.observed import Object, Pod

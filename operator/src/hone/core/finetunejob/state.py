@@ -17,7 +17,7 @@ from hone.contract.plan import DatasetSummary
 from hone.contract.plan import Plan as TrainingPlan
 from hone.contract.results import EvaluationSummary
 from hone.core import pods as podinfo
-from hone.core.finetunejob.retry import GiveUp, key
+from hone.core.finetunejob.policies.retry import GiveUp, key
 from hone.core.finetunejob.run import Run, Step
 from hone.core.observed import Object, Observed, Pod
 from hone.core.plan import Apply, Delete

@@ -9,13 +9,13 @@ from hone.core import refusal
 from hone.core.children import Standing, standing
 from hone.core.conditions import Finding, kstatus, merge
 from hone.core.kind import Fetched
-from hone.core.modeldeployment.deployment import scale
-from hone.core.modeldeployment.events import events
-from hone.core.modeldeployment.look import Look, child, claims, job_ref, look
-from hone.core.modeldeployment.release import select
+from hone.core.modeldeployment.resources.deployment import scale
+from hone.core.modeldeployment.resources.service import differs, service
+from hone.core.modeldeployment.selection import select
 from hone.core.modeldeployment.server import Server
-from hone.core.modeldeployment.service import differs, service
-from hone.core.modeldeployment.status import status
+from hone.core.modeldeployment.snapshot import Look, child, claims, job_ref, look
+from hone.core.modeldeployment.status.events import events
+from hone.core.modeldeployment.status.status import status
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, give_back, is_usable, take
 from hone.core.plan import Apply, Plan

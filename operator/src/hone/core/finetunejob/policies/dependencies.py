@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hone.api.finetunejob_status import FoundModel
-from hone.core.finetunejob import rewards
-from hone.core.finetunejob.models import READS, models
+from hone.core.finetunejob.resources import rewards
+from hone.core.finetunejob.resources.models import READS, models
+from hone.core.finetunejob.resources.runconfig import sources
 from hone.core.finetunejob.run import Run, Step
-from hone.core.finetunejob.runconfig import sources
 from hone.core.observed import Observed, Ref
 from hone.core.ownership import claim_ref
 from hone.core.pods import Trouble

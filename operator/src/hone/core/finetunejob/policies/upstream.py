@@ -14,7 +14,7 @@ from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
 from hone.contract.settings import Objective
 from hone.core.conditions import find, is_true
-from hone.core.finetunejob.models import READS, models
+from hone.core.finetunejob.resources.models import READS, models
 from hone.core.finetunejob.run import Run
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref

@@ -2,7 +2,7 @@
 
 from hone.api.finetunejob_status import AttemptStatus
 from hone.core import pods as podinfo
-from hone.core.finetunejob.jobs import finish_gpus
+from hone.core.finetunejob.resources.jobs import finish_gpus
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.state import State
 from hone.core.observed import Object, Pod

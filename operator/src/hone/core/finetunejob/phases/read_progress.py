@@ -2,9 +2,9 @@
 
 from hone.api.finetunejob_status import CheckpointStatus
 from hone.core.conditions import TRUE
-from hone.core.finetunejob import progress
-from hone.core.finetunejob.adjustments import adjusted
+from hone.core.finetunejob.policies.adjustments import adjusted
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.status import progress
 
 
 def read_progress(state: State) -> None:

@@ -3,7 +3,7 @@
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
-from hone.core.finetunejob import upstream
+from hone.core.finetunejob.policies import upstream
 from hone.core.plan import Event
 from hone.core.pods import Trouble
 

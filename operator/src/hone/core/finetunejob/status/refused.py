@@ -8,7 +8,7 @@ from typing import Any
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus, Phase
 from hone.core.finetunejob.run import Step
-from hone.core.finetunejob.status import is_finished
+from hone.core.finetunejob.status.status import is_finished
 from hone.core.plan import Plan
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hone.api.modeldeployment import ModelDeploymentStatus, Revision
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
-from hone.core.modeldeployment.deployment import deployment, inputs, is_rendered_from, revision_of
-from hone.core.modeldeployment.release import Release, Selection, release_of, select, short
+from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
+from hone.core.modeldeployment.selection import Release, Selection, release_of, select, short
 from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable

@@ -3,8 +3,8 @@
 from hone.core.observed import Ref
 from hone.core.settings import Settings
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import finetunejob_world
 from tests.unit.core.runs import finishing, preparing, results, training
-from tests.unit.core.world import finetunejob_world
 
 
 def test_suspension_deletes_the_attempt_and_resuming_makes_the_next_one() -> None:

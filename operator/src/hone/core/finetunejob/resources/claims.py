@@ -3,8 +3,8 @@
 from hone.api.finetunejob import Output, Workspace
 from hone.api.meta import AccessMode
 from hone.core.children import metadata
+from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
 from hone.core.finetunejob.run import Run, Step
-from hone.core.finetunejob.runconfig import DEFAULT_OUTPUT_SIZE
 from hone.core.names import RETAIN_ANNOTATION
 from hone.core.observed import Object
 

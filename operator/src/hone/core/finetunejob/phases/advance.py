@@ -2,16 +2,16 @@
 
 from hone.api.finetunejob_status import AttemptResult
 from hone.core.children import ref_of
-from hone.core.finetunejob.attempt import attempt
-from hone.core.finetunejob.children import needed
-from hone.core.finetunejob.dependencies import missing
-from hone.core.finetunejob.jobs import job
-from hone.core.finetunejob.retry import backoff, give_up, quick_ends
+from hone.core.finetunejob.policies.attempt import attempt
+from hone.core.finetunejob.policies.dependencies import missing
+from hone.core.finetunejob.policies.retry import backoff, give_up, quick_ends
+from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
+from hone.core.finetunejob.resources.children import needed
+from hone.core.finetunejob.resources.jobs import job
+from hone.core.finetunejob.resources.runconfig import config_map_name
 from hone.core.finetunejob.run import Step
-from hone.core.finetunejob.runconfig import config_map_name
 from hone.core.finetunejob.snapshot import are_known
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.upstream import GONE, follow, may_end
 from hone.core.plan import Apply
 from hone.core.times import rfc3339, seconds_since
 

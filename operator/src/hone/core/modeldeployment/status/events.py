@@ -3,7 +3,7 @@
 from hone.api.modeldeployment import ModelDeploymentStatus
 from hone.core.conditions import find
 from hone.core.events import became_true, normal, warning
-from hone.core.modeldeployment.release import short
+from hone.core.modeldeployment.selection import short
 from hone.core.plan import Event
 
 QUIET = ("RollingOut", "WaitingForJob", "Terminating")

@@ -2,10 +2,10 @@
 
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.core.children import ref_of
-from hone.core.finetunejob import claims
+from hone.core.finetunejob.resources import claims
+from hone.core.finetunejob.resources.runconfig import config_map, config_map_name
+from hone.core.finetunejob.resources.service import service
 from hone.core.finetunejob.run import Run, Step
-from hone.core.finetunejob.runconfig import config_map, config_map_name
-from hone.core.finetunejob.service import service
 from hone.core.observed import Object, Ref
 
 

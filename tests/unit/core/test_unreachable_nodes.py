@@ -4,8 +4,8 @@ import pytest
 
 from hone.core.times import rfc3339
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import World
 from tests.unit.core.runs import results, training
-from tests.unit.core.world import World
 
 REASON = "NodeUnreachable"
 

@@ -1,7 +1,7 @@
 """vLLM's command line and environment for a release."""
 
 from hone.contract.report import ARTIFACT_DIR
-from hone.core.modeldeployment.release import Release
+from hone.core.modeldeployment.selection import Release
 from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.quantity import as_int
 

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from hone.core.finetunejob.jobs import config_of
+from hone.core.finetunejob.resources.jobs import config_of
 from hone.core.observed import Ref
 from tests.unit.core import make
-from tests.unit.core.world import Crash, World, finetunejob_world
+from tests.unit.core.fake_cluster import Crash, World, finetunejob_world
 
 LIFE = ["prepare-1", "train-1", "finish-1"]
 MODEL = Ref("v1", "PersistentVolumeClaim", "base-models")

@@ -8,7 +8,7 @@ import pytest
 from hone.core.names import OWNER_ANNOTATION, STEP_LABEL, UID_LABEL
 from hone.core.observed import Ref
 from tests.unit.core import make
-from tests.unit.core.world import World
+from tests.unit.core.fake_cluster import World
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64

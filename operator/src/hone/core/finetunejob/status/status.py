@@ -4,11 +4,12 @@ from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase,
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
-from hone.core.finetunejob import progress, scores, upstream
-from hone.core.finetunejob.retry import counted
+from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.status import progress, scores
 from hone.core.observed import Pod
 from hone.core.times import rfc3339
 

@@ -4,8 +4,8 @@ from hone.api.finetunejob import DataSource, HeldOut, MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.finetunejob import rewards
-from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, merges, model_name, model_paths
+from hone.core.finetunejob.resources import rewards
+from hone.core.finetunejob.resources.models import WORKSPACE_DIRECTORY, merges, model_name, model_paths
 from hone.core.finetunejob.run import Run, Step
 from hone.core.observed import Object
 from hone.core.podspec import ClaimMount, ConfigMapMount, Mount

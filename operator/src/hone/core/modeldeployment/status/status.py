@@ -4,9 +4,10 @@ from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
-from hone.core.modeldeployment import rollout, vllm
-from hone.core.modeldeployment.look import Look
-from hone.core.modeldeployment.release import COMPLETE, FINAL, short
+from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.resources import vllm
+from hone.core.modeldeployment.selection import COMPLETE, FINAL, short
+from hone.core.modeldeployment.snapshot import Look
 
 WAITING = ("WaitingForJob", "ArtifactNotFound")
 

@@ -2,9 +2,9 @@
 
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
-from hone.core.finetunejob import usage
 from hone.core.finetunejob.start import NO_PODS_SECONDS, all_started, find_trouble, is_queued, never_started, waited
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.status import usage
 from hone.core.plan import Delete
 
 

@@ -4,8 +4,8 @@ import json
 
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.modeldeployment import vllm
-from hone.core.modeldeployment.release import Release
+from hone.core.modeldeployment.resources import vllm
+from hone.core.modeldeployment.selection import Release
 from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
 from hone.core.observed import Object
 from hone.core.plan import Apply

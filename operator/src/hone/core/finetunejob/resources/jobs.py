@@ -6,15 +6,15 @@ from typing import Any
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, METRICS_PORT, POD_UID_ENV, Attempt
 from hone.core.children import metadata
-from hone.core.finetunejob.models import WORKSPACE_DIRECTORY, model_mounts
-from hone.core.finetunejob.rewards import reward_mounts
-from hone.core.finetunejob.run import Run, Step
-from hone.core.finetunejob.runconfig import (
+from hone.core.finetunejob.resources.models import WORKSPACE_DIRECTORY, model_mounts
+from hone.core.finetunejob.resources.rewards import reward_mounts
+from hone.core.finetunejob.resources.runconfig import (
     CONFIG_DIRECTORY,
     CONFIG_FILE,
     OUTPUT_DIRECTORY,
     data_mounts,
 )
+from hone.core.finetunejob.run import Run, Step
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object
 from hone.core.podspec import ClaimMount, ConfigMapMount, Mount, env, pod_template, resources

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import Attempt
-from hone.core.finetunejob.retry import key
+from hone.core.finetunejob.policies.retry import key
 from hone.core.finetunejob.run import Step
 
 DIVERGED_FACTOR = 0.5

@@ -7,14 +7,14 @@ from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
 from hone.core.children import Standing, standing
-from hone.core.finetunejob import failure as failures
-from hone.core.finetunejob import usage
-from hone.core.finetunejob.adjustments import adjusted_by
-from hone.core.finetunejob.jobs import config_of
-from hone.core.finetunejob.progress import finished
+from hone.core.finetunejob.policies import failure as failures
+from hone.core.finetunejob.policies.adjustments import adjusted_by
+from hone.core.finetunejob.resources.jobs import config_of
 from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.start import never_started
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.status import usage
+from hone.core.finetunejob.status.progress import finished
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object, Pod
 from hone.core.times import rfc3339

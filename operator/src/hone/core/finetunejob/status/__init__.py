@@ -1,0 +1,1 @@
+"""What the status shows: conditions, figures, texts and Events."""

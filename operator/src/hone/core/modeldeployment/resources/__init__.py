@@ -1,0 +1,1 @@
+"""The objects of a server, one builder per object."""
