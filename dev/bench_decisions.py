@@ -19,12 +19,12 @@ def decision_seconds(case: str, repeats: int) -> list[float]:
     """How long each of `repeats` decisions on a golden case took."""
     resource = yaml.safe_load((HERE / case / "cr.yaml").read_text())
     seen = yaml.safe_load((HERE / case / "observed.yaml").read_text())
-    observed, now, settings = observe(resource, seen), parse(seen["now"]), Settings()
-    reconcile = KINDS[resource["kind"]].reconcile
+    kind, settings = KINDS[resource["kind"]], Settings()
+    observed, now = observe(kind.subject(resource, settings), seen), parse(seen["now"])
     took = []
     for _ in range(repeats):
         began = time.perf_counter()
-        reconcile(resource, observed, now, settings)
+        kind.reconcile(kind.subject(resource, settings), observed, now)
         took.append(time.perf_counter() - began)
     return took
 

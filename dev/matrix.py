@@ -41,8 +41,9 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.results import EvaluationSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, MethodType, Objective
-from hone.core.finetunejob.resources.runconfig import run_config, sources
+from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.data import splits
 from hone.core.settings import Settings
 
 PAGE = ROOT / "docs/matrix.md"
@@ -125,13 +126,13 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
             if manifest["spec"].get("objective", "SFT") != objective.value:
                 continue
             manifest["metadata"] |= {"namespace": "matrix", "uid": "0"}
-            run = Run.of(manifest, Settings())
+            run = Run(manifest, Settings())
             if run.compute.nodes > 1 or not run.spec.model.claim:
                 continue
             told = run_config(run).to_dict()
             # Copied, as a pod mounts them: nothing may lead out of a volume.
             data = {"mounts": str(directory / "data")}
-            for split, source in sources(run).items():
+            for split, source in splits(run).items():
                 if source.config_map:
                     data[split] = str(directory / "data" / split / source.config_map.key)
                     Path(data[split]).parent.mkdir(parents=True)

@@ -10,7 +10,7 @@ from hone.api.finetunejob import HeldOut
 from hone.contract.objectives import OBJECTIVES, objectives_of
 from hone.contract.runconfig import DataPaths
 from hone.contract.settings import DataFormat, Objective, TrainOn
-from hone.core.finetunejob.resources.runconfig import DEFAULT_HELD_OUT
+from hone.core.finetunejob.sources.data import DEFAULT_HELD_OUT
 from hone_trainer.data import build, kinds, readers
 from hone_trainer.data.formats import COLUMNS, detect, to_sample
 from hone_trainer.data.read import rename

@@ -18,6 +18,7 @@ from hone.core.kinds import KINDS
 from hone.core.observed import Object, Observed, Pod, ProgressReading, Ref
 from hone.core.plan import Plan
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 from hone.core.times import parse
 
 HERE = Path(__file__).parent
@@ -31,12 +32,12 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
-def observe(resource: Object, seen: dict[str, Any]) -> Observed:
+def observe(subject: Subject, seen: dict[str, Any]) -> Observed:
     """What the runtime would have read, were the cluster as `seen` says."""
     exists = {ref_of(obj): obj for obj in seen.get("objects") or []}
     fetched: dict[Ref, Object | None] = {}
-    kind = KINDS[resource["kind"]]
-    while new := set(kind.refs(resource, fetched, Settings())) - set(fetched):
+    kind = KINDS[subject.resource["kind"]]
+    while new := set(kind.refs(subject, fetched)) - set(fetched):
         fetched |= {ref: exists.get(ref) for ref in new}
     assert set(exists) <= set(fetched), f"never asked for: {set(exists) - set(fetched)}"
     pods = tuple(Pod(pod.get("raw", pod), pod.get("gone", False)) for pod in seen.get("pods") or [])
@@ -79,7 +80,8 @@ def test_plan(case: str, update_golden: bool) -> None:
     resource = yaml.safe_load((folder / "cr.yaml").read_text())
     seen = yaml.safe_load((folder / "observed.yaml").read_text())
     now = parse(seen["now"])
-    plan = KINDS[resource["kind"]].reconcile(resource, observe(resource, seen), now, Settings())
+    subject = KINDS[resource["kind"]].subject(resource, Settings())
+    plan = KINDS[resource["kind"]].reconcile(subject, observe(subject, seen), now)
     text = as_yaml(resource.get("status") or {}, plan)
     wanted = folder / "plan.yaml"
     if update_golden:

@@ -109,7 +109,7 @@ async def test_a_foreign_object_with_a_childs_name_is_left_alone(cluster: Cluste
 
 def child_of(job: Object, kind: str) -> str:
     """Name of a child of that kind that the operator will make."""
-    refs = KINDS[FTJ].refs(job, {}, SETTINGS)
+    refs = KINDS[FTJ].refs(KINDS[FTJ].subject(job, SETTINGS), {})
     return next(ref.name for ref in refs if ref.kind == kind and ref.name not in ("base-models", "rows"))
 
 
@@ -117,7 +117,7 @@ async def test_a_foreign_service_with_a_deployments_name(cluster: Cluster) -> No
     await cluster.create(*inputs(), finetunejob(), modeldeployment())
     deployment = await cluster.get(MDEP, "sft")
     assert deployment
-    refs = KINDS[MDEP].refs(deployment, {}, SETTINGS)
+    refs = KINDS[MDEP].refs(KINDS[MDEP].subject(deployment, SETTINGS), {})
     name = next(ref.name for ref in refs if ref.kind == "Service")
     service = object_of("v1", "Service", name, spec={"ports": [{"port": 80}], "selector": {"app": "foreign"}})
     await cluster.create(service)

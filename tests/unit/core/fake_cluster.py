@@ -12,6 +12,7 @@ from hone.core.names import UID_LABEL
 from hone.core.observed import Observed, Pod, ProgressReading, Ref
 from hone.core.plan import Apply, Event, Plan
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 from hone.core.times import rfc3339
 from tests.unit.core import make
 
@@ -53,11 +54,15 @@ class World:
 
     # The operator.
 
-    def observe(self) -> Observed:
+    def subject(self) -> Subject:
+        """The resource as decisions see it."""
+        return KINDS[self.resource["kind"]].subject(copy.deepcopy(self.resource), self.settings)
+
+    def observe(self, subject: Subject) -> Observed:
         """Read as the runtime does."""
         kind = KINDS[self.resource["kind"]]
         fetched: dict[Ref, dict[str, Any] | None] = {}
-        while new := set(kind.refs(self.resource, fetched, self.settings)) - set(fetched):
+        while new := set(kind.refs(subject, fetched)) - set(fetched):
             self.gets += len(new)
             fetched |= {ref: copy.deepcopy(self.objects.get(ref)) for ref in new}
         uid = self.resource["metadata"]["uid"]
@@ -67,7 +72,8 @@ class World:
     def look(self) -> Plan:
         """One reconcile, executed."""
         kind = KINDS[self.resource["kind"]]
-        plan = kind.reconcile(copy.deepcopy(self.resource), self.observe(), self.now, self.settings)
+        subject = self.subject()
+        plan = kind.reconcile(subject, self.observe(subject), self.now)
         try:
             self.execute(plan)
         except Exists:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hone.core.finetunejob.policies.attempt import attempt
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN
+from hone.core.finetunejob.steps import STEPS
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import World
 from tests.unit.core.runs import finishing, preparing, training
@@ -37,13 +38,13 @@ def test_each_attempt_is_told_its_number() -> None:
     ],
 )
 def test_what_training_is_told(case: str, failures: dict[str, int], rung: int, factor: float) -> None:
-    found = attempt(Step.TRAIN, 4, failures)
+    found = attempt(TRAIN, 4, failures)
     assert (found.number, found.memory_rung, found.learning_rate_factor) == (4, rung, factor), case
 
 
-@pytest.mark.parametrize("step", [Step.PREPARE, Step.FINISH])
-def test_only_training_has_a_rung_and_a_rate(step: Step) -> None:
-    failures = {f"{each}.{cls}": 2 for each in Step for cls in ("OutOfMemory", "Diverged")}
+@pytest.mark.parametrize("step", [PREPARE, FINISH])
+def test_only_training_has_a_rung_and_a_rate(step: str) -> None:
+    failures = {f"{each}.{cls}": 2 for each in STEPS for cls in ("OutOfMemory", "Diverged")}
     found = attempt(step, 2, failures)
     assert (found.memory_rung, found.learning_rate_factor) == (0, 1.0)
 

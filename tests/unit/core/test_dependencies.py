@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hone.core.finetunejob.policies.dependencies import dependencies
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.steps import STEPS
 from hone.core.ownership import claim_ref
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import World, finetunejob_world
@@ -93,9 +94,9 @@ def mounted(world: World) -> set[str]:
 @pytest.mark.parametrize("kind", ["Adapter", "Model"])
 def test_each_step_demands_what_its_pods_mount_and_nothing_else(kind: str) -> None:
     world = reading_much(kind)
-    for step, result in ((Step.PREPARE, make.prepared()), (Step.TRAIN, make.trained()), (Step.FINISH, None)):
-        run = Run.of(world.resource, world.settings)
-        assert mounted(world) == {each.ref.name for each in dependencies(run) if step in each.steps}, step
+    for step, result in ((PREPARE, make.prepared()), (TRAIN, make.trained()), (FINISH, None)):
+        run = Run(world.resource, world.settings)
+        assert mounted(world) == {each.ref.name for each in dependencies(run, STEPS[step])}, step
         if result:
             world.complete(result)
             world.settle()

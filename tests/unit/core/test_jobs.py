@@ -7,14 +7,15 @@ import pytest
 from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import run_config
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.steps import STEPS
 from hone.core.settings import Settings
 from tests.unit.core import make
 
 
-def made(step: Step = Step.TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
-    run = Run.of(make.finetunejob(**spec), settings or Settings())
-    return job(run, step, Attempt(number=attempt), "config")
+def made(step: str = TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
+    run = Run(make.finetunejob(**spec), settings or Settings())
+    return job(run, STEPS[step], Attempt(number=attempt), "config")
 
 
 def pod(body: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def mounts(body: dict[str, Any]) -> dict[str, bool]:
     return {mount["mountPath"]: mount.get("readOnly", False) for mount in container(body)["volumeMounts"]}
 
 
-@pytest.mark.parametrize("step", Step)
-def test_every_pod_is_restricted(step: Step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_every_pod_is_restricted(step: str) -> None:
     body = made(step)
     assert pod(body)["automountServiceAccountToken"] is False
     assert pod(body)["enableServiceLinks"] is False
@@ -46,23 +47,23 @@ def test_every_pod_is_restricted(step: Step) -> None:
     }
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a_teacher_is_where_the_run_config_says(step: Step) -> None:
-    run = Run.of(
+@pytest.mark.parametrize("step", STEPS)
+def test_a_teacher_is_where_the_run_config_says(step: str) -> None:
+    run = Run(
         make.finetunejob(objective="Distillation", teacher={"claim": {"name": "models", "path": "a/b"}}), Settings()
     )
-    body = job(run, step, Attempt(number=1), "config")
+    body = job(run, STEPS[step], Attempt(number=1), "config")
     assert run_config(run).paths.teacher == "/mnt/teacher/a/b"
     assert mounts(body)["/mnt/teacher"] is True
 
 
-@pytest.mark.parametrize("step", Step)
-def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_reward_model_and_functions_are_where_the_run_config_says(step: str) -> None:
     key = {"name": "rewards", "key": "brevity.py"}
     functions = [{"name": "Regex", "pattern": "a", "weight": 0.5}, {"configMap": key}]
     reward = {"model": {"claim": {"name": "models", "path": "a/b"}}, "functions": functions}
-    run = Run.of(make.finetunejob(objective="GRPO", reward=reward), Settings())
-    body = job(run, step, Attempt(number=1), "config")
+    run = Run(make.finetunejob(objective="GRPO", reward=reward), Settings())
+    body = job(run, STEPS[step], Attempt(number=1), "config")
     config = run_config(run)
     assert config.paths.reward_model == "/mnt/reward-model/a/b"
     told, own = config.reward.functions if config.reward else ()
@@ -70,7 +71,7 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) ->
     assert (own.source, own.function, own.mounted) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
     assert own.file == f"{config.paths.run}/rewards/rewards/brevity.py"
     assert mounts(body)["/mnt/reward-model"] is True
-    if step != Step.PREPARE:
+    if step != PREPARE:
         assert "/mnt/rewards/1" not in mounts(body), "it may change meanwhile: they run prepare's copy"
         return
     assert mounts(body)["/mnt/rewards/1"] is True
@@ -82,12 +83,12 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: Step) ->
 @pytest.mark.parametrize(
     ("step", "command", "paths"),
     [
-        (Step.PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True}),
-        (Step.TRAIN, "hone_trainer.launch", {}),
-        (Step.FINISH, "hone_trainer.finish", {"/mnt/output": False}),
+        (PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True}),
+        (TRAIN, "hone_trainer.launch", {}),
+        (FINISH, "hone_trainer.finish", {"/mnt/output": False}),
     ],
 )
-def test_what_each_step_runs_and_sees(step: Step, command: str, paths: dict[str, bool]) -> None:
+def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, bool]) -> None:
     body = made(step)
     assert container(body)["command"] == ["python", "-m", command]
     everywhere = {"/etc/hone": True, "/mnt/model": True, "/mnt/workspace": False, "/tmp": False, "/dev/shm": False}
@@ -96,7 +97,7 @@ def test_what_each_step_runs_and_sees(step: Step, command: str, paths: dict[str,
 
 def test_a_claim_that_is_used_twice_is_one_volume() -> None:
     data = {"train": {"claim": {"name": "base-models", "path": "data"}}}
-    body = made(Step.PREPARE, dataset=data, workspace={"claimName": "base-models"})
+    body = made(PREPARE, dataset=data, workspace={"claimName": "base-models"})
     claims = [volume for volume in pod(body)["volumes"] if "persistentVolumeClaim" in volume]
     assert len(claims) == 1
     assert mounts(body)["/mnt/model"] and not mounts(body)["/mnt/workspace"]
@@ -108,12 +109,12 @@ def volumes(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {mount["mountPath"]: by_name[mount["name"]] for mount in container(body)["volumeMounts"]}
 
 
-@pytest.mark.parametrize("step", Step)
-def test_what_is_only_read_is_a_read_only_volume(step: Step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_only_read_is_a_read_only_volume(step: str) -> None:
     data = {"train": {"claim": {"name": "data", "path": "rows.jsonl"}}}
     found = volumes(made(step, dataset=data))
     read = {path for path, volume in found.items() if volume.get("persistentVolumeClaim", {}).get("readOnly")}
-    assert read == ({"/mnt/model", "/mnt/data/train"} if step == Step.PREPARE else {"/mnt/model"})
+    assert read == ({"/mnt/model", "/mnt/data/train"} if step == PREPARE else {"/mnt/model"})
 
 
 def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
@@ -122,8 +123,8 @@ def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
     assert "readOnly" not in found["/mnt/model"]["persistentVolumeClaim"]
 
 
-@pytest.mark.parametrize("step", Step)
-def test_scratch_space_is_bounded(step: Step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_scratch_space_is_bounded(step: str) -> None:
     found = volumes(made(step))
     assert found["/tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
     assert found["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
@@ -132,16 +133,16 @@ def test_scratch_space_is_bounded(step: Step) -> None:
 @pytest.mark.parametrize(
     ("step", "compute", "want"),
     [
-        (Step.TRAIN, {"gpusPerNode": 4}, {"nvidia.com/gpu": "4"}),
-        (Step.TRAIN, {"gpusPerNode": 2, "gpuResource": "amd.com/gpu"}, {"amd.com/gpu": "2"}),
-        (Step.TRAIN, {"resources": {"limits": {"memory": "8Gi"}}}, {"memory": "8Gi", "nvidia.com/gpu": "1"}),
-        (Step.TRAIN, {"gpusPerNode": 0}, None),
-        (Step.PREPARE, {"gpusPerNode": 4}, None),
-        (Step.FINISH, {"gpusPerNode": 4}, {"nvidia.com/gpu": "1"}),
-        (Step.FINISH, {"gpusPerNode": 0}, None),
+        (TRAIN, {"gpusPerNode": 4}, {"nvidia.com/gpu": "4"}),
+        (TRAIN, {"gpusPerNode": 2, "gpuResource": "amd.com/gpu"}, {"amd.com/gpu": "2"}),
+        (TRAIN, {"resources": {"limits": {"memory": "8Gi"}}}, {"memory": "8Gi", "nvidia.com/gpu": "1"}),
+        (TRAIN, {"gpusPerNode": 0}, None),
+        (PREPARE, {"gpusPerNode": 4}, None),
+        (FINISH, {"gpusPerNode": 4}, {"nvidia.com/gpu": "1"}),
+        (FINISH, {"gpusPerNode": 0}, None),
     ],
 )
-def test_limits(step: Step, compute: dict[str, Any], want: dict[str, str] | None) -> None:
+def test_limits(step: str, compute: dict[str, Any], want: dict[str, str] | None) -> None:
     assert container(made(step, compute=compute))["resources"].get("limits") == want
 
 
@@ -178,8 +179,8 @@ def test_the_users_settings_are_merged_but_ours_win() -> None:
     assert chosen == {key: settings[key] for key in chosen}
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads(step: Step) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads(step: str) -> None:
     key = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
     maybe = {"secretKeyRef": {"name": "hub", "key": "token", "optional": True}}
     users = [{"name": "WANDB_API_KEY", "valueFrom": key}, {"name": "HF_TOKEN", "valueFrom": maybe}, {"name": "EMPTY"}]

@@ -7,7 +7,7 @@ from hone.core.ownership import give_back, is_usable, take
 from hone.core.settings import Settings
 from tests.unit.core import make
 
-SERVER = Server.of(make.modeldeployment(), Settings())
+SERVER = Server(make.modeldeployment(), Settings())
 MINE = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelDeployment", "name": "bot", "uid": "mdep-uid"}
 
 
@@ -32,7 +32,7 @@ def test_what_is_owned_is_not_taken_twice() -> None:
 
 
 def test_each_deployment_has_a_field_manager_of_its_own() -> None:
-    other = Server.of(make.modeldeployment(uid="other"), Settings())
+    other = Server(make.modeldeployment(uid="other"), Settings())
     assert SERVER.field_manager != other.field_manager
     assert SERVER.field_manager.startswith("hone-mdep-")
 

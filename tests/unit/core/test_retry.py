@@ -6,7 +6,7 @@ from hone.api.finetunejob_status import Failure
 from hone.contract.exits import POLICIES
 from hone.contract.exits import FailureClass as C
 from hone.core.finetunejob.policies.retry import backoff, counted, give_up
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import TRAIN
 
 
 def failure(cls: C, final: bool | None = None) -> Failure:
@@ -32,17 +32,17 @@ def failure(cls: C, final: bool | None = None) -> Failure:
     ],
 )
 def test_give_up(case: str, last: C, failures: dict[str, int], limit: int, want: str | None) -> None:
-    found = give_up(Step.TRAIN, failure(last), failures, limit)
+    found = give_up(TRAIN, failure(last), failures, limit)
     assert (found.reason if found else None) == want, case
     assert found is None or "m (h)" in found.message
 
 
 @pytest.mark.parametrize("cls", [C.OUT_OF_MEMORY, C.CRASHED, C.HUNG])
 def test_what_is_final_is_not_tried_again_whatever_its_class(cls: C) -> None:
-    found = give_up(Step.TRAIN, failure(cls, final=True), {f"train.{cls}": 1}, 3)
+    found = give_up(TRAIN, failure(cls, final=True), {f"train.{cls}": 1}, 3)
     assert found is not None
     assert (found.reason, found.message) == (str(cls), "m (h)")
-    assert give_up(Step.TRAIN, failure(cls, final=False), {f"train.{cls}": 1}, 3) is None
+    assert give_up(TRAIN, failure(cls, final=False), {f"train.{cls}": 1}, 3) is None
 
 
 def test_every_class_has_a_policy() -> None:
@@ -61,7 +61,7 @@ def test_every_class_has_a_policy() -> None:
     ],
 )
 def test_backoff(cls: C, times: int, want: float) -> None:
-    assert backoff(Step.TRAIN, failure(cls), {f"train.{cls}": times}) == want
+    assert backoff(TRAIN, failure(cls), {f"train.{cls}": times}) == want
 
 
 def test_counted_adds_up_all_steps_and_ignores_what_it_does_not_know() -> None:

@@ -12,7 +12,7 @@ from tests.unit.core import make
 
 
 def run(**spec: Any) -> Run:
-    return Run.of(make.finetunejob(**spec), Settings())
+    return Run(make.finetunejob(**spec), Settings())
 
 
 def test_defaults() -> None:

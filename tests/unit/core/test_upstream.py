@@ -448,10 +448,11 @@ def test_jobs_that_read_each_others_models_in_rounds_are_each_looked_at_once(mon
         world.add(make.finetunejob(f"judge-{n}", f"judge-{n}-uid", objective="Reward", **before))
         world.add(make.finetunejob(f"policy-{n}", f"policy-{n}-uid", objective="RLOO", reward=judge, **before))
     world.add(make.finetunejob("policy-0", "policy-0-uid"))
-    observed, looks = world.observe(), []
+    subject, looks = world.subject(), []
+    observed = world.observe(subject)
     real = upstream._waits_for
     monkeypatch.setattr(upstream, "_waits_for", lambda job: looks.append(job) or real(job))
-    FINETUNEJOB.reconcile(world.resource, observed, world.now, world.settings)
+    FINETUNEJOB.reconcile(subject, observed, world.now)
     names = [job["metadata"]["name"] for job in looks]
     assert len(set(names)) == 2 * rounds + 1
     assert len(names) <= 3 * len(set(names)), "a fixed number of times, not once for each way that leads there"
@@ -465,7 +466,8 @@ def test_a_circle_is_sought_along_any_number_of_jobs() -> None:
     for n in range(1, last + 1):
         follows = f"job-{n + 1}" if n < last else "support-bot"
         world.add(make.finetunejob(f"job-{n}", f"{n}-uid", model={"jobRef": {"name": follows}}))
-    known = FINETUNEJOB.refs(world.resource, world.objects, world.settings)
+    subject = world.subject()
+    known = FINETUNEJOB.refs(subject, world.objects)
     observed = Observed({**dict.fromkeys(known), **world.objects})
-    world.execute(FINETUNEJOB.reconcile(world.resource, observed, world.now, world.settings))
+    world.execute(FINETUNEJOB.reconcile(subject, observed, world.now))
     assert world.condition("Stalled") == ("True", "JobCycle")

@@ -7,28 +7,28 @@ import pytest
 from hone.api.finetunejob_status import ArtifactStatus
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, revision_of
 from hone.core.modeldeployment.resources.vllm import arguments, environment
-from hone.core.modeldeployment.selection import Release
-from hone.core.modeldeployment.server import Server
+from hone.core.modeldeployment.selection import ServedArtifact
+from hone.core.modeldeployment.server import Role, Server
 from hone.core.settings import Settings
 from tests.unit.core import make
 
 
 def server(**spec: Any) -> Server:
-    return Server.of(make.modeldeployment(**spec), Settings())
+    return Server(make.modeldeployment(**spec), Settings())
 
 
-def release(**artifact: Any) -> Release:
+def served(**artifact: Any) -> ServedArtifact:
     values = {**make.complete_job("sha256:aa")["status"]["artifact"], **artifact}
-    return Release("job", ArtifactStatus.from_dict(values))
+    return ServedArtifact("job", ArtifactStatus.from_dict(values))
 
 
 @pytest.mark.parametrize(("rank", "want"), [(1, 1), (4, 8), (8, 8), (32, 32), (33, 64), (200, 256), (512, 512)])
 def test_the_rank_is_one_that_vllm_takes(rank: int, want: int) -> None:
-    assert f"--max-lora-rank={want}" in arguments(server(), release(loraRank=rank))
+    assert f"--max-lora-rank={want}" in arguments(server(), served(loraRank=rank))
 
 
 def test_an_adapter_is_served_beside_its_base_with_its_own_tokenizer() -> None:
-    made = arguments(server(servedName="support"), release())
+    made = arguments(server(servedName="support"), served())
     assert "--model=/mnt/model/tiny" in made
     assert "--served-model-name=support-base" in made
     assert "--lora-modules=support=/mnt/artifact/artifact" in made
@@ -36,7 +36,7 @@ def test_an_adapter_is_served_beside_its_base_with_its_own_tokenizer() -> None:
 
 
 def test_a_whole_model_is_served_by_itself() -> None:
-    made = arguments(server(), release(kind="Model", modelClaim=None, modelPath=None))
+    made = arguments(server(), served(kind="Model", modelClaim=None, modelPath=None))
     assert made[:2] == ["--model=/mnt/artifact/artifact", "--served-model-name=bot"]
     assert not [argument for argument in made if "lora" in argument]
 
@@ -44,15 +44,15 @@ def test_a_whole_model_is_served_by_itself() -> None:
 def test_a_model_with_classes_or_a_score_is_served_by_the_pooling_runner_and_no_other() -> None:
     whole = {"kind": "Model", "modelClaim": None, "modelPath": None}
     for api in ("Classify", "Reward"):
-        assert "--runner=pooling" in arguments(server(), release(**whole, api=api))
-    assert "--runner=pooling" not in arguments(server(), release(**whole))
+        assert "--runner=pooling" in arguments(server(), served(**whole, api=api))
+    assert "--runner=pooling" not in arguments(server(), served(**whole))
 
 
 def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
     runtime = {"args": ["--dtype=bfloat16"], "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}
     asked = server(runtime=runtime)
-    assert arguments(asked, release())[-1] == "--dtype=bfloat16"
-    (container,) = deployment(asked, release())["spec"]["template"]["spec"]["containers"]
+    assert arguments(asked, served())[-1] == "--dtype=bfloat16"
+    (container,) = deployment(asked, served(), Role.STABLE)["spec"]["template"]["spec"]["containers"]
     assert {"name": "HF_HUB_OFFLINE", "value": "0"} in container["env"]
     assert len({entry["name"] for entry in container["env"]}) == len(container["env"])
 
@@ -66,7 +66,7 @@ def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
     ],
 )
 def test_gpus(gpus: int, want: list[str], unwanted: str) -> None:
-    made = arguments(server(gpus=gpus), release())
+    made = arguments(server(gpus=gpus), served())
     assert set(want) <= set(made)
     assert unwanted not in made
 
@@ -87,7 +87,7 @@ def test_threads_of_a_cpu_server(resources: dict[str, Any] | None, want: str) ->
 
 
 def test_the_grace_covers_drain() -> None:
-    template = deployment(server(drainSeconds=300), release())["spec"]["template"]["spec"]
+    template = deployment(server(drainSeconds=300), served(), Role.STABLE)["spec"]["template"]["spec"]
     assert template["terminationGracePeriodSeconds"] > 300
     assert "--shutdown-timeout=300" in template["containers"][0]["args"]
 
@@ -96,7 +96,7 @@ def test_the_grace_covers_drain() -> None:
     ("spec", "weights", "want"), [({}, 0, 600), ({}, 50_000_000_000, 1600), ({"startDeadlineSeconds": 42}, 10**12, 45)]
 )
 def test_time_to_start(spec: dict[str, Any], weights: int, want: int) -> None:
-    body = deployment(server(**spec), release(weightsBytes=weights))["spec"]
+    body = deployment(server(**spec), served(weightsBytes=weights), Role.STABLE)["spec"]
     probe = body["template"]["spec"]["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == want
     assert body["progressDeadlineSeconds"] >= want
@@ -115,13 +115,13 @@ def test_time_to_start(spec: dict[str, Any], weights: int, want: int) -> None:
 def test_what_makes_a_server_be_rendered_again(
     case: str, spec: dict[str, Any], artifact: dict[str, Any], again: bool
 ) -> None:
-    before, after = inputs(server(), release()), inputs(server(**spec), release(**artifact))
+    before, after = inputs(server(), served()), inputs(server(**spec), served(**artifact))
     assert (before != after) == again, case
 
 
 def test_a_revision_names_artifact_and_template() -> None:
     def revision(spec: dict[str, Any], **artifact: Any) -> str:
-        return revision_of(deployment(server(**spec), release(**artifact)))
+        return revision_of(deployment(server(**spec), served(**artifact), Role.STABLE))
 
     assert revision({}) == revision({"replicas": 3})
     assert len({revision({}), revision({}, digest="sha256:bb"), revision({"drainSeconds": 1})}) == 3

@@ -10,6 +10,7 @@ from hone.core.kind import Kind
 from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Apply, Delete, Event, EventType, Plan
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 from hone.runtime.controller import Controller, Key
 from hone.runtime.errors import ApiError, Conflict, Forbidden, Transient
 from hone.runtime.events import EventRecorder
@@ -80,7 +81,7 @@ class Case:
         self.metrics = Metrics()
         self.refused: list[tuple[str, str, Plan]] = []
 
-        def reconcile(obj: Object, observed: Observed, now: datetime, settings: Settings) -> Plan:
+        def reconcile(subject: Subject, observed: Observed, now: datetime) -> Plan:
             if isinstance(plan, Exception):
                 raise plan
             return plan
@@ -91,7 +92,8 @@ class Case:
 
         kind = Kind(
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
-            refs=lambda obj, fetched, settings: (), reconcile=reconcile, progress_target=lambda obj, pods: None,
+            subject=Subject, children=(), refs=lambda subject, fetched: (), reconcile=reconcile,
+            progress_target=lambda obj, pods: None,
             idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
         )  # fmt: skip
         observer = Observer(self.client, Settings(), EvidenceCache(), None, lambda: 0.0)  # type: ignore[arg-type]

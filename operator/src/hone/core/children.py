@@ -1,10 +1,54 @@
-"""Child objects: their metadata, and whose an object that was found is."""
+"""Child objects: their types, their metadata, and whose an object at the name of one is."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from hone.core.names import OWNER_ANNOTATION, UID_LABEL, labels, owner_annotation
 from hone.core.observed import Object, Ref
+
+
+class Write(StrEnum):
+    """How a child is written."""
+
+    CREATE_ONCE = "CreateOnce"
+    """Created if it does not exist, and never changed."""
+    APPLY = "Apply"
+    """Server-side applied."""
+
+
+@dataclass(frozen=True)
+class ChildType:
+    """A type of object that one of our kinds makes.
+
+    Attributes:
+        api_version: such as `batch/v1`.
+        kind: such as `Job`.
+        write: how it is written.
+        watched: whether its events wake its owner. Not worth it for what changes once: the next reconcile reads it.
+    """
+
+    api_version: str
+    kind: str
+    write: Write
+    watched: bool = False
+
+    def ref(self, name: str) -> Ref:
+        """The name of such an object."""
+        return Ref(self.api_version, self.kind, name)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A rendered child.
+
+    Attributes:
+        object: the object.
+        write: how it is written.
+    """
+
+    object: Object
+    write: Write
 
 
 class Standing(StrEnum):

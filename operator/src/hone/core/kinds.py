@@ -1,19 +1,25 @@
 """The table of both kinds, and of the child kinds that are watched."""
 
 from hone.core.finetunejob import FINETUNEJOB
-from hone.core.kind import Kind
+from hone.core.kind import AnyKind
 from hone.core.modeldeployment import MODELDEPLOYMENT
+from hone.core.names import plural
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (FINETUNEJOB, MODELDEPLOYMENT)}
+KINDS: dict[str, AnyKind] = {kind.name: kind for kind in (FINETUNEJOB, MODELDEPLOYMENT)}
 """Every kind that the operator reconciles, by its name."""
 
-WATCHED_CHILDREN: tuple[tuple[str, str, str], ...] = (
-    ("v1", "Pod", "pods"),
-    ("v1", "Service", "services"),
-    ("batch/v1", "Job", "jobs"),
-    ("apps/v1", "Deployment", "deployments"),
-)
-"""(api version, kind, plural) of the children whose events wake their owner (`names.owner_of`).
+_POD = ("v1", "Pod", "pods")
+"""Made by the children of our kinds, with our labels."""
 
-Claims and ConfigMaps are not among them: they change once, and the next look finds them.
-"""
+WATCHED_CHILDREN: tuple[tuple[str, str, str], ...] = (
+    _POD,
+    *sorted(
+        {
+            (child.api_version, child.kind, plural(child.kind))
+            for kind in KINDS.values()
+            for child in kind.children
+            if child.watched
+        }
+    ),
+)
+"""(api version, kind, plural) of the children whose events wake their owner (`names.owner_of`)."""

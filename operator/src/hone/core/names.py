@@ -64,3 +64,8 @@ def owner_of(obj: Object) -> tuple[str, str] | None:
 def labels(uid: str, step: str) -> dict[str, str]:
     """The labels of a child."""
     return {MANAGED_BY_LABEL: MANAGED_BY, UID_LABEL: uid, STEP_LABEL: str(step)}
+
+
+def plural(kind: str) -> str:
+    """The kind's name in a URL. True of every kind that Hone touches."""
+    return kind.lower()[:-1] + "ies" if kind.endswith("y") else kind.lower() + "s"

@@ -2,21 +2,45 @@
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from hone.contract.base import Model
 from hone.core import names
 from hone.core.observed import Object
+from hone.core.settings import Settings
 
 _SHORT = {"FineTuneJob": "ftj", "ModelDeployment": "mdep"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A resource of ours.
+    """A resource of ours. Two are the same only if they are one object: what is derived from one is cached in it.
 
     Attributes:
         resource: the object as it was read.
+        settings: the operator's.
     """
 
     resource: Object
+    settings: Settings
+
+    @property
+    def spec(self) -> Model:
+        """Its spec.
+
+        Raises:
+            pydantic.ValidationError: the spec passed its CRD but not the types.
+        """
+        raise NotImplementedError
+
+    @property
+    def fault(self) -> ValidationError | None:
+        """What is wrong with the spec, or None."""
+        try:
+            self.spec  # noqa: B018
+        except ValidationError as error:
+            return error
+        return None
 
     @property
     def namespace(self) -> str:

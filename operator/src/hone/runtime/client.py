@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 
+from hone.core.names import plural
 from hone.core.observed import Object, Ref
 from hone.runtime.errors import ApiError, NotFound, Transient, from_status
 from hone.runtime.metrics import Metrics
@@ -45,11 +46,6 @@ class Hook(Protocol):
 
     async def after(self, call: Call) -> None:
         """Called when the API server has answered, before the answer is handed on."""
-
-
-def plural(kind: str) -> str:
-    """The kind's name in a URL. True of every kind that Hone touches."""
-    return kind.lower()[:-1] + "ies" if kind.endswith("y") else kind.lower() + "s"
 
 
 def path(api_version: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from hone.core.kind import Kind
+from hone.core.kind import AnyKind
 from hone.core.observed import Object, Ref
 from hone.core.settings import Settings
 from hone.runtime.client import Client
@@ -51,7 +51,7 @@ class Controller:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: AnyKind,
         client: Client,
         observer: Observer,
         recorder: EventRecorder,
@@ -123,8 +123,9 @@ class Controller:
             return None  # Garbage collection does the rest; a child made now would be in its way.
         if kind.idle(resource):
             return self._resync()
-        observed = await self._observer.observe(kind, resource)
-        plan = kind.reconcile(resource, observed, self._now(), self._settings)
+        subject = kind.subject(resource, self._settings)
+        observed = await self._observer.observe(kind, subject)
+        plan = kind.reconcile(subject, observed, self._now())
         try:
             after = await execute(self._client, self._recorder, resource, plan)
         except WriteRefused as refusal:

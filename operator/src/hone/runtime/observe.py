@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from hone.core.kind import Kind
+from hone.core.kind import AnyKind
 from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Observed, ProgressReading, Ref
 from hone.core.settings import Settings
+from hone.core.subject import Subject
 from hone.runtime.client import Client
 from hone.runtime.evidence import EvidenceCache
 from hone.runtime.progress import ProgressReader
@@ -34,11 +35,12 @@ class Observer:
         self._progress, self._clock = progress, clock
         self._readings: dict[str, tuple[float, ProgressReading]] = {}  # by uid of the resource
 
-    async def observe(self, kind: Kind, resource: Object) -> Observed:
-        """Everything that `kind.reconcile` reads of the resource."""
+    async def observe(self, kind: AnyKind, subject: Subject) -> Observed:
+        """Everything that `kind.reconcile` reads of the subject."""
+        resource = subject.resource
         namespace, uid = resource["metadata"]["namespace"], resource["metadata"]["uid"]
         objects: dict[Ref, Object | None] = {}
-        while missing := [ref for ref in kind.refs(resource, objects, self._settings) if ref not in objects]:
+        while missing := [ref for ref in kind.refs(subject, objects) if ref not in objects]:
             for ref in dict.fromkeys(missing):
                 objects[ref] = await self._client.get(namespace, ref)
         # The pods come last: a Job seen complete is then never seen with pods from before its end.

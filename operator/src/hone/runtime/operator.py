@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from hone.core.kind import Kind
+from hone.core.kind import AnyKind
 from hone.core.kinds import WATCHED_CHILDREN
 from hone.core.names import MANAGED_SELECTOR
 from hone.runtime.client import Client, Hook
@@ -50,7 +50,7 @@ class Operator:
 
     def __init__(
         self,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, AnyKind],
         configuration: Configuration,
         options: Options,
         hook: Hook | None = None,

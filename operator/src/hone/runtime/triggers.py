@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from hone.core.kind import Kind
+from hone.core.kind import AnyKind
 from hone.core.names import owner_of
 from hone.core.observed import Object, Ref
 from hone.runtime.controller import Key
@@ -24,7 +24,7 @@ class Triggers:
         evidence: told of pods that end.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind], add: Callable[[str, Key], None], evidence: EvidenceCache) -> None:
+    def __init__(self, kinds: Mapping[str, AnyKind], add: Callable[[str, Key], None], evidence: EvidenceCache) -> None:
         self._kinds, self._add, self._evidence = kinds, add, evidence
         self._follows: dict[tuple[str, Key], tuple[_Followed, ...]] = {}
         self._followers: dict[_Followed, set[tuple[str, Key]]] = {}
@@ -47,7 +47,7 @@ class Triggers:
         elif (owner := owner_of(obj)) and owner[0] in self._kinds:
             self._add(owner[0], Key(namespace, owner[1]))
 
-    def _index(self, kind: Kind, key: Key, resource: Object | None) -> None:
+    def _index(self, kind: AnyKind, key: Key, resource: Object | None) -> None:
         """Remember whom the resource follows; None: it is gone and follows nobody."""
         identity = (kind.name, key)
         for followed in self._follows.pop(identity, ()):

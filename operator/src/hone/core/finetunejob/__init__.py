@@ -6,6 +6,8 @@ from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, PLURAL, FineTuneJobSpec
 from hone.core.finetunejob.policies.upstream import job_refs
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
+from hone.core.finetunejob.resources.children import CHILD_TYPES
+from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.status.progress import target
 from hone.core.kind import Kind
 from hone.core.observed import Object, Ref
@@ -25,6 +27,8 @@ FINETUNEJOB = Kind(
     name=KIND,
     plural=PLURAL,
     api_version=API_VERSION,
+    subject=Run,
+    children=CHILD_TYPES,
     refs=refs,
     reconcile=reconcile,
     progress_target=target,

@@ -1,47 +1,32 @@
 """A FineTuneJob as decisions see it: its identity, its spec with the defaults filled in, the names of its children."""
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
+from functools import cached_property
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Output, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
 from hone.core import names
-from hone.core.observed import Object, Ref
-from hone.core.settings import Settings
+from hone.core.observed import Ref
 from hone.core.subject import Subject
 
-
-class Step(StrEnum):
-    """The steps of a run, in their order."""
-
-    PREPARE = "prepare"
-    TRAIN = "train"
-    FINISH = "finish"
+PREPARE, TRAIN, FINISH = "prepare", "train", "finish"
+"""Names of the steps; what each of them does is in `steps`."""
+WORKSPACE_DIRECTORY = "/mnt/workspace"
+"""Where every pod of the run finds its scratch space."""
 
 
-@dataclass(frozen=True)
 class Run(Subject):
-    """A FineTuneJob whose spec the code accepts.
+    """A FineTuneJob."""
 
-    Attributes:
-        resource: the object as it was read.
-        spec: its spec.
-        settings: the operator's.
-    """
-
-    spec: FineTuneJobSpec
-    settings: Settings
-
-    @classmethod
-    def of(cls, resource: Object, settings: Settings) -> "Run":
-        """Read the resource.
+    @cached_property
+    def spec(self) -> FineTuneJobSpec:
+        """The spec, parsed once.
 
         Raises:
             pydantic.ValidationError: the spec passed its CRD but not the types.
         """
-        return cls(resource, FineTuneJobSpec.from_dict(resource["spec"]), settings)
+        return FineTuneJobSpec.from_dict(self.resource["spec"])
 
     @property
     def compute(self) -> Compute:
@@ -50,7 +35,7 @@ class Run(Subject):
 
     @property
     def processes_per_node(self) -> int:
-        """Ranks per trainer pod: one per GPU; on the CPU as many as asked for, else one."""
+        """Ranks per trainer pod: one per GPU; on the CPU as many as requested, else one."""
         return self.compute.gpus_per_node or self.compute.processes_per_node or 1
 
     @property
@@ -93,18 +78,18 @@ class Run(Subject):
         """Where the artifact goes."""
         return self.spec.output or Output()
 
-    @property
-    def found(self) -> dict[str, FoundModel]:
-        """The models of other jobs, as status tells of them; what is made for the run is made from nothing newer."""
-        told = (self.resource.get("status") or {}).get("models") or {}
-        return {name: FoundModel.from_dict(model) for name, model in told.items()}
+    @cached_property
+    def upstream_models(self) -> dict[str, FoundModel]:
+        """The models of other jobs as status records them; the run's objects are rendered from nothing newer."""
+        models = (self.resource.get("status") or {}).get("models") or {}
+        return {name: FoundModel.from_dict(model) for name, model in models.items()}
 
     @property
     def image(self) -> str:
         """The trainer image."""
         return self.compute.image or self.settings.trainer_image
 
-    @property
+    @cached_property
     def spec_digest(self) -> str:
         """Digest of the spec as it was written, but for what may change at any time."""
         spec = {key: value for key, value in self.resource["spec"].items() if key != "suspend"}
@@ -130,10 +115,10 @@ class Run(Subject):
         """The headless Service in which the ranks find pod 0."""
         return self.base_name
 
-    def job(self, step: Step | str, attempt: int) -> str:
+    def job(self, step: str, attempt: int) -> str:
         """The Job of an attempt."""
         return f"{self.base_name}-{step}-{attempt}"
 
-    def job_ref(self, step: Step | str, attempt: int) -> Ref:
+    def job_ref(self, step: str, attempt: int) -> Ref:
         """The same, to be read."""
         return Ref("batch/v1", "Job", self.job(step, attempt))

@@ -17,8 +17,20 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
     jobs = {run.job_ref(a.step, a.number) for a in status.attempts if a.result == AttemptResult.RUNNING}
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs))
-    wanted = jobs | child_refs(run, status) | {each.ref for each in dependencies(run)}
-    return tuple(sorted(wanted | (upstream.refs(run, fetched) if status.prepared_spec is None else set())))
+    return tuple(sorted(jobs | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched)))
+
+
+def _refs_of_next_attempt(run: Run, status: FineTuneJobStatus, waits: bool, fetched: Fetched) -> set[Ref]:
+    """What the next attempt needs to be read.
+
+    Args:
+        run: the run.
+        status: its status as it was read.
+        waits: whether the run may still wait for other jobs.
+        fetched: what has been read so far.
+    """
+    refs = child_refs(run, status) | {each.ref for each in dependencies(run)} | upstream.held_refs(run)
+    return refs | upstream.refs(run, fetched) if waits else refs
 
 
 def has_ended(job: Object | None) -> bool:
@@ -28,21 +40,20 @@ def has_ended(job: Object | None) -> bool:
 
 def are_known(state: State) -> bool:
     """Whether everything that an attempt needs was read."""
-    run = state.run
-    wanted = child_refs(run, state.old) | {each.ref for each in dependencies(run)}
+    run, fetched = state.run, state.observed.objects
+    refs = _refs_of_next_attempt(run, state.old, state.status.prepared_spec is None, fetched)
     if state.step:
-        wanted.add(run.job_ref(state.step, state.next_number(state.step)))
-    if state.prepared_spec is None:
-        wanted |= upstream.refs(run, state.observed.objects)
-    return wanted <= set(state.observed.objects)
+        refs.add(run.job_ref(state.step.name, state.next_number(state.step)))
+    return refs <= set(fetched)
 
 
 def foreign(state: State) -> Ref | None:
     """A child's name that an object of someone else has, or None."""
-    names = child_refs(state.run, state.old) | {
-        state.run.job_ref(attempt.step, attempt.number) for attempt in state.attempts
-    }
-    for ref in sorted(names & set(state.observed.objects)):
-        if standing(state.run.resource, state.observed.get(ref)) not in (Standing.ABSENT, Standing.OURS):
+    run, fetched = state.run, set(state.observed.objects)
+    refs = {run.job_ref(attempt.step, attempt.number) for attempt in state.status.attempts}
+    if not fetched <= refs:  # while an attempt runs, only its Job was read: no other name has to be known
+        refs |= child_refs(run, state.old)
+    for ref in sorted(refs & fetched):
+        if standing(run.resource, state.observed.get(ref)) not in (Standing.ABSENT, Standing.OURS):
             return ref
     return None

@@ -4,8 +4,8 @@ from hone.api.finetunejob_status import AttemptStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.finetunejob.policies import failure as failures
-from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.steps import STEPS
 from hone.core.observed import Object, Pod
 from hone.core.pods import Trouble
 from hone.core.times import seconds_since
@@ -18,7 +18,7 @@ def all_started(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> 
     """Whether every pod of the attempt has begun to run; where a queue let it go again, the newest of each index."""
     if is_queued(state.job_of(attempt)):
         return False
-    size = state.run.compute.nodes if attempt.step == Step.TRAIN else 1
+    size = STEPS[attempt.step].pods(state.run)
     started = {podinfo.index(pod) for pod in pods if podinfo.has_started(pod)}
     waiting = {podinfo.index(pod) for pod in pods if not podinfo.is_over(pod) and not podinfo.has_started(pod)}
     return len(started - waiting) >= size

@@ -1,24 +1,23 @@
-"""What one look at a FineTuneJob works out: begun from its status, changed by each phase, ended as Plan and status."""
+"""What one reconcile of a FineTuneJob works out: it begins with the status as read, and each phase changes it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from hone.api.finetunejob_status import (
-    ArtifactStatus,
     AttemptResult,
     AttemptStatus,
-    CheckpointStatus,
     Failure,
     FineTuneJobStatus,
     FoundModel,
-    ProgressStatus,
+    UsageStatus,
 )
-from hone.contract.plan import DatasetSummary
-from hone.contract.plan import Plan as TrainingPlan
-from hone.contract.results import EvaluationSummary
 from hone.core import pods as podinfo
+from hone.core.children import Child, Write
+from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.policies.retry import GiveUp, key
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import TRAIN, Run
+from hone.core.finetunejob.steps import STEPS, next_step
+from hone.core.finetunejob.steps.step import Step, last_attempt, next_number
 from hone.core.observed import Object, Observed, Pod
 from hone.core.plan import Apply, Delete
 from hone.core.pods import Trouble
@@ -36,10 +35,12 @@ class State:
         observed: its children and pods.
         now: the time.
         old: the status as it was read.
-        attempts: all attempts known, oldest first; at most one runs.
-        failures: attempts that failed, by `<step>.<class>`.
+        status: the status as it is known by now; of its attempts, oldest first, at most one runs.
         trouble: what keeps the run from going on, to be shown.
         gave_up: why the run ends for good.
+        create: objects to create.
+        apply: objects to apply.
+        delete: objects to delete.
         requeue: seconds after which something is due.
     """
 
@@ -47,19 +48,7 @@ class State:
     observed: Observed
     now: datetime
     old: FineTuneJobStatus
-    attempts: list[AttemptStatus] = field(default_factory=list)
-    failures: dict[str, int] = field(default_factory=dict)
-    dataset: DatasetSummary | None = None
-    plan: TrainingPlan | None = None
-    progress: ProgressStatus | None = None
-    evaluation: EvaluationSummary | None = None
-    artifact: ArtifactStatus | None = None
-    checkpoint: CheckpointStatus | None = None
-    gpu_seconds: int = 0
-    models: dict[str, FoundModel] = field(default_factory=dict)
-    run_config: str | None = None
-    prepared_spec: str | None = None
-    start_time: str | None = None
+    status: Draft
     trouble: Trouble | None = None
     gave_up: GiveUp | None = None
     create: list[Object] = field(default_factory=list)
@@ -69,31 +58,13 @@ class State:
 
     @classmethod
     def of(cls, run: Run, observed: Observed, now: datetime, old: FineTuneJobStatus) -> "State":
-        """The state as the status tells it."""
-        return cls(
-            run=run,
-            observed=observed,
-            now=now,
-            old=old,
-            attempts=list(old.attempts),
-            failures=dict(old.failures),
-            dataset=old.dataset,
-            plan=old.plan,
-            progress=old.progress,
-            evaluation=old.evaluation,
-            artifact=old.artifact,
-            checkpoint=old.checkpoint,
-            gpu_seconds=old.usage.gpu_seconds if old.usage else 0,
-            models=dict(old.models or {}),
-            run_config=old.run_config,
-            prepared_spec=old.prepared_spec,
-            start_time=old.start_time,
-        )
+        """The state before the first phase."""
+        return cls(run=run, observed=observed, now=now, old=old, status=Draft.of(old))
 
     @property
     def running(self) -> AttemptStatus | None:
         """The attempt that is under way, or None."""
-        return next((attempt for attempt in self.attempts if attempt.result == AttemptResult.RUNNING), None)
+        return next((attempt for attempt in self.status.attempts if attempt.result == AttemptResult.RUNNING), None)
 
     @property
     def live_pods(self) -> tuple[Pod, ...]:
@@ -103,44 +74,48 @@ class State:
     @property
     def step(self) -> Step | None:
         """The first step that is not done, or None at the end."""
-        return next((step for step in Step if not self.done(step)), None)
+        return next_step(self.status)
 
-    def done(self, step: Step) -> bool:
-        """Whether the step has given its result."""
-        if step == Step.PREPARE:
-            return self.plan is not None
-        if step == Step.FINISH:
-            return self.artifact is not None
-        last = self.last(step)
-        return last is not None and last.result == AttemptResult.SUCCEEDED
-
-    def last(self, step: Step) -> AttemptStatus | None:
-        """The newest attempt at the step, or None."""
-        return next((attempt for attempt in reversed(self.attempts) if attempt.step == step), None)
-
-    def next_number(self, step: Step) -> int:
-        """The number of the step's next attempt."""
-        last = self.last(step)
-        return last.number + 1 if last else 1
+    @property
+    def models(self) -> dict[str, FoundModel]:
+        """The models of other jobs that the run reads."""
+        return self.status.models or {}
 
     @property
     def spec_changed(self) -> bool:
         """Whether the spec was edited after it was prepared. Once training has started, edits are refused."""
-        prepared = self.prepared_spec
-        return self.start_time is None and prepared is not None and prepared != self.run.spec_digest
+        prepared = self.status.prepared_spec
+        return self.status.start_time is None and prepared is not None and prepared != self.run.spec_digest
 
     def forget_preparation(self) -> None:
         """Forget what was prepared from a spec that has been replaced."""
-        self.dataset = self.plan = self.run_config = self.prepared_spec = None
-        self.failures = {}
+        status = self.status
+        status.dataset = status.plan = status.run_config = status.prepared_spec = None
+        status.failures = {}
+
+    def last(self, step: Step) -> AttemptStatus | None:
+        """The newest attempt at the step, or None."""
+        return last_attempt(self.status, step.name)
+
+    def next_number(self, step: Step) -> int:
+        """The number of the step's next attempt."""
+        return next_number(self.status, step.name)
 
     def job_of(self, attempt: AttemptStatus) -> Object | None:
         """The attempt's Job, or None where it does not exist."""
         return self.observed.objects.get(self.run.job_ref(attempt.step, attempt.number))
 
+    def write(self, child: Child) -> None:
+        """Plan that a child is written."""
+        if child.write == Write.APPLY:
+            self.apply.append(Apply(child.object))
+        else:
+            self.create.append(child.object)
+
     def replace(self, attempt: AttemptStatus, by: AttemptStatus) -> AttemptStatus:
         """Put what is now known of an attempt in its place; returns it."""
-        self.attempts[self.attempts.index(attempt)] = by
+        attempts = self.status.attempts
+        attempts[attempts.index(attempt)] = by
         return by
 
     def end(self, attempt: AttemptStatus, result: AttemptResult, failure: Failure | None = None) -> None:
@@ -149,16 +124,21 @@ class State:
         self.replace(attempt, attempt.model_copy(update=end))
         if failure:
             entry = key(attempt.step, failure.failure_class)
-            self.failures[entry] = self.failures.get(entry, 0) + 1
+            self.status.failures[entry] = self.status.failures.get(entry, 0) + 1
 
     def begin(self, step: Step, number: int, start_time: str) -> None:
         """Record that an attempt runs. The oldest are forgotten, but never the last one of a step."""
-        name = self.run.job(step, number)
-        self.attempts.append(
-            AttemptStatus(step=step, number=number, job=name, start_time=start_time, result=AttemptResult.RUNNING)
+        attempts, job = self.status.attempts, self.run.job(step.name, number)
+        attempts.append(
+            AttemptStatus(step=step.name, number=number, job=job, start_time=start_time, result=AttemptResult.RUNNING)
         )
-        kept = {id(self.last(each)) for each in Step}
-        while len(self.attempts) > MAX_ATTEMPTS:
-            self.attempts.remove(next(attempt for attempt in self.attempts if id(attempt) not in kept))
-        if step == Step.TRAIN and self.start_time is None:
-            self.start_time = start_time
+        newest = {id(self.last(each)) for each in STEPS.values()}
+        while len(attempts) > MAX_ATTEMPTS:
+            attempts.remove(next(attempt for attempt in attempts if id(attempt) not in newest))
+        if step.name == TRAIN and self.status.start_time is None:
+            self.status.start_time = start_time
+
+    def count_gpu_seconds(self, seconds: int) -> None:
+        """Add what an attempt that has ended has held."""
+        usage = self.status.usage or UsageStatus()
+        self.status.usage = usage.model_copy(update={"gpu_seconds": usage.gpu_seconds + seconds})

@@ -3,7 +3,9 @@
 from hone.api import API_VERSION
 from hone.api.modeldeployment import KIND, PLURAL
 from hone.core.kind import Kind, ProgressTarget
+from hone.core.modeldeployment.children import CHILD_TYPES
 from hone.core.modeldeployment.reconcile import follows, idle, reconcile, refs, refused
+from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object, Pod
 
 
@@ -15,6 +17,8 @@ MODELDEPLOYMENT = Kind(
     name=KIND,
     plural=PLURAL,
     api_version=API_VERSION,
+    subject=Server,
+    children=CHILD_TYPES,
     refs=refs,
     reconcile=reconcile,
     progress_target=_no_progress,

@@ -11,7 +11,7 @@ from hone.core.pods import Trouble
 MAX_LAST_WORDS = 600
 
 
-def wanted(live: Object) -> int:
+def desired(live: Object) -> int:
     """The number of pods that the Deployment shall have."""
     return int(live["spec"].get("replicas", 1))
 
@@ -27,7 +27,7 @@ def is_complete(live: Object) -> bool:
     if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
         return False
     counts = (status.get("updatedReplicas", 0), status.get("replicas", 0), status.get("availableReplicas", 0))
-    return counts == (wanted(live),) * 3
+    return counts == (desired(live),) * 3
 
 
 def is_stuck(live: Object | None) -> bool:
@@ -39,9 +39,9 @@ def is_stuck(live: Object | None) -> bool:
 def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble | None:
     """What keeps the revision's pods from answering, or None."""
     own = [pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision]
-    crashed = (found for pod in own if (found := _crash(pod)))
-    if found := next(crashed, None) or podinfo.trouble(own):
-        return found
+    crashes = (crash for pod in own if (crash := _crash(pod)))
+    if first := next(crashes, None) or podinfo.trouble(own):
+        return first
     failure = _condition(live, "ReplicaFailure")
     if failure.get("status") == "True":
         return Trouble(str(failure.get("reason", "ReplicaFailure")), str(failure.get("message", "")))
@@ -57,10 +57,10 @@ def _crash(pod: Pod) -> Trouble | None:
     if not last or container.get("ready"):
         return None
     words = str(last.get("message") or "").strip()[-MAX_LAST_WORDS:]
-    said = f"the server ended with exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
-    return Trouble("CrashLoopBackOff", said + (f": {words}" if words else ""))
+    message = f"the server ended with exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
+    return Trouble("CrashLoopBackOff", message + (f": {words}" if words else ""))
 
 
 def _condition(live: Object | None, kind: str) -> dict[str, Any]:
-    found = ((live or {}).get("status") or {}).get("conditions") or []
-    return next((dict(condition) for condition in found if condition.get("type") == kind), {})
+    conditions = ((live or {}).get("status") or {}).get("conditions") or []
+    return next((dict(condition) for condition in conditions if condition.get("type") == kind), {})

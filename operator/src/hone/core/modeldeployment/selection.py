@@ -9,8 +9,8 @@ from hone.core.observed import Object
 
 
 @dataclass(frozen=True)
-class Release:
-    """An artifact and the job that made it."""
+class ServedArtifact:
+    """An artifact to serve, and the job that made it."""
 
     job: str
     artifact: ArtifactStatus
@@ -21,14 +21,19 @@ class Selection:
     """What to serve, and where the followed job stands.
 
     Attributes:
-        release: what to serve; None: nothing yet.
+        served: what to serve; None: nothing yet.
         reason: `JobComplete` where the followed job's artifact is to be served; else why it is not.
         message: the same for people.
     """
 
-    release: Release | None
+    served: ServedArtifact | None
     reason: str
     message: str
+
+    @property
+    def artifact(self) -> ArtifactStatus | None:
+        """The artifact to serve."""
+        return self.served.artifact if self.served else None
 
 
 COMPLETE = "JobComplete"
@@ -39,7 +44,7 @@ FINAL = ("JobFailed", "NotPromotable")
 def select(name: str, job: Object | None, status: ModelDeploymentStatus) -> Selection:
     """Choose what to serve.
 
-    A job that is deleted, failed or made anew and not complete changes nothing: what is served goes on, rendered from
+    A job that is deleted, failed, or re-created and not complete changes nothing: what is served goes on, rendered from
     our own status, and lives by our owner reference on its claim.
 
     Args:
@@ -47,18 +52,18 @@ def select(name: str, job: Object | None, status: ModelDeploymentStatus) -> Sele
         job: that job, or None where it does not exist.
         status: our own status.
     """
-    found, reason, message = _look(name, job)
-    if found:
-        return Selection(found, reason, message)
-    served = status.candidate or status.stable
-    if served is None:
+    served, reason, message = _of_job(name, job)
+    if served:
+        return Selection(served, reason, message)
+    revision = status.candidate or status.stable
+    if revision is None:
         return Selection(None, reason, message)
-    return Selection(release_of(served), reason, f"{message}; still serving {short(served.digest)}")
+    return Selection(served_artifact(revision), reason, f"{message}; still serving {short(revision.digest)}")
 
 
-def release_of(revision: Revision) -> Release:
+def served_artifact(revision: Revision) -> ServedArtifact:
     """The artifact of a revision that was rolled out."""
-    return Release(revision.job, revision.artifact)
+    return ServedArtifact(revision.job, revision.artifact)
 
 
 def short(digest: str) -> str:
@@ -66,7 +71,7 @@ def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:8]
 
 
-def _look(name: str, job: Object | None) -> tuple[Release | None, str, str]:
+def _of_job(name: str, job: Object | None) -> tuple[ServedArtifact | None, str, str]:
     if job is None or "deletionTimestamp" in job["metadata"]:
         return None, "JobNotFound", f"spec.model.jobRef.name: there is no FineTuneJob {name!r}"
     status = FineTuneJobStatus.from_dict(job.get("status") or {})
@@ -81,4 +86,4 @@ def _look(name: str, job: Object | None) -> tuple[Release | None, str, str]:
         return None, "NotPromotable", f"FineTuneJob {name!r} is not promotable: {why}"
     if status.artifact is None:
         return None, "WaitingForJob", f"FineTuneJob {name!r} tells of no artifact"
-    return Release(name, status.artifact), COMPLETE, f"FineTuneJob {name!r} is complete"
+    return ServedArtifact(name, status.artifact), COMPLETE, f"FineTuneJob {name!r} is complete"

@@ -1,14 +1,25 @@
 """A ModelDeployment as decisions see it: its identity, its spec with the defaults, the names of its children."""
 
-from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 
 from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Runtime
 from hone.core import names
-from hone.core.observed import Object, Ref
-from hone.core.settings import Settings
+from hone.core.observed import Ref
 from hone.core.subject import Subject
 
 STEP = "serve"
+
+
+class Role(StrEnum):
+    """What a revision is to the endpoint; each role has its own Deployment."""
+
+    STABLE = "stable"
+    """The revision that the endpoint's requests go to."""
+
+
+QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: ()}
+"""What a role adds to names and labels. The stable one adds nothing: the selectors of its Deployments cannot change."""
 HTTP_PORT = 8000
 """The port that vLLM listens on."""
 SERVICE_PORT = 80
@@ -17,21 +28,17 @@ BYTES_PER_SECOND = 50_000_000
 """What a slow volume reads; sizes the time that a server has to start."""
 
 
-@dataclass(frozen=True)
 class Server(Subject):
-    """A ModelDeployment whose spec the code accepts."""
+    """A ModelDeployment."""
 
-    spec: ModelDeploymentSpec
-    settings: Settings
-
-    @classmethod
-    def of(cls, resource: Object, settings: Settings) -> "Server":
-        """Read the resource.
+    @cached_property
+    def spec(self) -> ModelDeploymentSpec:
+        """The spec, parsed once.
 
         Raises:
             pydantic.ValidationError: the spec passed its CRD but not the types.
         """
-        return cls(resource, ModelDeploymentSpec.from_dict(resource["spec"]), settings)
+        return ModelDeploymentSpec.from_dict(self.resource["spec"])
 
     @property
     def job(self) -> str:
@@ -54,10 +61,9 @@ class Server(Subject):
         default = self.settings.server_image if self.spec.gpus else self.settings.server_cpu_image
         return self.runtime.image or default
 
-    @property
-    def deployment(self) -> Ref:
-        """The Deployment. Its name hashes the uid, since its selector does and can never change."""
-        return Ref("apps/v1", "Deployment", names.unique(self.name, self.uid))
+    def deployment(self, role: Role) -> Ref:
+        """The Deployment of a role. Its name hashes the uid, since its selector does and can never change."""
+        return Ref("apps/v1", "Deployment", names.unique(self.name, self.uid, *QUALIFIERS[role]))
 
     @property
     def service(self) -> Ref:
@@ -69,10 +75,9 @@ class Server(Subject):
         """The endpoint's address in the cluster; OpenAI's paths are below /v1, classes and scores at /classify."""
         return f"http://{self.service.name}.{self.namespace}.svc"
 
-    @property
-    def selector(self) -> dict[str, str]:
-        """Labels of the server's pods."""
-        return {names.UID_LABEL: self.uid, names.STEP_LABEL: STEP}
+    def selector(self, role: Role) -> dict[str, str]:
+        """The labels that select a role's pods."""
+        return {names.UID_LABEL: self.uid, names.STEP_LABEL: "-".join((STEP, *QUALIFIERS[role]))}
 
     def startup_seconds(self, weights_bytes: int) -> int:
         """Seconds that a server has until its first answer."""

@@ -1,21 +1,22 @@
-"""What one look at a ModelDeployment works out, from which its Plan and its status are made."""
+"""What one reconcile of a ModelDeployment compares, from which its Plan and its status are made."""
 
 from dataclasses import dataclass
 
+from hone.api.finetunejob_status import ArtifactStatus
 from hone.api.modeldeployment import ModelDeploymentStatus, Revision
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
-from hone.core.modeldeployment.selection import Release, Selection, release_of, select, short
-from hone.core.modeldeployment.server import Server
+from hone.core.modeldeployment.selection import Selection, select, served_artifact, short
+from hone.core.modeldeployment.server import Role, Server
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable
 from hone.core.pods import Trouble
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is there, what is wanted, and what stands between.
+class Snapshot:
+    """What is there, what shall be served, and what stands between.
 
     Attributes:
         server: the resource.
@@ -23,10 +24,10 @@ class Look:
         selection: what to serve, and where the followed job stands.
         live: our Deployment, or None.
         rendered: the Deployment to apply, or None where the live one is as it should be.
-        revision: the wanted revision; None where nothing is to be served.
-        blocked: why what is wanted cannot be rolled out at all.
+        revision: the desired revision; None where nothing is to be served.
+        blocked: why it cannot be rolled out at all.
         trouble: what keeps the rollout from going on.
-        complete: whether the wanted revision is rolled out.
+        complete: whether the desired revision is rolled out.
     """
 
     server: Server
@@ -40,28 +41,29 @@ class Look:
     complete: bool
 
     @property
-    def release(self) -> Release | None:
-        """What is to be served."""
-        return self.selection.release
+    def artifact(self) -> ArtifactStatus | None:
+        """The artifact to serve."""
+        return self.selection.artifact
 
     @property
-    def wanted(self) -> Revision | None:
-        """The wanted revision, as status shows it."""
-        if self.release is None or self.revision is None:
+    def desired(self) -> Revision | None:
+        """The desired revision, as status shows it."""
+        served = self.selection.served
+        if served is None or self.revision is None:
             return None
-        digest = self.release.artifact.digest
-        return Revision(revision=self.revision, digest=digest, job=self.release.job, artifact=self.release.artifact)
+        artifact = served.artifact
+        return Revision(revision=self.revision, digest=artifact.digest, job=served.job, artifact=artifact)
 
     @property
     def stable(self) -> Revision | None:
         """What has been rolled out."""
-        return self.wanted if self.complete else self.old.stable
+        return self.desired if self.complete else self.old.stable
 
     @property
     def candidate(self) -> Revision | None:
         """What is being rolled out."""
         same = self.old.stable is not None and self.old.stable.revision == self.revision
-        return None if self.complete or same else self.wanted
+        return None if self.complete or same else self.desired
 
     @property
     def available(self) -> int:
@@ -81,35 +83,27 @@ def claims(status: ModelDeploymentStatus) -> set[str]:
 
 def child(server: Server, observed: Observed, ref: Ref) -> Object | None:
     """Our object of that name; None where there is none, or one that is not ours."""
-    found = observed.get(ref)
-    return found if standing(server.resource, found) == Standing.OURS else None
+    live = observed.get(ref)
+    return live if standing(server.resource, live) == Standing.OURS else None
 
 
 def _is_there(observed: Observed, revision: Revision) -> bool:
     return is_usable(observed.get(claim_ref(revision.artifact.claim)))
 
 
-def look(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Look:
-    """Compare what is there with what is wanted."""
-    selection = select(server.job, observed.get(job_ref(server)), old)
-    blocked = None
-    served = old.candidate if old.candidate and _is_there(observed, old.candidate) else old.stable
-    claim = selection.release.artifact.claim if selection.release else None
-    if claim and not is_usable(observed.get(claim_ref(claim))):
-        blocked = Trouble("ArtifactNotFound", f"the artifact's PersistentVolumeClaim {claim!r} is gone")
-        if served and served.artifact.claim != claim:
-            said = f"{blocked.message}; still serving {short(served.digest)}"
-            selection, blocked = Selection(release_of(served), blocked.reason, said), None
-    live = child(server, observed, server.deployment)
+def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Snapshot:
+    """Compare what is there with what shall be served."""
+    selection, blocked = _usable(select(server.job, observed.get(job_ref(server)), old), observed, old)
+    live = child(server, observed, server.deployment(Role.STABLE))
     rendered, revision = None, None
-    if selection.release:
-        if live and is_rendered_from(live, inputs(server, selection.release)):
+    if selection.served:
+        if live and is_rendered_from(live, inputs(server, selection.served)):
             revision = revision_of(live)
         else:
-            rendered = deployment(server, selection.release)
+            rendered = deployment(server, selection.served, Role.STABLE)
             revision = revision_of(rendered)
     complete = live is not None and revision is not None and rendered is None and rollout.is_complete(live)
-    return Look(
+    return Snapshot(
         server=server,
         old=old,
         selection=selection,
@@ -120,3 +114,16 @@ def look(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Look
         trouble=rollout.trouble(live, observed.pods, revision) if revision and not complete else None,
         complete=complete,
     )
+
+
+def _usable(selection: Selection, observed: Observed, old: ModelDeploymentStatus) -> tuple[Selection, Trouble | None]:
+    """The selection, or what is served already where the selected artifact's claim is gone; else what blocks it."""
+    claim = selection.artifact.claim if selection.artifact else None
+    if claim is None or is_usable(observed.get(claim_ref(claim))):
+        return selection, None
+    blocked = Trouble("ArtifactNotFound", f"the artifact's PersistentVolumeClaim {claim!r} is gone")
+    served = old.candidate if old.candidate and _is_there(observed, old.candidate) else old.stable
+    if served is None or served.artifact.claim == claim:
+        return selection, blocked
+    message = f"{blocked.message}; still serving {short(served.digest)}"
+    return Selection(served_artifact(served), blocked.reason, message), None

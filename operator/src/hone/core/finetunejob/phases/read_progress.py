@@ -1,4 +1,4 @@
-"""Phase 4: what the pod of rank 0 reports while training runs."""
+"""What the pod of rank 0 reports while training runs."""
 
 from hone.api.finetunejob_status import CheckpointStatus
 from hone.core.conditions import TRUE
@@ -9,7 +9,7 @@ from hone.core.finetunejob.status import progress
 
 def read_progress(state: State) -> None:
     """Record what the trainer reports, if the answer comes from the pod that runs."""
-    attempt = progress.running_trainer(state.attempts)
+    attempt = progress.running_trainer(state.status.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
     if attempt is None or pod is None:
         return
@@ -18,6 +18,6 @@ def read_progress(state: State) -> None:
     if progress.finding(pod, reading).status != TRUE or reading is None or reading.progress is None:
         return
     state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
-    state.progress = progress.to_status(reading.progress, state.plan)
+    state.status.progress = progress.to_status(reading.progress, state.status.plan)
     if reading.progress.checkpoint_step is not None:
-        state.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)
+        state.status.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)

@@ -1,14 +1,14 @@
-"""Phase 2: what stops a running attempt from outside: suspension, an edit before the start, the start deadline."""
+"""What stops a running attempt from outside: suspension, an edit before the start, the start deadline."""
 
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
 from hone.core.finetunejob.start import NO_PODS_SECONDS, all_started, find_trouble, is_queued, never_started, waited
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.status import usage
+from hone.core.finetunejob.status.usage import gpu_seconds
 from hone.core.plan import Delete
 
 
-def interrupt(state: State) -> None:
+def stop_if_due(state: State) -> None:
     """Stop the running attempt where there is a reason to, and show what keeps it from starting."""
     if state.spec_changed:
         _stop(state, AttemptResult.REPLACED)
@@ -24,7 +24,8 @@ def _stop(state: State, result: AttemptResult, failure: Failure | None = None) -
     if attempt is None:
         return
     job = state.job_of(attempt)
-    usage.count(state, attempt, job, podinfo.of_job(state.observed.pods, attempt.job))
+    pods = podinfo.of_job(state.observed.pods, attempt.job)
+    state.count_gpu_seconds(gpu_seconds(state, attempt, job, pods))
     if job is not None:
         ref = state.run.job_ref(attempt.step, attempt.number)
         state.delete.append(Delete(ref, job["metadata"]["uid"]))

@@ -1,7 +1,7 @@
-"""Pods that were to end and whose node does not confirm it: told, with what to do, since nothing else is safe.
+"""Pods that should have ended and whose node does not confirm it: shown, with what to do, since nothing else is safe.
 
-A node that only lost contact may still write to the volumes, and another attempt beside it would spoil both. Who knows
-that it is down says so by deleting its Node or by a taint, and Kubernetes then ends its pods.
+A node that only lost contact may still write to the volumes, and another attempt at the same time would spoil both.
+Whoever knows that it is down says so by deleting its Node or by a taint, and Kubernetes then ends its pods.
 """
 
 from hone.core.finetunejob.state import State
@@ -13,8 +13,8 @@ UNCONFIRMED_SECONDS = 300.0
 REASON = "NodeUnreachable"
 
 
-def watch_nodes(state: State) -> None:
-    """Show the first pod whose end is overdue, or look again when one may be."""
+def check_nodes(state: State) -> None:
+    """Show the first pod whose end is overdue, or check again when one may be."""
     for pod in state.live_pods:
         # Kubernetes sets it to the moment at which the grace is over.
         if not (deadline := pod.raw["metadata"].get("deletionTimestamp")):

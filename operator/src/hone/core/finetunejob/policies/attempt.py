@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.policies.retry import key
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import TRAIN
 
 DIVERGED_FACTOR = 0.5
 """What the planned rate is multiplied with after a divergence; a second one ends the run (`POLICIES`)."""
 
 
-def attempt(step: Step, number: int, failures: Mapping[str, int]) -> Attempt:
+def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
     """What the pods of an attempt are told of it.
 
     Each attempt that ended out of memory has used up one rung of the trainer's ladder for memory; what a pod mended in
@@ -22,7 +22,7 @@ def attempt(step: Step, number: int, failures: Mapping[str, int]) -> Attempt:
         number: number of the attempt within its step, from 1.
         failures: failures so far, by step and class (`status.failures`).
     """
-    if step != Step.TRAIN:
+    if step != TRAIN:
         return Attempt(number=number)
     return Attempt(
         number=number,

@@ -13,7 +13,7 @@ from hone.contract import VERSION
 from hone.contract.exits import POLICIES, FailureClass, from_exit_code
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import PREPARE
 from hone.core.names import STEP_LABEL
 from hone.core.observed import Object, Pod
 
@@ -111,7 +111,7 @@ def cause(job: Object, pods: Iterable[Pod]) -> Failure:
         ends.append(told)  # the Job deletes the others' pods, and an evicted pod is gone as well
     if ends:
         found = min(ends, key=lambda end: end.order).failure
-        of_prepare = (job["metadata"].get("labels") or {}).get(STEP_LABEL) == Step.PREPARE
+        of_prepare = (job["metadata"].get("labels") or {}).get(STEP_LABEL) == PREPARE
         hint = PREPARE_HINTS.get(FailureClass(found.failure_class)) if of_prepare else None
         return found.model_copy(update={"hint": hint}) if hint else found
     return make(FailureClass.CRASHED, words or str(failed.get("reason", "the Job failed without a reason")))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import POLICIES, FailureClass
-from hone.core.finetunejob.run import Step
 from hone.core.times import parse, seconds_since
 
 BACKOFF_SECONDS = {FailureClass.NEVER_STARTED: 30.0}
@@ -41,7 +40,7 @@ def counted(failures: Mapping[str, int], step: str | None = None) -> int:
     return total
 
 
-def give_up(step: Step, failure: Failure, failures: Mapping[str, int], limit: int) -> GiveUp | None:
+def give_up(step: str, failure: Failure, failures: Mapping[str, int], limit: int) -> GiveUp | None:
     """Why the step is not tried again after `failure`, or None where it is.
 
     Args:
@@ -52,20 +51,19 @@ def give_up(step: Step, failure: Failure, failures: Mapping[str, int], limit: in
     """
     cls = FailureClass(failure.failure_class)
     policy = POLICIES[cls]
-    said = failure.message + (f" ({failure.hint})" if failure.hint else "")
+    message = failure.message + (f" ({failure.hint})" if failure.hint else "")
     if failure.final or not policy.retries:
-        return GiveUp(str(cls), said)
+        return GiveUp(str(cls), message)
     times = failures.get(key(step, cls), 0)
     if policy.at_most is not None and times >= policy.at_most:
-        return GiveUp(str(cls), f"{step} ended as {cls} {times} times; the last time: {said}")
-    if policy.counts and counted(failures, step) > limit:
-        return GiveUp(
-            "RetryLimitExceeded", f"{step} failed {counted(failures, step)} times, retry.limit is {limit}; last: {said}"
-        )
+        return GiveUp(str(cls), f"{step} ended as {cls} {times} times; the last time: {message}")
+    total = counted(failures, step)
+    if policy.counts and total > limit:
+        return GiveUp("RetryLimitExceeded", f"{step} failed {total} times, retry.limit is {limit}; last: {message}")
     return None
 
 
-def backoff(step: Step, failure: Failure, failures: Mapping[str, int], quick: int = 0) -> float:
+def backoff(step: str, failure: Failure, failures: Mapping[str, int], quick: int = 0) -> float:
     """Seconds between the end of a failed attempt and the next one.
 
     Args:
@@ -82,7 +80,7 @@ def backoff(step: Step, failure: Failure, failures: Mapping[str, int], quick: in
     return min(wait, MAX_BACKOFF_SECONDS)
 
 
-def quick_ends(step: Step, attempts: Sequence[AttemptStatus]) -> int:
+def quick_ends(step: str, attempts: Sequence[AttemptStatus]) -> int:
     """How many of the step's newest attempts ended quickly, one after another, in a class that does not count."""
     number = 0
     for attempt in reversed([each for each in attempts if each.step == step]):

@@ -14,8 +14,8 @@ from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
 from hone.contract.settings import Objective
 from hone.core.conditions import find, is_true
-from hone.core.finetunejob.resources.models import READS, models
 from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.models import READS, models
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, give_back, is_usable, take
@@ -69,6 +69,11 @@ class Upstream:
     ready: bool = False
 
 
+def held_refs(run: Run) -> set[Ref]:
+    """The claims of other jobs that status says we read; to be read before they can be given back."""
+    return {claim_ref(claim) for claim in held(run.upstream_models)}
+
+
 def follow(run: Run, observed: Observed, known: dict[str, FoundModel] | None) -> Upstream:
     """Find the models of other jobs, and own their claims.
 
@@ -84,7 +89,7 @@ def follow(run: Run, observed: Observed, known: dict[str, FoundModel] | None) ->
         return Upstream(models, trouble)
     claims = {claim: observed.get(claim_ref(claim)) for claim in sorted(held(models))}
     taken = [apply for claim in claims.values() if claim is not None and (apply := take(run, claim))]
-    if models != run.found:
+    if models != run.upstream_models:
         return Upstream(models)
     return Upstream(models, apply=tuple(taken), ready=not taken)
 
@@ -98,14 +103,14 @@ def give_back_dropped(run: Run, observed: Observed, models: Mapping[str, FoundMo
         models: the models that are still read.
         finished: whether the job has ended.
     """
-    dropped = held(run.found) - (set() if finished else held(models))
+    dropped = held(run.upstream_models) - (set() if finished else held(models))
     claims = (observed.objects.get(claim_ref(claim)) for claim in sorted(dropped))
     return [apply for claim in claims if (apply := give_back(run, claim))]
 
 
 def may_end(run: Run, observed: Observed) -> bool:
     """Whether the claims to give back were read; nobody reconciles a job again once it has ended."""
-    return {claim_ref(claim) for claim in held(run.found)} <= set(observed.objects)
+    return held_refs(run) <= set(observed.objects)
 
 
 def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Trouble | None]:
@@ -152,7 +157,7 @@ def _look(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel
 
 def _kept(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | None:
     """What was found of a job that is gone, where its claim is ours to keep: to give that up could destroy it."""
-    found = run.found.get(name)
+    found = run.upstream_models.get(name)
     claim = observed.get(claim_ref(found.claim)) if found and found.job == ref.name else None
     return found if claim and is_usable(claim) and take(run, claim) is None else None
 

@@ -1,33 +1,87 @@
-"""The objects that each step needs alongside its Job, and their names."""
+"""The table of the objects that a run makes: their types, names and builders, and the steps that need them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from hone.api.finetunejob_status import FineTuneJobStatus
-from hone.core.children import ref_of
-from hone.core.finetunejob.resources import claims
+from hone.core.children import Child, ChildType, Write
+from hone.core.finetunejob.resources.claims import output_claim, workspace_claim
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name
 from hone.core.finetunejob.resources.service import service
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import FINISH, TRAIN, Run
+from hone.core.finetunejob.steps import STEPS
+from hone.core.finetunejob.steps.step import next_number
 from hone.core.observed import Object, Ref
 
+JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
+"""The Job of an attempt; the only child that every attempt has one of its own of."""
+CLAIM = ChildType("v1", "PersistentVolumeClaim", Write.CREATE_ONCE)
 
-def needed(run: Run, step: Step, config: str) -> list[Object]:
+
+@dataclass(frozen=True)
+class Row:
+    """An object that a run makes at most one of. The callables take the run and the name of its RunConfig's ConfigMap.
+
+    Attributes:
+        type: its type.
+        name: its name; renders nothing.
+        build: renders it.
+        is_needed: whether the pods of a step need it, given the run and the step's name.
+    """
+
+    type: ChildType
+    name: Callable[[Run, str], str]
+    build: Callable[[Run, str], Object]
+    is_needed: Callable[[Run, str], bool]
+
+    def ref(self, run: Run, config: str) -> Ref:
+        """Its name, to be read."""
+        return self.type.ref(self.name(run, config))
+
+    def child(self, run: Run, config: str) -> Child:
+        """The rendered object."""
+        return Child(self.build(run, config), self.type.write)
+
+
+CHILDREN: tuple[Row, ...] = (
+    Row(
+        ChildType("v1", "ConfigMap", Write.CREATE_ONCE),
+        name=lambda run, config: config,
+        build=config_map,
+        is_needed=lambda run, step: True,
+    ),
+    Row(
+        CLAIM,
+        name=lambda run, config: run.workspace_claim,
+        build=lambda run, config: workspace_claim(run),
+        is_needed=lambda run, step: run.workspace.claim_name is None,
+    ),
+    Row(
+        ChildType("v1", "Service", Write.APPLY, watched=True),
+        name=lambda run, config: run.service,
+        build=lambda run, config: service(run),
+        is_needed=lambda run, step: step == TRAIN and run.compute.nodes > 1,
+    ),
+    Row(
+        CLAIM,
+        name=lambda run, config: run.output_claim,
+        build=lambda run, config: output_claim(run),
+        is_needed=lambda run, step: step == FINISH,
+    ),
+)
+"""Every object that a run makes alongside its Jobs, in the order in which they are created."""
+CHILD_TYPES = (JOB, *dict.fromkeys(row.type for row in CHILDREN))
+"""The types of all objects that a run makes."""
+
+
+def needed(run: Run, step: str) -> list[Row]:
     """The objects that the step's Job needs."""
-    found = [config_map(run, config)]
-    if run.workspace.claim_name is None:
-        found.append(claims.workspace_claim(run))
-    if step == Step.TRAIN and run.compute.nodes > 1:
-        found.append(service(run))
-    if step == Step.FINISH:
-        found.append(claims.output_claim(run))
-    return found
+    return [row for row in CHILDREN if row.is_needed(run, step)]
 
 
 def child_refs(run: Run, status: FineTuneJobStatus) -> set[Ref]:
     """Every name that the next attempt may use, whichever step it belongs to."""
-    found = {run.job_ref(step, _next(status, step)) for step in Step}
-    for config in {status.run_config or config_map_name(run), config_map_name(run)}:
-        found |= {ref_of(child) for step in Step for child in needed(run, step, config)}
-    return found
-
-
-def _next(status: FineTuneJobStatus, step: Step) -> int:
-    return max((attempt.number for attempt in status.attempts if attempt.step == step), default=0) + 1
+    current = config_map_name(run)
+    rows = [row for step in STEPS for row in needed(run, step)]
+    jobs = {run.job_ref(step, next_number(status, step)) for step in STEPS}
+    return jobs | {row.ref(run, config) for row in rows for config in (status.run_config or current, current)}

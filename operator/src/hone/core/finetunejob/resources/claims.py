@@ -4,20 +4,20 @@ from hone.api.finetunejob import Output, Workspace
 from hone.api.meta import AccessMode
 from hone.core.children import metadata
 from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import FINISH, PREPARE, Run
 from hone.core.names import RETAIN_ANNOTATION
 from hone.core.observed import Object
 
 DEFAULT_WORKSPACE_SIZE = "50Gi"
 
 
-def _claim(run: Run, name: str, step: Step, asked: Workspace | Output, size: str, mode: AccessMode) -> Object:
+def _claim(run: Run, name: str, step: str, requested: Workspace | Output, size: str, mode: AccessMode) -> Object:
     spec: Object = {
-        "accessModes": [str(value) for value in asked.access_modes or [mode]],
-        "resources": {"requests": {"storage": asked.size or size}},
+        "accessModes": [str(value) for value in requested.access_modes or [mode]],
+        "resources": {"requests": {"storage": requested.size or size}},
     }
-    if asked.storage_class_name:
-        spec["storageClassName"] = asked.storage_class_name
+    if requested.storage_class_name:
+        spec["storageClassName"] = requested.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -29,12 +29,12 @@ def _claim(run: Run, name: str, step: Step, asked: Workspace | Output, size: str
 def workspace_claim(run: Run) -> Object:
     """Scratch space of the run: prepared data, checkpoints. Several pods need to mount it at once."""
     mode = AccessMode.READ_WRITE_ONCE if run.compute.nodes == 1 else AccessMode.READ_WRITE_MANY
-    return _claim(run, run.workspace_claim, Step.PREPARE, run.workspace, DEFAULT_WORKSPACE_SIZE, mode)
+    return _claim(run, run.workspace_claim, PREPARE, run.workspace, DEFAULT_WORKSPACE_SIZE, mode)
 
 
 def output_claim(run: Run) -> Object:
     """The artifact's claim. It has no owner where it is to be retained, and says so for whoever would become one."""
-    claim = _claim(run, run.output_claim, Step.FINISH, run.output, DEFAULT_OUTPUT_SIZE, AccessMode.READ_WRITE_ONCE)
+    claim = _claim(run, run.output_claim, FINISH, run.output, DEFAULT_OUTPUT_SIZE, AccessMode.READ_WRITE_ONCE)
     if run.output.retain:
         del claim["metadata"]["ownerReferences"]
         claim["metadata"]["annotations"][RETAIN_ANNOTATION] = "true"

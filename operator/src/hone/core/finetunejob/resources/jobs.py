@@ -1,27 +1,19 @@
-"""The Jobs of the three steps: prepare and finish of one pod, train of a gang."""
+"""The Job of an attempt: one pod, or a gang; everything in which the steps differ is in the step itself."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from hone.contract.results import TERMINATION_MESSAGE_PATH
-from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, METRICS_PORT, POD_UID_ENV, Attempt
+from hone.contract.runconfig import ATTEMPT_ENV, POD_UID_ENV, Attempt
 from hone.core.children import metadata
-from hone.core.finetunejob.resources.models import WORKSPACE_DIRECTORY, model_mounts
-from hone.core.finetunejob.resources.rewards import reward_mounts
-from hone.core.finetunejob.resources.runconfig import (
-    CONFIG_DIRECTORY,
-    CONFIG_FILE,
-    OUTPUT_DIRECTORY,
-    data_mounts,
-)
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.resources.runconfig import CONFIG_DIRECTORY, CONFIG_FILE
+from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.sources import sources
+from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.sources.source import Source
+from hone.core.finetunejob.steps.step import Step
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object
-from hone.core.podspec import ClaimMount, ConfigMapMount, Mount, env, pod_template, resources
-
-MODULES = {Step.PREPARE: "hone_trainer.prepare", Step.TRAIN: "hone_trainer.launch", Step.FINISH: "hone_trainer.finish"}
-STEP_GRACE_SECONDS = 30
-"""Grace of prepare and finish, which start over from what they cached."""
+from hone.core.podspec import ClaimMount, ConfigMapMount, Mount, env, pod_template
 
 POD_FAILURE_POLICY = {
     "rules": [
@@ -32,45 +24,48 @@ POD_FAILURE_POLICY = {
 """Makes the Job's own message keep which pod ended how, after the pods are gone."""
 
 
-def finish_gpus(run: Run) -> int:
-    """GPUs of the finish pod: one is enough to score, and none on the CPU."""
-    return min(1, run.compute.gpus_per_node)
+def _reads(step: Step, source: Source) -> bool:
+    return step.reads_originals or not source.prepare_only
 
 
 def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
-    mounts: list[Mount] = [
+    models = [source for source in model_sources(run).values() if _reads(step, source)]
+    return [
         ConfigMapMount(config, CONFIG_FILE, CONFIG_DIRECTORY, CONFIG_FILE),
-        *model_mounts(run, step),
+        *(mount for source in models for mount in source.mounts),
         ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),
+        *step.mounts(run),
     ]
-    if step == Step.PREPARE:
-        mounts += [*data_mounts(run), *reward_mounts(run)]
-    if step == Step.FINISH:
-        mounts.append(ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False))
-    return mounts
-
-
-def _resources(run: Run, step: Step) -> dict[str, Any]:
-    compute = run.compute
-    if step == Step.PREPARE:
-        return resources(run.prepare.resources, {"cpu": "500m", "memory": "2Gi"})
-    gpus = finish_gpus(run) if step == Step.FINISH else compute.gpus_per_node
-    # On GPUs: enough to feed each one, and to hold the weights once while they are loaded.
-    ranks = 1 if step == Step.FINISH else run.processes_per_node
-    cpu, memory = (4, 16) if compute.gpus_per_node else (1, 2)
-    defaults = {"cpu": str(cpu * ranks), "memory": f"{memory * ranks}Gi"}
-    return resources(compute.resources, defaults, gpus, compute.gpu_resource)
 
 
 def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]:
-    values = {ATTEMPT_ENV: attempt.model_dump_json(by_alias=True, exclude_defaults=True)}
-    if step == Step.TRAIN and run.compute.nodes > 1:
-        values[MASTER_ENV] = f"{run.job(step, attempt.number)}-0.{run.service}"
+    ours = {
+        **{name: value for source in sources(run) if _reads(step, source) for name, value in source.env.items()},
+        ATTEMPT_ENV: attempt.model_dump_json(by_alias=True, exclude_defaults=True),
+        **step.env(run, run.job(step.name, attempt.number)),
+    }
     settings = run.compute.pod
-    made = env(values, (settings.env if settings else None) or [])
-    made = [entry for entry in made if entry["name"] != POD_UID_ENV]
-    made.append({"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
-    return made
+    variables = env(ours, (settings.env if settings else None) or [])
+    variables = [entry for entry in variables if entry["name"] != POD_UID_ENV]
+    variables.append({"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
+    return variables
+
+
+def _container(run: Run, step: Step, attempt: Attempt) -> Object:
+    container: Object = {
+        "name": step.name,
+        "image": run.image,
+        "command": ["python", "-m", step.module],
+        "env": _environment(run, step, attempt),
+        "resources": step.resources(run),
+        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if run.settings.image_pull_policy:
+        container["imagePullPolicy"] = run.settings.image_pull_policy
+    if step.ports:
+        container["ports"] = [dict(port) for port in step.ports]
+    return container
 
 
 def config_of(job: Object) -> str | None:
@@ -78,8 +73,8 @@ def config_of(job: Object) -> str | None:
     pod = job.get("spec", {}).get("template", {}).get("spec", {})
     mounts = (mount for container in pod.get("containers") or [] for mount in container.get("volumeMounts") or [])
     volumes = {mount["name"] for mount in mounts if mount["mountPath"] == CONFIG_DIRECTORY}
-    found = (volume["configMap"]["name"] for volume in pod.get("volumes") or [] if volume["name"] in volumes)
-    return next(found, None)
+    names = (volume["configMap"]["name"] for volume in pod.get("volumes") or [] if volume["name"] in volumes)
+    return next(names, None)
 
 
 def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
@@ -88,27 +83,11 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
     Args:
         run: the run.
         step: the step.
-        attempt: what its pods are told of it.
+        attempt: what its pods do differently from those of another attempt.
         config: name of the ConfigMap with the RunConfig.
     """
-    pods = run.compute.nodes if step == Step.TRAIN else 1
-    container: Object = {
-        "name": str(step),
-        "image": run.image,
-        "command": ["python", "-m", MODULES[step]],
-        "env": _environment(run, step, attempt),
-        "resources": _resources(run, step),
-        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    }
-    if run.settings.image_pull_policy:
-        container["imagePullPolicy"] = run.settings.image_pull_policy
-    if step == Step.TRAIN:
-        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
-    pod_spec: Mapping[str, Any] = {"restartPolicy": "Never"}
-    if step == Step.TRAIN and pods > 1:
-        pod_spec = {**pod_spec, "subdomain": run.service}
-    meta = metadata(run.resource, run.job(step, attempt.number), step)
+    pods = step.pods(run)
+    meta = metadata(run.resource, run.job(step.name, attempt.number), step.name)
     meta["annotations"][SPEC_ANNOTATION] = run.spec_digest
     spec: Object = {
         "completions": pods,
@@ -119,14 +98,14 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
         "podFailurePolicy": POD_FAILURE_POLICY,
         "template": pod_template(
             run.resource,
-            step,
-            container,
+            step.name,
+            _container(run, step, attempt),
             _mounts(run, step, config),
             run.compute.pod,
-            run.checkpoint.grace_period_seconds if step == Step.TRAIN else STEP_GRACE_SECONDS,
-            **pod_spec,
+            step.grace_seconds(run),
+            restartPolicy="Never",
+            **step.pod_spec(run),
         ),
+        **step.job_spec(run),
     }
-    if step == Step.TRAIN and run.spec.active_deadline_seconds:
-        spec["activeDeadlineSeconds"] = run.spec.active_deadline_seconds
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}

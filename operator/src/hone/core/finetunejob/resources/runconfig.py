@@ -1,57 +1,21 @@
 """The RunConfig of a run, and the immutable ConfigMap that carries it."""
 
-from hone.api.finetunejob import DataSource, HeldOut, MergePolicy
+import functools
+
+from hone.api.finetunejob import MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.finetunejob.resources import rewards
-from hone.core.finetunejob.resources.models import WORKSPACE_DIRECTORY, merges, model_name, model_paths
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import PREPARE, WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.sources.data import DATA_DIRECTORY, data_sources, held_out
+from hone.core.finetunejob.sources.models import model_name, model_sources
+from hone.core.finetunejob.sources.rewards import rewards
+from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
 from hone.core.observed import Object
-from hone.core.podspec import ClaimMount, ConfigMapMount, Mount
 from hone.core.quantity import as_int
 
 CONFIG_DIRECTORY, CONFIG_FILE = RUN_CONFIG_PATH.rsplit("/", 1)
-DATA_DIRECTORY = "/mnt/data"
-OUTPUT_DIRECTORY = "/mnt/output"
-DEFAULT_HELD_OUT = 0.1
-"""Share of the training rows held out for a split that the spec does not name."""
-
 DEFAULT_OUTPUT_SIZE = "20Gi"
-
-Source = DataSource | HeldOut
-
-
-def sources(run: Run) -> dict[str, Source]:
-    """The data sources of the spec, by split."""
-    dataset = run.spec.dataset
-    found: dict[str, Source | None] = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    return {split: source for split, source in found.items() if source is not None}
-
-
-def data_mounts(run: Run) -> list[Mount]:
-    """Mounts of the data, which prepare alone reads: `/mnt/data/<split>`."""
-    mounts: list[Mount] = []
-    for split, source in sources(run).items():
-        path = f"{DATA_DIRECTORY}/{split}"
-        if source.claim:
-            mounts.append(ClaimMount(source.claim.name, path))
-        elif source.config_map:
-            key = source.config_map.key
-            mounts.append(ConfigMapMount(source.config_map.name, key, path, key))
-    return mounts
-
-
-def _path(split: str, source: Source | None) -> str | None:
-    if source is None:
-        return None
-    if source.claim:
-        return f"{DATA_DIRECTORY}/{split}/{source.claim.path}"
-    return f"{DATA_DIRECTORY}/{split}/{source.config_map.key}" if source.config_map else None
-
-
-def _fraction(source: HeldOut | None) -> float:
-    return source.fraction if source and source.fraction is not None else DEFAULT_HELD_OUT
 
 
 def memory_per_process(run: Run) -> int | None:
@@ -64,11 +28,8 @@ def memory_per_process(run: Run) -> int | None:
 
 
 def run_config(run: Run) -> RunConfig:
-    """What the run's pods are told."""
-    dataset, compute = run.spec.dataset, run.compute
-    train = _path("train", dataset.train)
-    if train is None:
-        raise ValueError("spec.dataset.train names no source")  # the CRD refuses it
+    """Everything that the run's pods need to know of it."""
+    models = model_sources(run)
     directory = f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}"
     return RunConfig(
         job=JobIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
@@ -76,56 +37,76 @@ def run_config(run: Run) -> RunConfig:
         objective=run.spec.objective,
         method=run.method,
         hyperparameters=run.hyperparameters,
-        data=DataPaths(
-            train=train,
-            validation=_path("validation", dataset.validation),
-            test=_path("test", dataset.test),
-            validation_fraction=_fraction(dataset.validation),
-            test_fraction=_fraction(dataset.test),
-            mounts=DATA_DIRECTORY,
-            format=dataset.format,
-            columns=dataset.columns,
-            train_on=dataset.train_on,
-            balance=dataset.balance,
-            min_samples=dataset.min_samples,
-            on_scarce_data=dataset.on_scarce_data,
-        ),
-        reward=rewards.told(run, directory),
-        topology=Topology(
-            nodes=compute.nodes,
-            processes_per_node=run.processes_per_node,
-            gpus_per_node=compute.gpus_per_node,
-            zero_stage=compute.zero_stage,
-            micro_batch_size=compute.micro_batch_size,
-            memory_bytes=memory_per_process(run),
-        ),
+        data=_data(run),
+        reward=rewards(run, directory),
+        topology=_topology(run),
         checkpoint=run.checkpoint,
         evaluation=run.evaluation,
         paths=Paths(
-            **model_paths(run),
+            **{name: source.path for name, source in models.items()},
             workspace=WORKSPACE_DIRECTORY,
             run=directory,
             output=OUTPUT_DIRECTORY,
         ),
-        merges=merges(run),
-        merge_output=_merges_output(run),
+        merges=[merge for source in models.values() for merge in source.materialize],
+        merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
     )
 
 
-def _merges_output(run: Run) -> bool:
+def _is_merged(run: Run) -> bool:
     """Whether an adapter is merged at the end.
 
     Auto: over a base that another job made. That base is a scratch copy where it was an adapter itself; else it lies on
     that job's claim, which whoever serves the adapter would have to keep, too.
     """
-    asked = run.output.merge
-    return asked == MergePolicy.ALWAYS or (asked == MergePolicy.AUTO and run.spec.model.job_ref is not None)
+    policy = run.output.merge
+    return policy == MergePolicy.ALWAYS or (policy == MergePolicy.AUTO and run.spec.model.job_ref is not None)
+
+
+def _data(run: Run) -> DataPaths:
+    dataset, sources = run.spec.dataset, data_sources(run)
+    paths = {split: source.path for split, source in sources.items()}
+    train = paths.get("train")
+    if train is None:
+        raise ValueError("spec.dataset.train names no source")  # the CRD refuses it
+    return DataPaths(
+        train=train,
+        validation=paths.get("validation"),
+        test=paths.get("test"),
+        validation_fraction=held_out(dataset.validation),
+        test_fraction=held_out(dataset.test),
+        mounts=DATA_DIRECTORY,
+        format=dataset.format,
+        columns=dataset.columns,
+        train_on=dataset.train_on,
+        balance=dataset.balance,
+        min_samples=dataset.min_samples,
+        on_scarce_data=dataset.on_scarce_data,
+    )
+
+
+def _topology(run: Run) -> Topology:
+    compute = run.compute
+    return Topology(
+        nodes=compute.nodes,
+        processes_per_node=run.processes_per_node,
+        gpus_per_node=compute.gpus_per_node,
+        zero_stage=compute.zero_stage,
+        micro_batch_size=compute.micro_batch_size,
+        memory_bytes=memory_per_process(run),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def rendered(run: Run) -> str:
+    """The RunConfig as text. A reconcile asks for it several times, and renders it once."""
+    return run_config(run).to_json()
 
 
 def config_map_name(run: Run) -> str:
     """The ConfigMap's name, which hashes its content: another content is another object."""
-    return f"{run.base_name}-run-{names.digest(run_config(run).to_json(), length=8)}"
+    return f"{run.base_name}-run-{names.digest(rendered(run), length=8)}"
 
 
 def config_map(run: Run, name: str) -> Object:
@@ -133,7 +114,7 @@ def config_map(run: Run, name: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(run.resource, name, Step.PREPARE),
+        "metadata": metadata(run.resource, name, PREPARE),
         "immutable": True,
-        "data": {CONFIG_FILE: run_config(run).to_json()},
+        "data": {CONFIG_FILE: rendered(run)},
     }

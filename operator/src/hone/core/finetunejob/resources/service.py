@@ -2,7 +2,7 @@
 
 from hone.contract.runconfig import MASTER_PORT
 from hone.core.children import metadata
-from hone.core.finetunejob.run import Run, Step
+from hone.core.finetunejob.run import TRAIN, Run
 from hone.core.names import STEP_LABEL, UID_LABEL
 from hone.core.observed import Object
 
@@ -12,11 +12,11 @@ def service(run: Run) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(run.resource, run.service, Step.TRAIN),
+        "metadata": metadata(run.resource, run.service, TRAIN),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {UID_LABEL: run.uid, STEP_LABEL: str(Step.TRAIN)},
+            "selector": {UID_LABEL: run.uid, STEP_LABEL: TRAIN},
             "ports": [{"name": "rendezvous", "port": MASTER_PORT, "targetPort": MASTER_PORT, "protocol": "TCP"}],
         },
     }

@@ -7,7 +7,7 @@ from hone.contract.plan import Plan as TrainingPlan
 from hone.contract.progress import Progress
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import TRAIN
 from hone.core.kind import ProgressTarget
 from hone.core.observed import Object, Pod, ProgressReading
 from hone.core.times import duration, rfc3339
@@ -20,7 +20,7 @@ MAX_MOMENT = 100_000_000_000.0
 
 def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
     """The attempt at training that is under way, or None."""
-    running = (a for a in attempts if a.step == Step.TRAIN and a.result == AttemptResult.RUNNING)
+    running = (a for a in attempts if a.step == TRAIN and a.result == AttemptResult.RUNNING)
     return next(running, None)
 
 
@@ -88,13 +88,3 @@ def _moment(seconds: float) -> datetime | None:
 def loss_text(loss: float | None) -> str | None:
     """A loss with four significant digits, for the column."""
     return None if loss is None else f"{loss:.4g}"
-
-
-def finished(before: ProgressStatus | None, plan: TrainingPlan | None, final_step: int | None) -> ProgressStatus:
-    """Progress once training is complete: the last figures known, at the final step."""
-    before = before or ProgressStatus()
-    total = before.total_steps or (plan.total_steps if plan else 0)
-    step = final_step if final_step is not None else total
-    return before.model_copy(
-        update={"step": step, "total_steps": total, "percent": 100, "eta": None, "estimated_completion_time": None}
-    )

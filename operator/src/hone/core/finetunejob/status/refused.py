@@ -7,8 +7,9 @@ What is still ours to give back stays known, and the job is not ended: nobody lo
 from typing import Any
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus, Phase
-from hone.core.finetunejob.run import Step
+from hone.core.finetunejob.run import TRAIN
 from hone.core.finetunejob.status.status import is_finished
+from hone.core.finetunejob.steps import FIRST
 from hone.core.plan import Plan
 
 
@@ -24,13 +25,13 @@ def observed_by(old: FineTuneJobStatus, plan: Plan) -> FineTuneJobStatus:
     new = FineTuneJobStatus.from_dict(plan.status)
     known = {(attempt.step, attempt.number) for attempt in old.attempts}
     begun = [a for a in new.attempts if a.result == AttemptResult.RUNNING and (a.step, a.number) not in known]
-    kept = [attempt for attempt in new.attempts if attempt not in begun]
-    phase = new.phase if kept else Phase.PENDING
-    update: dict[str, Any] = {"attempts": kept, "phase": phase, "models": old.models}
+    rest = [attempt for attempt in new.attempts if attempt not in begun]
+    phase = new.phase if rest else Phase.PENDING
+    update: dict[str, Any] = {"attempts": rest, "phase": phase, "models": old.models}
     if is_finished(new):
         update |= {"phase": old.phase, "conditions": old.conditions, "completion_time": old.completion_time}
-    if all(attempt.step != Step.TRAIN for attempt in kept):
+    if all(attempt.step != TRAIN for attempt in rest):
         update["start_time"] = old.start_time
-    if any(attempt.step == Step.PREPARE for attempt in begun) and new.prepared_spec != old.prepared_spec:
+    if any(attempt.step == FIRST.name for attempt in begun) and new.prepared_spec != old.prepared_spec:
         update |= {"prepared_spec": None, "run_config": None}
     return new.model_copy(update=update)

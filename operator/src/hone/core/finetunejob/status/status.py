@@ -1,4 +1,4 @@
-"""The status that a look ends with: phase, conditions and figures, all observed, none used to skip work."""
+"""The status that a reconcile ends with: phase, conditions and figures, all observed, none used to skip work."""
 
 from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
 from hone.contract.exits import FailureClass
@@ -6,7 +6,6 @@ from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.retry import counted
-from hone.core.finetunejob.run import Step
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status import progress, scores
@@ -33,12 +32,9 @@ def phase(state: State) -> Phase:
     if state.trouble and state.trouble.reason in upstream.REASONS:
         return Phase.PENDING
     attempt = state.running
-    if state.step == Step.TRAIN:
-        pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
-        return Phase.TRAINING if attempt and all_started(state, attempt, pods) else Phase.QUEUED
-    if state.step == Step.FINISH:
-        return Phase.FINISHING
-    return Phase.PREPARING if state.last(Step.PREPARE) else Phase.PENDING
+    pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
+    has_started = attempt is not None and all_started(state, attempt, pods)
+    return state.step.phase(state.last(state.step) is not None, has_started)
 
 
 def findings(state: State) -> list[Finding]:
@@ -79,7 +75,7 @@ def _kstate(state: State) -> str:
 def _now(state: State) -> tuple[str, str]:
     """What goes on at the moment, as reason and message."""
     if state.step is None:
-        score = scores.improvement(state.evaluation) if state.evaluation else None
+        score = scores.improvement(state.status.evaluation) if state.status.evaluation else None
         return "Succeeded", f"improvement over the base: {score}" if score else ""
     if state.run.spec.suspend:
         return "Suspended", "the pods are saving what they have" if state.live_pods else "spec.suspend is true"
@@ -92,7 +88,7 @@ def _now(state: State) -> tuple[str, str]:
         return "WaitingForPods", f"the last attempt's pods have yet to end: {_places(state.live_pods)}"
     last = state.last(state.step)
     if last and last.failure:
-        return "BackOff", f"{state.step} is tried again after {last.failure.failure_class}: {last.failure.message}"
+        return "BackOff", f"{state.step.name} is tried again after {last.failure.failure_class}: {last.failure.message}"
     return str(phase(state)), ""
 
 
@@ -108,7 +104,7 @@ def _places(pods: tuple[Pod, ...]) -> str:
 
 def _attempt_words(state: State, attempt: AttemptStatus) -> str:
     words = f"{attempt.step}, attempt {attempt.number}"
-    before = [a for a in state.attempts if a.step == attempt.step and a.number == attempt.number - 1]
+    before = [a for a in state.status.attempts if a.step == attempt.step and a.number == attempt.number - 1]
     if before and before[0].failure:
         words += f" after {before[0].failure.failure_class}: {before[0].failure.message}"
     return words
@@ -116,10 +112,10 @@ def _attempt_words(state: State, attempt: AttemptStatus) -> str:
 
 def _validated(state: State) -> Finding:
     kind = "Validated"
-    if state.plan and state.dataset:
-        rows = f"{state.dataset.train_rows} rows to train on, {state.plan.total_steps} steps"
-        if state.plan.warnings:
-            return Finding(kind, TRUE, "ValidatedWithWarnings", f"{rows}; {'; '.join(state.plan.warnings)}")
+    if state.status.plan and state.status.dataset:
+        rows = f"{state.status.dataset.train_rows} rows to train on, {state.status.plan.total_steps} steps"
+        if state.status.plan.warnings:
+            return Finding(kind, TRUE, "ValidatedWithWarnings", f"{rows}; {'; '.join(state.status.plan.warnings)}")
         return Finding(kind, TRUE, "Validated", rows)
     if state.gave_up:
         wrong = state.gave_up.reason == FailureClass.BAD_INPUT
@@ -136,7 +132,7 @@ def _suspended(state: State) -> Finding:
 
 
 def _progress_available(state: State) -> Finding:
-    attempt = progress.running_trainer(state.attempts)
+    attempt = progress.running_trainer(state.status.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
     return progress.finding(pod, state.observed.progress)
 
@@ -150,26 +146,16 @@ def _promotable(complete: bool, failed: bool) -> Finding:
 def status(state: State) -> FineTuneJobStatus:
     """The whole new status."""
     generation = state.run.resource["metadata"].get("generation")
-    evaluation = state.evaluation
-    ended = _ended(state)
-    return FineTuneJobStatus(
-        phase=phase(state),
-        observed_generation=generation,
-        conditions=merge(state.old.conditions, findings(state), generation, state.now),
-        dataset=state.dataset,
-        plan=state.plan,
-        progress=state.progress,
-        evaluation=evaluation,
-        score=scores.score(evaluation) if evaluation else None,
-        improvement=scores.improvement(evaluation) if evaluation else None,
-        attempts=state.attempts,
-        failures=state.failures,
-        checkpoint=state.checkpoint,
-        artifact=state.artifact,
-        usage=UsageStatus(gpu_seconds=state.gpu_seconds, retries=counted(state.failures)),
-        models=state.models or None,
-        run_config=state.run_config,
-        prepared_spec=state.prepared_spec,
-        start_time=state.start_time,
-        completion_time=(state.old.completion_time or rfc3339(state.now)) if ended else None,
-    )
+    known = state.status
+    evaluation, usage = known.evaluation, known.usage or UsageStatus()
+    completed = state.old.completion_time or rfc3339(state.now)
+    update = {
+        "phase": phase(state),
+        "observed_generation": generation,
+        "conditions": merge(state.old.conditions, findings(state), generation, state.now),
+        "score": scores.score(evaluation) if evaluation else None,
+        "improvement": scores.improvement(evaluation) if evaluation else None,
+        "usage": usage.model_copy(update={"retries": counted(known.failures)}),
+        "completion_time": completed if _ended(state) else None,
+    }
+    return known.model_copy(update=update)

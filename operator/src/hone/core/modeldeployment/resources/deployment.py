@@ -1,12 +1,12 @@
-"""The Deployment of a release, and the digests that say whether it has to be rendered again."""
+"""The Deployment of a served artifact, and the digests that say whether it has to be rendered again."""
 
 import json
 
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.modeldeployment.resources import vllm
-from hone.core.modeldeployment.selection import Release
-from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
+from hone.core.modeldeployment.selection import ServedArtifact
+from hone.core.modeldeployment.server import HTTP_PORT, STEP, Role, Server
 from hone.core.observed import Object
 from hone.core.plan import Apply
 from hone.core.podspec import ClaimMount, Mount, env, pod_template, resources
@@ -21,26 +21,26 @@ PROGRESS_MARGIN_SECONDS = 300
 """How long scheduling and pulling the image may take before the Deployment counts as stuck."""
 
 
-def inputs(server: Server, release: Release) -> str:
+def inputs(server: Server, served: ServedArtifact) -> str:
     """Digest of what the Deployment is rendered from: spec and artifact, but neither replicas nor our own code.
 
     So neither an autoscaler nor an upgrade of the operator restarts a server.
     """
     spec = {key: value for key, value in server.resource["spec"].items() if key != "replicas"}
-    artifact = release.artifact
-    identity = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, release.job]
+    artifact = served.artifact
+    identity = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, served.job]
     return names.digest(json.dumps([spec, identity], sort_keys=True), length=16)
 
 
-def _container(server: Server, release: Release) -> Object:
+def _container(server: Server, served: ServedArtifact) -> Object:
     probe: Object = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
-    startup = server.startup_seconds(release.artifact.weights_bytes)
+    startup = server.startup_seconds(served.artifact.weights_bytes)
     default_cpu, default_memory = (4 * server.spec.gpus, 16 * server.spec.gpus) if server.spec.gpus else (1, 3)
     container: Object = {
         "name": "server",
         "image": server.image,
         "command": list(vllm.COMMAND),
-        "args": vllm.arguments(server, release),
+        "args": vllm.arguments(server, served),
         "env": env(
             vllm.environment(server),
             [*((server.spec.pod.env if server.spec.pod else None) or []), *(server.runtime.env or [])],
@@ -68,24 +68,24 @@ def _container(server: Server, release: Release) -> Object:
     return container
 
 
-def deployment(server: Server, release: Release) -> Object:
+def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
     """The Deployment. Without replicas where the spec has none, so that somebody else may own them."""
-    artifact = release.artifact
+    artifact = served.artifact
     mounts: list[Mount] = [ClaimMount(artifact.claim, vllm.ARTIFACT_DIRECTORY)]
-    if vllm.is_adapter(release) and artifact.model_claim:
+    if vllm.is_adapter(served) and artifact.model_claim:
         mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
     template = pod_template(
         server.resource,
         STEP,
-        _container(server, release),
+        _container(server, served),
         mounts,
         server.spec.pod,
         PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
     )
     revision = names.digest(json.dumps([template, artifact.digest, artifact.base_digest], sort_keys=True), length=10)
     template["metadata"]["labels"][names.REVISION_LABEL] = revision
-    meta = metadata(server.resource, server.deployment.name, STEP)
-    meta["annotations"][names.INPUTS_ANNOTATION] = inputs(server, release)
+    meta = metadata(server.resource, server.deployment(role).name, STEP)
+    meta["annotations"][names.INPUTS_ANNOTATION] = inputs(server, served)
     replicas = {} if server.spec.replicas is None else {"replicas": server.spec.replicas}
     return {
         "apiVersion": "apps/v1",
@@ -93,7 +93,7 @@ def deployment(server: Server, release: Release) -> Object:
         "metadata": meta,
         "spec": {
             **replicas,
-            "selector": {"matchLabels": server.selector},
+            "selector": {"matchLabels": server.selector(role)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "progressDeadlineSeconds": server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS,
             "revisionHistoryLimit": 2,
@@ -112,12 +112,12 @@ def is_rendered_from(live: Object, digest: str) -> bool:
     return bool((live["metadata"].get("annotations") or {}).get(names.INPUTS_ANNOTATION) == digest)
 
 
-def scale(server: Server, live: Object) -> Apply | None:
+def scale(server: Server, live: Object, role: Role) -> Apply | None:
     """What sets the number of pods and nothing else; None where it is right or not ours to set."""
-    wanted = server.spec.replicas
-    if wanted is None or live["spec"].get("replicas", 1) == wanted:
+    replicas = server.spec.replicas
+    if replicas is None or live["spec"].get("replicas", 1) == replicas:
         return None
-    ref = server.deployment
+    ref = server.deployment(role)
     meta = {"name": ref.name, "namespace": server.namespace, "uid": live["metadata"]["uid"]}
-    body = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": meta, "spec": {"replicas": wanted}}
+    body = {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": meta, "spec": {"replicas": replicas}}
     return Apply(body, SCALE_MANAGER)

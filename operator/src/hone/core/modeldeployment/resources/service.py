@@ -1,7 +1,7 @@
 """The Service in front of the server's pods."""
 
 from hone.core.children import metadata
-from hone.core.modeldeployment.server import SERVICE_PORT, STEP, Server
+from hone.core.modeldeployment.server import SERVICE_PORT, STEP, Role, Server
 from hone.core.observed import Object
 
 
@@ -12,7 +12,7 @@ def service(server: Server) -> Object:
         "kind": "Service",
         "metadata": metadata(server.resource, server.service.name, STEP),
         "spec": {
-            "selector": server.selector,
+            "selector": server.selector(Role.STABLE),
             "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
         },
     }
@@ -20,7 +20,7 @@ def service(server: Server) -> Object:
 
 def differs(server: Server, live: Object | None) -> bool:
     """Whether the Service has to be applied. A port that somebody else added stays theirs."""
-    if live is None or live["spec"].get("selector") != server.selector:
+    if live is None or live["spec"].get("selector") != server.selector(Role.STABLE):
         return True
-    there = live["spec"].get("ports") or []
-    return not all(any(port.items() <= other.items() for other in there) for port in service(server)["spec"]["ports"])
+    ports = live["spec"].get("ports") or []
+    return not all(any(port.items() <= other.items() for other in ports) for port in service(server)["spec"]["ports"])

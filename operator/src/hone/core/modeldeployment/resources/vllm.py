@@ -1,7 +1,7 @@
-"""vLLM's command line and environment for a release."""
+"""vLLM's command line and environment for a served artifact."""
 
 from hone.contract.report import ARTIFACT_DIR
-from hone.core.modeldeployment.selection import Release
+from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.quantity import as_int
 
@@ -29,36 +29,36 @@ CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "
 
 
 API_ARGUMENTS = {"Classify": ["--runner=pooling"], "Reward": ["--runner=pooling"]}
-"""What vLLM is told where it is not to chat. Its pooling runner answers /classify: with softmax over the classes, and
+"""What vLLM gets where it does not chat. Its pooling runner answers /classify: with softmax over the classes, and
 with the bare score where the model's config has the problem type `regression`, as that of a reward model."""
 
 
-def arguments(server: Server, release: Release) -> list[str]:
+def arguments(server: Server, served: ServedArtifact) -> list[str]:
     """vLLM's arguments; the user's come last and win."""
-    artifact, served = release.artifact, server.served_name
+    artifact, name = served.artifact, server.served_name
     path = f"{ARTIFACT_DIRECTORY}/{ARTIFACT_DIR}"
-    if is_adapter(release):
+    if is_adapter(served):
         rank = next((known for known in LORA_RANKS if known >= (artifact.lora_rank or 1)), LORA_RANKS[-1])
-        made = [
+        flags = [
             f"--model={MODEL_DIRECTORY}/{artifact.model_path}",
-            f"--served-model-name={served}-base",
+            f"--served-model-name={name}-base",
             "--enable-lora",
             f"--max-lora-rank={rank}",
-            f"--lora-modules={served}={path}",
+            f"--lora-modules={name}={path}",
             # Else vLLM takes the base's tokenizer and chat template.
             f"--tokenizer={path}",
         ]
     else:
-        made = [f"--model={path}", f"--served-model-name={served}"]
-    made += API_ARGUMENTS.get(api_of(release), [])
-    made += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
+        flags = [f"--model={path}", f"--served-model-name={name}"]
+    flags += API_ARGUMENTS.get(api_of(served), [])
+    flags += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
     # Without it, requests that are under way are dropped at the end.
-    made.append(f"--shutdown-timeout={server.spec.drain_seconds}")
+    flags.append(f"--shutdown-timeout={server.spec.drain_seconds}")
     if server.spec.gpus == 0:
-        made += ["--dtype=float32", "--enforce-eager"]
+        flags += ["--dtype=float32", "--enforce-eager"]
     if server.spec.gpus > 1:
-        made.append(f"--tensor-parallel-size={server.spec.gpus}")
-    return [*made, *(server.runtime.args or [])]
+        flags.append(f"--tensor-parallel-size={server.spec.gpus}")
+    return [*flags, *(server.runtime.args or [])]
 
 
 def environment(server: Server) -> dict[str, str]:
@@ -68,20 +68,20 @@ def environment(server: Server) -> dict[str, str]:
     return {**ENVIRONMENT, **CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(server))}
 
 
-def api_of(release: Release) -> str:
-    """What the server answers; artifacts of releases that knew of chats alone do not tell."""
-    return release.artifact.api or "Chat"
+def api_of(served: ServedArtifact) -> str:
+    """What the server answers; artifacts of older releases, which knew only chats, do not say."""
+    return served.artifact.api or "Chat"
 
 
-def is_adapter(release: Release) -> bool:
-    """Whether the artifact needs its base model beside it."""
-    return release.artifact.kind == "Adapter"
+def is_adapter(served: ServedArtifact) -> bool:
+    """Whether the artifact needs its base model alongside it."""
+    return served.artifact.kind == "Adapter"
 
 
 def _threads(server: Server) -> int:
     """Threads of a CPU server: as many as its share of CPUs. More of them spin at barriers and slow each other down."""
-    asked = server.spec.resources
-    for values in (asked.limits, asked.requests) if asked else ():
+    requested = server.spec.resources
+    for values in (requested.limits, requested.requests) if requested else ():
         if values and "cpu" in values:
             return max(1, as_int(values["cpu"]))
     return 1

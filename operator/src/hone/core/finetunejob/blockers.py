@@ -1,0 +1,114 @@
+"""What keeps the next attempt from beginning: a tuple of questions, asked in its order until one has an answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FoundModel
+from hone.core.finetunejob.policies.dependencies import missing
+from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
+from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
+from hone.core.finetunejob.snapshot import are_known
+from hone.core.finetunejob.state import State
+from hone.core.plan import Apply
+from hone.core.pods import Trouble
+from hone.core.times import seconds_since
+
+CHECK_SECONDS = 10.0
+"""How soon to check again for what the user has yet to create, and for pods that have yet to end."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Why no attempt begins.
+
+    Attributes:
+        requeue: seconds after which to check again; None where an event brings the next reconcile.
+        trouble: what to show.
+        gave_up: why none will ever begin.
+        models: the models of other jobs that are there already; None: those that were.
+        apply: what to apply before one can begin.
+    """
+
+    requeue: float | None = None
+    trouble: Trouble | None = None
+    gave_up: GiveUp | None = None
+    models: dict[str, FoundModel] | None = None
+    apply: tuple[Apply, ...] = ()
+
+
+def retries_exhausted(state: State) -> Blocked | None:
+    """The last failure was one too many, or one that no further attempt can help."""
+    last = _last_failed(state)
+    if state.step is None or last is None or last.failure is None:
+        return None
+    reason = give_up(state.step.name, last.failure, state.status.failures, state.run.retry.limit)
+    if reason is None:
+        return None
+    return Blocked(gave_up=reason) if may_end(state.run, state.observed) else Blocked(requeue=0.0)
+
+
+def suspended(state: State) -> Blocked | None:
+    """The user has suspended the job."""
+    return Blocked() if state.run.spec.suspend else None
+
+
+def pods_end(state: State) -> Blocked | None:
+    """Pods of the last attempt still write to the volumes."""
+    return Blocked(CHECK_SECONDS) if state.live_pods else None
+
+
+def backs_off(state: State) -> Blocked | None:
+    """The wait after a failure is not over."""
+    last = _last_failed(state)
+    if state.step is None or last is None or last.failure is None:
+        return None
+    step, status = state.step.name, state.status
+    wait = backoff(step, last.failure, status.failures, quick_ends(step, status.attempts))
+    wait -= seconds_since(last.end_time, state.now)
+    return Blocked(wait) if wait > 0 else None
+
+
+def objects_unread(state: State) -> Blocked | None:
+    """Something was not read, since an attempt was running when the objects to read were chosen."""
+    return None if are_known(state) else Blocked(0.0)
+
+
+def upstream_unfinished(state: State) -> Blocked | None:
+    """A job whose model is read has none yet, or its model is not ours to keep yet."""
+    known = None if state.status.prepared_spec is None else state.models
+    upstream = follow(state.run, state.observed, known)
+    if upstream.ready:
+        return None
+    # The events of other jobs wake us, but those of a claim do not reach us.
+    requeue = 0.0 if upstream.trouble is None else CHECK_SECONDS if upstream.trouble.reason == GONE else None
+    return Blocked(requeue, upstream.trouble, models=upstream.models, apply=upstream.apply)
+
+
+def dependency_missing(state: State) -> Blocked | None:
+    """A claim or ConfigMap that the spec names does not exist."""
+    trouble = missing(state.run, state.observed, state.step) if state.step else None
+    return Blocked(CHECK_SECONDS, trouble) if trouble else None
+
+
+BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
+    retries_exhausted,
+    suspended,
+    pods_end,
+    backs_off,
+    objects_unread,
+    upstream_unfinished,
+    dependency_missing,
+)
+"""Asked in this order: each may rely on what those before it have ruled out."""
+
+
+def first_blocker(state: State) -> Blocked | None:
+    """What keeps the next attempt from beginning, or None."""
+    return next((blocked for blocker in BLOCKERS if (blocked := blocker(state))), None)
+
+
+def _last_failed(state: State) -> AttemptStatus | None:
+    """The newest attempt at the current step if it failed, and the spec is still the one that it had."""
+    last = state.last(state.step) if state.step else None
+    is_ours = last is not None and last.result == AttemptResult.FAILED and state.status.prepared_spec is not None
+    return last if is_ours else None

@@ -1,0 +1,12 @@
+"""What a run reads of its users: models, data, reward functions; where each comes from, and where pods find it."""
+
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.data import data_sources
+from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.sources.rewards import reward_sources
+from hone.core.finetunejob.sources.source import Source
+
+
+def sources(run: Run) -> list[Source]:
+    """Everything that the run reads, in the order of the spec."""
+    return [*model_sources(run).values(), *data_sources(run).values(), *reward_sources(run)]

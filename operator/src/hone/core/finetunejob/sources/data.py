@@ -1,0 +1,50 @@
+"""The data of a run: from a claim or a ConfigMap, or held out of the training rows."""
+
+from hone.api.finetunejob import DataSource, HeldOut
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.source import Dependency, Source
+from hone.core.observed import Ref
+from hone.core.ownership import claim_ref
+from hone.core.podspec import ClaimMount, ConfigMapMount
+
+DATA_DIRECTORY = "/mnt/data"
+DEFAULT_HELD_OUT = 0.1
+"""Share of the training rows held out for a split that the spec does not name."""
+
+
+def splits(run: Run) -> dict[str, DataSource | HeldOut]:
+    """What the spec says of each split, by name; what it does not name is absent."""
+    dataset = run.spec.dataset
+    sources = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {split: source for split, source in sources.items() if source is not None}
+
+
+def data_sources(run: Run) -> dict[str, Source]:
+    """The data, by split: `/mnt/data/<split>`. A split that is held out is none."""
+    sources = {split: _source(split, source) for split, source in splits(run).items()}
+    return {split: source for split, source in sources.items() if source}
+
+
+def held_out(source: HeldOut | None) -> float:
+    """Share of the training rows that is held out for a split without rows of its own."""
+    return source.fraction if source and source.fraction is not None else DEFAULT_HELD_OUT
+
+
+def _source(split: str, source: DataSource | HeldOut) -> Source | None:
+    directory, field = f"{DATA_DIRECTORY}/{split}", f"spec.dataset.{split}"
+    if source.claim:
+        return Source(
+            path=f"{directory}/{source.claim.path}",
+            mounts=(ClaimMount(source.claim.name, directory),),
+            dependencies=(Dependency(f"{field}.claim.name", claim_ref(source.claim.name)),),
+            prepare_only=True,
+        )
+    if source.config_map:
+        name, key = source.config_map.name, source.config_map.key
+        return Source(
+            path=f"{directory}/{key}",
+            mounts=(ConfigMapMount(name, key, directory, key),),
+            dependencies=(Dependency(f"{field}.configMap", Ref("v1", "ConfigMap", name), key),),
+            prepare_only=True,
+        )
+    return None

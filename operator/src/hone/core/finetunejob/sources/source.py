@@ -1,0 +1,63 @@
+"""A source: where a model or data of a run comes from, and what its pods need in order to read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hone.contract.runconfig import Merge
+from hone.core.observed import Observed, Ref
+from hone.core.pods import Trouble
+from hone.core.podspec import Mount
+
+REMEDY = "make it, or name another"
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """An object that the spec names, or that holds a model which it names.
+
+    Attributes:
+        field: path of the field that names it.
+        ref: the object.
+        key: the key that a ConfigMap must have.
+        remedy: what to do where it is missing.
+    """
+
+    field: str
+    ref: Ref
+    key: str | None = None
+    remedy: str = REMEDY
+
+    def missing(self, observed: Observed, namespace: str) -> Trouble | None:
+        """What is missing of it, with the field that names it and what to do; None where it is there."""
+        ref, live = self.ref, observed.get(self.ref)
+        if live is None:
+            path = self.field + (".name" if self.key else "")
+            message = f"{path}: namespace {namespace!r} has no {ref.kind} {ref.name!r}; {self.remedy}"
+            return Trouble(f"{ref.kind}NotFound", message)
+        keys = {**(live.get("data") or {}), **(live.get("binaryData") or {})}
+        if self.key is not None and self.key not in keys:
+            present = ", ".join(sorted(keys)[:8]) or "none"
+            message = f"{self.field}.key: ConfigMap {ref.name!r} has no key {self.key!r}; it has: {present}"
+            return Trouble("KeyNotFound", message)
+        return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or data that a run reads.
+
+    Attributes:
+        path: where the pods find it.
+        mounts: what they mount for it, read-only.
+        env: variables that they need to read it.
+        dependencies: the objects that must exist before they can.
+        materialize: what prepare has to write to the workspace before `path` exists.
+        prepare_only: whether prepare alone reads the original; later steps read what prepare has written.
+    """
+
+    path: str
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    dependencies: tuple[Dependency, ...] = ()
+    materialize: tuple[Merge, ...] = ()
+    prepare_only: bool = False

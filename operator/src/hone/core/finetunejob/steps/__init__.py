@@ -1,0 +1,17 @@
+"""The steps of a run, in their order: the only list of them."""
+
+from hone.api.finetunejob_status import FineTuneJobStatus
+from hone.core.finetunejob.steps.finish import FINISH_STEP
+from hone.core.finetunejob.steps.prepare import PREPARE_STEP
+from hone.core.finetunejob.steps.step import Step
+from hone.core.finetunejob.steps.train import TRAIN_STEP
+
+STEPS: dict[str, Step] = {step.name: step for step in (PREPARE_STEP, TRAIN_STEP, FINISH_STEP)}
+"""Every step by its name."""
+FIRST = next(iter(STEPS.values()))
+"""The step that reads the spec: until it has begun, another spec changes nothing."""
+
+
+def next_step(status: FineTuneJobStatus) -> Step | None:
+    """The first step that is not done, or None at the end."""
+    return next((step for step in STEPS.values() if not step.is_done(status)), None)

@@ -1,0 +1,21 @@
+"""Resources of the pods that hold the model: as the spec requests, else what the GPUs or the CPU need."""
+
+from typing import Any
+
+from hone.core.finetunejob.run import Run
+from hone.core.podspec import resources
+
+
+def compute_resources(run: Run, gpus: int, ranks: int) -> dict[str, Any]:
+    """Resources of one pod.
+
+    Args:
+        run: the run.
+        gpus: its GPUs.
+        ranks: its processes.
+    """
+    compute = run.compute
+    # On GPUs: enough to feed each one, and to hold the weights once while they are loaded.
+    cpu, memory = (4, 16) if compute.gpus_per_node else (1, 2)
+    defaults = {"cpu": str(cpu * ranks), "memory": f"{memory * ranks}Gi"}
+    return resources(compute.resources, defaults, gpus, compute.gpu_resource)

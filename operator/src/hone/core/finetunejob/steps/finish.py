@@ -1,0 +1,68 @@
+"""Finish: one pod that scores the tuned model and exports the artifact."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus, Phase
+from hone.contract.results import ArtifactSummary, StepResult
+from hone.core.finetunejob.draft import Draft
+from hone.core.finetunejob.run import FINISH, Run
+from hone.core.finetunejob.steps.compute import compute_resources
+from hone.core.finetunejob.steps.step import Step
+from hone.core.podspec import ClaimMount, Mount
+
+OUTPUT_DIRECTORY = "/mnt/output"
+
+
+def _is_done(status: FineTuneJobStatus) -> bool:
+    return status.artifact is not None
+
+
+def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
+    result = results[0] if results else None
+    if result is None or not result.artifact:
+        return False
+    status.evaluation = result.evaluation
+    status.artifact = _artifact(run, status, result.artifact)
+    return True
+
+
+def _artifact(run: Run, status: FineTuneJobStatus, summary: ArtifactSummary) -> ArtifactStatus:
+    artifact = ArtifactStatus(**summary.model_dump(), claim=run.output_claim, weights_bytes=summary.size_bytes)
+    if summary.kind != "Adapter":
+        return artifact
+    width = 4 if status.plan and status.plan.precision == "float32" else 2
+    base = status.plan.parameters * width if status.plan else 0
+    update: dict[str, Any] = {"weights_bytes": summary.size_bytes + base}
+    if claim := run.spec.model.claim:  # over another job's model no adapter is left: finish merges them
+        update |= {"model_claim": claim.name, "model_path": claim.path}
+    return artifact.model_copy(update=update)
+
+
+def _phase(has_attempt: bool, has_started: bool) -> Phase:
+    return Phase.FINISHING
+
+
+def _gpus(run: Run) -> int:
+    """One GPU is enough to score; none on the CPU."""
+    return min(1, run.compute.gpus_per_node)
+
+
+def _resources(run: Run) -> dict[str, Any]:
+    return compute_resources(run, _gpus(run), ranks=1)
+
+
+def _mounts(run: Run) -> list[Mount]:
+    return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False)]
+
+
+FINISH_STEP = Step(
+    name=FINISH,
+    module="hone_trainer.finish",
+    is_done=_is_done,
+    take_result=_take_result,
+    phase=_phase,
+    resources=_resources,
+    gpus=_gpus,
+    mounts=_mounts,
+)

@@ -1,0 +1,49 @@
+"""Prepare: one CPU pod that checks and prepares data and models, and plans the training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone.api.finetunejob_status import FineTuneJobStatus, Phase
+from hone.contract.results import StepResult
+from hone.core.finetunejob.draft import Draft
+from hone.core.finetunejob.run import PREPARE, Run
+from hone.core.finetunejob.sources.data import data_sources
+from hone.core.finetunejob.sources.rewards import reward_sources
+from hone.core.finetunejob.steps.step import Step
+from hone.core.podspec import Mount, resources
+
+
+def _is_done(status: FineTuneJobStatus) -> bool:
+    return status.plan is not None
+
+
+def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
+    result = results[0] if results else None
+    if result is None or not result.plan or not result.dataset:
+        return False
+    status.plan, status.dataset = result.plan, result.dataset
+    return True
+
+
+def _phase(has_attempt: bool, has_started: bool) -> Phase:
+    return Phase.PREPARING if has_attempt else Phase.PENDING
+
+
+def _mounts(run: Run) -> list[Mount]:
+    return [mount for source in (*data_sources(run).values(), *reward_sources(run)) for mount in source.mounts]
+
+
+def _resources(run: Run) -> dict[str, Any]:
+    return resources(run.prepare.resources, {"cpu": "500m", "memory": "2Gi"})
+
+
+PREPARE_STEP = Step(
+    name=PREPARE,
+    module="hone_trainer.prepare",
+    is_done=_is_done,
+    take_result=_take_result,
+    phase=_phase,
+    resources=_resources,
+    mounts=_mounts,
+    reads_originals=True,
+)

@@ -1,0 +1,95 @@
+"""What a step of a run is: everything in which prepare, train and finish differ."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, Phase
+from hone.contract.results import StepResult
+from hone.core.finetunejob.draft import Draft
+from hone.core.finetunejob.run import Run
+from hone.core.podspec import Mount
+
+GRACE_SECONDS = 30
+"""Grace of a step that starts over from what it has cached."""
+
+
+def no_mounts(run: Run) -> Sequence[Mount]:
+    """Nothing but the RunConfig, the models and the workspace."""
+    return ()
+
+
+def _none(run: Run) -> int:
+    return 0
+
+
+def _one(run: Run) -> int:
+    return 1
+
+
+def _short(run: Run) -> int:
+    return GRACE_SECONDS
+
+
+def _nothing(run: Run) -> Mapping[str, Any]:
+    return {}
+
+
+def _no_variables(run: Run, job: str) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run. A callable takes the run.
+
+    Attributes:
+        name: its name in labels, names and status.
+        module: the trainer's module that its pods run.
+        is_done: whether the status holds its result.
+        take_result: puts the results of its pods that ended well into the status; False where they hold none.
+        phase: where the job stands at this step, given whether it has an attempt, and whether all pods have started.
+        resources: resources of a pod.
+        pods: number of pods.
+        gpus: GPUs that all of them hold together.
+        mounts: what they mount besides the RunConfig, the models and the workspace.
+        env: variables, given the name of the Job as well.
+        ports: ports of a container.
+        pod_spec: further fields of the pod's spec.
+        job_spec: further fields of the Job's spec.
+        grace_seconds: seconds between SIGTERM and SIGKILL.
+        reads_originals: whether it reads the sources that later steps see only as it has prepared them.
+    """
+
+    name: str
+    module: str
+    is_done: Callable[[FineTuneJobStatus], bool]
+    take_result: Callable[[Run, Draft, Sequence[StepResult]], bool]
+    phase: Callable[[bool, bool], Phase]
+    resources: Callable[[Run], dict[str, Any]]
+    pods: Callable[[Run], int] = _one
+    gpus: Callable[[Run], int] = _none
+    mounts: Callable[[Run], Sequence[Mount]] = no_mounts
+    env: Callable[[Run, str], Mapping[str, str]] = _no_variables
+    ports: Sequence[Mapping[str, Any]] = ()
+    pod_spec: Callable[[Run], Mapping[str, Any]] = _nothing
+    job_spec: Callable[[Run], Mapping[str, Any]] = _nothing
+    grace_seconds: Callable[[Run], int] = _short
+    reads_originals: bool = False
+
+
+def last_attempt(status: FineTuneJobStatus, step: str) -> AttemptStatus | None:
+    """The newest attempt at the step, or None."""
+    return next((attempt for attempt in reversed(status.attempts) if attempt.step == step), None)
+
+
+def next_number(status: FineTuneJobStatus, step: str) -> int:
+    """The number of the step's next attempt."""
+    last = last_attempt(status, step)
+    return last.number + 1 if last else 1
+
+
+def has_succeeded(status: FineTuneJobStatus, step: str) -> bool:
+    """Whether the newest attempt at the step ended well."""
+    last = last_attempt(status, step)
+    return last is not None and last.result == AttemptResult.SUCCEEDED

@@ -1,0 +1,87 @@
+"""Train: a gang of pods, each with a launcher that starts the ranks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hone.api.finetunejob_status import CheckpointStatus, FineTuneJobStatus, Phase, ProgressStatus
+from hone.contract.plan import Plan
+from hone.contract.results import StepResult
+from hone.contract.runconfig import MASTER_ENV, METRICS_PORT
+from hone.core.finetunejob.draft import Draft
+from hone.core.finetunejob.run import TRAIN, Run
+from hone.core.finetunejob.steps.compute import compute_resources
+from hone.core.finetunejob.steps.step import Step, has_succeeded
+
+
+def _is_done(status: FineTuneJobStatus) -> bool:
+    return has_succeeded(status, TRAIN)
+
+
+def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
+    """Training is never repeated because of a missing message, so no result is one too."""
+    final = next((result.final_step for result in results if result.final_step is not None), None)
+    status.progress = _finished(status.progress, status.plan, final)
+    if final is not None:
+        # Saved as the pods ended, after the last reading.
+        status.checkpoint = CheckpointStatus(step=final)
+    return True
+
+
+def _finished(before: ProgressStatus | None, plan: Plan | None, final_step: int | None) -> ProgressStatus:
+    """Progress once training is complete: the last figures known, at the final step."""
+    before = before or ProgressStatus()
+    total = before.total_steps or (plan.total_steps if plan else 0)
+    step = final_step if final_step is not None else total
+    return before.model_copy(
+        update={"step": step, "total_steps": total, "percent": 100, "eta": None, "estimated_completion_time": None}
+    )
+
+
+def _phase(has_attempt: bool, has_started: bool) -> Phase:
+    return Phase.TRAINING if has_started else Phase.QUEUED
+
+
+def _pods(run: Run) -> int:
+    return run.compute.nodes
+
+
+def _gpus(run: Run) -> int:
+    return run.compute.nodes * run.compute.gpus_per_node
+
+
+def _resources(run: Run) -> dict[str, Any]:
+    return compute_resources(run, run.compute.gpus_per_node, run.processes_per_node)
+
+
+def _env(run: Run, job: str) -> Mapping[str, str]:
+    return {MASTER_ENV: f"{job}-0.{run.service}"} if run.compute.nodes > 1 else {}
+
+
+def _pod_spec(run: Run) -> Mapping[str, Any]:
+    return {"subdomain": run.service} if run.compute.nodes > 1 else {}
+
+
+def _job_spec(run: Run) -> Mapping[str, Any]:
+    seconds = run.spec.active_deadline_seconds
+    return {"activeDeadlineSeconds": seconds} if seconds else {}
+
+
+def _grace_seconds(run: Run) -> int:
+    return run.checkpoint.grace_period_seconds
+
+
+TRAIN_STEP = Step(
+    name=TRAIN,
+    module="hone_trainer.launch",
+    is_done=_is_done,
+    take_result=_take_result,
+    phase=_phase,
+    resources=_resources,
+    pods=_pods,
+    gpus=_gpus,
+    env=_env,
+    ports=({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},),
+    pod_spec=_pod_spec,
+    job_spec=_job_spec,
+    grace_seconds=_grace_seconds,
+)

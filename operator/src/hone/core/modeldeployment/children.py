@@ -1,0 +1,57 @@
+"""The table of the objects that a ModelDeployment makes, in the order in which they are applied."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hone.core.children import ChildType, Write
+from hone.core.modeldeployment.resources.deployment import scale
+from hone.core.modeldeployment.resources.service import differs, service
+from hone.core.modeldeployment.server import Role, Server
+from hone.core.modeldeployment.snapshot import Snapshot
+from hone.core.observed import Object, Ref
+from hone.core.plan import Apply
+
+
+@dataclass(frozen=True)
+class Row:
+    """An object that a ModelDeployment makes one of.
+
+    Attributes:
+        type: its type.
+        name: its name; renders nothing.
+        apply: what brings the live object to what it shall be, or None where nothing does; absent ones are None.
+    """
+
+    type: ChildType
+    name: Callable[[Server], str]
+    apply: Callable[[Snapshot, Object | None], Apply | None]
+
+    def ref(self, server: Server) -> Ref:
+        """Its name, to be read."""
+        return self.type.ref(self.name(server))
+
+
+def _service(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    return Apply(service(snapshot.server)) if differs(snapshot.server, live) else None
+
+
+def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    if snapshot.rendered is not None and not snapshot.blocked:
+        return Apply(snapshot.rendered)
+    return scale(snapshot.server, live, Role.STABLE) if live is not None else None
+
+
+CHILDREN: tuple[Row, ...] = (
+    Row(
+        ChildType("v1", "Service", Write.APPLY, watched=True),
+        name=lambda server: server.service.name,
+        apply=_service,
+    ),
+    Row(
+        ChildType("apps/v1", "Deployment", Write.APPLY, watched=True),
+        name=lambda server: server.deployment(Role.STABLE).name,
+        apply=_deployment,
+    ),
+)
+CHILD_TYPES = tuple(row.type for row in CHILDREN)
+"""The types of all objects that a ModelDeployment makes."""
