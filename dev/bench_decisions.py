@@ -7,20 +7,17 @@ import statistics
 import time
 from typing import Any
 
-import yaml
-
 from hone.core.kinds import KINDS
 from hone.core.settings import Settings
 from hone.core.times import parse
-from tests.golden.test_golden import CASES, HERE, observe
+from tests.golden.cases import Inputs, inputs, observe
 
 
-def decision_seconds(case: str, repeats: int) -> list[float]:
+def decision_seconds(case: Inputs, repeats: int) -> list[float]:
     """How long each of `repeats` decisions on a golden case took."""
-    resource = yaml.safe_load((HERE / case / "cr.yaml").read_text())
-    seen = yaml.safe_load((HERE / case / "observed.yaml").read_text())
-    kind, settings = KINDS[resource["kind"]], Settings()
-    observed, now = observe(kind.subject(resource, settings), seen), parse(seen["now"])
+    resource, cluster = case
+    kind, settings, now = KINDS[resource["kind"]], Settings(), parse(cluster["now"])
+    observed = observe(kind.subject(resource, settings), cluster)
     took = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -31,12 +28,12 @@ def decision_seconds(case: str, repeats: int) -> list[float]:
 
 def bench(repeats: int) -> list[dict[str, Any]]:
     """Time all cases: median, 99th percentile and the slowest case of each kind."""
-    found = []
-    for kind in sorted({case.split("/")[0] for case in CASES}):
-        by_case = {case: decision_seconds(case, repeats) for case in CASES if case.startswith(f"{kind}/")}
+    cases, rows = dict(inputs()), []
+    for kind in sorted({name.split("/")[0] for name in cases}):
+        by_case = {name: decision_seconds(case, repeats) for name, case in cases.items() if name.startswith(f"{kind}/")}
         every = [seconds for took in by_case.values() for seconds in took]
         slowest = max(by_case, key=lambda case: statistics.median(by_case[case]))
-        found.append(
+        rows.append(
             {
                 "kind": kind,
                 "cases": len(by_case),
@@ -45,14 +42,14 @@ def bench(repeats: int) -> list[dict[str, Any]]:
                 "slowestCase": slowest.split("/")[1],
             }
         )
-    return found
+    return rows
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """A line per kind."""
     lines = [f"{'kind':18}{'cases':>6}{'median ms':>11}{'p99 ms':>9}  slowest case"]
     lines += [
         f"{row['kind']:18}{row['cases']:6}{row['medianMs']:11.2f}{row['p99Ms']:9.2f}  {row['slowestCase']}"
-        for row in found
+        for row in rows
     ]
     return "\n".join(lines)
