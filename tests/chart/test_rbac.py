@@ -1,19 +1,17 @@
 """The operator's rights: enough for what it does, nothing that would let it read secrets or enter pods."""
 
 import functools
-from pathlib import Path
 
 import pytest
-import yaml
 
 from hone.api import GROUP
 from hone.core.children import Write
 from hone.core.kinds import KINDS, WATCHED_CHILDREN
 from hone.core.names import plural
-from tests.chart.conftest import LOADER, Manifest, Render, of_kind
+from tests.chart.conftest import Manifest, Render, of_kind
+from tests.golden.cases import expected, inputs
 
 FORBIDDEN = ("secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "serviceaccounts", "*")
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ESCALATING = ("*", "escalate", "bind", "impersonate", "deletecollection")
 
 
@@ -98,10 +96,10 @@ def calls() -> set[tuple[str, str, str]]:
             found |= {(group_of(child.api_version), plural(child.kind), verb) for verb in verbs}
     for api_version, _, name in WATCHED_CHILDREN:
         found |= {(group_of(api_version), name, verb) for verb in ("list", "watch")}
-    for folder in (path.parent for path in GOLDEN.glob("*/*/plan.yaml")):
-        plan, seen = (yaml.load((folder / name).read_text(), LOADER) or {} for name in ("plan.yaml", "observed.yaml"))
+    for name, case in inputs():
+        plan = expected(name)
         applied = [entry["body"] for entry in plan.get("apply", [])]
-        found |= {(*named(obj), "get") for obj in seen.get("objects") or []}
+        found |= {(*named(obj), "get") for obj in case.cluster.get("objects") or []}
         found |= {(*named(obj), "create") for obj in (*plan.get("create", []), *applied)}
         found |= {(*named(obj), "patch") for obj in applied}
         for entry in plan.get("delete", []):

@@ -1,10 +1,12 @@
-"""`--update-golden` writes what the core plans now over the plans that stand there; read the diff before a commit."""
+"""`--update-golden` replaces the recorded Plans by what the core plans now; read the diff before a commit."""
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write plan.yaml of every golden case anew")
+    parser.addoption(
+        "--update-golden", action="store_true", help="record what the core plans now in every golden case that differs"
+    )
 
 
 @pytest.fixture
