@@ -100,3 +100,16 @@ def test_it_promises_every_objective_and_method_that_there_is_and_no_other() -> 
     limits = README.partition("## Limits")[2].partition("## ")[0]
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", limits)) - {"RollingUpdate"}
     assert named == {str(value) for value in (*Objective, *MethodType)}
+
+
+def test_every_kubectl_wait_in_the_documents_has_a_timeout() -> None:
+    # kubectl's default is 30 seconds, which is less than any tuning takes.
+    files = [path for pattern in ("*.md", "charts/hone/templates/NOTES.txt") for path in sorted(ROOT.rglob(pattern))]
+    documents = {path: path.read_text(encoding="utf-8") for path in files if ".venv" not in path.parts}
+    waits = {
+        f"{path.relative_to(ROOT)}: {command}": command
+        for path, text in documents.items()
+        for command in re.findall(r"kubectl (?:-\S+ \S+ )*wait [^`\n#]*", text)
+    }
+    assert waits
+    assert [where for where, command in waits.items() if "--timeout" not in command] == []
