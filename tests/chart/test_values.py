@@ -23,6 +23,7 @@ BAD = {
     "a resync that would never end": ({"operator": {"resyncSeconds": 1}}, "/operator/resyncSeconds"),
     "two replicas": ({"operator": {"replicas": 2}}, "replicas"),
     "an interval without a unit": ({"metrics": {"podMonitor": {"interval": "30"}}}, "/metrics/podMonitor/interval"),
+    "a registry for all charts": ({"global": {"imageRegistry": "mirror.example.com"}}, "set image.registry"),
     "a name with a dot": ({"fullnameOverride": "a.b"}, "/fullnameOverride"),
 }
 
@@ -34,3 +35,11 @@ def test_refuses(values: dict[str, Any], names: str, helm, tmp_path) -> None:
     result = helm("template", "hone", str(CHART), "--values", str(file))
     assert result.returncode != 0
     assert names in result.stderr
+
+
+def test_accepts_a_registry_for_all_charts_where_its_own_is_set(helm) -> None:
+    settings = ("--set", "global.imageRegistry=a.example.com", "--set", "image.registry=b.example.com")
+    result = helm("template", "hone", str(CHART), *settings)
+    assert result.returncode == 0, result.stderr
+    assert "a.example.com" not in result.stdout
+    assert "b.example.com/hone-dev/hone-operator" in result.stdout

@@ -32,6 +32,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "hone.fullname" .) .Values.serviceAccount.name }}
 {{- end }}
 
+{{/*
+Refuses values that other charts read and this one would ignore. A parent chart may set global.imageRegistry for its
+other charts, so it is refused only where image.registry does not say where our images are.
+*/}}
+{{- define "hone.checkValues" -}}
+{{- if and (dig "imageRegistry" "" (.Values.global | default dict)) (not .Values.image.registry) }}
+{{- fail "global.imageRegistry is not a value of this chart: set image.registry, which names the registry of all its images" }}
+{{- end }}
+{{- end }}
+
 {{/* Full name of an image. Call with (list $ "<key under .Values.image>"). */}}
 {{- define "hone.image" -}}
 {{- $root := index . 0 }}
