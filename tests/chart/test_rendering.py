@@ -132,6 +132,21 @@ def test_the_probes_and_ports_are_those_that_the_operator_opens(render: Render) 
     assert ports == {"metrics": read.metrics_port, "probes": read.probe_port}
 
 
+def pod_monitors(render: Render) -> dict[str, Manifest]:
+    """The specs of the PodMonitors, by name."""
+    monitors = of_kind(render({"metrics": {"podMonitor": {"enabled": True}}}), "PodMonitor")
+    return {monitor["metadata"]["name"]: monitor["spec"] for monitor in monitors}
+
+
+def test_only_the_operators_own_labels_win_over_those_of_its_pod(render: Render) -> None:
+    # Its gauges name the resource's namespace; a workload's image is its user's, and may not name another namespace.
+    honors = {
+        name: {endpoint.get("honorLabels", False) for endpoint in spec["podMetricsEndpoints"]}
+        for name, spec in pod_monitors(render).items()
+    }
+    assert honors == {"hone": {True}, "hone-workloads": {False}}
+
+
 def test_never_two_operators_at_a_time(render: Render) -> None:
     (deployment,) = of_kind(render(), "Deployment")
     assert deployment["spec"]["replicas"] == 1

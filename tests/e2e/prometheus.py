@@ -22,11 +22,22 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def configuration(targets: Path) -> dict[str, Any]:
-    """What is scraped: the targets of a file; Debian builds Prometheus without Kubernetes' discovery. JSON is YAML."""
+    """What is scraped: the targets of a file; Debian builds Prometheus without Kubernetes' discovery. JSON is YAML.
+
+    As by the chart's PodMonitors, only the operator's own labels win over those of its target.
+    """
     files = [{"files": [str(targets)], "refresh_interval": "1s"}]
     return {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
-        "scrape_configs": [{"job_name": "pods", "file_sd_configs": files}],
+        "scrape_configs": [
+            {
+                "job_name": job,
+                "honor_labels": job == OPERATOR,
+                "file_sd_configs": files,
+                "relabel_configs": [{"source_labels": ["job"], "regex": job, "action": "keep"}],
+            }
+            for job in (OPERATOR, WORKLOADS)
+        ],
     }
 
 

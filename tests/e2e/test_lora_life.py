@@ -127,7 +127,7 @@ def test_explain_explains(ns: Kube) -> None:
 def test_prometheus_has_scraped_operator_trainer_and_server(demonstration: str, prometheus: Prometheus) -> None:
     for expression in (
         f'controller_runtime_reconcile_total{{job="{OPERATOR}",controller="finetunejob",result="success"}}',
-        f'last_over_time(hone_finetunejob_step{{job="{OPERATOR}",exported_namespace="{demo.NAMESPACE}"}}[1h])',
+        f'last_over_time(hone_finetunejob_step{{job="{OPERATOR}",namespace="{demo.NAMESPACE}"}}[1h])',
         f'max_over_time(hone_train_step{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",rank="0"}}[1h]) > 0',
         f'up{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",step="serve"}} == 1',
     ):
