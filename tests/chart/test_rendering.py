@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from hone.core import names
 from hone.runtime import options
 from tests.chart.conftest import CHART, Manifest, Render, env_of, of_kind, pod_of
 
@@ -145,6 +146,13 @@ def test_only_the_operators_own_labels_win_over_those_of_its_pod(render: Render)
         for name, spec in pod_monitors(render).items()
     }
     assert honors == {"hone": {True}, "hone-workloads": {False}}
+
+
+def test_a_workloads_series_name_its_resource_and_step(render: Render) -> None:
+    assert pod_monitors(render)["hone-workloads"]["podTargetLabels"] == [
+        *names.RESOURCE_LABELS.values(),
+        names.STEP_LABEL,
+    ]
 
 
 def test_never_two_operators_at_a_time(render: Render) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from hone.contract.exits import POLICIES, Policy
 from hone.contract.settings import MethodType, Objective
+from hone.core import names
 from tests.docs.support import ROOT, TYPES, Manifest, blocks, field_exists, problems
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ def test_every_command_in_it_is_one_that_can_be_run() -> None:
     known = {
         "curl": {"$URL/classify"},
         "make": TARGETS,
-        "kubectl": {"get", "wait", "explain", "apply"},
+        "kubectl": {"get", "wait", "explain", "apply", "logs"},
         "helm": {"upgrade"},
     }
     for text in COMMANDS:
@@ -94,6 +95,12 @@ def _counts(policy: Policy) -> str:
     """The table's words: that the class counts, and how often it may happen. One retry is two times."""
     times = {None: "", 2: ", once"}.get(policy.at_most, f", at most {policy.at_most}")
     return ("yes" if policy.counts else "no") + times
+
+
+def test_every_label_that_people_select_by_is_in_it() -> None:
+    named = set(re.findall(r"\bhone\.dev/[a-z]+\b", README)) - {"hone.dev/v1alpha1"}
+    assert named == {*names.RESOURCE_LABELS.values(), names.STEP_LABEL}
+    assert {name.replace(".", "_").replace("/", "_") for name in named} <= set(re.findall(r"\bhone_\w+", README))
 
 
 def test_it_promises_every_objective_and_method_that_there_is_and_no_other() -> None:

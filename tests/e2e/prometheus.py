@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -14,9 +15,11 @@ from typing import Any
 
 from dev.cluster import deps
 from dev.kube import Kube, KubeError, Object, environment
+from hone.core.names import RESOURCE_LABELS, STEP_LABEL
 from tests.e2e.support import until
 
 OPERATOR, WORKLOADS = "operator", "workloads"
+POD_TARGET_LABELS = (*RESOURCE_LABELS.values(), STEP_LABEL)
 REFRESH_SECONDS = 1.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -57,7 +60,8 @@ def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
             if port.get("name") in ("metrics", "http")
         ]
         known = {"job": OPERATOR if is_operator else WORKLOADS, "namespace": meta["namespace"], "pod": meta["name"]}
-        found.append({"targets": addresses, "labels": {**known, "step": labels.get("hone.dev/step", "")}})
+        ours = {re.sub(r"\W", "_", label): labels[label] for label in POD_TARGET_LABELS if label in labels}
+        found.append({"targets": addresses, "labels": {**known, **ours}})
     return found
 
 

@@ -129,7 +129,7 @@ def test_prometheus_has_scraped_operator_trainer_and_server(demonstration: str, 
         f'controller_runtime_reconcile_total{{job="{OPERATOR}",controller="finetunejob",result="success"}}',
         f'last_over_time(hone_finetunejob_step{{job="{OPERATOR}",namespace="{demo.NAMESPACE}"}}[1h])',
         f'max_over_time(hone_train_step{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",rank="0"}}[1h]) > 0',
-        f'up{{job="{WORKLOADS}",namespace="{demo.NAMESPACE}",step="serve"}} == 1',
+        f'up{{namespace="{demo.NAMESPACE}",hone_dev_deployment="{NAME}",hone_dev_step="serve"}} == 1',
     ):
         until(lambda expression=expression: prometheus.query(expression), expression, 30)
 

@@ -307,6 +307,24 @@ def test_a_crash_loop_tells_the_servers_last_words_and_stalls_at_the_deadline() 
     assert ready.status["phase"] == "Failed"
 
 
+def test_an_upgrade_of_the_operator_that_adds_labels_restarts_no_server() -> None:
+    ready = served()
+    template = deployment(ready)["spec"]["template"]["metadata"]
+    for labels in (deployment(ready)["metadata"]["labels"], template["labels"]):
+        del labels["hone.dev/deployment"]
+    before = copy.deepcopy(deployment(ready))
+    assert ready.look().apply == ()
+    assert deployment(ready) == before
+    assert ready.condition("Ready") == ("True", "Serving")
+
+
+def test_what_a_deployment_and_its_service_select_by_never_changes() -> None:
+    ready = served()
+    immutable = {UID_LABEL: "mdep-uid", STEP_LABEL: "serve"}
+    assert deployment(ready)["spec"]["selector"] == {"matchLabels": immutable}
+    assert service_of(ready)["spec"]["selector"] == immutable
+
+
 def test_an_artifact_whose_claim_is_gone_is_not_rolled_out() -> None:
     ready = served()
     ready.add(make.complete_job(OTHER, uid="job-uid-2", claim="nowhere"))

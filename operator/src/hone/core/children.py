@@ -84,7 +84,7 @@ def metadata(resource: Object, name: str, step: str, owned: bool = True) -> dict
     made: dict[str, Any] = {
         "name": name,
         "namespace": meta["namespace"],
-        "labels": labels(meta["uid"], step),
+        "labels": labels(resource, step),
         "annotations": {OWNER_ANNOTATION: owner_annotation(resource)},
     }
     if owned:

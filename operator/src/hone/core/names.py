@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from hone.api import finetunejob, modeldeployment
 from hone.core.observed import Object
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -13,6 +14,8 @@ UID_LABEL = "hone.dev/uid"
 """uid of the resource that a child or pod belongs to."""
 STEP_LABEL = "hone.dev/step"
 """What a child is for: prepare, train, finish or serve."""
+RESOURCE_LABELS = {finetunejob.KIND: "hone.dev/job", modeldeployment.KIND: "hone.dev/deployment"}
+"""By kind: the label that names the resource that a child or pod belongs to. People select by it; we select by uid."""
 REVISION_LABEL = "hone.dev/revision"
 """Revision of the server that a pod of a ModelDeployment runs."""
 OWNER_ANNOTATION = "hone.dev/owner"
@@ -24,6 +27,8 @@ INPUTS_ANNOTATION = "hone.dev/inputs"
 SPEC_ANNOTATION = "hone.dev/spec"
 """Digest of the FineTuneJob's spec that a Job was made from."""
 
+MAX_LABEL = 63
+"""What the API server allows as a label's value; a resource's name may have 253 characters."""
 MAX_SLUG = 40
 HASH_LENGTH = 6
 
@@ -61,9 +66,23 @@ def owner_of(obj: Object) -> tuple[str, str] | None:
     return (kind, name) if kind and name else None
 
 
-def labels(uid: str, step: str) -> dict[str, str]:
-    """The labels of a child."""
-    return {MANAGED_BY_LABEL: MANAGED_BY, UID_LABEL: uid, STEP_LABEL: str(step)}
+def label_value(name: str) -> str:
+    """A resource's name as a label's value: the name itself, or where it has more than 63 characters a slug and a hash.
+
+    A name that fits is legal as it is: both allow dots and hyphens, between letters or digits.
+    """
+    return name if len(name) <= MAX_LABEL else unique(name, name)
+
+
+def labels(resource: Object, step: str) -> dict[str, str]:
+    """The labels of a child and of its pods."""
+    meta = resource["metadata"]
+    return {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        UID_LABEL: meta["uid"],
+        RESOURCE_LABELS[resource["kind"]]: label_value(meta["name"]),
+        STEP_LABEL: str(step),
+    }
 
 
 def plural(kind: str) -> str:

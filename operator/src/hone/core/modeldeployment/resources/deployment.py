@@ -2,6 +2,7 @@
 
 import json
 
+from hone.api import modeldeployment
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.modeldeployment.resources import vllm
@@ -68,6 +69,18 @@ def _container(server: Server, served: ServedArtifact) -> Object:
     return container
 
 
+def _revision(template: Object, served: ServedArtifact) -> str:
+    """Hash of artifact, base and pod template, but for the label that names the ModelDeployment, which never changes.
+
+    So revisions in a status that was written before pods had that label stay right.
+    """
+    meta, own = template["metadata"], names.RESOURCE_LABELS[modeldeployment.KIND]
+    labels = {key: value for key, value in meta["labels"].items() if key != own}
+    hashed = {**template, "metadata": {**meta, "labels": labels}}
+    artifact = served.artifact
+    return names.digest(json.dumps([hashed, artifact.digest, artifact.base_digest], sort_keys=True), length=10)
+
+
 def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
     """The Deployment. Without replicas where the spec has none, so that somebody else may own them."""
     artifact = served.artifact
@@ -82,8 +95,7 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         server.spec.pod,
         PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
     )
-    revision = names.digest(json.dumps([template, artifact.digest, artifact.base_digest], sort_keys=True), length=10)
-    template["metadata"]["labels"][names.REVISION_LABEL] = revision
+    template["metadata"]["labels"][names.REVISION_LABEL] = _revision(template, served)
     meta = metadata(server.resource, server.deployment(role).name, STEP)
     meta["annotations"][names.INPUTS_ANNOTATION] = inputs(server, served)
     replicas = {} if server.spec.replicas is None else {"replicas": server.spec.replicas}
