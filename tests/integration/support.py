@@ -178,3 +178,13 @@ MADE = (
     ("apps/v1", "ControllerRevision"),
 )
 BUILT_IN = {"ConfigMap/kube-root-ca.crt", "ConfigMap/rows", "PersistentVolumeClaim/base-models"}
+
+
+async def kubectl(cluster: Cluster, *arguments: str) -> tuple[int, str, str]:
+    """Run kubectl in the test's namespace: exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        "kubectl", f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()

@@ -1,6 +1,5 @@
 """The CRDs on a real API server: accepted, explained, and refusing nonsense with the field and the remedy."""
 
-import asyncio
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from hone.api.crds import MAX_CRD_BYTES, crds
 from hone.core.observed import Object
 from hone.runtime.errors import Invalid
-from tests.integration.support import FTJ, MDEP, Cluster, finetunejob, modeldeployment
+from tests.integration.support import FTJ, MDEP, Cluster, finetunejob, kubectl, modeldeployment
 
 
 def edited(obj: Object, path: str, value: Any) -> Object:
@@ -358,13 +357,3 @@ def fields(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
         yield where, node
         yield from fields(node, where)
         yield from fields(node.get("items", {}), where + "[]")
-
-
-async def kubectl(cluster: Cluster, *arguments: str) -> tuple[int, str, str]:
-    """Run kubectl in the test's namespace: exit code, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        "kubectl", f"--kubeconfig={cluster.kubeconfig}", f"--namespace={cluster.namespace}", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()

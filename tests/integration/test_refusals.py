@@ -18,6 +18,7 @@ from tests.integration.support import (
     condition,
     finetunejob,
     inputs,
+    kubectl,
     modeldeployment,
     object_of,
 )
@@ -137,6 +138,9 @@ async def test_a_claim_that_is_missing_is_waited_for(cluster: Cluster) -> None:
     async with cluster.operator():
         message = await troubled(cluster, "PersistentVolumeClaimNotFound")
         assert "spec.model.claim.name" in message and "'base-models'" in message and "make it" in message
+        code, table, error = await kubectl(cluster, "get", "ftj", "sft", "--output", "wide")
+        assert (code, error) == (0, "")
+        assert message in table, "kubectl tells why"
         assert not [name for name in await cluster.leftovers() if name.startswith(("Job/", "Pod/"))]
         await cluster.create(claim)
     async with cluster.operator():

@@ -33,6 +33,10 @@ def _column(name: str, kind: str, path: str, wide: bool = False) -> dict[str, An
     return {"name": name, "type": kind, "jsonPath": path, **({"priority": 1} if wide else {})}
 
 
+_STATUS = _column("Status", "string", '.status.conditions[?(@.type=="Ready")].message', wide=True)
+"""Why a resource is in its phase. Ready repeats the message of Reconciling or Stalled, whichever is True. It is long,
+so it comes last."""
+
 FINETUNEJOB_COLUMNS = [
     _column("Phase", "string", ".status.phase"),
     _column("Progress%", "integer", ".status.progress.percent"),
@@ -47,6 +51,7 @@ FINETUNEJOB_COLUMNS = [
     _column("Method", "string", ".status.plan.method", wide=True),
     _column("Reward", "string", ".status.progress.reward", wide=True),
     _column("Retries", "integer", ".status.usage.retries", wide=True),
+    _STATUS,
 ]
 MODELDEPLOYMENT_COLUMNS = [
     _column("Phase", "string", ".status.phase"),
@@ -55,6 +60,7 @@ MODELDEPLOYMENT_COLUMNS = [
     _column("URL", "string", ".status.url"),
     _column("Age", "date", ".metadata.creationTimestamp"),
     _column("Revision", "string", ".status.stable.revision", wide=True),
+    _STATUS,
 ]
 
 
