@@ -70,7 +70,7 @@ cluster: ## Start the local Kubernetes cluster (Debian 12, root), or find it run
 cluster-down: ## Stop the local cluster and remove what it set up
 	@$(PYTHON3) -m dev.cluster down
 
-images: venv ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team
+images: venv ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team; writes values for helm
 	@$(PYTHON) -m dev.basemodel build
 	@$(PYTHON3) -m dev.images build
 

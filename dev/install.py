@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from dev.images import values
 from dev.kube import Kube, Object, helm, is_true
 from dev.uv import ROOT, cache_dir
 
@@ -12,8 +13,6 @@ CHART = ROOT / "charts/hone"
 RELEASE = "hone"
 SYSTEM_NAMESPACE = "hone-system"
 MODEL_CLAIM = "base-models"
-# Images by their key in the chart's values.
-VALUE_KEYS = {"hone-operator": "operator", "hone-trainer": "trainer", "hone-vllm-cpu": "serverCpu"}
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 
 
@@ -25,20 +24,10 @@ def images() -> dict[str, str]:
     """
     path = cache_dir() / "images.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    missing = sorted({*VALUE_KEYS, "hone-base-models"} - set(known))
+    missing = sorted({*values.KEYS, "hone-base-models"} - set(known))
     if missing:
         raise SystemExit(f"error: not built: {', '.join(missing)}: run `make images` first")
     return known
-
-
-def values(references: Mapping[str, str]) -> Object:
-    """The chart's values that make it take these images."""
-    chosen: Object = {}
-    for name, key in VALUE_KEYS.items():
-        repository, _, tag = references[name].rpartition(":")
-        registry, _, path = repository.partition("/")
-        chosen[key] = {"registry": registry, "repository": path, "tag": tag, "digest": ""}
-    return {"image": chosen}
 
 
 def namespace(kube: Kube, name: str) -> None:
@@ -58,7 +47,7 @@ def install(kube: Kube, references: Mapping[str, str], extra: Object | None = No
     namespace(kube, SYSTEM_NAMESPACE)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "values.json"
-        file.write_text(json.dumps({**values(references), **(extra or {})}))
+        file.write_text(json.dumps({**values.values(references), **(extra or {})}))
         options = ("--namespace", SYSTEM_NAMESPACE, "--values", str(file), "--wait", "--timeout", f"{seconds}s")
         return helm(kube.kubeconfig, "upgrade", "--install", RELEASE, str(CHART), *options, seconds=seconds + 60)
 

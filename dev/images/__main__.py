@@ -15,7 +15,7 @@ from pathlib import Path
 from dev import uv
 from dev.basemodel import cache as basemodel
 from dev.cluster.say import say, step
-from dev.images import catalog, storage
+from dev.images import catalog, storage, values
 from dev.images.catalog import IMAGES, Image
 
 DEFAULT_REGISTRY = "127.0.0.1:5005"
@@ -115,15 +115,16 @@ def build(names: list[str]) -> dict[str, str]:
     return {name: references[name] for name in names}
 
 
-def record(references: dict[str, str]) -> Path:
-    """Add the references to $HONE_CACHE/images.json, which the chart's installation and the tests read."""
+def record(references: dict[str, str]) -> dict[str, str]:
+    """Add the references to $HONE_CACHE/images.json, which the demo and the tests read; returns all of it."""
     path = uv.cache_dir() / "images.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     known = {name: known[name] for name in known if name in IMAGES and IMAGES[name].published}
+    known |= references
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({**known, **references}, indent=2, sort_keys=True) + "\n")
+    new.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
     new.rename(path)
-    return path
+    return known
 
 
 def listing() -> None:
@@ -166,9 +167,9 @@ def main() -> None:
             references = build(names)
         except KeyError as error:
             parser.error(error.args[0])
-        path = record(references)
+        path = values.write(record(references))
     print(json.dumps(references, indent=2))
-    say(f"images are ready; {path} names them")
+    say(f"images are ready. To install or upgrade the chart with them:\n  {values.command(path)}")
 
 
 if __name__ == "__main__":

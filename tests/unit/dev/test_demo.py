@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev import demo, install
+from dev import demo
 from dev.cluster import paths
 from dev.watch import Display, plan_lines, progress_line, score_lines
 
@@ -97,18 +97,6 @@ def test_without_one_the_local_cluster_is_used(monkeypatch: pytest.MonkeyPatch, 
     if given is not None:
         monkeypatch.setenv("KUBECONFIG", str(paths.kubeconfig()) if given == "local" else given)
     assert demo.own_cluster() is None
-
-
-def test_the_charts_values_name_the_images_that_were_built() -> None:
-    names = {name: f"127.0.0.1:5005/hone/{name}:0123456789ab" for name in install.VALUE_KEYS}
-    image = install.values(names)["image"]
-    assert set(image) == {"operator", "trainer", "serverCpu"}
-    assert image["operator"] == {
-        "registry": "127.0.0.1:5005",
-        "repository": "hone/hone-operator",
-        "tag": "0123456789ab",
-        "digest": "",
-    }
 
 
 def test_why_a_job_failed_is_told_with_class_and_hint() -> None:
