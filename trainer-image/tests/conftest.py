@@ -9,6 +9,15 @@ from launchers import Launcher
 from rows import CHAT_TEMPLATE, chat_row, write_jsonl
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none. `make gpu` fails before that comes to pass."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU: torch.cuda.is_available() is False")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random two-layer Llama, a byte-level BPE tokenizer and a ChatML template."""

@@ -323,6 +323,8 @@ def make_run(
     every: int = 2,
     keep: int = 2,
     processes: int = 1,
+    gpus: int = 0,
+    precision: str = "float32",
     nodes: int = 1,
     zero_stage: int = 0,
     learning_rate: float = 1e-2,
@@ -347,6 +349,8 @@ def make_run(
         root: directory of the run.
         method, objective, freeze, steps, every, keep, processes, nodes, zero_stage, ...: the plan's figures.
         shared: directory with the model and data of another run, to use the same ones.
+        gpus: GPUs of each pod, one for each process; without, ranks run on the CPU.
+        precision: the planned one.
         hidden: the model's hidden size.
         evaluate: steps between evaluations on the validation rows.
         merge_output: whether finish merges the adapter.
@@ -375,7 +379,7 @@ def make_run(
         hyperparameters=Hyperparameters(seed=7),
         data=DataPaths(train=str(base / "unused.jsonl")),
         reward=reward,
-        topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=0, zero_stage=zero_stage),
+        topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=gpus, zero_stage=zero_stage),
         checkpoint=Checkpoint(every_steps=every, keep=keep),
         evaluation=Evaluation(max_samples=500, max_new_tokens=4),
         paths=Paths(
@@ -412,7 +416,7 @@ def make_run(
         max_grad_norm=1.0,
         world_size=world,
         zero_stage=zero_stage,
-        precision="float32",
+        precision=precision,
         probe=probe,
         lora_rank=8 if lora else None,
         lora_alpha=16 if lora else None,

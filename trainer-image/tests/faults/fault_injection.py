@@ -107,6 +107,13 @@ def _out_of_memory(fault: Fault) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
 
 
+def _full_gpu(fault: Fault) -> None:
+    import torch
+
+    # A pebibyte: the allocator itself refuses, in its own words.
+    torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+
+
 def _error(fault: Fault) -> None:
     raise ValueError("the tensors have fallen out of their frame (injected)")
 
@@ -136,6 +143,7 @@ def _sleep(fault: Fault) -> None:
 
 KINDS: dict[str, Callable[[Fault], None]] = {
     "oom": _out_of_memory,
+    "gpumem": _full_gpu,
     "error": _error,
     "enospc": _no_space,
     "hostmem": _take_host_memory,
