@@ -17,14 +17,14 @@ from in_process import finished, train_here
 from launchers import START_SECONDS, Launcher, newest_step
 
 from hone.contract.settings import MethodType, Objective
-from hone_trainer.ladder import load_rung
 from hone_trainer.methods import METHODS
-from hone_trainer.objectives import auto_class
+from hone_trainer.objectives import PARTS
 from hone_trainer.objectives.trainer import TrainerMixin
-from hone_trainer.offload import offload_activations
-from hone_trainer.planfile import load_plan
-from hone_trainer.probe import load_probe
-from hone_trainer.status import StatusDir
+from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.probe import load_probe
+from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training.offload import offload_activations
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
@@ -139,8 +139,8 @@ def test_nf4_on_the_gpu_is_near_to_the_unquantized_model(tmp_path: Path) -> None
     config = tiny.make_run(tmp_path, method=MethodType.QLORA, precision="bfloat16", gpus=1, hidden=128)
     planned = load_plan(config)
     assert planned
-    model = METHODS[MethodType.QLORA].load_base(auto_class(Objective.SFT), config, planned.plan)
-    whole = auto_class(Objective.SFT).from_pretrained(config.paths.model, dtype=torch.bfloat16)
+    model = METHODS[MethodType.QLORA].load_base(PARTS[Objective.SFT].architecture.model_class(), config, planned.plan)
+    whole = PARTS[Objective.SFT].architecture.model_class().from_pretrained(config.paths.model, dtype=torch.bfloat16)
     inside, outside = (part.model.layers[0].mlp.up_proj.to("cuda") for part in (model, whole))
     assert inside.weight.dtype == torch.uint8
     assert inside.weight.device.type == "cuda"

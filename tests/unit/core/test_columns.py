@@ -7,7 +7,7 @@ import pytest
 
 from hone.api import crds
 from tests.unit.core import make
-from tests.unit.core.world import World
+from tests.unit.core.fake_cluster import World
 
 BY_TYPE = re.compile(r'\.status\.conditions\[\?\(@\.type=="(\w+)"\)\]\.message')
 

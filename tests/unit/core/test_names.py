@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 import pytest
-from tests.unit.core.world import World, finetunejob_world
 
 from hone.core.names import RESOURCE_LABELS, label_value
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import World, finetunejob_world
 
 LEGAL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """What the API server allows as a label's value."""
