@@ -11,6 +11,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import load_kube_config
 
+from dev.cluster import deps
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.say import wait_until
 from hone.api.crds import crds
@@ -39,6 +40,13 @@ def plane() -> Iterator[ControlPlane]:
             control_plane.api.apply(path, crd)
             wait_until(lambda path=path: _established(control_plane, path), f"{name} being established", 120)
         yield control_plane
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' linter, installed from Debian where it is missing."""
+    deps.ensure(["promtool"])
+    return "promtool"
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """The metrics' names and text, the gauges per resource, and their end."""
 
-import subprocess
 from typing import Any
 
 import pytest
 
 from hone.runtime.metrics import Metrics
-from hone.runtime.queue import WorkQueue
-from tests.unit.runtime.support import FakeClock
 
 STATUS = {
     "phase": "Training",
@@ -62,17 +59,6 @@ def test_a_deleted_resource_leaves_no_series() -> None:
     metrics.resources.forget("FineTuneJob", "ns", "sft")
     metrics.resources.forget("ModelDeployment", "ns", "sft")
     assert b'name="sft"' not in metrics.text()
-
-
-async def work(key: str) -> None:
-    """Nothing to do."""
-
-
-def test_promtool_has_nothing_to_say() -> None:
-    metrics = filled(STATUS)
-    WorkQueue("finetunejob", work, metrics, clock=FakeClock())
-    found = subprocess.run(["promtool", "check", "metrics"], input=metrics.text(), capture_output=True, check=False)
-    assert (found.returncode, found.stdout + found.stderr) == (0, b"")
 
 
 def test_series_of_a_controller_exist_before_its_first_reconcile() -> None:
