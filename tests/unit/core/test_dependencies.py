@@ -116,7 +116,7 @@ def test_what_prepare_alone_read_may_go_once_it_has() -> None:
 @pytest.mark.parametrize(
     ("kind", "claim", "words"),
     [
-        ("Model", "job-output", "have FineTuneJob 'job' make its model anew, then delete this job"),
+        ("Model", "job-output", "have FineTuneJob 'job' make its model again, then delete this job"),
         ("Adapter", "base-models", "make it again with the same model on it: FineTuneJob 'job' made an adapter of"),
     ],
 )

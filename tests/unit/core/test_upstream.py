@@ -58,7 +58,7 @@ def run_config(world: World) -> str:
         ("is new", unfinished(), "Reconciling", "WaitingForJob", "waits for FineTuneJob 'job' (Pending)"),
         ("trains", unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40}), "Reconciling",
          "WaitingForJob", "waits for FineTuneJob 'job' (Training, 40 %)"),
-        ("has failed", failed(), "Stalled", "JobFailed", "FineTuneJob 'job' failed: no rows; mend it, or delete it"),
+        ("has failed", failed(), "Stalled", "JobFailed", "FineTuneJob 'job' failed: no rows; fix it, or delete it"),
         ("is stalled", failed("Stalled"), "Stalled", "JobStalled", "FineTuneJob 'job' cannot go on: no rows"),
     ],
 )  # fmt: skip

@@ -81,25 +81,25 @@ def owner_reference(resource: Object, controller: bool = True) -> dict[str, Any]
 def metadata(resource: Object, name: str, step: str, owned: bool = True) -> dict[str, Any]:
     """A child's metadata: name, namespace, labels, the annotation that maps its events to us, and its owner."""
     meta = resource["metadata"]
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": name,
         "namespace": meta["namespace"],
         "labels": labels(resource, step),
         "annotations": {OWNER_ANNOTATION: owner_annotation(resource)},
     }
     if owned:
-        made["ownerReferences"] = [owner_reference(resource)]
-    return made
+        fields["ownerReferences"] = [owner_reference(resource)]
+    return fields
 
 
-def standing(resource: Object, found: Object | None) -> Standing:
-    """Whose `found`, an object at the name of a child of `resource`, is.
+def standing(resource: Object, live: Object | None) -> Standing:
+    """Whose `live`, an object at the name of a child of `resource`, is.
 
     It is ours if its controller has our uid; or if it has no controller but our uid as label, as a retained claim has.
     """
-    if found is None:
+    if live is None:
         return Standing.ABSENT
-    meta, ours = found["metadata"], resource["metadata"]
+    meta, ours = live["metadata"], resource["metadata"]
     controller = next((owner for owner in meta.get("ownerReferences") or [] if owner.get("controller")), None)
     if controller is None:
         is_ours = (meta.get("labels") or {}).get(UID_LABEL) == ours["uid"]

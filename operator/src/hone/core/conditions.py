@@ -28,8 +28,8 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
     """Whether the condition of that type is there and True."""
-    found = find(conditions, kind)
-    return found is not None and found.status == TRUE
+    condition = find(conditions, kind)
+    return condition is not None and condition.status == TRUE
 
 
 def merge(

@@ -45,8 +45,8 @@ class Kind(Generic[S]):
         refs: the objects to GET, the fetched ones included, given the subject and what was fetched.
         reconcile: what to do, given the subject, what was observed, and the time (with its zone).
         progress_target: the pod to ask for progress, or None.
-        idle: whether nothing is due, so that neither a GET nor a LIST is worth its cost; an idle resource is looked
-            at again when it changes.
+        idle: whether nothing is due, so that neither a GET nor a LIST is worth its cost; an idle resource is
+            reconciled again when it changes.
         follows: resources of ours that this one waits for; their events wake it.
         refused: the Plan after the API server refused a write of a Plan for good (403, 422), given the resource, that
             Plan, `<kind>/<name>` of what was to be written, the server's words and the time. It says so in status.

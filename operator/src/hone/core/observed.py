@@ -31,7 +31,7 @@ class Pod:
 
     Attributes:
         raw: the object as it was last seen.
-        gone: whether it has been deleted since; kept because how it ended is told nowhere else.
+        gone: whether it has been deleted since; remembered because nothing else says how it ended.
     """
 
     raw: Object
@@ -40,10 +40,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class ProgressReading:
-    """What a trainer pod told of its progress.
+    """What a trainer pod reported of its progress.
 
     Attributes:
-        pod_uid: uid of the pod that was asked.
+        pod_uid: uid of the pod that was read.
         progress: its answer, or None where it could not be had.
         error: why it could not be had.
     """
@@ -58,9 +58,9 @@ class Observed:
     """Everything that a reconcile reads.
 
     Attributes:
-        objects: what was asked for by `refs`; None where the object does not exist.
+        objects: what `refs` named; None where the object does not exist.
         pods: the resource's pods, by label `hone.dev/uid`.
-        progress: the newest reading, where a pod was asked (see `progress_target`).
+        progress: the newest reading, where a pod was read (see `progress_target`).
     """
 
     objects: Mapping[Ref, Object | None] = field(default_factory=dict)
@@ -71,6 +71,6 @@ class Observed:
         """The object of that name, or None.
 
         Raises:
-            KeyError: if `refs` never asked for it, which is a bug.
+            KeyError: if `refs` never named it, which is a bug.
         """
         return self.objects[ref]

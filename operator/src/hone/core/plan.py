@@ -42,7 +42,7 @@ class Delete:
 
     Attributes:
         ref: what to delete.
-        uid: precondition, so that an object made anew under the name is left alone.
+        uid: precondition, so that an object re-created under the name is left alone.
     """
 
     ref: Ref
@@ -59,7 +59,7 @@ class Plan:
         delete: objects to delete.
         status: the whole new status, or None to leave it; written with the resourceVersion that was read.
         events: Events to record, after the status is written.
-        requeue_after: seconds until the next look, or None to wait for an event or the resync.
+        requeue_after: seconds until the next reconcile, or None to wait for an event or the resync.
     """
 
     create: tuple[Object, ...] = ()

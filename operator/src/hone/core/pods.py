@@ -78,8 +78,8 @@ def ended_at(pod: Pod) -> str | None:
 
 def condition(pod: Pod, kind: str) -> dict[str, Any] | None:
     """The pod's condition of that type, or None."""
-    found = (pod.raw.get("status") or {}).get("conditions") or []
-    return next((dict(entry) for entry in found if entry.get("type") == kind), None)
+    conditions = (pod.raw.get("status") or {}).get("conditions") or []
+    return next((dict(entry) for entry in conditions if entry.get("type") == kind), None)
 
 
 def trouble(pods: Iterable[Pod]) -> Trouble | None:
@@ -90,7 +90,7 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
         scheduled = condition(pod, "PodScheduled")
         if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
             words = str(scheduled.get("message", ""))
-            # A reason of its own: most claims are bound in seconds, and what comes after is told as well.
+            # A reason of its own: most claims are bound in seconds, and what comes after is reported as well.
             reason = "ClaimNotBound" if _UNBOUND in words else "Unschedulable"
             return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {words}")
         waiting = (container(pod).get("state") or {}).get("waiting") or {}

@@ -53,13 +53,13 @@ in /tmp ends its own pod, before it fills the node's disk and ends others; /dev/
 
 
 def resources(
-    asked: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
+    requested: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
 ) -> dict[str, Any]:
-    """A container's resources: what the user asked for, else the default requests; GPUs as limits."""
-    made: dict[str, Any] = asked.to_dict() if asked else {"requests": dict(defaults)}
+    """A container's resources: what the user requested, else the default requests; GPUs as limits."""
+    fields: dict[str, Any] = requested.to_dict() if requested else {"requests": dict(defaults)}
     if gpus:
-        made["limits"] = {**made.get("limits", {}), gpu_resource: str(gpus)}
-    return made
+        fields["limits"] = {**fields.get("limits", {}), gpu_resource: str(gpus)}
+    return fields
 
 
 def env(values: Mapping[str, str], users: Iterable[EnvVar] = (), user_wins: bool = False) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
     names: dict[str, str] = {}
     container_mounts: list[dict[str, Any]] = []
     for mount in mounts:
-        made: dict[str, Any] = {"mountPath": mount.path}
+        fields: dict[str, Any] = {"mountPath": mount.path}
         if isinstance(mount, ClaimMount):
             name = names.setdefault(mount.claim, f"claim-{len(names)}")
             read_only = {} if mount.claim in written else {"readOnly": True}
@@ -99,8 +99,8 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             limit = {"sizeLimit": mount.size} if mount.size else {}
             volumes[name] = {"name": name, "emptyDir": {**({"medium": "Memory"} if mount.memory else {}), **limit}}
         if isinstance(mount, ConfigMapMount) or (isinstance(mount, ClaimMount) and mount.read_only):
-            made["readOnly"] = True
-        container_mounts.append({"name": name, **made})
+            fields["readOnly"] = True
+        container_mounts.append({"name": name, **fields})
     return list(volumes.values()), container_mounts
 
 

@@ -1,4 +1,4 @@
-"""What the operator itself is told at its start: images, and how often to look."""
+"""The operator's own settings: images, and how often to reconcile."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Settings:
         server_cpu_image: vLLM's image for `gpus: 0`.
         image_pull_policy: of all pods; empty: Kubernetes' default.
         progress_seconds: least seconds between two readings, and status writes, of a run's progress.
-        resync_seconds: mean seconds between two looks at a resource with nothing due.
+        resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
 
     trainer_image: str = "ghcr.io/hone-dev/hone-trainer:0.1.0"

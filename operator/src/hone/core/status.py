@@ -9,7 +9,7 @@ from hone.core.conditions import Finding, kstatus, merge
 from hone.core.observed import Object
 
 CONFLICT_SECONDS = 60.0
-"""How soon to look whether a foreign object has gone: its events do not reach us."""
+"""How soon to check whether a foreign object has gone: its events do not reach us."""
 
 
 def generation(resource: Object) -> int | None:

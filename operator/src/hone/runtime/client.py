@@ -66,7 +66,7 @@ def group_path(api_version: str) -> str:
 
 
 class _Http(NamedTuple):
-    """How a verb is said in HTTP; `named` and `kinds` tell whether the URL holds the object's name, and its kind."""
+    """How a verb maps to HTTP; `named` and `kinds`: whether the URL holds the object's name, and its kind."""
 
     method: str
     content_type: str = "application/json"
@@ -97,7 +97,7 @@ class Client:
         api: the connection.
         metrics: counts the calls.
         hook: stands around every call.
-        field_manager: who the API server notes as the writer, where `apply` does not say otherwise.
+        field_manager: who the API server notes as the writer, where `apply` names no other.
 
     Attributes:
         calls: how many calls were made, by (verb, kind).

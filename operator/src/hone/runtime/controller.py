@@ -1,4 +1,4 @@
-"""One controller per kind: takes a key from the queue, observes, reconciles, executes, and says when to look again."""
+"""One controller per kind: takes a key from the queue, observes, reconciles, executes, and says when to do so again."""
 
 import logging
 import random
@@ -46,7 +46,7 @@ class Controller:
         refused_seconds: seconds until something refused is tried again.
 
     Attributes:
-        queue: add a Key to have its resource looked at.
+        queue: add a Key to have its resource reconciled.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Controller:
         metrics.reconciles.labels(name, result).inc()
 
     async def _attempt(self, key: Key) -> str:
-        """Reconcile, and put the next look into the queue. Returns controller-runtime's word for the result."""
+        """Reconcile, and put the next one into the queue. Returns controller-runtime's word for the result."""
         where = {"controller": self._name, "namespace": key.namespace, "resource": key.name}
         try:
             after = await self._reconcile(key)
@@ -107,7 +107,7 @@ class Controller:
         return "requeue_after"
 
     async def _reconcile(self, key: Key) -> float | None:
-        """One look at a resource. Returns the seconds until the next one, or None where only an event brings it."""
+        """Reconcile a resource. Returns the seconds until the next time, or None where only an event brings it."""
         kind = self._kind
         resource = await self._client.get(key.namespace, Ref(kind.api_version, kind.name, key.name))
         uid = resource["metadata"]["uid"] if resource else None

@@ -1,4 +1,4 @@
-"""What can go wrong with an API call, as types: what is tried again soon, what is told to the user, what is a bug."""
+"""What can go wrong with an API call, as types: what is tried again soon, what the user has to know, what is a bug."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class Conflict(ApiError):
 
 
 class Refused(ApiError):
-    """The API server will not do this however often it is asked: the user must change something."""
+    """The API server will not do this however often it is tried: the user must change something."""
 
 
 class Forbidden(Refused):
@@ -47,7 +47,7 @@ class Transient(ApiError):
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: Invalid,
-    401: Transient,  # A token that was rotated is read anew.
+    401: Transient,  # A token that was rotated is read again.
     403: Forbidden,
     404: NotFound,
     408: Transient,

@@ -1,4 +1,4 @@
-"""Pods that were seen ending, kept for a while: when a pod is deleted, how it ended is told nowhere else."""
+"""Pods that were seen ending, cached for a while: when a pod is deleted, nothing else says how it ended."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ MAX_PODS = 1000
 
 class EvidenceCache:
     """The last state of pods that were ending or deleted, oldest dropped first. In memory only: what is lost with the
-    process is told by the Job's own failure message.
+    process the Job's own failure message says.
 
     Args:
         limit: most pods to keep.
@@ -22,7 +22,7 @@ class EvidenceCache:
         self._pods: OrderedDict[str, Object] = OrderedDict()
 
     def saw(self, event_type: str | None, pod: Object) -> None:
-        """Take note of a watch event of a pod; only those that tell of an end are kept."""
+        """Take note of a watch event of a pod; only those that show an end are cached."""
         uid = pod["metadata"]["uid"]
         if event_type != "DELETED" and not _ending(pod):
             return

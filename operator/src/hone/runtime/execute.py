@@ -36,7 +36,7 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
     Raises:
         WriteRefused: a child is refused (403, 422); the status is not written.
         ApiError: anything else that the API server says; what follows in the plan is not done. A Conflict means that
-            what was observed is no longer so: look again.
+            what was observed is no longer so: reconcile again.
     """
     namespace = resource["metadata"]["namespace"]
     for body in plan.create:
@@ -53,7 +53,7 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
         try:
             await client.delete(namespace, delete.ref, delete.uid)
         except Conflict:
-            continue  # Made anew under its name: another object, which is not ours to delete.
+            continue  # Re-created under its name: another object, which is not ours to delete.
         except Refused as error:
             raise WriteRefused(f"{delete.ref.kind}/{delete.ref.name}", error) from error
     if plan.status is not None and plan.status != resource.get("status"):

@@ -33,7 +33,7 @@ def configure(level: str) -> None:
     """Send all logs through the formatter; libraries say only warnings unless the level is debug."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    # kopf runs beside the main thread on purpose; signals are handled in main.
+    # kopf runs in a thread of its own on purpose; signals are handled in main.
     handler.addFilter(lambda record: not record.getMessage().startswith(_NOISE))
     root = logging.getLogger()
     root.handlers[:] = [handler]

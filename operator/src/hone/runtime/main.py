@@ -50,7 +50,7 @@ async def serve(options: Options) -> int:
     await asyncio.wait({stopped, running}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if running.done():
-        # Kubernetes starts us anew; nothing is lost, since all state is in the cluster.
+        # Kubernetes restarts us; nothing is lost, since all state is in the cluster.
         log.error("the watches ended: %s", running.exception() or "without an error")
         code = 1
     await operator.stop()

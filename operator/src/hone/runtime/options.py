@@ -10,7 +10,7 @@ from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LEAST: dict[str, float] = {"workers": 1, "progress_seconds": 0.1, "resync_seconds": 1, "refused_seconds": 0.1}
-"""What a number must be at least, else 0: a pause of 0 seconds would keep the operator looking without end."""
+"""What a number must be at least, else 0: a pause of 0 seconds would keep the operator reconciling without pause."""
 
 
 class OptionError(Exception):
@@ -22,7 +22,7 @@ class Options:
     """How the process runs. Each field is set by `HONE_<FIELD IN CAPITALS>`.
 
     Attributes:
-        settings: what the core is told; its fields are set by variables of their own.
+        settings: what the core depends on; its fields are set by variables of their own.
         watch_namespaces: namespaces to watch, separated by commas; empty: all.
         metrics_port: port of `/metrics`; 0: any free one.
         probe_port: port of `/healthz` and `/readyz`; 0: any free one.

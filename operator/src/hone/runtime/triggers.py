@@ -21,7 +21,7 @@ class Triggers:
     Args:
         kinds: the kinds that are reconciled, by name.
         add: adds a key to the queue of a kind.
-        evidence: told of pods that end.
+        evidence: caches the pods that end.
     """
 
     def __init__(self, kinds: Mapping[str, AnyKind], add: Callable[[str, Key], None], evidence: EvidenceCache) -> None:

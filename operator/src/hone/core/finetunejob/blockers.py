@@ -1,4 +1,4 @@
-"""What keeps the next attempt from beginning: a tuple of questions, asked in its order until one has an answer."""
+"""What keeps the next attempt from beginning: a tuple of functions, called in order until one returns a reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     upstream_unfinished,
     dependency_missing,
 )
-"""Asked in this order: each may rely on what those before it have ruled out."""
+"""Called in this order: each may rely on what those before it have ruled out."""
 
 
 def first_blocker(state: State) -> Blocked | None:

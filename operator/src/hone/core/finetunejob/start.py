@@ -44,21 +44,21 @@ def is_queued(job: Object | None) -> bool:
 
 
 def waited(state: State, attempt: AttemptStatus, job: Object | None) -> float:
-    """Seconds that the attempt's pods have had to start. A queue sets the Job's start time anew when it lets it go."""
+    """Seconds that the attempt's pods have had to start; a queue resets the Job's start time when it releases it."""
     begin = ((job or {}).get("status") or {}).get("startTime") or attempt.start_time
     return seconds_since(begin, state.now)
 
 
 def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
-    """Whether the Job counts pods that are not seen: they may have started, and ended before anybody looked."""
+    """Whether the Job counts pods that are not seen: they may have started, and ended before they were read."""
     status = job.get("status") or {}
     counted = sum(status.get(kind) or 0 for kind in ("active", "terminating", "failed", "succeeded"))
     return bool(counted > len(pods))
 
 
 def find_trouble(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Trouble | None:
-    if found := podinfo.trouble(pods):
-        return found
+    if trouble := podinfo.trouble(pods):
+        return trouble
     if not pods and waited(state, attempt, job) >= NO_PODS_SECONDS:
         return Trouble("NoPods", f"Job {attempt.job} has made no pod; `kubectl describe job {attempt.job}` tells why")
     return None

@@ -19,7 +19,7 @@ from hone.core.settings import Settings
 from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped
 
 COLLECTION_SECONDS = 2.0
-"""How soon to look whether garbage collection has taken what a resource of our name left."""
+"""How soon to check whether garbage collection has taken what a resource of our name left."""
 BLOCKED_SECONDS = 30.0
 
 

@@ -17,7 +17,7 @@ from hone.core.observed import Object, Pod
 from hone.core.times import rfc3339
 
 LAGGING_SECONDS = 2.0
-"""When to look again where a Job is complete but its pod is not seen so yet."""
+"""When to check again where a Job is complete but its pod is not seen so yet."""
 
 
 def record_outcome(state: State) -> None:
@@ -51,7 +51,7 @@ def _own_job(state: State, step: Step) -> Object | None:
 def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
     state.begin(step, state.next_number(step), job["metadata"].get("creationTimestamp") or rfc3339(state.now))
     if edited and step is not FIRST:
-        state.status.start_time = None  # No status told of the start, so the edit was let in: the attempt is replaced.
+        state.status.start_time = None  # No status recorded the start, so the edit was let in: the attempt is replaced.
         return
     if edited:
         state.forget_preparation()

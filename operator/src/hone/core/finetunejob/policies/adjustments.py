@@ -1,4 +1,4 @@
-"""What an attempt mended by itself: ranks started anew within their pod, and what it does otherwise than planned."""
+"""What an attempt adjusted by itself: ranks restarted within their pod, and what it does differently from the plan."""
 
 from collections.abc import Iterable
 
@@ -7,16 +7,16 @@ from hone.contract.results import StepResult
 
 
 def adjusted(attempt: AttemptStatus, restarts: int, changes: Iterable[str]) -> AttemptStatus:
-    """The attempt with what its pods told. Neither figure shrinks: what was done once stays told.
+    """The attempt with what its pods report. Neither figure shrinks: what was done once stays recorded.
 
     The pods are not trusted: the sentences are bounded in number and length, and hold neither line breaks nor halves of
     characters, which no status can hold.
     """
-    said = (" ".join(text.encode(errors="replace").decode().split()) for text in changes)
-    cut = (text if len(text) <= MAX_CHANGE else text[: MAX_CHANGE - 1] + "…" for text in said if text)
-    told = list(dict.fromkeys([*(attempt.changes or []), *cut]))[:MAX_CHANGES]
+    lines = (" ".join(text.encode(errors="replace").decode().split()) for text in changes)
+    cut = (text if len(text) <= MAX_CHANGE else text[: MAX_CHANGE - 1] + "…" for text in lines if text)
+    sentences = list(dict.fromkeys([*(attempt.changes or []), *cut]))[:MAX_CHANGES]
     most = max(attempt.restarts or 0, restarts)
-    return attempt.model_copy(update={"restarts": most or None, "changes": told or None})
+    return attempt.model_copy(update={"restarts": most or None, "changes": sentences or None})
 
 
 def adjusted_by(attempt: AttemptStatus, results: Iterable[StepResult]) -> AttemptStatus:

@@ -1,4 +1,4 @@
-"""What the next attempt does otherwise than the ones that failed: less memory, a lower rate."""
+"""What the next attempt does differently from the ones that failed: less memory, a lower rate."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ DIVERGED_FACTOR = 0.5
 
 
 def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
-    """What the pods of an attempt are told of it.
+    """What the pods of an attempt get to know of it.
 
-    Each attempt that ended out of memory has used up one rung of the trainer's ladder for memory; what a pod mended in
+    Each attempt that ended out of memory has used up one level of the trainer's memory fallback; what a pod adjusted in
     place is no failure, and the trainer remembers it by itself. Only training has rungs and a rate.
 
     Args:

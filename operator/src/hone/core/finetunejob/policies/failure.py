@@ -1,4 +1,4 @@
-"""Why a Job failed: the cause, looked for over all its pods, and in the Job's own words where the pods are gone."""
+"""Why a Job failed: the cause among all its pods, or in the Job's own message where the pods are gone."""
 
 import math
 import re
@@ -90,8 +90,8 @@ def _can_be_stored(value: Any) -> bool:
 
 def job_condition(job: Object, kind: str) -> dict[str, Any] | None:
     """The Job's condition of that type if it is True."""
-    found = (job.get("status") or {}).get("conditions") or []
-    return next((dict(c) for c in found if c.get("type") == kind and c.get("status") == "True"), None)
+    conditions = (job.get("status") or {}).get("conditions") or []
+    return next((dict(c) for c in conditions if c.get("type") == kind and c.get("status") == "True"), None)
 
 
 def cause(job: Object, pods: Iterable[Pod]) -> Failure:
@@ -107,13 +107,13 @@ def cause(job: Object, pods: Iterable[Pod]) -> Failure:
         seconds = job["spec"].get("activeDeadlineSeconds")
         return make(FailureClass.DEADLINE_EXCEEDED, f"the attempt ran longer than activeDeadlineSeconds ({seconds})")
     ends = [end for pod in pods if (end := _end(pod, words)) is not None]
-    if not any(end.named for end in ends) and (told := _from_words(words)):
-        ends.append(told)  # the Job deletes the others' pods, and an evicted pod is gone as well
+    if not any(end.named for end in ends) and (named := _from_words(words)):
+        ends.append(named)  # the Job deletes the others' pods, and an evicted pod is gone as well
     if ends:
-        found = min(ends, key=lambda end: end.order).failure
+        first = min(ends, key=lambda end: end.order).failure
         of_prepare = (job["metadata"].get("labels") or {}).get(STEP_LABEL) == PREPARE
-        hint = PREPARE_HINTS.get(FailureClass(found.failure_class)) if of_prepare else None
-        return found.model_copy(update={"hint": hint}) if hint else found
+        hint = PREPARE_HINTS.get(FailureClass(first.failure_class)) if of_prepare else None
+        return first.model_copy(update={"hint": hint}) if hint else first
     return make(FailureClass.CRASHED, words or str(failed.get("reason", "the Job failed without a reason")))
 
 
@@ -129,7 +129,7 @@ def _from_words(words: str) -> End | None:
 
 @dataclass(frozen=True)
 class _Pod:
-    """A pod that is looked at for how it ended."""
+    """A pod of a Job that failed."""
 
     pod: Pod
     named: bool
@@ -153,46 +153,48 @@ def _tier(cls: FailureClass) -> int:
 
 def _end(pod: Pod, words: str) -> End | None:
     """How the pod ended; None where it has not ended, or ended well."""
-    look = _Pod(pod, named=f"/{pod.raw['metadata']['name']} " in words)
+    failed = _Pod(pod, named=f"/{pod.raw['metadata']['name']} " in words)
     status = pod.raw.get("status") or {}
     disruption = podinfo.condition(pod, "DisruptionTarget")
     if disruption and disruption.get("status") == "True":
         lost = disruption.get("reason") == "DeletionByPodGC"
         cls = FailureClass.NODE_LOST if lost else FailureClass.PREEMPTED
-        said = f"{look.label}: {disruption.get('reason')}: {disruption.get('message', '')}"
-        return look.end(_DISRUPTED, cls, said)
+        message = f"{failed.label}: {disruption.get('reason')}: {disruption.get('message', '')}"
+        return failed.end(_DISRUPTED, cls, message)
     if podinfo.phase(pod) == "Unknown" or status.get("reason") == "NodeLost":
         node = pod.raw.get("spec", {}).get("nodeName", "its node")
-        return look.end(_DISRUPTED, FailureClass.NODE_LOST, f"{look.label}: {node} does not answer any more")
+        return failed.end(_DISRUPTED, FailureClass.NODE_LOST, f"{failed.label}: {node} does not answer any more")
     ended = podinfo.terminated(pod)
     if ended and status.get("reason") != "Evicted":
-        return _container_end(look, ended)
+        return _container_end(failed, ended)
     # The kubelet refused it, or evicted it for what it did itself: an eviction for the node's sake is a disruption.
     if podinfo.phase(pod) == "Failed":
         cls = FailureClass.CRASHED if podinfo.has_started(pod) else FailureClass.NEVER_STARTED
-        return look.end(_OWN, cls, f"{look.label}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
-    return look.end(_DELETED, FailureClass.PREEMPTED, f"{look.label} was deleted") if look.deleted else None
+        return failed.end(_OWN, cls, f"{failed.label}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
+    return failed.end(_DELETED, FailureClass.PREEMPTED, f"{failed.label} was deleted") if failed.deleted else None
 
 
-def _container_end(look: _Pod, ended: dict[str, Any]) -> End | None:
+def _container_end(failed: _Pod, ended: dict[str, Any]) -> End | None:
     """How the pod's container ended, from its result, else from its exit code."""
     code = int(ended.get("exitCode", 0))
-    result = result_of(look.pod)
+    result = result_of(failed.pod)
     verdict = result.verdict if result else None
     vague = verdict is None or verdict.failure_class in (FailureClass.CRASHED, FailureClass.COMMUNICATION)
     if ended.get("reason") == "OOMKilled" and vague:
-        return look.end(_OWN, FailureClass.HOST_OUT_OF_MEMORY, f"{look.label} ran out of host memory", exit_code=code)
+        return failed.end(
+            _OWN, FailureClass.HOST_OUT_OF_MEMORY, f"{failed.label} ran out of host memory", exit_code=code
+        )
     if verdict is not None:
         more: dict[str, Any] = {"hint": verdict.hint, "rank": verdict.rank, "step": verdict.step}
         more["final"] = verdict.final or None
         more["exit_code"] = code if verdict.exit_code is None else verdict.exit_code
         more |= {} if verdict.node is None else {"node": verdict.node}
-        return look.end(_tier(verdict.failure_class), verdict.failure_class, verdict.message, **more)
+        return failed.end(_tier(verdict.failure_class), verdict.failure_class, verdict.message, **more)
     if code == 0:
         return None
     cls = from_exit_code(code)
-    if code in (OUT_OF_HOST_MEMORY, TERMINATED) and look.deleted:
+    if code in (OUT_OF_HOST_MEMORY, TERMINATED) and failed.deleted:
         cls = FailureClass.PREEMPTED  # it did not end by itself before its grace was over
     last = str(ended.get("message") or "").strip()[-MAX_LAST_WORDS:]
-    said = f"{look.label} ended with exit code {code}" + (f": {last}" if last else "")
-    return look.end(_tier(cls), cls, said, exit_code=code)
+    message = f"{failed.label} ended with exit code {code}" + (f": {last}" if last else "")
+    return failed.end(_tier(cls), cls, message, exit_code=code)

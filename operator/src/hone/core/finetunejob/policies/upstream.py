@@ -1,7 +1,7 @@
-"""The jobs whose models a job reads: it waits for them, and keeps what they made for as long as it reads it.
+"""The jobs whose models a job reads: it waits for them, and owns their claims for as long as it reads them.
 
-Until its first pod is made a job follows them: one that is made anew is waited for anew. What was found then stands in
-status, and stays: another job under the name changes nothing of a run that has begun.
+Until its first pod exists, a job tracks the jobs it depends on; if one is re-created, it waits again. Their models are
+then recorded in status, and stay: another job under the name changes nothing of a run that has begun.
 """
 
 from collections.abc import Mapping
@@ -37,19 +37,19 @@ def job_refs(spec: FineTuneJobSpec) -> dict[str, Ref]:
 def refs(run: Run, fetched: Fetched) -> set[Ref]:
     """What to read while the job waits: the jobs, those that they wait for, and the claims of what they made."""
     direct = set(job_refs(run.spec).values())
-    found, new = set(direct), set(direct)
+    refs, new = set(direct), set(direct)
     while new:
-        new = {ref for job in new for ref in _waits_for(fetched.get(job))} - found
-        found |= new
+        new = {ref for job in new for ref in _waits_for(fetched.get(job))} - refs
+        refs |= new
     for job in (fetched.get(ref) for ref in direct):
-        if job is not None and (made := _made(job)):
-            found |= {claim_ref(claim) for claim in (made.claim, made.base_claim) if claim}
-    return found
+        if job is not None and (model := _model_of(job)):
+            refs |= {claim_ref(claim) for claim in (model.claim, model.base_claim) if claim}
+    return refs
 
 
-def held(found: Mapping[str, FoundModel]) -> set[str]:
+def held(models: Mapping[str, FoundModel]) -> set[str]:
     """The claims of other jobs that are read."""
-    return {model.claim for model in found.values()}
+    return {model.claim for model in models.values()}
 
 
 @dataclass(frozen=True)
@@ -115,51 +115,65 @@ def may_end(run: Run, observed: Observed) -> bool:
 
 def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Trouble | None]:
     """The models of other jobs that are there, and what keeps the first of the others."""
-    found: dict[str, FoundModel] = {}
-    trouble: Trouble | None = None
+    there: dict[str, FoundModel] = {}
+    first: Trouble | None = None
     for name, ref in job_refs(run.spec).items():
-        made, why = _look(run, observed, name, ref)
-        if made:
-            found[name] = made
-        trouble = trouble or why
-    return found, trouble
+        model, trouble = _model_or_trouble(run, observed, name, ref)
+        if model:
+            there[name] = model
+        first = first or trouble
+    return there, first
 
 
-def _look(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
+def _model_or_trouble(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
+    """A model of another job, or what keeps it."""
     field = f"{READS[name].field}.jobRef.name"
-    if ref.name == run.name:
-        said = f"{field}: a FineTuneJob cannot wait for itself; name the job whose model it shall read"
-        return None, Trouble("JobCycle", said)
-    if cycle := _cycle(run, observed, ref):
-        said = f"{field}: these FineTuneJobs wait for each other: {' → '.join(cycle)}; change one of them"
-        return None, Trouble("JobCycle", said)
+    if trouble := _waits_in_vain(run, observed, field, ref):
+        return None, trouble
     job = observed.get(ref)
     if job is None or "deletionTimestamp" in job["metadata"]:
-        if kept := _kept(run, observed, name, ref):
-            return kept, None
-        said = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
-        return None, Trouble("JobNotFound", said)
+        if owned := _owned(run, observed, name, ref):
+            return owned, None
+        message = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
+        return None, Trouble("JobNotFound", message)
     objective = _objective(job)
     if objective and not READS[name].fits(objective, run.spec.objective):
-        said = f"FineTuneJob {ref.name!r} has objective {objective}, {READS[name].unfit}"
-        return None, Trouble("JobUnfit", f"{field}: {said}")
-    made = _made(job)
-    if made is None:
+        message = f"{field}: FineTuneJob {ref.name!r} has objective {objective}, {READS[name].unfit}"
+        return None, Trouble("JobUnfit", message)
+    model = _model_of(job)
+    if model is None:
         return None, _unfinished(field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}))
-    if not is_usable(observed.get(claim_ref(made.claim))):
-        said = f"the model of FineTuneJob {ref.name!r} lies on PersistentVolumeClaim {made.claim!r}, which is gone"
-        return None, Trouble(GONE, f"{field}: {said}; delete that job and apply it again, or name another")
-    if made.base_claim and not is_usable(observed.get(claim_ref(made.base_claim))):
-        said = f"FineTuneJob {ref.name!r} made an adapter of the model on PersistentVolumeClaim {made.base_claim!r}"
-        return None, Trouble(GONE, f"{field}: {said}, which is gone; make that claim again with the same model on it")
-    return made, None
+    trouble = _claim_gone(observed, field, model)
+    return (None, trouble) if trouble else (model, None)
 
 
-def _kept(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | None:
-    """What was found of a job that is gone, where its claim is ours to keep: to give that up could destroy it."""
-    found = run.upstream_models.get(name)
-    claim = observed.get(claim_ref(found.claim)) if found and found.job == ref.name else None
-    return found if claim and is_usable(claim) and take(run, claim) is None else None
+def _waits_in_vain(run: Run, observed: Observed, field: str, ref: Ref) -> Trouble | None:
+    """Why waiting for the job will never end: it is this one, or one that waits for this one."""
+    if ref.name == run.name:
+        message = f"{field}: a FineTuneJob cannot wait for itself; name the job whose model it shall read"
+        return Trouble("JobCycle", message)
+    if cycle := _cycle(run, observed, ref):
+        message = f"{field}: these FineTuneJobs wait for each other: {' → '.join(cycle)}; change one of them"
+        return Trouble("JobCycle", message)
+    return None
+
+
+def _claim_gone(observed: Observed, field: str, model: FoundModel) -> Trouble | None:
+    """Which of the model's claims is gone, or None."""
+    if not is_usable(observed.get(claim_ref(model.claim))):
+        where = f"the model of FineTuneJob {model.job!r} lies on PersistentVolumeClaim {model.claim!r}, which is gone"
+        return Trouble(GONE, f"{field}: {where}; delete that job and apply it again, or name another")
+    if model.base_claim and not is_usable(observed.get(claim_ref(model.base_claim))):
+        where = f"FineTuneJob {model.job!r} made an adapter of the model on PersistentVolumeClaim {model.base_claim!r}"
+        return Trouble(GONE, f"{field}: {where}, which is gone; make that claim again with the same model on it")
+    return None
+
+
+def _owned(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | None:
+    """The model of a job that is gone, where its claim is still ours: to give that up could destroy it."""
+    model = run.upstream_models.get(name)
+    claim = observed.get(claim_ref(model.claim)) if model and model.job == ref.name else None
+    return model if claim and is_usable(claim) and take(run, claim) is None else None
 
 
 def _objective(job: Object) -> Objective | None:
@@ -170,7 +184,7 @@ def _objective(job: Object) -> Objective | None:
 
 def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
     """Why a job has made no model yet."""
-    again = "delete it and apply it again" if status.start_time else "mend it, or delete it and apply it again"
+    again = "delete it and apply it again" if status.start_time else "fix it, or delete it and apply it again"
     remedy = f"{again}; {field} is then followed by itself"
     if is_true(status.conditions, "Failed"):
         failed = find(status.conditions, "Failed")
@@ -182,7 +196,7 @@ def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
     return Trouble(WAITING, f"waits for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
 
 
-def _made(job: Object) -> FoundModel | None:
+def _model_of(job: Object) -> FoundModel | None:
     """The model of a job that is complete."""
     status = FineTuneJobStatus.from_dict(job.get("status") or {})
     artifact = status.artifact
@@ -202,7 +216,7 @@ def _made(job: Object) -> FoundModel | None:
 
 def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
     """The names of jobs that wait for each other, from ours back to ours; None where there is no such circle."""
-    # No job is looked at twice: the ways to one multiply where two of each round read the last one's.
+    # No job is visited twice: the ways to one multiply where two of each round read the last one's.
     ways: dict[Ref, tuple[str, ...]] = {start: (run.name, start.name)}
     new = [start]
     for ref in new:
@@ -224,7 +238,7 @@ def _waits_for(job: Object | None) -> set[Ref]:
         return set()
     try:
         return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
-    except ValidationError:  # its own look says so
+    except ValidationError:  # its own reconcile says so
         return set()
 
 

@@ -127,7 +127,7 @@ def _adapter(upstream: FoundModel, name: str) -> Source:
 
 
 def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:
-    remedy = f"have FineTuneJob {upstream.job!r} make its model anew, then delete this job and apply it again"
+    remedy = f"have FineTuneJob {upstream.job!r} make its model again, then delete this job and apply it again"
     return Dependency(f"{READS[name].field}.jobRef.name", claim_ref(upstream.claim), remedy=remedy)
 
 

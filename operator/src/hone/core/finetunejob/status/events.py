@@ -8,49 +8,49 @@ from hone.core.plan import Event
 from hone.core.pods import Trouble
 
 _QUIET = (upstream.WAITING, *upstream.STALLED)
-"""Trouble that nobody needs to act on, or that is told as Stalled."""
+"""Trouble that nobody needs to act on, or that is shown as Stalled."""
 
 
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
-    """What happened between the two, oldest first. Trouble is told once for each reason."""
-    found = _attempts(old, new)
-    if trouble and trouble.reason not in _QUIET and not _was_told(old, trouble):
-        found.append(warning(trouble.reason, trouble.message))
+    """What happened between the two, oldest first. Trouble is reported once for each reason."""
+    happened = _attempts(old, new)
+    if trouble and trouble.reason not in _QUIET and not _was_shown(old, trouble):
+        happened.append(warning(trouble.reason, trouble.message))
     if new.plan and not old.plan:
-        found += [warning("PlanWarning", text) for text in new.plan.warnings]
+        happened += [warning("PlanWarning", text) for text in new.plan.warnings]
     if became_true(old.conditions, new.conditions, "Suspended"):
-        found.append(normal("Suspended", "spec.suspend is true"))
+        happened.append(normal("Suspended", "spec.suspend is true"))
     elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
-        found.append(normal("Resumed", "spec.suspend is false"))
+        happened.append(normal("Resumed", "spec.suspend is false"))
     if became_true(old.conditions, new.conditions, "Complete"):
         scores = f"score {new.score}, improvement over the base {new.improvement}" if new.score else "no scores"
-        found.append(normal("Succeeded", scores))
+        happened.append(normal("Succeeded", scores))
     failed = became_true(old.conditions, new.conditions, "Failed")
     if failed:
-        found.append(warning(f"Failed{failed.reason}", failed.message))
+        happened.append(warning(f"Failed{failed.reason}", failed.message))
     elif stalled := became_true(old.conditions, new.conditions, "Stalled"):
-        found.append(warning(stalled.reason, stalled.message))
-    return tuple(found)
+        happened.append(warning(stalled.reason, stalled.message))
+    return tuple(happened)
 
 
-def _was_told(old: FineTuneJobStatus, trouble: Trouble) -> bool:
+def _was_shown(old: FineTuneJobStatus, trouble: Trouble) -> bool:
     before = find(old.conditions, "Reconciling")
     return before is not None and before.reason == trouble.reason
 
 
 def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
     before = {(attempt.step, attempt.number): attempt for attempt in old.attempts}
-    found = []
+    happened = []
     for attempt in new.attempts:
         was = before.get((attempt.step, attempt.number))
         if was is None:
-            found.append(normal(f"{attempt.step.title()}Started", f"attempt {attempt.number}: Job {attempt.job}"))
+            happened.append(normal(f"{attempt.step.title()}Started", f"attempt {attempt.number}: Job {attempt.job}"))
         if new_changes := [text for text in attempt.changes or [] if text not in ((was and was.changes) or [])]:
             words = "; ".join(new_changes)
-            found.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))
+            happened.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))
         if attempt.result != (was.result if was else AttemptResult.RUNNING):
-            found.append(_ended(attempt))
-    return found
+            happened.append(_ended(attempt))
+    return happened
 
 
 def _ended(attempt: AttemptStatus) -> Event:
@@ -61,5 +61,5 @@ def _ended(attempt: AttemptStatus) -> Event:
     if attempt.result == AttemptResult.SUCCEEDED:
         return normal(f"{attempt.step.title()}Succeeded", name)
     if attempt.result == AttemptResult.REPLACED:
-        return normal("SpecChanged", f"{name}: the spec was edited before training started; it is prepared anew")
+        return normal("SpecChanged", f"{name}: the spec was edited before training started; it is prepared again")
     return normal("AttemptStopped", f"{name}: stopped after saving a checkpoint")

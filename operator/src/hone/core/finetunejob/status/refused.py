@@ -1,7 +1,7 @@
 """What stays known where the API server refuses a write for good.
 
 How an attempt ended is written down though the next one is refused: its pods may be gone once that one is let in.
-What is still ours to give back stays known, and the job is not ended: nobody looks at one that has.
+What is still ours to give back stays known, and the job is not ended: one that has is not reconciled any more.
 """
 
 from typing import Any

@@ -12,23 +12,23 @@ QUIET = ("RollingOut", "WaitingForJob", "Terminating")
 
 def events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[Event, ...]:
     """What happened between the two."""
-    found: list[Event] = []
+    happened: list[Event] = []
     if new.candidate and (old.candidate is None or old.candidate.revision != new.candidate.revision):
-        found.append(normal("RolloutStarted", f"revision {new.candidate.revision}, {short(new.candidate.digest)}"))
+        happened.append(normal("RolloutStarted", f"revision {new.candidate.revision}, {short(new.candidate.digest)}"))
     if new.stable and (old.stable is None or old.stable.revision != new.stable.revision):
-        found.append(normal("RolledOut", f"revision {new.stable.revision}, {short(new.stable.digest)}"))
+        happened.append(normal("RolledOut", f"revision {new.stable.revision}, {short(new.stable.digest)}"))
     for kind in ("Reconciling", "Stalled"):
         condition = became_true(old.conditions, new.conditions, kind)
-        if condition and condition.reason not in QUIET and not _was_told(old, condition.reason):
-            found.append(warning(condition.reason, condition.message))
+        if condition and condition.reason not in QUIET and not _was_shown(old, condition.reason):
+            happened.append(warning(condition.reason, condition.message))
     before, after = find(old.conditions, "Progressing"), find(new.conditions, "Progressing")
     orphaned = after is not None and after.reason == "JobNotFound" and new.stable is not None
     if after and orphaned and (before is None or before.reason != after.reason):
-        found.append(normal(after.reason, after.message))
-    return tuple(found)
+        happened.append(normal(after.reason, after.message))
+    return tuple(happened)
 
 
-def _was_told(old: ModelDeploymentStatus, reason: str) -> bool:
+def _was_shown(old: ModelDeploymentStatus, reason: str) -> bool:
     """Whether the same reason stood there before, under whichever condition."""
     before = (find(old.conditions, kind) for kind in ("Reconciling", "Stalled"))
     return any(condition is not None and condition.reason == reason for condition in before)
