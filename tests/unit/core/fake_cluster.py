@@ -26,14 +26,14 @@ class Exists(Exception):
 
 
 @dataclass
-class World:
+class FakeCluster:
     """One resource and everything around it."""
 
     resource: dict[str, Any]
     objects: dict[Ref, dict[str, Any]] = field(default_factory=dict)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
-    made: list[Ref] = field(default_factory=list)
+    created: list[Ref] = field(default_factory=list)
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     settings: Settings = field(default_factory=Settings)
     progress: ProgressReading | None = None
@@ -46,7 +46,7 @@ class World:
     owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
     """uids of the owners that each field manager has applied to an object."""
 
-    def add(self, *objects: dict[str, Any]) -> "World":
+    def add(self, *objects: dict[str, Any]) -> "FakeCluster":
         """Put objects into the cluster."""
         for obj in objects:
             self.objects[ref_of(obj)] = obj
@@ -69,7 +69,7 @@ class World:
         pods = [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(UID_LABEL) == uid]
         return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress)
 
-    def look(self) -> Plan:
+    def reconcile(self) -> Plan:
         """One reconcile, executed."""
         kind = KINDS[self.resource["kind"]]
         subject = self.subject()
@@ -80,11 +80,11 @@ class World:
             return Plan(requeue_after=0)
         return plan
 
-    def settle(self, limit: int = 10) -> Plan:
+    def converge(self, limit: int = 10) -> Plan:
         """Reconcile until nothing changes any more."""
         for _ in range(limit):
             before = self.writes
-            plan = self.look()
+            plan = self.reconcile()
             if self.writes == before and plan.requeue_after != 0:
                 return plan
         raise AssertionError("the reconcile never comes to rest")
@@ -129,7 +129,7 @@ class World:
         stored = copy.deepcopy(obj)
         stored["metadata"] |= {"uid": f"made-{self.serial}", "creationTimestamp": rfc3339(self.now), "generation": 1}
         self.objects[ref_of(obj)] = stored
-        self.made.append(ref_of(obj))
+        self.created.append(ref_of(obj))
 
     def _apply(self, apply: Apply) -> None:
         body, found = apply.body, self.objects.get(ref_of(apply.body))
@@ -149,7 +149,7 @@ class World:
 
     # The rest of the cluster.
 
-    def later(self, seconds: float) -> "World":
+    def later(self, seconds: float) -> "FakeCluster":
         """Let time pass."""
         self.now += timedelta(seconds=seconds)
         return self
@@ -167,12 +167,12 @@ class World:
 
     def job(self) -> dict[str, Any]:
         """The newest Job."""
-        name = [ref for ref in self.made if ref.kind == "Job" and ref in self.objects][-1]
+        name = [ref for ref in self.created if ref.kind == "Job" and ref in self.objects][-1]
         return self.objects[name]
 
     def jobs(self) -> list[str]:
-        """The Jobs that were ever made, without their common prefix."""
-        return ["-".join(ref.name.split("-")[-2:]) for ref in self.made if ref.kind == "Job"]
+        """The Jobs that were ever created, without their common prefix."""
+        return ["-".join(ref.name.split("-")[-2:]) for ref in self.created if ref.kind == "Job"]
 
     def pods_of(self, job: str) -> list[dict[str, Any]]:
         """A Job's pods."""
@@ -238,7 +238,7 @@ class World:
         """Message of a condition."""
         return str(next(c for c in self.status["conditions"] if c["type"] == kind)["message"])
 
-    def edit(self, **spec: Any) -> "World":
+    def edit(self, **spec: Any) -> "FakeCluster":
         """The author edits the spec."""
         self.resource["spec"] |= spec
         self.resource["metadata"]["generation"] += 1
@@ -257,7 +257,7 @@ def _merge(old: Any, new: Any) -> Any:
     return copy.deepcopy(new)
 
 
-def finetunejob_world(resource: dict[str, Any] | None = None, **spec: Any) -> World:
+def finetunejob_cluster(resource: dict[str, Any] | None = None, **spec: Any) -> FakeCluster:
     """A FineTuneJob whose dependencies exist."""
-    world = World(resource or make.finetunejob(**spec))
-    return world.add(make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": "{}"}))
+    cluster = FakeCluster(resource or make.finetunejob(**spec))
+    return cluster.add(make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": "{}"}))

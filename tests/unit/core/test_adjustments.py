@@ -10,7 +10,7 @@ from hone.core.finetunejob.policies.adjustments import adjusted
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World
+from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import training
 
 SMALLER = "micro-batch 4 instead of 8, with the same 16 rows per step: out of memory at step 7"
@@ -48,40 +48,40 @@ def test_restarts_never_shrink(before: int | None, told: int, want: int | None) 
     assert adjusted(attempt(restarts=before), told, []).restarts == want
 
 
-def tells(world: World, **values: Any) -> None:
-    target = KINDS["FineTuneJob"].progress_target(world.resource, tuple(Pod(pod) for pod in world.pods.values()))
+def tells(cluster: FakeCluster, **values: Any) -> None:
+    target = KINDS["FineTuneJob"].progress_target(cluster.resource, tuple(Pod(pod) for pod in cluster.pods.values()))
     assert target is not None
     progress = Progress(pod_uid=target.pod_uid, step=7, total_steps=300, **values)
-    world.progress = ProgressReading(target.pod_uid, progress)
-    world.settle()
+    cluster.progress = ProgressReading(target.pod_uid, progress)
+    cluster.converge()
 
 
 def test_out_of_memory_that_one_pod_mends_is_shown_and_told_once_but_not_counted() -> None:
-    world = training(retry={"limit": 0})
-    tells(world, restarts=1, changes=[SMALLER])
-    shown = world.status["attempts"][-1]
+    cluster = training(retry={"limit": 0})
+    tells(cluster, restarts=1, changes=[SMALLER])
+    shown = cluster.status["attempts"][-1]
     assert (shown["result"], shown["restarts"], shown["changes"]) == ("Running", 1, [SMALLER])
-    assert world.status["usage"]["retries"] == 0 and world.status["failures"] == {}
-    tells(world, restarts=1, changes=[SMALLER])
-    tells(world, restarts=2, changes=[SMALLER, SMALLEST])
-    adjustments = [event.message for event in world.events if event.reason == "TrainingAdjusted"]
+    assert cluster.status["usage"]["retries"] == 0 and cluster.status["failures"] == {}
+    tells(cluster, restarts=1, changes=[SMALLER])
+    tells(cluster, restarts=2, changes=[SMALLER, SMALLEST])
+    adjustments = [event.message for event in cluster.events if event.reason == "TrainingAdjusted"]
     assert adjustments == [f"train, attempt 1: {SMALLER}", f"train, attempt 1: {SMALLEST}"]
-    assert world.jobs() == ["prepare-1", "train-1"]
+    assert cluster.jobs() == ["prepare-1", "train-1"]
 
 
 def test_what_was_not_read_in_time_is_in_the_result() -> None:
-    world = training()
-    world.complete(make.trained().model_copy(update={"restarts": 2, "changes": [SMALLER]}))
-    world.settle()
-    trained = next(each for each in world.status["attempts"] if each["step"] == "train")
+    cluster = training()
+    cluster.complete(make.trained().model_copy(update={"restarts": 2, "changes": [SMALLER]}))
+    cluster.converge()
+    trained = next(each for each in cluster.status["attempts"] if each["step"] == "train")
     assert (trained["result"], trained["restarts"], trained["changes"]) == ("Succeeded", 2, [SMALLER])
-    assert world.reasons().count("TrainingAdjusted") == 1
+    assert cluster.reasons().count("TrainingAdjusted") == 1
 
 
 def test_what_a_failed_attempt_tried_stays_with_it() -> None:
-    world = training()
-    world.fail(70, make.verdict("Crashed").model_copy(update={"restarts": 1, "changes": [SMALLER]}))
-    world.settle()
-    first, second = (each for each in world.status["attempts"] if each["step"] == "train")
+    cluster = training()
+    cluster.fail(70, make.verdict("Crashed").model_copy(update={"restarts": 1, "changes": [SMALLER]}))
+    cluster.converge()
+    first, second = (each for each in cluster.status["attempts"] if each["step"] == "train")
     assert (first["restarts"], first["changes"]) == (1, [SMALLER])
     assert not {"restarts", "changes"} & set(second)

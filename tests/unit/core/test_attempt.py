@@ -8,21 +8,21 @@ from hone.core.finetunejob.policies.attempt import attempt
 from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN
 from hone.core.finetunejob.steps import STEPS
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World
+from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import finishing, preparing, training
 
 
-def told(world: World) -> str:
+def told(cluster: FakeCluster) -> str:
     """The newest Job's HONE_ATTEMPT."""
-    env = {e["name"]: e.get("value") for e in world.job()["spec"]["template"]["spec"]["containers"][0]["env"]}
+    env = {e["name"]: e.get("value") for e in cluster.job()["spec"]["template"]["spec"]["containers"][0]["env"]}
     return str(env["HONE_ATTEMPT"])
 
 
 def test_each_attempt_is_told_its_number() -> None:
-    world = training()
-    world.fail(70)
-    world.settle()
-    assert told(world) == '{"number":2}'
+    cluster = training()
+    cluster.fail(70)
+    cluster.converge()
+    assert told(cluster) == '{"number":2}'
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_only_training_has_a_rung_and_a_rate(step: str) -> None:
 
 
 def test_a_gang_goes_down_the_ladder_by_one_rung_an_attempt_and_keeps_the_rate_it_was_given() -> None:
-    world = training(compute={"gpusPerNode": 1, "nodes": 2}, retry={"limit": 9})
+    cluster = training(compute={"gpusPerNode": 1, "nodes": 2}, retry={"limit": 9})
     want = [
         (65, "OutOfMemory", '{"number":2,"memoryRung":1}'),
         (66, "Diverged", '{"number":3,"memoryRung":1,"learningRateFactor":0.5}'),
@@ -58,24 +58,24 @@ def test_a_gang_goes_down_the_ladder_by_one_rung_an_attempt_and_keeps_the_rate_i
         (70, "Crashed", '{"number":5,"memoryRung":2,"learningRateFactor":0.5}'),
     ]
     for code, cls, said in want:
-        world.fail(code, make.verdict(cls))
-        world.settle()
-        assert told(world) == said
-        world.start()
-        world.settle()
+        cluster.fail(code, make.verdict(cls))
+        cluster.converge()
+        assert told(cluster) == said
+        cluster.start()
+        cluster.converge()
 
 
 def test_the_gangs_rung_is_known_where_only_the_jobs_words_are_left() -> None:
-    world = training()
-    world.fail(65)
-    world.pods.clear()
-    world.settle()
-    assert told(world) == '{"number":2,"memoryRung":1}'
+    cluster = training()
+    cluster.fail(65)
+    cluster.pods.clear()
+    cluster.converge()
+    assert told(cluster) == '{"number":2,"memoryRung":1}'
 
 
 @pytest.mark.parametrize("begun", [preparing, finishing])
 def test_out_of_memory_in_another_step_is_told_to_nobody(begun: Any) -> None:
-    world = begun()
-    world.fail(65, make.verdict("OutOfMemory"))
-    world.settle()
-    assert told(world) == '{"number":2}'
+    cluster = begun()
+    cluster.fail(65, make.verdict("OutOfMemory"))
+    cluster.converge()
+    assert told(cluster) == '{"number":2}'

@@ -7,12 +7,12 @@ import pytest
 
 from hone.api import crds
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World
+from tests.unit.core.fake_cluster import FakeCluster
 
 BY_TYPE = re.compile(r'\.status\.conditions\[\?\(@\.type=="(\w+)"\)\]\.message')
 
 
-def status_column(cluster: World) -> str:
+def status_column(cluster: FakeCluster) -> str:
     """What the column shows of the resource."""
     plural = cluster.resource["kind"].lower() + "s"
     (version,) = crds.crds()[plural]["spec"]["versions"]
@@ -23,22 +23,22 @@ def status_column(cluster: World) -> str:
     return cluster.message(kind[1])
 
 
-def job_without_its_model() -> World:
-    return World(make.finetunejob())
+def job_without_its_model() -> FakeCluster:
+    return FakeCluster(make.finetunejob())
 
 
-def job_with_a_spec_that_cannot_work() -> World:
-    return World(make.finetunejob(method={"type": "Nonsense"}))
+def job_with_a_spec_that_cannot_work() -> FakeCluster:
+    return FakeCluster(make.finetunejob(method={"type": "Nonsense"}))
 
 
-def deployment_without_its_job() -> World:
-    return World(make.modeldeployment())
+def deployment_without_its_job() -> FakeCluster:
+    return FakeCluster(make.modeldeployment())
 
 
-def deployment_of_a_failed_job() -> World:
+def deployment_of_a_failed_job() -> FakeCluster:
     job = make.finetunejob("job")
     job["status"] = {"conditions": [make.condition("Failed", "True", "BadInput")]}
-    return World(make.modeldeployment()).add(job)
+    return FakeCluster(make.modeldeployment()).add(job)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def deployment_of_a_failed_job() -> World:
 )
 def test_it_shows_the_message_of_reconciling_or_stalled(build: Any, holds: str, words: str) -> None:
     cluster = build()
-    cluster.settle()
+    cluster.converge()
     assert cluster.condition(holds)[0] == "True"
     assert words in cluster.message(holds)
     assert status_column(cluster) == cluster.message(holds)

@@ -9,7 +9,7 @@ from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
 from hone.core.finetunejob.steps import STEPS
 from hone.core.ownership import claim_ref
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World, finetunejob_world
+from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
 
 
 @pytest.mark.parametrize(
@@ -38,22 +38,22 @@ from tests.unit.core.fake_cluster import World, finetunejob_world
 def test_what_is_missing_is_named_by_its_field_and_nothing_is_made(
     case: str, spec: dict[str, Any], reason: str, field: str
 ) -> None:
-    world = finetunejob_world(**spec)
-    plan = world.settle()
-    assert world.made == [], case
-    assert world.condition("Validated") == ("Unknown", reason)
-    assert world.message("Validated").startswith(f"{field}: ")
-    assert world.condition("Reconciling") == ("True", reason)
-    assert world.status["phase"] == "Pending"
+    cluster = finetunejob_cluster(**spec)
+    plan = cluster.converge()
+    assert cluster.created == [], case
+    assert cluster.condition("Validated") == ("Unknown", reason)
+    assert cluster.message("Validated").startswith(f"{field}: ")
+    assert cluster.condition("Reconciling") == ("True", reason)
+    assert cluster.status["phase"] == "Pending"
     assert plan.requeue_after == 10
-    assert world.reasons() == [reason]
+    assert cluster.reasons() == [reason]
 
 
 def test_what_was_missing_may_come_later() -> None:
-    world = finetunejob_world(model={"claim": {"name": "late", "path": "x"}})
-    world.settle()
-    world.add(make.claim("late")).settle()
-    assert world.jobs() == ["prepare-1"]
+    cluster = finetunejob_cluster(model={"claim": {"name": "late", "path": "x"}})
+    cluster.converge()
+    cluster.add(make.claim("late")).converge()
+    assert cluster.jobs() == ["prepare-1"]
 
 
 READS_MUCH: dict[str, Any] = {
@@ -72,20 +72,20 @@ READS_MUCH: dict[str, Any] = {
 """A spec with a dependency of every sort."""
 
 
-def reading_much(kind: str) -> World:
+def reading_much(kind: str) -> FakeCluster:
     """A job that has prepared a model of another job."""
     job = make.complete_job("sha256:1")
     job["status"]["artifact"]["kind"] = kind
-    world = finetunejob_world(**READS_MUCH)
-    world.add(job, make.artifact_claim(), make.config_map("rewards", **{"f.py": ""}))
-    world.add(*(make.claim(name) for name in ("judges", "held-out", "scratch"))).settle()
-    assert world.jobs() == ["prepare-1"]
-    return world
+    cluster = finetunejob_cluster(**READS_MUCH)
+    cluster.add(job, make.artifact_claim(), make.config_map("rewards", **{"f.py": ""}))
+    cluster.add(*(make.claim(name) for name in ("judges", "held-out", "scratch"))).converge()
+    assert cluster.jobs() == ["prepare-1"]
+    return cluster
 
 
-def mounted(world: World) -> set[str]:
+def mounted(cluster: FakeCluster) -> set[str]:
     """The claims and ConfigMaps that the newest Job's pods mount, without the run's own."""
-    volumes = world.job()["spec"]["template"]["spec"]["volumes"]
+    volumes = cluster.job()["spec"]["template"]["spec"]["volumes"]
     claims = {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
     maps = {v["configMap"]["name"] for v in volumes if "configMap" in v}
     return {name for name in claims | maps if not name.startswith("support-bot-")}
@@ -93,24 +93,24 @@ def mounted(world: World) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["Adapter", "Model"])
 def test_each_step_demands_what_its_pods_mount_and_nothing_else(kind: str) -> None:
-    world = reading_much(kind)
+    cluster = reading_much(kind)
     for step, result in ((PREPARE, make.prepared()), (TRAIN, make.trained()), (FINISH, None)):
-        run = Run(world.resource, world.settings)
-        assert mounted(world) == {each.ref.name for each in dependencies(run, STEPS[step])}, step
+        run = Run(cluster.resource, cluster.settings)
+        assert mounted(cluster) == {each.ref.name for each in dependencies(run, STEPS[step])}, step
         if result:
-            world.complete(result)
-            world.settle()
-    assert world.jobs() == ["prepare-1", "train-1", "finish-1"]
+            cluster.complete(result)
+            cluster.converge()
+    assert cluster.jobs() == ["prepare-1", "train-1", "finish-1"]
 
 
 def test_what_prepare_alone_read_may_go_once_it_has() -> None:
-    world = reading_much("Adapter")
-    read = mounted(world)
-    world.complete(make.prepared())
-    for ref in [ref for ref in world.objects if ref.name in read - {"judges", "scratch"}]:
-        world.objects.pop(ref)
-    world.settle()
-    assert world.jobs() == ["prepare-1", "train-1"]
+    cluster = reading_much("Adapter")
+    read = mounted(cluster)
+    cluster.complete(make.prepared())
+    for ref in [ref for ref in cluster.objects if ref.name in read - {"judges", "scratch"}]:
+        cluster.objects.pop(ref)
+    cluster.converge()
+    assert cluster.jobs() == ["prepare-1", "train-1"]
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_what_prepare_alone_read_may_go_once_it_has() -> None:
 def test_a_missing_claim_of_another_jobs_model_is_told_by_the_field_of_the_spec(
     kind: str, claim: str, words: str
 ) -> None:
-    world = reading_much(kind)
+    cluster = reading_much(kind)
     if kind == "Model":
-        world.complete(make.prepared())
+        cluster.complete(make.prepared())
     else:
-        world.fail(75, make.verdict("Preempted"))
-    world.objects.pop(claim_ref(claim))
-    world.settle()
-    assert world.condition("Reconciling") == ("True", "PersistentVolumeClaimNotFound")
-    said = world.message("Reconciling")
+        cluster.fail(75, make.verdict("Preempted"))
+    cluster.objects.pop(claim_ref(claim))
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "PersistentVolumeClaimNotFound")
+    said = cluster.message("Reconciling")
     assert said.startswith(
         f"spec.model.jobRef.name: namespace 'team-a' has no PersistentVolumeClaim {claim!r}; {words}"
     )

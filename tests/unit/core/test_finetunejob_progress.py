@@ -7,34 +7,40 @@ import pytest
 from hone.contract.progress import Progress
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading
-from tests.unit.core.fake_cluster import World
+from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import preparing, training
 
 JOB = KINDS["FineTuneJob"]
 
 
-def reading(world: World, **values: Any) -> ProgressReading:
-    target = JOB.progress_target(world.resource, tuple(Pod(pod) for pod in world.pods.values()))
+def reading(cluster: FakeCluster, **values: Any) -> ProgressReading:
+    target = JOB.progress_target(cluster.resource, tuple(Pod(pod) for pod in cluster.pods.values()))
     assert target is not None
     values = {"pod_uid": target.pod_uid, "observed_time": 1_767_225_600.0, **values}
     return ProgressReading(target.pod_uid, Progress(**values))
 
 
 def test_the_pod_of_rank_zero_is_asked() -> None:
-    world = training(compute={"gpusPerNode": 0, "nodes": 2})
-    target = JOB.progress_target(world.resource, tuple(Pod(pod) for pod in world.pods.values()))
+    cluster = training(compute={"gpusPerNode": 0, "nodes": 2})
+    target = JOB.progress_target(cluster.resource, tuple(Pod(pod) for pod in cluster.pods.values()))
     assert target is not None and target.pod_ip == "10.0.0.1"
     assert JOB.progress_target(preparing().resource, ()) is None
 
 
 def test_progress_is_shown() -> None:
-    world = training()
-    world.progress = reading(
-        world, step=90, total_steps=300, loss=1.23456, seconds_per_step=4, tokens_per_second=812.34, checkpoint_step=60
+    cluster = training()
+    cluster.progress = reading(
+        cluster,
+        step=90,
+        total_steps=300,
+        loss=1.23456,
+        seconds_per_step=4,
+        tokens_per_second=812.34,
+        checkpoint_step=60,
     )
-    plan = world.look()
-    assert world.condition("ProgressAvailable") == ("True", "Reporting")
-    assert world.status["progress"] == {
+    plan = cluster.reconcile()
+    assert cluster.condition("ProgressAvailable") == ("True", "Reporting")
+    assert cluster.status["progress"] == {
         "step": 90,
         "totalSteps": 300,
         "percent": 30,
@@ -45,16 +51,16 @@ def test_progress_is_shown() -> None:
         "estimatedCompletionTime": "2026-01-01T00:14:00Z",
         "observedTime": "2026-01-01T00:00:00Z",
     }
-    assert world.status["checkpoint"] == {"step": 60}
+    assert cluster.status["checkpoint"] == {"step": 60}
     assert plan.requeue_after == 10
-    assert world.look().status is None
+    assert cluster.reconcile().status is None
 
 
 def test_the_reward_of_a_models_own_answers_is_shown_with_four_digits() -> None:
-    world = training()
-    world.progress = reading(world, step=1, total_steps=300, loss=0.0, reward=0.71875)
-    world.look()
-    assert (world.status["progress"]["loss"], world.status["progress"]["reward"]) == ("0", "0.7188")
+    cluster = training()
+    cluster.progress = reading(cluster, step=1, total_steps=300, loss=0.0, reward=0.71875)
+    cluster.reconcile()
+    assert (cluster.status["progress"]["loss"], cluster.status["progress"]["reward"]) == ("0", "0.7188")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +71,14 @@ def test_the_reward_of_a_models_own_answers_is_shown_with_four_digits() -> None:
     ],
 )
 def test_unreachable_is_not_stuck(case: str, change: dict[str, Any], reason: str) -> None:
-    world = training()
-    world.progress = reading(world, step=90, total_steps=300)
-    world.look()
-    world.progress = ProgressReading(world.progress.pod_uid, **change)
-    world.look()
-    assert world.condition("ProgressAvailable") == ("False", reason)
-    assert world.status["progress"]["step"] == 90
-    assert world.status["phase"] == "Training"
+    cluster = training()
+    cluster.progress = reading(cluster, step=90, total_steps=300)
+    cluster.reconcile()
+    cluster.progress = ProgressReading(cluster.progress.pod_uid, **change)
+    cluster.reconcile()
+    assert cluster.condition("ProgressAvailable") == ("False", reason)
+    assert cluster.status["progress"]["step"] == 90
+    assert cluster.status["phase"] == "Training"
 
 
 @pytest.mark.parametrize(
@@ -84,15 +90,15 @@ def test_unreachable_is_not_stuck(case: str, change: dict[str, Any], reason: str
     ],
 )
 def test_unbelievable_times_are_not_shown(values: dict[str, Any]) -> None:
-    world = training()
-    world.progress = reading(world, **values)
-    world.look()
-    assert world.condition("ProgressAvailable") == ("True", "Reporting")
+    cluster = training()
+    cluster.progress = reading(cluster, **values)
+    cluster.reconcile()
+    assert cluster.condition("ProgressAvailable") == ("True", "Reporting")
 
 
 def test_a_reading_of_an_earlier_attempt_is_not_taken() -> None:
-    world = training()
-    world.progress = ProgressReading("pod-of-before", Progress(step=299, total_steps=300))
-    world.look()
-    assert world.condition("ProgressAvailable") == ("Unknown", "NotAskedYet")
-    assert "progress" not in world.status
+    cluster = training()
+    cluster.progress = ProgressReading("pod-of-before", Progress(step=299, total_steps=300))
+    cluster.reconcile()
+    assert cluster.condition("ProgressAvailable") == ("Unknown", "NotAskedYet")
+    assert "progress" not in cluster.status

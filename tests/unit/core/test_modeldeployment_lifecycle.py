@@ -1,4 +1,4 @@
-"""The life of a ModelDeployment: it waits for its job, serves, follows a job made anew, and outlives a deleted one."""
+"""The lifecycle of a ModelDeployment: it waits for its job, serves, follows a re-created one, outlives a deleted one."""
 
 import copy
 from typing import Any
@@ -8,24 +8,24 @@ import pytest
 from hone.core.names import OWNER_ANNOTATION, STEP_LABEL, UID_LABEL
 from hone.core.observed import Ref
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World
+from tests.unit.core.fake_cluster import FakeCluster
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
 
 
-def world(job: dict[str, Any] | None = None, **spec: Any) -> World:
-    made = World(make.modeldeployment(**spec)).add(make.claim("base-models"))
+def cluster(job: dict[str, Any] | None = None, **spec: Any) -> FakeCluster:
+    made = FakeCluster(make.modeldeployment(**spec)).add(make.claim("base-models"))
     return made.add(job, make.artifact_claim()) if job else made
 
 
-def deployment(world: World) -> dict[str, Any]:
-    return next(obj for ref, obj in world.objects.items() if ref.kind == "Deployment")
+def deployment(cluster: FakeCluster) -> dict[str, Any]:
+    return next(obj for ref, obj in cluster.objects.items() if ref.kind == "Deployment")
 
 
-def roll_out(world: World) -> None:
+def roll_out(cluster: FakeCluster) -> None:
     """The Deployment controller brings up all pods."""
-    live = deployment(world)
+    live = deployment(cluster)
     count = live["spec"].get("replicas", 1)
     live["status"] = {
         "observedGeneration": live["metadata"]["generation"],
@@ -33,24 +33,24 @@ def roll_out(world: World) -> None:
     }
 
 
-def served(**spec: Any) -> World:
-    """A world in which the job's artifact is served."""
-    made = world(make.complete_job(DIGEST), **spec)
-    made.settle()
+def served(**spec: Any) -> FakeCluster:
+    """A cluster in which the job's artifact is served."""
+    made = cluster(make.complete_job(DIGEST), **spec)
+    made.converge()
     roll_out(made)
-    made.settle()
+    made.converge()
     return made
 
 
-def owners(world: World, claim: str = "job-output") -> list[str]:
-    found = world.objects[Ref("v1", "PersistentVolumeClaim", claim)]
+def owners(cluster: FakeCluster, claim: str = "job-output") -> list[str]:
+    found = cluster.objects[Ref("v1", "PersistentVolumeClaim", claim)]
     return [owner["uid"] for owner in found["metadata"]["ownerReferences"]]
 
 
 def test_it_waits_for_a_job_that_does_not_exist_yet() -> None:
-    waiting = world()
-    plan = waiting.settle()
-    assert waiting.made == []
+    waiting = cluster()
+    plan = waiting.converge()
+    assert waiting.created == []
     assert waiting.condition("Progressing") == ("False", "JobNotFound")
     assert waiting.condition("Reconciling") == ("True", "JobNotFound")
     assert waiting.status["phase"] == "Waiting"
@@ -58,16 +58,16 @@ def test_it_waits_for_a_job_that_does_not_exist_yet() -> None:
 
 
 def test_it_waits_for_a_job_that_trains() -> None:
-    waiting = world(make.finetunejob("job"))
-    waiting.settle()
-    assert waiting.made == []
+    waiting = cluster(make.finetunejob("job"))
+    waiting.converge()
+    assert waiting.created == []
     assert waiting.condition("Progressing") == ("Unknown", "WaitingForJob")
 
 
 def test_it_owns_the_claim_before_it_serves() -> None:
-    ready = world(make.complete_job(DIGEST))
-    assert ready.look().apply == (), "first the status names the claim"
-    plan = ready.look()
+    ready = cluster(make.complete_job(DIGEST))
+    assert ready.reconcile().apply == (), "first the status names the claim"
+    plan = ready.reconcile()
     assert [apply.body["kind"] for apply in plan.apply] == ["PersistentVolumeClaim", "Service", "Deployment"]
     assert plan.apply[0].field_manager.startswith("hone-mdep-")
     assert ready.resource["metadata"]["uid"] in owners(ready)
@@ -75,22 +75,22 @@ def test_it_owns_the_claim_before_it_serves() -> None:
 
 
 def test_a_retained_claim_gets_no_owner() -> None:
-    ready = world(make.complete_job(DIGEST))
+    ready = cluster(make.complete_job(DIGEST))
     claim = ready.objects[Ref("v1", "PersistentVolumeClaim", "job-output")]
     claim["metadata"]["ownerReferences"] = []
     claim["metadata"]["annotations"]["hone.dev/retain"] = "true"
-    ready.look()
-    assert [apply.body["kind"] for apply in ready.look().apply] == ["Service", "Deployment"]
+    ready.reconcile()
+    assert [apply.body["kind"] for apply in ready.reconcile().apply] == ["Service", "Deployment"]
 
 
 def test_it_is_ready_when_all_servers_of_the_revision_answer() -> None:
-    ready = world(make.complete_job(DIGEST))
-    ready.settle()
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
     assert ready.status["phase"] == "Progressing"
     assert ready.condition("Available")[0] == "False"
     assert ready.status["candidate"]["digest"] == DIGEST
     roll_out(ready)
-    ready.settle()
+    ready.converge()
     assert ready.status["phase"] == "Available"
     assert ready.condition("Available") == ("True", "ServersReady")
     assert ready.condition("Ready") == ("True", "Serving")
@@ -103,7 +103,7 @@ def test_it_is_ready_when_all_servers_of_the_revision_answer() -> None:
 def test_at_rest_nothing_is_written() -> None:
     ready = served()
     writes = ready.writes
-    plan = ready.look()
+    plan = ready.reconcile()
     assert (plan.apply, plan.status, plan.events) == ((), None, ())
     assert ready.writes == writes
 
@@ -111,7 +111,7 @@ def test_at_rest_nothing_is_written() -> None:
 def test_a_deleted_job_changes_nothing_but_a_condition() -> None:
     ready = served()
     del ready.objects[Ref("hone.dev/v1alpha1", "FineTuneJob", "job")]
-    plan = ready.look()
+    plan = ready.reconcile()
     assert (plan.apply, plan.delete) == ((), ())
     assert ready.condition("Ready") == ("True", "Serving")
     assert ready.condition("Available") == ("True", "ServersReady")
@@ -123,9 +123,9 @@ def test_a_deleted_job_changes_nothing_but_a_condition() -> None:
 def test_a_spec_edit_is_rolled_out_though_the_job_is_deleted() -> None:
     ready = served()
     del ready.objects[Ref("hone.dev/v1alpha1", "FineTuneJob", "job")]
-    ready.settle()
+    ready.converge()
     ready.edit(runtime={"args": ["--max-model-len=512"]})
-    ready.settle()
+    ready.converge()
     assert "--max-model-len=512" in deployment(ready)["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
@@ -135,30 +135,30 @@ def test_a_job_made_anew_replaces_the_artifact_once_it_is_complete() -> None:
     job = make.complete_job(OTHER, uid="job-uid-2", claim="job2-output")
     training = {**job, "status": {}}
     ready.add(training, make.artifact_claim("job2-output", job_uid="job-uid-2"))
-    ready.settle()
+    ready.converge()
     assert ready.condition("Progressing") == ("Unknown", "WaitingForJob")
     assert ready.condition("Ready") == ("True", "Serving")
 
     ready.add(job)
-    ready.settle()
+    ready.converge()
     assert ready.status["candidate"]["digest"] == OTHER
     assert ready.status["stable"]["revision"] == old
     mdep = ready.resource["metadata"]["uid"]
     assert mdep in owners(ready) and mdep in owners(ready, "job2-output")
 
     roll_out(ready)
-    plan = ready.look()
+    plan = ready.reconcile()
     assert ready.status["stable"]["digest"] == OTHER
     (given,) = plan.apply
     assert given.body["metadata"]["name"] == "job-output"
     assert [owner["uid"] for owner in given.body["metadata"]["ownerReferences"]] == ["job-uid"]
-    ready.settle()
+    ready.converge()
 
 
 def test_scaling_touches_nothing_but_the_number() -> None:
     ready = served(replicas=1)
     ready.edit(replicas=3)
-    plan = ready.look()
+    plan = ready.reconcile()
     (apply,) = plan.apply
     assert apply.field_manager == "hone-scale"
     assert apply.body["spec"] == {"replicas": 3}
@@ -169,7 +169,7 @@ def test_replicas_that_the_spec_does_not_set_are_left_to_others() -> None:
     ready = served()
     assert "replicas" not in deployment(ready)["spec"]
     deployment(ready)["spec"]["replicas"] = 5
-    assert ready.look().apply == ()
+    assert ready.reconcile().apply == ()
 
 
 def test_another_default_image_restarts_no_server() -> None:
@@ -177,15 +177,15 @@ def test_another_default_image_restarts_no_server() -> None:
 
     ready = served()
     ready.settings = Settings(server_image="vllm:next", server_cpu_image="vllm-cpu:next")
-    assert ready.look().apply == ()
+    assert ready.reconcile().apply == ()
 
 
 def test_a_hand_edit_of_the_deployment_stays_until_the_next_rollout() -> None:
     ready = served()
     container = deployment(ready)["spec"]["template"]["spec"]["containers"][0]
     image, container["image"] = container["image"], "by-hand"
-    assert ready.look().apply == ()
-    ready.edit(runtime={"args": ["--seed=1"]}).settle()
+    assert ready.reconcile().apply == ()
+    ready.edit(runtime={"args": ["--seed=1"]}).converge()
     assert deployment(ready)["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
@@ -194,9 +194,9 @@ def test_a_failed_job_is_never_served() -> None:
     failed["status"] = {
         "conditions": [make.condition("Failed", "True", "BadInput", "spec.dataset.train: no rows")],
     }
-    waiting = world(failed)
-    waiting.settle()
-    assert waiting.made == []
+    waiting = cluster(failed)
+    waiting.converge()
+    assert waiting.created == []
     assert waiting.condition("Stalled") == ("True", "JobFailed")
     assert "no rows" in waiting.message("Stalled")
     assert waiting.status["phase"] == "Failed"
@@ -208,26 +208,26 @@ def test_a_job_that_is_not_promotable_is_never_served() -> None:
         make.condition("Complete", "True", "Succeeded"),
         make.condition("Promotable", "False", "GateNotMet", "accuracy 0.81 < 0.86"),
     ]
-    waiting = world(job)
-    waiting.settle()
-    assert waiting.made == []
+    waiting = cluster(job)
+    waiting.converge()
+    assert waiting.created == []
     assert waiting.condition("Stalled") == ("True", "NotPromotable")
 
 
 def test_a_foreign_service_is_left_alone() -> None:
-    ready = world(make.complete_job(DIGEST))
-    ready.settle()
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
     (name,) = [ref for ref in ready.objects if ref.kind == "Service"]
-    other = world(make.complete_job(DIGEST))
+    other = cluster(make.complete_job(DIGEST))
     other.add({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name.name, "uid": "x"}, "spec": {}})
-    plan = other.look()
+    plan = other.reconcile()
     assert plan.apply == ()
     assert other.condition("Stalled") == ("True", "NameConflict")
     assert plan.requeue_after == 60
 
 
-def service_of(world: World) -> dict[str, Any]:
-    return next(obj for ref, obj in world.objects.items() if ref.kind == "Service")
+def service_of(cluster: FakeCluster) -> dict[str, Any]:
+    return next(obj for ref, obj in cluster.objects.items() if ref.kind == "Service")
 
 
 @pytest.mark.parametrize(
@@ -242,67 +242,67 @@ def test_a_service_edited_by_hand_is_put_right(case: str, edit: dict[str, Any]) 
     ready = served()
     wanted = copy.deepcopy(service_of(ready)["spec"])
     service_of(ready)["spec"] |= edit
-    ready.settle()
+    ready.converge()
     assert service_of(ready)["spec"] == wanted, case
 
 
 def test_a_port_that_somebody_added_to_the_service_is_theirs() -> None:
     ready = served()
     service_of(ready)["spec"]["ports"].append({"name": "debug", "port": 81, "targetPort": 81, "protocol": "TCP"})
-    assert ready.look().apply == ()
+    assert ready.reconcile().apply == ()
 
 
 def test_the_service_of_a_predecessor_is_waited_for() -> None:
-    first = world(make.complete_job(DIGEST))
-    first.settle()
-    second = World(make.modeldeployment(uid="mdep-2"))
+    first = cluster(make.complete_job(DIGEST))
+    first.converge()
+    second = FakeCluster(make.modeldeployment(uid="mdep-2"))
     second.objects = first.objects
-    plan = second.look()
+    plan = second.reconcile()
     assert plan.apply == ()
     assert second.condition("Reconciling") == ("True", "Terminating")
     assert plan.requeue_after == 2
 
 
 def test_the_address_depends_on_the_name_alone() -> None:
-    first, second = (World(make.modeldeployment(uid=uid)) for uid in ("1", "2"))
+    first, second = (FakeCluster(make.modeldeployment(uid=uid)) for uid in ("1", "2"))
     for each in (first, second):
         each.add(make.complete_job(DIGEST), make.artifact_claim())
-        each.settle()
+        each.converge()
     assert first.status["url"] == second.status["url"]
-    assert {r.name for r in first.made if r.kind == "Deployment"} != {
-        r.name for r in second.made if r.kind == "Deployment"
+    assert {r.name for r in first.created if r.kind == "Deployment"} != {
+        r.name for r in second.created if r.kind == "Deployment"
     }
 
 
 def test_an_image_that_cannot_be_pulled_is_told_with_the_kubelets_words() -> None:
-    ready = world(make.complete_job(DIGEST))
-    ready.settle()
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
     labels = deployment(ready)["spec"]["template"]["metadata"]["labels"]
     state = {"waiting": {"reason": "ErrImagePull", "message": "vllm:none: not found"}}
     ready.pods["s"] = make.pod("s", state=state, labels=labels).raw
-    ready.settle()
+    ready.converge()
     assert ready.condition("Progressing") == ("True", "ImagePullBackOff")
     assert "vllm:none: not found" in ready.message("Reconciling")
     assert ready.reasons().count("ImagePullBackOff") == 1
-    ready.look()
+    ready.reconcile()
     assert ready.reasons().count("ImagePullBackOff") == 1
 
 
 def test_a_crash_loop_tells_the_servers_last_words_and_stalls_at_the_deadline() -> None:
-    ready = world(make.complete_job(DIGEST))
-    ready.settle()
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
     labels = deployment(ready)["spec"]["template"]["metadata"]["labels"]
     pod = make.pod("s", phase="Running", state=make.RUNNING, labels=labels).raw
     last = make.exited(1, "ValueError: LoRA rank 64 is greater than max_lora_rank")
     pod["status"]["containerStatuses"][0] |= {"lastState": last, "ready": False}
     ready.pods["s"] = pod
-    ready.settle()
+    ready.converge()
     assert ready.condition("Progressing") == ("True", "CrashLoopBackOff")
     assert "LoRA rank 64" in ready.message("Progressing")
     deployment(ready)["status"] = {
         "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
     }
-    ready.settle()
+    ready.converge()
     assert ready.condition("Stalled") == ("True", "CrashLoopBackOff")
     assert ready.status["phase"] == "Failed"
 
@@ -313,7 +313,7 @@ def test_an_upgrade_of_the_operator_that_adds_labels_restarts_no_server() -> Non
     for labels in (deployment(ready)["metadata"]["labels"], template["labels"]):
         del labels["hone.dev/deployment"]
     before = copy.deepcopy(deployment(ready))
-    assert ready.look().apply == ()
+    assert ready.reconcile().apply == ()
     assert deployment(ready) == before
     assert ready.condition("Ready") == ("True", "Serving")
 
@@ -328,7 +328,7 @@ def test_what_a_deployment_and_its_service_select_by_never_changes() -> None:
 def test_an_artifact_whose_claim_is_gone_is_not_rolled_out() -> None:
     ready = served()
     ready.add(make.complete_job(OTHER, uid="job-uid-2", claim="nowhere"))
-    plan = ready.look()
+    plan = ready.reconcile()
     assert plan.apply == ()
     assert ready.condition("Ready") == ("True", "Serving")
     assert ready.condition("Progressing") == ("Unknown", "ArtifactNotFound")
@@ -337,7 +337,7 @@ def test_an_artifact_whose_claim_is_gone_is_not_rolled_out() -> None:
 
 def test_children_point_back_to_the_resource() -> None:
     ready = served()
-    for ref in ready.made:
+    for ref in ready.created:
         meta = ready.objects[ref]["metadata"]
         assert meta["annotations"][OWNER_ANNOTATION] == "ModelDeployment/bot"
         assert meta["labels"][UID_LABEL] == "mdep-uid"

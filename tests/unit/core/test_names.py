@@ -7,7 +7,7 @@ import pytest
 
 from hone.core.names import RESOURCE_LABELS, label_value
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World, finetunejob_world
+from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
 
 LEGAL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """What the API server allows as a label's value."""
@@ -15,27 +15,27 @@ DIGEST = "sha256:" + "a" * 64
 LONG = "sentiment-" * 7 + "v2"
 
 
-def tuned(name: str) -> World:
+def tuned(name: str) -> FakeCluster:
     """A FineTuneJob on two nodes that has been trained and is scored, with all its children."""
-    cluster = finetunejob_world(make.finetunejob(name, compute={"gpusPerNode": 0, "nodes": 2}))
+    cluster = finetunejob_cluster(make.finetunejob(name, compute={"gpusPerNode": 0, "nodes": 2}))
     for result in (make.prepared(), make.trained()):
-        cluster.settle()
+        cluster.converge()
         cluster.complete(result)
-    cluster.settle()
+    cluster.converge()
     return cluster
 
 
-def served(name: str) -> World:
+def served(name: str) -> FakeCluster:
     """A ModelDeployment whose job is Complete, with its Deployment and Service."""
-    cluster = World(make.modeldeployment(name))
+    cluster = FakeCluster(make.modeldeployment(name))
     cluster.add(make.claim("base-models"), make.complete_job(DIGEST), make.artifact_claim())
-    cluster.settle()
+    cluster.converge()
     return cluster
 
 
-def labels_of(cluster: World) -> list[dict[str, Any]]:
+def labels_of(cluster: FakeCluster) -> list[dict[str, Any]]:
     """The labels of all children, and of the pods of those that have pods."""
-    children = [cluster.objects[ref] for ref in cluster.made]
+    children = [cluster.objects[ref] for ref in cluster.created]
     templates = [child["spec"]["template"] for child in children if child["kind"] in ("Job", "Deployment")]
     return [each["metadata"]["labels"] for each in (*children, *templates)]
 
@@ -50,7 +50,7 @@ def labels_of(cluster: World) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["support", "3b.v1-sft", LONG])
 def test_every_child_and_pod_names_its_resource_by_a_label(build: Any, label: str, kinds: set[str], name: str) -> None:
     cluster = build(name)
-    assert {ref.kind for ref in cluster.made} == kinds
+    assert {ref.kind for ref in cluster.created} == kinds
     for labels in labels_of(cluster):
         assert {key: labels[key] for key in RESOURCE_LABELS.values() if key in labels} == {label: label_value(name)}
 

@@ -36,10 +36,10 @@ def test_a_step_more_is_one_row_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEPS, "check", fourth)
     cluster = finishing()
     cluster.complete(make.finished())
-    cluster.settle()
+    cluster.converge()
     assert cluster.jobs()[-1] == "check-1"
     assert cluster.job()["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "hone_trainer.check"
     cluster.complete(StepResult(step="check"))
-    cluster.settle()
+    cluster.converge()
     assert results(cluster)[-1] == ("check", 1, "Succeeded")
     assert cluster.status["phase"] == "Succeeded"

@@ -9,8 +9,8 @@ from hone.core.finetunejob import FINETUNEJOB
 from hone.core.finetunejob.policies import upstream
 from hone.core.observed import Observed, Ref
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import Crash, World, finetunejob_world
-from tests.unit.core.test_finetunejob_lifecycle import LIFE, live
+from tests.unit.core.fake_cluster import Crash, FakeCluster, finetunejob_cluster
+from tests.unit.core.test_finetunejob_lifecycle import LIFECYCLE, live
 
 OUTPUT = Ref("v1", "PersistentVolumeClaim", "job-output")
 JOB = Ref("hone.dev/v1alpha1", "FineTuneJob", "job")
@@ -34,21 +34,21 @@ def complete(kind: str = "Adapter", digest: str = "sha256:1", uid: str = "job-ui
     return job
 
 
-def following(*upstream: dict[str, Any], **spec: Any) -> World:
+def following(*upstream: dict[str, Any], **spec: Any) -> FakeCluster:
     """A job that reads the model of `job`, and what there is of that."""
-    world = finetunejob_world(**{**FOLLOWS, **spec})
-    return world.add(make.artifact_claim(), *upstream)
+    cluster = finetunejob_cluster(**{**FOLLOWS, **spec})
+    return cluster.add(make.artifact_claim(), *upstream)
 
 
-def owners(world: World) -> set[str]:
+def owners(cluster: FakeCluster) -> set[str]:
     """uids of the owners of the artifact's claim."""
-    return {owner["uid"] for owner in world.objects[OUTPUT]["metadata"]["ownerReferences"]}
+    return {owner["uid"] for owner in cluster.objects[OUTPUT]["metadata"]["ownerReferences"]}
 
 
-def run_config(world: World) -> str:
+def run_config(cluster: FakeCluster) -> str:
     """What the run's pods are told."""
-    ref = Ref("v1", "ConfigMap", world.status["runConfig"])
-    return str(world.objects[ref]["data"]["run.json"])
+    ref = Ref("v1", "ConfigMap", cluster.status["runConfig"])
+    return str(cluster.objects[ref]["data"]["run.json"])
 
 
 @pytest.mark.parametrize(
@@ -65,130 +65,132 @@ def run_config(world: World) -> str:
 def test_a_job_waits_for_the_one_whose_model_it_reads(
     case: str, job: dict[str, Any] | None, state: str, reason: str, words: str
 ) -> None:
-    world = following(*([job] if job else []))
-    world.settle()
-    assert world.made == [] and world.status["phase"] == "Pending", case
-    assert world.condition(state) == ("True", reason)
-    assert world.condition("Ready") == ("False", reason)
-    assert world.message(state).startswith(words)
-    assert world.condition("Finished")[0] == "False"
-    assert world.reasons() == ([] if reason == "WaitingForJob" else [reason]), "told once, and only what is wrong"
-    world.add(complete())
-    world.settle()
-    assert world.jobs() == ["prepare-1"], "it goes on as soon as that one is complete"
+    cluster = following(*([job] if job else []))
+    cluster.converge()
+    assert cluster.created == [] and cluster.status["phase"] == "Pending", case
+    assert cluster.condition(state) == ("True", reason)
+    assert cluster.condition("Ready") == ("False", reason)
+    assert cluster.message(state).startswith(words)
+    assert cluster.condition("Finished")[0] == "False"
+    assert cluster.reasons() == ([] if reason == "WaitingForJob" else [reason]), "told once, and only what is wrong"
+    cluster.add(complete())
+    cluster.converge()
+    assert cluster.jobs() == ["prepare-1"], "it goes on as soon as that one is complete"
 
 
 def test_a_job_that_failed_after_its_start_cannot_be_mended_by_an_edit() -> None:
     job = failed()
     job["status"]["startTime"] = "2026-01-01T00:00:00Z"
-    world = following(job)
-    world.settle()
-    assert "failed: no rows; delete it and apply it again" in world.message("Stalled")
+    cluster = following(job)
+    cluster.converge()
+    assert "failed: no rows; delete it and apply it again" in cluster.message("Stalled")
 
 
 def test_progress_of_the_other_makes_no_events() -> None:
-    world = following(unfinished(phase="Training", progress={"step": 1, "totalSteps": 5, "percent": 20}))
-    world.settle()
-    world.add(unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40})).settle()
-    assert "40 %" in world.message("Ready") and world.reasons() == []
+    cluster = following(unfinished(phase="Training", progress={"step": 1, "totalSteps": 5, "percent": 20}))
+    cluster.converge()
+    cluster.add(unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40})).converge()
+    assert "40 %" in cluster.message("Ready") and cluster.reasons() == []
 
 
 def test_a_job_is_woken_by_the_one_it_waits_for_until_it_has_begun() -> None:
-    world = following()
-    assert FINETUNEJOB.follows(world.resource) == (JOB,)
-    world.add(complete()).settle()
-    assert world.jobs() == ["prepare-1"] and FINETUNEJOB.follows(world.resource) == ()
+    cluster = following()
+    assert FINETUNEJOB.follows(cluster.resource) == (JOB,)
+    cluster.add(complete()).converge()
+    assert cluster.jobs() == ["prepare-1"] and FINETUNEJOB.follows(cluster.resource) == ()
 
 
 def test_the_claim_is_owned_before_a_pod_is_made_and_given_back_at_the_end() -> None:
-    world = following(complete())
-    world.look()
-    assert owners(world) == {"job-uid"} and world.status["models"]["model"]["claim"] == "job-output"
-    world.look()
-    assert owners(world) == {"job-uid", "11111111-aaaa"} and world.made == []
-    live(world)
-    assert world.jobs() == LIFE and world.status["phase"] == "Succeeded"
-    assert owners(world) == {"job-uid"}
-    told = world.status["models"]["model"]
+    cluster = following(complete())
+    cluster.reconcile()
+    assert owners(cluster) == {"job-uid"} and cluster.status["models"]["model"]["claim"] == "job-output"
+    cluster.reconcile()
+    assert owners(cluster) == {"job-uid", "11111111-aaaa"} and cluster.created == []
+    live(cluster)
+    assert cluster.jobs() == LIFECYCLE and cluster.status["phase"] == "Succeeded"
+    assert owners(cluster) == {"job-uid"}
+    told = cluster.status["models"]["model"]
     assert (told["jobUid"], told["digest"], told["baseClaim"]) == ("job-uid", "sha256:1", "base-models")
 
 
 @pytest.mark.parametrize("how", ["bad data", "no pod ever starts"])
 def test_a_job_that_fails_gives_the_claim_back(how: str) -> None:
-    world = following(complete(), startDeadlineSeconds=30)
-    world.settle()
-    assert "11111111-aaaa" in owners(world)
+    cluster = following(complete(), startDeadlineSeconds=30)
+    cluster.converge()
+    assert "11111111-aaaa" in owners(cluster)
     if how == "bad data":
-        world.fail(64, make.verdict("BadInput"))
+        cluster.fail(64, make.verdict("BadInput"))
     for _ in range(20):
-        world.settle()
-        world.drop_deleted_pods()
-        if world.status["phase"] == "Failed":
+        cluster.converge()
+        cluster.drop_deleted_pods()
+        if cluster.status["phase"] == "Failed":
             break
-        world.later(31)
-        if how != "bad data" and world.job() and not world.pods:
-            world.start(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}, phase="Pending")
-        world.settle()
-        world.drop_deleted_pods()
-        world.later(700)
-    assert world.status["phase"] == "Failed"
-    assert owners(world) == {"job-uid"}
+        cluster.later(31)
+        if how != "bad data" and cluster.job() and not cluster.pods:
+            cluster.start(
+                state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}, phase="Pending"
+            )
+        cluster.converge()
+        cluster.drop_deleted_pods()
+        cluster.later(700)
+    assert cluster.status["phase"] == "Failed"
+    assert owners(cluster) == {"job-uid"}
 
 
 def test_a_retained_claim_gets_no_owner() -> None:
-    world = following(complete())
-    meta = world.objects[OUTPUT]["metadata"]
+    cluster = following(complete())
+    meta = cluster.objects[OUTPUT]["metadata"]
     meta["annotations"]["hone.dev/retain"] = "true"
     del meta["ownerReferences"]
-    live(world)
-    assert world.status["phase"] == "Succeeded"
-    assert "ownerReferences" not in world.objects[OUTPUT]["metadata"]
+    live(cluster)
+    assert cluster.status["phase"] == "Succeeded"
+    assert "ownerReferences" not in cluster.objects[OUTPUT]["metadata"]
 
 
 def test_another_job_under_the_name_changes_nothing_of_a_run_that_has_begun() -> None:
-    world = following(complete())
-    world.settle()
-    told = run_config(world)
-    world.objects.pop(JOB)
-    world.objects[OUTPUT]["metadata"]["ownerReferences"] = [
-        owner for owner in world.objects[OUTPUT]["metadata"]["ownerReferences"] if owner["uid"] != "job-uid"
+    cluster = following(complete())
+    cluster.converge()
+    told = run_config(cluster)
+    cluster.objects.pop(JOB)
+    cluster.objects[OUTPUT]["metadata"]["ownerReferences"] = [
+        owner for owner in cluster.objects[OUTPUT]["metadata"]["ownerReferences"] if owner["uid"] != "job-uid"
     ]  # garbage collection
-    world.add(unfinished())
-    live(world)
-    assert world.jobs() == LIFE and run_config(world) == told
-    assert world.status["models"]["model"]["digest"] == "sha256:1"
+    cluster.add(unfinished())
+    live(cluster)
+    assert cluster.jobs() == LIFECYCLE and run_config(cluster) == told
+    assert cluster.status["models"]["model"]["digest"] == "sha256:1"
 
 
 def test_until_then_the_newest_job_of_the_name_is_followed() -> None:
-    world = following(complete())
-    data = world.objects.pop(Ref("v1", "ConfigMap", "reviews"))
-    world.settle()
-    assert world.condition("Reconciling") == ("True", "ConfigMapNotFound")
-    assert "11111111-aaaa" in owners(world)
+    cluster = following(complete())
+    data = cluster.objects.pop(Ref("v1", "ConfigMap", "reviews"))
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "ConfigMapNotFound")
+    assert "11111111-aaaa" in owners(cluster)
     made_anew = complete(digest="sha256:2", uid="job-uid-2")
     made_anew["status"]["artifact"]["claim"] = "job-output-2"
-    world.add(unfinished()).settle()
-    assert world.condition("Reconciling") == ("True", "WaitingForJob")
-    assert owners(world) == {"job-uid"} and "models" not in world.status
-    world.add(made_anew, make.artifact_claim("job-output-2", "job-uid-2"), data).settle()
-    assert world.jobs() == ["prepare-1"]
-    assert world.status["models"]["model"]["jobUid"] == "job-uid-2"
+    cluster.add(unfinished()).converge()
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
+    assert owners(cluster) == {"job-uid"} and "models" not in cluster.status
+    cluster.add(made_anew, make.artifact_claim("job-output-2", "job-uid-2"), data).converge()
+    assert cluster.jobs() == ["prepare-1"]
+    assert cluster.status["models"]["model"]["jobUid"] == "job-uid-2"
 
 
 def test_an_edit_before_the_start_looks_for_the_model_anew() -> None:
-    world = following(complete())
-    world.settle()
-    world.edit(model={"claim": {"name": "base-models", "path": "tiny"}}).settle()
-    world.drop_deleted_pods()
-    world.settle()
-    assert world.jobs() == ["prepare-1", "prepare-2"]
-    assert owners(world) == {"job-uid"} and "models" not in world.status
+    cluster = following(complete())
+    cluster.converge()
+    cluster.edit(model={"claim": {"name": "base-models", "path": "tiny"}}).converge()
+    cluster.drop_deleted_pods()
+    cluster.converge()
+    assert cluster.jobs() == ["prepare-1", "prepare-2"]
+    assert owners(cluster) == {"job-uid"} and "models" not in cluster.status
 
 
-def deleted(world: World, retained: bool) -> None:
+def deleted(cluster: FakeCluster, retained: bool) -> None:
     """The other job is deleted; of its claim nothing is left that owns it but us."""
-    world.objects.pop(JOB)
-    meta = world.objects[OUTPUT]["metadata"]
+    cluster.objects.pop(JOB)
+    meta = cluster.objects[OUTPUT]["metadata"]
     meta["ownerReferences"] = [owner for owner in meta["ownerReferences"] if owner["uid"] != "job-uid"]
     if retained:
         meta["annotations"]["hone.dev/retain"] = "true"
@@ -220,41 +222,44 @@ def test_a_job_that_makes_another_kind_of_model_is_told_before_it_has_trained(
 ) -> None:
     job = unfinished(phase="Training")
     job["spec"]["objective"] = objective
-    world = following(job, **spec)
-    world.settle()
-    assert world.condition("Stalled" if words else "Reconciling") == ("True", "JobUnfit" if words else "WaitingForJob")
-    assert words is None or world.message("Stalled").startswith(words)
-    assert world.reasons() == (["JobUnfit"] if words else [])
+    cluster = following(job, **spec)
+    cluster.converge()
+    assert cluster.condition("Stalled" if words else "Reconciling") == (
+        "True",
+        "JobUnfit" if words else "WaitingForJob",
+    )
+    assert words is None or cluster.message("Stalled").startswith(words)
+    assert cluster.reasons() == (["JobUnfit"] if words else [])
 
 
 @pytest.mark.parametrize("how", ["gone", "gone, its claim retained", "about to go"])
 def test_an_edit_before_the_start_keeps_the_model_of_a_job_that_was_deleted(how: str) -> None:
-    world = following(complete())
-    world.settle()
+    cluster = following(complete())
+    cluster.converge()
     retained = "retained" in how
     if how.startswith("gone"):
-        deleted(world, retained)
+        deleted(cluster, retained)
     else:
-        world.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    world.edit(hyperparameters={"epochs": 2}).settle()
-    assert world.jobs() == ["prepare-1", "prepare-2"]
-    assert world.status["models"]["model"]["jobUid"] == "job-uid"
-    assert retained or "11111111-aaaa" in owners(world)
+        cluster.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.edit(hyperparameters={"epochs": 2}).converge()
+    assert cluster.jobs() == ["prepare-1", "prepare-2"]
+    assert cluster.status["models"]["model"]["jobUid"] == "job-uid"
+    assert retained or "11111111-aaaa" in owners(cluster)
 
 
 @pytest.mark.parametrize("edit", ["another job", "a claim that is about to go"])
 def test_nothing_else_is_kept_of_a_job_that_was_deleted(edit: str) -> None:
-    world = following(complete())
-    world.settle()
-    deleted(world, retained=False)
+    cluster = following(complete())
+    cluster.converge()
+    deleted(cluster, retained=False)
     if edit == "another job":
-        world.edit(model={"jobRef": {"name": "other"}}).settle()
-        assert "'other'" in world.message("Reconciling")
+        cluster.edit(model={"jobRef": {"name": "other"}}).converge()
+        assert "'other'" in cluster.message("Reconciling")
     else:
-        world.objects[OUTPUT]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-        world.edit(hyperparameters={"epochs": 2}).settle()
-    assert world.condition("Reconciling") == ("True", "JobNotFound")
-    assert world.jobs() == ["prepare-1"] and "models" not in world.status
+        cluster.objects[OUTPUT]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        cluster.edit(hyperparameters={"epochs": 2}).converge()
+    assert cluster.condition("Reconciling") == ("True", "JobNotFound")
+    assert cluster.jobs() == ["prepare-1"] and "models" not in cluster.status
 
 
 @pytest.mark.parametrize(
@@ -265,14 +270,14 @@ def test_nothing_else_is_kept_of_a_job_that_was_deleted(edit: str) -> None:
     ],
 )
 def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again(claim: str, words: str) -> None:
-    world = following(complete())
-    gone = world.objects.pop(Ref("v1", "PersistentVolumeClaim", claim))
-    plan = world.settle()
-    assert world.condition("Reconciling") == ("True", "ArtifactNotFound")
-    assert words in world.message("Reconciling") and plan.requeue_after == 10
-    assert world.message("Reconciling").startswith("spec.model.jobRef.name: ")
-    world.add(gone).settle()
-    assert world.jobs() == ["prepare-1"]
+    cluster = following(complete())
+    gone = cluster.objects.pop(Ref("v1", "PersistentVolumeClaim", claim))
+    plan = cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "ArtifactNotFound")
+    assert words in cluster.message("Reconciling") and plan.requeue_after == 10
+    assert cluster.message("Reconciling").startswith("spec.model.jobRef.name: ")
+    cluster.add(gone).converge()
+    assert cluster.jobs() == ["prepare-1"]
 
 
 @pytest.mark.parametrize(
@@ -284,36 +289,36 @@ def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again(claim: str, wo
     ],
 )
 def test_jobs_that_wait_for_each_other_are_told_so(case: str, others: dict[str, str], words: str) -> None:
-    world = finetunejob_world(model={"jobRef": {"name": others.pop("support-bot")}})
+    cluster = finetunejob_cluster(model={"jobRef": {"name": others.pop("support-bot")}})
     for name, follows in others.items():
-        world.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
-    world.settle()
-    assert world.made == [], case
-    assert world.condition("Stalled") == ("True", "JobCycle")
-    assert words in world.message("Stalled")
+        cluster.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
+    cluster.converge()
+    assert cluster.created == [], case
+    assert cluster.condition("Stalled") == ("True", "JobCycle")
+    assert words in cluster.message("Stalled")
 
 
 def test_a_job_whose_spec_the_code_rejects_is_waited_for_like_any_other() -> None:
-    world = following({**unfinished(), "spec": {"objective": "of another release"}})
-    world.settle()
-    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+    cluster = following({**unfinished(), "spec": {"objective": "of another release"}})
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
 
 
 def test_a_circle_that_others_make_is_none_of_ours() -> None:
-    world = finetunejob_world(model={"jobRef": {"name": "a"}})
+    cluster = finetunejob_cluster(model={"jobRef": {"name": "a"}})
     for name, follows in {"a": "b", "b": "a"}.items():
-        world.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
-    world.settle()
-    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+        cluster.add(make.finetunejob(name, f"{name}-uid", model={"jobRef": {"name": follows}}))
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
 
 
 def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
-    world = following(complete("Adapter"))
-    mounts = mounts_by_step(world)
+    cluster = following(complete("Adapter"))
+    mounts = mounts_by_step(cluster)
     assert mounts["prepare"] >= {("job-output", "/mnt/model"), ("base-models", "/mnt/model-base")}
     for step in ("train", "finish"):
         assert not {path for _, path in mounts[step]} & {"/mnt/model", "/mnt/model-base"}
-    config = world_config(world)
+    config = run_config_of(cluster)
     (merge,) = config["merges"]
     assert (merge["adapter"], merge["base"]) == ("/mnt/model/artifact", "/mnt/model-base/tiny")
     assert merge["merged"] == config["paths"]["model"] and merge["merged"].startswith("/mnt/workspace/models/")
@@ -322,10 +327,10 @@ def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
 
 
 def test_a_whole_model_is_read_where_it_lies() -> None:
-    world = following(complete("Model"))
-    mounts = mounts_by_step(world)
+    cluster = following(complete("Model"))
+    mounts = mounts_by_step(cluster)
     assert all(("job-output", "/mnt/model") in mounts[step] for step in ("prepare", "train", "finish"))
-    config = world_config(world)
+    config = run_config_of(cluster)
     assert config["paths"]["model"] == "/mnt/model/artifact" and config["merges"] == []
     assert config["mergeOutput"], "else its adapter would need a claim that may go with the other job"
 
@@ -337,46 +342,46 @@ def test_a_whole_model_is_read_where_it_lies() -> None:
 def test_an_adapter_of_a_model_of_the_users_own_is_merged_where_it_is_asked_for(
     spec: dict[str, Any], merged: bool
 ) -> None:
-    world = finetunejob_world(**spec)
-    live(world)
-    assert world_config(world)["mergeOutput"] is merged
+    cluster = finetunejob_cluster(**spec)
+    live(cluster)
+    assert run_config_of(cluster)["mergeOutput"] is merged
 
 
 def test_a_job_that_reads_two_models_waits_for_both_and_keeps_both() -> None:
-    world = following(unfinished(), objective="RLOO", reward={"model": {"jobRef": {"name": "judge"}}})
-    world.settle()
-    assert "waits for FineTuneJob 'job'" in world.message("Ready")
-    world.add(complete("Adapter")).settle()
-    assert world.condition("Reconciling") == ("True", "JobNotFound")
-    assert world.message("Reconciling").startswith("spec.reward.model.jobRef.name: ")
+    cluster = following(unfinished(), objective="RLOO", reward={"model": {"jobRef": {"name": "judge"}}})
+    cluster.converge()
+    assert "waits for FineTuneJob 'job'" in cluster.message("Ready")
+    cluster.add(complete("Adapter")).converge()
+    assert cluster.condition("Reconciling") == ("True", "JobNotFound")
+    assert cluster.message("Reconciling").startswith("spec.reward.model.jobRef.name: ")
     judge = make.complete_job("sha256:2", "judge-uid", claim="judge-output")
     judge["metadata"]["name"], judge["spec"]["objective"] = "judge", "Reward"
     judge["status"]["artifact"] |= {"kind": "Model", "api": "Reward"}
-    world.add(judge, make.artifact_claim("judge-output", "judge-uid")).settle()
+    cluster.add(judge, make.artifact_claim("judge-output", "judge-uid")).converge()
     scored = Ref("v1", "PersistentVolumeClaim", "judge-output")
-    assert len(owners(world)) == 2
-    assert {owner["uid"] for owner in world.objects[scored]["metadata"]["ownerReferences"]} > {"judge-uid"}
-    mounts = mounts_by_step(world)
+    assert len(owners(cluster)) == 2
+    assert {owner["uid"] for owner in cluster.objects[scored]["metadata"]["ownerReferences"]} > {"judge-uid"}
+    mounts = mounts_by_step(cluster)
     assert all(("judge-output", "/mnt/reward-model") in mounts[step] for step in ("prepare", "train", "finish"))
-    paths = world_config(world)["paths"]
+    paths = run_config_of(cluster)["paths"]
     assert paths["rewardModel"] == "/mnt/reward-model/artifact" and paths["model"].startswith("/mnt/workspace/models/")
-    assert owners(world) == {"job-uid"}
-    assert {owner["uid"] for owner in world.objects[scored]["metadata"]["ownerReferences"]} == {"judge-uid"}
+    assert owners(cluster) == {"job-uid"}
+    assert {owner["uid"] for owner in cluster.objects[scored]["metadata"]["ownerReferences"]} == {"judge-uid"}
 
 
 def test_a_finish_that_leaves_an_adapter_over_another_jobs_model_names_no_claim_for_servers() -> None:
-    world = following(complete("Model"))
-    live(world)
-    assert "modelClaim" not in world.status["artifact"]
+    cluster = following(complete("Model"))
+    live(cluster)
+    assert "modelClaim" not in cluster.status["artifact"]
 
 
-def mounts_by_step(world: World) -> dict[str, set[tuple[str, str]]]:
-    """(claim, path) of every mount of a claim in the pods of each step of a whole life."""
-    live(world)
+def mounts_by_step(cluster: FakeCluster) -> dict[str, set[tuple[str, str]]]:
+    """(claim, path) of every mount of a claim in the pods of each step of a whole lifecycle."""
+    live(cluster)
     found = {}
-    for ref in world.made:
+    for ref in cluster.created:
         if ref.kind == "Job":
-            job = world.objects[ref]
+            job = cluster.objects[ref]
             spec = job["spec"]["template"]["spec"]
             names = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
             mounts = spec["containers"][0]["volumeMounts"]
@@ -384,90 +389,90 @@ def mounts_by_step(world: World) -> dict[str, set[tuple[str, str]]]:
     return found
 
 
-def world_config(world: World) -> dict[str, Any]:
+def run_config_of(cluster: FakeCluster) -> dict[str, Any]:
     """The RunConfig as an object."""
     import json
 
-    return dict(json.loads(run_config(world)))
+    return dict(json.loads(run_config(cluster)))
 
 
-def test_the_operator_may_die_at_any_write_of_a_life_that_began_with_a_wait() -> None:
-    def begin() -> World:
+def test_the_operator_may_die_at_any_write_of_a_lifecycle_that_began_with_a_wait() -> None:
+    def begin() -> FakeCluster:
         return following(unfinished())
 
-    def whole(world: World) -> None:
+    def whole(cluster: FakeCluster) -> None:
         for _ in range(3):
             try:
-                world.settle()
+                cluster.converge()
             except Crash:
                 continue
-        world.add(complete())
-        live(world)
+        cluster.add(complete())
+        live(cluster)
 
     left_alone = begin()
     whole(left_alone)
     for crash_at in range(1, left_alone.writes + 1):
-        world = begin()
-        world.crash_at = crash_at
-        whole(world)
-        assert world.jobs() == LIFE, f"crash at write {crash_at}"
-        assert world.status["phase"] == "Succeeded" and len(set(world.made)) == len(world.made)
-        assert run_config(world) == run_config(left_alone)
-        assert owners(world) == {"job-uid"}, f"crash at write {crash_at}"
+        cluster = begin()
+        cluster.crash_at = crash_at
+        whole(cluster)
+        assert cluster.jobs() == LIFECYCLE, f"crash at write {crash_at}"
+        assert cluster.status["phase"] == "Succeeded" and len(set(cluster.created)) == len(cluster.created)
+        assert run_config(cluster) == run_config(left_alone)
+        assert owners(cluster) == {"job-uid"}, f"crash at write {crash_at}"
 
 
 def test_the_operator_may_die_at_any_write_of_an_edit_that_reads_another_model() -> None:
-    def begin() -> World:
-        world = following(complete("Model"))
-        world.settle()
-        world.complete(make.prepared())
-        data = world.objects.pop(OUTPUT)  # keeps training from its start
-        world.settle()
-        world.add(data)
-        world.pods.clear()
-        return world.edit(model={"claim": {"name": "base-models", "path": "tiny"}})
+    def begin() -> FakeCluster:
+        cluster = following(complete("Model"))
+        cluster.converge()
+        cluster.complete(make.prepared())
+        data = cluster.objects.pop(OUTPUT)  # keeps training from its start
+        cluster.converge()
+        cluster.add(data)
+        cluster.pods.clear()
+        return cluster.edit(model={"claim": {"name": "base-models", "path": "tiny"}})
 
     left_alone = begin()
     before = left_alone.writes
     live(left_alone)
     for crash_at in range(before + 1, left_alone.writes + 1):
-        world = begin()
-        world.crash_at = crash_at
-        live(world)
-        assert world.jobs() == ["prepare-1", "prepare-2", "train-1", "finish-1"], f"crash at write {crash_at}"
-        assert owners(world) == {"job-uid"} and "models" not in world.status
-        assert ref_of(make.artifact_claim()) in world.objects
+        cluster = begin()
+        cluster.crash_at = crash_at
+        live(cluster)
+        assert cluster.jobs() == ["prepare-1", "prepare-2", "train-1", "finish-1"], f"crash at write {crash_at}"
+        assert owners(cluster) == {"job-uid"} and "models" not in cluster.status
+        assert ref_of(make.artifact_claim()) in cluster.objects
 
 
 def test_jobs_that_read_each_others_models_in_rounds_are_each_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = 12
-    world = finetunejob_world(model={"jobRef": {"name": f"policy-{rounds}"}})
+    cluster = finetunejob_cluster(model={"jobRef": {"name": f"policy-{rounds}"}})
     for n in range(1, rounds + 1):
         before: dict[str, Any] = {"model": {"jobRef": {"name": f"policy-{n - 1}"}}}
         judge = {"model": {"jobRef": {"name": f"judge-{n}"}}}
-        world.add(make.finetunejob(f"judge-{n}", f"judge-{n}-uid", objective="Reward", **before))
-        world.add(make.finetunejob(f"policy-{n}", f"policy-{n}-uid", objective="RLOO", reward=judge, **before))
-    world.add(make.finetunejob("policy-0", "policy-0-uid"))
-    subject, looks = world.subject(), []
-    observed = world.observe(subject)
+        cluster.add(make.finetunejob(f"judge-{n}", f"judge-{n}-uid", objective="Reward", **before))
+        cluster.add(make.finetunejob(f"policy-{n}", f"policy-{n}-uid", objective="RLOO", reward=judge, **before))
+    cluster.add(make.finetunejob("policy-0", "policy-0-uid"))
+    subject, visits = cluster.subject(), []
+    observed = cluster.observe(subject)
     real = upstream._waits_for
-    monkeypatch.setattr(upstream, "_waits_for", lambda job: looks.append(job) or real(job))
-    FINETUNEJOB.reconcile(subject, observed, world.now)
-    names = [job["metadata"]["name"] for job in looks]
+    monkeypatch.setattr(upstream, "_waits_for", lambda job: visits.append(job) or real(job))
+    FINETUNEJOB.reconcile(subject, observed, cluster.now)
+    names = [job["metadata"]["name"] for job in visits]
     assert len(set(names)) == 2 * rounds + 1
     assert len(names) <= 3 * len(set(names)), "a fixed number of times, not once for each way that leads there"
-    world.settle()
-    assert world.condition("Reconciling") == ("True", "WaitingForJob")
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
 
 
 def test_a_circle_is_sought_along_any_number_of_jobs() -> None:
-    world = finetunejob_world(model={"jobRef": {"name": "job-1"}})
+    cluster = finetunejob_cluster(model={"jobRef": {"name": "job-1"}})
     last = 1500
     for n in range(1, last + 1):
         follows = f"job-{n + 1}" if n < last else "support-bot"
-        world.add(make.finetunejob(f"job-{n}", f"{n}-uid", model={"jobRef": {"name": follows}}))
-    subject = world.subject()
-    known = FINETUNEJOB.refs(subject, world.objects)
-    observed = Observed({**dict.fromkeys(known), **world.objects})
-    world.execute(FINETUNEJOB.reconcile(subject, observed, world.now))
-    assert world.condition("Stalled") == ("True", "JobCycle")
+        cluster.add(make.finetunejob(f"job-{n}", f"{n}-uid", model={"jobRef": {"name": follows}}))
+    subject = cluster.subject()
+    known = FINETUNEJOB.refs(subject, cluster.objects)
+    observed = Observed({**dict.fromkeys(known), **cluster.objects})
+    cluster.execute(FINETUNEJOB.reconcile(subject, observed, cluster.now))
+    assert cluster.condition("Stalled") == ("True", "JobCycle")

@@ -9,7 +9,7 @@ from hone.core.finetunejob import run as run_module
 from hone.core.finetunejob.resources import runconfig
 from hone.core.plan import Plan
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import World, finetunejob_world
+from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
 
 
 @pytest.fixture
@@ -35,18 +35,18 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counter
 
 
-def reconciles(cluster: World, counts: Counter[str]) -> None:
+def reconciles(cluster: FakeCluster, counts: Counter[str]) -> None:
     """Reconcile until nothing changes, and check each reconcile."""
     plan = Plan(requeue_after=0)
     while plan.create or plan.status or plan.requeue_after == 0:
         counts.clear()
-        plan = cluster.look()
+        plan = cluster.reconcile()
         assert counts["parsed"] == 1
         assert counts["rendered"] <= 1
 
 
 def test_each_reconcile_of_a_lifecycle_parses_once_and_renders_at_most_once(counts: Counter[str]) -> None:
-    cluster = finetunejob_world(compute={"gpusPerNode": 0, "nodes": 2}, dataset=make.finetunejob()["spec"]["dataset"])
+    cluster = finetunejob_cluster(compute={"gpusPerNode": 0, "nodes": 2}, dataset=make.finetunejob()["spec"]["dataset"])
     for result in (make.prepared(), make.trained(), make.finished()):
         reconciles(cluster, counts)
         cluster.start()
@@ -57,10 +57,10 @@ def test_each_reconcile_of_a_lifecycle_parses_once_and_renders_at_most_once(coun
 
 
 def test_while_an_attempt_runs_nothing_is_rendered(counts: Counter[str]) -> None:
-    cluster = finetunejob_world()
+    cluster = finetunejob_cluster()
     reconciles(cluster, counts)
     cluster.start()
     reconciles(cluster, counts)
     counts.clear()
-    cluster.look()
+    cluster.reconcile()
     assert counts["rendered"] == 0
