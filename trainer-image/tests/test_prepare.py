@@ -307,7 +307,10 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
             id="longer than the model's context",
         ),
         pytest.param(
-            _set("method", type="Full", lora={"rank": 8}), "spec.method.lora: is set", "type to LoRA", id="LoRA in Full"
+            _set("method", type="Full", lora={"rank": 8}),
+            "spec.method.lora: has meaning only with type LoRA or QLoRA",
+            "type to LoRA",
+            id="LoRA in Full",
         ),
         pytest.param(_whole(1000), "spec.output.size: the artifact is a whole model", "at least", id="a small output"),
         pytest.param(_set("topology", memoryBytes=100_000), "spec.compute: the model of", "more memory", id="too big"),

@@ -86,8 +86,8 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
 @pytest.mark.parametrize(
     ("sections", "field", "said"),
     [
-        pytest.param({"reward": None}, "spec.reward", "is missing", id="no reward"),
-        pytest.param({"objective": "SFT"}, "spec.reward", "has no meaning with objective SFT", id="SFT with rewards"),
+        pytest.param({"reward": None}, "spec.reward", "is required with", id="no reward"),
+        pytest.param({"objective": "SFT"}, "spec.reward", "only with objective GRPO or RLOO", id="SFT with rewards"),
         pytest.param(
             {"hyperparameters": {"globalBatchSize": 12}},
             "spec.hyperparameters.globalBatchSize",

@@ -6,13 +6,17 @@ schema, so that the API server stores a spec just as its author wrote it; descri
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hone.api import GROUP, VERSION, finetunejob, finetunejob_rules, modeldeployment
+from hone.api import GROUP, VERSION, finetunejob, modeldeployment
 from hone.contract.base import Model
+from hone.contract.rules import Rule
+from hone.contract.rules import finetunejob as finetunejob_rules
+from hone.contract.rules import modeldeployment as modeldeployment_rules
 
 ROOT = Path(__file__).resolve().parents[4]
 MAX_CRD_BYTES = 256 * 1024
@@ -72,15 +76,13 @@ def _default_sentence(default: Any) -> str:
 class _Structural:
     """Turns pydantic's JSON schema into the structural schema that a CRD takes."""
 
-    def __init__(self, schema: dict[str, Any], rules: dict[str, list[dict[str, Any]]]) -> None:
+    def __init__(self, schema: dict[str, Any]) -> None:
         self._defs = schema.get("$defs", {})
-        self._rules = rules
 
-    def convert(self, node: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+    def convert(self, node: dict[str, Any]) -> dict[str, Any]:
         node = dict(node)
         if ref := node.pop("$ref", None):
-            ref_name = ref.removeprefix("#/$defs/")
-            return self.convert({**self._defs[ref_name], **node}, ref_name)
+            return self.convert({**self._defs[ref.removeprefix("#/$defs/")], **node})
         if options := node.pop("anyOf", None):
             (only,) = [option for option in options if option.get("type") != "null"]
             return self.convert({**only, **node} if "$ref" not in only else {"$ref": only["$ref"], **node})
@@ -104,9 +106,23 @@ class _Structural:
             out["anyOf"] = [{"type": "integer"}, {"type": "string"}]
         if out.get("type") == "integer":
             out["format"] = "int64"
-        if name in self._rules:
-            out["x-kubernetes-validations"] = [*out.get("x-kubernetes-validations", []), *self._rules[name]]
         return out
+
+
+def _node_at(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    """The schema of the field at a rule's path; `[]` stands for the items of a list."""
+    for part in path.split(".") if path else []:
+        schema = schema["properties"][part.removesuffix("[]")]
+        if part.endswith("[]"):
+            schema = schema["items"]
+    return schema
+
+
+def _add_rules(schema: dict[str, Any], rules: Sequence[Rule]) -> None:
+    """Write each rule into the schema of the object that it is about."""
+    for rule in rules:
+        _node_at(schema, rule.path)  # a field that does not exist is an error here, not on a cluster
+        _node_at(schema, rule.scope).setdefault("x-kubernetes-validations", []).append(rule.cel())
 
 
 def frozen_rules(spec: type[Model], mutable: tuple[str, ...], message: str) -> list[dict[str, Any]]:
@@ -136,15 +152,15 @@ def _crd(
     plural: str,
     short: list[str],
     columns: list[dict[str, Any]],
-    rules: dict[type[Model], list[dict[str, Any]]],
-    root_rules: list[dict[str, Any]],
+    rules: Sequence[Rule],
+    frozen: Sequence[dict[str, Any]] = (),
     scale: bool = False,
 ) -> dict[str, Any]:
-    by_name = {cls.__name__: list(entries) for cls, entries in rules.items()}
     schema = root.model_json_schema(by_alias=True, mode="validation")
-    structural = _Structural(schema, by_name).convert(schema)
-    if root_rules:
-        structural["x-kubernetes-validations"] = root_rules
+    structural = _Structural(schema).convert(schema)
+    _add_rules(structural, rules)
+    if frozen:
+        structural.setdefault("x-kubernetes-validations", []).extend(frozen)
     structural["properties"] = {
         "apiVersion": {"type": "string", "description": "Version of the resource's schema."},
         "kind": {"type": "string", "description": "Kind of the resource."},
@@ -196,18 +212,14 @@ def crds() -> dict[str, dict[str, Any]]:
             ["ftj"],
             FINETUNEJOB_COLUMNS,
             finetunejob_rules.RULES,
-            [
-                *finetunejob_rules.ROOT_RULES,
-                *frozen_rules(finetunejob.FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE),
-            ],
+            frozen_rules(finetunejob.FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE),
         ),
         modeldeployment.PLURAL: _crd(
             modeldeployment.ModelDeployment,
             modeldeployment.PLURAL,
             ["mdep"],
             MODELDEPLOYMENT_COLUMNS,
-            modeldeployment.RULES,
-            [],
+            modeldeployment_rules.RULES,
             scale=True,
         ),
     }

@@ -31,10 +31,6 @@ from hone.contract.settings import (
 KIND = "FineTuneJob"
 PLURAL = "finetunejobs"
 
-NO_DOTS = {
-    "x-kubernetes-validations": [{"rule": "!self.split('/').exists(p, p == '..')", "message": "must not contain '..'"}]
-}
-
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 _ROWS_ON_A_CLAIM = (
@@ -54,7 +50,6 @@ class ClaimPath(Model):
             min_length=1,
             max_length=1024,
             pattern=r"^[^/].*$",
-            json_schema_extra=NO_DOTS,
             description="Path inside the volume, without a leading slash.",
         ),
     ]

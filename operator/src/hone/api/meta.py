@@ -155,9 +155,3 @@ class PodSettings(Model):
     image_pull_secrets: Annotated[
         list[LocalReference] | None, Field(max_length=8, description="Secrets to pull the image with.")
     ] = None
-
-
-RULES: dict[type[Model], list[dict[str, str]]] = {
-    EnvVar: [{"rule": "!(has(self.value) && has(self.valueFrom))", "message": "give value or valueFrom, not both"}]
-}
-"""CEL rules by type."""

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api import meta
 from hone.api.finetunejob_status import ArtifactStatus
 from hone.api.meta import (
     Condition,
@@ -136,7 +135,3 @@ class ModelDeployment(Model):
     status: Annotated[
         ModelDeploymentStatus | None, Field(description="What was observed; written by the operator.")
     ] = None
-
-
-RULES: dict[type[Model], list[dict[str, str]]] = {**meta.RULES}
-"""CEL rules by type."""

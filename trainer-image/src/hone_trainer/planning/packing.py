@@ -47,16 +47,6 @@ class Packing:
 UNPACKED = Packing("Rows stay as they are.")
 
 
-def refuse_packing(config: RunConfig) -> None:
-    """See that packing is asked for only where it can be.
-
-    Raises:
-        BadInput: the objective's rows cannot be packed.
-    """
-    if config.hyperparameters.packing and not OBJECTIVES[config.objective].packs:
-        raise BadInput(FIELD, f"is set, but rows of {config.objective} cannot be packed", "Leave it out.")
-
-
 def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_apart: Callable[[], bool]) -> Packing:
     """Choose between packing and padding.
 

@@ -1,0 +1,258 @@
+"""The rules on a FineTuneJob. Those on objectives and methods follow from their tables."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from hone.contract.expressions import Compare, Expression, IsSet, OneOf, Sum, Value
+from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES, ObjectiveFacts
+from hone.contract.rewards import REWARDS
+from hone.contract.rules.places import (
+    CLAIM_PATHS,
+    DATA_SOURCES,
+    HELD_OUT,
+    MODEL_SOURCES,
+    exactly_one,
+    inside_the_volume,
+    one_value,
+)
+from hone.contract.rules.rule import Rule
+from hone.contract.settings import DataFormat, MethodType, Objective
+
+Objectives = Mapping[Objective, ObjectiveFacts]
+
+OBJECTIVE = Value("objective", Objective.SFT.value)
+METHOD = Value("method.type", MethodType.LORA.value)
+GPUS = Value("compute.gpusPerNode", 1)
+FULL = Compare(METHOD, "==", MethodType.FULL.value)
+FUNCTIONS = "spec.reward.functions[]"
+VARIABLES = ("spec.compute.pod.env[]",)
+ALL_STAGES = tuple(sorted({stage for stages in ZERO_STAGES.values() for stage in stages}))
+MATCHING = tuple(name.value for name, facts in REWARDS.items() if facts.matches)
+
+
+def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
+    """All rules, in the order in which the trainer reports the first that is broken."""
+    return (
+        *_on_methods(objectives),
+        *_on_objectives(objectives),
+        *_on_data(objectives),
+        *_ON_REWARDS,
+        *_ON_RESOURCES,
+        *(exactly_one(place, "claim", "jobRef", spec_only=True) for place in MODEL_SOURCES),
+        *(exactly_one(place, "claim", "configMap", spec_only=True) for place in DATA_SOURCES),
+        *(exactly_one(place, "claim", "configMap", "fraction", spec_only=True) for place in HELD_OUT),
+        *(inside_the_volume(place) for place in CLAIM_PATHS),
+        *(one_value(place) for place in VARIABLES),
+        *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
+    )
+
+
+def _either(names: Sequence[object]) -> str:
+    """Names as a sentence lists them: `a`, `a or b`, `a, b or c`."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _names(objectives: Objectives, fits: Callable[[ObjectiveFacts], object]) -> tuple[str, ...]:
+    return tuple(objective.value for objective, facts in objectives.items() if fits(facts))
+
+
+def _only_with(path: str, names: tuple[str, ...]) -> Rule:
+    """The rule that a field is there only with objectives that it means something to."""
+    return Rule(
+        path=f"spec.{path}",
+        applies_if=IsSet(path) & ~OneOf(OBJECTIVE, names),
+        message=f"has meaning only with objective {_either(names)}",
+        remedy="Remove it.",
+    )
+
+
+def _needed_with(path: str, names: tuple[str, ...], purpose: str) -> Iterator[Rule]:
+    """The rules that a field is there with these objectives, and with no other."""
+    yield Rule(
+        path=f"spec.{path}",
+        applies_if=~IsSet(path) & OneOf(OBJECTIVE, names),
+        message=f"is required with objective {_either(names)}",
+        remedy=purpose,
+    )
+    yield _only_with(path, names)
+
+
+def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
+    yield _only_with("dataset.trainOn", _names(objectives, lambda facts: facts.marks_tokens))
+    yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.balances))
+    yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.beta is not None))
+    yield Rule(
+        path="spec.hyperparameters.beta",
+        applies_if=Compare(Value("hyperparameters.beta"), "<=", 0.0)
+        & OneOf(OBJECTIVE, _names(objectives, lambda facts: facts.beta is not None and not facts.beta_may_be_zero)),
+        message="is 0, which leaves this objective nothing to learn from",
+        remedy="Raise it, or remove it.",
+    )
+    packing = _names(objectives, lambda facts: facts.packs)
+    yield Rule(
+        path="spec.hyperparameters.packing",
+        applies_if=Compare(Value("hyperparameters.packing"), "==", True) & ~OneOf(OBJECTIVE, packing),
+        message=f"can be true only with objective {_either(packing)}: rows of other objectives cannot be packed",
+        remedy="Remove it.",
+    )
+    rewarded = _names(objectives, lambda facts: facts.rewarded)
+    writing = _names(objectives, lambda facts: facts.generations)
+    yield _only_with("hyperparameters.generations", rewarded)
+    yield _only_with("hyperparameters.maxCompletionLength", writing)
+    yield _only_with("hyperparameters.temperature", writing)
+    yield from _needed_with("reward", rewarded, "Set what answers are rewarded for: model, functions or both.")
+    yield from _needed_with("teacher", _names(objectives, lambda facts: facts.teacher), "Name the model to learn from.")
+
+
+def _on_methods(objectives: Objectives) -> Iterator[Rule]:
+    for objective, facts in objectives.items():
+        if others := tuple(method.value for method in MethodType if method not in facts.learning_rate):
+            yield Rule(
+                path="spec.method.type",
+                applies_if=Compare(OBJECTIVE, "==", objective.value) & OneOf(METHOD, others),
+                message=f"{_either(others)} does not go with objective {objective.value}",
+                remedy=f"Use {_either([method.value for method in facts.learning_rate])}.",
+            )
+    yield Rule(
+        path="spec.method.lora",
+        applies_if=IsSet("method.lora") & FULL,
+        message="has meaning only with type LoRA or QLoRA",
+        remedy="Remove it, or set type to LoRA or QLoRA.",
+    )
+    yield Rule(
+        path="spec.method.freeze",
+        applies_if=IsSet("method.freeze") & ~FULL,
+        message="has meaning only with type Full: LoRA and QLoRA train no weight of the base model",
+        remedy="Remove it, or set type to Full.",
+    )
+    yield _runs_under(ALL_STAGES, IsSet("compute.zeroStage"), "", "")
+    for method, reason in NO_ZERO.items():
+        yield _runs_under(
+            ZERO_STAGES[method],
+            IsSet("compute.zeroStage") & Compare(METHOD, "==", method.value),
+            f" with method {method.value}: {reason}",
+            ", or set spec.method.type to LoRA",
+        )
+
+
+def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alternative: str) -> Rule:
+    """The rule that the ZeRO stage is one of some."""
+    return Rule(
+        path="spec.compute.zeroStage",
+        applies_if=applies_if & ~OneOf(Value("compute.zeroStage"), stages),
+        message=f"must be {_either(stages)}{why}",
+        remedy=f"Use {_either(stages)}{alternative}.",
+    )
+
+
+def _on_data(objectives: Objectives) -> Iterator[Rule]:
+    for objective, facts in objectives.items():
+        formats = tuple(format.value for format in facts.formats)
+        yield Rule(
+            path="spec.dataset.format",
+            applies_if=Compare(OBJECTIVE, "==", objective.value)
+            & IsSet("dataset.format")
+            & ~OneOf(Value("dataset.format"), (DataFormat.AUTO.value, *formats)),
+            message=f"does not fit: objective {objective.value} reads rows of format {_either(formats)}",
+            remedy=f"Use {'one of these' if len(formats) > 1 else formats[0]} or Auto, or another objective.",
+        )
+    test, validation = Value("dataset.test.fraction"), Value("dataset.validation.fraction")
+    yield Rule(
+        path="spec.dataset.test.fraction",
+        applies_if=Compare(test, "<=", 0.0),
+        message="must be above 0: the test rows are what base and tuned model are compared on",
+        remedy="Raise it, or name test rows in claim or configMap.",
+    )
+    yield Rule(
+        path="spec.dataset.validation.fraction",
+        applies_if=Compare(Sum(validation, test), ">=", 1.0),
+        message="and test.fraction add up to all rows: none would be left to train on",
+        remedy="Lower them to a sum below 1.",
+    )
+
+
+_ON_REWARDS = (
+    Rule(
+        path="spec.reward",
+        scope="spec.reward",
+        applies_if=~(IsSet("model") | IsSet("functions")),
+        message="rewards nothing",
+        remedy="Set model, functions or both.",
+    ),
+    exactly_one(FUNCTIONS, "name", "configMap", spec_only=True),
+    Rule(
+        path=f"{FUNCTIONS}.pattern",
+        scope=FUNCTIONS,
+        applies_if=OneOf(Value("name"), MATCHING) & ~IsSet("pattern"),
+        message=f"is required with name {_either(MATCHING)}",
+        remedy="Set the regular expression to search answers for.",
+    ),
+    Rule(
+        path=f"{FUNCTIONS}.pattern",
+        scope=FUNCTIONS,
+        applies_if=IsSet("pattern") & ~OneOf(Value("name"), MATCHING),
+        message=f"has meaning only with name {_either(MATCHING)}",
+        remedy="Remove it.",
+        spec_only=True,
+    ),
+    Rule(
+        path=f"{FUNCTIONS}.function",
+        scope=FUNCTIONS,
+        applies_if=IsSet("function") & ~IsSet("configMap"),
+        message="has meaning only with configMap",
+        remedy="Remove it.",
+        spec_only=True,
+    ),
+)
+
+_ON_RESOURCES = (
+    Rule(
+        path="spec.hyperparameters.maxSteps",
+        applies_if=IsSet("hyperparameters.epochs") & IsSet("hyperparameters.maxSteps"),
+        message="cannot be set together with epochs",
+        remedy="Remove one of them.",
+    ),
+    Rule(
+        path="spec.checkpoint.everyMinutes",
+        applies_if=IsSet("checkpoint.everySteps") & IsSet("checkpoint.everyMinutes"),
+        message="cannot be set together with everySteps",
+        remedy="Remove one of them.",
+    ),
+    Rule(
+        path="spec.compute.processesPerNode",
+        applies_if=Compare(Value("compute.processesPerNode"), "!=", GPUS) & Compare(GPUS, "!=", 0),
+        message="must equal gpusPerNode, which is 1 by default",
+        remedy="Remove it, or set gpusPerNode to 0 to train on the CPU.",
+        spec_only=True,
+    ),
+    Rule(
+        path="spec.workspace.claimName",
+        applies_if=IsSet("workspace.claimName")
+        & (IsSet("workspace.size") | IsSet("workspace.storageClassName") | IsSet("workspace.accessModes")),
+        message="names a claim that exists, whose size, class and access modes are set already",
+        remedy="Remove size, storageClassName and accessModes, or remove claimName.",
+        spec_only=True,
+    ),
+    Rule(
+        path="spec.output.merge",
+        applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ~FULL,
+        message="cannot be Never with model.jobRef: the adapter would lose its base when that job is deleted",
+        remedy="Use Auto, or name the base in model.claim.",
+        spec_only=True,
+    ),
+)
+
+
+def _not_itself(path: str) -> Rule:
+    """The rule that a job reads no model of its own."""
+    return Rule(
+        path=path,
+        scope="",
+        applies_if=Compare(Value(path), "==", Value("metadata.name")),
+        message="names this job itself, and a FineTuneJob cannot wait for itself",
+        remedy="Name the job whose model it is to read.",
+        spec_only=True,
+    )
+
+
+RULES = rules()

@@ -1,0 +1,46 @@
+"""Rules on values that stand in several places of a spec, such as a model or an environment variable."""
+
+from hone.contract.expressions import Compare, Count, HasPart, IsSet, Value
+from hone.contract.rules.rule import Rule
+
+MODEL_SOURCES = ("spec.model", "spec.teacher", "spec.reward.model")
+DATA_SOURCES = ("spec.dataset.train",)
+HELD_OUT = ("spec.dataset.validation", "spec.dataset.test")
+CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *HELD_OUT))
+
+
+def exactly_one(place: str, *fields: str, spec_only: bool = False) -> Rule:
+    """The rule that an object has exactly one of some fields."""
+    names = f"{', '.join(fields[:-1])} and {fields[-1]}"
+    return Rule(
+        path=place,
+        scope=place,
+        applies_if=Compare(Count(fields), "!=", 1),
+        message=f"must have exactly one of {names}",
+        remedy="Set one of them, and remove the others.",
+        spec_only=spec_only,
+    )
+
+
+def inside_the_volume(place: str) -> Rule:
+    """The rule that a path does not lead out of the claim's volume."""
+    return Rule(
+        path=f"{place}.path",
+        scope=place,
+        applies_if=HasPart(Value("path"), "/", ".."),
+        message="must not contain '..'",
+        remedy="Write the path from the root of the volume.",
+        spec_only=True,
+    )
+
+
+def one_value(place: str) -> Rule:
+    """The rule that an environment variable has at most one source of its value."""
+    return Rule(
+        path=f"{place}.valueFrom",
+        scope=place,
+        applies_if=IsSet("value") & IsSet("valueFrom"),
+        message="cannot be set together with value",
+        remedy="Remove value or valueFrom.",
+        spec_only=True,
+    )

@@ -1,0 +1,60 @@
+"""The rules on a FineTuneJob, applied to its RunConfig."""
+
+from typing import Any
+
+from hone.contract.rewards import RewardFunction
+from hone.contract.rules.finetunejob import RULES
+from hone.contract.rules.rule import Refusal, refusals
+from hone.contract.runconfig import RunConfig
+
+
+def refusals_of(config: RunConfig) -> list[Refusal]:
+    """What the rules refuse of a run, but for those that only its spec can break."""
+    return refusals([rule for rule in RULES if not rule.spec_only], as_resource(config))
+
+
+def as_resource(config: RunConfig) -> dict[str, Any]:
+    """A RunConfig in the shape of the FineTuneJob that it was made of, as far as the rules read it."""
+    data = config.data
+    spec = {
+        "objective": config.objective.value,
+        "method": config.method.to_dict(),
+        "hyperparameters": config.hyperparameters.to_dict(),
+        "checkpoint": config.checkpoint.to_dict(),
+        "dataset": _set(
+            validation=_held_out(data.validation, data.validation_fraction),
+            test=_held_out(data.test, data.test_fraction),
+            format=data.format.value,
+            trainOn=data.train_on,
+            balance=data.balance,
+        ),
+        "compute": _set(zeroStage=config.topology.zero_stage),
+        "teacher": _claim(config.paths.teacher),
+        "reward": _reward(config),
+    }
+    return {"metadata": {"name": config.job.name}, "spec": _set(**spec)}
+
+
+def _set(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _claim(path: str | None) -> dict[str, Any] | None:
+    return {"claim": {"path": path}} if path is not None else None
+
+
+def _held_out(path: str | None, fraction: float) -> dict[str, Any]:
+    return _claim(path) or {"fraction": fraction}
+
+
+def _reward(config: RunConfig) -> dict[str, Any] | None:
+    if config.reward is None:
+        return None
+    functions = [_function(function) for function in config.reward.functions]
+    return _set(model=_claim(config.paths.reward_model), functions=functions or None)
+
+
+def _function(function: RewardFunction) -> dict[str, Any]:
+    own = {"key": function.file} if function.file is not None else None
+    return _set(name=function.name, pattern=function.pattern, configMap=own)

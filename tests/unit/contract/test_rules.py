@@ -1,0 +1,149 @@
+"""The table of rules: each names a field and a remedy, refuses something, and means the same of spec and RunConfig."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hone.core.finetunejob.runconfig import run_config
+from pydantic import BaseModel, ValidationError
+
+from hone.api import finetunejob, modeldeployment
+from hone.api.crds import crds, frozen_rules
+from hone.api.finetunejob import Compute, FineTuneJobSpec
+from hone.contract.objectives import OBJECTIVES
+from hone.contract.rules import Rule, places, refusals
+from hone.contract.rules import finetunejob as rules
+from hone.contract.rules import modeldeployment as modeldeployment_rules
+from hone.contract.rules.run_config import refusals_of
+from hone.contract.settings import Method, MethodType, Objective
+from hone.core.finetunejob.run import Run
+from hone.core.settings import Settings
+from tests.random_specs import RULES, SCHEMAS, change_for, examples, resources
+
+ALL = [(kind, rule) for kind, table in RULES.items() for rule in table]
+IDS = [f"{number}-{rule.path}" for number, (_, rule) in enumerate(ALL)]
+
+
+def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema, and every schema in it."""
+    yield schema
+    for node in [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]:
+        if isinstance(node, dict):
+            yield from nodes(node)
+
+
+@pytest.mark.parametrize(("kind", "rule"), ALL, ids=IDS)
+def test_every_rule_names_a_field_and_a_remedy(kind: str, rule: Rule) -> None:
+    schema = SCHEMAS[kind]
+    for part in rule.path.split("."):
+        schema = schema["properties"][part.removesuffix("[]")]
+        schema = schema["items"] if part.endswith("[]") else schema
+    assert rule.path.startswith(rule.scope)
+    assert rule.message and rule.message[-1] != "." and not rule.message[0].isupper()
+    assert rule.remedy.endswith(".") and rule.remedy[0].isupper()
+
+
+@pytest.mark.parametrize(("kind", "rule"), ALL, ids=IDS)
+def test_every_rule_refuses_something(kind: str, rule: Rule) -> None:
+    random, bases = Random(1), [example for example in examples() if example["kind"] == kind]
+    for _ in range(2000):
+        resource = copy.deepcopy(random.choice(bases))
+        change_for(random, resource, rule)
+        if refused := list(rule.refusals(resource)):
+            assert refused[0].field.startswith("spec.")
+            assert (refused[0].message, refused[0].remedy) == (rule.message, rule.remedy)
+            return
+    pytest.fail("2000 random specs broke it nowhere")
+
+
+def test_examples_are_refused_by_no_rule() -> None:
+    assert [refusals(RULES[example["kind"]], example) for example in examples()] == [[]] * len(examples())
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_no_rule_is_written_in_cel_outside_of_the_table(kind: str) -> None:
+    generated = [rule.cel() for rule in RULES[kind]]
+    if kind == finetunejob.KIND:
+        generated += frozen_rules(FineTuneJobSpec, finetunejob.MUTABLE_AFTER_START, finetunejob.FROZEN_MESSAGE)
+    written = [entry for node in nodes(SCHEMAS[kind]) for entry in node.get("x-kubernetes-validations", [])]
+    assert sorted(written, key=str) == sorted(generated, key=str)
+
+
+def test_every_field_of_one_type_has_its_rules() -> None:
+    by_type = {
+        name: set(_places(finetunejob.FineTuneJob, name))
+        for name in ("ModelSource", "ClaimPath", "DataSource", "HeldOut", "RewardFunction", "EnvVar")
+    }
+    assert by_type == {
+        "ModelSource": set(places.MODEL_SOURCES),
+        "ClaimPath": set(places.CLAIM_PATHS),
+        "DataSource": set(places.DATA_SOURCES),
+        "HeldOut": set(places.HELD_OUT),
+        "RewardFunction": {rules.FUNCTIONS},
+        "EnvVar": set(rules.VARIABLES),
+    }
+    assert set(_places(modeldeployment.ModelDeployment, "EnvVar")) == set(modeldeployment_rules.VARIABLES)
+
+
+def _places(model: type[BaseModel], name: str) -> Iterator[str]:
+    """The paths of the fields of the spec that are of a type, by pydantic's JSON schema."""
+    schema = model.model_json_schema(by_alias=True)
+
+    def walk(node: dict[str, Any], path: str) -> Iterator[str]:
+        for option in [node, *node.get("anyOf", [])]:
+            reference = option.get("$ref", "").removeprefix("#/$defs/")
+            if reference == name:
+                yield path
+            for key, below in schema["$defs"].get(reference, {}).get("properties", {}).items():
+                yield from walk(below, f"{path}.{key}")
+            if "items" in option:
+                yield from walk(option["items"], f"{path}[]")
+
+    return walk(schema["properties"]["spec"], "spec")
+
+
+def test_defaults_in_rules_are_those_of_the_types() -> None:
+    values = {value for rule in rules.RULES for value in rule.applies_if.values() if value.default is not None}
+    assert {value.path: value.default for value in values} == {
+        "objective": FineTuneJobSpec.model_fields["objective"].default,
+        "method.type": Method.model_fields["type"].default,
+        "compute.gpusPerNode": Compute.model_fields["gpus_per_node"].default,
+    }
+
+
+def test_a_run_config_is_refused_as_its_spec_is() -> None:
+    accepted, broken = 0, set()
+    spec_only = [rule for rule in rules.RULES if rule.spec_only]
+    others = [rule for rule in rules.RULES if not rule.spec_only]
+    for resource in resources(seed=7, count=4000):
+        if resource["kind"] != finetunejob.KIND or refusals(spec_only, resource):
+            continue
+        resource["metadata"] |= {"namespace": "team-a", "uid": "1", "resourceVersion": "1", "generation": 1}
+        try:
+            config = run_config(Run.of(resource, Settings()))
+        except ValidationError:
+            continue
+        assert refusals_of(config) == refusals(others, resource), resource
+        accepted += not refusals_of(config)
+        broken |= {message for _, message, _ in refusals_of(config)}
+    assert accepted > 500
+    assert broken == {rule.message for rule in others}, "the random specs break each rule"
+
+
+def test_a_method_that_an_objective_does_not_go_with_is_refused() -> None:
+    facts = OBJECTIVES[Objective.KTO]
+    rates = {method: rate for method, rate in facts.learning_rate.items() if method is not MethodType.QLORA}
+    table = rules.rules({**OBJECTIVES, Objective.KTO: replace(facts, learning_rate=rates)})
+    (example,) = [one for one in examples() if one["spec"].get("objective") == "KTO"]
+    qlora = {**example, "spec": {**example["spec"], "method": {"type": "QLoRA"}}}
+    assert refusals(rules.RULES, qlora) == []
+    assert refusals(table, qlora) == [("spec.method.type", "QLoRA does not go with objective KTO", "Use LoRA or Full.")]
+
+
+def test_a_field_that_does_not_exist_is_an_error_of_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "RULES", (replace(rules.RULES[0], path="spec.method.lara"),))
+    with pytest.raises(KeyError, match="lara"):
+        crds()
