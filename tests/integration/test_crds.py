@@ -49,8 +49,8 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim and jobRef"),
     "an adapter of another job's model": (
         edited(ftj("model", {"jobRef": {"name": "base"}}), "spec.output", {"merge": "Never"}),
-        "spec",
-        "output.merge Never needs model.claim",
+        "spec.output.merge",
+        "cannot be Never with model.jobRef",
     ),
     "its own model to begin with": (
         ftj("model", ITSELF),
@@ -91,49 +91,65 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "an unknown objective": (ftj("objective", "PPO"), "spec.objective", 'supported values: "SFT"'),
     "QLoRA under ZeRO-3": (
         edited(ftj("method", {"type": "QLoRA"}), "spec.compute", {"zeroStage": 3}),
-        "spec",
-        "QLoRA runs under zeroStage 0 or 2",
+        "spec.compute.zeroStage",
+        "must be 0 or 2 with method QLoRA",
     ),
-    "LoRA's settings for Full": (ftj("method", {"type": "Full", "lora": {"rank": 8}}), "spec.method", "remove it"),
+    "LoRA's settings for Full": (ftj("method", {"type": "Full", "lora": {"rank": 8}}), "spec.method.lora", "Remove it"),
     "frozen layers for LoRA": (
         ftj("method", {"type": "LoRA", "freeze": {"layers": 1}}),
-        "spec.method",
+        "spec.method.freeze",
+        "only with type Full",
+    ),
+    "frozen layers for the default method": (
+        ftj("method", {"freeze": {"layers": 1}}),
+        "spec.method.freeze",
         "only with type",
     ),
-    "frozen layers for the default method": (ftj("method", {"freeze": {"layers": 1}}), "spec.method", "only with type"),
-    "labels for SFT": (ftj("dataset.format", "TextLabel"), "spec", "objective SFT reads rows of format Messages or"),
+    "labels for SFT": (
+        ftj("dataset.format", "TextLabel"),
+        "spec.dataset.format",
+        "objective SFT reads rows of format Messages,",
+    ),
     "conversations for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.format", "Messages"),
-        "spec",
+        "spec.dataset.format",
         "objective Classification reads rows of format TextLabel",
     ),
     "loss on tokens for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.trainOn", "All"),
-        "spec",
-        "dataset.trainOn has meaning only with objective SFT",
+        "spec.dataset.trainOn",
+        "has meaning only with objective SFT",
     ),
     "weights of classes for SFT": (
         ftj("dataset.balance", "Weight"),
-        "spec",
+        "spec.dataset.balance",
         "only with objective Classification or KTO",
     ),
-    "a tie to the base for SFT": (ftj("hyperparameters", {"beta": 0.1}), "spec", "only with objective DPO or KTO or"),
+    "a tie to the base for SFT": (
+        ftj("hyperparameters", {"beta": 0.1}),
+        "spec.hyperparameters.beta",
+        "only with objective DPO,",
+    ),
     "pairs for KTO": (
         edited(ftj("objective", "KTO"), "spec.dataset.format", "Preference"),
-        "spec",
+        "spec.dataset.format",
         "objective KTO reads rows of format UnpairedPreference",
     ),
-    "rewards for SFT": (ftj("reward", {"functions": [{"name": "F1"}]}), "spec", "give it with objective GRPO or RLOO"),
-    "GRPO without rewards": (ftj("objective", "GRPO"), "spec", "reward says what answers are rewarded for"),
+    "rewards for SFT": (
+        ftj("reward", {"functions": [{"name": "F1"}]}),
+        "spec.reward",
+        "only with objective GRPO or RLOO",
+    ),
+    "GRPO without rewards": (ftj("objective", "GRPO"), "spec.reward", "is required with objective GRPO or RLOO"),
     "Distillation without a teacher": (
         ftj("objective", "Distillation"),
-        "spec",
-        "teacher names the model to learn from",
+        "spec.teacher",
+        "Name the model to learn from",
     ),
     "a teacher for SFT": (
         ftj("teacher", {"claim": {"name": "models", "path": "large"}}),
-        "spec",
-        "give it with objective Distillation, and with no other",
+        "spec.teacher",
+        "has meaning only with objective Distillation",
     ),
     "several answers to compare with a teacher": (
         edited(
@@ -141,10 +157,10 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
             "spec.hyperparameters",
             {"generations": 4},
         ),
-        "spec",
-        "generations has meaning only with objective GRPO or RLOO",
+        "spec.hyperparameters.generations",
+        "has meaning only with objective GRPO or RLOO",
     ),
-    "rewards of nothing": (rewarded(), "spec.reward", "give model, functions or both"),
+    "rewards of nothing": (rewarded(), "spec.reward", "Set model, functions or both"),
     "a function of nobody's": (
         rewarded({"weight": 2}),
         "spec.reward.functions[0]",
@@ -152,60 +168,70 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "a pattern without what matches it": (
         rewarded({"name": "F1", "pattern": "a"}),
-        "spec.reward.functions[0]",
-        "pattern belongs to Regex",
+        "spec.reward.functions[0].pattern",
+        "has meaning only with name Regex",
     ),
-    "what matches without a pattern": (rewarded({"name": "Regex"}), "spec.reward.functions[0]", "which needs it"),
+    "what matches without a pattern": (rewarded({"name": "Regex"}), "spec.reward.functions[0].pattern", "is required"),
     "an unknown function": (rewarded({"name": "Best"}), "spec.reward.functions[0].name", "supported values"),
     "a function's name without its file": (
         rewarded({"name": "F1", "function": "f"}),
-        "spec.reward.functions[0]",
+        "spec.reward.functions[0].function",
         "only with configMap",
     ),
     "answers for DPO": (
         edited(ftj("objective", "DPO"), "spec.hyperparameters", {"generations": 4}),
-        "spec",
-        "generations has meaning only with objective GRPO or RLOO",
+        "spec.hyperparameters.generations",
+        "has meaning only with objective GRPO or RLOO",
     ),
     "DPO held by nothing": (
         edited(ftj("objective", "DPO"), "spec.hyperparameters", {"beta": 0}),
-        "spec",
+        "spec.hyperparameters.beta",
         "leaves this objective nothing to learn from",
+    ),
+    "packing for DPO": (
+        edited(ftj("objective", "DPO"), "spec.hyperparameters", {"packing": True}),
+        "spec.hyperparameters.packing",
+        "can be true only with objective SFT",
+    ),
+    "all rows held out": (
+        edited(ftj("dataset.test", {"fraction": 0.5}), "spec.dataset.validation", {"fraction": 0.5}),
+        "spec.dataset.validation.fraction",
+        "none would be left to train on",
     ),
     "epochs and steps": (
         ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),
-        "spec.hyperparameters",
-        "epochs or maxSteps, not both",
+        "spec.hyperparameters.maxSteps",
+        "cannot be set together with epochs",
     ),
     "checkpoints by steps and by minutes": (
         ftj("checkpoint", {"everySteps": 5, "everyMinutes": 5}),
-        "spec.checkpoint",
-        "everySteps or everyMinutes, not both",
+        "spec.checkpoint.everyMinutes",
+        "cannot be set together with everySteps",
     ),
     "a rate in quotes": (ftj("hyperparameters", {"learningRate": "2e-4"}), "spec.hyperparameters.learningRate", "type"),
     "a rank that vLLM cannot serve": (ftj("method", {"lora": {"rank": 1024}}), "spec.method.lora.rank", "512"),
     "more processes than GPUs": (
         ftj("compute", {"gpusPerNode": 2, "processesPerNode": 4}),
-        "spec.compute",
-        "processesPerNode must equal gpusPerNode",
+        "spec.compute.processesPerNode",
+        "must equal gpusPerNode",
     ),
     "an unknown ZeRO stage": (ftj("compute.zeroStage", 1), "spec.compute.zeroStage", "supported values"),
     "a claim and a size": (
         ftj("workspace", {"claimName": "w", "size": "1Gi"}),
-        "spec.workspace",
-        "leave out size, storageClassName and accessModes",
+        "spec.workspace.claimName",
+        "Remove size, storageClassName and accessModes",
     ),
     "a quantity that is none": (ftj("output", {"size": "20 GB"}), "spec.output.size", "should match"),
     "replicas below 0": (modeldeployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
     "a variable with a value and a Secret": (
         ftj("compute.pod", {"env": [{"name": "KEY", "value": "k", "valueFrom": SECRET}]}),
-        "spec.compute.pod.env[0]",
-        "value or valueFrom, not both",
+        "spec.compute.pod.env[0].valueFrom",
+        "cannot be set together with value",
     ),
     "a server's variable with both": (
         modeldeployment(runtime={"env": [{"name": "KEY", "value": "", "valueFrom": SECRET}]}),
-        "spec.runtime.env[0]",
-        "value or valueFrom, not both",
+        "spec.runtime.env[0].valueFrom",
+        "cannot be set together with value",
     ),
     "a Secret without a key": (
         ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "wandb"}}}]}),
@@ -222,7 +248,7 @@ async def test_is_refused_with_the_field_and_the_remedy(cluster: Cluster, case: 
     obj, field, words = REFUSED[case]
     with pytest.raises(Invalid) as refusal:
         await cluster.create(obj)
-    assert field in refusal.value.message
+    assert f"{field}: " in refusal.value.message
     assert words in refusal.value.message
 
 
@@ -265,6 +291,10 @@ ACCEPTED = {
         objective="Classification",
         dataset={"train": {"claim": CLAIM}, "format": "TextLabel", "balance": "Weight"},
         method={"type": "Full", "freeze": {"layers": 2, "embeddings": True}},
+    ),
+    "no packing for DPO": edited(ftj("objective", "DPO"), "spec.hyperparameters", {"packing": False}),
+    "nearly all rows held out": edited(
+        ftj("dataset.test", {"fraction": 0.5}), "spec.dataset.validation", {"fraction": 0.499}
     ),
     "a deployment": modeldeployment(
         replicas=2,
