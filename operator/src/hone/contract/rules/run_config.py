@@ -14,21 +14,34 @@ def refusals_of(config: RunConfig) -> list[Refusal]:
 
 
 def as_resource(config: RunConfig) -> dict[str, Any]:
-    """A RunConfig in the shape of the FineTuneJob that it was made of, as far as the rules read it."""
-    data = config.data
+    """A RunConfig in the shape of the FineTuneJob that it was made of.
+
+    Fields with a default are always there, so a rule that tells an absent one from its default is `spec_only`.
+    """
+    data, topology = config.data, config.topology
     spec = {
         "objective": config.objective.value,
         "method": config.method.to_dict(),
         "hyperparameters": config.hyperparameters.to_dict(),
         "checkpoint": config.checkpoint.to_dict(),
+        "evaluation": config.evaluation.to_dict(),
         "dataset": _set(
             validation=_held_out(data.validation, data.validation_fraction),
             test=_held_out(data.test, data.test_fraction),
             format=data.format.value,
+            columns=data.columns,
             trainOn=data.train_on,
             balance=data.balance,
+            minSamples=data.min_samples,
+            onScarceData=data.on_scarce_data.value,
         ),
-        "compute": _set(zeroStage=config.topology.zero_stage),
+        "compute": _set(
+            nodes=topology.nodes,
+            gpusPerNode=topology.gpus_per_node,
+            processesPerNode=topology.processes_per_node,
+            zeroStage=topology.zero_stage,
+            microBatchSize=topology.micro_batch_size,
+        ),
         "teacher": _claim(config.paths.teacher),
         "reward": _reward(config),
     }
