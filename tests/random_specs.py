@@ -1,6 +1,7 @@
 """Random resources that are nearly right: the examples, with a few fields drawn from the CRD's schema or removed."""
 
 import copy
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,8 +33,9 @@ INVALID = 0.04
 """Share of the values that the schema refuses."""
 
 
+@functools.cache
 def examples() -> list[Resource]:
-    """The manifests of both kinds in examples/, all under one name."""
+    """The manifests of both kinds in examples/, all under one name; to be copied before a change."""
     paths = sorted((ROOT / "examples").glob("*.yaml"))
     documents = [document for path in paths for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
     return [

@@ -1,4 +1,4 @@
-"""The lifecycle of a ModelDeployment: it waits for its job, serves, follows a re-created one, outlives a deleted one."""
+"""The lifecycle of a ModelDeployment: it waits for its job, serves it, follows one re-created, outlives one deleted."""
 
 import copy
 from typing import Any
