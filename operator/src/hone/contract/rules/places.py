@@ -9,8 +9,8 @@ HELD_OUT = ("spec.dataset.validation", "spec.dataset.test")
 CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *HELD_OUT))
 
 
-def exactly_one(place: str, *fields: str, spec_only: bool = False) -> Rule:
-    """The rule that an object has exactly one of some fields."""
+def exactly_one(place: str, *fields: str) -> Rule:
+    """The rule that an object has exactly one of some fields. The RunConfig has the path of that one alone."""
     names = f"{', '.join(fields[:-1])} and {fields[-1]}"
     return Rule(
         path=place,
@@ -18,7 +18,7 @@ def exactly_one(place: str, *fields: str, spec_only: bool = False) -> Rule:
         applies_if=Compare(Count(fields), "!=", 1),
         message=f"must have exactly one of {names}",
         remedy="Set one of them, and remove the others.",
-        spec_only=spec_only,
+        spec_only=True,
     )
 
 
