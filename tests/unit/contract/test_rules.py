@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hone.core.finetunejob.runconfig import run_config
 from pydantic import ValidationError
 
 from hone.api import finetunejob, modeldeployment
@@ -19,6 +18,7 @@ from hone.contract.rules import finetunejob as rules
 from hone.contract.rules import modeldeployment as modeldeployment_rules
 from hone.contract.rules.run_config import refusals_of
 from hone.contract.settings import Method, MethodType, Objective
+from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run
 from hone.core.settings import Settings
 from tests.random_specs import RULES, SCHEMAS, change_for, examples, resources
@@ -136,7 +136,7 @@ def compare(resource: dict[str, Any]) -> list[Refusal] | None:
     if refusals([rule for rule in rules.RULES if rule.spec_only], resource):
         return None
     try:
-        config = run_config(Run.of({**resource, "metadata": metadata}, Settings()))
+        config = run_config(Run({**resource, "metadata": metadata}, Settings()))
     except ValidationError:
         return None
     refused = refusals_of(config)
