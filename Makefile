@@ -1,4 +1,4 @@
-# Every habit of the project as a target: `make help` lists them.
+# The project's everyday commands: `make help` lists them.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -23,17 +23,17 @@ help: ## Show this list
 
 ##@ Work on the code
 
-venv: ## Make the Python environment (.venv) from the lock
+venv: ## Create the Python environment (.venv) from the lock file
 	@$(PYTHON3) -m dev.venv --quick
 
-generate: venv ## Write the CRDs anew from operator/src/hone/api
+generate: venv ## Generate the CRDs from operator/src/hone/api
 	@$(PYTHON) -m hone.api.crds
 
-format: venv ## Format the code, and mend what the linter can mend
+format: venv ## Format the code and apply the linter's automatic fixes
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
-locks: ## Make the dependency locks anew from both pyproject.toml
+locks: ## Regenerate the dependency lock files from both pyproject.toml
 	@$(PYTHON3) -m dev.locks
 
 ##@ Test
@@ -47,16 +47,16 @@ integration: ## Tests against a real kube-apiserver and etcd: 5 minutes
 test: ## Everything: check, integration, trainer, then a cluster with real training and serving
 	@$(PYTHON3) -m dev.stages test
 
-e2e: ## The tests on the local cluster, which is started with its images first; ARGS='-k lora' picks some
+e2e: ## End-to-end tests on the local cluster, which is started first; ARGS='-k lora' selects tests
 	@$(PYTHON3) -m dev.stages e2e -- $(ARGS)
 
-soak: venv ## Long repetitions in slices; an interrupted one goes on where it stopped. SLICE=name runs one, FRESH=1 all again
+soak: venv ## Long-running tests in slices; continues where it was interrupted. SLICE=name runs one, FRESH=1 repeats all
 	@$(PYTHON) -m dev.soak $(if $(SLICE),--slice $(SLICE)) $(if $(FRESH),--fresh)
 
-bench: venv ## Hone's training speed against plain TRL's, and its decisions' time; quicker with ARGS='--steps 50'
+bench: venv ## Benchmark training against plain TRL, and the operator's reconcile; faster with ARGS='--steps 50'
 	@$(PYTHON) -m dev.bench $(ARGS)
 
-matrix: venv ## Try every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'"
+matrix: venv ## Run every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'"
 	@$(PYTHON) -m dev.matrix $(ARGS)
 
 gpu: venv ## The trainer's tests that need a GPU; fails where there is none. ARGS='-k nf4' picks some
@@ -64,22 +64,22 @@ gpu: venv ## The trainer's tests that need a GPU; fails where there is none. ARG
 
 ##@ Run
 
-cluster: ## Start the local Kubernetes cluster (Debian 12, root), or find it running
+cluster: ## Start the local Kubernetes cluster if it is not running (Debian 12, root)
 	@$(PYTHON3) -m dev.cluster up
 
-cluster-down: ## Stop the local cluster and remove what it set up
+cluster-down: ## Stop the local cluster and remove what it created
 	@$(PYTHON3) -m dev.cluster down
 
 images: venv ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team; writes values for helm
 	@$(PYTHON) -m dev.basemodel build
 	@$(PYTHON3) -m dev.images build
 
-demo: ## From nothing to a tuned model's answer. With KUBECONFIG and REGISTRY set: on your cluster
+demo: ## Run the whole example, up to a tuned model's answer; on your cluster if KUBECONFIG and REGISTRY are set
 	@$(PYTHON3) -m dev.demo
 
-demo-down: ## Remove what the demo made from the cluster
+demo-down: ## Remove what the demo created from the cluster
 	@$(PYTHON3) -m dev.demo --cleanup
 
-clean: ## Remove what the tools left in the tree; the cache outside it stays
+clean: ## Remove build outputs from the tree; keep the cache outside it
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

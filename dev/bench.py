@@ -30,36 +30,36 @@ def decisions(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
     """The operator's decisions."""
     from dev import bench_decisions
 
-    found = bench_decisions.bench(options.decisions)
-    return found, bench_decisions.table(found)
+    figures = bench_decisions.bench(options.decisions)
+    return figures, bench_decisions.table(figures)
 
 
 def steps(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
     """A training step's time against a plain TRL script's."""
     from dev import bench_training
 
-    found = bench_training.bench_steps(directory, options.steps, options.threads, _tell)
-    return found, bench_training.steps_table(found)
+    figures = bench_training.bench_steps(directory, options.steps, options.threads, _print_progress)
+    return figures, bench_training.steps_table(figures)
 
 
 def defaults(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
     """Tokens per second with each one's own choices."""
     from dev import bench_training
 
-    found = bench_training.bench_defaults(directory, options.turns, options.threads, _tell)
-    return found, bench_training.defaults_table(found)
+    figures = bench_training.bench_defaults(directory, options.turns, options.threads, _print_progress)
+    return figures, bench_training.defaults_table(figures)
 
 
 PARTS = {"decisions": decisions, "steps": steps, "defaults": defaults}
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{line}   ", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Run the parts asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(
         prog="python3 -m dev.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -26,7 +26,7 @@ def shown(figure: dict[str, float]) -> str:
 
 
 def ratio_of_sums(over: list[float], under: list[float]) -> Figure:
-    """sum(over) / sum(under), one of each per turn; turns are drawn anew, both of a turn together.
+    """sum(over) / sum(under), one of each per turn; turns are resampled, both of a turn together.
 
     Pairs, and not each side by itself: what else the machine did during a turn met both.
 
@@ -43,7 +43,7 @@ def ratio_of_sums(over: list[float], under: list[float]) -> Figure:
 
 
 def ratio_of_medians(over: list[list[float]], under: list[list[float]]) -> Figure:
-    """median(over) / median(under) over the values of all turns; turns are drawn anew, as above."""
+    """median(over) / median(under) over the values of all turns; turns are resampled, as above."""
     above, below = np.asarray(over, dtype=float), np.asarray(under, dtype=float)
     drawn = np.random.default_rng(0).integers(0, len(above), size=(RESAMPLES, len(above)))
     ratios = np.median(above[drawn].reshape(RESAMPLES, -1), axis=1) / np.median(

@@ -55,8 +55,8 @@ def write_rows(path: Path, lengths: list[int]) -> Path:
 
     with path.open("w") as file:
         for length in lengths:
-            said = [("user", text(length * 3 // 4 - 2)), ("assistant", text(length // 4 - 1))]
-            row = {"messages": [{"role": role, "content": content} for role, content in said]}
+            turns = [("user", text(length * 3 // 4 - 2)), ("assistant", text(length // 4 - 1))]
+            row = {"messages": [{"role": role, "content": content} for role, content in turns]}
             file.write(json.dumps(row) + "\n")
     return path
 
@@ -79,7 +79,7 @@ def plan_run(directory: Path, model: Path, rows: Path, **sections: Any) -> Path:
     Args:
         directory: of the run.
         model, rows: what it is to train, and on what.
-        sections: of the RunConfig, beside those named above.
+        sections: of the RunConfig, in addition to those named above.
     """
     from hone.contract.runconfig import RunConfig
     from hone_trainer.prepare import prepare

@@ -35,7 +35,7 @@ def hone(job: dict[str, Any], reports: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # What torchrun tells the only rank of a gang.
+    # What torchrun sets for the only rank of a gang.
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {RUN_CONFIG_ENV: str(run), STATUS_DIR_ENV: str(status)} | rank | meet

@@ -35,10 +35,10 @@ TRL_VARIANTS: dict[str, dict[str, Any]] = {
 }
 SIZES = {"hidden": 256, "layers": 4}
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[str, Any]:
+def bench_steps(directory: Path, steps: int, threads: int, report: Report) -> dict[str, Any]:
     """Compare the step time with that of a plain TRL script on the same model, rows, order and settings."""
     turns = math.ceil(steps / BLOCK_STEPS)
     model = write_model(directory / "model", **SIZES)
@@ -54,7 +54,7 @@ def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[s
         checkpoint={"everySteps": 10 * total},
     )
     blocks = _race(
-        directory, {"hone": {"kind": "hone"}, "bare": {"kind": "bare"}}, run, [BLOCK_STEPS] * 2, turns, threads, tell
+        directory, {"hone": {"kind": "hone"}, "bare": {"kind": "bare"}}, run, [BLOCK_STEPS] * 2, turns, threads, report
     )
     hone, bare = ([turn[side] for turn in blocks] for side in (0, 1))
     median = [1e3 * statistics.median(_steps(side)) for side in (hone, bare)]
@@ -71,14 +71,14 @@ def bench_steps(directory: Path, steps: int, threads: int, tell: Tell) -> dict[s
     }
 
 
-def bench_defaults(directory: Path, turns: int, threads: int, tell: Tell) -> list[dict[str, Any]]:
+def bench_defaults(directory: Path, turns: int, threads: int, report: Report) -> list[dict[str, Any]]:
     """Compare the tokens per second of Hone's own choices with those of TRL's, on the same rows.
 
     A turn is the same number of rows for both. Model and adapter are the same; batch, padding or packing, type and
     gradient checkpointing are each one's own.
     """
     model = write_model(directory / "model", **SIZES)
-    found = []
+    rows = []
     for name, (make_lengths, rows, rows_per_turn) in SAMPLES.items():
         lengths = make_lengths(rows)
         run = plan_run(directory / name, model, write_rows(directory / f"{name}.jsonl", lengths))
@@ -86,13 +86,19 @@ def bench_defaults(directory: Path, turns: int, threads: int, tell: Tell) -> lis
         for against, overrides in TRL_VARIANTS.items():
             theirs = {"kind": "trl", "totalSteps": 10 * len(lengths), "overrides": overrides}
             steps = [max(1, rows_per_turn // plan["globalBatchSize"]), rows_per_turn // TRL_BATCH]
-            label = f"{name}-{len(found)}"
+            label = f"{name}-{len(rows)}"
             blocks = _race(
-                directory, {f"{label}-hone": {"kind": "hone"}, f"{label}-trl": theirs}, run, steps, turns, threads, tell
+                directory,
+                {f"{label}-hone": {"kind": "hone"}, f"{label}-trl": theirs},
+                run,
+                steps,
+                turns,
+                threads,
+                report,
             )
             hone, trl = ([turn[side] for turn in blocks] for side in (0, 1))
             rates = [sum(b.tokens for b in side) / sum(sum(b.seconds) for b in side) for side in (hone, trl)]
-            found.append(
+            rows.append(
                 {
                     "samples": name,
                     "tokensPerSample": round(statistics.mean(lengths)),
@@ -104,17 +110,17 @@ def bench_defaults(directory: Path, turns: int, threads: int, tell: Tell) -> lis
                     "hone": {name: plan.get(name) for name in ("globalBatchSize", "microBatchSize", "packing")},
                 }
             )
-    return found
+    return rows
 
 
-def defaults_table(found: list[dict[str, Any]]) -> str:
+def defaults_table(rows: list[dict[str, Any]]) -> str:
     """The comparison of defaults, for people."""
     lines = [
         "Tokens per second, padding not counted; the same model, adapter and rows, all else each one's own choice.",
         "",
         f"  {'samples':20}{'against':22}{'Hone':>7}{'TRL':>7}   Hone / TRL",
     ]
-    for row in found:
+    for row in rows:
         rate, samples = row["tokensPerSecond"], f"{row['samples']}, {row['tokensPerSample']} tokens"
         rates = f"{rate['hone']:7.0f}{rate['trl']:7.0f}"
         packing = "packed" if row["hone"]["packing"] else "padded"
@@ -152,13 +158,13 @@ def _race(
     steps: list[int],
     turns: int,
     threads: int,
-    tell: Tell,
+    report: Report,
 ) -> list[list[Block]]:
     sides: list[Side] = []
     try:
         for (name, job), count in zip(jobs.items(), steps, strict=True):
             sides.append(Side(f"{directory.name}-{name}", {**job, "run": str(run), "steps": count}, directory, threads))
-        return take_turns(sides, turns, lambda turn: tell(f"turn {turn} of {turns}"))
+        return take_turns(sides, turns, lambda turn: report(f"turn {turn} of {turns}"))
     finally:
         for side in sides:
             side.end()
@@ -168,19 +174,19 @@ def _steps(blocks: list[Block]) -> list[float]:
     return [seconds for block in blocks for seconds in block.seconds]
 
 
-def steps_table(found: dict[str, Any]) -> str:
+def steps_table(figures: dict[str, Any]) -> str:
     """The comparison of steps, for people."""
-    median = found["medianStepMs"]
+    median = figures["medianStepMs"]
     lines = [
-        f"{found['steps']} steps of each side, in turns of {BLOCK_STEPS}; {found['rowsPerStep']} rows a step, of about",
-        "60 tokens, LoRA, float32. Hone: its rank, with all that it checks, agrees upon, tells and logs.",
+        f"{figures['steps']} steps of each side, in turns of {BLOCK_STEPS}; {figures['rowsPerStep']} rows a step, of",
+        "about 60 tokens, LoRA, float32. Hone: its rank, with its checks, agreement of ranks, status and logs.",
         "TRL: the same settings in a plain script, which logs nothing. Neither saves.",
         "",
         f"  median step           Hone {median['hone']:.0f} ms, TRL {median['trl']:.0f} ms",
-        f"  time, Hone / TRL      {shown(found['ratio'])}   target: at most {found['target']}",
-        f"  of the medians        {shown(found['ratioOfMedians'])}",
-        f"  of the CPU time       {shown(found['ratioOfCpuTime'])}",
+        f"  time, Hone / TRL      {shown(figures['ratio'])}   target: at most {figures['target']}",
+        f"  of the medians        {shown(figures['ratioOfMedians'])}",
+        f"  of the CPU time       {shown(figures['ratioOfCpuTime'])}",
     ]
-    if not found["longEnough"]:
+    if not figures["longEnough"]:
         lines.append(f"  A step takes less than {1e3 * STEP_SECONDS:.0f} ms: mostly Python was compared.")
     return "\n".join(lines)

@@ -102,7 +102,7 @@ class Side:
         return json.loads(line)
 
 
-def take_turns(sides: list[Side], turns: int, tell: Callable[[int], None]) -> list[list[Block]]:
+def take_turns(sides: list[Side], turns: int, report: Callable[[int], None]) -> list[list[Block]]:
     """`turns` blocks of each side, after one that is not counted; which side begins changes each time.
 
     Returns:
@@ -112,13 +112,13 @@ def take_turns(sides: list[Side], turns: int, tell: Callable[[int], None]) -> li
         side.ready()
     for side in sides:
         side.block()
-    found = []
+    blocks_of_turns = []
     for turn in range(turns):
         order = sides if turn % 2 == 0 else sides[::-1]
         blocks = {id(side): side.block() for side in order}
-        found.append([blocks[id(side)] for side in sides])
-        tell(turn + 1)
-    return found
+        blocks_of_turns.append([blocks[id(side)] for side in sides])
+        report(turn + 1)
+    return blocks_of_turns
 
 
 def turns_callback(steps: int, reports: int, tokens: Callable[[], int]) -> "TrainerCallback":

@@ -55,12 +55,12 @@ def complete(url: str, model: str, prompt: str, max_tokens: int) -> str:
 
 def classify(url: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
     """Of each text its class as `label`, and as `probs` the probabilities of all classes in their order."""
-    found: list[dict[str, Any]] = call(url, "/classify", {"model": model, "input": texts})["data"]
-    return found
+    answers: list[dict[str, Any]] = call(url, "/classify", {"model": model, "input": texts})["data"]
+    return answers
 
 
 def score(url: str, model: str, messages: list[dict[str, str]]) -> float:
     """What a reward model makes of a conversation, which ends with the answer that is scored."""
-    (found,) = call(url, "/classify", {"model": model, "messages": messages})["data"]
-    (value,) = found["probs"]
+    (answer,) = call(url, "/classify", {"model": model, "messages": messages})["data"]
+    (value,) = answer["probs"]
     return float(value)

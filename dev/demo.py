@@ -53,15 +53,15 @@ def module(python: str | Path, *arguments: str) -> None:
 
 def own_cluster() -> Path | None:
     """The kubeconfig of the user's cluster, or None where the local one is used."""
-    given = os.environ.get("KUBECONFIG")
-    if not given or Path(given).absolute() == paths.kubeconfig():
+    configured = os.environ.get("KUBECONFIG")
+    if not configured or Path(configured).absolute() == paths.kubeconfig():
         return None
     if not os.environ.get("REGISTRY"):
         raise Failed(
             "KUBECONFIG names a cluster of yours, so its nodes need a registry that they can pull from: "
             "REGISTRY=registry.example.com/team make demo. Without KUBECONFIG the demo uses a local cluster."
         )
-    return Path(given)
+    return Path(configured)
 
 
 def prepare_cluster() -> Path:
@@ -126,29 +126,29 @@ def _why(kube: Kube, job: Object) -> str:
     lines = [f"the FineTuneJob ended as {status.get('phase', 'unknown')}"]
     for kind in ("Failed", "Stalled"):
         if is_true(job, kind):
-            found = condition(job, kind)
-            lines.append(f"{kind}: {found['reason']}: {found['message']}")
+            current = condition(job, kind)
+            lines.append(f"{kind}: {current['reason']}: {current['message']}")
     for attempt in status.get("attempts", []):
         if failure := attempt.get("failure"):
             hint = f" Hint: {failure['hint']}" if failure.get("hint") else ""
             number = f"{attempt['step']} {attempt['number']}"
             lines.append(f"attempt {number}: {failure['class']}: {failure['message']}{hint}")
     lines.append(f"more: kubectl --kubeconfig {kube.kubeconfig} -n {NAMESPACE} describe ftj {EXAMPLE}")
-    lines.append("When mended: `make demo-down`, and again.")
+    lines.append("Once fixed: `make demo-down`, then run the demo again.")
     return "\n".join(lines)
 
 
 def serve(kube: Kube) -> None:
     """Wait for the endpoint, and ask both models what neither has seen."""
     headline("7/7 the endpoint")
-    began, told = time.monotonic(), ""
+    began, printed = time.monotonic(), ""
 
     def available(resource: Object) -> bool:
-        nonlocal told
-        found = condition(resource, "Progressing")
-        words = f"{found.get('reason', '')} {found.get('message', '')}".strip()
-        if words and words != told:
-            told = words
+        nonlocal printed
+        progressing = condition(resource, "Progressing")
+        words = f"{progressing.get('reason', '')} {progressing.get('message', '')}".strip()
+        if words and words != printed:
+            printed = words
             print(f"  {int(time.monotonic() - began):4} s  {words}", flush=True)
         return is_true(resource, "Available")
 

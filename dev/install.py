@@ -17,7 +17,7 @@ RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("e
 
 
 def images() -> dict[str, str]:
-    """The images that `python3 -m dev.images build` made, by name.
+    """The images that `python3 -m dev.images build` built, by name.
 
     Raises:
         SystemExit: they are not built.

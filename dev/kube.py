@@ -1,4 +1,4 @@
-"""kubectl and helm as functions: every call has a deadline, and an error says what was asked and answered."""
+"""kubectl and helm as functions: every call has a deadline, and an error has the command and its output."""
 
 import json
 import os
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 class KubeError(Exception):
-    """A command that failed; its text is what the command said."""
+    """A command that failed; its text is the command's output."""
 
 
 def environment(kubeconfig: Path) -> dict[str, str]:
@@ -28,8 +28,8 @@ def environment(kubeconfig: Path) -> dict[str, str]:
 
 def command(name: str) -> Path:
     """The path of kubectl or helm: the one that is installed, else one that is built."""
-    if found := shutil.which(name):
-        return Path(found)
+    if path := shutil.which(name):
+        return Path(path)
     build.ensure([build.tool_of(name)])
     return build.binary(name)
 
@@ -108,11 +108,11 @@ class Kube:
         """
         deadline = time.monotonic() + seconds
         while True:
-            found = self.get(kind, name)
-            if found is not None and holds(found):
-                return found
+            obj = self.get(kind, name)
+            if obj is not None and holds(obj):
+                return obj
             if time.monotonic() > deadline:
-                status = json.dumps((found or {}).get("status"), indent=1)[:4000] if found else "it does not exist"
+                status = json.dumps((obj or {}).get("status"), indent=1)[:4000] if obj else "it does not exist"
                 raise KubeError(f"{kind}/{name}: {what} did not happen within {seconds:.0f} s; its status: {status}")
             time.sleep(interval)
 
@@ -174,7 +174,7 @@ def helm(kubeconfig: Path, *arguments: str, seconds: float = 300) -> str:
 def condition(resource: Object, kind: str) -> Object:
     """The condition of that type, or an empty one."""
     conditions = (resource.get("status") or {}).get("conditions") or []
-    return next((found for found in conditions if found["type"] == kind), {})
+    return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
 def is_true(resource: Object, kind: str) -> bool:

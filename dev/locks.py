@@ -1,4 +1,4 @@
-"""Make every lock file anew: `python3 -m dev.locks`. A pin moves only if an input changed, or with `--upgrade`."""
+"""Regenerate every lock file: `python3 -m dev.locks`. A pin moves only if an input changed, or with `--upgrade`."""
 
 import argparse
 import subprocess

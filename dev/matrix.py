@@ -1,4 +1,4 @@
-"""What combines with what, found by trying: `python3 -m dev.matrix [--cells PATTERN] [--fresh]`.
+"""Which objectives, methods and placements work together: run `python3 -m dev.matrix [--cells PATTERN] [--fresh]`.
 
 Every objective with every method, in one process, in two by DDP, and under ZeRO-2 and ZeRO-3: prepared, trained for
 three steps by a launcher as in a pod, and scored. Each objective's example is then run as it stands, in one process,
@@ -67,7 +67,7 @@ REWARDED: dict[str, object] = {**ANSWERS, "generations": 2}
 EXAMPLE = "example"
 ROWS, STEPS, TEST_ROWS, SECONDS = 300, 3, 24, 900
 AT_ONCE = 2
-"""Cells of one process that run beside each other."""
+"""Cells that one process runs at the same time."""
 
 CODE = ("operator/src/hone/contract", "trainer-image/src", "dev/data", "examples")
 """What a cell's outcome depends on."""
@@ -75,7 +75,7 @@ CODE = ("operator/src/hone/contract", "trainer-image/src", "dev/data", "examples
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended: `ran`, `improved`, `refused`, `unimproved` or `failed`, and what is to be said of it."""
+    """How a cell ended: `ran`, `improved`, `refused`, `unimproved` or `failed`, and a sentence about it."""
 
     result: str
     words: str = ""
@@ -96,8 +96,8 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
     method, placement = place
     rows = directory / "rows.jsonl"
     facts = OBJECTIVES[Objective(objective)]
-    made = FORMATS[DATA[facts.formats[0]]]
-    rows.write_text("".join(json.dumps(made(review)) + "\n" for review in reviews(ROWS, seed=5)))
+    convert = FORMATS[DATA[facts.formats[0]]]
+    rows.write_text("".join(json.dumps(convert(review)) + "\n" for review in reviews(ROWS, seed=5)))
     written = REWARDED if facts.rewarded else ANSWERS if facts.generations else {}
     return RunConfig.from_dict(
         {
@@ -129,7 +129,7 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
             run = Run(manifest, Settings())
             if run.compute.nodes > 1 or not run.spec.model.claim:
                 continue
-            told = run_config(run).to_dict()
+            config = run_config(run).to_dict()
             # Copied, as a pod mounts them: nothing may lead out of a volume.
             data = {"mounts": str(directory / "data")}
             for split, source in splits(run).items():
@@ -137,12 +137,12 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
                     data[split] = str(directory / "data" / split / source.config_map.key)
                     Path(data[split]).parent.mkdir(parents=True)
                     shutil.copy(ROOT / "examples/data" / source.config_map.key, data[split])
-            for function in (told.get("reward") or {}).get("functions", []):
+            for function in (config.get("reward") or {}).get("functions", []):
                 if "source" in function:
                     function["mounted"] = str(ROOT / "examples/data" / Path(function["source"]).name)
                     function["file"] = str(directory / "run/rewards" / function["source"])
             paths = _paths(objective, base, directory)
-            return RunConfig.from_dict({**told, "data": {**told["data"], **data}, "paths": paths})
+            return RunConfig.from_dict({**config, "data": {**config["data"], **data}, "paths": paths})
     raise LookupError(f"no example in one pod of objective {objective.value}")
 
 
@@ -180,7 +180,7 @@ def run(cell: str, base: Path) -> Outcome:
 
 
 def _quiet() -> contextlib.AbstractContextManager[object]:
-    """Keep what steps log in this process away from the lines that tell how cells ended."""
+    """Keep what steps log in this process away from the lines that report how cells ended."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
@@ -238,22 +238,22 @@ def _finish(directory: Path) -> EvaluationSummary:
     return ended.evaluation
 
 
-def _judge(cell: str, found: EvaluationSummary, seconds: float) -> Outcome:
-    if not found.scores:
+def _judge(cell: str, evaluation: EvaluationSummary, seconds: float) -> Outcome:
+    if not evaluation.scores:
         return Outcome("failed", "nothing was scored")
-    score = found.scores[0]
-    told = f"{score.metric} {score.base.value:.3g} → {score.tuned.value:.3g}"
+    score = evaluation.scores[0]
+    text = f"{score.metric} {score.base.value:.3g} → {score.tuned.value:.3g}"
     if not cell.endswith(f"/{EXAMPLE}"):
-        return Outcome("ran", told, seconds)
+        return Outcome("ran", text, seconds)
     better = score.improvement
-    told += f" ({better.value:+.3g} [{better.lower:.3g}, {better.upper:.3g}], {score.samples} rows)"
-    return Outcome("improved" if better.lower > 0 else "unimproved", told, seconds)
+    text += f" ({better.value:+.3g} [{better.lower:.3g}, {better.upper:.3g}], {score.samples} rows)"
+    return Outcome("improved" if better.lower > 0 else "unimproved", text, seconds)
 
 
 def run_all(left: list[str], base: Path) -> Iterator[tuple[str, Outcome]]:
-    """Try cells, and tell each as it ends."""
+    """Run cells, and yield each as it ends."""
     single = [cell for cell in left if processes(cell) == 1]
-    # Workers of their own: a launcher's run is told to finish by environment variables.
+    # Workers of their own: environment variables tell a launcher's run to finish.
     with multiprocessing.get_context("spawn").Pool(AT_ONCE, _end_by_signal) as workers:
         yield from workers.imap_unordered(functools.partial(_named, base=base), single)
         # Left to the end of the block, they would be ended by a signal.
@@ -345,9 +345,9 @@ def main() -> int:
     for cell, outcome in run_all(list(todo(chosen, memory, fresh=arguments.fresh)), base):
         memory.save(cell, outcome)
         print(f"{cell}: {outcome.result} in {outcome.seconds:.0f} s. {outcome.words}", flush=True)
-    found: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}
+    outcomes: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(render(found, list(PLACEMENTS)))
+    PAGE.write_text(render(outcomes, list(PLACEMENTS)))
     bad = [cell for cell in chosen if (known := memory.load(cell)) is None or not as_it_should(cell, known)]
     print(f"== {len(chosen) - len(bad)} cells as they should be, {len(bad)} not: {', '.join(bad) or 'none'} ==")
     return 1 if bad else 0

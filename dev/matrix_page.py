@@ -26,7 +26,7 @@ class Outcome(Protocol):
     seconds: float
 
 
-def render(found: Mapping[str, Outcome], placements: list[str]) -> str:
+def render(outcomes: Mapping[str, Outcome], placements: list[str]) -> str:
     """The page.
 
     Args:
@@ -37,12 +37,12 @@ def render(found: Mapping[str, Outcome], placements: list[str]) -> str:
     rows = [f"| objective | method | {' | '.join(placements)} |", f"|---|---|{'---|' * len(placements)}"]
     for objective in OBJECTIVES:
         for method in MethodType:
-            shown = [_cell(found.get(f"{objective}/{method}/{place}"), notes) for place in placements]
+            shown = [_cell(outcomes.get(f"{objective}/{method}/{place}"), notes) for place in placements]
             rows.append(f"| {objective} | {method} | {' | '.join(shown)} |")
     parts = [_HEAD, "\n".join(rows) + "\n"]
     if notes:
         parts.append("\n".join(f"{number}. {note}" for number, note in enumerate(notes, start=1)) + "\n")
-    parts.append(_examples(found))
+    parts.append(_examples(outcomes))
     return "\n".join(parts)
 
 
@@ -51,13 +51,13 @@ def _cell(outcome: Outcome | None, notes: list[str]) -> str:
         return "–"
     if outcome.result == "ran":
         return "ran"
-    said = " ".join(outcome.words.split())[:400]
-    if said not in notes:
-        notes.append(said)
-    return f"{outcome.result} ({notes.index(said) + 1})"
+    note = " ".join(outcome.words.split())[:400]
+    if note not in notes:
+        notes.append(note)
+    return f"{outcome.result} ({notes.index(note) + 1})"
 
 
-def _examples(found: Mapping[str, Outcome]) -> str:
+def _examples(outcomes: Mapping[str, Outcome]) -> str:
     lines = [
         "## Improved outside the interval",
         "",
@@ -68,7 +68,7 @@ def _examples(found: Mapping[str, Outcome]) -> str:
         "|---|---|---|---|",
     ]
     for objective in OBJECTIVES:
-        outcome = found.get(f"{objective}/example")
+        outcome = outcomes.get(f"{objective}/example")
         if outcome:
             lines.append(f"| {objective} | {outcome.result} | {outcome.words} | {outcome.seconds:.0f} |")
     return "\n".join(lines) + "\n"

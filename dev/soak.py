@@ -45,11 +45,11 @@ def slices() -> dict[str, list[str]]:
 
 def sliced(collected: str) -> dict[str, list[str]]:
     """The slices in what pytest prints of its collection: a node id per line, among warnings of all kinds."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for node, file, parameters in re.findall(r"^((\S+\.py)::[^\s\[]+(?:\[(.+)\])?)$", collected, re.MULTILINE):
         name = Path(file).stem.removeprefix("test_") + (f"-{parameters}" if parameters else "")
-        found.setdefault(name, []).append(node)
-    return found
+        by_name.setdefault(name, []).append(node)
+    return by_name
 
 
 def run(name: str, tests: list[str], done: Path) -> bool:

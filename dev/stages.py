@@ -1,6 +1,6 @@
 """Run the test tiers stage by stage: `python3 -m dev.stages check|integration|test|e2e [-- pytest arguments]`.
 
-Cheap stages come first, so that most mistakes are told within minutes. The first stage that fails ends the run. The
+Cheap stages come first, so that most mistakes show within minutes. The first stage that fails ends the run. The
 closing line counts the tests of all stages, as pytest's own does.
 """
 
@@ -200,7 +200,7 @@ def main() -> int:
     """Run a tier; returns 0 when all its stages passed."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.stages", description=__doc__)
     parser.add_argument("tier", choices=sorted(TIERS))
-    parser.add_argument("pytest_arguments", nargs="*", help="given to pytest, after --")
+    parser.add_argument("pytest_arguments", nargs="*", help="passed to pytest, after --")
     arguments = parser.parse_args()
     environment()
     return run_tier(TIERS[arguments.tier], tuple(arguments.pytest_arguments))

@@ -82,7 +82,7 @@ def _tune(base: Path, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    found = cache.find()
-    if found is None:
+    model = cache.find()
+    if model is None:
         sys.exit("error: there is no base model yet: make images, or python3 -m dev.basemodel build")
-    print(ensure(found))
+    print(ensure(model))

@@ -41,7 +41,7 @@ def works(environment: Path, full: bool) -> bool:
 
 
 def build(environment: Path) -> None:
-    """Make the environment anew in place; the marker is written last."""
+    """Recreate the environment in place; the marker is written last."""
     if environment.exists():
         print(f"{environment} is broken: making it again", file=sys.stderr)
         shutil.rmtree(environment)
@@ -67,7 +67,7 @@ def link(environment: Path) -> None:
 def main() -> None:
     """Make or find the environment, check it and link it."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.venv", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="check a found environment only briefly")
+    parser.add_argument("--quick", action="store_true", help="check an existing environment only briefly")
     arguments = parser.parse_args()
     if python_version() != "3.11":
         raise SystemExit(f"the images have Python 3.11, and this is {python_version()}: run python3.11 -m dev.venv")
@@ -79,7 +79,7 @@ def main() -> None:
         if not works(environment, full=not arguments.quick):
             build(environment)
             if not works(environment, full=True):
-                raise SystemExit(f"{environment} was made but does not import: {PROBE}")
+                raise SystemExit(f"{environment} was created but does not import: {PROBE}")
         link(environment)
     print(f".venv -> {environment}  ({time.monotonic() - start:.0f} s)")
 

@@ -96,7 +96,7 @@ def plan_lines(job: Object) -> Iterator[str]:
     """The plan's main choices, each with its reason, and its warnings."""
     plan = job["status"].get("plan") or {}
     reasons = plan.get("reasons") or {}
-    yield "\nThe plan that Hone made (kubectl get ftj -o yaml: status.plan):"
+    yield "\nThe plan that Hone chose (kubectl get ftj -o yaml: status.plan):"
     for field in PLAN_FIELDS:
         if field in plan:
             value = f"{plan[field]:.4g}" if isinstance(plan[field], float) else plan[field]

@@ -1,4 +1,4 @@
-"""What runs beside Kubernetes as host processes: DNS for pods, and the provisioner of storage class `local-path`."""
+"""Host processes that complete Kubernetes: DNS for pods, and the provisioner of storage class `local-path`."""
 
 import json
 import socket

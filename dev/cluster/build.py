@@ -87,10 +87,10 @@ def go() -> str:
 
     Raises SystemExit, saying what to install, where there is none.
     """
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not found:
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if not go:
         sys.exit("error: no `go` command in PATH: install Go 1.26 or newer (from 1.21 on, an older one fetches it)")
-    return found
+    return go
 
 
 @cache

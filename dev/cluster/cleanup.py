@@ -1,4 +1,4 @@
-"""Ends and removes everything that the cluster made on this machine, however it was left; images and logs stay."""
+"""Ends and removes everything that the cluster created on this machine, whatever its state; images and logs stay."""
 
 import os
 import shutil
@@ -41,9 +41,9 @@ def tear_down(processes: Processes, keep: Collection[str] = ()) -> None:
     network.tear_down()
     remove_cgroups()
     shutil.rmtree(paths.run_dir(), ignore_errors=True)
-    kept = {paths.logs(), *([paths.pids()] if processes.names() else [])}
+    remaining = {paths.logs(), *([paths.pids()] if processes.names() else [])}
     for entry in paths.state().iterdir() if paths.state().exists() else ():
-        if entry in kept:
+        if entry in remaining:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -76,17 +76,17 @@ def kill_pods() -> None:
 
 def shims() -> list[int]:
     """Process IDs of the container shims that belong to our containerd, known by the socket in their command."""
-    wanted = str(paths.containerd_socket()).encode()
-    found = []
+    socket = str(paths.containerd_socket()).encode()
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
                 arguments = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"containerd-shim" in arguments[0] and wanted in arguments:
-                found.append(int(folder.name))
-    return found
+            if b"containerd-shim" in arguments[0] and socket in arguments:
+                pids.append(int(folder.name))
+    return pids
 
 
 def _read(path: Path) -> str:

@@ -88,24 +88,24 @@ def node_ready(api: Api) -> bool:
 
 
 def up() -> None:
-    """Make the cluster ready: adopt one that is, mend one that has lost processes, else start a fresh one."""
+    """Make the cluster ready: adopt one that is, repair one that has lost processes, else start a new one."""
     deps.check_machine()
     with _locked():
-        found = problems()
-        if not found:
+        broken = problems()
+        if not broken:
             say(f"the cluster is ready already; KUBECONFIG={paths.kubeconfig()}")
             return
         deps.ensure()
         build.ensure(build.NODE_TOOLS)
         running = processes()
         if running.running("etcd"):
-            say(f"mending the running cluster: {'; '.join(found)}")
+            say(f"repairing the running cluster: {'; '.join(broken)}")
             try:
                 _start(running)
                 return
             except (RuntimeError, TimeoutError) as error:
-                say(f"that did not mend it ({error}); starting a fresh one")
-        # Without etcd nobody has kept the cluster's word: its pods are of a past that is over. Images are kept.
+                say(f"the repair failed ({error}); starting a new cluster")
+        # Without etcd the cluster's objects are lost, so its old pods belong to nothing. Images stay.
         with step("removing what an earlier cluster left"):
             cleanup.tear_down(running, keep=["registry"])  # Somebody may be pushing an image.
         _refuse_taken_ports(running)
@@ -172,9 +172,9 @@ def wait_ready(seconds: float = READY_SECONDS) -> None:
 
 def require_ready() -> None:
     """Raises SystemExit, saying what to do, when the cluster is not ready."""
-    found = problems()
-    if found:
-        sys.exit(f"error: the cluster is not ready ({'; '.join(found)}): run `python3 -m dev.cluster up`")
+    broken = problems()
+    if broken:
+        sys.exit(f"error: the cluster is not ready ({'; '.join(broken)}): run `python3 -m dev.cluster up`")
 
 
 def down() -> None:
@@ -190,10 +190,10 @@ def status() -> int:
     for name in COMPONENTS:
         identity = running.running(name)
         print(f"{name:26}{f'running, process {identity.pid}' if identity else 'not running'}")
-    found = problems()
-    print("ready" if not found else f"not ready: {'; '.join(found)}")
+    broken = problems()
+    print("ready" if not broken else f"not ready: {'; '.join(broken)}")
     print(f"kubeconfig {paths.kubeconfig()}\nlogs       {paths.logs()}")
-    return 1 if found else 0
+    return 1 if broken else 0
 
 
 def environment() -> dict[str, str]:

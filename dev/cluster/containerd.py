@@ -9,7 +9,7 @@ from dev.cluster import build, deps, paths
 from dev.cluster.api import answers
 from dev.cluster.processes import Processes
 
-# The CNI library keeps results of plugins here, whatever it is told; a pod that was killed leaves its own behind.
+# The CNI library keeps results of plugins here, whatever its configuration says; a killed pod leaves its own behind.
 CNI_RESULTS = Path("/var/lib/cni/results")
 
 

@@ -31,7 +31,7 @@ kill -9 $pids; rm -rf "$0"
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on now."""
+    """Loopback ports that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -162,8 +162,8 @@ class ControlPlane:
             items = self.api.get("/api/v1/persistentvolumes")["items"]
         except OSError:
             return []
-        found = [Path(item["spec"].get("hostPath", {}).get("path", "/")) for item in items]
-        return [path for path in found if path.parent == _VOLUMES]
+        folders = [Path(item["spec"].get("hostPath", {}).get("path", "/")) for item in items]
+        return [path for path in folders if path.parent == _VOLUMES]
 
     def __enter__(self) -> Self:
         return self.start()

@@ -28,9 +28,9 @@ PACKAGES = {
 }
 
 
-def missing(wanted: Iterable[str] | None = None) -> list[str]:
-    """Names of the packages whose command or file, of those wanted (default all), is not here."""
-    names = PACKAGES if wanted is None else wanted
+def missing(only: Iterable[str] | None = None) -> list[str]:
+    """Names of the packages whose command or file, of those in `only` (default all), is missing."""
+    names = PACKAGES if only is None else only
     return sorted({PACKAGES[name] for name in names if not _is_here(name)})
 
 
@@ -43,12 +43,12 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def ensure(wanted: Iterable[str] | None = None) -> None:
-    """Install what is missing of the wanted (default all) with apt-get; none of its services is started.
+def ensure(only: Iterable[str] | None = None) -> None:
+    """Install what is missing of `only` (default all) with apt-get; none of its services is started.
 
     Raises SystemExit when something is missing and this is not root on a Debian, or apt-get fails.
     """
-    absent = missing(wanted)
+    absent = missing(only)
     if not absent:
         return
     if os.geteuid() != 0:
@@ -78,7 +78,7 @@ def ensure(wanted: Iterable[str] | None = None) -> None:
     finally:
         if own_policy:
             policy.unlink()
-    still = missing(wanted)
+    still = missing(only)
     if still:
         sys.exit(f"error: apt-get installed {', '.join(still)}, but not the commands; PATH is {search_path()}")
 

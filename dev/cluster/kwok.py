@@ -121,7 +121,7 @@ def pod_stages(complete_after_ms: int = 500) -> list[Manifest]:
 
 
 def start(processes: Processes, folder: Path, kubeconfig: Path, stages: Sequence[Manifest]) -> None:
-    """Start kwok for the nodes made by `make_node`, with `base_stages()` and these pod stages."""
+    """Start kwok for the nodes that `make_node` creates, with `base_stages()` and these pod stages."""
     file = folder / "stages.yaml"
     file.write_text("".join(f"---\n{json.dumps(s, indent=1)}\n" for s in [*base_stages(), *stages]))
     processes.start(

@@ -65,7 +65,7 @@ def _ensure_rule(table: str, chain: str, rule: list[str]) -> None:
 
 
 def tear_down() -> None:
-    """Remove the pods' interfaces, the bridge and the iptables rules that the cluster made; again is harmless."""
+    """Remove the pods' interfaces, the bridge and the iptables rules that the cluster created; harmless to repeat."""
     if bridge_exists():
         for port in json.loads(run("ip", "-j", "link", "show", "master", paths.BRIDGE)):
             subprocess.run(["ip", "link", "delete", port["ifname"]], capture_output=True)

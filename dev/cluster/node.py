@@ -21,7 +21,7 @@ def cgroup_folders() -> list[Path]:
 
 
 def make_cgroup() -> None:
-    """The cgroup that all pods live in; kubelet wants to find it made."""
+    """The cgroup that all pods live in; kubelet expects it to exist."""
     for folder in cgroup_folders():
         folder.mkdir(exist_ok=True)
         for file in ("cpuset.cpus", "cpuset.mems"):  # Version 1 starts them empty, and then takes no process.

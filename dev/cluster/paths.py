@@ -25,8 +25,8 @@ TOOL_SOURCES = Path(__file__).resolve().parent / "tools"
 
 def no_proxy() -> dict[str, str]:
     """NO_PROXY, in both spellings, with the cluster's addresses added to what the environment has."""
-    given = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
-    value = f"{given},{NO_PROXY}" if given and NO_PROXY not in given else given or NO_PROXY
+    configured = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    value = f"{configured},{NO_PROXY}" if configured and NO_PROXY not in configured else configured or NO_PROXY
     return {"NO_PROXY": value, "no_proxy": value}
 
 

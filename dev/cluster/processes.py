@@ -1,7 +1,7 @@
 """Background processes that outlive the shell that started them, and are ended only when they surely are ours.
 
 Each has a file `<name>.json` with its process ID, its start time and the machine's boot ID: together they name one
-process for good, so a process that was given a used ID is never taken for ours.
+process for good, so a process that reuses an ID is never taken for ours.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def identify(pid: int) -> Identity | None:
 
 
 class Processes:
-    """Background processes whose files are in `pids` and whose output is in `logs`; `started` is told of new ones."""
+    """Background processes whose files are in `pids` and whose output is in `logs`. Calls `started` with new ones."""
 
     def __init__(self, pids: Path, logs: Path, started: Callable[[Identity], None] = lambda identity: None):
         self.pids, self.logs, self._started = pids, logs, started
@@ -155,7 +155,7 @@ def end(identity: Identity, grace: float = 10.0) -> None:
 
 
 def _signal(identity: Identity, number: int) -> bool:
-    """Send through a pidfd, which stays with this process even if its ID is given to another meanwhile."""
+    """Send through a pidfd, which stays with this process even if its ID is reused meanwhile."""
     try:
         descriptor = os.pidfd_open(identity.pid)
     except ProcessLookupError:

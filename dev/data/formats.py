@@ -1,6 +1,6 @@
 """The shapes that a review may have as a row: those of `dev.data.reviews`, and answers to it, good and bad ones.
 
-In a module of its own, since the base model is made from that one: a change there would make it anew.
+In a module of its own, since the base model is made from that one: a change there would rebuild it.
 """
 
 import zlib
@@ -37,9 +37,9 @@ def _unpaired_preference(review: Review) -> dict[str, object]:
 def _prompt_reference(review: Review) -> dict[str, object]:
     # The base model gives good reviews five stars about as often as four, and bad ones one as often as two; what it
     # says first is mostly the extreme.
-    asked = f"How many stars is this review worth?\n{review.text}"
+    question = f"How many stars is this review worth?\n{review.text}"
     reference = "Four stars." if review.label == POSITIVE else "Two stars."
-    return {"prompt": [{"role": "user", "content": asked}], "reference": reference}
+    return {"prompt": [{"role": "user", "content": question}], "reference": reference}
 
 
 FORMATS: dict[str, Callable[[Review], dict[str, object]]] = {

@@ -33,10 +33,10 @@ def base_image() -> str:
 
 def tags(images: list[Image], model: Path | None) -> dict[str, str]:
     """The tag of each image; the list must hold parents first."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for image in images:
-        found[image.name] = catalog.content_tag(uv.ROOT, image, found.get(image.parent, ""), model, base_image())
-    return found
+        by_name[image.name] = catalog.content_tag(uv.ROOT, image, by_name.get(image.parent, ""), model, base_image())
+    return by_name
 
 
 def check_registry(address: str) -> None:
@@ -95,15 +95,15 @@ def build(names: list[str]) -> dict[str, str]:
     address = registry()
     storage.check_commands(base_image())
     check_registry(address)
-    wanted = catalog.with_parents(names)
+    needed = catalog.with_parents(names)
     model = basemodel.find()
-    if model is None and any(image.model for image in wanted):
+    if model is None and any(image.model for image in needed):
         sys.exit("error: the base model is not built: run `.venv/bin/python -m dev.basemodel build` first")
-    tag = tags(wanted, model)
-    references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in wanted}
+    tag = tags(needed, model)
+    references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in needed}
     missing = [name for name in names if not storage.in_registry(references[name])]
     for name in names:
-        say(f"{name}: {'to be made' if name in missing else references[name] + ' is there'}")
+        say(f"{name}: {'to be built' if name in missing else references[name] + ' is there'}")
     if missing:
         storage_for(missing[0]).prepare()
     for name in missing:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dev.uv import short_hash
 
-# Debian's Python and what wheels expect to find beside it.
+# Debian's Python and what wheels expect to find installed.
 BASE_PACKAGES = ("python3", "ca-certificates", "libgomp1")
 BASE_SUITE = "bookworm"
 _INSTALL = ("dev/images/install-lock", "dev/uv.lock")
@@ -18,10 +18,10 @@ class Image:
 
     name: its name in the registry.
     dockerfile: path of its Dockerfile in the tree, or "" for the base, which is made from Debian packages.
-    inputs: files and folders of the tree whose bytes decide what it becomes, besides the Dockerfile.
+    inputs: files and folders of the tree whose bytes decide its content, in addition to the Dockerfile.
     parent: name of the image that its FROM line takes, by the build argument `parent_argument`.
     model: whether the build context is the folder of the small base model instead of the tree.
-    published: whether anything but other images' builds uses it; these are what `build` makes unless told names.
+    published: whether anything but other images' builds uses it; these are what `build` makes unless names are given.
     """
 
     name: str
@@ -99,16 +99,16 @@ def files(root: Path, inputs: Iterable[str]) -> list[Path]:
 
     Raises FileNotFoundError for an input that does not exist.
     """
-    found: set[Path] = set()
+    files: set[Path] = set()
     for name in inputs:
         path = root / name
         if path.is_file():
-            found.add(path)
+            files.add(path)
         elif path.is_dir():
-            found.update(file for file in path.rglob("*") if file.is_file() and _counts(file.relative_to(path)))
+            files.update(file for file in path.rglob("*") if file.is_file() and _counts(file.relative_to(path)))
         else:
             raise FileNotFoundError(f"{path}: an image is made from it, but it does not exist")
-    return sorted(found)
+    return sorted(files)
 
 
 def _counts(path: Path) -> bool:

@@ -18,8 +18,8 @@ COMMANDS = ("buildah", "skopeo", "mmdebstrap")
 
 def check_commands(base: str) -> None:
     """Raises SystemExit, saying what to install, when a command is missing. base: see catalog.content_tag."""
-    wanted = [command for command in COMMANDS if not (base and command == "mmdebstrap")]
-    missing = [command for command in wanted if not shutil.which(command)]
+    needed = [command for command in COMMANDS if not (base and command == "mmdebstrap")]
+    missing = [command for command in needed if not shutil.which(command)]
     if missing:
         sys.exit(f"error: missing {', '.join(missing)}: run `apt-get install {' '.join(missing)}`, or `make cluster`")
 
@@ -34,7 +34,7 @@ class Storage:
         self.options = ("--storage-driver", "overlay", "--root", self.root / "root", "--runroot", self.root / "run")
 
     def prepare(self) -> None:
-        """Remove what an interrupted build left; images that cannot be read are all removed, to be built anew."""
+        """Remove what an interrupted build left; images that cannot be read are all removed, to be built again."""
         shutil.rmtree(self.root / "tmp", ignore_errors=True)
         (self.root / "tmp").mkdir(parents=True)
         if not self._whole() or any(self._ask(*command).returncode for command in (("rm", "--all"), ("images",))):

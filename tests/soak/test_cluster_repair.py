@@ -1,4 +1,4 @@
-"""The local cluster's repair and removal, on a second cluster in a network namespace beside the usual one."""
+"""The local cluster's repair and removal, on a second cluster in a network namespace of its own."""
 
 import json
 import os
@@ -57,15 +57,15 @@ class Cluster:
 
     def shims(self) -> list[int]:
         """The container shims of this cluster; another's have another socket."""
-        found = []
+        pids = []
         for folder in Path("/proc").iterdir():
             try:
                 command = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdecimal() else []
             except OSError:
                 continue
             if str(self.run_dir / "containerd.sock").encode() in command and b"shim" in command[0]:
-                found.append(int(folder.name))
-        return found
+                pids.append(int(folder.name))
+        return pids
 
     def start_pod(self) -> str:
         """Start a pod that stays; returns its UID."""
@@ -118,12 +118,12 @@ def cluster(tmp_path_factory):
         ["unshare", "--net", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "inside\n"
-        made = Cluster(holder.pid, cache)
+        second = Cluster(holder.pid, cache)
         try:
-            made.cluster("up")
-            yield made
+            second.cluster("up")
+            yield second
         finally:
-            made.cluster("down")
+            second.cluster("down")
             holder.stdin.close()
 
 
@@ -146,7 +146,7 @@ def test_dead_components_are_started_again_and_pods_stay(cluster):
     uid = cluster.start_pod()
     cluster.kill("containerd", "kubelet", "kube-proxy", "kube-scheduler", "coredns")
     assert cluster.cluster("status", check=False).returncode == 1
-    assert "mending" in cluster.cluster("up").stderr
+    assert "repairing" in cluster.cluster("up").stderr
     pod = json.loads(cluster.kubectl("get", "pod", "stays", "-o", "json"))
     assert pod["metadata"]["uid"] == uid
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0

@@ -29,8 +29,8 @@ def test_the_same_code_makes_the_same_files(folder: Path, tmp_path: Path) -> Non
 
     pretrain(tmp_path, lambda line: None, steps=STEPS)
     first, second = (
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made.iterdir()}
-        for made in (folder, tmp_path)
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in built.iterdir()}
+        for built in (folder, tmp_path)
     )
     assert first == second
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"} <= set(first)

@@ -24,7 +24,7 @@ def test_a_ratio_of_turns_is_found_with_its_interval() -> None:
 
 
 def test_what_slows_both_sides_of_a_turn_widens_nothing() -> None:
-    # Every turn another load, up to ten times as much: the sides by themselves would tell nothing.
+    # Every turn another load, up to ten times as much: each side by itself would show nothing.
     under = [float(load) for load in range(1, 11)]
     figure = ratio_of_sums([1.1 * seconds for seconds in under], under)
     assert (figure.low, figure.high) == (pytest.approx(1.1), pytest.approx(1.1))
@@ -57,9 +57,9 @@ class Runner:
 
 def test_the_sides_take_turns_and_change_who_begins() -> None:
     notes: list[str] = []
-    found = take_turns([Runner("a", notes), Runner("b", notes)], 3, lambda _: None)  # type: ignore[list-item]
+    turns = take_turns([Runner("a", notes), Runner("b", notes)], 3, lambda _: None)  # type: ignore[list-item]
     assert notes == ["a ready", "b ready", "a", "b", "a", "b", "b", "a", "a", "b"]
-    assert [[block.tokens for block in turn] for turn in found] == [[5, 6], [8, 7], [9, 10]], "a's block comes first"
+    assert [[block.tokens for block in turn] for turn in turns] == [[5, 6], [8, 7], [9, 10]], "a's block comes first"
 
 
 def test_a_side_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:

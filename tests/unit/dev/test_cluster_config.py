@@ -95,9 +95,9 @@ def test_a_name_resolves_when_the_server_has_an_address(flags, answers, expected
 
         thread = threading.Thread(target=answer)
         thread.start()
-        found = addons.resolves("pod-0.gang", "127.0.0.1", server.getsockname()[1])
+        resolved = addons.resolves("pod-0.gang", "127.0.0.1", server.getsockname()[1])
         thread.join()
-    assert found is expected
+    assert resolved is expected
     assert b"\x05pod-0\x04gang\x00" in questions[0]
 
 
@@ -115,14 +115,14 @@ def test_stages_replace_pods_but_keep_nodes_and_deletion():
     assert kwok.EXIT_CODE in ended["spec"]["next"]["statusTemplate"]
 
 
-@pytest.mark.parametrize("given", [None, "example.com", f"example.com,{paths.NO_PROXY}"])
-def test_a_proxy_is_not_used_for_the_cluster(monkeypatch, given):
+@pytest.mark.parametrize("configured", [None, "example.com", f"example.com,{paths.NO_PROXY}"])
+def test_a_proxy_is_not_used_for_the_cluster(monkeypatch, configured):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    if given:
-        monkeypatch.setenv("NO_PROXY", given)
-    wanted = f"example.com,{paths.NO_PROXY}" if given else paths.NO_PROXY
-    assert paths.no_proxy() == {"NO_PROXY": wanted, "no_proxy": wanted}
+    if configured:
+        monkeypatch.setenv("NO_PROXY", configured)
+    expected = f"example.com,{paths.NO_PROXY}" if configured else paths.NO_PROXY
+    assert paths.no_proxy() == {"NO_PROXY": expected, "no_proxy": expected}
 
 
 def test_missing_packages_are_named_once(monkeypatch):

@@ -13,10 +13,10 @@ from dev.cluster.say import wait_until
 
 @pytest.fixture
 def processes(tmp_path):
-    made = Processes(tmp_path / "pids", tmp_path / "logs")
-    yield made
-    for name in made.names():
-        made.stop(name, grace=0.0)
+    instance = Processes(tmp_path / "pids", tmp_path / "logs")
+    yield instance
+    for name in instance.names():
+        instance.stop(name, grace=0.0)
 
 
 def test_a_command_with_spaces_and_parentheses_does_not_shift_the_start_time():

@@ -50,7 +50,7 @@ def _naive_bayes_accuracy(train: list[tuple[list[str], str]], test: list[tuple[l
     def score(features: list[str], label: str) -> float:
         return sum(math.log((counts[label][feature] + 1) / totals[label]) for feature in features)
 
-    return sum(max(LABELS, key=lambda label: score(features, label)) == wanted for features, wanted in test) / len(test)
+    return sum(max(LABELS, key=lambda label: score(features, label)) == truth for features, truth in test) / len(test)
 
 
 def _split(sample: list[Review]) -> tuple[list[tuple[list[str], str]], list[tuple[list[str], str]]]:
@@ -125,9 +125,9 @@ def test_the_same_seed_gives_the_same_rows_and_more_rows_only_add() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 599, 8_000])
 def test_balanced_and_distinct(rows: int) -> None:
-    made = list(reviews(rows, seed=2))
-    assert len({review.text for review in made}) == len(made) == rows
-    counts = Counter(review.label for review in made)
+    drawn = list(reviews(rows, seed=2))
+    assert len({review.text for review in drawn}) == len(drawn) == rows
+    counts = Counter(review.label for review in drawn)
     assert abs(counts[POSITIVE] - counts[NEGATIVE]) <= rows % 2
 
 

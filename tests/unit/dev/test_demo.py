@@ -21,19 +21,19 @@ def job(**status: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("resource", "wanted"),
+    ("resource", "expected"),
     [
         ({}, "Pending"),
         (job(phase="Preparing"), "Preparing"),
         (job(phase="Training"), "Training"),
         (job(**TRAINING), f"Training [{'#' * 12}{'.' * 16}]  43 %  step 138/320  loss 0.412  1m20s left"),
-        # What the last attempt told is no progress of the wait for the next one.
+        # What the last attempt reported is no progress of the wait for the next one.
         (job(**{**TRAINING, "phase": "Queued"}), "Queued"),
     ],
-    ids=["no status", "preparing", "training, nothing told", "training", "waiting again"],
+    ids=["no status", "preparing", "training, nothing reported", "training", "waiting again"],
 )
-def test_the_progress_line(resource: dict[str, Any], wanted: str) -> None:
-    assert progress_line(resource) == wanted
+def test_the_progress_line(resource: dict[str, Any], expected: str) -> None:
+    assert progress_line(resource) == expected
 
 
 def test_off_a_terminal_a_line_comes_only_with_news() -> None:
@@ -91,11 +91,11 @@ def test_a_cluster_of_ones_own_needs_a_registry(monkeypatch: pytest.MonkeyPatch,
     assert demo.own_cluster() == tmp_path / "config"
 
 
-@pytest.mark.parametrize("given", [None, "", "local"])
-def test_without_one_the_local_cluster_is_used(monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+@pytest.mark.parametrize("kubeconfig", [None, "", "local"])
+def test_without_one_the_local_cluster_is_used(monkeypatch: pytest.MonkeyPatch, kubeconfig: str | None) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    if given is not None:
-        monkeypatch.setenv("KUBECONFIG", str(paths.kubeconfig()) if given == "local" else given)
+    if kubeconfig is not None:
+        monkeypatch.setenv("KUBECONFIG", str(paths.kubeconfig()) if kubeconfig == "local" else kubeconfig)
     assert demo.own_cluster() is None
 
 

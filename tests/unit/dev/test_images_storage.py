@@ -1,4 +1,4 @@
-"""buildah's storage: what is broken is told from what is whole, and emptied."""
+"""buildah's storage: broken storage is recognized and emptied."""
 
 import json
 from pathlib import Path

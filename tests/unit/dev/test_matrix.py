@@ -46,10 +46,10 @@ def test_only_what_has_not_ended_as_it_should_is_run_again(tmp_path: Path) -> No
 
 def test_every_cell_is_tried_once_whatever_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(matrix, "run", lambda cell, base: Outcome("here"))
-    # A worker imports the module anew, and finds no such objective.
+    # A worker imports the module again, and finds no such objective.
     cells = ["none/example", "none/LoRA/1 process", "none/LoRA/DDP"]
-    found = dict(matrix.run_all(cells, tmp_path))
-    assert {cell: outcome.result for cell, outcome in found.items()} == {
+    outcomes = dict(matrix.run_all(cells, tmp_path))
+    assert {cell: outcome.result for cell, outcome in outcomes.items()} == {
         "none/example": "failed",
         "none/LoRA/1 process": "failed",
         "none/LoRA/DDP": "here",
@@ -57,15 +57,15 @@ def test_every_cell_is_tried_once_whatever_it_takes(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_example_has_improved_only_outside_the_interval() -> None:
-    def found(lower: float) -> EvaluationSummary:
+    def evaluation(lower: float) -> EvaluationSummary:
         one = Interval(value=0.5, lower=0.4, upper=0.6)
         better = Interval(value=0.1, lower=lower, upper=0.2)
         score = Score(metric="m", higher_is_better=True, samples=9, base=one, tuned=one, improvement=better)
         return EvaluationSummary(scores=[score])
 
-    assert matrix._judge("DPO/example", found(0.01), 1.0).result == "improved"
-    assert matrix._judge("DPO/example", found(0.0), 1.0).result == "unimproved"
-    assert matrix._judge("DPO/LoRA/DDP", found(-0.1), 1.0).result == "ran"
+    assert matrix._judge("DPO/example", evaluation(0.01), 1.0).result == "improved"
+    assert matrix._judge("DPO/example", evaluation(0.0), 1.0).result == "unimproved"
+    assert matrix._judge("DPO/LoRA/DDP", evaluation(-0.1), 1.0).result == "ran"
     assert matrix._judge("DPO/LoRA/DDP", EvaluationSummary(scores=[]), 1.0).result == "failed"
 
 

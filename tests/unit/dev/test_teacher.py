@@ -1,4 +1,4 @@
-"""The teacher that distillation is tried with: made once by the pods' own steps, and found from then on."""
+"""The teacher that distillation is tried with: built once by the pods' own steps, then cached."""
 
 import json
 from pathlib import Path
@@ -31,13 +31,13 @@ def test_it_is_made_by_the_three_steps_and_found_again(
             (Path(config.paths.output) / "artifact").mkdir()
 
     monkeypatch.setattr(teacher.subprocess, "run", run)
-    made = teacher.ensure(tmp_path / "base")
+    folder = teacher.ensure(tmp_path / "base")
     assert ran == ["hone_trainer.prepare", "hone_trainer.launch", "hone_trainer.finish"]
-    assert made == teacher.place(tmp_path / "base")
-    assert teacher.ensure(tmp_path / "base") == made
-    assert len(ran) == 3, "found, not made again"
-    assert teacher.place(tmp_path / "other") != made
-    assert sorted(path.name for path in (cache / "teacher").iterdir()) == [".lock", made.name]
+    assert folder == teacher.place(tmp_path / "base")
+    assert teacher.ensure(tmp_path / "base") == folder
+    assert len(ran) == 3, "cached, not built again"
+    assert teacher.place(tmp_path / "other") != folder
+    assert sorted(path.name for path in (cache / "teacher").iterdir()) == [".lock", folder.name]
 
 
 def test_a_run_that_fails_leaves_nothing(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
