@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dev.bench_turns import turns_callback
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import Trainer
 
     from hone_trainer.objectives.inputs import Inputs
@@ -50,11 +51,23 @@ def hone(job: dict[str, Any], reports: int) -> None:
     sys.exit(train.main())
 
 
+def _adapter(plan: dict[str, Any]) -> "LoraConfig":
+    """The adapter that Hone's plan chose, for TRL."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=plan["loraRank"],
+        lora_alpha=plan["loraAlpha"],
+        lora_dropout=plan["loraDropout"],
+        target_modules="all-linear",
+    )
+
+
 def bare(job: dict[str, Any], reports: int) -> None:
     """What one would write without Hone, for the same model, rows, order and settings; it neither logs nor saves."""
     import torch
     from datasets import load_from_disk
-    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
@@ -65,13 +78,7 @@ def bare(job: dict[str, Any], reports: int) -> None:
         model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         processing_class=AutoTokenizer.from_pretrained(model),
         train_dataset=load_from_disk(f"{planned['prepared']}/train"),
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=plan["loraRank"],
-            lora_alpha=plan["loraAlpha"],
-            lora_dropout=plan["loraDropout"],
-            target_modules="all-linear",
-        ),
+        peft_config=_adapter(plan),
         args=SFTConfig(
             output_dir=str(Path(job["run"]).with_suffix(".bare")),
             max_steps=plan["totalSteps"],
@@ -100,7 +107,6 @@ def bare(job: dict[str, Any], reports: int) -> None:
 def trl(job: dict[str, Any], reports: int) -> None:
     """TRL's own settings, on the rows as the user wrote them; only the adapter is Hone's, and nothing is saved."""
     from datasets import load_dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     run = json.loads(Path(job["run"]).read_text())
@@ -108,13 +114,7 @@ def trl(job: dict[str, Any], reports: int) -> None:
     trainer = SFTTrainer(
         model=run["paths"]["model"],
         train_dataset=load_dataset("json", data_files=run["data"]["train"], split="train"),
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=plan["loraRank"],
-            lora_alpha=plan["loraAlpha"],
-            lora_dropout=plan["loraDropout"],
-            target_modules="all-linear",
-        ),
+        peft_config=_adapter(plan),
         args=SFTConfig(
             output_dir=str(Path(job["run"]).with_suffix(".trl")),
             max_steps=job["totalSteps"],

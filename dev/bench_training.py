@@ -18,9 +18,9 @@ from dev.bench_turns import Block, Side, take_turns
 BLOCK_STEPS = 10
 """Optimizer steps of one turn."""
 STEP_SECONDS = 0.2
-"""A step takes at least so long, or what is compared is mostly Python."""
+"""The least duration of a step in seconds; below it, the comparison measures mostly Python."""
 TARGET = 1.05
-"""Hone's step takes at most so much of a plain TRL script's."""
+"""The target: Hone's step time divided by a plain TRL script's."""
 # By kind of samples: their lengths, how many there are, and rows of a turn. Enough rows that Hone may pack them.
 SAMPLES: dict[str, tuple[Callable[[int], list[int]], int, int]] = {
     "short": (short_lengths, 2000, 128),
@@ -114,7 +114,7 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
 
 
 def defaults_table(rows: list[dict[str, Any]]) -> str:
-    """The comparison of defaults, for people."""
+    """The comparison of defaults as a text table."""
     lines = [
         "Tokens per second, padding not counted; the same model, adapter and rows, all else each one's own choice.",
         "",
@@ -133,7 +133,7 @@ def _rate(block: Block) -> float:
 
 
 def _rows_per_step(model: Path, threads: int) -> int:
-    """So many rows of the short ones that a step takes half as long again as it must."""
+    """The number of short rows with which a step takes 1.5 times its least duration."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -175,7 +175,7 @@ def _steps(blocks: list[Block]) -> list[float]:
 
 
 def steps_table(figures: dict[str, Any]) -> str:
-    """The comparison of steps, for people."""
+    """The comparison of steps as a text table."""
     median = figures["medianStepMs"]
     lines = [
         f"{figures['steps']} steps of each side, in turns of {BLOCK_STEPS}; {figures['rowsPerStep']} rows a step, of",

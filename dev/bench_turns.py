@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 DEADLINE_SECONDS = 900.0
-"""A side that has not answered for so long is taken for dead; the imports alone may need minutes on a busy machine."""
+"""Seconds without an answer after which a side counts as dead; the imports alone may need minutes on a busy machine."""
 
 
 @dataclass(frozen=True)

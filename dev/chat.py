@@ -60,7 +60,7 @@ def classify(url: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
 
 
 def score(url: str, model: str, messages: list[dict[str, str]]) -> float:
-    """What a reward model makes of a conversation, which ends with the answer that is scored."""
+    """The score that a reward model gives a conversation, which ends with the answer that is scored."""
     (answer,) = call(url, "/classify", {"model": model, "messages": messages})["data"]
     (value,) = answer["probs"]
     return float(value)

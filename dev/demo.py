@@ -31,7 +31,7 @@ _began = time.monotonic()
 
 
 class Failed(Exception):
-    """What went wrong, and what to do, for people."""
+    """What went wrong, and what the user can do."""
 
 
 def headline(text: str) -> None:
@@ -41,7 +41,7 @@ def headline(text: str) -> None:
 
 
 def module(python: str | Path, *arguments: str) -> None:
-    """Run one of the project's own commands, whose words go to the terminal.
+    """Run one of the project's own commands, whose output goes to the terminal.
 
     Raises:
         Failed: naming the command.
@@ -65,7 +65,7 @@ def own_cluster() -> Path | None:
 
 
 def prepare_cluster() -> Path:
-    """Have a cluster and the images that it needs; returns its kubeconfig."""
+    """Ensure a cluster and the images that it needs; returns its kubeconfig."""
     mine = own_cluster()
     early = None if mine else _build_early()
     try:
@@ -87,7 +87,7 @@ def prepare_cluster() -> Path:
 
 
 def _build_early() -> subprocess.Popen[bytes]:
-    """Begin to build the cluster's tools while the Python environment is downloaded; `up` goes on from there."""
+    """Start building the cluster's tools while the Python environment is downloaded; `up` continues from there."""
     command = ["nice", "-n", "10", sys.executable, "-m", "dev.cluster", "build"]
     return subprocess.Popen(
         command, cwd=uv.ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -121,7 +121,7 @@ def train(kube: Kube) -> None:
 
 
 def _why(kube: Kube, job: Object) -> str:
-    """Why a job did not complete, in its own words."""
+    """Why a job did not complete, from its conditions."""
     status = job.get("status") or {}
     lines = [f"the FineTuneJob ended as {status.get('phase', 'unknown')}"]
     for kind in ("Failed", "Stalled"):
@@ -139,7 +139,7 @@ def _why(kube: Kube, job: Object) -> str:
 
 
 def serve(kube: Kube) -> None:
-    """Wait for the endpoint, and ask both models what neither has seen."""
+    """Wait for the endpoint, and ask both models about unseen reviews."""
     headline("7/7 the endpoint")
     began, printed = time.monotonic(), ""
 
@@ -168,7 +168,7 @@ def serve(kube: Kube) -> None:
 
 
 def cleanup() -> None:
-    """Remove what the demo made: its namespace with all that is in it, and the release. The CRDs stay."""
+    """Remove what the demo created: its namespace with all that is in it, and the release. The CRDs stay."""
     kube = Kube(own_cluster() or paths.kubeconfig())
     for name in (NAMESPACE, install.SYSTEM_NAMESPACE):
         print(f"deleting namespace {name}", flush=True)
@@ -183,7 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python3 -m dev.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cleanup", action="store_true", help="remove what the demo made")
+    parser.add_argument("--cleanup", action="store_true", help="remove what the demo created")
     arguments = parser.parse_args()
     try:
         if arguments.cleanup:
@@ -204,7 +204,7 @@ def main() -> int:
     seconds = int(time.monotonic() - _began)
     print(
         f"\nDone in {seconds // 60} min {seconds % 60} s. "
-        "`make demo-down` removes what it made, `make cluster-down` the cluster."
+        "`make demo-down` removes what it created, `make cluster-down` the cluster."
     )
     return 0
 

@@ -62,7 +62,7 @@ def uninstall(kube: Kube) -> None:
 
 
 def base_models(kube: Kube, image: str, seconds: int = 600) -> None:
-    """Have the small base model on the claim `base-models` of the namespace; nothing is done where it is.
+    """Ensure the small base model on the claim `base-models` of the namespace.
 
     Raises:
         KubeError: the Job that copies it did not complete.

@@ -101,7 +101,7 @@ class Kube:
         seconds: float,
         interval: float = 1.0,
     ) -> Object:
-        """Poll an object until `holds` says yes of it.
+        """Poll an object until `holds` is true for it.
 
         Raises:
             KubeError: it did not come to that within `seconds`; says what the object's status was.

@@ -60,7 +60,7 @@ DATA = {
     DataFormat.UNPAIRED_PREFERENCE: "unpaired-preference",
     DataFormat.PROMPT: "prompt",
 }
-"""What the generator calls the formats that objectives learn from; an objective's first one is tried."""
+"""The generator's name of each format; a cell uses the first format of its objective."""
 ANSWERS: dict[str, object] = {"maxCompletionLength": 4}
 REWARDED: dict[str, object] = {**ANSWERS, "generations": 2}
 """Settings of objectives whose models write answers themselves, and whose answers are rewarded."""
@@ -185,7 +185,7 @@ def _quiet() -> contextlib.AbstractContextManager[object]:
 
 
 def _train(directory: Path) -> str:
-    """Run the launcher to its end; says what failed, or nothing."""
+    """Run the launcher to its end; returns what failed, or an empty text."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -274,12 +274,12 @@ def _named(cell: str, base: Path) -> tuple[str, Outcome]:
 
 
 def _end_by_signal() -> None:
-    """So that a launcher that is under way is ended, too."""
+    """Stops the launcher that is running, too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def state() -> str:
-    """What stands for the present code: a digest of its files."""
+    """A digest of the present code's files."""
     digest = hashlib.sha256()
     for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
@@ -288,7 +288,7 @@ def state() -> str:
 
 
 class Memory:
-    """What the cells came to, in one file of the cache per cell and state of the tree."""
+    """The cells' outcomes, in one file of the cache per cell and state of the tree."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

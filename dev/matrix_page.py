@@ -1,4 +1,4 @@
-"""The page that shows what combines with what, from the outcomes of `dev.matrix`."""
+"""The page docs/matrix.md, from the outcomes of `dev.matrix`."""
 
 from collections.abc import Mapping
 from typing import Protocol

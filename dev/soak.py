@@ -21,7 +21,7 @@ NO_TESTS = 5
 
 
 def state() -> str:
-    """What stands for the present content of the tree: the commit, and what differs from it."""
+    """A name for the present content of the tree: the commit, and a hash of what differs from it."""
     commit = _git("rev-parse", "HEAD")
     changes = _git("diff", "HEAD") + _git("ls-files", "--others", "--exclude-standard")
     return f"{commit.strip()[:12]}-{hashlib.sha256(changes.encode()).hexdigest()[:8]}"

@@ -132,7 +132,7 @@ def run(stage: Stage, extra: tuple[str, ...]) -> int:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the stage if it still runs: politely first, so that tests can clean up."""
+    """Stop the stage if it still runs: by SIGTERM first, so that tests can clean up."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -144,7 +144,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_tier(stages: tuple[Stage, ...], extra: tuple[str, ...]) -> int:
-    """Run the stages until one fails, saying where the time goes; returns that one's exit code, else 0."""
+    """Run the stages until one fails, printing how long each took; returns that one's exit code, else 0."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     ahead = [_begin(stage) for stage in stages if stage.early]
     try:
@@ -155,7 +155,7 @@ def run_tier(stages: tuple[Stage, ...], extra: tuple[str, ...]) -> int:
 
 
 def _begin(stage: Stage) -> subprocess.Popen[bytes]:
-    """Start a stage in the background, at the lowest priority; what it says goes to a log."""
+    """Start a stage in the background, at a low priority; its output goes to a log."""
     with report_of(stage).with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
             ["nice", "-n", "10", *stage.command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -190,7 +190,7 @@ def _table(took: list[tuple[str, float]]) -> Iterator[str]:
 
 
 def environment() -> None:
-    """Give the stages what the Makefile gives them, so that both ways of calling them are the same."""
+    """Set the environment as the Makefile does, so that both ways of running the stages are the same."""
     paths = (ROOT / "operator/src", ROOT / "trainer-image/src", ROOT)
     os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
     os.environ["PYTHONUNBUFFERED"] = "1"

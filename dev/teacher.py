@@ -1,4 +1,4 @@
-"""The teacher that distillation is tried with: `python3 -m dev.teacher` makes it and prints where it lies.
+"""The teacher for tests of distillation: `python3 -m dev.teacher` builds it and prints its path.
 
 The small base model, tuned to name the sentiment of a review: by the trainer itself, as in pods, every weight of it, on
 generated rows from a seed. Kept for the base model and this code; it takes some minutes.
@@ -25,13 +25,13 @@ _CODE = ("dev/teacher.py", "dev/data/reviews.py", "dev/data/grammar.py")
 
 
 def place(base: Path) -> Path:
-    """Where the teacher of a base model lies, or will."""
+    """The folder of the teacher of a base model, whether it exists or not."""
     key = short_hash(base.name.encode(), *((ROOT / name).read_bytes() for name in _CODE))
     return cache_dir() / "teacher" / key
 
 
 def ensure(base: Path) -> Path:
-    """The teacher's directory; made where it is missing.
+    """The teacher's directory; built if it is missing.
 
     Raises:
         subprocess.CalledProcessError: a step of the run failed.

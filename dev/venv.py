@@ -1,4 +1,4 @@
-"""Make the Python environment that tests and tools run in: `python3 -m dev.venv`.
+"""Create the Python environment that tests and tools run in: `python3 -m dev.venv`.
 
 It lies in $HONE_CACHE/venv/<hash of the lock> and is shared by all clones, so it holds dependencies only; hone and
 hone_trainer come from the tree by PYTHONPATH (the Makefile sets it; pytest and mypy know it from pyproject.toml).
@@ -43,7 +43,7 @@ def works(environment: Path, full: bool) -> bool:
 def build(environment: Path) -> None:
     """Recreate the environment in place; the marker is written last."""
     if environment.exists():
-        print(f"{environment} is broken: making it again", file=sys.stderr)
+        print(f"{environment} is broken: recreating it", file=sys.stderr)
         shutil.rmtree(environment)
     binary, env = uv.ensure(), uv.environment()
     environment.parent.mkdir(parents=True, exist_ok=True)
@@ -60,12 +60,12 @@ def link(environment: Path) -> None:
             return
         LINK.unlink()
     elif LINK.exists():
-        raise SystemExit(f"{LINK} is a directory that dev.venv did not make: move it away and run again")
+        raise SystemExit(f"{LINK} is a directory that dev.venv did not create: move it away and run again")
     LINK.symlink_to(environment)
 
 
 def main() -> None:
-    """Make or find the environment, check it and link it."""
+    """Create or reuse the environment, check it and link it."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.venv", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="check an existing environment only briefly")
     arguments = parser.parse_args()

@@ -45,13 +45,13 @@ def progress_line(job: Object) -> str:
 
 
 class Display:
-    """One line that is written over on a terminal; elsewhere a line whenever something worth telling changed."""
+    """One line that is written over on a terminal; elsewhere a new line for each relevant change."""
 
     def __init__(self, out: TextIO) -> None:
         self._out, self._live, self._told = out, out.isatty(), ""
 
     def show(self, line: str, worth: str) -> None:
-        """Show `line`; `worth` is what has to change for a new line off a terminal."""
+        """Show `line`; without a terminal, only when `worth` has changed."""
         if self._live:
             # A new phase gets a line of its own; the one before stays as it last was.
             fresh = "\n" if self._told and worth.split()[0] != self._told.split()[0] else "\r\x1b[2K"

@@ -54,7 +54,7 @@ def check_registry(address: str) -> None:
 
 
 def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: storage.Storage) -> None:
-    """Have the image in buildah's storage: found, fetched from the registry, or built."""
+    """Ensure the image in buildah's storage: present, fetched from the registry, or built."""
     local, reference = store.local(image.name, tag), catalog.reference(registry(), image.name, tag)
     if store.has(local):
         return
@@ -75,7 +75,7 @@ def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: s
 
 
 def publish(image: Image, tag: str, store: storage.Storage) -> None:
-    """Have the image in the registry; a parent too, so that other machines build on the same layers."""
+    """Ensure the image in the registry; a parent too, so that other machines build on the same layers."""
     reference = catalog.reference(registry(), image.name, tag)
     if storage.in_registry(reference):
         return

@@ -1,4 +1,4 @@
-"""The images: what each is made from, and the tag that follows from it. Pure but for reading the inputs."""
+"""The images: what each is built from, and the tag that follows from it. Pure except for reading the inputs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
