@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from hone.contract.runconfig import Attempt
+from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps import STEPS
 from hone.core.settings import Settings
 from tests.unit.core import make
@@ -219,3 +221,13 @@ def test_nothing_but_plain_values_goes_to_the_api_server() -> None:
             assert type(value) in (str, int, float, bool), value
 
     check(made(compute={"nodes": 2}))
+
+
+@pytest.mark.parametrize(("prepare_only", "readers"), [(False, ["prepare", "train", "finish"]), (True, ["prepare"])])
+def test_the_variables_of_a_source_reach_the_pods_that_read_it(
+    monkeypatch: pytest.MonkeyPatch, prepare_only: bool, readers: list[str]
+) -> None:
+    remote = Source(path="/mnt/model", env={"HF_ENDPOINT": "mirror"}, prepare_only=prepare_only)
+    monkeypatch.setattr(jobs, "sources", lambda run: [remote])
+    entry = {"name": "HF_ENDPOINT", "value": "mirror"}
+    assert [step for step in STEPS if entry in container(made(step))["env"]] == readers

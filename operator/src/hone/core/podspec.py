@@ -11,6 +11,21 @@ from hone.core.observed import Object
 USER = 65532
 """User, group and file-system group of every pod."""
 
+POD_SECURITY: Object = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Object = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""What restricted Pod Security demands, and a root file system that nothing writes to."""
+
 _NO_SIDECARS_LABELS = {"sidecar.istio.io/inject": "false"}
 _NO_SIDECARS_ANNOTATIONS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
 """A sidecar would keep the pod alive after its work is done, and stand between the ranks."""
@@ -127,9 +142,36 @@ def pod_template(
         spec: further fields of the pod's spec, in camelCase.
     """
     settings = settings or PodSettings()
-    meta = metadata(resource, "", step)
     volumes, container_mounts = _volumes((*mounts, *SCRATCH))
-    chosen = {
+    return {
+        "metadata": _pod_metadata(resource, step, settings, labels or {}),
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": grace_seconds,
+            "securityContext": POD_SECURITY,
+            **_placement(settings),
+            **spec,
+            "containers": [
+                {**container, "volumeMounts": container_mounts, "securityContext": CONTAINER_SECURITY},
+            ],
+            "volumes": volumes,
+        },
+    }
+
+
+def _pod_metadata(resource: Object, step: str, settings: PodSettings, labels: Mapping[str, str]) -> Object:
+    """Labels and annotations of a pod: the user's, then ours, which win."""
+    meta = metadata(resource, "", step)
+    return {
+        "labels": {**(settings.labels or {}), **_NO_SIDECARS_LABELS, **meta["labels"], **labels},
+        "annotations": {**(settings.annotations or {}), **_NO_SIDECARS_ANNOTATIONS, **meta["annotations"]},
+    }
+
+
+def _placement(settings: PodSettings) -> Object:
+    """What the user set of where the pod runs, and with which right to pull images."""
+    fields = {
         "nodeSelector": settings.node_selector,
         "tolerations": [entry.to_dict() for entry in settings.tolerations or []],
         "affinity": settings.affinity,
@@ -137,36 +179,4 @@ def pod_template(
         "schedulerName": settings.scheduler_name,
         "imagePullSecrets": [entry.to_dict() for entry in settings.image_pull_secrets or []],
     }
-    return {
-        "metadata": {
-            "labels": {**(settings.labels or {}), **_NO_SIDECARS_LABELS, **meta["labels"], **(labels or {})},
-            "annotations": {**(settings.annotations or {}), **_NO_SIDECARS_ANNOTATIONS, **meta["annotations"]},
-        },
-        "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": grace_seconds,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            **{key: value for key, value in chosen.items() if value},
-            **spec,
-            "containers": [
-                {
-                    **container,
-                    "volumeMounts": container_mounts,
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                }
-            ],
-            "volumes": volumes,
-        },
-    }
+    return {key: value for key, value in fields.items() if value}
