@@ -14,12 +14,12 @@ from hone.core.plan import Apply
 
 @dataclass(frozen=True)
 class Row:
-    """An object that a ModelDeployment makes one of.
+    """An object of which a ModelDeployment has one.
 
     Attributes:
         type: its type.
         name: its name; renders nothing.
-        apply: what brings the live object to what it shall be, or None where nothing does; absent ones are None.
+        apply: what changes the live object (None if it does not exist) to what it should be; None if it is so already.
     """
 
     type: ChildType

@@ -9,7 +9,7 @@ from hone.core.plan import Delete
 
 
 def stop_if_due(state: State) -> None:
-    """Stop the running attempt where there is a reason to, and show what keeps it from starting."""
+    """Stop the running attempt if there is a reason to, and show what keeps it from starting."""
     if state.spec_changed:
         _stop(state, AttemptResult.REPLACED)
         state.forget_preparation()

@@ -14,13 +14,13 @@ from hone.core.finetunejob.steps.step import next_number
 from hone.core.observed import Object, Ref
 
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
-"""The Job of an attempt; the only child that every attempt has one of its own of."""
+"""The Job of an attempt. It is no row of the table: each attempt has its own, named by step and number."""
 CLAIM = ChildType("v1", "PersistentVolumeClaim", Write.CREATE_ONCE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """An object that a run makes at most one of. The callables take the run and the name of its RunConfig's ConfigMap.
+    """An object of which a run has at most one. The callables take the run and the name of its RunConfig's ConfigMap.
 
     Attributes:
         type: its type.
