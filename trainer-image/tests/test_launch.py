@@ -17,7 +17,7 @@ from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.verdict import Verdict
 from hone_trainer import launch
 from hone_trainer.launcher import gang
-from hone_trainer.launcher.attempt import Pod
+from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import serve
 from hone_trainer.planning.memory_fallback import load_rung
 from hone_trainer.protocol import host
@@ -446,13 +446,13 @@ def test_oom_kills_are_read_from_either_cgroup_version(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pod(run: RunConfig, status: StatusDir) -> Pod:
+def pod(run: RunConfig, status: StatusDir) -> PodAttempt:
     """A pod that has served nothing yet."""
-    return Pod(run, load_plan(run).plan, Attempt(number=1), 0, status)
+    return PodAttempt(run, load_plan(run).plan, Attempt(number=1), 0, status)
 
 
 @pytest.fixture
-def port(pod: Pod, status: StatusDir) -> Iterator[int]:
+def port(pod: PodAttempt, status: StatusDir) -> Iterator[int]:
     """The port of a served status directory, where rank 0 lives."""
     server = serve(0, status, pod.progress, lambda: pod.measured)
     yield server.server_port
@@ -485,7 +485,7 @@ def test_progress_is_rank_0s(port: int, status: StatusDir) -> None:
     assert told.get("loss") is None, "JSON has no NaN"
 
 
-def test_progress_tells_what_only_the_launcher_knows(pod: Pod, port: int, status: StatusDir) -> None:
+def test_progress_tells_what_only_the_launcher_knows(pod: PodAttempt, port: int, status: StatusDir) -> None:
     pod.step_down(1, out_of_memory(4))
     pod.begin()
     for _ in range(2):
@@ -496,7 +496,7 @@ def test_progress_tells_what_only_the_launcher_knows(pod: Pod, port: int, status
     assert told["step"] == 4
 
 
-def test_metrics_tell_what_the_probe_measured(pod: Pod, port: int) -> None:
+def test_metrics_tell_what_the_probe_measured(pod: PodAttempt, port: int) -> None:
     assert "hone_train_probe" not in get(port, "/metrics")[1]
     pod.measured = save_probe(pod.config, rung=0, peak_bytes=4096, seconds_per_step=0.5)
     body = get(port, "/metrics")[1]

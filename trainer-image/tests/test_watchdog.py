@@ -121,6 +121,22 @@ def test_whom_the_others_wait_for(told: dict[int, str], world_size: int, expecte
     assert suspect(told, world_size) == expected
 
 
+@pytest.mark.parametrize(
+    "where", [ALL_REDUCE, BACKWARD, GPU_WAIT, *(stacks(line) for line in ALL_REDUCE.splitlines()[-2:])]
+)
+def test_a_rank_that_waits_for_others_is_recognized_by_its_innermost_frame(where: str) -> None:
+    assert watchdog.waits(where)
+
+
+def test_a_rank_that_reads_data_waits_for_nobody() -> None:
+    assert not watchdog.waits(READING)
+
+
+def test_the_files_of_frames_that_wait_are_there() -> None:
+    root = Path(watchdog.__file__).parents[1]
+    assert all((root / "training" / name).is_file() for name in ("collectives.py", "callbacks.py"))
+
+
 def test_a_place_in_words() -> None:
     assert watchdog.place(READING) == "__getitem__ (arrow_dataset.py:90)"
     assert watchdog.place("") == "an unknown place"

@@ -2,7 +2,7 @@
 
     python -m hone_trainer.finish
 
-Writes `<output>/artifact/` and, last, `<output>/report.json`. Run again on a finished run it only tells the result.
+Writes `<output>/artifact/` and, last, `<output>/report.json`. Run again on a finished run it only reports the result.
 """
 
 import logging
@@ -79,7 +79,7 @@ def _finish(config: RunConfig) -> Report:
     _remove_leftovers(output)
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))
     try:
-        report = _make(config, planned, *last, directory)
+        report = _export_and_score(config, planned, *last, directory)
         sync_tree(directory)
         # Others read the claim: the server's pods, as another user perhaps.
         directory.chmod(0o755)
@@ -91,7 +91,9 @@ def _finish(config: RunConfig) -> Report:
     return report
 
 
-def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path) -> Report:
+def _export_and_score(
+    config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path
+) -> Report:
     import torch
 
     from hone_trainer.artifact import export
@@ -105,8 +107,8 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    found = scorer(config.objective)(config, planned, prepared, rows, directory, dtype)
-    export.write_card(directory, config, planned.plan, planned.dataset, found.evaluation, found.notes, kind)
+    evaluated = scorer(config.objective)(config, planned, prepared, rows, directory, dtype)
+    export.write_card(directory, config, planned.plan, planned.dataset, evaluated.evaluation, evaluated.notes, kind)
     files = export.list_files(directory)
     return Report(
         job=config.job,
@@ -114,7 +116,7 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
         final_step=complete.step,
         plan=planned.plan,
         dataset=planned.dataset,
-        evaluation=found.evaluation,
+        evaluation=evaluated.evaluation,
         artifact=ArtifactSummary(
             digest=export.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
@@ -127,8 +129,8 @@ def _make(config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint
         ),
         files=files,
         max_new_tokens=planned.plan.max_completion_length or config.evaluation.max_new_tokens,
-        samples=found.samples,
-        notes=found.notes,
+        samples=evaluated.samples,
+        notes=evaluated.notes,
     )
 
 
@@ -138,7 +140,7 @@ def _remove_leftovers(output: Path) -> None:
 
 
 def _stop(*_: object) -> None:
-    # As PID 1 it would otherwise not end before the grace period does.
+    # PID 1 has no default handler: without this it would run until the grace period ends.
     raise Preempted("stopped by SIGTERM; the next attempt starts anew")
 
 

@@ -2,8 +2,8 @@
 
     python -m hone_trainer.launch
 
-In a run of one pod, ranks that ran out of memory are started again on the next rung of the ladder, without ending the
-pod. Several pods end together, and their next attempt stands a rung lower.
+In a run of one pod, ranks that ran out of memory are started again at the next level of the memory fallback, without
+ending the pod. Several pods end together, and their next attempt starts one level lower.
 
 Environment: HONE_RUN_CONFIG, HONE_TERMINATION_LOG (both for use without a kubelet), JOB_COMPLETION_INDEX (node rank),
 HONE_ATTEMPT, HONE_MASTER (DNS name of pod 0, with more than one node), HONE_MASTER_PORT, HONE_METRICS_PORT,
@@ -24,9 +24,9 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import METRICS_PORT, NODE_RANK_ENV, RunConfig
 from hone.contract.verdict import Verdict
 from hone_trainer.launcher import gang
-from hone_trainer.launcher.attempt import Pod
+from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import serve
-from hone_trainer.launcher.supervisor import Lookout
+from hone_trainer.launcher.supervisor import Supervisor
 from hone_trainer.planning.memory_fallback import hint_at_the_end, next_rung
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
@@ -79,7 +79,7 @@ def _train(node: int, status: StatusDir) -> StepResult:
     planned = load_plan(config)
     if planned is None:
         raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
-    pod = Pod(config, planned.plan, load_attempt(), node, status)
+    pod = PodAttempt(config, planned.plan, load_attempt(), node, status)
     verdict = _launch(pod) if checkpoint.final_checkpoint(config) is None else None
     if verdict and verdict.failure_class is FailureClass.COMMUNICATION and checkpoint.final_checkpoint(config):
         # The peers had trained to the end and left; a network file system can show their checkpoint here late.
@@ -89,7 +89,7 @@ def _train(node: int, status: StatusDir) -> StepResult:
     return StepResult(step="train", verdict=verdict, final_step=final_step, restarts=pod.restarts, changes=pod.changes)
 
 
-def _launch(pod: Pod) -> Verdict | None:
+def _launch(pod: PodAttempt) -> Verdict | None:
     port = int(os.environ.get(METRICS_PORT_ENV) or METRICS_PORT)
     server = serve(port, pod.status, pod.progress if pod.node == 0 else None, lambda: pod.measured)
     logger.info("serving", extra={"port": server.server_port})
@@ -101,8 +101,8 @@ def _launch(pod: Pod) -> Verdict | None:
         gang.end_children()
 
 
-def _until_it_fits(pod: Pod) -> Verdict | None:
-    """Start the ranks, and again on the next rung of the ladder as long as they run out of memory."""
+def _until_it_fits(pod: PodAttempt) -> Verdict | None:
+    """Start the ranks, and again at the next level of the memory fallback as long as they run out of memory."""
     while True:
         verdict = _start(pod)
         if verdict is None or verdict.failure_class is not FailureClass.OUT_OF_MEMORY:
@@ -118,7 +118,7 @@ def _until_it_fits(pod: Pod) -> Verdict | None:
         logger.warning("starting the ranks again", extra={"restarts": pod.restarts, "changes": pod.changes})
 
 
-def _start(pod: Pod) -> Verdict | None:
+def _start(pod: PodAttempt) -> Verdict | None:
     """Run the ranks once, after a probe where one is due. None: they trained to the end."""
     pod.begin()
     if pod.probe_due():
@@ -130,12 +130,12 @@ def _start(pod: Pod) -> Verdict | None:
     return _gang(pod, probing=False)
 
 
-def _gang(pod: Pod, *, probing: bool) -> Verdict | None:
+def _gang(pod: PodAttempt, *, probing: bool) -> Verdict | None:
     pod.status.clear()
     if pod.status.stop_raised():
         return preempted(pod.node)
     kills = host.oom_kills()
-    end = gang.run_ranks(pod.config, pod.node, pod.status, pod.attempt, Lookout(pod), probing=probing)
+    end = gang.run_ranks(pod.config, pod.node, pod.status, pod.attempt, Supervisor(pod), probing=probing)
     if isinstance(end, Verdict):
         return end
     return of_pod(pod.status, end, pod.node, killed_for_memory=host.oom_kills() > kills)

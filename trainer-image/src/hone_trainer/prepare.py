@@ -3,8 +3,8 @@
     python -m hone_trainer.prepare
 
 Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/`, the user's reward functions and
-`<run>/plan.json`, and tells the operator dataset and plan, or what is wrong, as the pod's termination message. Running
-it again gives the same answer at once.
+`<run>/plan.json`, and reports dataset and plan to the operator, or what is wrong, as the pod's termination message.
+Running it again gives the same answer at once.
 """
 
 import hashlib
@@ -46,6 +46,8 @@ from hone_trainer.protocol.runconfig import digest_of, load_run_config
 from hone_trainer.rewards.checks import check_model, check_rewards, compared_by
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from hone_trainer.models.facts import ModelFacts
 
 log = logging.getLogger("hone_trainer.prepare")
@@ -66,7 +68,7 @@ def prepare(config: RunConfig) -> PlanFile:
     check_settings(config)
     sources = _sources(config)
     # Data before model: it needs no library that takes seconds to import.
-    found = survey(
+    surveyed = survey(
         sources,
         config.data.format,
         0.0 if config.data.validation else config.data.validation_fraction,
@@ -74,13 +76,15 @@ def prepare(config: RunConfig) -> PlanFile:
         OBJECTIVES[config.objective].formats,
         written=bool(OBJECTIVES[config.objective].generations),
     )
-    log.info("Rows checked", extra={"rows": len(found.refs), "badRows": found.faults.total, "format": found.format})
-    _check_format(config, found.format)
-    train_on = _choose_train_on(config, found) if OBJECTIVES[config.objective].marks_tokens else None
+    log.info(
+        "Rows checked", extra={"rows": len(surveyed.refs), "badRows": surveyed.faults.total, "format": surveyed.format}
+    )
+    _check_format(config, surveyed.format)
+    train_on = _choose_train_on(config, surveyed) if OBJECTIVES[config.objective].marks_tokens else None
     labeled = any("label" in COLUMNS[format] for format in OBJECTIVES[config.objective].formats)
-    classes = find_classes(found.refs) if labeled else None
+    classes = find_classes(surveyed.refs) if labeled else None
     if OBJECTIVES[config.objective].generations:
-        _check_alike(found)
+        _check_alike(surveyed)
     code = check_rewards(config.reward)
 
     from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
@@ -93,21 +97,21 @@ def prepare(config: RunConfig) -> PlanFile:
     facts = read_model(config.paths.model, PARTS[config.objective].architecture)
     check_output(config, weights_bytes(facts.directory))
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
-    asked_length = config.hyperparameters.sequence_length
-    if asked_length is not None and asked_length > facts.max_length:
+    configured_length = config.hyperparameters.sequence_length
+    if configured_length is not None and configured_length > facts.max_length:
         raise BadInput(
             "spec.hyperparameters.sequenceLength",
-            f"{asked_length} tokens are more than the model's context of {facts.max_length}",
+            f"{configured_length} tokens are more than the model's context of {facts.max_length}",
             f"Use at most {facts.max_length}, or leave it out.",
         )
     tokenizer = load_tokenizer(config.paths.model)
     scoring = config.paths.reward_model
-    reward_parameters = check_model(scoring, chat=found.chat) if scoring else 0
-    wanted = Wanted(found.chat, train_on, classes)
+    reward_parameters = check_model(scoring, chat=surveyed.chat) if scoring else 0
+    encoder_options = Wanted(surveyed.chat, train_on, classes)
     if OBJECTIVES[config.objective].generations:
-        room, limit = completion_length(config, facts.max_length), asked_length or facts.max_length
-        wanted = replace(wanted, room=room, limit=limit, compares=compared_by(config.reward))
-    directory = _prepared_directory(config, sources, found, wanted, tokenizer, facts.max_length)
+        room, limit = completion_length(config, facts.max_length), configured_length or facts.max_length
+        encoder_options = replace(encoder_options, room=room, limit=limit, compares=compared_by(config.reward))
+    directory = _prepared_directory(config, sources, surveyed, encoder_options, tokenizer, facts.max_length)
     prepared = load_prepared(directory)
     packing, speed = _choose_packing(config, facts, prepared), write_speed(Path(config.paths.workspace))
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
@@ -124,7 +128,7 @@ def prepare(config: RunConfig) -> PlanFile:
         teacher_parameters=teacher.parameters if teacher else 0,
     )
     chats = PARTS[config.objective].architecture.api == "Chat"
-    noticed = [*_data_warnings(found, tokenizer.chat_template if chats else None), *prepared.warnings]
+    noticed = [*_data_warnings(surveyed, tokenizer.chat_template if chats else None), *prepared.warnings]
     noticed += _split_warnings(config, prepared.summary)
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
         noticed.append(short)
@@ -136,7 +140,7 @@ def prepare(config: RunConfig) -> PlanFile:
         run_config_digest=digest_of(config),
         model_digest=facts.digest,
     )
-    _keep(code)
+    _copy_reward_code(code)
     save_plan(config, result)
     return result
 
@@ -155,23 +159,23 @@ def _sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _check_format(config: RunConfig, format: DataFormat) -> None:
+def _check_format(config: RunConfig, rows_format: DataFormat) -> None:
     """Refuse rows that the objective cannot learn from."""
-    wanted = OBJECTIVES[config.objective].formats
-    if format in wanted:
+    formats = OBJECTIVES[config.objective].formats
+    if rows_format in formats:
         return
-    columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
-    others = " or ".join(objective.value for objective in objectives_of(format))
+    columns = " and ".join(f"`{column}`" for column in COLUMNS[rows_format])
+    others = " or ".join(objective.value for objective in objectives_of(rows_format))
     raise BadInput(
         "spec.objective",
-        f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
-        f"Set it to {others}, or write each row as {' or '.join(EXAMPLES[format] for format in wanted)}.",
+        f"is {config.objective.value}, but the rows have {columns} (format {rows_format.value})",
+        f"Set it to {others}, or write each row as {' or '.join(EXAMPLES[each] for each in formats)}.",
     )
 
 
-def _check_alike(found: Survey) -> None:
-    """Refuse conversations beside plain text: TRL's trainers take all prompts of a step for one or the other."""
-    if found.chat and found.plain_text:
+def _check_alike(surveyed: Survey) -> None:
+    """Refuse a mix of conversations and plain text: TRL's trainers take all prompts of a step for one or the other."""
+    if surveyed.chat and surveyed.plain_text:
         raise BadInput(
             "spec.dataset.train",
             "some prompts are strings and others lists of messages",
@@ -179,9 +183,9 @@ def _check_alike(found: Survey) -> None:
         )
 
 
-def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
-    train_on = config.data.train_on or DEFAULT_TRAIN_ON[found.format]
-    if train_on is TrainOn.ASSISTANT and found.plain_text:
+def _choose_train_on(config: RunConfig, surveyed: Survey) -> TrainOn:
+    train_on = config.data.train_on or DEFAULT_TRAIN_ON[surveyed.format]
+    if train_on is TrainOn.ASSISTANT and surveyed.plain_text:
         raise BadInput(
             "spec.dataset.trainOn",
             "is Assistant, but there are rows of plain text, which have no assistant's turn",
@@ -193,9 +197,9 @@ def _choose_train_on(config: RunConfig, found: Survey) -> TrainOn:
 def _prepared_directory(
     config: RunConfig,
     sources: list[Source],
-    found: Survey,
-    wanted: Wanted,
-    tokenizer,
+    surveyed: Survey,
+    encoder_options: Wanted,
+    tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
 ) -> Path:
     from hone_trainer.data.build import Options, build_prepared
@@ -207,16 +211,16 @@ def _prepared_directory(
         tokenizer_digest(Path(config.paths.model)),
         {
             "objective": config.objective,
-            "format": found.format,
+            "format": surveyed.format,
             "columns": config.data.columns,
-            "trainOn": wanted.train_on,
+            "trainOn": encoder_options.train_on,
             "seed": options.seed,
             "sequenceLength": options.sequence_length,
             "maxLength": options.max_length,
             "validationFraction": config.data.validation_fraction,
             "testFraction": config.data.test_fraction,
-            "room": wanted.room,
-            "compares": wanted.compares,
+            "room": encoder_options.room,
+            "compares": encoder_options.compares,
         },
     )
     directory = Path(config.paths.workspace) / "prepared" / digest
@@ -224,8 +228,8 @@ def _prepared_directory(
         log.info("The data were prepared before", extra={"directory": str(directory)})
         return directory
     started = time.monotonic()
-    encoder = PARTS[config.objective].encoder(tokenizer, wanted)
-    build_prepared(directory, digest, sources, found, encoder, options)
+    encoder = PARTS[config.objective].encoder(tokenizer, encoder_options)
+    build_prepared(directory, digest, sources, surveyed, encoder, options)
     log.info(
         "Data prepared",
         extra={"directory": str(directory), "seconds": round(time.monotonic() - started, 1), "marks": encoder.marks},
@@ -234,7 +238,7 @@ def _prepared_directory(
 
 
 def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
-    """Whether training rows are packed; they then lie packed beside the prepared ones."""
+    """Whether training rows are packed; they are then stored next to the prepared ones."""
     from hone_trainer.data.pack import pack, row_lengths
     from hone_trainer.planning.separation import keeps_rows_apart
 
@@ -247,7 +251,7 @@ def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) 
     return replace(packing, rows=len(packed))
 
 
-def _keep(code: dict[Path, bytes]) -> None:
+def _copy_reward_code(code: dict[Path, bytes]) -> None:
     """Write the user's code where train and finish run it, before the plan says that all is prepared."""
     for path, content in code.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,24 +259,25 @@ def _keep(code: dict[Path, bytes]) -> None:
         log.info("Reward function kept", extra={"file": str(path), "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def _data_warnings(found: Survey, chat_template: object) -> list[str]:
+def _data_warnings(surveyed: Survey, chat_template: object) -> list[str]:
     warnings = []
-    if found.plain_text and chat_template:
+    if surveyed.plain_text and chat_template:
         warnings.append(
             "The rows are plain text, but the model has a chat template: what is learned shows in completions, "
             "hardly in chats. Write the rows as messages to tune the chat."
         )
-    if found.shared_prompts:
+    if surveyed.shared_prompts:
         warnings.append(
-            f"{found.shared_prompts} training rows ask what test rows ask: the scores will look better than they are."
+            f"{surveyed.shared_prompts} training rows ask what test rows ask: "
+            "the scores will look better than they are."
         )
     return warnings
 
 
 def _split_warnings(config: RunConfig, summary: DatasetSummary) -> list[str]:
     warnings = []
-    asked = config.data.validation is not None or config.data.validation_fraction > 0
-    if asked and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
+    has_validation = config.data.validation is not None or config.data.validation_fraction > 0
+    if has_validation and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
         warnings.append("No row is left for validation: nothing tells when training goes wrong.")
     if not summary.test_rows:
         warnings.append("No row is left for the test split: base and tuned model cannot be compared.")

@@ -30,9 +30,10 @@ from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.training import checkpoint
 from hone_trainer.training.offload import offload_activations
+from hone_trainer.training.rank_trainer import RankTrainer
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
+    from transformers import TrainerCallback
 
 COMMUNICATION_WAIT_SECONDS = 5.0
 """How long a rank that lost its peers stays, so that the end of the one that failed first is seen before its own."""
@@ -107,9 +108,11 @@ def _train(rank: int, status: StatusDir) -> None:
     health = StepHealth()
     saves = Checkpointing(config, plan, status, health)
     reports = Reporting(status, first, saves)
-    reports.tell()
+    reports.report()
 
-    def make_trainer(plan: Plan, prepared: Prepared, directory: Path, callbacks: "list[TrainerCallback]") -> "Trainer":
+    def make_trainer(
+        plan: Plan, prepared: Prepared, directory: Path, callbacks: "list[TrainerCallback]"
+    ) -> RankTrainer:
         # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
         set_seed(config.hyperparameters.seed)
         trainer = builder(config.objective)(
@@ -144,22 +147,22 @@ def _train(rank: int, status: StatusDir) -> None:
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     except Exception:
         # Steps are told once a second: the verdict is to name the last one.
-        reports.tell()
+        reports.report()
         raise
     _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
-    reports.tell(stage="Done")
+    reports.report(stage="Done")
 
 
-def _check_same_gang(found: checkpoint.Complete, planned: PlanFile) -> None:
+def _check_same_gang(mark: checkpoint.Complete, planned: PlanFile) -> None:
     plan = planned.plan
     for name, was, now in (
-        ("world size", found.world_size, plan.world_size),
-        ("ZeRO stage", found.zero_stage, plan.zero_stage),
+        ("world size", mark.world_size, plan.world_size),
+        ("ZeRO stage", mark.zero_stage, plan.zero_stage),
     ):
         if was != now:
             raise BadInput(
                 "spec.compute",
-                f"the checkpoint of step {found.step} was made with {name} {was}, the plan has {now}",
+                f"the checkpoint of step {mark.step} was made with {name} {was}, the plan has {now}",
                 "A started run cannot change its gang: use a new metadata.name.",
             )
 
@@ -175,8 +178,8 @@ def _on_gpu() -> bool:
 
 
 def _last_step(status: StatusDir, rank: int) -> int | None:
-    told = status.statuses().get(rank)
-    return told.step if told else None
+    reported = status.statuses().get(rank)
+    return reported.step if reported else None
 
 
 def _leave(code: int) -> None:

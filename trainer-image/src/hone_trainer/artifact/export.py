@@ -1,4 +1,4 @@
-"""The artifact: the trained weights with all that is served beside them, and a digest over it."""
+"""The artifact: the trained weights with all that is served with them, and a digest over it."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ CARD_FILE = "README.md"
 
 
 def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
-    """Write a checkpoint's weights and what is served beside them into the empty `directory`.
+    """Write a checkpoint's weights and what is served with them into the empty `directory`.
 
     Returns:
         Adapter or Model.
@@ -30,14 +30,14 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
 
 def list_files(directory: Path) -> list[ArtifactFile]:
     """Every file of the artifact with its digest, in order of path."""
-    found = []
+    files = []
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found.append(
+        files.append(
             ArtifactFile(path=path.relative_to(directory).as_posix(), sha256=digest, size_bytes=path.stat().st_size)
         )
-    return found
+    return files
 
 
 def digest_of(files: list[ArtifactFile]) -> str:
@@ -50,7 +50,8 @@ def max_model_length(config: RunConfig) -> int | None:
     """Longest context in tokens that the base model was made for."""
     settings = json.loads((Path(config.paths.model) / "config.json").read_text())
     text = settings.get("text_config") or settings
-    return text.get("max_position_embeddings")
+    length: int | None = text.get("max_position_embeddings")
+    return length
 
 
 def write_card(

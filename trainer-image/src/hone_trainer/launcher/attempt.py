@@ -1,4 +1,4 @@
-"""One pod's attempt as its launcher knows it: its rung, how often its ranks were started, what it tells."""
+"""One pod's attempt as its launcher knows it: its memory fallback level, its restarts, its progress."""
 
 import os
 import time
@@ -16,15 +16,15 @@ _BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the steps t
 """Where memory ran out, by the rank's stage; in others, a step says it."""
 
 
-class Pod:
+class PodAttempt:
     """State of one launcher; changed by its main thread alone, read by the HTTP server's.
 
     Args:
         config: the run's configuration.
         planned: the plan as prepare made it.
-        attempt: what the operator told of this attempt.
+        attempt: the attempt as the operator configured it.
         node: index of this pod in the gang.
-        status: where its ranks tell their state.
+        status: where its ranks report their state.
     """
 
     def __init__(self, config: RunConfig, planned: Plan, attempt: Attempt, node: int, status: StatusDir) -> None:
@@ -35,21 +35,21 @@ class Pod:
         self.rungs = memory_fallback.rungs(planned, config.topology)
         self.restarts = 0
         self.measured: Probe | None = None
-        """What the probe measured on this rung."""
+        """What the probe measured at this level of the memory fallback."""
         self._remembered = memory_fallback.load_rung(config)
         rung = memory_fallback.rung_of(self.rungs, attempt, self._remembered, self.checkpoint_stage())
         self.attempt = attempt.model_copy(update={"memory_rung": rung})
-        """The attempt, on the rung that it really stands on; the ranks are told this one."""
+        """The attempt with its actual memory fallback level, as the ranks get it."""
         self._base = Progress(pod_uid=os.environ.get(POD_UID_ENV, ""), total_steps=planned.total_steps)
 
     @property
     def rung(self) -> int:
-        """The rung of the ladder for memory."""
+        """The level of the memory fallback."""
         return self.attempt.memory_rung
 
     @property
     def changes(self) -> list[str]:
-        """What it does otherwise than planned, in sentences."""
+        """How it differs from the plan, in sentences."""
         return memory_fallback.changes_of_attempt(self.planned, self.rungs, self.attempt, self._remembered)
 
     def checkpoint_stage(self) -> int | None:
@@ -62,7 +62,7 @@ class Pod:
         return self.planned.probe and self.measured is None and checkpoint.newest(self.config) is None
 
     def begin(self) -> None:
-        """Note where a start of the ranks begins, for whoever asks before rank 0 has told."""
+        """Record where a start of the ranks begins: it is the progress until rank 0 has reported any."""
         newest = checkpoint.newest(self.config)
         step = newest[1].step if newest else None
         self.measured = load_probe(self.config, self.rung)
@@ -82,30 +82,30 @@ class Pod:
         return self._stage(verdict) == "Starting"
 
     def _stage(self, verdict: Verdict) -> str | None:
-        told = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
-        return told.stage if told else None
+        status = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
+        return status.stage if status else None
 
     def step_down(self, rung: int, verdict: Verdict) -> None:
-        """Take the next rung, for this pod and for the attempts after it, and say why.
+        """Go to a lower level of the memory fallback, for this pod and for later attempts, and record why.
 
         Args:
-            rung: the rung to stand on.
-            verdict: what ended the ranks on the one above.
+            rung: the new level.
+            verdict: what ended the ranks at the level before.
         """
-        where = _BEFORE_STEPS.get(self._stage(verdict), f"at step {(verdict.step or 0) + 1}")
-        told = memory_fallback.causes(self.rungs, self.rung, self._remembered)
-        told += [f"{one.change}: out of memory {where}" for one in self.rungs[self.rung + 1 : rung + 1]]
-        self._remembered = memory_fallback.save_rung(self.config, rung, told)
+        where = _BEFORE_STEPS.get(self._stage(verdict) or "", f"at step {(verdict.step or 0) + 1}")
+        causes = memory_fallback.causes(self.rungs, self.rung, self._remembered)
+        causes += [f"{one.change}: out of memory {where}" for one in self.rungs[self.rung + 1 : rung + 1]]
+        self._remembered = memory_fallback.save_rung(self.config, rung, causes)
         self.attempt = self.attempt.model_copy(update={"memory_rung": rung})
         self.restarts += 1
 
     def progress(self) -> Progress:
-        """Rank 0's progress, with what only the launcher knows; until it has told any, where the start began."""
+        """Rank 0's progress, with what only the launcher knows; until it has reported any, where the start began."""
         base = self._base
-        told = self.status.statuses().get(0)
-        if told is None:
+        reported = self.status.statuses().get(0)
+        if reported is None:
             return base
-        own = told.model_dump(include=set(Progress.model_fields))
+        own = reported.model_dump(include=set(Progress.model_fields))
         # Steps of the probe are none of the run.
-        step = base.step if told.stage == "Probing" else told.step
+        step = base.step if reported.stage == "Probing" else reported.step
         return Progress.model_validate({**own, "step": step, "restarts": base.restarts, "changes": base.changes})

@@ -18,7 +18,7 @@ from hone_trainer.protocol.status import STATUS_DIR_ENV, StatusDir
 
 MASTER_PORT_ENV = "HONE_MASTER_PORT"
 """Environment variable with another rendezvous port. For several gangs on one machine."""
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 CPU_HEAP = ":".join(
     [
@@ -34,22 +34,22 @@ torch allocates tensors aligned to 64 bytes, for which glibc cuts a few bytes of
 in its caches of small chunks and part the holes that freed tensors leave, so that no tensor of the same size fits into
 one, and the heap grows instead. Without these caches all that is freed joins its neighbors at once. So more often a
 large hole is at the heap's end; the third and fourth setting keep glibc from giving that back to the kernel in every
-step, only to have it zeroed and mapped anew.
+step, only to have it zeroed and mapped again.
 """
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-Look = Callable[[int], Verdict | None]
+Supervise = Callable[[int], Verdict | None]
 """(torchrun's process) -> why the ranks are to be ended now, or None to let them run."""
 
 
 def run_ranks(
-    config: RunConfig, node: int, status: StatusDir, attempt: Attempt, look: Look, *, probing: bool = False
+    config: RunConfig, node: int, status: StatusDir, attempt: Attempt, supervise: Supervise, *, probing: bool = False
 ) -> int | Verdict:
-    """Run torchrun until it ends or `look` ends it, reaping whatever else became a child of PID 1.
+    """Run torchrun until it ends or `supervise` ends it, reaping whatever else became a child of PID 1.
 
     Returns:
-        torchrun's exit code, or what `look` said. None of the processes that it started is left.
+        torchrun's exit code, or the verdict of `supervise`. None of the processes that it started is left.
     """
     torchrun = subprocess.Popen(
         [sys.executable, "-m", "hone_trainer.launcher.elastic", *torchrun_arguments(config, node, probing=probing)],
@@ -71,9 +71,9 @@ def run_ranks(
                 return torchrun.returncode
             if pid:
                 continue
-            if (verdict := look(torchrun.pid)) is not None:
+            if (verdict := supervise(torchrun.pid)) is not None:
                 return verdict
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
     finally:
         end_children()
 
@@ -106,12 +106,12 @@ def torchrun_arguments(config: RunConfig, node: int, *, probing: bool = False) -
 
 
 def rank_environment(config: RunConfig) -> dict[str, str]:
-    """What the ranks' environment has beside the pod's own."""
+    """The ranks' environment variables, in addition to the pod's own."""
     threads = max(1, host.cpus() // config.topology.processes_per_node)
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
-        # Everything lies in mounted directories: a look at a hub is an error, a slow one, and tells others what is run.
+        # Everything lies in mounted directories: a request to a hub is an error, is slow, and discloses what is run.
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
@@ -143,4 +143,4 @@ def end_children() -> None:
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])

@@ -51,13 +51,13 @@ class RankCollector(Collector):
         self._measured = measured
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics of every rank that has told its state, and what the probe measured."""
+        """The metrics of every rank that has reported its state, and what the probe measured."""
         if (probe := self._measured()) is not None:
-            for name, text, value in (
+            for name, text, figure in (
                 ("hone_train_probe_memory_peak_bytes", "Most memory of a process in the probe.", probe.peak_bytes),
                 ("hone_train_probe_step_duration_seconds", "Duration of a step in the probe.", probe.seconds_per_step),
             ):
-                yield GaugeMetricFamily(name, text, value=value)
+                yield GaugeMetricFamily(name, text, value=figure)
         ranks = sorted(self._status.statuses().items())
         for family, table in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
             for name, text, read in table:

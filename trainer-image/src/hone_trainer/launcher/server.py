@@ -36,8 +36,8 @@ def serve(
     """Serve in a thread of this process until `shutdown()`.
 
     Args:
-        port: port on all addresses; 0 takes a free one (`server_port` tells which).
-        status: where the ranks tell their state.
+        port: port on all addresses; 0 takes a free one (see `server_port`).
+        status: where the ranks report their state.
         progress: the answer of /progress. None: rank 0 is in another pod, /progress is 404.
         measured: what the probe measured.
 
@@ -64,7 +64,7 @@ def serve(
                 self._answer(404, "text/plain", b"not found\n")
 
         def log_message(self, format: str, *args: object) -> None:
-            """A scrape every few seconds is no news."""
+            """Scrapes every few seconds are not logged."""
 
         def _answer(self, code: int, content_type: str, body: bytes) -> None:
             self.send_response(code)

@@ -1,4 +1,4 @@
-"""What the launcher looks for while its ranks run: an order to stop before they have begun, and ranks that hang."""
+"""What the launcher checks while its ranks run: a request to stop before training has begun, and ranks that hang."""
 
 import logging
 import time
@@ -7,14 +7,14 @@ from pathlib import Path
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.verdict import Verdict
 from hone_trainer.launcher import watchdog
-from hone_trainer.launcher.attempt import Pod
+from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_MESSAGE, clip
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.verdicts import HINTS, preempted
 
 WATCH_SECONDS = 1.0
-ECHO_SECONDS = 15.0
+PEER_SECONDS = 15.0
 """How long a pod whose ranks only wait for others stays, so that the end of the one that hangs is seen first."""
 
 _NOT_BEGUN = frozenset({"Starting", "Probing"})
@@ -22,14 +22,14 @@ _NOT_BEGUN = frozenset({"Starting", "Probing"})
 logger = logging.getLogger(__name__)
 
 
-class Lookout:
-    """Called again and again while the ranks of one start run."""
+class Supervisor:
+    """Decides whether the ranks of one start must end. Called repeatedly while they run."""
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: PodAttempt) -> None:
         self._pod = pod
         self._moves = watchdog.Moves()
         self._clock = 0.0
-        self._looked = time.monotonic()
+        self._observed_at = time.monotonic()
 
     def __call__(self, torchrun: int) -> Verdict | None:
         """Why the ranks are to be ended now, or None.
@@ -43,11 +43,11 @@ class Lookout:
         if pod.status.stop_raised() and all(one.stage in _NOT_BEGUN for one in pod.status.statuses().values()):
             return preempted(pod.node)
         now = time.monotonic()
-        if now - self._looked < WATCH_SECONDS:
+        if now - self._observed_at < WATCH_SECONDS:
             return None
-        # Time in which this process stood still itself (a frozen pod, a paused machine) is none that ranks had.
-        self._clock += min(now - self._looked, 5 * WATCH_SECONDS)
-        self._looked = now
+        # Time in which this process itself was paused (a frozen pod, a suspended machine) does not count for the ranks.
+        self._clock += min(now - self._observed_at, 5 * WATCH_SECONDS)
+        self._observed_at = now
         self._moves = watchdog.observe(self._moves, pod.status.statuses(), self._clock)
         idle = watchdog.stuck(self._moves, pod.config.hang_floor_seconds)
         return None if idle is None else self._hung(torchrun, idle)
@@ -59,7 +59,7 @@ class Lookout:
         suspect = watchdog.suspect(stacks, pod.config.topology.world_size)
         verdict = Verdict(
             failure_class=FailureClass.HUNG,
-            message=clip(f"{self._what(stacks, suspect, idle)}; {self._keep(stacks)}", MAX_MESSAGE),
+            message=clip(f"{self._describe(stacks, suspect, idle)}; {self._write_stacks(stacks)}", MAX_MESSAGE),
             hint=HINTS[FailureClass.HUNG],
             rank=suspect,
             node=pod.node,
@@ -68,22 +68,22 @@ class Lookout:
             time=time.time(),
         )
         if suspect is None and pod.config.topology.nodes > 1:
-            deadline = time.monotonic() + ECHO_SECONDS
+            deadline = time.monotonic() + PEER_SECONDS
             while time.monotonic() < deadline and not pod.status.stop_raised():
                 time.sleep(0.2)
         return verdict
 
-    def _what(self, stacks: dict[int, str], suspect: int | None, idle: float) -> str:
+    def _describe(self, stacks: dict[int, str], suspect: int | None, idle: float) -> str:
         limit = watchdog.limit(self._moves, self._pod.config.hang_floor_seconds)
-        said = f"no rank of this pod has moved for {idle:.0f} s, more than {limit:.0f} s"
+        idle_for = f"no rank of this pod has moved for {idle:.0f} s, more than {limit:.0f} s"
         if suspect is None:
-            return f"{said}; all of them wait for ranks of other pods"
+            return f"{idle_for}; all of them wait for ranks of other pods"
         if not stacks[suspect]:
-            return f"{said}; rank {suspect} is the suspect: it did not answer when asked for its stacks"
-        return f"{said}; rank {suspect} is the suspect: it is in {watchdog.place(stacks[suspect])}"
+            return f"{idle_for}; rank {suspect} is the suspect: it did not answer when asked for its stacks"
+        return f"{idle_for}; rank {suspect} is the suspect: it is in {watchdog.place(stacks[suspect])}"
 
-    def _keep(self, stacks: dict[int, str]) -> str:
-        """Write all stacks beside the checkpoints, and say where they are."""
+    def _write_stacks(self, stacks: dict[int, str]) -> str:
+        """Write all stacks next to the checkpoints, and say where they are."""
         pod = self._pod
         path = Path(pod.config.paths.run) / f"stacks-attempt-{pod.attempt.number}-node-{pod.node}.txt"
         try:

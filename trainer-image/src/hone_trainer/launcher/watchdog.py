@@ -26,7 +26,7 @@ _RECENT_STEPS = 20
 # where the host first waits for what NCCL was asked to do.
 _WAITS = re.compile(
     r"torch/distributed/|torch/nn/parallel/distributed\.py|deepspeed/comm/|"
-    r'torch/autograd/graph\.py", line \d+ in _engine_run_backward|hone_trainer/(agreement|callbacks)\.py'
+    r'torch/autograd/graph\.py", line \d+ in _engine_run_backward|hone_trainer/training/(collectives|callbacks)\.py'
 )
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)')
 
@@ -36,7 +36,7 @@ class Moves:
     """What is known of a pod's ranks.
 
     Attributes:
-        now: the time of the last look, in seconds.
+        now: the time of the last observation, in seconds.
         last: by rank, the step and stage it was last seen in, and since when.
         durations: seconds of recent steps of the pod's lowest rank.
     """
@@ -47,11 +47,11 @@ class Moves:
 
 
 def observe(moves: Moves, statuses: dict[int, RankStatus], now: float) -> Moves:
-    """What is known after another look.
+    """What is known after another observation.
 
     Args:
         moves: what was known.
-        statuses: what the ranks of this pod tell, by rank.
+        statuses: what the ranks of this pod report, by rank.
         now: the time in seconds, on a clock of any origin.
     """
     last, durations = dict(moves.last), moves.durations
@@ -78,7 +78,7 @@ def stuck(moves: Moves, floor: float) -> float | None:
         floor: the least time in seconds that a step is given.
     """
     stages = {stage for _, stage, _ in moves.last.values()}
-    # A rank that still starts excuses nobody: the others cannot be in training before it is, but for the last moment.
+    # A rank that is still starting excuses no other: those cannot train before it does, except for a moment.
     if not stages & WATCHED or stages - WATCHED - {"Starting"}:
         return None
     idle = moves.now - max(since for _, _, since in moves.last.values())
@@ -96,20 +96,20 @@ def ask_for_stacks(status: StatusDir, pids: dict[int, int], seconds: float = ANS
         pids: the ranks' processes.
         seconds: how long to wait for them.
     """
-    told = dict.fromkeys(pids, "")
-    asked = {rank: status.stacks_file(rank) for rank in pids if status.stacks_file(rank).exists()}
-    for rank in asked:
+    answers = dict.fromkeys(pids, "")
+    pending = {rank: status.stacks_file(rank) for rank in pids if status.stacks_file(rank).exists()}
+    for rank in pending:
         os.kill(pids[rank], signal.SIGUSR1)
     deadline = time.monotonic() + seconds
-    while asked and time.monotonic() < deadline:
+    while pending and time.monotonic() < deadline:
         time.sleep(0.2)
-        for rank, file in list(asked.items()):
+        for rank, file in list(pending.items()):
             text = _read(file)
             # Whole once it no longer grows.
-            if text and text == told[rank]:
-                del asked[rank]
-            told[rank] = text
-    return told
+            if text and text == answers[rank]:
+                del pending[rank]
+            answers[rank] = text
+    return answers
 
 
 def suspect(stacks: dict[int, str], world_size: int) -> int | None:
@@ -139,8 +139,8 @@ def main_frames(stacks: str) -> list[str]:
 def place(stacks: str) -> str:
     """Where the main thread is, in words: `run (data.py:12)`."""
     for frame in main_frames(stacks):
-        if found := _FRAME.search(frame):
-            return f"{found['name']} ({Path(found['file']).name}:{found['line']})"
+        if match := _FRAME.search(frame):
+            return f"{match['name']} ({Path(match['file']).name}:{match['line']})"
     return "an unknown place"
 
 

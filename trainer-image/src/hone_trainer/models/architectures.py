@@ -10,7 +10,7 @@ class Architecture:
 
     Attributes:
         auto_class: transformers' Auto class that loads it from a base model's directory.
-        task_type: PEFT's name of it; `SEQ_CLS` trains the head beside the adapter.
+        task_type: PEFT's name of it; `SEQ_CLS` trains the head together with the adapter.
         api: what a server of it answers, `ArtifactSummary.api`.
         pipeline_tag: the model card's name of it.
     """

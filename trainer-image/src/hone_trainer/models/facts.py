@@ -78,8 +78,8 @@ class ModelFacts:
     def cached_values(self) -> int:
         """Values that the cache of keys and values has for each token; where the layers' names do not tell, those of
         attention whose keys are as wide as what it reads."""
-        found = [s[0] for n, s in self.shapes.items() if n.endswith((".k_proj.weight", ".v_proj.weight"))]
-        return sum(found) or 2 * self.layers * self.hidden_size
+        widths = [s[0] for n, s in self.shapes.items() if n.endswith((".k_proj.weight", ".v_proj.weight"))]
+        return sum(widths) or 2 * self.layers * self.hidden_size
 
     def with_head(self, classes: int) -> "ModelFacts":
         """This model with a head for classes, or for one score, in place of the one for tokens.
@@ -217,9 +217,9 @@ def _require_directory(path: Path) -> None:
     if not path.is_dir():
         parent = next(p for p in path.parents if p.is_dir())
         models = _models_below(parent)
-        found = f"models there: {', '.join(models)}" if models else f"it holds {_listing(parent, directories=True)}"
+        instead = f"models there: {', '.join(models)}" if models else f"it holds {_listing(parent, directories=True)}"
         raise BadInput(
-            FIELD, f"there is no directory {path}; the nearest is {parent}, {found}", "Name one that exists."
+            FIELD, f"there is no directory {path}; the nearest is {parent}, {instead}", "Name one that exists."
         )
     if not (path / "config.json").is_file():
         models = _models_below(path)
@@ -229,21 +229,21 @@ def _require_directory(path: Path) -> None:
 
 def _models_below(root: Path) -> list[str]:
     """Directories up to three levels down that hold a config.json, relative to `root`; bounded."""
-    found: list[str] = []
+    models: list[str] = []
     level, visited = [root], 0
     for _ in range(3):
         below: list[Path] = []
         for parent in level:
             for child in _children(parent):
                 visited += 1
-                if visited > _MAX_VISITED or len(found) >= _MAX_LISTED:
-                    return found
+                if visited > _MAX_VISITED or len(models) >= _MAX_LISTED:
+                    return models
                 if (child / "config.json").is_file():
-                    found.append(str(child.relative_to(root)))
+                    models.append(str(child.relative_to(root)))
                 else:
                     below.append(child)
         level = below
-    return found
+    return models
 
 
 def _children(directory: Path) -> list[Path]:

@@ -36,7 +36,7 @@ def settings(classes: Classes | None) -> dict[str, Any]:
 
 def head_of(model: "PreTrainedModel") -> torch.nn.Module:
     """The model's head, shape [classes, hidden]."""
-    return next(head for name in _NAMES if (head := getattr(model, name, None)) is not None)
+    return next(head for name in _NAMES if isinstance(head := getattr(model, name, None), torch.nn.Module))
 
 
 def initialize(model: "PreTrainedModel", seed: int) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def ensure_merged(merge: Merge) -> None:
-    """Make the merged model, or find it made: jobs on one workspace share it.
+    """Make the merged model, unless it is there: jobs on one workspace share it.
 
     Raises:
         BadInput: the adapter's base is no longer the one that it was trained on, or the workspace is too small.
@@ -80,11 +80,12 @@ def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: A
 
     dtype = AutoConfig.from_pretrained(str(base), local_files_only=True).dtype or torch.float32
     model = auto.from_pretrained(str(base), dtype=dtype, local_files_only=True, **settings)
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(dtype)
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(dtype)
+    return merged
 
 
 def copy_kept(source: Path, directory: Path) -> None:
-    """Copy byte for byte what is served beside the weights: what was not trained is served as it was."""
+    """Copy byte for byte what is served with the weights: what was not trained is served as it was."""
     for name in _KEPT:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)

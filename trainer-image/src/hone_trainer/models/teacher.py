@@ -72,6 +72,8 @@ def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if config.paths.teacher is None:
+        raise ValueError("the run has no teacher")
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         config.paths.teacher, dtype=dtype, local_files_only=True
     )
@@ -79,4 +81,5 @@ def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
     if model.config.get_text_config().vocab_size > base.vocab_size:
         # Larger models of a family are often padded to a multiple that more GPUs can share.
         model.resize_token_embeddings(base.vocab_size)
-    return model.requires_grad_(False).eval()
+    model.eval()
+    return model.requires_grad_(False)

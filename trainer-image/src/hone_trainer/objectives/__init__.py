@@ -15,11 +15,12 @@ from hone_trainer.data.encoders import Wanted
 from hone_trainer.models.architectures import CHAT, CLASSIFIER, SCORER, Architecture
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import PreTrainedTokenizerBase
 
     from hone_trainer.data.rows import RowEncoder
     from hone_trainer.objectives.inputs import Inputs
     from hone_trainer.scores.evaluated import Evaluated
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 MICRO_BATCHES_AT_ONCE = 8
 """Answers are written for so many micro-batches at once. Their keys and values are fewer than what autograd keeps of
@@ -54,9 +55,9 @@ PARTS: Mapping[Objective, Parts] = {
 }
 
 
-def builder(objective: Objective) -> "Callable[[Inputs], Trainer]":
+def builder(objective: Objective) -> "Callable[[Inputs], RankTrainer]":
     """What builds an objective's trainer, TRL's or transformers' own."""
-    build: Callable[[Inputs], Trainer] = pkgutil.resolve_name(f"{__name__}.{objective.value.lower()}:build")
+    build: Callable[[Inputs], RankTrainer] = pkgutil.resolve_name(f"{__name__}.{objective.value.lower()}:build")
     return build
 
 

@@ -1,4 +1,4 @@
-"""BadInput and RowFault: what only the user can mend, and the verdict it becomes; how a full workspace is known."""
+"""BadInput and RowFault: what only the user can fix, and the verdict it becomes; how a full workspace is recognized."""
 
 import errno
 import re
@@ -32,7 +32,7 @@ class BadInput(Exception):
     """The job's spec, data or base model is wrong; trying again cannot help.
 
     Args:
-        field: path of the field to mend, as in the FineTuneJob's manifest: `spec.dataset.train`.
+        field: path of the field to fix, as in the FineTuneJob's manifest: `spec.dataset.train`.
         message: what is wrong there, with the figures or names that show it.
         hint: what to do about it.
     """

@@ -59,7 +59,7 @@ def own_memory(name: str) -> int:
 
 
 def reset_peak() -> None:
-    """Let VmHWM begin anew at what this process takes now, where the kernel allows that."""
+    """Reset VmHWM to what this process takes now, where the kernel allows that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -76,20 +76,20 @@ def cpu_seconds(pid: int) -> float | None:
 
 def children(parent: int) -> list[int]:
     """The direct children of a process, zombies included."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                    found.append(int(entry.name))
+                    processes.append(int(entry.name))
             except (OSError, IndexError, ValueError):
                 continue
-    return found
+    return processes
 
 
 def rank_processes(torchrun: int) -> dict[int, int]:
     """The process of each rank that a torchrun has started, by rank."""
-    found = {}
+    processes = {}
     for pid in children(torchrun):
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -98,5 +98,5 @@ def rank_processes(torchrun: int) -> dict[int, int]:
         for entry in environment:
             name, _, value = entry.partition(b"=")
             if name == b"RANK" and value.isdigit():
-                found[int(value)] = pid
-    return found
+                processes[int(value)] = pid
+    return processes

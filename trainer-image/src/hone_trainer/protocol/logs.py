@@ -10,7 +10,7 @@ _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what was passed as `extra={...}` becomes keys beside `msg`."""
+    """A record as one line of JSON; what was passed as `extra={...}` becomes keys next to `msg`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON, without line breaks."""
@@ -35,11 +35,11 @@ def setup_logging(level: int = logging.INFO) -> None:
 
 def quiet_libraries() -> None:
     """Send transformers' own log the same way, without progress bars and notes to those who write code with it."""
-    from datasets.utils.logging import disable_progress_bar
+    from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()
     transformers_logging.disable_progress_bar()
-    disable_progress_bar()
+    disable_progress_bars()
     warnings.simplefilter("ignore", FutureWarning)

@@ -29,12 +29,12 @@ class Probe(Model):
 
 
 def load_probe(config: RunConfig, rung: int) -> Probe | None:
-    """What was measured for this very RunConfig on this rung, or None."""
+    """What was measured for this very RunConfig at this level of the memory fallback, or None."""
     try:
-        found = Probe.model_validate_json((Path(config.paths.run) / PROBE_FILE).read_text())
+        probe = Probe.model_validate_json((Path(config.paths.run) / PROBE_FILE).read_text())
     except (OSError, ValidationError):
         return None
-    return found if (found.run_config, found.rung) == (digest_of(config), rung) else None
+    return probe if (probe.run_config, probe.rung) == (digest_of(config), rung) else None
 
 
 def save_probe(config: RunConfig, *, rung: int, peak_bytes: int, seconds_per_step: float) -> Probe:

@@ -81,7 +81,7 @@ def _classes(length: int, most: int) -> Callable[[StepResult], StepResult]:
     return _dataset(
         lambda d: {
             "classes": [
-                found.model_copy(update={"label": clip(found.label, length)}) for found in (d.classes or [])[:most]
+                entry.model_copy(update={"label": clip(entry.label, length)}) for entry in (d.classes or [])[:most]
             ]
             or None
         }
@@ -111,7 +111,7 @@ def _verdict(message: int, hint: int) -> Callable[[StepResult], StepResult]:
 
 
 def _changes(length: int, most: int) -> Callable[[StepResult], StepResult]:
-    # The newest ones: each rung of the ladder replaces the one before.
+    # The newest ones: each level of the memory fallback replaces the one before.
     return lambda result: result.model_copy(
         update={"changes": [clip(sentence, length) for sentence in result.changes[-most:]]}
     )

@@ -45,11 +45,11 @@ def load_attempt() -> Attempt:
     Raises:
         BadInput: what stands in the environment is no Attempt.
     """
-    told = os.environ.get(ATTEMPT_ENV)
+    attempt = os.environ.get(ATTEMPT_ENV)
     try:
-        return Attempt.model_validate_json(told) if told else Attempt(number=1)
+        return Attempt.model_validate_json(attempt) if attempt else Attempt(number=1)
     except ValidationError as error:
-        raise BadInput(ATTEMPT_ENV, f"{error.errors()[0]['msg']}: {told}", _HINT) from error
+        raise BadInput(ATTEMPT_ENV, f"{error.errors()[0]['msg']}: {attempt}", _HINT) from error
 
 
 def digest_of(config: RunConfig) -> str:

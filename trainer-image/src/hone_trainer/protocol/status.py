@@ -1,10 +1,10 @@
-"""What ranks and launcher tell each other, by small files in one directory of the pod's own /tmp.
+"""What ranks and launcher exchange, as small files in one directory of the pod's own /tmp.
 
 rank-<n>.json       rank n's RankStatus; replaced at most once a second
 verdict-<n>.json    why rank n ended, where it can say so
 stacks-<n>.txt      rank n's stacks, once it was sent SIGUSR1
 failures.json       torchrun's word on the ranks that died: exit codes and times
-stop                raised by the launcher on SIGTERM; every rank looks for it at each step
+stop                raised by the launcher on SIGTERM; every rank checks it at each step
 """
 
 import json
@@ -20,7 +20,7 @@ from hone.contract.verdict import Verdict
 from hone_trainer.protocol.files import write_atomic
 
 STATUS_DIR_ENV = "HONE_STATUS_DIR"
-"""Environment variable with the directory; the launcher makes it and tells the ranks."""
+"""Environment variable with the directory; the launcher creates it and passes it to the ranks."""
 
 M = TypeVar("M", bound=Model)
 
@@ -103,10 +103,10 @@ class StatusDir:
             return {}
 
     def _read(self, pattern: str, model: type[M]) -> list[M]:
-        found = []
+        records = []
         for path in sorted(self.directory.glob(pattern)):
             try:
-                found.append(model.model_validate_json(path.read_text()))
+                records.append(model.model_validate_json(path.read_text()))
             except (OSError, ValidationError):
                 continue
-        return found
+        return records

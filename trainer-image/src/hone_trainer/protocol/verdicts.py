@@ -44,7 +44,7 @@ _BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
         ),
         FailureClass.OUT_OF_MEMORY,
     ),
-    # On a GPU's host this is the pod's memory, on the CPU (see `classify`) the one that the ladder can spare.
+    # On a GPU's host this is the pod's memory, on the CPU (see `classify`) the memory that the fallback can spare.
     (re.compile(r"DefaultCPUAllocator: (can't|not enough)", re.I), FailureClass.HOST_OUT_OF_MEMORY),
     (
         re.compile(
@@ -71,17 +71,17 @@ def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
     Args:
         error: what ended it.
         on_gpu: whether tensors are on a GPU. Where they are not, one that finds no room in the host's memory is what
-            the ladder for memory can help against.
+            the memory fallback can help against.
     """
     for cause in _causes(error):
         for kind in type(cause).__mro__:
             if kind.__name__ in _BY_TYPE:
                 return _BY_TYPE[kind.__name__]
         if isinstance(cause, RuntimeError):
-            for words, found in _BY_WORDS:
+            for words, failure_class in _BY_WORDS:
                 if words.search(str(cause)):
-                    host = found is FailureClass.HOST_OUT_OF_MEMORY
-                    return FailureClass.OUT_OF_MEMORY if host and not on_gpu else found
+                    host = failure_class is FailureClass.HOST_OUT_OF_MEMORY
+                    return FailureClass.OUT_OF_MEMORY if host and not on_gpu else failure_class
     return FailureClass.CRASHED
 
 
@@ -98,14 +98,14 @@ def from_exception(
     """
     if isinstance(error, BadInput):
         return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
-    found = classify(error, on_gpu=on_gpu)
+    failure_class = classify(error, on_gpu=on_gpu)
     message = str(error) or type(error).__name__
-    if found not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
+    if failure_class not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
         message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{where}"
-    verdict = _verdict(found, message, rank=rank, node=node, step=step, code=exit_code(found))
-    hint = full_disk_hint(error) if found == FailureClass.CRASHED else None
+    verdict = _verdict(failure_class, message, rank=rank, node=node, step=step, code=exit_code(failure_class))
+    hint = full_disk_hint(error) if failure_class == FailureClass.CRASHED else None
     return verdict.model_copy(update={"hint": hint}) if hint else verdict
 
 
@@ -121,12 +121,15 @@ def from_exit(rank: int, node: int, code: int, when: float, step: int | None, ki
         killed_for_memory: whether the kernel has killed a process of this pod for memory.
     """
     if code == -signal.SIGKILL and killed_for_memory:
-        found, how = FailureClass.HOST_OUT_OF_MEMORY, "was killed by the kernel: the pod is over its memory limit"
+        failure_class, how = (
+            FailureClass.HOST_OUT_OF_MEMORY,
+            "was killed by the kernel: the pod is over its memory limit",
+        )
     elif code < 0:
-        found, how = FailureClass.CRASHED, f"was killed by {signal_name(-code)}"
+        failure_class, how = FailureClass.CRASHED, f"was killed by {signal_name(-code)}"
     else:
-        found, how = FailureClass.CRASHED, f"exited with code {code} without saying why; see the pod's log"
-    return _verdict(found, f"rank {rank} {how}", rank=rank, node=node, step=step, code=code, when=when)
+        failure_class, how = FailureClass.CRASHED, f"exited with code {code} without saying why; see the pod's log"
+    return _verdict(failure_class, f"rank {rank} {how}", rank=rank, node=node, step=step, code=code, when=when)
 
 
 def merge(verdicts: list[Verdict]) -> Verdict:
@@ -142,7 +145,7 @@ def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) 
     """Why the ranks of a pod ended, or None where they trained to the end.
 
     Args:
-        status: what they told.
+        status: what they reported.
         code: torchrun's exit code; negative for a signal.
         node: index of the pod.
         killed_for_memory: whether the kernel has killed a process of this pod for memory.
@@ -150,7 +153,7 @@ def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) 
     verdicts = status.verdicts()
     if code == 0 and not verdicts:
         return None
-    steps = {rank: told.step for rank, told in status.statuses().items()}
+    steps = {rank: one.step for rank, one in status.statuses().items()}
     spoke = {verdict.rank for verdict in verdicts}
     failures = status.failures()
     if any(failure["exitCode"] != -signal.SIGTERM for failure in failures.values()) or spoke:
@@ -163,17 +166,17 @@ def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) 
             )
     if not verdicts:
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
-        found = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
+        failure_class = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
         message = f"torchrun {how}, and no rank could say why; see the pod's log"
-        return _verdict(found, message, rank=None, node=node, step=min(steps.values(), default=None), code=code)
+        return _verdict(failure_class, message, rank=None, node=node, step=min(steps.values(), default=None), code=code)
     return merge(verdicts)
 
 
 def preempted(node: int) -> Verdict:
     """The verdict on a pod that was asked to stop before its ranks had begun."""
     message = "stopped by SIGTERM before its first step; there was nothing to save"
-    found = FailureClass.PREEMPTED
-    return _verdict(found, message, rank=None, node=node, step=None, code=exit_code(found))
+    failure_class = FailureClass.PREEMPTED
+    return _verdict(failure_class, message, rank=None, node=node, step=None, code=exit_code(failure_class))
 
 
 def signal_name(number: int) -> str:
@@ -185,7 +188,7 @@ def signal_name(number: int) -> str:
 
 
 def _verdict(
-    found: FailureClass,
+    failure_class: FailureClass,
     message: str,
     *,
     rank: int | None,
@@ -194,9 +197,9 @@ def _verdict(
     code: int,
     when: float | None = None,
 ) -> Verdict:
-    hint = HINTS.get(found)
+    hint = HINTS.get(failure_class)
     return Verdict(
-        failure_class=found,
+        failure_class=failure_class,
         message=clip(message, MAX_MESSAGE),
         hint=clip(hint, MAX_HINT) if hint else None,
         rank=rank,

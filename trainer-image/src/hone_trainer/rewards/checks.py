@@ -53,7 +53,7 @@ def _check_pattern(field: str, pattern: str) -> None:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise BadInput(
-            field, f"`{pattern}` is no regular expression: {error}", "Mend it; Python's `re` reads it."
+            field, f"`{pattern}` is no regular expression: {error}", "Write one that Python's `re` reads."
         ) from (error)
 
 
@@ -71,26 +71,26 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
         raise BadInput(
             f"{field}.configMap",
             f"{function.source}{where} is no Python: {error.msg if isinstance(error, SyntaxError) else error}",
-            "Mend it.",
+            "Fix the file in the ConfigMap.",
         ) from error
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    found = defined.get(function.function)
-    if found is None:
+    definition = defined.get(function.function)
+    if definition is None:
         others = ", ".join(f"`{name}`" for name in list(defined)[:8]) or "none"
         raise BadInput(
             f"{field}.function",
             f"{function.source} defines no function `{function.function}`; it defines {others}",
             f"{_SHAPE}, or name another.",
         )
-    if isinstance(found, ast.AsyncFunctionDef):
+    if isinstance(definition, ast.AsyncFunctionDef):
         raise BadInput(f"{field}.function", f"`{function.function}` is asynchronous", "Write it with `def` alone.")
-    if found.args.kwarg is None:
+    if definition.args.kwarg is None:
         raise BadInput(
             f"{field}.function",
             f"`{function.function}` takes no further keywords, and will be given some",
             f"{_SHAPE}.",
         )
-    if others := ", ".join(f"`{name}`" for name in _missing(found.args)):
+    if others := ", ".join(f"`{name}`" for name in _missing(definition.args)):
         raise BadInput(
             f"{field}.function",
             f"`{function.function}` needs {others}, and is given {', '.join(GIVEN)}, by keyword",
@@ -99,12 +99,12 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
     return code
 
 
-def _missing(taken: ast.arguments) -> list[str]:
+def _missing(arguments: ast.arguments) -> list[str]:
     """The parameters without a default that no keyword fills."""
-    positional = [*taken.posonlyargs, *taken.args]
-    needed = positional[: len(positional) - len(taken.defaults)]
-    needed += [one for one, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if default is None]
-    return [one.arg for one in needed if one.arg not in GIVEN or one in taken.posonlyargs]
+    positional = [*arguments.posonlyargs, *arguments.args]
+    needed = positional[: len(positional) - len(arguments.defaults)]
+    needed += [one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    return [one.arg for one in needed if one.arg not in GIVEN or one in arguments.posonlyargs]
 
 
 def check_model(directory: str, *, chat: bool) -> int:

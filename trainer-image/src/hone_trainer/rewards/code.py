@@ -1,6 +1,6 @@
 """The user's own reward functions: loaded from prepare's copy, called within a time limit, their figures checked.
 
-Only train and finish load them, whose pods have no token; what is wrong with them is the user's to mend, and told so.
+Only train and finish load them, whose pods have no token; what is wrong with them is reported as BadInput.
 """
 
 import logging
@@ -36,13 +36,13 @@ class _TooLong(BaseException):
 
 
 _FAILURES = (Exception, _TooLong, SystemExit)
-"""What ends the user's code as its own fault, unless `_of_the_run` says otherwise."""
+"""What ends the user's code as its own fault, unless `_of_the_run` applies."""
 
 
 def _of_the_run(error: BaseException) -> bool:
     """Whether it is the pod's end, or the want of a GPU's memory, most of which the model takes up.
 
-    A host's memory has no such ladder, and most of it is the code's own.
+    There is no fallback for a host's memory, and most of it is the code's own.
     """
     return classify(error, on_gpu=True) in (FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY)
 
@@ -57,7 +57,7 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
     Raises:
         BadInput: the file cannot be run, or has no such function.
     """
-    told = f"{function.source}: `{function.function}`"
+    source = f"{function.source}: `{function.function}`"
     try:
         module = ModuleType(f"hone_reward_{abs(hash(function.label))}")
         module.__file__ = str(function.file)
@@ -71,41 +71,45 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
         if _of_the_run(error):
             raise
         raise BadInput(
-            f"{field}.configMap", f"{function.source} cannot be loaded: {_words(error, function)}", "Mend it."
+            f"{field}.configMap",
+            f"{function.source} cannot be loaded: {_words(error, function)}",
+            "Fix the file in the ConfigMap.",
         ) from error
-    called = getattr(module, function.function, None)
-    if not callable(called):
-        raise BadInput(f"{field}.function", f"{told} is no function once the file is loaded", "Mend it.")
+    callee = getattr(module, function.function, None)
+    if not callable(callee):
+        raise BadInput(
+            f"{field}.function", f"{source} is no function once the file is loaded", "Define it as a function."
+        )
 
     def reward(
         prompts: Sequence[Any], completions: Sequence[Any], reference: Sequence[Any] | None = None, **_: Any
     ) -> list[float | None]:
         # TRL gives more, which finish has not: what used it would fail there, after all training.
-        given = {"prompts": prompts, "completions": completions, "reference": reference}
+        arguments = {"prompts": prompts, "completions": completions, "reference": reference}
         try:
-            found = _figures(called, given, LIMIT_SECONDS)
+            figures = _figures(callee, arguments, LIMIT_SECONDS)
         except _FAILURES as error:
             if _of_the_run(error):
-                log.error("Ended in a reward function", extra={"field": field, "function": told})
+                log.error("Ended in a reward function", extra={"field": field, "function": source})
                 raise
-            row = "" if isinstance(error, _TooLong) else _failing(called, given)
+            row = "" if isinstance(error, _TooLong) else _failing(callee, arguments)
             raise BadInput(
-                f"{field}.configMap", f"{told} failed: {_words(error, function)}{row}", "Mend it."
+                f"{field}.configMap", f"{source} failed: {_words(error, function)}{row}", "Fix the function."
             ) from error
-        return _checked(found, f"{field}.configMap", told, prompts, completions)
+        return _checked(figures, f"{field}.configMap", source, prompts, completions)
 
     return reward
 
 
-def _figures(called: Any, given: dict[str, Sequence[Any] | None], seconds: float) -> Any:
+def _figures(callee: Any, arguments: dict[str, Sequence[Any] | None], seconds: float) -> Any:
     """What the user's function gives back; a generator runs here, too, within the limit."""
     with _limited(seconds):
-        found = called(**given)
-        return list(found) if isinstance(found, Iterator) else found
+        figures = callee(**arguments)
+        return list(figures) if isinstance(figures, Iterator) else figures
 
 
 def _checked(
-    found: Any, field: str, told: str, prompts: Sequence[Any], completions: Sequence[Any]
+    figures: Any, field: str, source: str, prompts: Sequence[Any], completions: Sequence[Any]
 ) -> list[float | None]:
     """The figures as numbers.
 
@@ -113,13 +117,15 @@ def _checked(
         BadInput: they are not one finite number, or None, for each answer.
     """
     try:
-        values = list(found)
+        values = list(figures)
     except TypeError as error:
-        raise BadInput(field, f"{told} gave {_kind(found)}, not a list of numbers", "Return one for each.") from error
+        raise BadInput(
+            field, f"{source} gave {_kind(figures)}, not a list of numbers", "Return one for each."
+        ) from error
     if len(values) != len(completions):
         raise BadInput(
             field,
-            f"{told} gave {len(values)} figures for {len(completions)} answers",
+            f"{source} gave {len(values)} figures for {len(completions)} answers",
             "Return one for each of `completions`, in their order; None where it does not apply.",
         )
     checked: list[float | None] = []
@@ -136,22 +142,22 @@ def _checked(
             shown = value if isinstance(value, float) else _kind(value)
             raise BadInput(
                 field,
-                f"{told} gave {shown}, not a finite number{_row(prompt, completion)}",
+                f"{source} gave {shown}, not a finite number{_row(prompt, completion)}",
                 "Return a number for each answer, or None where it does not apply.",
             )
         checked.append(number)
     return checked
 
 
-def _failing(called: Any, given: dict[str, Sequence[Any] | None]) -> str:
+def _failing(callee: Any, arguments: dict[str, Sequence[Any] | None]) -> str:
     """The first answer that fails when it is alone, in words; empty where none does, or none within the limit."""
     until = time.monotonic() + LIMIT_SECONDS
-    prompts, completions = given["prompts"] or (), given["completions"] or ()
+    prompts, completions = arguments["prompts"] or (), arguments["completions"] or ()
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         if (left := until - time.monotonic()) < _LEAST_SECONDS:
             break
         try:
-            _figures(called, {name: values and [values[index]] for name, values in given.items()}, left)
+            _figures(callee, {name: values and [values[index]] for name, values in arguments.items()}, left)
         except _TooLong:
             break
         except _FAILURES as error:

@@ -36,8 +36,8 @@ def exact_match(answer: str, references: Sequence[str]) -> float:
 
 def contains(answer: str, references: Sequence[str]) -> float:
     """1 where the answer holds one of the references, else 0; both normalized."""
-    said = normalized(answer)
-    return float(any(normalized(reference) in said for reference in references))
+    text = normalized(answer)
+    return float(any(normalized(reference) in text for reference in references))
 
 
 def f1(answer: str, references: Sequence[str]) -> float:
@@ -49,9 +49,9 @@ def f1(answer: str, references: Sequence[str]) -> float:
     return max((_f1(_words(answer), _words(reference)) for reference in references), default=0.0)
 
 
-def _f1(said: Counter[str], wanted: Counter[str]) -> float:
-    common = (said & wanted).total()
-    return 2 * common / (said.total() + wanted.total()) if common else 0.0
+def _f1(answer: Counter[str], reference: Counter[str]) -> float:
+    common = (answer & reference).total()
+    return 2 * common / (answer.total() + reference.total()) if common else 0.0
 
 
 def _words(text: str) -> Counter[str]:
@@ -70,8 +70,8 @@ def named(function: RewardFunction) -> Rewarding:
     if function.name is None:
         raise ValueError(f"{function.label} is none of the list")
     if function.name is RewardName.REGEX:
-        found = re.compile(function.pattern or "").search
-        return lambda completions, **_: [float(found(text_of(one)) is not None) for one in completions]
+        search = re.compile(function.pattern or "").search
+        return lambda completions, **_: [float(search(text_of(one)) is not None) for one in completions]
     figure = _COMPARING[function.name]
 
     def reward(completions: Sequence[Completion], reference: Sequence[Reference], **_: Any) -> list[float | None]:

@@ -30,12 +30,12 @@ def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
     Raises:
         BadInput: the user's code cannot be loaded.
     """
-    found: list[Reward] = []
+    rewards: list[Reward] = []
     if config.paths.reward_model is not None:
-        found.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
+        rewards.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
     for index, function in enumerate(config.reward.functions if config.reward else []):
         call = named(function) if function.name else loaded(field_of(index), function)
-        labels = [reward.label for reward in found]
+        labels = [reward.label for reward in rewards]
         label = function.label if function.label not in labels else f"{function.label} {index + 1}"
-        found.append(Reward(label, function.weight, call))
-    return found
+        rewards.append(Reward(label, function.weight, call))
+    return rewards

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LABEL = "model"
-"""What its score is called beside those of functions."""
+"""The name of its score among those of functions."""
 
 
 def load_model(directory: str, rows: int) -> Rewarding:
@@ -69,5 +69,5 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: str | list[Message], comp
     try:
         return ids_of(tokenizer, rendered(tokenizer, turns))[-longest:]
     except RowFault as fault:
-        said = f"its chat template cannot be used: {fault}"
-        raise BadInput(FIELD, said, "Mend it in the model's directory.") from fault
+        problem = f"its chat template cannot be used: {fault}"
+        raise BadInput(FIELD, problem, "Fix the template in the model's directory.") from fault

@@ -23,6 +23,7 @@ from hone_trainer.data.labels import padding_id
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CLASSIFIER
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
@@ -68,20 +69,23 @@ def evaluate(
 
 def probabilities(model: "PreTrainedModel", rows: list[list[int]], pad: int) -> np.ndarray:
     """Each row's probabilities, by softmax over the classes, as servers give them; shape [rows, classes]."""
-    found = outputs(model, rows, pad, "tuned: classes")
-    return torch.softmax(torch.from_numpy(found), dim=-1).numpy()
+    logits = outputs(model, rows, pad, "tuned: classes")
+    return torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
 
 
 def outputs(model: "PreTrainedModel", rows: list[list[int]], pad: int, what: str) -> np.ndarray:
     """What the head gives for each row, in fp32; shape [rows, labels]. `what` names it in the log."""
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    found = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
+    model = for_inference(model)
+    labels = model.config.num_labels
+    if labels is None:
+        raise ValueError("the model has no labels")
+    figures = np.zeros((len(rows), labels), dtype=np.float32)
     with torch.inference_mode():
-        for batch in batches([len(ids) for ids in rows], model.config.num_labels, what):
+        for batch in batches([len(ids) for ids in rows], labels, what):
             ids, mask = padded([rows[index] for index in batch], pad, left=False, device=model.device)
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-            found[batch] = logits.cpu().numpy()
-    return found
+            figures[batch] = logits.cpu().numpy()
+    return figures
 
 
 def compare(classes: Classes, truth: np.ndarray, tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
@@ -99,8 +103,8 @@ def compare(classes: Classes, truth: np.ndarray, tuned: np.ndarray) -> tuple[Eva
     answer, confidence = tuned.argmax(axis=1), tuned.max(axis=1)
     right, guessed = answer == truth, guess == truth
 
-    def f1(given: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return macro_f1(truth[rows], given[rows], total)
+    def f1(predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return macro_f1(truth[rows], predicted[rows], total)
 
     def error(sure: np.ndarray, hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return calibration_error(sure[rows], hits[rows])
@@ -134,7 +138,7 @@ def compare(classes: Classes, truth: np.ndarray, tuned: np.ndarray) -> tuple[Eva
     return EvaluationSummary(scores=scores), _notes(classes, truth, right)
 
 
-def macro_f1(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
+def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Macro F1 of each sample; indices of shape [samples, rows] in, shape [samples] out."""
 
     def counts(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -144,8 +148,8 @@ def macro_f1(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
 
     every = np.ones(truth.shape, dtype=bool)
     # Rows of the class and rows that were given it: 2 · TP + FP + FN.
-    both = counts(truth, every) + counts(given, every)
-    hits = counts(truth, truth == given)
+    both = counts(truth, every) + counts(predicted, every)
+    hits = counts(truth, truth == predicted)
     f1 = np.divide(2.0 * hits, both, out=np.zeros(both.shape), where=both > 0)
     return np.asarray(f1.sum(axis=1) / (both > 0).sum(axis=1))
 

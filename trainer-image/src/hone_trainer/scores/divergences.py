@@ -23,6 +23,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.inference import for_inference
 from hone_trainer.models.teacher import load_teacher
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
@@ -47,14 +48,13 @@ def evaluate(
         return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = load_tokenizer(directory)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
     prompts = test["prompt_ids"][:]
-    teacher = load_teacher(config, dtype).to(device)
-    found: list[np.ndarray] = []
-    said: list[list[str]] = []
+    teacher = for_inference(load_teacher(config, dtype))
+    figures: list[np.ndarray] = []
+    written: list[list[str]] = []
     with torch.inference_mode():
         answers = answer_ids(teacher, tokenizer, prompts, limit, pad, "teacher")
         for name in ("tuned", "base"):
@@ -63,17 +63,17 @@ def evaluate(
                 if name == "tuned"
                 else AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
             )
-            model = model.to(device).eval()
-            found.append(divergences(teacher, model, prompts, answers, pad, name))
+            model = for_inference(model)
+            figures.append(divergences(teacher, model, prompts, answers, pad, name))
             first = answer_ids(model, tokenizer, prompts[:SAMPLES], limit, pad, name)
-            said.append(tokenizer.batch_decode(first, skip_special_tokens=True))
+            written.append(tokenizer.batch_decode(first, skip_special_tokens=True))
             del model
     references = tokenizer.batch_decode(answers[:SAMPLES], skip_special_tokens=True)
     samples = [
         Sample(prompt=prompt, reference=reference, base=base, tuned=tuned)
-        for prompt, reference, tuned, base in zip(test["prompt"][:SAMPLES], references, *said, strict=True)
+        for prompt, reference, tuned, base in zip(test["prompt"][:SAMPLES], references, *written, strict=True)
     ]
-    tuned, base = found
+    tuned, base = figures
     return Evaluated(EvaluationSummary(scores=[compare(base, tuned)]), _notes(answers, limit), samples)
 
 
@@ -102,8 +102,8 @@ def divergences(
         logits = [each(input_ids=ids, attention_mask=mask, use_cache=False).logits for each in (teacher, model)]
         for place, row in enumerate(batch):
             # The token before it tells what each token was expected to be.
-            said = slice(len(prompts[row]) - 1, lengths[row] - 1)
-            q, p = (torch.log_softmax(each[place, said].float(), dim=-1) for each in logits)
+            answer = slice(len(prompts[row]) - 1, lengths[row] - 1)
+            q, p = (torch.log_softmax(each[place, answer].float(), dim=-1) for each in logits)
             figures[row] = (q.exp() * (q - p)).sum(dim=-1).mean().item()
     return figures
 

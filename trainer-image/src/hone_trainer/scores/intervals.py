@@ -34,8 +34,8 @@ def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interva
         count: rows there are, at least one.
     """
     tails = 50 * (1 - CONFIDENCE)
-    found = np.concatenate([figure(rows) for rows in _resampled(count)])
-    lower, upper = np.percentile(found, [tails, 100 - tails])
+    figures = np.concatenate([figure(rows) for rows in _resampled(count)])
+    lower, upper = np.percentile(figures, [tails, 100 - tails])
     return Interval(value=float(figure(np.arange(count)[None])[0]), lower=float(lower), upper=float(upper))
 
 
@@ -64,9 +64,9 @@ def paired_difference(base: np.ndarray, tuned: np.ndarray) -> Interval:
     only_base, neither = int((base & ~tuned).sum()), int((~base & ~tuned).sum())
     first, second = proportion(tuned), proportion(base)
     margins = (both + only_tuned) * (only_base + neither) * (both + only_base) * (only_tuned + neither)
-    covariance = both * neither - only_tuned * only_base
+    covariance = float(both * neither - only_tuned * only_base)
     if covariance > 0:
-        covariance = max(covariance - len(base) / 2, 0)
+        covariance = max(covariance - len(base) / 2, 0.0)
     phi = covariance / math.sqrt(margins) if margins else 0.0
 
     def reach(mine: float, other: float) -> float:

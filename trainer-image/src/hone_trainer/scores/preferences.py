@@ -24,6 +24,7 @@ from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
@@ -55,7 +56,7 @@ def evaluate_pairs(
     base = log_probabilities(config, directory, dtype, test, columns, tuned=False)
     lengths = [sum(map(len, test[f"{name}_ids"][:])) for name in ("chosen", "rejected")]
     samples = [
-        Sample(prompt=prompt, reference=reference, base=_told(of_base), tuned=_told(of_tuned))
+        Sample(prompt=prompt, reference=reference, base=_preferred(of_base), tuned=_preferred(of_tuned))
         for prompt, reference, of_base, of_tuned in zip(
             test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base, tuned, strict=False
         )
@@ -154,7 +155,7 @@ def area_under_curve(good: np.ndarray, figures: np.ndarray, rows: np.ndarray) ->
     of_bad, of_good = times[:, 0], times[:, 1]
     pairs = of_good.sum(axis=1) * of_bad.sum(axis=1)
     won = (of_good * (of_bad.cumsum(axis=1) - of_bad / 2)).sum(axis=1)
-    return np.divide(won, pairs, out=np.full(samples, COIN), where=pairs > 0)
+    return np.asarray(np.divide(won, pairs, out=np.full(samples, COIN), where=pairs > 0))
 
 
 def log_probabilities(
@@ -177,21 +178,21 @@ def log_probabilities(
         model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     else:
         model = AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = for_inference(model)
     tokenizer = load_tokenizer(directory)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    prompts, found = rows["prompt_ids"][:], []
+    prompts, sums = rows["prompt_ids"][:], []
     for column in columns:
         answers = rows[column][:]
         inputs = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         labels = [[IGNORE_INDEX] * len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
         with torch.inference_mode():
             each = likelihoods(model, inputs, labels, pad or 0, f"{'tuned' if tuned else 'base'}: {column}")
-        found.append([total for total, _ in each])
-    return np.array(found).T
+        sums.append([total for total, _ in each])
+    return np.array(sums).T
 
 
-def _told(pair: np.ndarray) -> str:
+def _preferred(pair: np.ndarray) -> str:
     better, worse = (float(figure) for figure in pair)
     return f"{'chosen' if better > worse else 'rejected'}: log p {better:.3f} against {worse:.3f}"
 

@@ -75,7 +75,7 @@ def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.nd
         answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    found = [
+    by_reward = [
         [
             figure
             for start in range(0, len(answers), _ROWS)
@@ -87,7 +87,7 @@ def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.nd
         ]
         for reward in rewards
     ]
-    return np.array(found, dtype=float).reshape(len(rewards), len(answers)).T
+    return np.array(by_reward, dtype=float).reshape(len(rewards), len(answers)).T
 
 
 def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
@@ -98,14 +98,14 @@ def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple
         base, tuned: of the same rows, as `figures` gives them.
     """
     weights = np.array([reward.weight for reward in rewards])
-    sums = [_sum(each, weights) for each in (base, tuned)]
-    columns = [(REWARD, *sums)]
+    of_base, of_tuned = _sum(base, weights), _sum(tuned, weights)
+    columns = [(REWARD, of_base, of_tuned)]
     if len(rewards) > 1:
         columns += [(clip(one.label, _NAME), base[:, i], tuned[:, i]) for i, one in enumerate(rewards)]
     scores = [score for name, one, other in columns if (score := _score(name, one, other))]
     parts = " + ".join(f"{reward.weight:g} · {reward.label}" for reward in rewards)
     notes = [f"reward: {parts}, of the likeliest answer to each prompt."]
-    if left := int((np.isnan(sums[0]) | np.isnan(sums[1])).sum()):
+    if left := int((np.isnan(of_base) | np.isnan(of_tuned)).sum()):
         notes.append(f"{left} of {len(base)} rows count nowhere: no reward applied to the base's or the tuned answer.")
     return EvaluationSummary(scores=scores), notes
 

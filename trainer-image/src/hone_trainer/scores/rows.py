@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.models.facts import context_length
+from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.files import write_atomic
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ _LOG_SECONDS = 10
 logger = logging.getLogger(__name__)
 
 
+class _Generates(Protocol):
+    """What `PreTrainedModel` does not declare: causal language models mix it in, and PEFT's wrapper passes it on."""
+
+    def generate(self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: object) -> torch.Tensor:
+        """Prompts and answers as ids, filled up on the right; shape [rows, longest]."""
+        ...
+
+
 @dataclass(frozen=True)
 class RowScores:
     """Figures of one model, in the order of the rows."""
@@ -42,7 +51,7 @@ def score_rows(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: "Dataset", max_new_tokens: int, name: str
 ) -> RowScores:
     """Score every row; `name` says in the log which model it is."""
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = for_inference(model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
         return RowScores(
@@ -55,7 +64,7 @@ def answer_rows(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: "Dataset", max_new_tokens: int, name: str
 ) -> RowScores:
     """As `score_rows`, of rows that have prompts alone: without losses."""
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = for_inference(model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
         return RowScores([], _answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
@@ -76,8 +85,8 @@ def save_cached(path: Path, scores: RowScores) -> None:
 
 
 def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> list[float]:
-    found = likelihoods(model, rows["input_ids"][:], rows["labels"][:], pad, f"{name}: loss")
-    return [-total / max(tokens, 1) for total, tokens in found]
+    totals = likelihoods(model, rows["input_ids"][:], rows["labels"][:], pad, f"{name}: loss")
+    return [-total / max(tokens, 1) for total, tokens in totals]
 
 
 def likelihoods(
@@ -92,19 +101,19 @@ def likelihoods(
         what: names this in the log.
     """
     vocabulary = model.config.get_text_config().vocab_size
-    found = [(0.0, 0)] * len(inputs)
+    totals = [(0.0, 0)] * len(inputs)
     for batch in batches([len(ids) for ids in inputs], vocabulary, what):
         ids, mask = padded([inputs[index] for index in batch], pad, left=False, device=model.device)
-        wanted, _ = padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
+        filled, _ = padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        targets = wanted[:, 1:]
+        targets = filled[:, 1:]
         each = torch.nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
         ).view_as(targets)
         counts = (targets != IGNORE_INDEX).sum(dim=1)
         for index, total, tokens in zip(batch, (-each.sum(dim=1)).tolist(), counts.tolist(), strict=True):
-            found[index] = (total, tokens)
-    return found
+            totals[index] = (total, tokens)
+    return totals
 
 
 def _answers(
@@ -115,9 +124,9 @@ def _answers(
     pad: int,
     name: str,
 ) -> list[str]:
-    made = answer_ids(model, tokenizer, prompts, max_new_tokens, pad, name)
+    ids = answer_ids(model, tokenizer, prompts, max_new_tokens, pad, name)
     # A character that the token limit cut in half is no text; servers hold it back, too.
-    return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(made, skip_special_tokens=True)]
+    return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def answer_ids(
@@ -146,7 +155,7 @@ def answer_ids(
     for batch in batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
         indices = [fitting[place] for place in batch]
         ids, mask = padded([prompts[index] for index in indices], pad, left=True, device=model.device)
-        made = model.generate(
+        generated = cast(_Generates, model).generate(
             input_ids=ids,
             attention_mask=mask,
             do_sample=False,
@@ -158,7 +167,7 @@ def answer_ids(
             pad_token_id=pad,
             eos_token_id=stops,
         )
-        for index, answer in zip(indices, made[:, ids.shape[1] :].tolist(), strict=True):
+        for index, answer in zip(indices, generated[:, ids.shape[1] :].tolist(), strict=True):
             end = next((place for place, token in enumerate(answer, start=1) if token in (stops or ())), None)
             answers[index] = answer[:end]
     return answers
@@ -174,15 +183,15 @@ def _stops(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> li
 def batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
     """Indices of rows of about equal length, so that little is padding; each batch within the memory bound."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    done, told = 0, time.monotonic()
+    done, logged = 0, time.monotonic()
     while done < len(order):
         batch = order[done : done + _BATCH_ROWS]
         while len(batch) > 1 and len(batch) * lengths[batch[-1]] * width * 4 > _BATCH_BYTES:
             batch = batch[: len(batch) // 2]
         yield batch
         done += len(batch)
-        if time.monotonic() - told >= _LOG_SECONDS or done == len(order):
-            told = time.monotonic()
+        if time.monotonic() - logged >= _LOG_SECONDS or done == len(order):
+            logged = time.monotonic()
             logger.info("scoring", extra={"what": what, "rows": done, "of": len(order)})
 
 

@@ -1,1 +1,1 @@
-"""What happens while ranks train: callbacks, checkpoints, divergence, agreement between ranks."""
+"""What happens while ranks train: callbacks, checkpoints, divergence, collectives."""

@@ -1,4 +1,4 @@
-"""The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what the launcher is told."""
+"""The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what the launcher gets to know."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Decision(IntEnum):
-    """What the ranks do after a step; the highest that any rank asks for holds for all."""
+    """What the ranks do after a step; the highest that any rank requests holds for all."""
 
     GO_ON = 0
     SAVE = 1
@@ -38,27 +38,29 @@ STOP_PATIENCE = 0.25
 
 
 class StepHealth:
-    """This rank's loss in the last step, and whether it was finite. The trainer feeds it, `Checkpointing` asks it."""
+    """This rank's loss in the last step, and whether it was finite. The trainer fills it, `Checkpointing` reads it."""
 
     def __init__(self) -> None:
         self._loss: torch.Tensor | float = 0.0
         self._norm: torch.Tensor | float = 0.0
 
     def add_loss(self, loss: torch.Tensor) -> None:
-        """Take in a micro-batch's share of the step's loss. It stays on its device: no synchronization."""
+        """Add a micro-batch's share of the step's loss. It stays on its device: no synchronization."""
         self._loss = self._loss + loss.detach().float()
 
     def add_norm(self, norm: torch.Tensor | float | None) -> None:
-        """Take in the gradient's norm, where there is one."""
+        """Add the gradient's norm, where there is one."""
         if norm is not None:
             self._norm = self._norm + (norm.detach().float() if isinstance(norm, torch.Tensor) else norm)
 
     def take(self) -> tuple[float, bool]:
-        """The loss since the last call, and whether all that was taken in is finite."""
+        """The loss since the last call, and whether all that was added is finite."""
         loss = torch.as_tensor(self._loss)
-        found, norm = torch.stack([loss, torch.as_tensor(self._norm, dtype=loss.dtype, device=loss.device)]).tolist()
+        step_loss, norm = torch.stack(
+            [loss, torch.as_tensor(self._norm, dtype=loss.dtype, device=loss.device)]
+        ).tolist()
         self._loss = self._norm = 0.0
-        return found, math.isfinite(found) and math.isfinite(norm)
+        return step_loss, math.isfinite(step_loss) and math.isfinite(norm)
 
 
 class Checkpointing(TrainerCallback):
@@ -86,12 +88,12 @@ class Checkpointing(TrainerCallback):
         self._divergence = Divergence(measures=not OBJECTIVES[config.objective].rewarded)
         self._overdue = False
         self._doubtful = False
-        self._asked: float | None = None
+        self._stop_requested_at: float | None = None
         self._began = 0.0
         self.stopped = False
         """Whether the run was stopped before its end."""
         self.cut_evaluation = False
-        """Whether the last evaluation was ended by a stop, so that it tells nothing."""
+        """Whether the last evaluation was ended by a stop, so that it has no result."""
         self.saved_step: int | None = None
         """Step of the newest checkpoint that this attempt made whole."""
         self.save_seconds: float | None = None
@@ -116,9 +118,9 @@ class Checkpointing(TrainerCallback):
         """
         step, final = state.global_step, state.global_step >= self._plan.total_steps
         wish, (loss, finite) = self._wish(step, final), self._health.take()
-        asks = [wish >= decision for decision in (Decision.SAVE, Decision.SAVE_AND_STOP, Decision.STOP)]
-        *asked, nonfinite, losses = total([*asks, not finite, loss if finite else 0.0], args.device)
-        decision = sum(count > 0 for count in asked)
+        wishes = [wish >= decision for decision in (Decision.SAVE, Decision.SAVE_AND_STOP, Decision.STOP)]
+        *wished, nonfinite, losses = total([*wishes, not finite, loss if finite else 0.0], args.device)
+        decision = sum(count > 0 for count in wished)
         self._divergence.take(losses / self._plan.world_size, finite=not nonfinite)
         verdict = self._divergence.verdict
         if verdict is None and nonfinite and final:
@@ -138,10 +140,10 @@ class Checkpointing(TrainerCallback):
             control.should_training_stop = True
 
     def _wish(self, step: int, final: bool) -> Decision:
-        """What this rank asks for."""
+        """What this rank requests."""
         if self._status.stop_raised():
-            self._asked = self._asked or time.monotonic()
-            waited = time.monotonic() - self._asked
+            self._stop_requested_at = self._stop_requested_at or time.monotonic()
+            waited = time.monotonic() - self._stop_requested_at
             return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
         return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
 
@@ -197,7 +199,7 @@ class Checkpointing(TrainerCallback):
         return every is not None and (final or step % every == 0)
 
     def _due(self, step: int) -> bool:
-        # By the clock the ranks may differ; the first one that asks decides for all.
+        # The ranks' clocks may differ: the first that requests a save decides for all.
         plan, since = self._plan, time.monotonic() - self._last_save
         if plan.checkpoint_every_minutes is not None:
             return since >= 60 * plan.checkpoint_every_minutes
@@ -207,10 +209,10 @@ class Checkpointing(TrainerCallback):
 
 
 class Reporting(TrainerCallback):
-    """Tells the launcher where this rank stands, about once a second, and logs rank 0's figures as often.
+    """Reports this rank's state to the launcher about once a second, and logs rank 0's figures as often.
 
     Args:
-        status: where to tell it.
+        status: where to report it.
         first: what is known before the first step.
         saves: the checkpoint callback; it must come before this one.
     """
@@ -232,7 +234,7 @@ class Reporting(TrainerCallback):
         """Last step that was finished."""
         return self._now.step
 
-    def tell(self, **changes: object) -> None:
+    def report(self, **changes: object) -> None:
         """Change the status and write it at once."""
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
         self._now = self._now.model_copy(update={**changes, "observed_time": time.time(), "gpu_peak_bytes": peak})
@@ -246,7 +248,7 @@ class Reporting(TrainerCallback):
         self._steps.append((self._clock(), state.global_step))
         self._logged = (self._clock(), 0)
         self._tokens_before = int(state.num_input_tokens_seen or 0)
-        self.tell(stage="Training", step=state.global_step)
+        self.report(stage="Training", step=state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -264,7 +266,7 @@ class Reporting(TrainerCallback):
         )
         self._evaluation_began = time.monotonic()
         if self._now.stage != "Training" or time.monotonic() - self._written >= 1:
-            self.tell()
+            self.report()
 
     def on_log(
         self,
@@ -288,7 +290,7 @@ class Reporting(TrainerCallback):
         # A clock of its own: on_step_end comes just before and would always win.
         if time.monotonic() - self._lined >= 1:
             self._lined = time.monotonic()
-            self.tell()
+            self.report()
             if args.process_index == 0:
                 logger.info(
                     "step",
@@ -307,20 +309,22 @@ class Reporting(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        """Tell the loss on the validation rows."""
+        """Report the loss on the validation rows."""
         self._evaluation_seconds += time.monotonic() - self._evaluation_began
         stage = "Saving" if control.should_save else "Training"
         if self._saves.cut_evaluation:
-            self.tell(stage=stage)
+            self.report(stage=stage)
             return
         loss = (metrics or {}).get("eval_loss")
-        self.tell(stage=stage, eval_loss=loss)
+        self.report(stage=stage, eval_loss=loss)
         if args.process_index == 0:
             logger.info("evaluation", extra={"step": state.global_step, "evalLoss": loss})
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Tell of the new checkpoint."""
-        self.tell(stage="Training", checkpoint_step=self._saves.saved_step, checkpoint_seconds=self._saves.save_seconds)
+        """Report the new checkpoint."""
+        self.report(
+            stage="Training", checkpoint_step=self._saves.saved_step, checkpoint_seconds=self._saves.save_seconds
+        )
 
     def _clock(self) -> float:
         # Time spent on saving and evaluating is no training time: it would spoil the expected end.

@@ -77,14 +77,14 @@ def whole(directory: Path, run_config: str | None = None) -> list[tuple[Path, Co
         directory: where the checkpoints are.
         run_config: a RunConfig's digest; those that another one's run made are left out.
     """
-    found = [(path, complete) for path in _all(directory) if (complete := _usable(path, run_config)) is not None]
-    return sorted(found, key=lambda item: item[1].step)
+    checkpoints = [(path, complete) for path in _all(directory) if (complete := _usable(path, run_config)) is not None]
+    return sorted(checkpoints, key=lambda item: item[1].step)
 
 
 def newest(config: RunConfig) -> tuple[Path, Complete] | None:
     """The newest whole checkpoint that this very RunConfig made, or None."""
-    found = whole(checkpoints_dir(config), digest_of(config))
-    return found[-1] if found else None
+    checkpoints = whole(checkpoints_dir(config), digest_of(config))
+    return checkpoints[-1] if checkpoints else None
 
 
 def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
@@ -144,12 +144,12 @@ def prune(directory: Path, keep: int, run_config: str | None = None) -> list[Pat
     Returns:
         What was removed.
     """
-    found = whole(directory, run_config)
-    if not found:
+    checkpoints = whole(directory, run_config)
+    if not checkpoints:
         return []
-    kept = {path for path, _ in found[-keep:]}
-    last = found[-1][1].step
-    gone = [path for path in _all(directory) if path not in kept and (_step(path) <= last or _is_whole(path))]
+    retained = {path for path, _ in checkpoints[-keep:]}
+    last = checkpoints[-1][1].step
+    gone = [path for path in _all(directory) if path not in retained and (_step(path) <= last or _is_whole(path))]
     for path in gone:
         _remove(path)
         logger.debug("removed a checkpoint", extra={"path": str(path)})
@@ -157,10 +157,10 @@ def prune(directory: Path, keep: int, run_config: str | None = None) -> list[Pat
 
 
 def _usable(checkpoint: Path, run_config: str | None) -> Complete | None:
-    found = read_complete(checkpoint)
-    if found is None or (run_config and found.run_config not in (None, run_config)):
+    mark = read_complete(checkpoint)
+    if mark is None or (run_config and mark.run_config not in (None, run_config)):
         return None
-    return found
+    return mark
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What ranks agree upon: small collectives that are nothing where there is one rank."""
+"""Small collectives by which ranks agree; with one rank they do nothing."""
 
 import torch
 import torch.distributed as dist
@@ -29,7 +29,7 @@ def barrier() -> None:
 
 
 def check_same_everywhere(step: int, device: torch.device) -> None:
-    """See that all ranks are about to start from the same step.
+    """Check that all ranks start from the same step.
 
     Raises:
         RuntimeError: on every rank, where the ranks see different checkpoints.

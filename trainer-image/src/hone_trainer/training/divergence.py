@@ -1,6 +1,6 @@
 """When a run has diverged: a pure rule on its steps' losses.
 
-Either of these says so:
+It has where either of these holds:
 
 - `MAX_NONFINITE_STEPS` steps in a row have a loss or a gradient that is not finite;
 - `MAX_HIGH_STEPS` steps in a row have a loss above `HIGH_FACTOR` times the median of those before. Not before
@@ -34,7 +34,7 @@ class Divergence:
         self._nonfinite = 0
 
     def take(self, loss: float, *, finite: bool) -> None:
-        """Take in a step.
+        """Add a step.
 
         Args:
             loss: its mean over all ranks; without meaning where it is not finite.
@@ -73,7 +73,7 @@ class Divergence:
 
     @property
     def verdict(self) -> str | None:
-        """How the run diverged, in words; None while it has not."""
+        """How the run diverged, in a sentence; None while it has not."""
         if self._nonfinite >= MAX_NONFINITE_STEPS:
             return f"the loss or its gradient was not a finite number for {self._nonfinite} steps in a row"
         if len(self._high) >= MAX_HIGH_STEPS:

@@ -1,4 +1,4 @@
-"""The learning rate of a run that goes on with another one than its checkpoint was made with."""
+"""The learning rate of a run that resumes with another rate than its checkpoint has."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """A rank that tries two optimizer steps out instead of training: how much memory they take, and how long.
 
-The rows are the longest ones, so that no later step needs more. Nothing is kept but the figures: the process ends, and
+The rows are the longest ones, so that no later step needs more. Only the figures remain: the process ends, and
 the run begins in another one, its weights, optimizer and random state untouched.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
@@ -23,20 +23,21 @@ from hone_trainer.protocol import host
 from hone_trainer.protocol.probe import PROBE_STEPS, save_probe
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.training.collectives import highest
+from hone_trainer.training.rank_trainer import RankTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-MakeTrainer = Callable[[Plan, Prepared, Path, list[TrainerCallback]], Trainer]
+MakeTrainer = Callable[[Plan, Prepared, Path, list[TrainerCallback]], RankTrainer]
 
 logger = logging.getLogger(__name__)
 
 
 class Timing(TrainerCallback):
-    """Notes when each step ended, and tells the launcher.
+    """Records when each step ended, and reports it to the launcher.
 
     Args:
-        status: where to tell it.
+        status: where to report it.
         first: what is known before the first step.
     """
 
@@ -48,19 +49,19 @@ class Timing(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Tell that the probe has begun."""
-        self._tell(0)
+        """Report that the probe has begun."""
+        self._report(0)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Note the time, once the GPU is done as well."""
+        """Record the time, once the GPU is done as well."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.monotonic())
-        self._tell(state.global_step)
+        self._report(state.global_step)
 
-    def _tell(self, step: int) -> None:
+    def _report(self, step: int) -> None:
         self._now = self._now.model_copy(update={"stage": "Probing", "step": step, "observed_time": time.time()})
         self._status.write_status(self._now)
 
@@ -80,8 +81,8 @@ def probe_steps(
         config: the run's configuration.
         plan: as this attempt carries it out.
         prepared: the data.
-        rung: rung of the ladder for memory that the plan stands on.
-        status: where to tell the launcher of it.
+        rung: the plan's level of the memory fallback.
+        status: where to report it to the launcher.
         first: what is known of this rank.
         make_trainer: (plan, data, output directory, callbacks) -> the objective's trainer.
     """
@@ -111,7 +112,7 @@ def probe_steps(
 
 def longest_rows(dataset: "Dataset", count: int) -> list[int]:
     """Indices of the `count` rows with most tokens, or of all, in the data's own order."""
-    # Packed rows tell the length of each part.
+    # Packed rows hold the length of each part.
     if "seq_lengths" in dataset.column_names:
         lengths = numpy.array([sum(parts) for parts in dataset["seq_lengths"]])
     else:
