@@ -1,0 +1,411 @@
+"""Every private or undocumented part of a library that the trainer builds on, and a check that it is still there.
+
+An upgrade that changes one of them fails here, by name, instead of somewhere in a run. Whoever overrides, calls or
+reads another one adds a row to `HOOKS`; a test finds uses that have none.
+"""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Something of a library that its documentation does not promise.
+
+    Attributes:
+        owner: the class or module that has it, as a dotted path.
+        name: its name there. An attribute that only instances have counts if the owner's code assigns it.
+        used_in: the modules that use it, below `hone_trainer`.
+        why: what for.
+        parameters: names of its parameters, without `self`. None: it is not called.
+        override: whether we override it, so that it must have these parameters and no others, in this order; where we
+            only call it, others may be there.
+        value: what it is equal to. None: anything.
+    """
+
+    owner: str
+    name: str
+    used_in: tuple[str, ...]
+    why: str
+    parameters: tuple[str, ...] | None = None
+    override: bool = False
+    value: object = None
+
+    @property
+    def library(self) -> str:
+        """The distribution that it is part of."""
+        return self.owner.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.name}"
+
+
+_MISSING = object()
+
+
+class Incompatible(Exception):
+    """Installed libraries are not the ones that the trainer was written for."""
+
+
+_BASE = ("objectives/trainer.py",)
+_REFERENCE = ("objectives/reference.py",)
+_ROLLOUT = ("objectives/generation.py",)
+_STEP = ("model", "inputs", "num_items_in_batch")
+_EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
+_OF_DATA = ("dataset_tags", "dataset", "dataset_args")
+_TO_GENERATE = ("prompt_ids", "images", "multimodal_fields")
+_REFERENCE_COLUMNS = "log-probabilities before training are written to the run's directory, not among the shared rows"
+
+
+def _of_each(owners: Iterable[str], name: str, used_in: tuple[str, ...], why: str, **more: Any) -> tuple[Hook, ...]:
+    """The same hook of several classes."""
+    return tuple(Hook(owner, name, used_in, why, **more) for owner in owners)
+
+
+_REFERRED = ("trl.DPOTrainer", "trl.KTOTrainer")
+_GENERATING = ("trl.GRPOTrainer", "trl.RLOOTrainer", "trl.DistillationTrainer")
+
+_TRAINER = (
+    Hook(
+        "transformers.Trainer",
+        "_get_grad_norm",
+        _BASE,
+        "a norm that is not finite must not be saved",
+        ("model", "grad_norm"),
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
+        "_save_checkpoint",
+        _BASE,
+        "a full workspace is told apart from other failures",
+        ("model", "trial"),
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
+        "_build_accelerator_args",
+        _BASE,
+        "its kwargs_handlers hold DDP's settings, of which no training argument sets gradient_as_bucket_view",
+        ("**kwargs",),
+        override=True,
+    ),
+    Hook("accelerate.DistributedDataParallelKwargs", "gradient_as_bucket_view", _BASE, "DDP holds gradients once"),
+    Hook(
+        "transformers.Trainer",
+        "training_step",
+        (*_BASE, "training/offload.py", "training/rank_trainer.py"),
+        "each micro-batch's loss is followed, and its activations may wait in host memory",
+        _STEP,
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
+        "evaluate",
+        _BASE,
+        "an evaluation leaves the random state alone",
+        ("eval_dataset", "ignore_keys", "metric_key_prefix"),
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
+        "prediction_step",
+        _BASE,
+        "an evaluation can end early",
+        _EVALUATION,
+        override=True,
+    ),
+    *_of_each(
+        ("trl.GRPOTrainer", "trl.DistillationTrainer", "trl.experimental.orpo.ORPOTrainer"),
+        "prediction_step",
+        _BASE,
+        "as of transformers.Trainer, which they override",
+        parameters=_EVALUATION,
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
+        "create_model_card",
+        _BASE,
+        "finish writes the card",
+        ("language", "license", "tags", "model_name", "finetuned_from", "tasks", *_OF_DATA),
+        override=True,
+    ),
+    Hook(
+        "trl.trainer.base_trainer._BaseTrainer",
+        "create_model_card",
+        _BASE,
+        "finish writes the card",
+        ("model_name", "dataset_name", "tags"),
+        override=True,
+    ),
+    Hook(
+        "transformers.trainer",
+        "TRAINING_ARGS_NAME",
+        ("training/checkpoint.py",),
+        "removed from checkpoints",
+        value="training_args.bin",
+    ),
+    Hook(
+        "transformers.trainer_utils",
+        "PREFIX_CHECKPOINT_DIR",
+        ("training/checkpoint.py",),
+        "checkpoints are found by it",
+        value="checkpoint",
+    ),
+)
+
+_OBJECTIVES = (
+    *_of_each(
+        _REFERRED,
+        "_prepare_dataset",
+        _REFERENCE,
+        "rows are prepared already",
+        parameters=("dataset", "processing_class", "args", "dataset_name"),
+        override=True,
+    ),
+    *_of_each(
+        _REFERRED,
+        "_precompute_ref_logps",
+        _REFERENCE,
+        _REFERENCE_COLUMNS,
+        parameters=("dataset", "name", "batch_size"),
+        override=True,
+    ),
+    *_of_each(_REFERRED, "_precompute_engine", _REFERENCE, "DeepSpeed's engine for a forward pass, made once"),
+    *_of_each(_REFERRED, "compute_ref_log_probs", _REFERENCE, _REFERENCE_COLUMNS, parameters=("model", "inputs")),
+    Hook("trl.models.utils", "prepare_deepspeed", _REFERENCE, "makes that engine", ("model", "accelerator")),
+    Hook("transformers.Trainer", "is_deepspeed_enabled", _REFERENCE, "whether the model needs that engine"),
+    Hook("datasets.Dataset", "_indices", _REFERENCE, "whether rows were chosen: add_column would write them first"),
+    *_of_each(_GENERATING, "_tokenizer", _ROLLOUT, "prompts are tokenized with it"),
+    *_of_each(
+        _GENERATING,
+        "_tokenize_prompts",
+        _ROLLOUT,
+        "prompts are tokenized as prepare and a server do",
+        parameters=("prompts",),
+        override=True,
+    ),
+    Hook(
+        "trl.GRPOTrainer",
+        "_generate_single_turn",
+        _ROLLOUT,
+        "as many answers at once as memory is planned for",
+        (*_TO_GENERATE, "num_generations", "has_tool_images"),
+        override=True,
+    ),
+    Hook(
+        "trl.RLOOTrainer",
+        "_generate_single_turn",
+        _ROLLOUT,
+        "as many answers at once as memory is planned for",
+        _TO_GENERATE,
+        override=True,
+    ),
+    Hook(
+        "trl.DistillationTrainer",
+        "_generate_single_turn",
+        _ROLLOUT,
+        "as many answers at once as memory is planned for",
+        (*_TO_GENERATE, "has_tool_images"),
+        override=True,
+    ),
+    Hook(
+        "trl.DistillationTrainer",
+        "compute_loss",
+        ("objectives/distillation.py",),
+        "its loss calls the layers past the model's forward, so it needs autocast around it",
+        ("model", "inputs", "return_outputs", "num_items_in_batch"),
+        override=True,
+    ),
+    Hook(
+        "trl.experimental.orpo",
+        "ORPOConfig",
+        ("objectives/orpo.py",),
+        "ORPO's settings",
+        ("max_length", "beta", "disable_dropout"),
+    ),
+    Hook(
+        "trl.experimental.orpo",
+        "ORPOTrainer",
+        ("objectives/orpo.py",),
+        "ORPO's trainer",
+        ("model", "args", "train_dataset"),
+    ),
+    Hook(
+        "trl.experimental.orpo.ORPOTrainer",
+        "tokenize_row",
+        ("objectives/orpo.py",),
+        "rows are prepared already",
+        ("feature", "model"),
+        override=True,
+    ),
+)
+
+_MEMORY = (
+    Hook(
+        "trl.models.activation_offloading",
+        "get_act_offloading_ctx_manager",
+        ("training/offload.py",),
+        "keeps activations in host memory, for every objective",
+        ("model", "warn_if_no_head"),
+    ),
+    Hook("trl.kernels.chunked_logprob", "TOKEN_CHUNK_SIZE", ("planning/memory.py",), "a tile's tokens", value=4096),
+    Hook("trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory.py",), "a tile's words", value=32768),
+    Hook("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", ("methods/qlora.py",), "off: it has no gradient"),
+    Hook(
+        "deepspeed.ops", "__compatible_ops__", ("models/zero.py",), "ranks on CPUs compile no shared-memory all-reduce"
+    ),
+    Hook(
+        "deepspeed.ops.op_builder.cpu.ShareMemCommBuilder",
+        "NAME",
+        ("models/zero.py",),
+        "the key of that all-reduce",
+        value="deepspeed_shm_comm",
+    ),
+    Hook(
+        "deepspeed.runtime.zero.partition_parameters",
+        "ds_id",
+        ("models/head.py",),
+        "marks weights that ZeRO-3 has spread",
+    ),
+)
+
+_MODELS = (
+    Hook(
+        "transformers.models.auto.modeling_auto",
+        "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        ("models/facts.py",),
+        "which kinds of models generate text",
+    ),
+    Hook(
+        "transformers.models.auto.modeling_auto",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        ("models/facts.py",),
+        "which kinds of models can have a head for classes",
+    ),
+    Hook(
+        "transformers.PreTrainedConfig",
+        "_name_or_path",
+        ("models/merging.py", "methods/full.py", "methods/lora.py"),
+        "an artifact names the base model, not a path of the pod",
+    ),
+    Hook("transformers.modeling_layers.GenericForSequenceClassification", "score", ("models/head.py",), "the head"),
+    Hook(
+        "peft.utils.constants",
+        "SAFETENSORS_WEIGHTS_NAME",
+        ("methods/lora.py",),
+        "an adapter's weights",
+        value="adapter_model.safetensors",
+    ),
+    Hook(
+        "peft.utils.constants",
+        "CONFIG_NAME",
+        ("methods/lora.py", "models/merging.py"),
+        "an adapter's configuration",
+        value="adapter_config.json",
+    ),
+)
+
+_DATA = (
+    Hook(
+        "datasets.arrow_writer",
+        "ArrowWriter",
+        ("data/build.py",),
+        "rows are written while they are read",
+        ("path", "features"),
+    ),
+    Hook(
+        "trl.chat_template_utils",
+        "get_training_chat_template",
+        ("data/encode.py",),
+        "a variant of the chat template that marks the assistant's tokens",
+        ("tokenizer",),
+    ),
+)
+
+_PROCESS = (
+    Hook("torch.distributed.run", "parse_args", ("launcher/elastic.py",), "torchrun's own arguments", ("args",)),
+    Hook("torch.distributed.run", "run", ("launcher/elastic.py",), "torchrun, whose errors are read", ("args",)),
+    Hook(
+        "torch.autograd.graph",
+        "_engine_run_backward",
+        ("launcher/watchdog.py",),
+        "a rank that is in it waits for others",
+    ),
+    Hook(
+        "torch.optim.lr_scheduler.LRScheduler",
+        "base_lrs",
+        ("training/learning_rate.py",),
+        "a resumed run takes another rate",
+    ),
+    Hook(
+        "torch.optim.lr_scheduler.LRScheduler",
+        "_last_lr",
+        ("training/learning_rate.py",),
+        "a resumed run takes another rate",
+    ),
+    Hook(
+        "accelerate.scheduler.AcceleratedScheduler",
+        "scheduler",
+        ("training/learning_rate.py",),
+        "torch's scheduler in it",
+    ),
+)
+
+HOOKS = (*_TRAINER, *_OBJECTIVES, *_MEMORY, *_MODELS, *_DATA, *_PROCESS)
+
+
+def check(hooks: Iterable[Hook] = HOOKS) -> None:
+    """See that each hook is there, with the expected parameters and value. Imports the libraries.
+
+    Raises:
+        Incompatible: naming all that are not, with the versions of their libraries.
+    """
+    if faults := [
+        f"{hook} of {hook.library} {version(hook.library)} {fault}" for hook in hooks if (fault := _fault(hook))
+    ]:
+        raise Incompatible("; ".join(faults))
+
+
+def _fault(hook: Hook) -> str | None:
+    """What is wrong with the hook, in words; None where nothing is."""
+    try:
+        owner = pkgutil.resolve_name(hook.owner)
+    except (ImportError, AttributeError):
+        return "is gone with its owner"
+    current = _defined(owner, hook.name)
+    if current is _MISSING:
+        return None if _assigned(owner, hook.name) and hook.parameters is None and hook.value is None else "is gone"
+    if hook.value is not None and current != hook.value:
+        return f"is {current!r}, not {hook.value!r}"
+    return None if hook.parameters is None else _parameters_fault(hook, current)
+
+
+def _parameters_fault(hook: Hook, function: Any) -> str | None:
+    signs = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
+    parameters = inspect.signature(function).parameters.values()
+    names = tuple(signs.get(one.kind.name, "") + one.name for one in parameters if one.name != "self")
+    expected = hook.parameters or ()
+    fits = names == expected if hook.override else set(expected) <= set(names)
+    return None if fits else f"takes ({', '.join(names)}), not ({', '.join(expected)})"
+
+
+def _defined(owner: Any, name: str) -> Any:
+    """The owner's attribute, or `_MISSING`. Asks no module's `__getattr__`: DeepSpeed's compiles programs to answer."""
+    if isinstance(owner, ModuleType):
+        return vars(owner).get(name, _MISSING)
+    return inspect.getattr_static(owner, name, _MISSING)
+
+
+def _assigned(owner: Any, name: str) -> bool:
+    """Whether the owner's code, or that of a class it derives from, assigns the attribute."""
+    pattern = re.compile(rf"(\.|\b(?=__)|\[\"){re.escape(name)}(\"\])?(: [^=\n]+)? = ")
+    classes = [owner] if isinstance(owner, ModuleType) else [one for one in owner.__mro__ if one is not object]
+    return any(pattern.search(inspect.getsource(one)) for one in classes)
