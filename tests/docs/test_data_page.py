@@ -11,7 +11,7 @@ from hone.contract.objectives import OBJECTIVES, objectives_of
 from hone.contract.runconfig import DataPaths
 from hone.contract.settings import DataFormat, Objective, TrainOn
 from hone.core.finetunejob.sources.data import DEFAULT_HELD_OUT
-from hone_trainer.data import build, kinds, readers
+from hone_trainer.data import build_errors, kinds, readers
 from hone_trainer.data.formats import COLUMNS, detect, to_sample
 from hone_trainer.data.read import rename
 from hone_trainer.data.splits import prompt_key
@@ -69,7 +69,7 @@ def test_its_shares_are_those_of_the_code() -> None:
     (most,) = (limit.le for limit in HeldOut.model_fields["fraction"].metadata if hasattr(limit, "le"))
     assert f"up to {most}" in section
     cut = [float(share) / 100 for share in re.findall(r"(\d+) %", PAGE.partition("## What carries loss")[2])]
-    assert cut == [build.WARN_TRUNCATED, build.FAIL_TRUNCATED]
+    assert cut == [build_errors.WARN_TRUNCATED, build_errors.FAIL_TRUNCATED]
 
 
 def test_prompts_that_differ_in_case_and_spacing_share_a_split() -> None:

@@ -12,9 +12,9 @@ from rows import write_jsonl
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.classes import MAX_CLASSES, Classes, find_classes, skew_warning
-from hone_trainer.data.formats import Sample
 from hone_trainer.data.labels import LabelEncoder, padding_id
 from hone_trainer.data.prepared import Prepared, load_prepared
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.survey import RowRef
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput, RowFault
@@ -107,7 +107,7 @@ def test_a_text_is_encoded_as_a_server_encodes_it(tiny_tokenizer: Any) -> None:
 
 
 def test_a_text_with_the_padding_token_is_a_faulty_row(tiny_tokenizer: Any) -> None:
-    with pytest.raises(RowFault, match="which stands for padding"):
+    with pytest.raises(RowFault, match="which is the padding token"):
         LabelEncoder(tiny_tokenizer, TWO).encode(Sample(prompt="a <|endoftext|> b", label="good"))
 
 

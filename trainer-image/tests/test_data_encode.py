@@ -8,8 +8,9 @@ from rows import CHAT_TEMPLATE
 
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.encode import UNMARKABLE, Encoder
-from hone_trainer.data.formats import Sample, to_sample
+from hone_trainer.data.formats import to_sample
 from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.data.sample import Sample
 from hone_trainer.protocol.errors import BadInput, RowFault
 
 ALL_TEXT = 10_000
@@ -97,7 +98,7 @@ def test_a_template_without_a_generation_prompt_trains_on_the_turns_head_too(tin
 
 def test_a_conversation_that_the_template_refuses_is_a_fault_of_the_row(tiny_tokenizer: Any) -> None:
     encoder = encoder_with(tiny_tokenizer, ALTERNATING + PLAIN_CHATML)
-    with pytest.raises(RowFault, match="refuses the conversation: No system role!"):
+    with pytest.raises(RowFault, match="rejects the conversation: No system role!"):
         encoder.encode(MULTI_TURN)
 
 

@@ -13,8 +13,9 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.settings import DataFormat, Objective
 from hone_trainer.data import readers
 from hone_trainer.data.classes import find_classes
-from hone_trainer.data.formats import COLUMNS, Sample
+from hone_trainer.data.formats import COLUMNS
 from hone_trainer.data.read import rows
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, good_samples, survey
 from hone_trainer.protocol.errors import BadInput, RowFault
@@ -82,12 +83,12 @@ REFUSED = [
     case("rows.json", OBJECT, "rows.json begins with a JSON object that goes over several", "one array", id="{"),
     case("rows.json", json.dumps({"data": [GOOD]}).encode(), "have `data`", "as one array", id="one object"),
     case("rows.jsonl", json.dumps(GOOD, indent=1).encode() * 2, "over several lines", "jq -c", id="spread rows"),
-    case("rows.json", json_array([GOOD])[:-9], "rows.json: line 4, column", "Mend it", id="an array cut off"),
+    case("rows.json", json_array([GOOD])[:-9], "rows.json: line 4, column", "Fix it", id="an array cut off"),
     case("rows.json", b'["\xff"]', "rows.json: line 1 is not UTF-8", "as UTF-8", id="an array in Latin-1"),
     case("rows.json", b"[" * 100_000, "nested too deeply", "flat", id="an array in arrays"),
     case("rows.json", b'["a", "b"]', "at rows.json:row 1: not a JSON object", "each row as", id="strings"),
     case("rows.json", b"[]", "rows.json has no rows", "Give JSON Lines", id="an empty array"),
-    case("rows.jsonl", b"hello\nworld\n", "as at rows.jsonl:1: not JSON", "each row as", id="text"),
+    case("rows.jsonl", b"hello\nworld\n", "first at rows.jsonl:1: not JSON", "each row as", id="text"),
     case("rows.jsonl", b"", "rows.jsonl has no rows", "Give JSON Lines", id="an empty file"),
     case("rows.csv", b"", "rows.csv has no rows", "Give JSON Lines", id="an empty CSV"),
     case("rows.csv", b"prompt,completion\n", "rows.csv has no rows", "Give JSON Lines", id="a header alone"),

@@ -6,7 +6,8 @@ import pytest
 
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.settings import DataFormat, Objective
-from hone_trainer.data.formats import Sample, detect, to_sample
+from hone_trainer.data.formats import detect, to_sample
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.splits import prompt_key, row_key
 from hone_trainer.protocol.errors import RowFault
 
@@ -28,7 +29,7 @@ ANSWER = {"role": "assistant", "content": "Yes."}
         pytest.param({"messages": [{"role": "user", "content": None}, ANSWER]}, "is not a string", id="null content"),
         pytest.param({"messages": [USER, {"role": "assistant", "content": " "}]}, "empty assistant", id="blank answer"),
         pytest.param({"messages": [USER]}, "no assistant turn in `messages`", id="no answer"),
-        pytest.param({"messages": [ANSWER]}, "nothing before the assistant's turn", id="an answer to nothing"),
+        pytest.param({"messages": [ANSWER]}, "no turn before the assistant's", id="an answer to nothing"),
         pytest.param({"messages": [USER, ANSWER], "tools": [{}]}, "tool calls are not supported", id="tools"),
         pytest.param({"messages": [USER, {**ANSWER, "tool_calls": [{}]}]}, "tool calls", id="a tool call"),
     ],
@@ -85,13 +86,15 @@ HUMAN, GPT = {"from": "human", "value": "Is it good?"}, {"from": "gpt", "value":
         pytest.param({"conversations": "hello"}, "`conversations` is not a list of turns", id="a string for a list"),
         pytest.param({"conversations": []}, "`conversations` is empty", id="no turn"),
         pytest.param({"conversations": [HUMAN]}, "no assistant turn in `conversations`", id="no answer"),
-        pytest.param({"conversations": [GPT]}, "nothing before the assistant's turn", id="an answer to nothing"),
+        pytest.param({"conversations": [GPT]}, "no turn before the assistant's", id="an answer to nothing"),
         pytest.param({"conversations": [HUMAN, "x"]}, "not a turn with `from` and `value`", id="a string for a turn"),
         pytest.param({"conversations": [{"from": "bard", "value": ""}]}, "other than human, gpt, system", id="bard"),
         pytest.param({"conversations": [{"from": [], "value": ""}]}, "other than human, gpt, system", id="no sender"),
         pytest.param({"conversations": [HUMAN, {**GPT, "value": 1}]}, "is not a string", id="a number"),
         pytest.param({"conversations": [HUMAN, {**GPT, "value": " "}]}, "empty assistant turn", id="blank answer"),
-        pytest.param({"conversations": [USER, ANSWER]}, "in spec.dataset.columns, as `messages`", id="messages"),
+        pytest.param(
+            {"conversations": [USER, ANSWER]}, "spec.dataset.columns to {messages: conversations}", id="messages"
+        ),
         pytest.param({"conversations": [HUMAN, GPT], "system": 1}, "`system` is not a string", id="system"),
         pytest.param({"conversations": [HUMAN, GPT], "tools": "[{}]"}, "tool calls are not", id="tools"),
     ],

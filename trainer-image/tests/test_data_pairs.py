@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from hone.contract.settings import DataFormat
-from hone_trainer.data.formats import Sample, detect, to_sample
+from hone_trainer.data.formats import detect, to_sample
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.pairs import PairEncoder, ScoreEncoder
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.splits import prompt_key, row_key
 from hone_trainer.protocol.errors import BadInput, RowFault
 
@@ -35,7 +36,7 @@ def pair(**row: Any) -> Sample:
             {"prompt": [USER], "chosen": "b", "rejected": "c"}, "must both be strings or", id="answers as text"
         ),
         pytest.param(
-            {"prompt": "a", "chosen": [USER, YES], "rejected": [USER, NO]}, "leave `prompt` out", id="another question"
+            {"prompt": "a", "chosen": [USER, YES], "rejected": [USER, NO]}, "leave out `prompt`", id="another question"
         ),
         pytest.param(
             {"prompt": "Is it good?", "chosen": [USER, YES], "rejected": [{"role": "x"}]},
@@ -47,7 +48,7 @@ def pair(**row: Any) -> Sample:
             {"chosen": [USER, YES], "rejected": [{**USER, "content": "?"}, NO]}, "begin differently", id="two"
         ),
         pytest.param(
-            {"prompt": [USER], "chosen": [USER, YES], "rejected": [USER, NO]}, "leave `prompt` out", id="prompt twice"
+            {"prompt": [USER], "chosen": [USER, YES], "rejected": [USER, NO]}, "leave out `prompt`", id="prompt twice"
         ),
         pytest.param(
             {"chosen": [USER, YES], "rejected": [USER, YES, USER]}, "`chosen` does not", id="one in the other"
@@ -159,7 +160,7 @@ def test_answers_in_plain_text_end_with_the_token_that_ends_a_text(tiny_tokenize
 def test_a_template_that_writes_the_prompt_otherwise_before_an_answer_is_a_fault(tiny_tokenizer: Any) -> None:
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.chat_template = "{{ messages | length }}" + tokenizer.chat_template
-    with pytest.raises(RowFault, match="writes the prompt otherwise"):
+    with pytest.raises(RowFault, match="changes the prompt once an answer follows"):
         PairEncoder(tokenizer, chat=True).encode(pair(prompt=[USER], chosen=[YES], rejected=[NO]))
 
 

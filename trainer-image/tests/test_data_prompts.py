@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from hone.contract.settings import DataFormat
-from hone_trainer.data.formats import Sample, to_sample
-from hone_trainer.data.prompts import PromptEncoder, written_of
+from hone_trainer.data.formats import to_sample
+from hone_trainer.data.prompts import PromptEncoder, load_prompt
+from hone_trainer.data.sample import Sample
 from hone_trainer.protocol.errors import BadInput, RowFault
 
 USER = {"role": "user", "content": "Is it good?"}
@@ -28,21 +29,23 @@ def test_a_conversation_is_encoded_as_a_server_would_and_kept_as_it_was_written(
     assert tiny_tokenizer.decode(encoded.prompt_ids) == text
     assert encoded.length == len(encoded.prompt_ids) + 8
     columns = encoded.columns()
-    assert written_of(columns["written"]) == [USER]
+    assert load_prompt(columns["written"]) == [USER]
     assert json.loads(columns["references"]) == ["Yes.", "Sure."]
 
 
 def test_a_text_is_encoded_without_what_would_close_it(tiny_tokenizer: Any) -> None:
     encoded = encoder(tiny_tokenizer, chat=False).encode(prompt(prompt="Is it good?"))
     assert tiny_tokenizer.decode(encoded.prompt_ids) == "Is it good?"
-    assert written_of(encoded.columns()["written"]) == "Is it good?"
+    assert load_prompt(encoded.columns()["written"]) == "Is it good?"
 
 
 def test_a_prompt_that_leaves_no_room_for_the_longest_answer_is_left_out(tiny_tokenizer: Any) -> None:
     sample = prompt(prompt=[USER])
     tokens = len(encoder(tiny_tokenizer).encode(sample).prompt_ids)
     assert encoder(tiny_tokenizer, limit=tokens + 8).encode(sample)
-    with pytest.raises(RowFault, match=f"{tokens + 7} tokens less 8 for the answer leave it {tokens - 1}"):
+    with pytest.raises(
+        RowFault, match=f"of {tokens + 7} tokens, 8 are reserved for the answer, which leaves {tokens - 1} for"
+    ):
         encoder(tiny_tokenizer, limit=tokens + 7).encode(sample)
 
 

@@ -11,8 +11,8 @@ from rows import chat_row, write_jsonl
 
 from hone.contract.settings import DataFormat
 from hone_trainer.data.digest import data_digest
-from hone_trainer.data.formats import Sample
 from hone_trainer.data.read import rows
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import good_samples, survey
 from hone_trainer.protocol.errors import BadInput
@@ -81,8 +81,8 @@ def test_a_name_with_wildcards_that_is_there_is_that_file(tree: Path) -> None:
     [
         pytest.param("c.jsonl", "does not exist; {} holds README.md, a.jsonl, b.jsonl, sub/", "a glob", id="no file"),
         pytest.param("*.csv", "matches no file; {} holds README.md", "**/ for any directories", id="no match"),
-        pytest.param("nowhere/*.csv", "matches no file; {} holds README.md", "Mend the glob", id="no directory"),
-        pytest.param("su*", "matches only directories", "Mend the glob", id="only directories"),
+        pytest.param("nowhere/*.csv", "matches no file; {} holds README.md", "Fix the glob", id="no directory"),
+        pytest.param("su*", "matches only directories", "Fix the glob", id="only directories"),
         pytest.param("**.jsonl", "is no glob", "**/*.csv", id="no glob"),
     ],
 )
@@ -127,7 +127,7 @@ def test_no_path_and_no_link_leads_out_of_the_volume(tmp_path: Path, path: str) 
     (mount / "link.jsonl").symlink_to(outside)
     (mount / "dir").symlink_to(outside.parent)
     said, remedy = refused(mount / path, mount=mount)
-    assert f"leads out of the volume, to {outside}" in said
+    assert f"is outside the volume, at {outside}" in said
     assert "on the volume" in remedy
     assert names(mount / path)
 
@@ -202,12 +202,14 @@ def test_columns_make_tables_of_others_readable(tmp_path: Path) -> None:
     [
         pytest.param(
             {"prompt": "question", "completion": "answr"},
-            "`completion` is to be read from `answr`, but no row has that column; the rows have `question`, `answer`",
+            "`completion` is mapped to `answr`, but no row has that column; the rows have `question`, `answer`",
             "one of these",
             id="no such column",
         ),
-        pytest.param({"promt": "question"}, "`promt` is no column that Hone reads", "one of ", id="no name of Hone's"),
-        pytest.param({"question": "prompt"}, "`question` is no column", "to the left is Hone's", id="exchanged"),
+        pytest.param(
+            {"promt": "question"}, "`promt` is not a column that Hone reads", "one of ", id="no name of Hone's"
+        ),
+        pytest.param({"question": "prompt"}, "`question` is not a column", "Write `name: yours`", id="exchanged"),
     ],
 )
 def test_names_that_are_none_are_refused(tmp_path: Path, columns: dict[str, str], message: str, hint: str) -> None:

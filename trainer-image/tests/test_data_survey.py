@@ -80,7 +80,7 @@ def test_more_reasons_than_the_summary_holds_are_counted_together(tmp_path: Path
     ("rows", "message", "hint"),
     [
         pytest.param(["hello", "world"], "none of the 2 rows of rows.jsonl can be used", '"messages"', id="text"),
-        pytest.param(["hello"], "as at rows.jsonl:1: not JSON", '"prompt"', id="which line"),
+        pytest.param(["hello"], "first at rows.jsonl:1: not JSON", '"prompt"', id="which line"),
         pytest.param([], "rows.jsonl has no rows", "one object per line", id="empty"),
         pytest.param(["", "  "], "has no rows", "one object per line", id="blank lines"),
         pytest.param(
@@ -165,14 +165,14 @@ def test_answers_of_several_turns_share_a_split_where_the_model_writes_its_own(t
         completion = [{"role": role, "content": content} for role, content in turns]
         return {"prompt": [{"role": "user", "content": f"Is it {i}?"}], "completion": completion}
 
-    def splits(written: bool) -> list[set[str | None]]:
-        found = survey([source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].formats, written=written).refs
+    def splits(generated: bool) -> list[set[str | None]]:
+        found = survey([source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].formats, generated=generated).refs
         return [{ref.split for ref in found[i : i + 4]} for i in range(0, 240, 4)]
 
     rows = [row(i, taken) for i in range(60) for taken in range(4)]
     source = find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", rows)))
-    assert {*map(frozenset, splits(written=True))} == {frozenset({"train"}), frozenset({"test"})}
-    assert {"train", "test"} in splits(written=False), "by the turns before the last answer"
+    assert {*map(frozenset, splits(generated=True))} == {frozenset({"train"}), frozenset({"test"})}
+    assert {"train", "test"} in splits(generated=False), "by the turns before the last answer"
 
 
 def test_rows_of_the_held_out_files_are_left_out_of_training(tmp_path: Path) -> None:

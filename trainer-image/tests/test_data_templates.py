@@ -9,7 +9,8 @@ import pytest
 
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.encode import Encoder
-from hone_trainer.data.formats import Sample, to_sample
+from hone_trainer.data.formats import to_sample
+from hone_trainer.data.sample import Sample
 from hone_trainer.protocol.errors import RowFault
 
 CHATML = (
@@ -161,7 +162,7 @@ def test_the_templates_of_known_models_mark_answers_and_nothing_that_is_asked(ti
 
 @pytest.mark.parametrize("train_on", TrainOn)
 def test_a_template_that_leaves_out_the_text_is_a_fault_of_the_row(tiny_tokenizer: Any, train_on: TrainOn) -> None:
-    with pytest.raises(RowFault, match="does not show what a message says"):
+    with pytest.raises(RowFault, match="does not show the content of a message"):
         shown(tiny_tokenizer, IN_PARTS, train_on, sample(*ANSWERS))
 
 

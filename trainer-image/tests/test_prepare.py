@@ -107,7 +107,7 @@ def test_files_of_a_volume_are_read_with_their_columns_named_and_none_beyond_it(
     code, result = pod.run(make_config(data=data | {"minSamples": 11}))
     assert code == 64
     assert result.verdict is not None
-    assert "three/rows.jsonl leads out of the volume" in result.verdict.message
+    assert "three/rows.jsonl is outside the volume" in result.verdict.message
 
 
 def test_a_second_run_answers_the_frozen_plan(pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +463,7 @@ def test_sigterm_leaves_nothing_half_written(pod: Pod, make_config: Any, monkeyp
         pytest.fail("the signal did not end the step")
 
     # Called for the second split, when the first one is on disk.
-    monkeypatch.setattr(build, "_finish_split", _second_time(build._finish_split, stopped))
+    monkeypatch.setattr(build, "finish_split", _second_time(build.finish_split, stopped))
     with pytest.raises(SystemExit) as end:
         step.main()
     assert end.value.code == 75

@@ -109,7 +109,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
         pytest.param(
             {"rows": [asked(i, reference=None) for i in range(300)]},
             "spec.dataset.train",
-            "no `reference`, which ExactMatch compares the answer to",
+            "no `reference`, but the reward function ExactMatch compares answers with it",
             id="no references",
         ),
         pytest.param(
@@ -136,7 +136,10 @@ def test_a_few_rows_that_do_not_fit_are_left_out_and_told(planned: Any) -> None:
     long = asked(7, prompt=[{"role": "user", "content": "is it good? " * 100}])
     found = planned([*ROWS, long, asked(8, reference=None)])
     reasons = {bad.reason.partition(":")[0]: bad.count for bad in found.dataset.bad_rows}
-    assert reasons == {"the prompt is too long": 1, "no `reference`, which ExactMatch compares the answer to": 1}
+    assert reasons == {
+        "the prompt is too long": 1,
+        "no `reference`, but the reward function ExactMatch compares answers with it": 1,
+    }
 
 
 def test_no_prompt_that_is_answered_in_training_is_tested(planned: Any, tiny_model: Path) -> None:

@@ -1,10 +1,10 @@
-"""The prepare step: check and tokenize the data, look at the model, make the plan.
+"""The prepare step: checks and tokenizes the data, reads the models, and makes the plan.
 
     python -m hone_trainer.prepare
 
 Needs a CPU. Reads the RunConfig, writes `<workspace>/prepared/<digest>/`, the user's reward functions and
-`<run>/plan.json`, and reports dataset and plan to the operator, or what is wrong, as the pod's termination message.
-Running it again gives the same answer at once.
+`<run>/plan.json`, and reports dataset and plan, or what is wrong, to the operator as the pod's termination message. A
+second run reports the same at once.
 """
 
 import hashlib
@@ -13,23 +13,24 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES, objectives_of
-from hone.contract.plan import DatasetSummary
+from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
 from hone.contract.verdict import Verdict
-from hone_trainer.data.classes import find_classes
-from hone_trainer.data.encoders import Wanted
-from hone_trainer.data.formats import COLUMNS, DEFAULT_TRAIN_ON, EXAMPLES
+from hone_trainer.data.classes import Classes, find_classes
+from hone_trainer.data.encoders import EncoderOptions
+from hone_trainer.data.formats import COLUMNS, FORMATS
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
+from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import PARTS
 from hone_trainer.planning.checks import check_settings
 from hone_trainer.planning.packing import Packing, propose
@@ -53,99 +54,67 @@ if TYPE_CHECKING:
 log = logging.getLogger("hone_trainer.prepare")
 
 STEP = "prepare"
+_MAX_WARNINGS = 16
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The user's rows once they are checked.
+
+    Attributes:
+        sources: the files.
+        survey: format and split of every row.
+        train_on: which tokens carry loss; None for objectives without this choice.
+        classes: the classes; None for formats without classes.
+    """
+
+    sources: list[Source]
+    survey: Survey
+    train_on: TrainOn | None
+    classes: Classes | None
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The model to train with its tokenizer, and the parameters of the reward model, 0 without one."""
+
+    facts: "ModelFacts"
+    tokenizer: "PreTrainedTokenizerBase"
+    reward_parameters: int
 
 
 def prepare(config: RunConfig) -> PlanFile:
-    """Prepare data and plan of a run, or find them prepared.
+    """Prepare data and plan of a run, or return the plan if that is done.
 
     Raises:
         BadInput: the spec, the data or the model is wrong, with the field and the remedy.
     """
-    frozen = load_plan(config)
-    if frozen is not None and (Path(frozen.prepared) / META_FILE).exists():
-        log.info("The plan was made before", extra={"plan": config.paths.run})
-        return frozen
+    if done := _existing_plan(config):
+        return done
     check_settings(config)
-    sources = _sources(config)
-    # Data before model: it needs no library that takes seconds to import.
-    surveyed = survey(
-        sources,
-        config.data.format,
-        0.0 if config.data.validation else config.data.validation_fraction,
-        0.0 if config.data.test else config.data.test_fraction,
-        OBJECTIVES[config.objective].formats,
-        written=bool(OBJECTIVES[config.objective].generations),
-    )
-    log.info(
-        "Rows checked", extra={"rows": len(surveyed.refs), "badRows": surveyed.faults.total, "format": surveyed.format}
-    )
-    _check_format(config, surveyed.format)
-    train_on = _choose_train_on(config, surveyed) if OBJECTIVES[config.objective].marks_tokens else None
-    labeled = any("label" in COLUMNS[format] for format in OBJECTIVES[config.objective].formats)
-    classes = find_classes(surveyed.refs) if labeled else None
-    if OBJECTIVES[config.objective].generations:
-        _check_alike(surveyed)
-    code = check_rewards(config.reward)
-
-    from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
-    from hone_trainer.models.teacher import read_teacher
-
-    for merge in config.merges:
-        from hone_trainer.models.merging import ensure_merged
-
-        ensure_merged(merge)
-    facts = read_model(config.paths.model, PARTS[config.objective].architecture)
-    check_output(config, weights_bytes(facts.directory))
-    log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
-    configured_length = config.hyperparameters.sequence_length
-    if configured_length is not None and configured_length > facts.max_length:
-        raise BadInput(
-            "spec.hyperparameters.sequenceLength",
-            f"{configured_length} tokens are more than the model's context of {facts.max_length}",
-            f"Use at most {facts.max_length}, or leave it out.",
-        )
-    tokenizer = load_tokenizer(config.paths.model)
-    scoring = config.paths.reward_model
-    reward_parameters = check_model(scoring, chat=surveyed.chat) if scoring else 0
-    encoder_options = Wanted(surveyed.chat, train_on, classes)
-    if OBJECTIVES[config.objective].generations:
-        room, limit = completion_length(config, facts.max_length), configured_length or facts.max_length
-        encoder_options = replace(encoder_options, room=room, limit=limit, compares=compared_by(config.reward))
-    directory = _prepared_directory(config, sources, surveyed, encoder_options, tokenizer, facts.max_length)
-    prepared = load_prepared(directory)
-    packing, speed = _choose_packing(config, facts, prepared), write_speed(Path(config.paths.workspace))
-    log.info("Workspace measured", extra={"bytesPerSecond": speed})
-    teacher = read_teacher(config, facts, prepared.sequence_length)
-    plan = make_plan(
-        config,
-        facts,
-        prepared.summary,
-        prepared.sequence_length,
-        prepared.classes,
-        packing=packing,
-        write_speed=speed,
-        other_parameters=reward_parameters,
-        teacher_parameters=teacher.parameters if teacher else 0,
-    )
-    chats = PARTS[config.objective].architecture.api == "Chat"
-    noticed = [*_data_warnings(surveyed, tokenizer.chat_template if chats else None), *prepared.warnings]
-    noticed += _split_warnings(config, prepared.summary)
-    if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
-        noticed.append(short)
-    plan = plan.model_copy(update={"warnings": [*plan.warnings, *(clip(w, 512) for w in noticed)][:16]})
-    result = PlanFile(
-        plan=plan,
-        dataset=prepared.summary,
-        prepared=str(directory),
-        run_config_digest=digest_of(config),
-        model_digest=facts.digest,
-    )
-    _copy_reward_code(code)
-    save_plan(config, result)
-    return result
+    # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
+    data = _survey(config, _find_sources(config))
+    reward_code = check_rewards(config.reward)
+    materialize(config)
+    models = _read_models(config, data.survey)
+    prepared = _tokenize(config, data, models)
+    packing = _pack(config, models.facts, prepared)
+    plan = _plan(config, models, prepared, packing)
+    plan = _with_warnings(plan, config, data.survey, models, prepared)
+    _write_reward_code(reward_code)
+    return _write_plan(config, plan, models.facts, prepared)
 
 
-def _sources(config: RunConfig) -> list[Source]:
+def _existing_plan(config: RunConfig) -> PlanFile | None:
+    """The plan of an earlier run of this step, if its data are still there."""
+    existing = load_plan(config)
+    if existing is None or not (Path(existing.prepared) / META_FILE).exists():
+        return None
+    log.info("The plan exists already", extra={"plan": config.paths.run})
+    return existing
+
+
+def _find_sources(config: RunConfig) -> list[Source]:
     data = config.data
     paths = {"train": data.train, "validation": data.validation, "test": data.test}
     sources = [
@@ -159,86 +128,138 @@ def _sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _check_format(config: RunConfig, rows_format: DataFormat) -> None:
-    """Refuse rows that the objective cannot learn from."""
+def _survey(config: RunConfig, sources: list[Source]) -> _Data:
+    """Check all rows, and that the objective can learn from them."""
+    objective = OBJECTIVES[config.objective]
+    rows = survey(
+        sources,
+        config.data.format,
+        0.0 if config.data.validation else config.data.validation_fraction,
+        0.0 if config.data.test else config.data.test_fraction,
+        objective.formats,
+        generated=bool(objective.generations),
+    )
+    log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
+    _check_format(config, rows.format)
+    train_on = _choose_train_on(config, rows) if objective.marks_tokens else None
+    labeled = any("label" in COLUMNS[format] for format in objective.formats)
+    classes = find_classes(rows.refs) if labeled else None
+    if objective.generations:
+        _check_prompts(rows)
+    return _Data(sources, rows, train_on, classes)
+
+
+def _check_format(config: RunConfig, format: DataFormat) -> None:
+    """Reject rows that the objective cannot learn from."""
     formats = OBJECTIVES[config.objective].formats
-    if rows_format in formats:
+    if format in formats:
         return
-    columns = " and ".join(f"`{column}`" for column in COLUMNS[rows_format])
-    others = " or ".join(objective.value for objective in objectives_of(rows_format))
+    columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
+    others = " or ".join(objective.value for objective in objectives_of(format))
     raise BadInput(
         "spec.objective",
-        f"is {config.objective.value}, but the rows have {columns} (format {rows_format.value})",
-        f"Set it to {others}, or write each row as {' or '.join(EXAMPLES[each] for each in formats)}.",
+        f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
+        f"Set it to {others}, or write each row as {' or '.join(FORMATS[format].example for format in formats)}.",
     )
 
 
-def _check_alike(surveyed: Survey) -> None:
-    """Refuse a mix of conversations and plain text: TRL's trainers take all prompts of a step for one or the other."""
-    if surveyed.chat and surveyed.plain_text:
+def _check_prompts(rows: Survey) -> None:
+    """Reject a mixture of conversations and plain text: TRL's trainers take one or the other in a step."""
+    if rows.chat and rows.plain_text:
         raise BadInput(
             "spec.dataset.train",
             "some prompts are strings and others lists of messages",
-            "Write all of them in one way.",
+            "Write all prompts as strings, or all as lists of messages.",
         )
 
 
-def _choose_train_on(config: RunConfig, surveyed: Survey) -> TrainOn:
-    train_on = config.data.train_on or DEFAULT_TRAIN_ON[surveyed.format]
-    if train_on is TrainOn.ASSISTANT and surveyed.plain_text:
+def _choose_train_on(config: RunConfig, rows: Survey) -> TrainOn | None:
+    train_on = config.data.train_on or FORMATS[rows.format].train_on
+    if train_on is TrainOn.ASSISTANT and rows.plain_text:
         raise BadInput(
             "spec.dataset.trainOn",
-            "is Assistant, but there are rows of plain text, which have no assistant's turn",
+            "is Assistant, but some rows are plain text, which has no assistant turns",
             "Use Completion or All, or write the rows as messages.",
         )
     return train_on
 
 
-def _prepared_directory(
-    config: RunConfig,
-    sources: list[Source],
-    surveyed: Survey,
-    encoder_options: Wanted,
-    tokenizer: "PreTrainedTokenizerBase",
-    max_length: int,
-) -> Path:
-    from hone_trainer.data.build import Options, build_prepared
+def _read_models(config: RunConfig, rows: Survey) -> _Models:
+    from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
+
+    facts = read_model(config.paths.model, PARTS[config.objective].architecture)
+    check_output(config, weights_bytes(facts.directory))
+    log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
+    length = config.hyperparameters.sequence_length
+    if length is not None and length > facts.max_length:
+        raise BadInput(
+            "spec.hyperparameters.sequenceLength",
+            f"{length} tokens are more than the model's context of {facts.max_length}",
+            f"Use at most {facts.max_length}, or leave it out.",
+        )
+    tokenizer = load_tokenizer(config.paths.model)
+    reward_model = config.paths.reward_model
+    return _Models(facts, tokenizer, check_model(reward_model, chat=rows.chat) if reward_model else 0)
+
+
+def _encoder_options(config: RunConfig, data: _Data, max_length: int) -> EncoderOptions:
+    options = EncoderOptions(data.survey.chat, data.train_on, data.classes)
+    if not OBJECTIVES[config.objective].generations:
+        return options
+    return replace(
+        options,
+        room=completion_length(config, max_length),
+        limit=config.hyperparameters.sequence_length or max_length,
+        compares=compared_by(config.reward),
+    )
+
+
+def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
+    """The prepared data, from the workspace if another run prepared the same."""
+    from hone_trainer.data.build import build_prepared
+    from hone_trainer.data.tokenized import Options
+
+    max_length = models.facts.max_length
+    options = _encoder_options(config, data, max_length)
+    digest = _digest(config, data, options, max_length)
+    directory = Path(config.paths.workspace) / "prepared" / digest
+    if (directory / META_FILE).exists():
+        log.info("The prepared data exist already", extra={"directory": str(directory)})
+        return load_prepared(directory)
+    started = time.monotonic()
+    encoder = PARTS[config.objective].encoder(models.tokenizer, options)
+    lengths = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
+    build_prepared(directory, digest, data.sources, data.survey, encoder, lengths)
+    seconds = round(time.monotonic() - started, 1)
+    log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
+    return load_prepared(directory)
+
+
+def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length: int) -> str:
+    """The digest of everything that decides what the prepared data are."""
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
 
-    options = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
-    digest = prepared_digest(
-        data_digest(sources),
+    return prepared_digest(
+        data_digest(data.sources),
         tokenizer_digest(Path(config.paths.model)),
         {
             "objective": config.objective,
-            "format": surveyed.format,
+            "format": data.survey.format,
             "columns": config.data.columns,
-            "trainOn": encoder_options.train_on,
-            "seed": options.seed,
-            "sequenceLength": options.sequence_length,
-            "maxLength": options.max_length,
+            "trainOn": options.train_on,
+            "seed": config.hyperparameters.seed,
+            "sequenceLength": config.hyperparameters.sequence_length,
+            "maxLength": max_length,
             "validationFraction": config.data.validation_fraction,
             "testFraction": config.data.test_fraction,
-            "room": encoder_options.room,
-            "compares": encoder_options.compares,
+            "room": options.room,
+            "compares": options.compares,
         },
     )
-    directory = Path(config.paths.workspace) / "prepared" / digest
-    if (directory / META_FILE).exists():
-        log.info("The data were prepared before", extra={"directory": str(directory)})
-        return directory
-    started = time.monotonic()
-    encoder = PARTS[config.objective].encoder(tokenizer, encoder_options)
-    build_prepared(directory, digest, sources, surveyed, encoder, options)
-    log.info(
-        "Data prepared",
-        extra={"directory": str(directory), "seconds": round(time.monotonic() - started, 1), "marks": encoder.marks},
-    )
-    return directory
 
 
-def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
-    """Whether training rows are packed; they are then stored next to the prepared ones."""
+def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
+    """Whether training rows are packed; if so, they are written next to the prepared ones."""
     from hone_trainer.data.pack import pack, row_lengths
     from hone_trainer.planning.separation import keeps_rows_apart
 
@@ -251,37 +272,79 @@ def _choose_packing(config: RunConfig, facts: "ModelFacts", prepared: Prepared) 
     return replace(packing, rows=len(packed))
 
 
-def _copy_reward_code(code: dict[Path, bytes]) -> None:
-    """Write the user's code where train and finish run it, before the plan says that all is prepared."""
-    for path, content in code.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, content, durable=True)
-        log.info("Reward function kept", extra={"file": str(path), "sha256": hashlib.sha256(content).hexdigest()})
+def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing) -> Plan:
+    from hone_trainer.models.teacher import read_teacher
+
+    speed = write_speed(Path(config.paths.workspace))
+    log.info("Workspace measured", extra={"bytesPerSecond": speed})
+    teacher = read_teacher(config, models.facts, prepared.sequence_length)
+    return make_plan(
+        config,
+        models.facts,
+        prepared.summary,
+        prepared.sequence_length,
+        prepared.classes,
+        packing=packing,
+        write_speed=speed,
+        other_parameters=models.reward_parameters,
+        teacher_parameters=teacher.parameters if teacher else 0,
+    )
 
 
-def _data_warnings(surveyed: Survey, chat_template: object) -> list[str]:
+def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models, prepared: Prepared) -> Plan:
+    """The plan with the warnings about data and workspace after its own."""
+    chats = PARTS[config.objective].architecture.api == "Chat"
+    warnings = _data_warnings(rows, has_template=chats and bool(models.tokenizer.chat_template))
+    warnings += [*prepared.warnings, *_split_warnings(config, prepared.summary)]
+    if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
+        warnings.append(short)
+    clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]
+    return plan.model_copy(update={"warnings": clipped[:_MAX_WARNINGS]})
+
+
+def _data_warnings(rows: Survey, *, has_template: bool) -> list[str]:
     warnings = []
-    if surveyed.plain_text and chat_template:
+    if rows.plain_text and has_template:
         warnings.append(
-            "The rows are plain text, but the model has a chat template: what is learned shows in completions, "
-            "hardly in chats. Write the rows as messages to tune the chat."
+            "The rows are plain text, but the model has a chat template: training affects completions much more than "
+            "chats. Write the rows as messages to tune the chat."
         )
-    if surveyed.shared_prompts:
+    if rows.shared_prompts:
         warnings.append(
-            f"{surveyed.shared_prompts} training rows ask what test rows ask: "
-            "the scores will look better than they are."
+            f"{rows.shared_prompts} training rows have the prompt of a test row: the scores will look better than they "
+            "are."
         )
     return warnings
 
 
 def _split_warnings(config: RunConfig, summary: DatasetSummary) -> list[str]:
     warnings = []
-    has_validation = config.data.validation is not None or config.data.validation_fraction > 0
-    if has_validation and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
-        warnings.append("No row is left for validation: nothing tells when training goes wrong.")
+    validates = config.data.validation is not None or config.data.validation_fraction > 0
+    if validates and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
+        warnings.append("No row is left for validation: there is no validation loss to show when training goes wrong.")
     if not summary.test_rows:
         warnings.append("No row is left for the test split: base and tuned model cannot be compared.")
     return warnings
+
+
+def _write_reward_code(code: dict[Path, bytes]) -> None:
+    """Write the user's code where train and finish run it, before the plan says that everything is prepared."""
+    for path, content in code.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content, durable=True)
+        log.info("Reward function stored", extra={"file": str(path), "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared) -> PlanFile:
+    result = PlanFile(
+        plan=plan,
+        dataset=prepared.summary,
+        prepared=str(prepared.directory),
+        run_config_digest=digest_of(config),
+        model_digest=facts.digest,
+    )
+    save_plan(config, result)
+    return result
 
 
 def main() -> int:
@@ -290,15 +353,15 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        frozen = prepare(load_run_config())
+        prepared = prepare(load_run_config())
     except BadInput as error:
         log.error(str(error), extra={"hint": error.hint})
         return _end(error.verdict())
     except Exception as error:
         log.exception("prepare failed")
         return _end(_crashed(error))
-    write_result(StepResult(step=STEP, dataset=frozen.dataset, plan=frozen.plan))
-    log.info("Prepared", extra={"totalSteps": frozen.plan.total_steps, "trainRows": frozen.dataset.train_rows})
+    write_result(StepResult(step=STEP, dataset=prepared.dataset, plan=prepared.plan))
+    log.info("Prepared", extra={"totalSteps": prepared.plan.total_steps, "trainRows": prepared.dataset.train_rows})
     return 0
 
 
@@ -318,7 +381,7 @@ def _crashed(error: Exception) -> Verdict:
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
-    """End at once, but by an exception, so that what is half-written is removed."""
+    """Exit by an exception, so that files that are half-written are removed."""
     raise SystemExit(exit_code(FailureClass.PREEMPTED))
 
 

@@ -74,7 +74,7 @@ def find_classes(refs: list[RowRef]) -> Classes:
         raise BadInput(
             "spec.dataset.train",
             f"all training rows have the same label, {_some(train)}" if train else "no training row is left",
-            "Give rows of at least two classes.",
+            "Add rows of at least two classes.",
         )
     for split, field in _SPLIT_FIELDS.items():
         if unknown := {name: count for name, count in counts[split].items() if name not in train}:
@@ -82,10 +82,9 @@ def find_classes(refs: list[RowRef]) -> Classes:
                 field,
                 f"{_some(unknown)} {'is a label' if len(unknown) == 1 else 'are labels'} of {sum(unknown.values())} "
                 f"{split} rows, but of no training row",
-                "Give training rows of these classes (where the rows are split by Hone: more of them), or leave these "
-                "rows out.",
+                "Add training rows of these classes (more of them, if Hone splits the rows), or remove these rows.",
             )
-    # A number that was read from CSV is text.
+    # CSV has numbers as text.
     numbers = all(re.fullmatch(r"0|-?[1-9][0-9]*", name) for name in train)
     names = sorted(train, key=int) if numbers else sorted(train)
     return Classes(tuple(names), tuple(train[name] for name in names))

@@ -1,4 +1,4 @@
-"""`dataset.columns`: the user's names of columns, given by Hone's."""
+"""`dataset.columns`: the user's names of columns, by Hone's names."""
 
 from dataclasses import replace
 
@@ -12,34 +12,34 @@ _MAX_LISTED = 20
 
 
 def check_columns(sources: list[Source]) -> None:
-    """See that every name is one: Hone's of a format, the user's of a row.
+    """Check every entry: the name must be Hone's, and the user's column must exist in a row.
 
     Most often the first row has all of them, and no more is read.
 
     Raises:
-        BadInput: with the name, and those that there are.
+        BadInput: with the wrong name and the ones that exist.
     """
     columns = sources[0].columns
     known = sorted({*(name for names in COLUMNS.values() for name in names), *OPTIONAL_COLUMNS})
     if unknown := [name for name in columns if name not in known]:
         raise BadInput(
             FIELD,
-            f"`{clip(unknown[0], 40)}` is no column that Hone reads",
-            f"The name to the left is Hone's, one of {', '.join(known)}; to the right stands your own.",
+            f"`{clip(unknown[0], 40)}` is not a column that Hone reads",
+            f"Write `name: yours`, where name is one of {', '.join(known)} and yours is the column in your rows.",
         )
-    missing, found = set(columns.values()), dict[str, None]()
+    missing, present = set(columns.values()), dict[str, None]()
     for source in sources:
         for _, row in rows(replace(source, columns={})) if missing else ():
             if not isinstance(row, RowFault):
                 missing -= row.keys()
-                found.update(dict.fromkeys(list(row)[:_MAX_LISTED]))
+                present.update(dict.fromkeys(list(row)[:_MAX_LISTED]))
             if not missing:
                 break
-    if missing and found:
+    if missing and present:
         name, theirs = next((name, theirs) for name, theirs in columns.items() if theirs in missing)
-        listed = ", ".join(f"`{clip(column, 40)}`" for column in list(found)[:_MAX_LISTED])
+        listed = ", ".join(f"`{clip(column, 40)}`" for column in list(present)[:_MAX_LISTED])
         raise BadInput(
             FIELD,
-            f"`{name}` is to be read from `{clip(theirs, 40)}`, but no row has that column; the rows have {listed}",
-            "Name one of these columns.",
+            f"`{name}` is mapped to `{clip(theirs, 40)}`, but no row has that column; the rows have {listed}",
+            "Use one of these columns.",
         )

@@ -1,10 +1,10 @@
 """From a Sample to token ids and labels: the chat template, and which tokens carry loss.
 
-Marks are found in this order: the template's own `{% generation %}` blocks; the difference between the text before and
-after each assistant turn; where the template renders any turn otherwise once others follow (Qwen3 does), TRL's training
-variant of it, if it has one. A turn that is rendered otherwise once others follow, because its thoughts are dropped, is
-not what a model would say: it carries no loss. What cannot be marked is an error: TRL would then train on the user's
-words too.
+What marks the assistant's tokens, the first that applies: the `{% generation %}` blocks of the template; the difference
+between the text before and after each assistant turn; if the template changes a turn once others follow (Qwen3's does),
+TRL's training variant of the template, if TRL has one. A turn whose thoughts are dropped once others follow is not what
+the model would generate: it carries no loss. If nothing marks the tokens, that is an error: TRL would train on the
+user's words, too.
 """
 
 import re
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from jinja2 import TemplateError
 
 from hone.contract.settings import TrainOn
-from hone_trainer.data.formats import Message, Sample, common_length
+from hone_trainer.data.conversation import Conversation, require_template
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
-from hone_trainer.data.text import answered, ids_of, opening_ids, refusal, render, require_template
+from hone_trainer.data.sample import Sample, common_length
+from hone_trainer.data.text import decoded, encode_text_answers, ids_of, opening_ids
 from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ class Encoder:
         BadInput: the tokenizer lacks what these samples need.
     """
 
-    COLUMNS: ClassVar = {"input_ids": Column.IDS, "labels": Column.LABELS}
-    NEIGHBORS: ClassVar = {}
+    COLUMNS: ClassVar[dict[str, Column]] = {"input_ids": Column.IDS, "labels": Column.LABELS}
+    NEIGHBORS: ClassVar[dict[str, str]] = {}
+    classes = None
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", train_on: TrainOn, chat: bool) -> None:
         self._tokenizer = tokenizer
         self._train_on = train_on
         self.train_on = train_on.value
-        self.classes = None
         self._template: str | None = None
         self._left_out = 0
         self.marks = "none"
@@ -86,7 +87,7 @@ class Encoder:
         """Ids and labels of a sample.
 
         Raises:
-            RowFault: the template refuses the conversation, or no token of it would carry loss.
+            RowFault: the template rejects the conversation, or no token of it would carry loss.
         """
         ids, mask = self._conversation(sample) if sample.is_chat else self._text(sample)
         if self._train_on is TrainOn.ALL:
@@ -104,7 +105,8 @@ class Encoder:
         if not sample.is_chat:
             return opening_ids(self._tokenizer, sample.prompt), sample.prompt
         # The template as the model ships it, not a training variant: that is what it will be served with.
-        text = self._render(sample.messages[: sample.last_assistant], None, add_generation_prompt=True)
+        conversation = sample.conversation.until(sample.last_assistant)
+        text = conversation.render(self._tokenizer, add_generation_prompt=True)
         return ids_of(self._tokenizer, text), text
 
     def reference(self, sample: Sample) -> str:
@@ -117,7 +119,7 @@ class Encoder:
         used = [label != IGNORE_INDEX for label in encoded.labels]
         for end in range(1, len(used) + 1):
             if end == len(used) or used[end] != used[start]:
-                text = self._tokenizer.decode(encoded.input_ids[start:end])
+                text = decoded(self._tokenizer, encoded.input_ids[start:end])
                 parts.append(f"«{text}»" if used[start] else text)
                 start = end
         return clip("".join(parts), limit)
@@ -127,12 +129,12 @@ class Encoder:
         return bool(set(encoded.labels) & set(self._tokenizer.all_special_ids))
 
     def warnings(self) -> list[str]:
-        """How many answers carry no loss although they were wanted."""
+        """How many answers carry no loss although the user's choice includes them."""
         if not self._left_out:
             return []
         return [
-            f"{self._left_out} answers carry no loss: the chat template shows them otherwise once others follow, as it "
-            "does where it drops their thoughts. To learn them, write each as the last answer of a row."
+            f"{self._left_out} answers carry no loss: the chat template changes them once others follow, for "
+            "example by dropping their thoughts. To train on them, write each as the last answer of a row."
         ]
 
     def _choose_template(self) -> None:
@@ -150,52 +152,42 @@ class Encoder:
 
     def _keeps_prefixes(self) -> bool:
         """Whether the template renders the first turns of a conversation as it renders them alone."""
-        turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}) * 2
+        sample = Sample(messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}) * 2)
         try:
-            return len(self._spans(Sample(messages=turns), self._render(turns, None))) == 2
+            return len(self._spans(sample, sample.conversation.render(self._tokenizer))) == 2
         except RowFault:
             return False
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
-        full = self._render(sample.messages, self._template)
+        """Ids of a conversation, and 1 for each that carries loss, else 0."""
+        # Also where the marks give the ids: this finds what the template hides.
+        full = sample.conversation.render(self._tokenizer, self._template)
         if self._train_on is TrainOn.ALL:
             ids = ids_of(self._tokenizer, full)
             return ids, [1] * len(ids)
-        if self.marks == "prefix":
+        if self._template is None:
             return self._from_prefixes(sample, full)
-        ids, mask = self._from_marks(sample)
+        return self._from_marks(sample, self._template)
+
+    def _from_marks(self, sample: Sample, template: str) -> tuple[list[int], list[int]]:
+        ids, mask = sample.conversation.encode_marked(self._tokenizer, template)
         if self._train_on is TrainOn.COMPLETION:
-            text = self._render(sample.messages[: sample.completion_start], self._template, add_generation_prompt=True)
-            head = ids_of(self._tokenizer, text)
+            prompt = sample.conversation.until(sample.completion_start)
+            head = ids_of(self._tokenizer, prompt.render(self._tokenizer, template, add_generation_prompt=True))
             if ids[: len(head)] != head:
                 raise RowFault(UNMARKABLE)
             mask[: len(head)] = [0] * len(head)
         return ids, mask
 
-    def _from_marks(self, sample: Sample) -> tuple[list[int], list[int]]:
-        try:
-            encoded = self._tokenizer.apply_chat_template(
-                list(sample.messages),
-                chat_template=self._template,
-                return_dict=True,
-                return_assistant_tokens_mask=True,
-                tokenizer_kwargs={"verbose": False},
-            )
-        except (TemplateError, TypeError) as error:
-            raise RowFault(refusal(error)) from error
-        return list(encoded["input_ids"]), list(encoded["assistant_masks"])
-
     def _from_prefixes(self, sample: Sample, full: str) -> tuple[list[int], list[int]]:
         spans = self._spans(sample, full)
-        self._left_out += len(self._wanted(sample)) - len(spans)
+        self._left_out += len(self._trained_turns(sample)) - len(spans)
         encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        mask = [
-            int(any(low <= start < high and end <= high for low, high in spans))
-            for start, end in encoded["offset_mapping"]
-        ]
+        offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+        mask = [int(any(low <= start < high and end <= high for low, high in spans)) for start, end in offsets]
         return list(encoded["input_ids"]), mask
 
-    def _wanted(self, sample: Sample) -> list[int]:
+    def _trained_turns(self, sample: Sample) -> list[int]:
         """The assistant's turns that are to carry loss, by index."""
         start = sample.completion_start if self._train_on is TrainOn.COMPLETION else 0
         return [i for i, turn in enumerate(sample.messages) if turn["role"] == "assistant" and i >= start]
@@ -203,14 +195,15 @@ class Encoder:
     def _spans(self, sample: Sample, full: str) -> list[tuple[int, int]]:
         """Where the assistant's turns that carry loss begin and end in the text of the whole conversation."""
         spans = []
-        for i in self._wanted(sample):
-            after = self._render(sample.messages[: i + 1], None)
+        for i in self._trained_turns(sample):
+            after = self._render(sample.conversation.until(i + 1))
             if i < sample.last_assistant and not full.startswith(after):
                 continue
-            context = self._render(sample.messages[:i], None) if i else ""
-            asked = self._render(sample.messages[:i], None, add_generation_prompt=True) if i else ""
+            before = sample.conversation.until(i)
+            context = self._render(before)
+            prompt = self._render(before, add_generation_prompt=True)
             # The generation prompt may open thoughts that the turn does not have.
-            begin = len(asked) if after.startswith(asked) else common_length(asked, after)
+            begin = len(prompt) if after.startswith(prompt) else common_length(prompt, after)
             if begin < len(context) or not full.startswith(after):
                 raise RowFault(UNMARKABLE)
             # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
@@ -219,11 +212,14 @@ class Encoder:
 
     def _text(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Prompt and completion as one text where that keeps the prompt's tokens, else one after the other."""
-        head, (tail,) = answered(self._tokenizer, sample.prompt, sample.completion)
+        head, (tail,) = encode_text_answers(self._tokenizer, sample.prompt, sample.completion)
         return head + tail, [0] * len(head) + [1] * len(tail)
 
-    def _render(self, messages: tuple[Message, ...], template: str | None, **options: Any) -> str:
-        return render(self._tokenizer, messages, template, **options)
+    def _render(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
+        """A part of a conversation by the model's own template; empty if no message comes before it."""
+        if not conversation.messages:
+            return ""
+        return conversation.render(self._tokenizer, add_generation_prompt=add_generation_prompt)
 
 
 def _training_variant(tokenizer: "PreTrainedTokenizerBase") -> str | None:

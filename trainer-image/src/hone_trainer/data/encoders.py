@@ -1,4 +1,4 @@
-"""What makes an encoder of each kind from what is known of the rows."""
+"""One function for each kind of encoder, which builds it from the tokenizer and the options."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an encoder is to know of the rows.
+class EncoderOptions:
+    """What an encoder needs to know of rows and objective.
 
     Attributes:
         chat: whether there are conversations among them.
-        train_on: which tokens carry loss, for objectives where that is to be chosen.
-        classes: the classes, where rows have them.
-        room: most tokens of an answer, for objectives whose models write it.
-        limit: most tokens of prompt and answer together.
-        compares: what needs a reference in every row; None where nothing does.
+        train_on: which tokens carry loss; None for objectives without this choice.
+        classes: the classes; None for formats without classes.
+        room: most tokens of an answer, for objectives whose model writes the answers.
+        limit: most tokens of prompt and answer together, for the same objectives.
+        compares: the reward function that needs a reference in every row; None if no function does.
     """
 
     chat: bool
@@ -36,39 +36,39 @@ class Wanted:
     compares: str | None = None
 
 
-def of_answers(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> Encoder:
+def of_answers(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> Encoder:
     """For what is learned token by token."""
-    if wanted.train_on is None:
-        raise ValueError("nothing says which tokens carry loss")
-    return Encoder(tokenizer, wanted.train_on, chat=wanted.chat)
+    if options.train_on is None:
+        raise ValueError("train_on is missing: it says which tokens carry loss")
+    return Encoder(tokenizer, options.train_on, chat=options.chat)
 
 
-def of_classes(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> LabelEncoder:
+def of_classes(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> LabelEncoder:
     """For texts with their classes."""
-    if wanted.classes is None:
+    if options.classes is None:
         raise ValueError("the rows have no classes")
-    return LabelEncoder(tokenizer, wanted.classes)
+    return LabelEncoder(tokenizer, options.classes)
 
 
-def of_ratings(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> RatedEncoder:
+def of_ratings(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> RatedEncoder:
     """For answers that were rated."""
-    if wanted.classes is None:
+    if options.classes is None:
         raise ValueError("the rows have no ratings")
-    return RatedEncoder(tokenizer, wanted.chat, wanted.classes)
+    return RatedEncoder(tokenizer, options.chat, options.classes)
 
 
-def of_prompts(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> PromptEncoder:
+def of_prompts(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> PromptEncoder:
     """For prompts that the model answers itself."""
     return PromptEncoder(
-        tokenizer, wanted.chat, room=wanted.room, limit=wanted.limit, train_on="Answers", compares=wanted.compares
+        tokenizer, options.chat, room=options.room, limit=options.limit, train_on="Answers", compares=options.compares
     )
 
 
-def of_pairs(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> PairEncoder:
+def of_pairs(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> PairEncoder:
     """For a prompt and two answers."""
-    return PairEncoder(tokenizer, wanted.chat)
+    return PairEncoder(tokenizer, options.chat)
 
 
-def of_scored_pairs(tokenizer: "PreTrainedTokenizerBase", wanted: Wanted) -> ScoreEncoder:
+def of_scored_pairs(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> ScoreEncoder:
     """For two answers, each with the prompt."""
-    return ScoreEncoder(tokenizer, wanted.chat)
+    return ScoreEncoder(tokenizer, options.chat)

@@ -1,4 +1,4 @@
-"""Kinds of data files: told by a file's first bytes, else by its name; what is no data is refused with a remedy."""
+"""Kinds of data files: detected by a file's first bytes, else by its name; other files are rejected with a remedy."""
 
 import gzip
 import io
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from hone_trainer.protocol.errors import BadInput
 
@@ -40,9 +40,9 @@ _SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".arrow")
 _CODEC_SUFFIXES = (".gz", ".zst")
 
 _TABLES = {b"PAR1": Kind.PARQUET, b"ARROW1": Kind.ARROW, b"\xff\xff\xff\xff": Kind.ARROW}
-"""Kinds that are no text, by their first bytes; the last is Arrow's stream format, which datasets writes."""
+"""Binary kinds, by their first bytes; the last is Arrow's stream format, which datasets writes."""
 
-# What people put where data are asked for, by its first bytes in lower case, and what to do about it.
+# Files that are often mistaken for data, by their first bytes in lower case, with what to do about them.
 _REFUSED = {
     b"pk\x03\x04": ("a zip archive or a workbook", "Unpack the archive, or save the workbook as CSV."),
     b"bzh": ("compressed by bzip2", "Compress it by gzip or zstd, or not at all."),
@@ -60,7 +60,7 @@ def _open_plain(path: Path) -> BinaryIO:
 
 
 def _open_gzip(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb")
+    return cast("BinaryIO", gzip.open(path, "rb"))
 
 
 def _open_zstd(path: Path) -> BinaryIO:
@@ -126,7 +126,9 @@ def data_file(field: str, path: Path, name: str) -> DataFile:
         raise damaged(field, name, error) from error
     table = next((kind for magic, kind in _TABLES.items() if head.startswith(magic)), None)
     if table and codec:
-        raise BadInput(field, f"{name} is {table} compressed by {codec[0]}", "Decompress it: only text is read so.")
+        raise BadInput(
+            field, f"{name} is {table} compressed by {codec[0]}", "Decompress it: only text may be compressed."
+        )
     if table:
         return DataFile(path, name, table, opener)
     _refuse(field, name, head)
@@ -140,10 +142,10 @@ def damaged(field: str, name: str, error: BaseException) -> BadInput:
         OSError: it is the volume that cannot be read, which may be better next time.
     """
     if isinstance(error, PermissionError):
-        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
+        return BadInput(field, f"{name} cannot be read by the pod's user", "Let all users read it (chmod a+r).")
     if isinstance(error, OSError) and error.errno:
         raise error
-    return BadInput(field, f"{name} is damaged: {str(error) or type(error).__name__}", "Make or copy it again.")
+    return BadInput(field, f"{name} is damaged: {str(error) or type(error).__name__}", "Create or copy it again.")
 
 
 def _refuse(field: str, name: str, head: bytes) -> None:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_trainer.data.classes import Classes
-from hone_trainer.data.formats import Sample
+from hone_trainer.data.conversation import Conversation
 from hone_trainer.data.rows import Column
-from hone_trainer.data.text import ids_of, render
+from hone_trainer.data.sample import Sample
+from hone_trainer.data.text import decoded, ids_of, text_ids
 from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Labeled:
 
     @property
     def first_trained(self) -> int:
-        """Index of the first token that must not be cut: the class stays whatever is cut."""
+        """0: the class stays, however much of the text is cut."""
         return 0
 
     def columns(self) -> dict[str, Any]:
@@ -47,8 +48,8 @@ class LabelEncoder:
         BadInput: the tokenizer has no token to pad with.
     """
 
-    COLUMNS: ClassVar = {"input_ids": Column.IDS, "label": Column.NUMBER}
-    NEIGHBORS: ClassVar = {}
+    COLUMNS: ClassVar[dict[str, Column]] = {"input_ids": Column.IDS, "label": Column.NUMBER}
+    NEIGHBORS: ClassVar[dict[str, str]] = {}
     marks = "label"
     train_on = "Label"
 
@@ -62,13 +63,15 @@ class LabelEncoder:
         """Ids and class of a sample.
 
         Raises:
-            RowFault: the text has no token, or one that stands for padding.
+            RowFault: the text has no tokens, or the padding token.
         """
         ids = self._ids(sample.prompt)
         if not ids:
-            raise RowFault("`text` gives no token")
+            raise RowFault("`text` has no tokens")
         if self._pad in ids:
-            raise RowFault(f"`text` holds {self._tokenizer.convert_ids_to_tokens(self._pad)}, which stands for padding")
+            raise RowFault(
+                f"`text` holds {self._tokenizer.convert_ids_to_tokens(self._pad)}, which is the padding token"
+            )
         return Labeled(ids, self._indices[str(sample.label)])
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class LabelEncoder:
     def decode(self, encoded: Labeled, limit: int) -> str:
         """The row as text of at most `limit` characters, with «» around its class."""
         label = f" → «{self.classes.names[encoded.label]}»"
-        return clip(self._tokenizer.decode(encoded.input_ids), limit - len(label)) + label
+        return clip(decoded(self._tokenizer, encoded.input_ids), limit - len(label)) + label
 
     def learns_to_stop(self, encoded: Labeled) -> bool:
         """True: nothing is generated."""
@@ -97,12 +100,11 @@ class LabelEncoder:
         return []
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, verbose=False)["input_ids"])
+        return text_ids(self._tokenizer, text)
 
 
 def padding_id(tokenizer: "PreTrainedTokenizerBase", *, chat: bool = False) -> int:
-    """The token that rows are padded with: one that no text ends with, since class and score are read at the last
-    other one.
+    """The token that rows are padded with. No text may end with it: class and score are read at the last other token.
 
     Args:
         tokenizer: the model's.
@@ -111,7 +113,7 @@ def padding_id(tokenizer: "PreTrainedTokenizerBase", *, chat: bool = False) -> i
     Raises:
         BadInput: the tokenizer has none.
     """
-    last = tokenizer("a", verbose=False)["input_ids"][-1:]
+    last = text_ids(tokenizer, "a")[-1:]
     if chat and tokenizer.chat_template:
         last += _end_of_a_chat(tokenizer)
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id):
@@ -125,8 +127,8 @@ def padding_id(tokenizer: "PreTrainedTokenizerBase", *, chat: bool = False) -> i
 
 
 def _end_of_a_chat(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    turns = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
+    chat = Conversation(({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}))
     try:
-        return ids_of(tokenizer, render(tokenizer, turns))[-1:]
+        return ids_of(tokenizer, chat.render(tokenizer))[-1:]
     except RowFault:
         return []

@@ -1,11 +1,11 @@
-"""Packed rows: several of a prepared split's rows behind one another, by TRL's best-fit-decreasing helper.
+"""Packed rows: several rows of a prepared split concatenated, by TRL's best-fit-decreasing helper.
 
     <workspace>/prepared/<digest>/packed-<length>/      a Hugging Face dataset
 
     input_ids, labels    list[int32]  of all its rows, one after the other
     seq_lengths          list[int]    how many tokens each of them has
 
-TRL's collator makes `position_ids` from `seq_lengths`, which begin anew with each row, and by which attention keeps the
+TRL's collator makes `position_ids` from `seq_lengths`, which start at 0 in each row and by which attention keeps the
 rows apart. It also takes the loss from each row's first token, which nothing precedes.
 """
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def pack(directory: Path, length: int) -> "Dataset":
-    """The training rows of prepared data packed to at most `length` tokens; made where they are not there yet.
+    """The training rows of prepared data packed to at most `length` tokens, from disk if they were packed before.
 
     The same rows and length always give the same packed rows. No row may be longer than `length`: it would be cut.
     """
     from datasets import load_from_disk
-    from trl import pack_dataset
+    from trl.data_utils import pack_dataset
 
     target = packed_path(directory, length)
     if target.exists():

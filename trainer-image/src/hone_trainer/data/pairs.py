@@ -1,13 +1,13 @@
 """From a prompt with a better and a worse answer to token ids, as TRL's trainers take them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hone_trainer.data.formats import Message, Sample, common_length
+from hone_trainer.data.conversation import Message, require_template
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.rows import Column
-from hone_trainer.data.text import answered, ids_of, opening_ids, render, require_template
+from hone_trainer.data.sample import Sample, common_length
+from hone_trainer.data.text import decoded, encode_answers, encode_prompt, ids_of, text_ids, text_of
 from hone_trainer.protocol.errors import RowFault, clip
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ScoredPair:
 
     @property
     def first_trained(self) -> int:
-        """Index of the first token in which they differ: cut before it, both are the same."""
+        """Index of the first token in which they differ: if both are cut before it, they are the same."""
         return common_length(self.chosen_ids, self.rejected_ids)
 
     def columns(self) -> dict[str, Any]:
@@ -37,9 +37,9 @@ class ScoredPair:
 
 
 class ScoreEncoder:
-    """Turns pairs into ids for a model that scores, encoded as a server encodes what it is asked to score.
+    """Turns pairs into ids for a model that scores, encoded as a server encodes the texts that it scores.
 
-    A text therefore gets no token that ends it, other than the tokenizer's own: a client would have to add it.
+    A text therefore gets no end token but what the tokenizer itself adds: a client would have to add any other.
 
     Args:
         tokenizer: the model's.
@@ -49,8 +49,8 @@ class ScoreEncoder:
         BadInput: the tokenizer lacks a chat template, or a token to pad with.
     """
 
-    COLUMNS: ClassVar = {"chosen_ids": Column.IDS, "rejected_ids": Column.IDS}
-    NEIGHBORS: ClassVar = {}
+    COLUMNS: ClassVar[dict[str, Column]] = {"chosen_ids": Column.IDS, "rejected_ids": Column.IDS}
+    NEIGHBORS: ClassVar[dict[str, str]] = {}
     marks = "pair"
     train_on = "Pair"
     classes = None
@@ -65,13 +65,13 @@ class ScoreEncoder:
         """Ids of both.
 
         Raises:
-            RowFault: the chat template refuses the conversation, or one ends with the token that stands for padding.
+            RowFault: the chat template rejects the conversation, or one ends with the padding token.
         """
         pair = ScoredPair(*(self._whole(sample, answer) for answer in answers_of(sample)))
         for column, ids in pair.columns().items():
             if not ids or ids[-1] == self._pad:
                 token = self._tokenizer.convert_ids_to_tokens(self._pad)
-                raise RowFault(f"`{column.removesuffix('_ids')}` ends with {token}, which stands for padding")
+                raise RowFault(f"`{column.removesuffix('_ids')}` ends with {token}, which is the padding token")
         if pair.chosen_ids == pair.rejected_ids:
             raise RowFault(SAME_TOKENS)
         return pair
@@ -82,17 +82,17 @@ class ScoreEncoder:
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
         """Ids and text of what is answered."""
-        return asked_of(self._tokenizer, sample)
+        return encode_prompt(self._tokenizer, sample)
 
     def reference(self, sample: Sample) -> str:
         """The better answer."""
         return text_of(answers_of(sample)[0])
 
     def decode(self, encoded: ScoredPair, limit: int) -> str:
-        """Both as text of at most `limit` characters, with «» around what they differ in."""
+        """Both as text of at most `limit` characters, with «» around the part in which they differ."""
         start = encoded.first_trained
-        head = self._tokenizer.decode(encoded.chosen_ids[:start])
-        better, worse = (self._tokenizer.decode(ids[start:]) for ids in (encoded.chosen_ids, encoded.rejected_ids))
+        head = decoded(self._tokenizer, encoded.chosen_ids[:start])
+        better, worse = (decoded(self._tokenizer, ids[start:]) for ids in (encoded.chosen_ids, encoded.rejected_ids))
         return clip(f"{head}«{better}» rather than «{worse}»", limit)
 
     def learns_to_stop(self, encoded: ScoredPair) -> bool:
@@ -105,8 +105,9 @@ class ScoreEncoder:
 
     def _whole(self, sample: Sample, answer: tuple[Message, ...] | str) -> list[int]:
         if isinstance(answer, str):
-            return list(self._tokenizer(sample.prompt + answer, verbose=False)["input_ids"])
-        return ids_of(self._tokenizer, render(self._tokenizer, sample.messages[: sample.completion_start] + answer))
+            return text_ids(self._tokenizer, sample.prompt + answer)
+        whole = sample.conversation.until(sample.completion_start).followed_by(answer)
+        return ids_of(self._tokenizer, whole.render(self._tokenizer))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Pair:
 
     @property
     def first_trained(self) -> int:
-        """Index of the first token in which they differ: cut before it, both are the same."""
+        """Index of the first token in which they differ: if both are cut before it, they are the same."""
         return len(self.prompt_ids) + common_length(self.chosen_ids, self.rejected_ids)
 
     def columns(self) -> dict[str, Any]:
@@ -143,8 +144,12 @@ class PairEncoder:
         BadInput: the tokenizer lacks a chat template.
     """
 
-    COLUMNS: ClassVar = {"prompt_ids": Column.IDS, "chosen_ids": Column.IDS, "rejected_ids": Column.IDS}
-    NEIGHBORS: ClassVar = {}
+    COLUMNS: ClassVar[dict[str, Column]] = {
+        "prompt_ids": Column.IDS,
+        "chosen_ids": Column.IDS,
+        "rejected_ids": Column.IDS,
+    }
+    NEIGHBORS: ClassVar[dict[str, str]] = {}
     marks = "pair"
     train_on = "Pair"
     classes = None
@@ -158,9 +163,9 @@ class PairEncoder:
         """Ids of the prompt, the better answer and the worse one.
 
         Raises:
-            RowFault: the chat template refuses the conversation, or writes the prompt otherwise before an answer.
+            RowFault: the chat template rejects the conversation, or changes the prompt once an answer follows.
         """
-        prompt, (chosen, rejected) = parted(self._tokenizer, sample, answers_of(sample))
+        prompt, (chosen, rejected) = encode_answers(self._tokenizer, sample, answers_of(sample))
         if chosen == rejected:
             raise RowFault(SAME_TOKENS)
         return Pair(prompt, chosen, rejected)
@@ -171,8 +176,8 @@ class PairEncoder:
         return {"chosen_ids": row["chosen_ids"][:left], "rejected_ids": row["rejected_ids"][:left]}
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
-        """Ids and text of what is answered, the ids as `encode` parts them from the answers."""
-        return self.encode(sample).prompt_ids, asked_of(self._tokenizer, sample)[1]
+        """Ids and text of what is answered, the ids as `encode` separates them from the answers."""
+        return self.encode(sample).prompt_ids, encode_prompt(self._tokenizer, sample)[1]
 
     def reference(self, sample: Sample) -> str:
         """The better answer."""
@@ -180,7 +185,7 @@ class PairEncoder:
 
     def decode(self, encoded: Pair, limit: int) -> str:
         """The row as text of at most `limit` characters, with «» around the answers."""
-        parts = [self._tokenizer.decode(ids) for ids in encoded.columns().values()]
+        parts = [decoded(self._tokenizer, ids) for ids in encoded.columns().values()]
         return clip("{}«{}» rather than «{}»".format(*parts), limit)
 
     def learns_to_stop(self, encoded: Pair) -> bool:
@@ -199,40 +204,3 @@ def answers_of(sample: Sample) -> tuple[tuple[Message, ...] | str, tuple[Message
     """The better and the worse answer of a pair."""
     better = sample.messages[sample.completion_start :] if sample.is_chat else sample.completion
     return better, sample.rejected
-
-
-def parted(
-    tokenizer: "PreTrainedTokenizerBase", sample: Sample, answers: "Sequence[tuple[Message, ...] | str]"
-) -> tuple[list[int], list[list[int]]]:
-    """Ids of a sample's prompt, and of each answer to it, with the token that ends a turn or text.
-
-    Prompt and answer behind one another are the ids of the whole conversation. The prompt ends where that is no longer
-    the prompt's own, which may be a token early: an answer may change the last one.
-
-    Raises:
-        RowFault: the chat template refuses the conversation, or writes the prompt otherwise before an answer.
-    """
-    if not sample.is_chat:
-        return answered(tokenizer, sample.prompt, *map(str, answers))
-    head, _ = asked_of(tokenizer, sample)
-    texts = [render(tokenizer, (*sample.messages[: sample.completion_start], *answer)) for answer in answers]
-    # What asks for an answer may open thoughts that the answer does not have; what is asked must stay.
-    context = render(tokenizer, sample.messages[: sample.completion_start])
-    if not all(text.startswith(context) for text in texts):
-        raise RowFault("the chat template writes the prompt otherwise once an answer follows")
-    wholes = [ids_of(tokenizer, text) for text in texts]
-    end = min(common_length(head, whole) for whole in wholes)
-    return head[:end], [whole[end:] for whole in wholes]
-
-
-def text_of(answer: tuple[Message, ...] | str) -> str:
-    """An answer's text; of several turns the last one's."""
-    return answer if isinstance(answer, str) else answer[-1]["content"]
-
-
-def asked_of(tokenizer: "PreTrainedTokenizerBase", sample: Sample) -> tuple[list[int], str]:
-    """Ids and text of what comes before the answers, as a server would build them from the same request."""
-    if not sample.is_chat:
-        return opening_ids(tokenizer, sample.prompt), sample.prompt
-    text = render(tokenizer, sample.messages[: sample.completion_start], add_generation_prompt=True)
-    return ids_of(tokenizer, text), text

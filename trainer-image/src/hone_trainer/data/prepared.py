@@ -1,7 +1,7 @@
-"""Prepared data on disk: one directory per content digest, made once and mapped by every rank.
+"""Prepared data on disk: one directory per content digest, created once and mapped by every rank.
 
     <workspace>/prepared/<digest>/
-        prepared.json      the DatasetSummary and notes; written last, so a directory without it is not whole
+        prepared.json      the DatasetSummary and notes; written last, so a directory without it is incomplete
         train/ validation/ test/      Hugging Face datasets, as `Dataset.save_to_disk` writes them
         packed-<tokens>/              train once more, packed (hone_trainer.data.pack); only where a plan packs
 
@@ -116,7 +116,7 @@ def load_prepared(directory: str | Path, packed_length: int | None = None) -> Pr
         sequence_length=meta["sequenceLength"],
         warnings=meta["warnings"],
         **splits,
-        classes=Classes(tuple(found["names"]), tuple(found["rows"])) if (found := meta.get("classes")) else None,
+        classes=Classes(tuple(classes["names"]), tuple(classes["rows"])) if (classes := meta.get("classes")) else None,
     )
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_trainer.data.classes import RATED, Classes
-from hone_trainer.data.formats import Sample
-from hone_trainer.data.pairs import asked_of, parted, text_of
+from hone_trainer.data.conversation import require_template
 from hone_trainer.data.rows import Column
-from hone_trainer.data.text import require_template
+from hone_trainer.data.sample import Sample
+from hone_trainer.data.text import decoded, encode_answers, encode_prompt, text_of
 from hone_trainer.protocol.errors import clip
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Rated:
 class RatedEncoder:
     """Turns rated answers into ids and ratings.
 
-    KTO compares with how likely an answer to another prompt has become: that of the row before. TRL pairs rows so, too,
-    but within a micro-batch, whose size may change while a run goes on.
+    KTO compares with the likelihood of an answer to another prompt, here that of the previous row. TRL pairs rows the
+    same way, but within a micro-batch, whose size may change during a run.
 
     Args:
         tokenizer: the model's.
@@ -52,8 +52,12 @@ class RatedEncoder:
         BadInput: the tokenizer lacks a chat template.
     """
 
-    COLUMNS: ClassVar = {"prompt_ids": Column.IDS, "completion_ids": Column.IDS, "label": Column.NUMBER}
-    NEIGHBORS: ClassVar = {"KL_completion_ids": "completion_ids"}
+    COLUMNS: ClassVar[dict[str, Column]] = {
+        "prompt_ids": Column.IDS,
+        "completion_ids": Column.IDS,
+        "label": Column.NUMBER,
+    }
+    NEIGHBORS: ClassVar[dict[str, str]] = {"KL_completion_ids": "completion_ids"}
     marks = "rating"
     train_on = "Completion"
 
@@ -67,10 +71,10 @@ class RatedEncoder:
         """Ids of the prompt and the answer, and its rating.
 
         Raises:
-            RowFault: the chat template refuses the conversation, or writes the prompt otherwise before an answer.
+            RowFault: the chat template rejects the conversation, or changes the prompt once an answer follows.
         """
         answer = sample.messages[sample.completion_start :] if sample.is_chat else sample.completion
-        prompt, (completion,) = parted(self._tokenizer, sample, [answer])
+        prompt, (completion,) = encode_answers(self._tokenizer, sample, [answer])
         return Rated(prompt, completion, RATED.index(str(sample.label)))
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -78,8 +82,8 @@ class RatedEncoder:
         return {"completion_ids": row["completion_ids"][: limit - len(row["prompt_ids"])]}
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
-        """Ids and text of what is answered, the ids as `encode` parts them from the answer."""
-        return self.encode(sample).prompt_ids, asked_of(self._tokenizer, sample)[1]
+        """Ids and text of what is answered, the ids as `encode` separates them from the answer."""
+        return self.encode(sample).prompt_ids, encode_prompt(self._tokenizer, sample)[1]
 
     def reference(self, sample: Sample) -> str:
         """The answer."""
@@ -87,7 +91,7 @@ class RatedEncoder:
 
     def decode(self, encoded: Rated, limit: int) -> str:
         """The row as text of at most `limit` characters, with «» around the answer."""
-        prompt, answer = (self._tokenizer.decode(ids) for ids in (encoded.prompt_ids, encoded.completion_ids))
+        prompt, answer = (decoded(self._tokenizer, ids) for ids in (encoded.prompt_ids, encoded.completion_ids))
         return clip(f"{prompt}«{answer}» → {RATED[encoded.label]}", limit)
 
     def learns_to_stop(self, encoded: Rated) -> bool:

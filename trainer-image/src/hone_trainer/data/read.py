@@ -28,7 +28,7 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row with Hone's names for the columns that are named otherwise in it.
+    """The row with Hone's names for the columns that have other names in it.
 
     Args:
         row: as it was read.
@@ -37,5 +37,5 @@ def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     if not columns:
         return row
     theirs = set(columns.values())
-    kept = {name: value for name, value in row.items() if name not in theirs}
-    return kept | {name: row[other] for name, other in columns.items() if other in row}
+    others = {name: value for name, value in row.items() if name not in theirs}
+    return others | {name: row[other] for name, other in columns.items() if other in row}

@@ -78,7 +78,7 @@ def _json_array(file: DataFile) -> Rows:
     except json.JSONDecodeError as error:
         raise FileFault(
             f"line {error.lineno}, column {error.colno} is not JSON: {error.msg}",
-            "Mend it; or write JSON Lines, of which one bad line spoils only one row.",
+            "Fix it, or write JSON Lines: there, a bad line costs only one row.",
         ) from error
     except RecursionError as error:
         raise FileFault("its values are nested too deeply", "Write flat rows.") from error
@@ -109,9 +109,9 @@ def _table(file: DataFile) -> Rows:
                     yield str(start), _cells(header, cells)
                 start = skipped + reader.line_num + 1
         except csv.Error as error:
-            # Where the next row begins is not known, so rows would be lost, or made of pieces, without a word.
+            # The start of the next row is unknown, so rows would silently be lost or mixed up.
             raise FileFault(
-                f"line {start} begins a row that cannot be told from the next: {error}",
+                f"line {start} begins a row whose end cannot be found: {error}",
                 'Quote cells that hold quotation marks or line breaks, and double the marks within: "a ""b"" c".',
             ) from error
 
@@ -194,14 +194,14 @@ def _batches(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
 def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
     """The names of the classes by column, where `datasets` wrote the file and knew the column as a ClassLabel.
 
-    What it knew stays in the file when others take columns out of it, or give them other types.
+    This description stays in the file when other tools remove columns or change their types.
     """
     import pyarrow as pa
 
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
-        known = {name: each for name, each in features if isinstance(each, dict)}
-        named = {name: each["names"] for name, each in known.items() if each.get("_type") == "ClassLabel"}
+        described = {name: each for name, each in features if isinstance(each, dict)}
+        named = {name: each["names"] for name, each in described.items() if each.get("_type") == "ClassLabel"}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
     integers = {field.name for field in schema if pa.types.is_integer(field.type)}
@@ -209,7 +209,7 @@ def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
 
 
 def _decoded(value: Any, kind: "pa.DataType") -> Any:
-    """A value whose type is, or is a list of, Arrow's JSON: values that `datasets` found to differ from row to row."""
+    """A value of Arrow's JSON type, or a list of them: `datasets` stores values so whose type differs between rows."""
     import pyarrow as pa
 
     if value is None:

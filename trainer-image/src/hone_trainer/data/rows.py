@@ -1,10 +1,10 @@
-"""What makes a sample into a row of prepared data: the interface of every encoder, and the kinds of columns."""
+"""The interface of every encoder, which turns samples into rows of prepared data, and the kinds of columns."""
 
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from hone_trainer.data.classes import Classes
-from hone_trainer.data.formats import Sample
+from hone_trainer.data.sample import Sample
 
 
 class Column(Enum):
@@ -25,7 +25,7 @@ class EncodedRow(Protocol):
 
     @property
     def first_trained(self) -> int:
-        """The row is of no use when its sequences are cut to this many tokens."""
+        """Cut to this many tokens or fewer, the row teaches nothing."""
 
     def columns(self) -> dict[str, Any]:
         """The row's columns."""
@@ -35,34 +35,40 @@ class RowEncoder(Protocol):
     """Turns samples into rows, with one tokenizer."""
 
     COLUMNS: ClassVar[dict[str, Column]]
-    """What `EncodedRow.columns` gives."""
+    """The columns that `EncodedRow.columns` returns, with their kinds."""
     NEIGHBORS: ClassVar[dict[str, str]]
-    """Columns to add once the rows of a split are in their order, each with the column whose value it takes from the
-    row before; the first row takes the last one's. Not in the test split."""
-    marks: str
-    """How it found out what carries loss, for the log."""
-    train_on: str
-    """What carries loss, for `status.dataset`."""
-    classes: Classes | None
-    """The classes, where rows have them."""
+    """Columns to add once a split is in its final order: each takes the value of the named column from the previous
+    row, the first row from the last one. Not in the test split."""
+
+    @property
+    def marks(self) -> str:
+        """By what the encoder knows which tokens carry loss, for the log."""
+
+    @property
+    def train_on(self) -> str:
+        """What carries loss, for `status.dataset`."""
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes; None if rows have none."""
 
     def encode(self, sample: Sample) -> EncodedRow:
-        """A sample as numbers. Raises RowFault where it cannot be one."""
+        """A sample as numbers. Raises RowFault if that is impossible."""
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
         """The columns of a row, its sequences cut to `limit` tokens."""
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
-        """Ids and text of what a server would be asked."""
+        """Ids and text of the request that a server would get."""
 
     def reference(self, sample: Sample) -> str:
-        """What the answer is compared to."""
+        """The text that an answer is compared with."""
 
     def decode(self, encoded: Any, limit: int) -> str:
-        """The row as text of at most `limit` characters, with «» around what carries loss."""
+        """A row that `encode` returned, as text of at most `limit` characters, with «» around what carries loss."""
 
     def learns_to_stop(self, encoded: Any) -> bool:
         """Whether any token that ends a turn carries loss."""
 
     def warnings(self) -> list[str]:
-        """What was noticed in the rows encoded so far, in sentences for people."""
+        """Warnings about the rows encoded so far, as sentences for the user."""

@@ -52,27 +52,27 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     where = f"spec.dataset.{name}"
     try:
         base, files = _files(where, name, path)
-        found = []
+        data_files = []
         for file in files:
-            called = file.relative_to(base).as_posix()
+            relative = file.relative_to(base).as_posix()
             if mount is not None and not file.resolve().is_relative_to(mount.resolve()):
                 raise BadInput(
                     where,
-                    f"{called} leads out of the volume, to {file.resolve()}",
-                    "Put the file itself on the volume, or name the claim that holds it.",
+                    f"{relative} is outside the volume, at {file.resolve()}",
+                    "Put the file itself on the volume, or use the claim that holds it.",
                 )
-            found.append(data_file(where, file, called))
+            data_files.append(data_file(where, file, relative))
     except PermissionError as error:
         raise BadInput(
             where,
             f"{error.filename or path} may not be read by the pod's user",
             "Let all users read the directory and enter it (chmod a+rx).",
         ) from error
-    return Source(name, tuple(found), columns or {})
+    return Source(name, tuple(data_files), columns or {})
 
 
 def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
-    """The files that a path stands for, and the directory that their names are told from."""
+    """The files that a path stands for, and the directory that their names are relative to."""
     root = Path(path)
     if root.is_file():
         return root.parent, [root]
@@ -88,7 +88,7 @@ def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
 
 
 def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
-    """The files that a directory stands for, and the directory that their names are told from."""
+    """The files that a directory stands for, and the directory that their names are relative to."""
     if (root / "dataset_dict.json").is_file():
         splits = _listed(where, root / "dataset_dict.json", "splits")
         if name not in splits:
@@ -108,20 +108,22 @@ def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
     if not visible:
         below = _siblings(root / "x")
         raise BadInput(
-            where, f"the directory {root} holds no file{below}", f"{REMEDY} Files below it need a glob: **/*."
+            where,
+            f"the directory {root} holds no file{below}",
+            f"{REMEDY} For files in its subdirectories, use a glob: **/*.",
         )
     by_suffix: dict[str, list[Path]] = {}
     for file in visible:
         if suffix := suffix_of(file):
             by_suffix.setdefault(suffix, []).append(file)
     if len(by_suffix) > 1:
-        # Most often the same rows in several kinds, or notes beside the rows: reading all would hardly be meant.
+        # Most often these are the same rows in several kinds, or notes next to the rows: reading all would be wrong.
         kinds = ", ".join(f"{len(files)} {suffix}" for suffix, files in by_suffix.items())
         most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]))
         raise BadInput(
             where,
             f"the directory {root.name} holds files of several kinds: {kinds}",
-            f"Name those that are meant by a glob, such as {root.name}/*{most}.",
+            f"Name the files by a glob, such as {root.name}/*{most}.",
         )
     return root, next(iter(by_suffix.values()), visible)
 
@@ -131,19 +133,19 @@ def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:
     first = next(i for i, part in enumerate(pattern.parts) if _WILDCARDS & set(part))
     base = Path(*pattern.parts[:first])
     try:
-        found = sorted(base.glob("/".join(pattern.parts[first:]))) if base.is_dir() else []
+        matches = sorted(base.glob("/".join(pattern.parts[first:]))) if base.is_dir() else []
     except ValueError as error:
         raise BadInput(
             where, f"{pattern} is no glob: {error}", "Write ** as a whole part of the path: **/*.csv."
         ) from error
-    seen = [p for p in found if not any(part.startswith(".") for part in p.relative_to(base).parts)]
-    files = [p for p in seen if p.is_file()]
+    visible = [p for p in matches if not any(part.startswith(".") for part in p.relative_to(base).parts)]
+    files = [p for p in visible if p.is_file()]
     if not files:
-        said = "matches only directories" if seen else "matches no file"
+        problem = "matches only directories" if visible else "matches no file"
         raise BadInput(
             where,
-            f"{pattern} {said}{_siblings(pattern if not base.is_dir() else base / 'x')}",
-            "Mend the glob: * stands for any part of a name, **/ for any directories.",
+            f"{pattern} {problem}{_siblings(pattern if not base.is_dir() else base / 'x')}",
+            "Fix the glob: * stands for any part of a name, **/ for any directories.",
         )
     return base, files
 

@@ -1,28 +1,27 @@
-"""Which split a row belongs to: by a hash of what is asked, so that a row never moves when others come or go."""
+"""Which split a row belongs to, by a hash of its prompt: a row stays in its split when other rows change."""
 
 import hashlib
 import json
 import unicodedata
 
-from hone_trainer.data.formats import Message, Sample
+from hone_trainer.data.sample import Sample
 
 _RANGE = 2**64
 
 
-def prompt_key(sample: Sample, *, written: bool = False) -> bytes:
+def prompt_key(sample: Sample, *, generated: bool = False) -> bytes:
     """A digest of what comes before the answer, without regard to case, spacing or Unicode's variants.
 
-    Rows that ask the same get the same key and thus the same split, so that no answer is learned that is tested.
+    Rows with the same prompt get the same key and thus the same split, so that no tested prompt is trained on.
 
     Args:
         sample: the row.
-        written: whether the model writes the answers itself, to what comes before the completion: of one with several
-            turns, not only the last.
+        generated: whether the model generates the answers: the key then covers the messages before the completion.
+            Otherwise it covers all before the last assistant turn, or before a rated answer.
     """
     if sample.is_chat:
-        end = sample.completion_start if written else sample.answer_start
-        asked: tuple[Message, ...] | str = sample.messages[:end]
-        parts = [f"{message['role']}\n{_normalize(message['content'])}" for message in asked]
+        end = sample.completion_start if generated else sample.answer_start
+        parts = [f"{message['role']}\n{_normalize(message['content'])}" for message in sample.messages[:end]]
     else:
         parts = [_normalize(sample.prompt)]
     return _digest(parts)
@@ -30,10 +29,7 @@ def prompt_key(sample: Sample, *, written: bool = False) -> bytes:
 
 def row_key(sample: Sample) -> bytes:
     """A digest of the whole row as it is; exact duplicates have the same."""
-    label = [] if sample.label is None else [sample.label]
-    rejected = [{"rejected": sample.rejected}] if sample.rejected else []
-    references = [{"references": sample.references}] if sample.references else []
-    return _digest([sample.messages, sample.prompt, sample.completion, *label, *rejected, *references])
+    return _digest(sample.parts())
 
 
 def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -> str:

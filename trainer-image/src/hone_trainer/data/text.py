@@ -1,35 +1,80 @@
-"""Text and conversations as token ids: what every encoder needs of a tokenizer."""
+"""Prompts and answers as token ids: what every encoder needs of a tokenizer."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
-from jinja2 import TemplateError
-
-from hone_trainer.data.formats import Message
-from hone_trainer.protocol.errors import BadInput, RowFault, clip
+from hone_trainer.data.conversation import Message
+from hone_trainer.data.sample import Sample, common_length
+from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-UNSHOWN = "the chat template does not show what a message says: it may be one for images, and want content in parts"
+def text_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Ids of a text with the special tokens that the tokenizer adds, as a server encodes a text."""
+    return list(tokenizer(text, verbose=False)["input_ids"])
 
 
 def ids_of(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Ids of a text without any special token of the tokenizer's own: a chat template writes them itself."""
+    """Ids of a text without special tokens of the tokenizer's own: a chat template writes them itself."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def opening_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids with the special tokens that open a text, without those that close it."""
-    ids = list(tokenizer(text, verbose=False)["input_ids"])
+    ids = text_ids(tokenizer, text)
     closes = ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token))
     return ids[:-1] if closes else ids
 
 
-def answered(tokenizer: "PreTrainedTokenizerBase", prompt: str, *answers: str) -> tuple[list[int], list[list[int]]]:
-    """Ids of a prompt, and of each of the answers that may follow it, with the token that ends a text.
+def encode_prompt(tokenizer: "PreTrainedTokenizerBase", sample: Sample) -> tuple[list[int], str]:
+    """Ids and text of what comes before the answers, as a server would build them from the same request.
 
-    Prompt and answer are encoded as one text where that keeps the prompt's tokens, else one after the other.
+    Raises:
+        RowFault: the chat template rejects the conversation.
+    """
+    if not sample.is_chat:
+        return opening_ids(tokenizer, sample.prompt), sample.prompt
+    prompt = sample.conversation.until(sample.completion_start)
+    # The template as the model ships it, not a training variant: the model will be served with it.
+    text = prompt.render(tokenizer, add_generation_prompt=True)
+    return ids_of(tokenizer, text), text
+
+
+def encode_answers(
+    tokenizer: "PreTrainedTokenizerBase", sample: Sample, answers: Sequence[tuple[Message, ...] | str]
+) -> tuple[list[int], list[list[int]]]:
+    """Ids of a sample's prompt, and of each answer to it, with the token that ends a turn or text.
+
+    The ids of prompt and answer, one after the other, are the ids of the whole conversation. The prompt may be one
+    token shorter than on its own: an answer may change the last token.
+
+    Raises:
+        RowFault: the chat template rejects the conversation, or changes the prompt once an answer follows.
+    """
+    if not sample.is_chat:
+        return encode_text_answers(tokenizer, sample.prompt, *map(str, answers))
+    prompt = sample.conversation.until(sample.completion_start)
+    head, _ = encode_prompt(tokenizer, sample)
+    # A sample holds its answers as it holds its prompt.
+    turns = cast("Sequence[tuple[Message, ...]]", answers)
+    texts = [prompt.followed_by(answer).render(tokenizer) for answer in turns]
+    # The generation prompt may open thoughts that the answer does not have; the messages before it must not change.
+    context = prompt.render(tokenizer)
+    if not all(text.startswith(context) for text in texts):
+        raise RowFault("the chat template changes the prompt once an answer follows")
+    wholes = [ids_of(tokenizer, text) for text in texts]
+    end = min(common_length(head, whole) for whole in wholes)
+    return head[:end], [whole[end:] for whole in wholes]
+
+
+def encode_text_answers(
+    tokenizer: "PreTrainedTokenizerBase", prompt: str, *answers: str
+) -> tuple[list[int], list[list[int]]]:
+    """Ids of a text prompt, and of each answer to it, with the token that ends a text.
+
+    Prompt and answer are encoded as one text where that does not change the prompt's tokens, else separately.
     """
     head = opening_ids(tokenizer, prompt)
     end, tails = tokenizer.eos_token_id, []
@@ -40,55 +85,12 @@ def answered(tokenizer: "PreTrainedTokenizerBase", prompt: str, *answers: str) -
     return head, tails
 
 
-def render(
-    tokenizer: "PreTrainedTokenizerBase", messages: tuple[Message, ...], template: str | None = None, **options: Any
-) -> str:
-    """A conversation as text, by the model's own chat template where no other is given.
-
-    Raises:
-        RowFault: the template refuses it, or leaves out what the last message says.
-    """
-    text = rendered(tokenizer, messages, template, **options)
-    # Only its last word: a template may drop thoughts, or trim.
-    said = messages[-1]["content"].split()
-    if said and said[-1] not in text:
-        raise RowFault(UNSHOWN)
-    return text
+def text_of(answer: tuple[Message, ...] | str) -> str:
+    """An answer's text; of several turns the last one's."""
+    return answer if isinstance(answer, str) else answer[-1]["content"]
 
 
-def rendered(
-    tokenizer: "PreTrainedTokenizerBase", messages: tuple[Message, ...], template: str | None = None, **options: Any
-) -> str:
-    """As `render`, of answers that a model wrote: nobody but its template says what of them is shown.
-
-    Raises:
-        RowFault: the template refuses it.
-    """
-    try:
-        return str(tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, **options))
-    except (TemplateError, TypeError) as error:
-        raise RowFault(refusal(error)) from error
-
-
-def refusal(error: Exception) -> str:
-    """What is said of a row that the chat template refuses."""
-    return f"the chat template refuses the conversation: {clip(str(error), 200)}"
-
-
-def require_template(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The model's chat template.
-
-    Raises:
-        BadInput: it has none.
-    """
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not template:
-        raise BadInput(
-            "spec.model",
-            "the rows are conversations, but the model has no chat template",
-            "Add chat_template.jinja to the model's directory, use the model's chat variant, or write the rows "
-            "as prompt and completion strings.",
-        )
-    return str(template)
+def decoded(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    """The text of token ids, special tokens included."""
+    # Its type allows a batch of rows, too, for which it returns a list.
+    return str(tokenizer.decode(ids))

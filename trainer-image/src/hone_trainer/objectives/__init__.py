@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hone.contract.settings import Objective
 from hone_trainer.data import encoders
-from hone_trainer.data.encoders import Wanted
+from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.models.architectures import CHAT, CLASSIFIER, SCORER, Architecture
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Parts:
     """
 
     architecture: Architecture
-    encoder: "Callable[[PreTrainedTokenizerBase, Wanted], RowEncoder]"
+    encoder: "Callable[[PreTrainedTokenizerBase, EncoderOptions], RowEncoder]"
     scores: str
 
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer.data.formats import Sample
-from hone_trainer.data.pairs import asked_of
-from hone_trainer.data.prompts import Written, as_rows
+from hone_trainer.data.prompts import RawPrompt, reward_rows
+from hone_trainer.data.sample import Sample
+from hone_trainer.data.text import encode_prompt
 from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.trainer import TrainerMixin
@@ -21,11 +21,11 @@ class WritingMixin(TrainerMixin):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         # TRL's gives rows back as they are.
-        self.data_collator = as_rows
+        self.data_collator = reward_rows
 
-    def _tokenize_prompts(self, prompts: list[Written]) -> tuple[list[list[int]], None, dict[str, Any]]:
+    def _tokenize_prompts(self, prompts: list[RawPrompt]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Ids as prepare made them and a server will: TRL's own close a text where the tokenizer does."""
-        return [asked_of(self._tokenizer, _sample(prompt))[0] for prompt in prompts], None, {}
+        return [encode_prompt(self._tokenizer, _sample(prompt))[0] for prompt in prompts], None, {}
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any) -> Any:
         """Answers to the prompts of a step, some at a time: as many as memory is planned for.
@@ -43,7 +43,7 @@ class WritingMixin(TrainerMixin):
         return [ids for completions in parts for ids in completions]
 
 
-def _sample(prompt: Written) -> Sample:
+def _sample(prompt: RawPrompt) -> Sample:
     if isinstance(prompt, str):
         return Sample(prompt=prompt)
     return Sample(messages=tuple(prompt), completion_start=len(prompt))

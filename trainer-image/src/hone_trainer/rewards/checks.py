@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from hone.contract.rewards import REWARDS, RewardFunction, Rewards
+from hone_trainer.data.conversation import require_template
 from hone_trainer.data.labels import padding_id
-from hone_trainer.data.text import require_template
 from hone_trainer.models.architectures import SCORER
 from hone_trainer.protocol.errors import BadInput
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hone_trainer.data.formats import Message
+from hone_trainer.data.conversation import Conversation, Message
 from hone_trainer.data.labels import padding_id
-from hone_trainer.data.text import ids_of, rendered
+from hone_trainer.data.text import ids_of, text_ids
 from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.rewards.checks import MODEL as FIELD
 from hone_trainer.rewards.functions import Rewarding
@@ -63,11 +63,11 @@ def load_model(directory: str, rows: int) -> Rewarding:
 def _ids(tokenizer: "PreTrainedTokenizerBase", prompt: str | list[Message], completion: Any, longest: int) -> list[int]:
     """Prompt and answer as the model was trained on them; of more than it can read, the end."""
     if isinstance(prompt, str):
-        return list(tokenizer(prompt + completion, verbose=False)["input_ids"])[-longest:]
+        return text_ids(tokenizer, prompt + completion)[-longest:]
     # An empty answer is one, too, though no row of data may have it.
     turns = tuple({"role": turn["role"], "content": turn.get("content") or ""} for turn in (*prompt, *completion))
     try:
-        return ids_of(tokenizer, rendered(tokenizer, turns))[-longest:]
+        return ids_of(tokenizer, Conversation(turns).render_generated(tokenizer))[-longest:]
     except RowFault as fault:
         problem = f"its chat template cannot be used: {fault}"
         raise BadInput(FIELD, problem, "Fix the template in the model's directory.") from fault

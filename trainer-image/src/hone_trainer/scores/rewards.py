@@ -14,7 +14,7 @@ import numpy as np
 from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
-from hone_trainer.data.prompts import reference_of, written_of
+from hone_trainer.data.prompts import load_prompt, load_reference
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.rewards.load import Reward, load_rewards
@@ -69,8 +69,8 @@ def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.nd
     Returns:
         Shape [rows, rewards]; NaN where a reward does not apply.
     """
-    prompts = [written_of(written) for written in rows["written"][:]]
-    references = [reference_of(each) for each in rows["references"][:]]
+    prompts = [load_prompt(written) for written in rows["written"][:]]
+    references = [load_reference(each) for each in rows["references"][:]]
     completions: list[Any] = [
         answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
         for prompt, answer in zip(prompts, answers, strict=True)

@@ -1,0 +1,74 @@
+"""Whether tokenized rows suffice: how many are cut, and whether any training row is left."""
+
+from hone_trainer.data.conversation import HIDES_CONTENT
+from hone_trainer.data.encode import UNMARKABLE
+from hone_trainer.data.survey import Survey
+from hone_trainer.data.tokenized import Options
+from hone_trainer.protocol.errors import BadInput
+
+WARN_TRUNCATED = 0.01
+FAIL_TRUNCATED = 0.10
+
+
+def check_truncation(truncated: int, count: int, longest: int, limit: int, options: Options) -> list[str]:
+    """Warnings about training rows that are cut.
+
+    Args:
+        truncated: how many are cut.
+        count: all training rows.
+        longest: tokens of the longest one.
+        limit: they are cut to so many tokens.
+        options: the configured and the model's length.
+
+    Raises:
+        BadInput: more than `FAIL_TRUNCATED` of them would be cut.
+    """
+    share = truncated / count
+    if share <= WARN_TRUNCATED:
+        return []
+    message = f"{truncated} of {count} training rows ({share:.0%}) exceed {limit} tokens, the longest has {longest}"
+    if share <= FAIL_TRUNCATED:
+        return [f"{message}. They are cut."]
+    if limit < options.max_length:
+        needed = min(longest, options.max_length)
+        raise BadInput(
+            "spec.hyperparameters.sequenceLength",
+            f"{message}, and more than {FAIL_TRUNCATED:.0%} would be cut",
+            f"Raise it to {needed}, leave it out to fit the data, or shorten the rows.",
+        )
+    raise BadInput(
+        "spec.dataset.train",
+        f"{message}, which is the model's context, and more than {FAIL_TRUNCATED:.0%} would be cut",
+        "Shorten or split the rows, or choose a model with a longer context.",
+    )
+
+
+def no_rows_left(survey: Survey) -> BadInput:
+    """The error when no training row is left, by the most telling reason."""
+    faults = survey.faults
+    if UNMARKABLE in faults.counts:
+        return BadInput(
+            "spec.model",
+            f"its chat template (chat_template) cannot be used to train on the assistant's turns: {UNMARKABLE}",
+            "Add {% generation %}…{% endgeneration %} around the assistant's text in the template, or set "
+            "spec.dataset.trainOn to All.",
+        )
+    if HIDES_CONTENT in faults.counts:
+        return BadInput(
+            "spec.model",
+            f"its chat template (chat_template) cannot be used for text: {HIDES_CONTENT}",
+            "Put a template for text into chat_template.jinja, or choose a text model.",
+        )
+    if faults.counts:
+        reason = max(faults.counts, key=lambda r: faults.counts[r])
+        return BadInput(
+            "spec.dataset.train",
+            f"no training row is left; {faults.counts[reason]} rows, first {faults.first[reason]}: {reason}",
+            "Fix these rows.",
+        )
+    return BadInput(
+        "spec.dataset.train",
+        f"no training row is left: the {len(survey.refs)} rows are all in validation or test, "
+        f"or duplicates of rows there ({survey.duplicates} duplicates)",
+        "Add rows, or lower the fractions in spec.dataset.validation and spec.dataset.test.",
+    )

@@ -1,0 +1,92 @@
+"""Rows with a prompt or a text and at most one answer: PromptCompletion, UnpairedPreference, Prompt and TextLabel."""
+
+from dataclasses import replace
+from typing import Any
+
+from hone_trainer.data.format_chat import parse_messages
+from hone_trainer.data.sample import Sample
+from hone_trainer.protocol.errors import RowFault
+
+MAX_LABEL = 128
+"""Most characters of a class's name."""
+
+
+def from_prompt_completion(row: dict[str, Any]) -> Sample:
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        if not prompt.strip():
+            raise RowFault("`prompt` is empty")
+        if not completion.strip():
+            raise RowFault("`completion` is empty")
+        return Sample(prompt=prompt, completion=completion)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        head, tail = parse_messages(prompt, "prompt"), parse_messages(completion, "completion")
+        if not any(message["role"] == "assistant" for message in tail):
+            raise RowFault("no assistant turn in `completion`")
+        return Sample(messages=head + tail, completion_start=len(head))
+    raise RowFault("`prompt` and `completion` must both be strings or both be lists of messages")
+
+
+def from_unpaired_preference(row: dict[str, Any]) -> Sample:
+    good = rating(row["label"])
+    if good is None:
+        raise RowFault("`label` is neither true nor false, nor 1 or 0")
+    sample = from_prompt_completion(row)
+    if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
+        raise RowFault("`completion` does not begin with an assistant turn")
+    return replace(sample, label=str(good).lower())
+
+
+def rating(label: Any) -> bool | None:
+    """Whether a completion is good: true, false, 1 or 0, also as text, as CSV has them; None for anything else."""
+    if isinstance(label, str):
+        label = {"1": 1, "0": 0}.get(label.strip(), label)
+    return bool(label) if isinstance(label, int) and label in (0, 1) else truth(label)
+
+
+def truth(label: Any) -> bool | None:
+    """A boolean, or the boolean that a text names; else None."""
+    if isinstance(label, str):
+        return {"true": True, "false": False}.get(label.strip().lower())
+    return label if isinstance(label, bool) else None
+
+
+def from_prompt(row: dict[str, Any]) -> Sample:
+    prompt, references = row["prompt"], _references(row.get("reference"))
+    if isinstance(prompt, list):
+        messages = parse_messages(prompt, "prompt")
+        if messages[-1]["role"] == "assistant":
+            raise RowFault("`prompt` ends with an assistant turn: remove that turn, since the model writes it")
+        return Sample(messages=messages, completion_start=len(messages), references=references)
+    if not isinstance(prompt, str):
+        raise RowFault("`prompt` is neither a string nor a list of messages")
+    if not prompt.strip():
+        raise RowFault("`prompt` is empty")
+    return Sample(prompt=prompt, references=references)
+
+
+def _references(value: Any) -> tuple[str, ...]:
+    """The texts that an answer is compared with: none, one or several."""
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in values):
+        raise RowFault("`reference` is neither a string nor a list of strings")
+    if not all(one.strip() for one in values):
+        raise RowFault("`reference` is empty: leave it out if answers are not compared with one")
+    return tuple(values)
+
+
+def from_text_label(row: dict[str, Any]) -> Sample:
+    text, label = row["text"], row["label"]
+    if not isinstance(text, str):
+        raise RowFault("`text` is not a string")
+    if not text.strip():
+        raise RowFault("`text` is empty")
+    # A boolean is an integer in Python, but is not meant as the name of a class.
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise RowFault("`label` is neither a string nor an integer")
+    label = label.strip() if isinstance(label, str) else label
+    if label == "":
+        raise RowFault("`label` is empty")
+    if len(str(label)) > MAX_LABEL:
+        raise RowFault(f"`label` has more than {MAX_LABEL} characters, too long for the name of a class")
+    return Sample(prompt=text, label=label)

@@ -1,0 +1,62 @@
+"""A tokenized split in its final order, cut to the sequence length."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.data.faults import Faults
+from hone_trainer.data.rows import RowEncoder
+from hone_trainer.data.tokenized import SplitRows, features
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Columns = dict[str, list[Any]]
+
+
+def finish_split(raw: Path, name: str, split: SplitRows, limit: int, encoder: RowEncoder, faults: Faults) -> "Dataset":
+    """A split's rows, without those that have no trained token, shuffled if it is train, and cut to `limit` tokens.
+
+    The rows that are left out are added to `faults`.
+    """
+    from datasets import Dataset
+
+    path = raw / f"{name}.arrow"
+    if not split.lengths:
+        types = features(name, encoder)
+        return Dataset.from_dict({column: [] for column in types}, features=types)
+    order = []
+    for i, first in enumerate(split.first_trained):
+        if first < limit:
+            order.append(i)
+        else:
+            faults.add(f"nothing to train on within the first {limit} tokens", split.places[i])
+    if name == "train":
+        order.sort(key=lambda i: (split.keys[i], i))
+    dataset = Dataset.from_file(str(path)).select(order)
+    if any(split.lengths[i] > limit for i in order):
+        dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
+    if encoder.NEIGHBORS and name != "test" and order:
+        dataset = dataset.map(
+            _neighbors(encoder, dataset),
+            with_indices=True,
+            batched=True,
+            cache_file_name=str(raw / f"{name}-neighbors.arrow"),
+            new_fingerprint=f"{name}-neighbors",
+        )
+    return dataset
+
+
+def _neighbors(encoder: RowEncoder, rows: "Dataset") -> Callable[[Columns, list[int]], Columns]:
+    def add(batch: Columns, indices: list[int]) -> Columns:
+        previous = rows[indices[0] - 1]
+        return {new: [previous[column], *batch[column][:-1]] for new, column in encoder.NEIGHBORS.items()}
+
+    return add
+
+
+def _cut(encoder: RowEncoder, limit: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def cut(row: dict[str, Any]) -> dict[str, Any]:
+        return {**encoder.cut(row, limit), "length": min(row["length"], limit)}
+
+    return cut

@@ -1,0 +1,69 @@
+"""A row of the user's data once it is checked, the same for every format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_trainer.data.conversation import Conversation, Message
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, checked.
+
+    Attributes:
+        messages: the conversation; empty for plain text.
+        completion_start: index of the first message of the completion.
+        prompt: the prompt as plain text, or a text that has a class; empty for a conversation.
+        completion: the answer as plain text; of two answers the better one.
+        rejected: the worse one of two answers, as text or messages; empty where there is one answer.
+        label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
+            A number sorts as one.
+        references: what an answer that the model writes itself is compared to; empty where nothing is.
+    """
+
+    messages: tuple[Message, ...] = ()
+    completion_start: int = 0
+    prompt: str = ""
+    completion: str = ""
+    rejected: "tuple[Message, ...] | str" = ""
+    label: str | int | None = None
+    references: tuple[str, ...] = ()
+
+    @property
+    def conversation(self) -> Conversation:
+        """Its messages as a conversation: the prompt and, of two answers, the better one."""
+        return Conversation(self.messages)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether this is a conversation, not plain text."""
+        return bool(self.messages)
+
+    def parts(self) -> list[object]:
+        """All that the row holds, to compare rows by. Parts that a row lacks are left out: its key stays."""
+        label = [] if self.label is None else [self.label]
+        rejected = [{"rejected": self.rejected}] if self.rejected else []
+        references = [{"references": self.references}] if self.references else []
+        return [self.messages, self.prompt, self.completion, *label, *rejected, *references]
+
+    @property
+    def answer_start(self) -> int:
+        """Index of the first message of what is tested: the last assistant turn, or all of a rated answer.
+
+        Where there is no answer, as many as there are messages.
+        """
+        rated = bool(self.rejected) or self.label is not None
+        unanswered = self.completion_start == len(self.messages)
+        return self.completion_start if rated or unanswered else self.last_assistant
+
+    @property
+    def last_assistant(self) -> int:
+        """Index of the last assistant turn."""
+        return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+
+
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many items both begin with."""
+    shorter = min(len(first), len(second))
+    return next((i for i in range(shorter) if first[i] != second[i]), shorter)

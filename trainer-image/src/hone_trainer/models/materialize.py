@@ -1,0 +1,34 @@
+"""Brings models into the workspace before anything reads them: today, adapters of other jobs merged with their bases.
+
+To add a kind of entry, add its list to `entries` and its function to `_MATERIALIZERS`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from hone.contract.runconfig import Merge, RunConfig
+
+Entry = Merge
+
+
+def entries(config: RunConfig) -> list[Entry]:
+    """Everything that a run needs materialized, in order."""
+    return list(config.merges)
+
+
+def materialize(config: RunConfig) -> None:
+    """Materialize every entry that the workspace does not hold yet.
+
+    Raises:
+        BadInput: an entry's source is not what it was, or the workspace is too small.
+    """
+    for entry in entries(config):
+        _MATERIALIZERS[type(entry)](entry)
+
+
+def _merge(merge: Merge) -> None:
+    from hone_trainer.models.merging import ensure_merged
+
+    ensure_merged(merge)
+
+
+_MATERIALIZERS: Mapping[type[Entry], Callable[[Entry], None]] = {Merge: _merge}
