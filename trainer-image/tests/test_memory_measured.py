@@ -20,8 +20,9 @@ from launchers import Launcher
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method, MethodType
 from hone_trainer.models.facts import read_model
-from hone_trainer.planning import memory
+from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory
+from hone_trainer.planning.memory_terms import FIXED_CPU, MARGIN, TrainingStep, saved_values_of_layer
 from hone_trainer.planning.plan import make_plan
 from hone_trainer.protocol.planfile import PlanFile, save_plan
 from hone_trainer.protocol.runconfig import digest_of
@@ -95,7 +96,21 @@ def test_what_a_layer_keeps(
     model_of(1).save_pretrained(tmp_path)
     facts = read_model(str(tmp_path))
     lora = Lora(rank=rank, dropout=dropout) if rank else None
-    values = memory._kept_by_layer(facts, lora, on_gpu=on_gpu, autocast=autocast and not rank)
+    step = TrainingStep(
+        facts,
+        lora,
+        trainable=0,
+        weight_bytes=4 if weights == "float32" else 2,
+        on_gpu=on_gpu,
+        world_size=2,
+        zero_stage=0 if weights == "float32" else 2,
+        micro_batch_size=1,
+        accumulates=False,
+        sequence_length=tokens,
+        gradient_checkpointing=False,
+        limit_bytes=None,
+    )
+    values = saved_values_of_layer(step)
     # What autocast makes of a layer's weights is kept, too, but does not grow with the tokens.
     cast = 2 * (facts.parameters - 64 * hidden) if autocast and not rank else 0
     measured = kept(3) - kept(2) - cast
@@ -167,7 +182,7 @@ def make_run(cell: Cell, root: Path) -> RunConfig:
     )
     (root / "run.json").write_text(config.to_json())
     facts, summary = read_model(str(model)), tiny.summary(64, 0)
-    plan = make_plan(config, facts, summary, cell.tokens)
+    plan = make_plan(PlanInputs(config, facts, summary, cell.tokens))
     assert facts.parameters * 4 >= 300e6
     save_plan(
         config,
@@ -198,24 +213,26 @@ def make_rows(directory: Path, cell: Cell) -> None:
 def estimate(cell: Cell, config: RunConfig) -> int:
     """The estimate without the fixed amount and the margin."""
     facts = read_model(config.paths.model)
-    plan = make_plan(config, facts, tiny.summary(64, 0), cell.tokens)
+    plan = make_plan(PlanInputs(config, facts, tiny.summary(64, 0), cell.tokens))
     planned = plan.memory
     if cell.checkpointing:
         planned = estimate_memory(
-            facts,
-            None,
-            trainable=plan.trainable_parameters,
-            weight_bytes=4,
-            on_gpu=False,
-            world_size=cell.processes,
-            zero_stage=cell.zero_stage,
-            micro_batch_size=1,
-            accumulates=True,
-            sequence_length=cell.tokens,
-            gradient_checkpointing=True,
-            limit_bytes=None,
+            TrainingStep(
+                facts,
+                None,
+                trainable=plan.trainable_parameters,
+                weight_bytes=4,
+                on_gpu=False,
+                world_size=cell.processes,
+                zero_stage=cell.zero_stage,
+                micro_batch_size=1,
+                accumulates=True,
+                sequence_length=cell.tokens,
+                gradient_checkpointing=True,
+                limit_bytes=None,
+            )
         )
-    return int((planned.total_bytes - memory.FIXED_CPU) / (1 + memory.MARGIN))
+    return int((planned.total_bytes - FIXED_CPU) / (1 + MARGIN))
 
 
 def check(cell: Cell, root: Path) -> None:

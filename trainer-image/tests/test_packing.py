@@ -12,6 +12,7 @@ from rows import chat_row
 from test_plan import FACTS, config_with, gang, summary_of
 
 from hone.contract.plan import Plan
+from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import MOST_PACKED_TOKENS, Packing, propose
 from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.separation import keeps_rows_apart
@@ -86,7 +87,7 @@ def test_a_step_keeps_its_rows(share: int, world: int) -> None:
 
 
 def planned(packing: Packing, rows: int = 2000, **sections: Any) -> Plan:
-    return make_plan(config_with(**sections), FACTS, summary_of(rows), 200, packing=packing)
+    return make_plan(PlanInputs(config_with(**sections), FACTS, summary_of(rows), 200, packing=packing))
 
 
 def test_a_packed_run_is_planned_in_packed_rows() -> None:

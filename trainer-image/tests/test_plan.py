@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import RunConfig, Topology
 from hone.contract.settings import Scheduler
 from hone_trainer.data.classes import Classes
 from hone_trainer.models.facts import ModelFacts
-from hone_trainer.planning.packing import Packing
-from hone_trainer.planning.plan import make_plan, steps_per_epoch
+from hone_trainer.planning.batches import steps_per_epoch
+from hone_trainer.planning.inputs import PlanInputs
+from hone_trainer.planning.packing import Packing, propose
+from hone_trainer.planning.plan import make_plan
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.units import GIB
 
@@ -57,7 +59,7 @@ def summary_of(rows: int) -> DatasetSummary:
 
 
 def plan_of(rows: int = 1000, length: int = 512, **sections: Any) -> Plan:
-    return make_plan(config_with(**sections), FACTS, summary_of(rows), length)
+    return make_plan(PlanInputs(config_with(**sections), FACTS, summary_of(rows), length))
 
 
 def refusal_of(rows: int = 1000, length: int = 512, **sections: Any) -> BadInput:
@@ -132,8 +134,8 @@ def test_what_the_user_sets_wins() -> None:
 
 def test_the_default_rank_is_not_said_to_be_set_where_other_settings_of_lora_are() -> None:
     config = config_with(method={"type": "LoRA", "lora": {"alpha": 64}})
-    told = RunConfig.from_dict(json.loads(config.to_json()))
-    plan = make_plan(told, FACTS, summary_of(20_000), 512)
+    stored = RunConfig.from_dict(json.loads(config.to_json()))
+    plan = make_plan(PlanInputs(stored, FACTS, summary_of(20_000), 512))
     assert (plan.lora_rank, plan.reasons["loraRank"]) == (32, "Default.")
 
 
@@ -153,21 +155,21 @@ CLASSIFY: dict[str, Any] = {"objective": "Classification"}
 )
 def test_defaults_of_classification(classes: Classes, sections: dict[str, Any], expected: dict[str, Any]) -> None:
     config = config_with(**CLASSIFY, **sections)
-    plan = make_plan(config, FACTS, summary_of(20_000), 512, classes)
+    plan = make_plan(PlanInputs(config, FACTS, summary_of(20_000), 512, classes))
     assert {name: getattr(plan, name) for name in expected} == expected
     assert set(plan.reasons) >= {"balance", "learningRate", "epochs", "scheduler", "warmupRatio"}
 
 
 def test_a_plan_that_gives_up_packing_still_has_its_classes() -> None:
     config = config_with(**CLASSIFY, **gang(gpus=1, memoryBytes=int(7.5 * GIB)))
-    plan = make_plan(config, FACTS, summary_of(2000), 200, LABELS, packing=Packing("why", 1792, 125))
+    plan = make_plan(PlanInputs(config, FACTS, summary_of(2000), 200, LABELS, packing=Packing("why", 1792, 125)))
     assert (plan.packing, plan.balance) == (False, "Weight")
 
 
 def test_a_head_for_classes_takes_the_place_of_the_one_for_tokens() -> None:
     facts = replace(FACTS, shapes={**SHAPES, "lm_head.weight": (VOCABULARY, HIDDEN)})
     config = config_with(**CLASSIFY)
-    plan = make_plan(config, facts, summary_of(1000), 512, LABELS)
+    plan = make_plan(PlanInputs(config, facts, summary_of(1000), 512, LABELS))
     assert plan.parameters == FACTS.parameters + 2 * HIDDEN
     assert plan.trainable_parameters == plan_of().trainable_parameters + 2 * HIDDEN
     assert plan.memory.activations_bytes < plan_of().memory.activations_bytes
@@ -198,7 +200,9 @@ def test_frozen_weights_take_neither_gradients_nor_moments(freeze: dict[str, Any
 
 def test_a_head_that_is_frozen_with_the_embeddings_is_warned_of() -> None:
     config = config_with(method={"type": "Full", "freeze": {"embeddings": True}})
-    plans = {tied: make_plan(config, replace(FACTS, tied=tied), summary_of(1000), 512) for tied in (False, True)}
+    plans = {
+        tied: make_plan(PlanInputs(config, replace(FACTS, tied=tied), summary_of(1000), 512)) for tied in (False, True)
+    }
     assert any("freezes both" in warning for warning in plans[True].warnings)
     assert not any("freezes both" in warning for warning in plans[False].warnings)
 
@@ -228,7 +232,7 @@ def test_evaluations_need_validation_rows() -> None:
     plan = plan_of(1000)
     assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (18, "A tenth.")
     none = summary_of(1000).model_copy(update={"validation_rows": 0})
-    plan = make_plan(config_with(), FACTS, none, 512)
+    plan = make_plan(PlanInputs(config_with(), FACTS, none, 512))
     assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (None, "No validation rows.")
 
 
@@ -285,6 +289,18 @@ def test_steps_are_counted_as_the_trainer_counts_them(world: int, rows: int, mic
 def test_the_global_batch_is_exact(world: int, batch: int, memory: int | None) -> None:
     plan = plan_of(hyperparameters={"globalBatchSize": batch}, **gang(world, 1, 1, memoryBytes=memory))
     assert plan.micro_batch_size * plan.gradient_accumulation_steps * world == plan.global_batch_size == batch
+
+
+def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = plan_of(hyperparameters={"globalBatchSize": 24}, **gang(2))
+    monkeypatch.setattr(Topology, "data_parallel_size", property(lambda topology: topology.world_size // 2))
+    plan = plan_of(hyperparameters={"globalBatchSize": 24}, **gang(4))
+    assert plan.world_size == 4
+    assert plan.micro_batch_size * plan.gradient_accumulation_steps * 2 == 24
+    assert plan.total_steps == alone.total_steps
+    assert plan_of(**gang(6)).global_batch_size == 15
+    lengths, packed = [20, 200] * 1000, {"hyperparameters": {"packing": True}}
+    assert propose(config_with(**packed, **gang(8)), FACTS, lengths, lambda: True).length == 448, "4 rows of about 110"
 
 
 @pytest.mark.parametrize(
@@ -451,7 +467,7 @@ def test_unknown_gpu_memory_is_said() -> None:
 
 def rated_plan(good: int, bad: int, **sections: Any) -> Plan:
     config = config_with(objective="KTO", **sections)
-    return make_plan(config, FACTS, summary_of(good + bad), 128, Classes(("false", "true"), (bad, good)))
+    return make_plan(PlanInputs(config, FACTS, summary_of(good + bad), 128, Classes(("false", "true"), (bad, good))))
 
 
 def test_a_reward_model_has_a_head_of_one_output_instead_of_that_for_tokens() -> None:

@@ -10,6 +10,7 @@ from hone.contract.settings import Lora, MethodType
 from hone_trainer.models.facts import ModelFacts, read_model
 from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 from hone_trainer.planning.memory import checkpoint_bytes, estimate_memory, states_bytes
+from hone_trainer.planning.memory_terms import TrainingStep
 from hone_trainer.protocol.errors import BadInput
 
 P = 1_000_000
@@ -42,7 +43,7 @@ def estimate(lora: Lora | None = None, **changes: Any) -> Any:
         "gradient_checkpointing": False,
         "limit_bytes": None,
     }
-    return estimate_memory(FACTS, lora, **(settings | changes))
+    return estimate_memory(TrainingStep(FACTS, lora, **(settings | changes)))
 
 
 @pytest.mark.parametrize(
@@ -95,19 +96,21 @@ def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_an
         "lm_head.weight": (1000, 100),
     }
     found = estimate_memory(
-        replace(FACTS, shapes=shapes),
-        NO_DROPOUT,
-        trainable=0,
-        weight_bytes=weight_bytes,
-        quantized=True,
-        on_gpu=True,
-        world_size=4,
-        zero_stage=0,
-        micro_batch_size=1,
-        accumulates=False,
-        sequence_length=10,
-        gradient_checkpointing=False,
-        limit_bytes=None,
+        TrainingStep(
+            replace(FACTS, shapes=shapes),
+            NO_DROPOUT,
+            trainable=0,
+            weight_bytes=weight_bytes,
+            quantized=True,
+            on_gpu=True,
+            world_size=4,
+            zero_stage=0,
+            micro_batch_size=1,
+            accumulates=False,
+            sequence_length=10,
+            gradient_checkpointing=False,
+            limit_bytes=None,
+        )
     )
     whole = 200_100 + 300_000  # embeddings, head and norm, and one layer while it is multiplied with
     assert found.weights_bytes == pytest.approx(610_000 * (4 + 0.127) / 8 + weight_bytes * whole, rel=1e-4)
@@ -117,18 +120,20 @@ def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_an
 def test_buffers_of_zero_do_not_grow_with_the_model(stage: int, per_parameter: float) -> None:
     large = replace(FACTS, shapes={"w": (50_000, 50_000)})
     found = estimate_memory(
-        large,
-        None,
-        trainable=large.parameters,
-        weight_bytes=2,
-        on_gpu=True,
-        world_size=2,
-        zero_stage=stage,
-        micro_batch_size=1,
-        accumulates=True,
-        sequence_length=10,
-        gradient_checkpointing=False,
-        limit_bytes=None,
+        TrainingStep(
+            large,
+            None,
+            trainable=large.parameters,
+            weight_bytes=2,
+            on_gpu=True,
+            world_size=2,
+            zero_stage=stage,
+            micro_batch_size=1,
+            accumulates=True,
+            sequence_length=10,
+            gradient_checkpointing=False,
+            limit_bytes=None,
+        )
     )
     buffers = states_bytes(found) - per_parameter * large.parameters
     assert buffers == 2 * (2 * BUCKET_PARAMETERS + (LIVE_PARAMETERS + BUCKET_PARAMETERS if stage == 3 else 0))
@@ -155,19 +160,21 @@ def test_activations_of_all_layers_or_of_one(changes: dict[str, Any], kept: int)
 def test_the_loss_takes_a_tile_of_the_logits_unless_it_holds_them_all(whole: bool, more: int) -> None:
     small, large = (
         estimate_memory(
-            replace(FACTS, vocab_size=vocabulary),
-            NO_DROPOUT,
-            trainable=0,
-            weight_bytes=2,
-            on_gpu=True,
-            world_size=1,
-            zero_stage=0,
-            micro_batch_size=8,
-            accumulates=False,
-            sequence_length=4096,
-            gradient_checkpointing=True,
-            limit_bytes=None,
-            whole_logits=whole,
+            TrainingStep(
+                replace(FACTS, vocab_size=vocabulary),
+                NO_DROPOUT,
+                trainable=0,
+                weight_bytes=2,
+                on_gpu=True,
+                world_size=1,
+                zero_stage=0,
+                micro_batch_size=8,
+                accumulates=False,
+                sequence_length=4096,
+                gradient_checkpointing=True,
+                limit_bytes=None,
+                materializes_logits=whole,
+            )
         ).activations_bytes
         for vocabulary in (32_768, 262_144)
     )

@@ -14,6 +14,7 @@ from hone_trainer.data.prepared import load_prepared
 from hone_trainer.models.architectures import SCORER
 from hone_trainer.models.facts import read_model
 from hone_trainer.planning.memory import estimate_memory
+from hone_trainer.planning.memory_terms import TrainingStep
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile
@@ -78,8 +79,11 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
     assert facts.cached_values == 2 * 2 * 32, "keys and values of two layers"
     step = {"trainable": 0, "weight_bytes": 4, "on_gpu": False, "world_size": 1, "zero_stage": 0, "limit_bytes": None}
     step |= {"micro_batch_size": 1, "accumulates": True, "sequence_length": 100, "gradient_checkpointing": True}
-    few, many = (estimate_memory(facts, None, **step, written_at_once=count).activations_bytes for count in (1, 999))
-    assert few == estimate_memory(facts, None, **step).activations_bytes
+    few, many = (
+        estimate_memory(TrainingStep(facts, None, **step, generated_at_once=count)).activations_bytes
+        for count in (1, 999)
+    )
+    assert few == estimate_memory(TrainingStep(facts, None, **step)).activations_bytes
     assert many == 999 * 100 * 128 * 4
 
 

@@ -12,7 +12,7 @@ from hone_trainer.methods import METHODS
 from hone_trainer.models import head
 from hone_trainer.models.facts import read_model
 from hone_trainer.objectives import PARTS
-from hone_trainer.planning.memory import NF4_BYTES
+from hone_trainer.planning.memory_terms import NF4_BYTES
 from hone_trainer.protocol.planfile import load_plan
 
 

@@ -33,6 +33,7 @@ from hone_trainer.data.survey import Survey, survey
 from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import PARTS
 from hone_trainer.planning.checks import check_settings
+from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
 from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.rollouts import completion_length
@@ -279,15 +280,17 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
     teacher = read_teacher(config, models.facts, prepared.sequence_length)
     return make_plan(
-        config,
-        models.facts,
-        prepared.summary,
-        prepared.sequence_length,
-        prepared.classes,
-        packing=packing,
-        write_speed=speed,
-        other_parameters=models.reward_parameters,
-        teacher_parameters=teacher.parameters if teacher else 0,
+        PlanInputs(
+            config,
+            models.facts,
+            prepared.summary,
+            prepared.sequence_length,
+            prepared.classes,
+            packing=packing,
+            write_speed=speed,
+            reward_parameters=models.reward_parameters,
+            teacher_parameters=teacher.parameters if teacher else 0,
+        )
     )
 
 

@@ -87,6 +87,11 @@ class Topology(Model):
         """All ranks of the gang."""
         return self.nodes * self.processes_per_node
 
+    @property
+    def data_parallel_size(self) -> int:
+        """Ranks that train on different rows: what an optimizer step's rows are divided by. Here all of them."""
+        return self.world_size
+
 
 class Paths(Model):
     """Directories in the pods."""

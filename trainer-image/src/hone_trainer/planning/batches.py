@@ -2,8 +2,8 @@
 
 import math
 
-from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
+from hone_trainer.planning import needs
 from hone_trainer.planning.rollouts import generations
 from hone_trainer.protocol.errors import BadInput
 
@@ -13,27 +13,28 @@ MOST_TOKENS = 8192
 
 
 def global_batch_size(config: RunConfig) -> int:
-    """Rows per optimizer step over all processes, or answers where the model writes them: those asked for, else the
+    """Rows per optimizer step over all processes, or answers where the model generates them: those requested, else the
     number nearest to the default that leaves each process as many as the objective needs at once, and has all answers
     to its prompts.
 
     Raises:
-        BadInput: what is asked for cannot be divided among the processes, or cuts through the answers to a prompt.
+        BadInput: what is requested cannot be divided among the processes, or cuts through the answers to a prompt.
     """
-    asked, world = config.hyperparameters.global_batch_size, config.topology.world_size
-    facts, group = OBJECTIVES[config.objective], generations(config)
-    unit = math.lcm(world, group or 1)
-    if asked is not None and asked % unit:
-        below, above = asked // unit * unit, (asked // unit + 1) * unit
-        why = f"{asked} rows cannot be divided among {world} processes"
+    requested, processes = config.hyperparameters.global_batch_size, config.topology.data_parallel_size
+    default, least = needs.defaults(config.objective).global_batch_size, needs.least_micro_batch(config.objective)
+    group = generations(config)
+    unit = math.lcm(processes, group or 1)
+    if requested is not None and requested % unit:
+        below, above = requested // unit * unit, (requested // unit + 1) * unit
+        why = f"{requested} rows cannot be divided among {processes} processes"
         if group:
-            why = f"{asked} answers are not {group} to each prompt, shared evenly by {world} processes"
+            why = f"{requested} answers are not {group} to each prompt, shared evenly by {processes} processes"
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
             why,
             f"Use {f'{below} or ' if below else ''}{above}.",
         )
-    return asked or max(round(facts.global_batch_size / unit) * unit, facts.least_micro_batch * world, unit)
+    return requested or max(round(default / unit) * unit, least * processes, unit)
 
 
 def default_epochs(rows: int) -> float:
@@ -41,16 +42,22 @@ def default_epochs(rows: int) -> float:
     return 3.0 if rows < SMALL_DATA_ROWS else 1.0
 
 
-def micro_batches(asked: int | None, per_rank: int, least: int = 1) -> list[int]:
+def why_by_rows(rows: int) -> tuple[bool, str]:
+    """Whether so many training rows count as few, and the reason of what follows from it."""
+    small = rows < SMALL_DATA_ROWS
+    return small, f"{rows} rows, {'fewer than' if small else 'at least'} {SMALL_DATA_ROWS}."
+
+
+def micro_batches(requested: int | None, per_rank: int, least: int = 1) -> list[int]:
     """Micro-batches to try, largest first: the divisors of a rank's share, so that the global batch is exact.
 
     Args:
-        asked: the one that the spec asks for.
+        requested: the one that the spec requests.
         per_rank: a rank's share of the global batch, in rows.
         least: rows that a micro-batch has at least.
 
     Raises:
-        BadInput: the one that is asked for is none of them, or the share is too small.
+        BadInput: the requested one is none of them, or the share is too small.
     """
     if per_rank < least:
         raise BadInput(
@@ -59,21 +66,21 @@ def micro_batches(asked: int | None, per_rank: int, least: int = 1) -> list[int]
             f"Use at least {least} for each process.",
         )
     divisors = [m for m in range(per_rank, least - 1, -1) if per_rank % m == 0]
-    if asked is None:
+    if requested is None:
         return divisors
-    if asked < least:
+    if requested < least:
         raise BadInput(
             "spec.compute.microBatchSize",
-            f"{asked} row at a time is too few: this objective needs {least} to go through the model together",
+            f"{requested} row at a time is too few: this objective needs {least} to go through the model together",
             f"Use at least {least}, or leave it out.",
         )
-    if asked not in divisors:
+    if requested not in divisors:
         raise BadInput(
             "spec.compute.microBatchSize",
-            f"{asked} does not divide the {per_rank} rows that each process has of the global batch",
+            f"{requested} does not divide the {per_rank} rows that each process has of the global batch",
             f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
         )
-    return [asked]
+    return [requested]
 
 
 def steps_per_pass(prompts: int, per_step: int) -> int:
@@ -91,8 +98,8 @@ def steps_per_pass(prompts: int, per_step: int) -> int:
     return prompts // per_step
 
 
-def steps_per_epoch(rows: int, micro_batch_size: int, world_size: int, accumulation: int) -> int:
+def steps_per_epoch(rows: int, micro_batch_size: int, processes: int, accumulation: int) -> int:
     """Optimizer steps of one epoch as transformers' Trainer counts them, the last batch being a short one."""
     batches = math.ceil(rows / micro_batch_size)
-    per_rank = math.ceil(batches / world_size)
+    per_rank = math.ceil(batches / processes)
     return max(math.ceil(per_rank / accumulation), 1)

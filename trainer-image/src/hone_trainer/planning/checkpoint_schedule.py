@@ -81,15 +81,15 @@ def _time(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def plan_evaluations(rows: int, total: int, *, writes: bool) -> tuple[int | None, str]:
+def plan_evaluations(rows: int, total: int, *, generates: bool) -> tuple[int | None, str]:
     """Steps between evaluations on the validation rows, or None, and why.
 
     Args:
         rows: validation rows.
         total: steps of the run.
-        writes: whether the model writes what it learns from.
+        generates: whether the model generates what it learns from.
     """
-    if writes:
+    if generates:
         why = "None: every step tells the reward or loss of answers that it has not yet learned from."
         return None, f"{why}{' The validation rows are left unused.' if rows else ''}"
     return (max(1, total // 10), "A tenth.") if rows else (None, "No validation rows.")

@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
 from hone_trainer.models.facts import ModelFacts
+from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, default_epochs, global_batch_size, micro_batches, steps_per_epoch
 from hone_trainer.protocol.errors import BadInput
 
@@ -62,9 +62,9 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
     asked = config.hyperparameters.packing
     if asked is False:
         return Packing("Set in the spec.")
-    if not OBJECTIVES[config.objective].packs:
+    if not needs.packs(config.objective):
         return Packing(f"Rows of {config.objective.value} cannot be packed.")
-    share = max(1, global_batch_size(config) // config.topology.world_size)
+    share = max(1, global_batch_size(config) // config.topology.data_parallel_size)
     length = _length(lengths, share)
     if not asked:
         against = _against(config, facts, lengths, share, length)
@@ -103,7 +103,9 @@ def _against(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share
     if length > (1 + _MOST_LARGER) * share * tokens / rows:
         return f"To fit the longest row, a packed one would hold more than a step's {share} rows."
     packed = math.ceil(tokens / length)
-    per_epoch = steps_per_epoch(packed, 1, config.topology.world_size, packed_rows_per_step(share, rows, packed))
+    per_epoch = steps_per_epoch(
+        packed, 1, config.topology.data_parallel_size, packed_rows_per_step(share, rows, packed)
+    )
     asked = config.hyperparameters
     steps = asked.max_steps or math.ceil((asked.epochs or default_epochs(rows)) * per_epoch)
     if steps < MIN_STEPS:

@@ -1,0 +1,1 @@
+"""The plan's choices: functions `(PlanInputs, Choices) -> Choices`, by subject. `plan.ORDER` says which comes when."""

@@ -1,0 +1,206 @@
+"""How a step is laid out on the processes: ZeRO stage, gradient checkpointing, micro-batch; and whether it is tried."""
+
+from dataclasses import dataclass
+from itertools import product
+
+from hone.contract.objectives import ZERO_STAGES
+from hone.contract.plan import MemoryEstimate
+from hone.contract.settings import MethodType
+from hone_trainer.planning import needs
+from hone_trainer.planning.batches import MOST_TOKENS, micro_batches
+from hone_trainer.planning.choices.base import Choice, Choices, spec_or
+from hone_trainer.planning.inputs import PlanInputs
+from hone_trainer.planning.memory import estimate_memory, states_bytes
+from hone_trainer.planning.memory_fallback import planned_precision, why_precision
+from hone_trainer.planning.memory_terms import TrainingStep
+from hone_trainer.planning.packing import MOST_PACKED_TOKENS
+from hone_trainer.planning.rollouts import generated_at_once
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.units import gib
+
+PROBE_FROM = 0.6
+"""Share of a process's memory from which on two steps are tried out first; on GPUs they always are."""
+_LARGE_MODEL = 1_000_000_000
+_WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One way to lay out a step, and what that takes."""
+
+    zero_stage: int
+    gradient_checkpointing: bool
+    micro_batch_size: int
+    precision: str
+    memory: MemoryEstimate
+
+
+@dataclass(frozen=True)
+class _Why:
+    """Reasons of a layout."""
+
+    zero_stage: str
+    gradient_checkpointing: str
+    micro_batch_size: str
+
+
+def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
+    """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal.
+
+    Raises:
+        BadInput: the requested micro-batch does not divide the batch, or the model cannot fit.
+    """
+    topology = inputs.topology
+    layout, why = (_by_rule if topology.memory_bytes is None else _by_estimate)(inputs, choices)
+    choices = choices.choose(
+        zero_stage=Choice(layout.zero_stage, why.zero_stage),
+        gradient_checkpointing=Choice(layout.gradient_checkpointing, why.gradient_checkpointing),
+        micro_batch_size=spec_or(topology.micro_batch_size, layout.micro_batch_size, why.micro_batch_size),
+        precision=Choice(layout.precision, why_precision(layout.precision, on_gpu=inputs.on_gpu)),
+        activation_offloading=Choice(False, "Only after running out of memory."),
+        memory=Choice(layout.memory),
+    )
+    if inputs.on_gpu and topology.memory_bytes is None:
+        choices = choices.warn(
+            "Whether it fits is unknown: set spec.compute.gpuMemory to have that checked before training."
+        )
+    return choices if _fits(layout.memory) else choices.warn(_shortage(inputs, choices, layout))
+
+
+def _by_rule(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
+    """A layout where memory is unknown: by rules of thumb."""
+    (stage, *_), why_stage = _stages(inputs)
+    checkpointing = inputs.on_gpu and choices.model.parameters >= _LARGE_MODEL
+    sizes, most = _micro_batches(inputs, choices)
+    layout = _layout(inputs, choices, stage, sizes[0], checkpointing=checkpointing)
+    why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ".")
+    return layout, _Why(why_stage, why_checkpointing, f"At most {most} tokens at once.")
+
+
+def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
+    """The first layout whose estimate is within the known memory, else the last one."""
+    stages, why_stage = _stages(inputs)
+    sizes, most = _micro_batches(inputs, choices)
+    for stage, checkpointing, size in product(stages, (False, True), sizes):
+        layout = _layout(inputs, choices, stage, size, checkpointing=checkpointing)
+        if _fits(layout.memory):
+            break
+    if layout.zero_stage and inputs.topology.zero_stage is None:
+        why_stage = _WHY_STAGE[layout.zero_stage]
+    return layout, _Why(
+        why_stage,
+        "Else it would not fit." if layout.gradient_checkpointing else "It fits without.",
+        f"The largest of at most {most} tokens that fits." if _fits(layout.memory) else "The smallest.",
+    )
+
+
+def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
+    """The ZeRO stages to try, in order, and why the first one."""
+    topology, method = inputs.topology, inputs.method
+    if topology.zero_stage is not None:
+        return [topology.zero_stage], "Set in the spec."
+    if topology.world_size == 1:
+        return [0], "One process has nothing to share."
+    known = topology.memory_bytes is not None
+    if not known and method is MethodType.FULL:
+        return [2], "Full on several processes whose memory is unknown."
+    return list(ZERO_STAGES[method]), "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
+
+
+def _micro_batches(inputs: PlanInputs, choices: Choices) -> tuple[list[int], int]:
+    """The micro-batches to try, largest first, and how many tokens they have at most, unless the smallest has more."""
+    least = needs.least_micro_batch(inputs.objective)
+    sizes = micro_batches(inputs.topology.micro_batch_size, choices.rows_per_process, least)
+    most = MOST_PACKED_TOKENS if choices.packing.length else MOST_TOKENS
+    length = _row_length(inputs, choices)
+    return [size for size in sizes if size * length <= most] or sizes[-1:], most
+
+
+def _row_length(inputs: PlanInputs, choices: Choices) -> int:
+    """Tokens of the longest row that goes through the model."""
+    return choices.packing.length or inputs.sequence_length
+
+
+def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, checkpointing: bool) -> _Layout:
+    model, on_gpu = choices.model, inputs.on_gpu
+    precision = planned_precision(inputs.method, stage, on_gpu=on_gpu)
+    step = TrainingStep(
+        model=model,
+        lora=choices.lora,
+        trainable=choices.get("trainable_parameters", int),
+        weight_bytes=weight_bytes(precision),
+        quantized=inputs.method is MethodType.QLORA,
+        on_gpu=on_gpu,
+        world_size=inputs.topology.world_size,
+        zero_stage=stage,
+        micro_batch_size=size * needs.sequences_per_row(inputs.objective),
+        accumulates=size < choices.rows_per_process,
+        sequence_length=_row_length(inputs, choices),
+        gradient_checkpointing=checkpointing,
+        limit_bytes=inputs.topology.memory_bytes,
+        materializes_logits=needs.materializes_logits(inputs.objective),
+        generated_at_once=generated_at_once(inputs.config, choices.rows_per_process, size),
+        reward_parameters=inputs.reward_parameters,
+        reference_parameters=model.parameters if inputs.holds_reference else 0,
+        teacher_parameters=inputs.teacher_parameters,
+    )
+    return _Layout(stage, checkpointing, size, precision, estimate_memory(step))
+
+
+def weight_bytes(precision: str) -> int:
+    """Bytes of one weight."""
+    return 4 if precision == "float32" else 2
+
+
+def _fits(memory: MemoryEstimate) -> bool:
+    return memory.limit_bytes is None or memory.total_bytes <= memory.limit_bytes
+
+
+def is_tight(choices: Choices) -> bool:
+    """Whether a known limit made it slower, or is exceeded."""
+    memory = choices.get("memory", MemoryEstimate)
+    return not _fits(memory) or (choices.get("gradient_checkpointing", bool) and memory.limit_bytes is not None)
+
+
+def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
+    """A warning that the layout may run out of memory.
+
+    Raises:
+        BadInput: it cannot fit, whatever the batch.
+    """
+    memory, limit = layout.memory, layout.memory.limit_bytes or 0
+    figures = (
+        f"about {gib(memory.total_bytes)} are needed per process, {gib(limit)} are there "
+        f"(weights {gib(memory.weights_bytes)}, gradients {gib(memory.gradients_bytes)}, "
+        f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
+    )
+    remedies = _remedies(inputs.method, layout, limit)
+    hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."
+    if states_bytes(memory) > limit:
+        message = f"the model of {choices.model.parameters:,} parameters is too big: {figures}"
+        raise BadInput("spec.compute", message, hint)
+    return f"It may run out of memory: by estimate {figures}. {hint}"
+
+
+def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:
+    remedies = ["more memory per process", "a smaller model"]
+    if method is MethodType.FULL:
+        remedies.insert(0, "spec.method.type LoRA or QLoRA")
+        if layout.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2:
+            remedies.append("more processes with zeroStage 3")
+    elif method is MethodType.LORA:
+        remedies.insert(0, "spec.method.type QLoRA")
+    if layout.memory.activations_bytes > limit // 4:
+        remedies.append("a smaller spec.hyperparameters.sequenceLength")
+    return remedies
+
+
+def choose_probe(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Whether to try two steps first. They cost a start of the ranks, and save a run that fails hours later."""
+    memory = choices.get("memory", MemoryEstimate)
+    if inputs.on_gpu:
+        return choices.choose(probe=Choice(True, "Always on GPUs."))
+    if not memory.limit_bytes:
+        return choices.choose(probe=Choice(False, "No memory limit is known."))
+    share = memory.total_bytes / memory.limit_bytes
+    return choices.choose(probe=Choice(share > PROBE_FROM, f"The estimate is {share:.0%} of a process's memory."))

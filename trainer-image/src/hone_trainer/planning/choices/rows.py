@@ -1,0 +1,110 @@
+"""The rows of an optimizer step: whether they suffice, how many there are, and whether they are packed."""
+
+from dataclasses import replace
+
+from hone.contract.settings import OnScarceData
+from hone_trainer.planning import needs
+from hone_trainer.planning.batches import global_batch_size
+from hone_trainer.planning.choices.base import Choice, Choices, spec_or
+from hone_trainer.planning.choices.placement import choose_placement, is_tight
+from hone_trainer.planning.inputs import PlanInputs
+from hone_trainer.planning.packing import Packing, packed_rows_per_step
+from hone_trainer.planning.rollouts import LONGEST, completion_length
+from hone_trainer.protocol.errors import BadInput
+
+
+def check_scarce_data(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Refuse fewer training rows than `minSamples`, or warn of them, as the spec says.
+
+    Raises:
+        BadInput: there are fewer, and `onScarceData` is Fail.
+    """
+    data, rows = inputs.config.data, inputs.rows
+    if rows >= data.min_samples:
+        return choices
+    message = (
+        f"{rows} rows are left to train on after validation and test are held out, minSamples is {data.min_samples}"
+    )
+    if data.on_scarce_data is OnScarceData.FAIL:
+        raise BadInput(
+            "spec.dataset.minSamples",
+            message,
+            "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
+        )
+    return choices.warn(f"Little data: {message}. The result may not hold on other data.")
+
+
+def choose_generation(inputs: PlanInputs, choices: Choices) -> Choices:
+    """How many answers the model generates to a prompt, how long, and how freely drawn; none where rows have them.
+
+    Raises:
+        BadInput: the longest answer leaves no room for a prompt.
+    """
+    spec, count = inputs.spec, inputs.generations
+    if not count:
+        return choices
+    length = completion_length(inputs.config, inputs.model.max_length)
+    why = f"At most {LONGEST}, and half of what prompt and answer may have together."
+    if count > 1:
+        default = f"Default of {inputs.objective.value}."
+        choices = choices.choose(generations=spec_or(spec.generations, count, default))
+    return choices.choose(
+        max_completion_length=spec_or(spec.max_completion_length, length, why),
+        temperature=spec_or(spec.temperature, 1.0, "Default: as the model itself."),
+    )
+
+
+def choose_batch(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Rows, or answers, of an optimizer step.
+
+    Raises:
+        BadInput: what the spec requests cannot be divided.
+    """
+    size, processes = global_batch_size(inputs.config), inputs.topology.data_parallel_size
+    default, group = needs.defaults(inputs.objective).global_batch_size, inputs.generations
+    why = "Default." if size == default else f"Nearest to {default} for {processes} processes."
+    if group:
+        why = f"{why} Answers: {group} to each of {size // group} prompts."
+    choices = choices.choose(global_batch_size=spec_or(inputs.spec.global_batch_size, size, why))
+    return replace(choices, rows_per_process=size // processes)
+
+
+def choose_packing(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Packed rows where they are proposed, unless they need memory that padded ones do not.
+
+    Raises:
+        BadInput: the model cannot fit with packed rows.
+    """
+    if not inputs.packing.length:
+        return _without_packing(choices, inputs.packing.why)
+    packed = _with_packing(inputs, choices)
+    if inputs.spec.packing is None and is_tight(choose_placement(inputs, packed)):
+        return _without_packing(choices, "Padded rows need less memory at once.")
+    return packed
+
+
+def _without_packing(choices: Choices, why: str) -> Choices:
+    return replace(choices.choose(packing=Choice(False, why)), packing=Packing(why))
+
+
+def _with_packing(inputs: PlanInputs, choices: Choices) -> Choices:
+    packing, processes = inputs.packing, inputs.topology.data_parallel_size
+    share, held = packed_rows_per_step(choices.rows_per_process, inputs.rows, packing.rows), inputs.rows / packing.rows
+    choices = choices.choose(
+        packed_sequence_length=Choice(
+            packing.length, f"{held:.1f} rows in each, {held * share * processes:.0f} a step."
+        ),
+        packing=Choice(True, packing.why),
+    )
+    return replace(choices, rows_per_process=share, packing=packing)
+
+
+def choose_beta(inputs: PlanInputs, choices: Choices) -> Choices:
+    """The weight of the loss's own term, where the objective has one."""
+    default = needs.defaults(inputs.objective).beta
+    if default is None:
+        return choices
+    choice = spec_or(inputs.spec.beta, default, f"Default of {inputs.objective.value}.")
+    if inputs.holds_reference:
+        choice = replace(choice, reason=f"{choice.reason} A second copy of the model is held to compare with.")
+    return choices.choose(beta=choice)

@@ -1,0 +1,115 @@
+"""How a run goes on over time: its steps, their rates, when it is evaluated and when it saves itself."""
+
+import math
+
+from pydantic.alias_generators import to_camel
+
+from hone_trainer.planning import needs
+from hone_trainer.planning.batches import default_epochs, steps_per_epoch, steps_per_pass, why_by_rows
+from hone_trainer.planning.checkpoint_schedule import plan_evaluations, plan_saves
+from hone_trainer.planning.choices.base import SET_IN_THE_SPEC, Choice, Choices, spec_or
+from hone_trainer.planning.choices.placement import weight_bytes
+from hone_trainer.planning.inputs import PlanInputs
+from hone_trainer.planning.memory import checkpoint_bytes
+
+_FEW_STEPS = 20
+
+
+def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Forward passes of an optimizer step: what makes the global batch exact."""
+    share, processes = choices.rows_per_process, inputs.topology.data_parallel_size
+    micro = choices.get("micro_batch_size", int)
+    kind = "packed rows" if choices.packing.length else "answers" if inputs.generations else "rows"
+    why = f"{share * processes} {kind} / ({micro} × {processes} processes)."
+    return choices.choose(gradient_accumulation_steps=Choice(share // micro, why))
+
+
+def choose_steps(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Optimizer steps and epochs, the one by the other.
+
+    Raises:
+        BadInput: there are too few prompts for a single step.
+    """
+    spec, per_epoch = inputs.spec, _steps_per_epoch(inputs, choices)
+    if spec.max_steps is not None:
+        total = spec.max_steps
+        choices = choices.choose(
+            total_steps=Choice(total, "spec.hyperparameters.maxSteps."),
+            epochs=Choice(total / per_epoch, f"{total} steps / {per_epoch} steps an epoch."),
+        )
+    else:
+        choices = choices.choose(epochs=_epochs(inputs))
+        epochs = choices.get("epochs", float)
+        total = math.ceil(epochs * per_epoch)
+        choices = choices.choose(total_steps=Choice(total, f"{epochs:g} epochs × {per_epoch} steps."))
+    if total >= _FEW_STEPS:
+        return choices
+    return choices.warn(f"Only {total} optimizer steps: give more rows or epochs, or a smaller globalBatchSize.")
+
+
+def _steps_per_epoch(inputs: PlanInputs, choices: Choices) -> int:
+    if inputs.generations:
+        return steps_per_pass(inputs.rows, choices.get("global_batch_size", int) // inputs.generations)
+    rows, processes = choices.packing.rows or inputs.rows, inputs.topology.data_parallel_size
+    micro, accumulation = (choices.get(name, int) for name in ("micro_batch_size", "gradient_accumulation_steps"))
+    return steps_per_epoch(rows, micro, processes, accumulation)
+
+
+def _epochs(inputs: PlanInputs) -> Choice:
+    if default := needs.defaults(inputs.objective).epochs:
+        return spec_or(inputs.spec.epochs, default, f"Default of {inputs.objective.value}.")
+    _, why = why_by_rows(inputs.rows)
+    return spec_or(inputs.spec.epochs, default_epochs(inputs.rows), why)
+
+
+def choose_sequence_length(inputs: PlanInputs, choices: Choices) -> Choices:
+    """The longest row's length, which is known by now."""
+    length = inputs.sequence_length
+    if inputs.spec.sequence_length == length:
+        return choices.choose(sequence_length=Choice(length, SET_IN_THE_SPEC))
+    longest = "prompt and answer" if inputs.generations else "row"
+    why = f"The longest {longest}, within the model's {inputs.model.max_length}."
+    return choices.choose(sequence_length=Choice(length, why))
+
+
+def choose_saves(inputs: PlanInputs, choices: Choices) -> Choices:
+    """How large a checkpoint is, and how often one is saved."""
+    size = checkpoint_bytes(
+        choices.model,
+        inputs.method,
+        trainable=choices.get("trainable_parameters", int),
+        weight_bytes=weight_bytes(choices.get("precision", str)),
+        zero_stage=choices.get("zero_stage", int),
+    )
+    saves = plan_saves(inputs.config.checkpoint, choices.get("total_steps", int), size, inputs.write_speed)
+    values = {
+        "checkpoint_seconds": saves.seconds,
+        "checkpoint_every_steps": saves.every_steps,
+        "checkpoint_every_minutes": saves.every_minutes,
+        "checkpoint_min_seconds": saves.min_seconds,
+    }
+    fields = {name: Choice(value, saves.reasons.get(to_camel(name))) for name, value in values.items()}
+    return choices.choose(checkpoint_bytes=Choice(size), **fields).warn(*saves.warnings)
+
+
+def choose_evaluations(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Steps between evaluations on the validation rows."""
+    every, why = plan_evaluations(
+        inputs.summary.validation_rows, choices.get("total_steps", int), generates=bool(inputs.generations)
+    )
+    return choices.choose(evaluation_every_steps=Choice(every, why))
+
+
+def choose_rates(inputs: PlanInputs, choices: Choices) -> Choices:
+    """The learning rate and its course, and what keeps weights and gradients small."""
+    spec, objective, method = inputs.spec, inputs.objective.value, inputs.method
+    defaults = needs.defaults(inputs.objective)
+    why = f"Default of {objective}."
+    rate = spec_or(spec.learning_rate, defaults.learning_rate[method], f"Default of {objective} with {method.value}.")
+    return choices.choose(
+        learning_rate=rate,
+        scheduler=spec_or(spec.scheduler, defaults.scheduler, why),
+        warmup_ratio=spec_or(spec.warmup_ratio, defaults.warmup_ratio, why),
+        weight_decay=spec_or(spec.weight_decay, 0.0, "Default."),
+        max_grad_norm=spec_or(spec.max_grad_norm, 1.0, "Default."),
+    )

@@ -1,0 +1,51 @@
+"""What the plan asks of an objective: the only module of this package that reads the table of objectives."""
+
+from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
+from hone.contract.settings import Objective
+from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
+
+
+def defaults(objective: Objective) -> ObjectiveFacts:
+    """Default rates, scheduler, warm-up, epochs, batch, beta and generations, and whether LoRA drops out."""
+    return OBJECTIVES[objective]
+
+
+def has_head(objective: Objective) -> bool:
+    """Whether a head for classes, or for one score, takes the place of the one for tokens."""
+    return OBJECTIVES[objective].has_head
+
+
+def balances_ratings(objective: Objective) -> bool:
+    """Whether the classes are ratings, good and bad, which have weights of their own."""
+    return objective is Objective.KTO
+
+
+def packs(objective: Objective) -> bool:
+    """Whether several rows may be put into one."""
+    return OBJECTIVES[objective].packs
+
+
+def least_micro_batch(objective: Objective) -> int:
+    """Rows that a forward pass has at least."""
+    return OBJECTIVES[objective].least_micro_batch
+
+
+def sequences_per_row(objective: Objective) -> int:
+    """Sequences of a row that go through the model at once: 2 for pairs."""
+    return OBJECTIVES[objective].sequences
+
+
+def materializes_logits(objective: Objective) -> bool:
+    """Whether the loss holds the logits of all tokens, rather than tiles of them."""
+    return OBJECTIVES[objective].whole_logits
+
+
+def most_generated_at_once(micro_batch_size: int) -> int:
+    """Most answers that a process generates at once, for objectives that learn from the model's own."""
+    return MICRO_BATCHES_AT_ONCE * micro_batch_size
+
+
+def holds_reference(objective: Objective, *, beta: float | None, adapts: bool) -> bool:
+    """Whether a second copy of the model is held to compare with. DPO and KTO work out its figures beforehand; an
+    adapter that is switched off is the reference itself."""
+    return bool(OBJECTIVES[objective].generations and beta and not adapts)
