@@ -217,7 +217,7 @@ def test_a_gang_that_hung_goes_on_from_its_checkpoint(tmp_path: Path, start: Sta
 
 
 @pytest.mark.soak
-def test_pods_without_memory_go_on_a_rung_lower_in_the_next_attempt(tmp_path: Path, start: Start) -> None:
+def test_pods_without_memory_go_on_a_level_lower_in_the_next_attempt(tmp_path: Path, start: Start) -> None:
     config = tiny.make_run(tmp_path, steps=12, every=6, nodes=2, micro_batch=4)
 
     def attempt(name: str, **environment: str) -> list[tuple[int, StepResult]]:
@@ -230,7 +230,7 @@ def test_pods_without_memory_go_on_a_rung_lower_in_the_next_attempt(tmp_path: Pa
     assert (code, result.verdict.failure_class, result.verdict.final) == (65, FailureClass.OUT_OF_MEMORY, False)
     assert merge([other.verdict, result.verdict]).rank == 1
     assert newest_step(config) == 6
-    second = Attempt(number=2, memory_rung=1).to_json()
+    second = Attempt(number=2, memory_fallback_level=1).to_json()
     for code, result in attempt("second", HONE_ATTEMPT=second):
         assert (code, result.final_step, result.restarts) == (0, 12, 0)
         assert any(change.startswith("microBatchSize 4 → 2") for change in result.changes), result.changes

@@ -20,7 +20,7 @@ from hone.contract.settings import MethodType, Objective
 from hone_trainer.methods import METHODS
 from hone_trainer.objectives import PARTS
 from hone_trainer.objectives.trainer import TrainerMixin
-from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.planning.memory_fallback import load_level
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.status import StatusDir
@@ -160,8 +160,8 @@ def test_memory_that_the_gpu_refuses_leads_to_a_smaller_micro_batch(
     code, result = launcher.wait(START_SECONDS)
     assert (code, result.final_step, result.restarts) == (0, 6, 1), launcher.log()
     assert result.changes == ["microBatchSize 4 → 2, gradientAccumulationSteps 2 → 4: out of memory at step 4"]
-    assert (load_rung(config).rung, newest_step(config)) == (1, 6)
-    measured = load_probe(config, rung=0)
+    assert (load_level(config).level, newest_step(config)) == (1, 6)
+    measured = load_probe(config, level=0)
     assert measured
     assert measured.peak_bytes > 0
     assert measured.seconds_per_step > 0

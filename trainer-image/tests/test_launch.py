@@ -19,7 +19,7 @@ from hone_trainer import launch
 from hone_trainer.launcher import gang
 from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import serve
-from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.planning.memory_fallback import load_level
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan, save_plan
@@ -147,11 +147,11 @@ def test_peers_that_left_a_finished_run_are_no_failure(
 
 
 def starts(monkeypatch: pytest.MonkeyPatch, ends: list[int | Verdict]) -> list[tuple[int, bool]]:
-    """Lets starts of the ranks end like this, one after another. Gathers each one's rung, and whether it is a probe."""
+    """Lets starts of the ranks end like this, one after another. Gathers each one's level and whether it is a probe."""
     made: list[tuple[int, bool]] = []
 
     def run_ranks(config, node, status, attempt, look, *, probing):
-        made.append((attempt.memory_rung, probing))
+        made.append((attempt.memory_fallback_level, probing))
         return ends[len(made) - 1]
 
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
@@ -176,7 +176,9 @@ def ended(root: Path) -> StepResult:
     return StepResult.model_validate_json((root / "term").read_text())
 
 
-def test_one_pod_goes_down_the_ladder_in_place(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pod_goes_down_the_memory_fallback_in_place(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = one_pod(run, tmp_path)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
     made = starts(monkeypatch, [out_of_memory(11), out_of_memory(0), crash])
@@ -193,7 +195,7 @@ def test_one_pod_goes_down_the_ladder_in_place(run: RunConfig, tmp_path: Path, m
     assert launch.main() == 70
     assert made == [(2, False)]
     assert (ended(tmp_path).restarts, ended(tmp_path).changes) == (0, expected)
-    assert load_rung(config).rung == 2
+    assert load_level(config).level == 2
 
 
 def test_several_pods_end_for_the_next_attempt(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +204,10 @@ def test_several_pods_end_for_the_next_attempt(run: RunConfig, tmp_path: Path, m
     assert launch.main() == 65
     assert made == [(1, False)]
     assert (ended(tmp_path).restarts, ended(tmp_path).verdict.final) == (0, False)
-    assert load_rung(run).rung == 0, "the operator counts for them"
+    assert load_level(run).level == 0, "the operator counts for them"
 
 
-def test_the_end_of_the_ladder_is_final_and_says_what_to_do(
+def test_the_end_of_the_memory_fallback_is_final_and_says_what_to_do(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_pod(run, tmp_path, method="Full", gradient_checkpointing=True)
@@ -218,10 +220,10 @@ def test_the_end_of_the_ladder_is_final_and_says_what_to_do(
         assert figure in verdict.hint
 
 
-def test_a_model_that_does_not_fit_is_not_tried_on_rungs_that_cannot_help(
+def test_a_model_that_does_not_fit_is_not_tried_on_levels_that_cannot_help(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Rungs: 0 the plan, 1 micro-batch 1, 2 checkpointing, 3 ZeRO-2, 4 ZeRO-3.
+    # Levels: 0 the plan, 1 micro-batch 1, 2 checkpointing, 3 ZeRO-2, 4 ZeRO-3.
     config = tiny.make_run(tmp_path, processes=2, micro_batch=2, shared=tmp_path)
     planned = load_plan(config)
     config = with_topology(config, processes_per_node=2)  # which leaves the ZeRO stage to the plan
@@ -230,7 +232,7 @@ def test_a_model_that_does_not_fit_is_not_tried_on_rungs_that_cannot_help(
     made: list[int] = []
 
     def run_ranks(config, node, status, attempt, look, *, probing):
-        made.append(attempt.memory_rung)
+        made.append(attempt.memory_fallback_level)
         status.write_status(RankStatus(rank=0, stage="Starting"))
         return out_of_memory(0)
 
@@ -259,22 +261,22 @@ def test_a_stop_between_two_starts_is_obeyed_at_once(
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
     assert launch.main() == 75
     assert ended(tmp_path).verdict.failure_class == FailureClass.PREEMPTED
-    assert load_rung(config).rung == 1, "the next attempt need not find out again"
+    assert load_level(config).level == 1, "the next attempt need not find out again"
 
 
 # The probe.
 
 
-def test_a_probe_comes_first_and_once_on_each_rung(
+def test_a_probe_comes_first_and_once_on_each_level(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = one_pod(run, tmp_path, probe=True)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
     made = starts(monkeypatch, [out_of_memory(0), 0, crash])
-    save_probe(config, rung=7, peak_bytes=1, seconds_per_step=1.0)  # of another rung
+    save_probe(config, level=7, peak_bytes=1, seconds_per_step=1.0)  # of another level
     assert launch.main() == 70
     assert made == [(0, True), (1, True), (1, False)]
-    save_probe(config, rung=1, peak_bytes=1, seconds_per_step=1.0)
+    save_probe(config, level=1, peak_bytes=1, seconds_per_step=1.0)
     made = starts(monkeypatch, [crash])
     assert launch.main() == 70
     assert made == [(1, False)], "measured by an earlier attempt"
@@ -498,7 +500,7 @@ def test_progress_tells_what_only_the_launcher_knows(pod: PodAttempt, port: int,
 
 def test_metrics_tell_what_the_probe_measured(pod: PodAttempt, port: int) -> None:
     assert "hone_train_probe" not in get(port, "/metrics")[1]
-    pod.measured = save_probe(pod.config, rung=0, peak_bytes=4096, seconds_per_step=0.5)
+    pod.measured = save_probe(pod.config, level=0, peak_bytes=4096, seconds_per_step=0.5)
     body = get(port, "/metrics")[1]
     assert "hone_train_probe_memory_peak_bytes 4096.0" in body
     assert "hone_train_probe_step_duration_seconds 0.5" in body

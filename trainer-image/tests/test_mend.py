@@ -13,7 +13,7 @@ from launchers import START_SECONDS, Launcher, newest_step
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
-from hone_trainer.planning.memory_fallback import load_rung
+from hone_trainer.planning.memory_fallback import load_level
 from hone_trainer.protocol.probe import load_probe
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
@@ -47,8 +47,8 @@ def test_ranks_without_memory_start_again_in_place_with_the_same_rows(tmp_path: 
     assert (code, result.final_step, result.restarts) == (0, 6, 1), launcher.log()
     change = "microBatchSize 4 → 2, gradientAccumulationSteps 2 → 4: out of memory at step 4"
     assert result.changes == told["changes"] == [change]
-    assert (load_rung(config).rung, newest_step(config)) == (1, 6)
-    measured = load_probe(config, rung=0)
+    assert (load_level(config).level, newest_step(config)) == (1, 6)
+    measured = load_probe(config, level=0)
     assert measured.peak_bytes > 0, "two steps were tried out first, on the planned micro-batch"
     assert measured.seconds_per_step > 0
     before, after = rows_by_step(tmp_path, 3)

@@ -55,13 +55,13 @@ def test_two_steps_on_the_longest_rows_are_measured_and_leave_nothing_else(
     status.directory.mkdir()
     train._train(0, status)
 
-    assert len(sizes) == 2 * 4, "two steps of four micro-batches: rung 1 has half the rows in each"
+    assert len(sizes) == 2 * 4, "two steps of four micro-batches: level 1 has half the rows in each"
     longest = max(length for _, length in sizes)
     assert sizes == [(2, longest)] * 8, "only the longest rows"
-    measured = load_probe(config, rung=1)
+    measured = load_probe(config, level=1)
     assert 32 << 20 <= measured.peak_bytes < 4 << 30
     assert 0 < measured.seconds_per_step < 60
-    assert load_probe(config, rung=0) is None
-    assert load_probe(config.model_copy(update={"model_name": "another"}), rung=1) is None
+    assert load_probe(config, level=0) is None
+    assert load_probe(config.model_copy(update={"model_name": "another"}), level=1) is None
     assert status.statuses()[0].stage == "Probing"
     assert not checkpoint.checkpoints_dir(config).exists()

@@ -196,7 +196,7 @@ def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path)
 
 
 def test_a_gpu_without_room_is_no_fault_of_the_code(tmp_path: Path) -> None:
-    """Its verdict is the ladder's business, not the user's."""
+    """Its verdict is the memory fallback's business, not the user's."""
     import torch
 
     text = "import torch\n\ndef reward(**_):\n    raise torch.OutOfMemoryError('CUDA out of memory')\n"

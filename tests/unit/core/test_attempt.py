@@ -1,4 +1,4 @@
-"""What an attempt is told: its number, its rung of the ladder for memory, its share of the rate."""
+"""What an attempt is told: its number, its level of the memory fallback, its share of the rate."""
 
 from typing import Any
 
@@ -26,30 +26,30 @@ def test_each_attempt_is_told_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "failures", "rung", "factor"),
+    ("case", "failures", "level", "factor"),
     [
         ("nothing failed", {}, 0, 1.0),
         ("a crash changes nothing", {"train.Crashed": 2, "train.Hung": 1}, 0, 1.0),
         ("host memory is not the GPU's", {"train.HostOutOfMemory": 2}, 0, 1.0),
-        ("a rung for each time out of memory", {"train.OutOfMemory": 3}, 3, 1.0),
+        ("a level for each time out of memory", {"train.OutOfMemory": 3}, 3, 1.0),
         ("half the rate after a divergence", {"train.Diverged": 1}, 0, 0.5),
         ("both", {"train.OutOfMemory": 1, "train.Diverged": 1, "train.Preempted": 7}, 1, 0.5),
-        ("other steps have no rungs", {"finish.OutOfMemory": 2, "prepare.Diverged": 1}, 0, 1.0),
+        ("other steps have no levels", {"finish.OutOfMemory": 2, "prepare.Diverged": 1}, 0, 1.0),
     ],
 )
-def test_what_training_is_told(case: str, failures: dict[str, int], rung: int, factor: float) -> None:
+def test_what_training_is_told(case: str, failures: dict[str, int], level: int, factor: float) -> None:
     found = attempt(TRAIN, 4, failures)
-    assert (found.number, found.memory_rung, found.learning_rate_factor) == (4, rung, factor), case
+    assert (found.number, found.memory_fallback_level, found.learning_rate_factor) == (4, level, factor), case
 
 
 @pytest.mark.parametrize("step", [PREPARE, FINISH])
-def test_only_training_has_a_rung_and_a_rate(step: str) -> None:
+def test_only_training_has_a_level_and_a_rate(step: str) -> None:
     failures = {f"{each}.{cls}": 2 for each in STEPS for cls in ("OutOfMemory", "Diverged")}
     found = attempt(step, 2, failures)
-    assert (found.memory_rung, found.learning_rate_factor) == (0, 1.0)
+    assert (found.memory_fallback_level, found.learning_rate_factor) == (0, 1.0)
 
 
-def test_a_gang_goes_down_the_ladder_by_one_rung_an_attempt_and_keeps_the_rate_it_was_given() -> None:
+def test_a_gang_goes_down_the_memory_fallback_by_one_level_an_attempt_and_keeps_the_rate_it_was_given() -> None:
     cluster = training(compute={"gpusPerNode": 1, "nodes": 2}, retry={"limit": 9})
     want = [
         (65, "OutOfMemory", '{"number":2,"memoryRung":1}'),
@@ -65,7 +65,7 @@ def test_a_gang_goes_down_the_ladder_by_one_rung_an_attempt_and_keeps_the_rate_i
         cluster.converge()
 
 
-def test_the_gangs_rung_is_known_where_only_the_jobs_words_are_left() -> None:
+def test_the_gangs_level_is_known_where_only_the_jobs_words_are_left() -> None:
     cluster = training()
     cluster.fail(65)
     cluster.pods.clear()

@@ -27,7 +27,7 @@ from hone_trainer.launcher import gang
 from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import serve
 from hone_trainer.launcher.supervisor import Supervisor
-from hone_trainer.planning.memory_fallback import hint_at_the_end, next_rung
+from hone_trainer.planning.memory_fallback import hint_at_the_end, next_level
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
 from hone_trainer.protocol.logs import setup_logging
@@ -108,13 +108,13 @@ def _until_it_fits(pod: PodAttempt) -> Verdict | None:
         if verdict is None or verdict.failure_class is not FailureClass.OUT_OF_MEMORY:
             return verdict
         loading = pod.was_loading(verdict)
-        below = next_rung(pod.rungs, pod.rung, pod.checkpoint_stage(), loading=loading)
-        if below is None:
-            hint = hint_at_the_end(pod.planned, pod.rungs[pod.rung].plan, loading=loading)
+        following = next_level(pod.levels, pod.level, pod.checkpoint_stage(), loading=loading)
+        if following is None:
+            hint = hint_at_the_end(pod.planned, pod.levels[pod.level].plan, loading=loading)
             return verdict.model_copy(update={"final": True, "hint": clip(hint, MAX_HINT)})
         if pod.config.topology.nodes > 1:
             return verdict
-        pod.step_down(below, verdict)
+        pod.step_down(following, verdict)
         logger.warning("starting the ranks again", extra={"restarts": pod.restarts, "changes": pod.changes})
 
 
@@ -125,7 +125,7 @@ def _start(pod: PodAttempt) -> Verdict | None:
         verdict = _gang(pod, probing=True)
         if verdict is not None:
             return verdict
-        pod.measured = load_probe(pod.config, pod.rung)
+        pod.measured = load_probe(pod.config, pod.level)
         logger.info("probed", extra={"probe": pod.measured.to_dict() if pod.measured else None})
     return _gang(pod, probing=False)
 

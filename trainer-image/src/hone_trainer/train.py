@@ -136,7 +136,7 @@ def _train(rank: int, status: StatusDir) -> None:
     if os.environ.get(PROBE_ENV):
         from hone_trainer.training.probe import probe_steps
 
-        probe_steps(config, plan, prepared, attempt.memory_rung, status, first, make_trainer)
+        probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, make_trainer)
         return
     trainer = make_trainer(plan, prepared, directory, [saves, reports])
     validation = prepared.validation

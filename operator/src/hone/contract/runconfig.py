@@ -158,7 +158,7 @@ class Attempt(Model):
     """What differs from one attempt of a run to the next."""
 
     number: Annotated[int, Field(ge=1)]
-    memory_rung: Annotated[int, Field(ge=0)] = 0
-    """Rungs of the ladder for memory that earlier attempts have used up; rung 0 is the plan itself."""
+    memory_fallback_level: Annotated[int, Field(ge=0, alias="memoryRung")] = 0
+    """Levels of the memory fallback that earlier attempts have used up; level 0 is the plan itself."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """What the planned rate is multiplied with: below 1 after an attempt that diverged."""

@@ -32,25 +32,25 @@ class PodAttempt:
         self.planned = planned
         self.node = node
         self.status = status
-        self.rungs = memory_fallback.rungs(planned, config.topology)
+        self.levels = memory_fallback.fallback_levels(planned, config.topology)
         self.restarts = 0
         self.measured: Probe | None = None
         """What the probe measured at this level of the memory fallback."""
-        self._remembered = memory_fallback.load_rung(config)
-        rung = memory_fallback.rung_of(self.rungs, attempt, self._remembered, self.checkpoint_stage())
-        self.attempt = attempt.model_copy(update={"memory_rung": rung})
+        self._reached = memory_fallback.load_level(config)
+        level = memory_fallback.level_of(self.levels, attempt, self._reached, self.checkpoint_stage())
+        self.attempt = attempt.model_copy(update={"memory_fallback_level": level})
         """The attempt with its actual memory fallback level, as the ranks get it."""
         self._base = Progress(pod_uid=os.environ.get(POD_UID_ENV, ""), total_steps=planned.total_steps)
 
     @property
-    def rung(self) -> int:
+    def level(self) -> int:
         """The level of the memory fallback."""
-        return self.attempt.memory_rung
+        return self.attempt.memory_fallback_level
 
     @property
     def changes(self) -> list[str]:
         """How it differs from the plan, in sentences."""
-        return memory_fallback.changes_of_attempt(self.planned, self.rungs, self.attempt, self._remembered)
+        return memory_fallback.changes_of_attempt(self.planned, self.levels, self.attempt, self._reached)
 
     def checkpoint_stage(self) -> int | None:
         """ZeRO stage of the newest checkpoint, or None before the first one."""
@@ -65,7 +65,7 @@ class PodAttempt:
         """Record where a start of the ranks begins: it is the progress until rank 0 has reported any."""
         newest = checkpoint.newest(self.config)
         step = newest[1].step if newest else None
-        self.measured = load_probe(self.config, self.rung)
+        self.measured = load_probe(self.config, self.level)
         self._base = self._base.model_copy(
             update={
                 "step": step or 0,
@@ -85,18 +85,18 @@ class PodAttempt:
         status = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
         return status.stage if status else None
 
-    def step_down(self, rung: int, verdict: Verdict) -> None:
+    def step_down(self, level: int, verdict: Verdict) -> None:
         """Go to a lower level of the memory fallback, for this pod and for later attempts, and record why.
 
         Args:
-            rung: the new level.
+            level: the new level.
             verdict: what ended the ranks at the level before.
         """
         where = _BEFORE_STEPS.get(self._stage(verdict) or "", f"at step {(verdict.step or 0) + 1}")
-        causes = memory_fallback.causes(self.rungs, self.rung, self._remembered)
-        causes += [f"{one.change}: out of memory {where}" for one in self.rungs[self.rung + 1 : rung + 1]]
-        self._remembered = memory_fallback.save_rung(self.config, rung, causes)
-        self.attempt = self.attempt.model_copy(update={"memory_rung": rung})
+        causes = memory_fallback.causes(self.levels, self.level, self._reached)
+        causes += [f"{one.change}: out of memory {where}" for one in self.levels[self.level + 1 : level + 1]]
+        self._reached = memory_fallback.save_level(self.config, level, causes)
+        self.attempt = self.attempt.model_copy(update={"memory_fallback_level": level})
         self.restarts += 1
 
     def progress(self) -> Progress:

@@ -25,11 +25,11 @@ class Saves:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan_saves(asked: Checkpoint, total_steps: int, checkpoint_bytes: int, write_speed: float | None) -> Saves:
+def plan_saves(checkpoint: Checkpoint, total_steps: int, checkpoint_bytes: int, write_speed: float | None) -> Saves:
     """Choose how often a run saves itself.
 
     Args:
-        asked: what the user wants.
+        checkpoint: what the user configured.
         total_steps: of the run.
         checkpoint_bytes: size of one checkpoint.
         write_speed: bytes per second that the workspace takes, None where it was not measured.
@@ -39,7 +39,7 @@ def plan_saves(asked: Checkpoint, total_steps: int, checkpoint_bytes: int, write
     if write_speed:
         size = _megabytes(checkpoint_bytes)
         reasons["checkpointSeconds"] = f"{size} at {_megabytes(write_speed)}/s, measured on the workspace."
-    every_steps, every_minutes, min_seconds = asked.every_steps, asked.every_minutes, None
+    every_steps, every_minutes, min_seconds = checkpoint.every_steps, checkpoint.every_minutes, None
     if every_steps is not None:
         reasons["checkpointEverySteps"] = "Set in the spec."
     elif every_minutes is not None:
@@ -53,8 +53,8 @@ def plan_saves(asked: Checkpoint, total_steps: int, checkpoint_bytes: int, write
                 f"√(2 × {_time(seconds)} to save × {_time(SECONDS_BETWEEN_FAILURES)} between failures)."
             )
     warnings = []
-    if seconds is not None and seconds > STOP_SHARE * asked.grace_period_seconds:
-        warnings.append(_grace_warning(asked.grace_period_seconds, seconds, reasons["checkpointSeconds"]))
+    if seconds is not None and seconds > STOP_SHARE * checkpoint.grace_period_seconds:
+        warnings.append(_grace_warning(checkpoint.grace_period_seconds, seconds, reasons["checkpointSeconds"]))
     return Saves(every_steps, every_minutes, min_seconds, seconds, reasons, warnings)
 
 

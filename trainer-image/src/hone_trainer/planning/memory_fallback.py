@@ -1,4 +1,4 @@
-"""The ladder for memory: what a run does otherwise after it ran out of memory, one rung further down each time.
+"""The memory fallback: what a run changes after it ran out of memory, one level further each time.
 
     0      the plan itself
     1 …    micro-batch ÷ 2 (its largest divisor of at most half), accumulation up in proportion, until it is 1, or what
@@ -7,73 +7,90 @@
     then   activations wait in host memory (GPUs only)
     then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint)
 
-Every rung trains on the same rows per optimizer step.
+Every level trains on the same rows per optimizer step.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hone.contract.base import Model
-from hone.contract.objectives import OBJECTIVES, ZERO_STAGES
+from hone.contract.objectives import ZERO_STAGES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.settings import MethodType, Objective
+from hone_trainer.planning.needs import least_micro_batch
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.runconfig import digest_of
 
-RUNG_FILE = "memory-rung.json"
+LEVEL_FILE = "memory-rung.json"
 MAX_CHANGES = 8
 MAX_CHANGE = 256
 """Characters of a sentence; the contract takes no longer one."""
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A plan, and what it does otherwise than the one a rung above; nothing at rung 0."""
+class Level:
+    """A plan, and how it differs from that of the level before; not at all at level 0."""
 
     plan: Plan
     change: str = ""
 
 
-class MemoryRung(Model):
-    """The content of `<run>/memory-rung.json`: how far down a pod has come in place, for the attempts after it."""
+class ReachedLevel(Model):
+    """The content of `<run>/memory-rung.json`: the level that a pod has reached in place, for the attempts after it."""
 
     run_config: str = ""
-    """Digest of the RunConfig it was found out with."""
-    rung: int = 0
+    """Digest of the RunConfig of that pod."""
+    level: Annotated[int, Field(alias="rung")] = 0
     changes: list[str] = []
-    """A sentence for each rung from 1 on, with its cause."""
+    """A sentence for each level from 1 on, with its cause."""
 
 
-def rungs(plan: Plan, topology: Topology) -> list[Rung]:
-    """All rungs, the plan itself first. The same plan and topology give the same ones in every attempt."""
-    found = [Rung(plan)]
+Change = dict[str, int | bool | str]
+"""New values by the plan's field names."""
 
-    def add(**changes: int | bool | str) -> None:
-        now = found[-1].plan
-        told = [_sentence(name, getattr(now, name), value) for name, value in changes.items()]
-        found.append(Rung(now.model_copy(update=changes), ", ".join(told)))
 
-    on_gpu = topology.gpus_per_node > 0
-    least = OBJECTIVES[Objective(plan.objective)].least_micro_batch
-    while (smaller := _largest_part(found[-1].plan.micro_batch_size)) >= least:
-        micro = found[-1].plan.micro_batch_size
-        accumulation = found[-1].plan.gradient_accumulation_steps * (micro // smaller)
-        add(micro_batch_size=smaller, gradient_accumulation_steps=accumulation)
+def fallback_levels(plan: Plan, topology: Topology) -> list[Level]:
+    """All levels, the plan itself first. The same plan and topology give the same ones in every attempt."""
+    levels = [Level(plan)]
+    for change in (*_smaller_micro_batches(plan), *_frugal_activations(plan, topology), *_next_stages(plan, topology)):
+        last = levels[-1].plan
+        sentences = [_sentence(name, getattr(last, name), value) for name, value in change.items()]
+        levels.append(Level(last.model_copy(update=change), ", ".join(sentences)))
+    return levels
+
+
+def _smaller_micro_batches(plan: Plan) -> Iterator[Change]:
+    micro, accumulation = plan.micro_batch_size, plan.gradient_accumulation_steps
+    least = least_micro_batch(Objective(plan.objective))
+    while (smaller := _largest_part(micro)) >= least:
+        micro, accumulation = smaller, accumulation * (micro // smaller)
+        yield {"micro_batch_size": micro, "gradient_accumulation_steps": accumulation}
+
+
+def _frugal_activations(plan: Plan, topology: Topology) -> Iterator[Change]:
     if not plan.gradient_checkpointing:
-        add(gradient_checkpointing=True)
-    if on_gpu and not plan.activation_offloading:
-        add(activation_offloading=True)
-    if plan.world_size > 1 and topology.zero_stage is None:
-        for stage in ZERO_STAGES[MethodType(plan.method)]:
-            if stage > plan.zero_stage:
-                precision = planned_precision(MethodType(plan.method), stage, on_gpu=on_gpu)
-                kept = {} if precision == found[-1].plan.precision else {"precision": precision}
-                add(zero_stage=stage, **kept)
-    return found
+        yield {"gradient_checkpointing": True}
+    if topology.gpus_per_node > 0 and not plan.activation_offloading:
+        yield {"activation_offloading": True}
+
+
+def _next_stages(plan: Plan, topology: Topology) -> Iterator[Change]:
+    if plan.world_size == 1 or topology.zero_stage is not None:
+        return
+    method, precision = MethodType(plan.method), plan.precision
+    for stage in ZERO_STAGES[method]:
+        if stage > plan.zero_stage:
+            change: Change = {"zero_stage": stage}
+            stage_precision = planned_precision(method, stage, on_gpu=topology.gpus_per_node > 0)
+            if stage_precision != precision:
+                change["precision"] = precision = stage_precision
+            yield change
 
 
 def _largest_part(micro: int) -> int:
@@ -95,78 +112,80 @@ def why_precision(precision: str, *, on_gpu: bool) -> str:
     return "Half the memory."
 
 
-def rung_of(found: list[Rung], attempt: Attempt, remembered: MemoryRung, checkpoint_stage: int | None) -> int:
-    """The rung that an attempt stands on.
+def level_of(levels: list[Level], attempt: Attempt, reached: ReachedLevel, checkpoint_stage: int | None) -> int:
+    """The level that an attempt runs at.
 
     Args:
-        found: all rungs.
+        levels: all of them.
         attempt: what the operator counted.
-        remembered: how far down earlier attempts have come in place.
+        reached: the level that earlier attempts have reached in place.
         checkpoint_stage: ZeRO stage of the newest checkpoint, which the run keeps; None before the first one.
     """
-    rung = min(max(attempt.memory_rung, remembered.rung), len(found) - 1)
+    level = min(max(attempt.memory_fallback_level, reached.level), len(levels) - 1)
     fitting = [
-        index for index, one in enumerate(found) if checkpoint_stage is None or one.plan.zero_stage == checkpoint_stage
+        index for index, one in enumerate(levels) if checkpoint_stage is None or one.plan.zero_stage == checkpoint_stage
     ]
-    return min(max(rung, fitting[0]), fitting[-1]) if fitting else rung
+    return min(max(level, fitting[0]), fitting[-1]) if fitting else level
 
 
-def next_rung(found: list[Rung], rung: int, checkpoint_stage: int | None, *, loading: bool = False) -> int | None:
-    """The rung that is taken after running out of memory, or None where the ladder ends.
+def next_level(levels: list[Level], level: int, checkpoint_stage: int | None, *, loading: bool = False) -> int | None:
+    """The level that is taken after running out of memory, or None where none is left.
 
     Args:
-        found: all rungs.
-        rung: the one where memory ran out.
-        checkpoint_stage: as in `rung_of`.
+        levels: all of them.
+        level: the one where memory ran out.
+        checkpoint_stage: as in `level_of`.
         loading: whether it ran out before training began. Then only a ZeRO stage can help: it shards what is loaded.
     """
-    below = rung + 1
-    while loading and below < len(found) and found[below].plan.zero_stage == found[rung].plan.zero_stage:
-        below += 1
-    if below >= len(found) or (checkpoint_stage is not None and found[below].plan.zero_stage != checkpoint_stage):
+    following = level + 1
+    while loading and following < len(levels) and levels[following].plan.zero_stage == levels[level].plan.zero_stage:
+        following += 1
+    if following >= len(levels):
         return None
-    return below
+    if checkpoint_stage is not None and levels[following].plan.zero_stage != checkpoint_stage:
+        return None
+    return following
 
 
 def plan_of_attempt(plan: Plan, topology: Topology, attempt: Attempt) -> Plan:
-    """The plan as this attempt carries it out: its rung of the ladder, and its share of the learning rate."""
-    found = rungs(plan, topology)
-    adjusted = found[min(attempt.memory_rung, len(found) - 1)].plan
+    """The plan as this attempt carries it out: its level of the memory fallback, and its share of the learning rate."""
+    levels = fallback_levels(plan, topology)
+    adjusted = levels[min(attempt.memory_fallback_level, len(levels) - 1)].plan
     return adjusted.model_copy(update={"learning_rate": plan.learning_rate * attempt.learning_rate_factor})
 
 
-def changes_of_attempt(plan: Plan, found: list[Rung], attempt: Attempt, remembered: MemoryRung) -> list[str]:
-    """What the attempt does otherwise than planned, in sentences; the last `MAX_CHANGES` of them.
+def changes_of_attempt(plan: Plan, levels: list[Level], attempt: Attempt, reached: ReachedLevel) -> list[str]:
+    """How the attempt differs from the plan, in sentences; the last `MAX_CHANGES` of them.
 
     Args:
         plan: as prepare made it.
-        found: its rungs.
-        attempt: with the rung that it really stands on.
-        remembered: the causes that are known.
+        levels: its levels.
+        attempt: with the level that it really runs at.
+        reached: the causes that are known.
     """
-    told = causes(found, attempt.memory_rung, remembered)
+    changes = causes(levels, attempt.memory_fallback_level, reached)
     if attempt.learning_rate_factor != 1:
         rate = plan.learning_rate
-        told.append(f"learningRate {rate:g} → {rate * attempt.learning_rate_factor:g}: an earlier attempt diverged")
-    return [clip(sentence, MAX_CHANGE) for sentence in told[-MAX_CHANGES:]]
+        changes.append(f"learningRate {rate:g} → {rate * attempt.learning_rate_factor:g}: an earlier attempt diverged")
+    return [clip(sentence, MAX_CHANGE) for sentence in changes[-MAX_CHANGES:]]
 
 
-def causes(found: list[Rung], rung: int, remembered: MemoryRung) -> list[str]:
-    """A sentence for each rung from 1 to `rung`."""
+def causes(levels: list[Level], level: int, reached: ReachedLevel) -> list[str]:
+    """A sentence for each level from 1 to `level`."""
     return [
-        remembered.changes[index - 1]
-        if index <= len(remembered.changes)
-        else f"{found[index].change}: out of memory in an earlier attempt"
-        for index in range(1, rung + 1)
+        reached.changes[index - 1]
+        if index <= len(reached.changes)
+        else f"{levels[index].change}: out of memory in an earlier attempt"
+        for index in range(1, level + 1)
     ]
 
 
 def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
-    """What can still be done where the ladder has ended.
+    """What can still be done where no level is left.
 
     Args:
         plan: as prepare made it, with its estimate.
-        last: as it was carried out on the last rung.
+        last: as it was carried out at the last level.
         loading: whether memory ran out before training began.
     """
     memory = plan.memory
@@ -193,20 +212,20 @@ def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     )
 
 
-def load_rung(config: RunConfig) -> MemoryRung:
+def load_level(config: RunConfig) -> ReachedLevel:
     """What earlier attempts of this very RunConfig remember; nothing where there is no such file that can be read."""
     try:
-        found = MemoryRung.model_validate_json((Path(config.paths.run) / RUNG_FILE).read_text())
+        reached = ReachedLevel.model_validate_json((Path(config.paths.run) / LEVEL_FILE).read_text())
     except (OSError, ValidationError):
-        return MemoryRung()
-    return found if found.run_config == digest_of(config) else MemoryRung()
+        return ReachedLevel()
+    return reached if reached.run_config == digest_of(config) else ReachedLevel()
 
 
-def save_rung(config: RunConfig, rung: int, changes: list[str]) -> MemoryRung:
+def save_level(config: RunConfig, level: int, changes: list[str]) -> ReachedLevel:
     """Remember it for the attempts to come."""
-    remembered = MemoryRung(run_config=digest_of(config), rung=rung, changes=changes)
-    write_atomic(Path(config.paths.run) / RUNG_FILE, remembered.to_json().encode(), durable=True)
-    return remembered
+    reached = ReachedLevel(run_config=digest_of(config), level=level, changes=changes)
+    write_atomic(Path(config.paths.run) / LEVEL_FILE, reached.to_json().encode(), durable=True)
+    return reached
 
 
 def _sentence(name: str, was: object, now: object) -> str:

@@ -30,7 +30,7 @@ MIN_STEPS = 100
 MIN_SAVING = 0.10
 """Share of the work that packing has to save."""
 _MOST_LARGER = 0.25
-"""How much larger than asked for a step may become so that the longest row fits into a packed one."""
+"""How much larger than requested a step may become so that the longest row fits into a packed one."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Packing:
     length: int | None = None
     """Most tokens of a packed row; None: rows are not packed."""
     rows: int = 0
-    """Packed training rows, once they are made."""
+    """Packed training rows, once there are any."""
 
 
 UNPACKED = Packing("Rows stay as they are.")
@@ -51,31 +51,31 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
     """Choose between packing and padding.
 
     Args:
-        config: what the user asked for.
+        config: what the user configured.
         facts: the base model.
         lengths: tokens of each training row, in the order in which they were shuffled.
         keeps_apart: tries out whether rows in one packed row stay unseen by each other in this model.
 
     Raises:
-        BadInput: packing is asked for, but the model would see other rows.
+        BadInput: packing is requested, but the model would see other rows.
     """
-    asked = config.hyperparameters.packing
-    if asked is False:
+    requested = config.hyperparameters.packing
+    if requested is False:
         return Packing("Set in the spec.")
     if not needs.packs(config.objective):
         return Packing(f"Rows of {config.objective.value} cannot be packed.")
     share = max(1, global_batch_size(config) // config.topology.data_parallel_size)
     length = _length(lengths, share)
-    if not asked:
-        against = _against(config, facts, lengths, share, length)
-        if against is not None:
-            return Packing(against)
+    if not requested:
+        objection = _objection(config, facts, lengths, share, length)
+        if objection is not None:
+            return Packing(objection)
     if not keeps_apart():
         seen = f"In a model of type {facts.model_type}, rows that are packed together would see each other"
-        if asked:
+        if requested:
             raise BadInput(FIELD, seen, "Leave it out.")
         return Packing(f"{seen}.")
-    if asked:
+    if requested:
         return Packing("Set in the spec.", length)
     saving = _saving(facts, lengths, share, length)
     return Packing(f"About {saving:.0%} less work than with padding.", length)
@@ -95,7 +95,7 @@ def _length(lengths: Sequence[int], share: int) -> int:
     return max(longest, min(even, MOST_PACKED_TOKENS))
 
 
-def _against(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> str | None:
+def _objection(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> str | None:
     """Why rows had better stay as they are, or None."""
     rows, tokens, longest = len(lengths), sum(lengths), max(lengths)
     if longest > MOST_PACKED_TOKENS:
@@ -106,8 +106,8 @@ def _against(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share
     per_epoch = steps_per_epoch(
         packed, 1, config.topology.data_parallel_size, packed_rows_per_step(share, rows, packed)
     )
-    asked = config.hyperparameters
-    steps = asked.max_steps or math.ceil((asked.epochs or default_epochs(rows)) * per_epoch)
+    spec = config.hyperparameters
+    steps = spec.max_steps or math.ceil((spec.epochs or default_epochs(rows)) * per_epoch)
     if steps < MIN_STEPS:
         return f"Only {steps} optimizer steps, fewer than {MIN_STEPS}."
     saving = _saving(facts, lengths, share, length)

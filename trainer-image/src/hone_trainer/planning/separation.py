@@ -1,7 +1,7 @@
 """Whether rows that are packed into one stay unseen by each other: tried out on a small model of the same kind.
 
-Which architectures heed `position_ids` that begin anew is in their code, not in their config: those with a state that
-runs along the row (Mamba, linear attention) or with positions of their own (ALiBi) mostly do not.
+Which architectures heed `position_ids` that start again at 0 is in their code, not in their config: those with a state
+that runs along the row (Mamba, linear attention) or with positions of their own (ALiBi) mostly do not.
 """
 
 import copy
@@ -27,7 +27,7 @@ _CLOSE = 1e-4
 def keeps_rows_apart(directory: Path) -> bool:
     """Whether, in a model of this directory's kind, a row's outputs are the same alone and packed behind another.
 
-    False too where no small model of this kind could be made: then nothing is known.
+    False too where no small model of this kind can be built: then nothing is known.
     """
     from transformers import AutoConfig
 

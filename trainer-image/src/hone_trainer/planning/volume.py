@@ -46,13 +46,13 @@ def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | Non
         BadInput: they would not fit into the empty volume.
     """
     usage, needed = shutil.disk_usage(workspace), (keep + 1) * checkpoint_bytes
-    said = f"{keep} checkpoints and the next one, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
+    message = f"{keep} checkpoints and the next one, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
     if needed > usage.total:
         raise BadInput(
             "spec.workspace.size",
-            f"{said}; the volume has {gib(usage.total)}",
+            f"{message}; the volume has {gib(usage.total)}",
             f"Give it at least {gib(2 * needed)}, or lower spec.checkpoint.keep.",
         )
     if needed > usage.free:
-        return f"{said}; {gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
+        return f"{message}; {gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
     return None

@@ -70,7 +70,7 @@ def probe_steps(
     config: RunConfig,
     plan: Plan,
     prepared: Prepared,
-    rung: int,
+    level: int,
     status: StatusDir,
     first: RankStatus,
     make_trainer: MakeTrainer,
@@ -81,7 +81,7 @@ def probe_steps(
         config: the run's configuration.
         plan: as this attempt carries it out.
         prepared: the data.
-        rung: the plan's level of the memory fallback.
+        level: the plan's level of the memory fallback.
         status: where to report it to the launcher.
         first: what is known of this rank.
         make_trainer: (plan, data, output directory, callbacks) -> the objective's trainer.
@@ -103,7 +103,7 @@ def probe_steps(
     (peak,) = highest([peak], trainer.args.device)
     if first.rank == 0:
         seconds = timing.ends[-1] - timing.ends[-2]
-        measured = save_probe(config, rung=rung, peak_bytes=peak, seconds_per_step=seconds)
+        measured = save_probe(config, level=level, peak_bytes=peak, seconds_per_step=seconds)
         logger.info(
             "probe",
             extra={"measured": measured.to_dict(), "estimatedBytes": plan.memory.total_bytes, "longestRows": len(rows)},

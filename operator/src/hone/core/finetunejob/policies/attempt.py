@@ -15,7 +15,7 @@ def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
     """What the pods of an attempt get to know of it.
 
     Each attempt that ended out of memory has used up one level of the trainer's memory fallback; what a pod adjusted in
-    place is no failure, and the trainer remembers it by itself. Only training has rungs and a rate.
+    place is no failure, and the trainer remembers it by itself. Only training has levels and a rate.
 
     Args:
         step: the step.
@@ -26,6 +26,6 @@ def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
         return Attempt(number=number)
     return Attempt(
         number=number,
-        memory_rung=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
+        memory_fallback_level=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
         learning_rate_factor=DIVERGED_FACTOR if failures.get(key(step, FailureClass.DIVERGED)) else 1.0,
     )

@@ -1,5 +1,6 @@
-"""The ladder for memory: its rungs by plan and topology, and which one an attempt stands on."""
+"""The memory fallback: its levels by plan and topology, and which one an attempt runs at."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone_trainer.planning import memory_fallback
-from hone_trainer.planning.memory_fallback import MemoryRung
+from hone_trainer.planning.memory_fallback import ReachedLevel
 from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.probe import load_probe, save_probe
 from hone_trainer.protocol.runconfig import load_attempt
 
 
@@ -100,28 +102,28 @@ HALVINGS = [
         ),
     ],
 )
-def test_rungs(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], expected: list[str]) -> None:
-    found = memory_fallback.rungs(make(config, **plan), topology(**place))
-    assert [rung.change for rung in found] == ["", *expected]
+def test_levels(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], expected: list[str]) -> None:
+    found = memory_fallback.fallback_levels(make(config, **plan), topology(**place))
+    assert [level.change for level in found] == ["", *expected]
 
 
-def test_no_rung_leaves_fewer_rows_at_once_than_the_objective_needs(config: RunConfig) -> None:
+def test_no_level_leaves_fewer_rows_at_once_than_the_objective_needs(config: RunConfig) -> None:
     plan = make(config, micro=12).model_copy(update={"objective": "KTO"})
-    assert {rung.plan.micro_batch_size for rung in memory_fallback.rungs(plan, topology())} == {12, 6, 3}
+    assert {level.plan.micro_batch_size for level in memory_fallback.fallback_levels(plan, topology())} == {12, 6, 3}
     plan = make(config, micro=8).model_copy(update={"objective": "KTO"})
-    assert {rung.plan.micro_batch_size for rung in memory_fallback.rungs(plan, topology())} == {8, 4, 2}
+    assert {level.plan.micro_batch_size for level in memory_fallback.fallback_levels(plan, topology())} == {8, 4, 2}
 
 
 @pytest.mark.parametrize("micro", [1, 5, 6, 7, 12, 64, 100])
-def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: int) -> None:
+def test_every_level_trains_on_the_same_rows_per_step(config: RunConfig, micro: int) -> None:
     plan = make(config, micro=micro, accumulation=3, ranks=2)
-    for rung in memory_fallback.rungs(plan, topology(gpus=2, ranks=2)):
-        now = rung.plan
+    for level in memory_fallback.fallback_levels(plan, topology(gpus=2, ranks=2)):
+        now = level.plan
         assert now.micro_batch_size * now.gradient_accumulation_steps * now.world_size == plan.global_batch_size
         assert (now.total_steps, now.learning_rate) == (plan.total_steps, plan.learning_rate)
 
 
-# Rungs of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2,
+# Levels of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2,
 # 5 ZeRO-3.
 @pytest.mark.parametrize(
     ("counted", "remembered", "checkpoint_stage", "expected"),
@@ -132,34 +134,36 @@ def test_every_rung_trains_on_the_same_rows_per_step(config: RunConfig, micro: i
         pytest.param(99, 0, None, 5, id="no further than the last"),
         pytest.param(4, 0, 0, 3, id="a checkpoint of plain DDP keeps its stage"),
         pytest.param(0, 0, 2, 4, id="so does one of ZeRO-2, though nothing is remembered"),
-        pytest.param(2, 0, 1, 2, id="a stage that no rung has is for the ranks to refuse"),
+        pytest.param(2, 0, 1, 2, id="a stage that no level has is for the ranks to refuse"),
     ],
 )
-def test_an_attempts_rung(
+def test_an_attempts_level(
     config: RunConfig, counted: int, remembered: int, checkpoint_stage: int | None, expected: int
 ) -> None:
-    found = memory_fallback.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
-    attempt = Attempt(number=5, memory_rung=counted)
-    assert memory_fallback.rung_of(found, attempt, MemoryRung(rung=remembered), checkpoint_stage) == expected
+    found = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    attempt = Attempt(number=5, memory_fallback_level=counted)
+    assert memory_fallback.level_of(found, attempt, ReachedLevel(level=remembered), checkpoint_stage) == expected
 
 
 @pytest.mark.parametrize(
-    ("rung", "checkpoint_stage", "expected"),
+    ("level", "checkpoint_stage", "expected"),
     [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, 5), (4, 2, None), (5, None, None)],
 )
-def test_the_rung_below(config: RunConfig, rung: int, checkpoint_stage: int | None, expected: int | None) -> None:
-    found = memory_fallback.rungs(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
-    assert memory_fallback.next_rung(found, rung, checkpoint_stage) == expected
+def test_the_level_below(config: RunConfig, level: int, checkpoint_stage: int | None, expected: int | None) -> None:
+    found = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    assert memory_fallback.next_level(found, level, checkpoint_stage) == expected
 
 
 def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
     plan, place = make(config, learning_rate=2e-4), topology()
-    attempt = Attempt(number=3, memory_rung=2, learning_rate_factor=0.5)
+    attempt = Attempt(number=3, memory_fallback_level=2, learning_rate_factor=0.5)
     adjusted = memory_fallback.plan_of_attempt(plan, place, attempt)
     assert (adjusted.micro_batch_size, adjusted.gradient_accumulation_steps) == (2, 8)
     assert math.isclose(adjusted.learning_rate, 1e-4)
-    remembered = MemoryRung(rung=1, changes=[f"{HALVINGS[0]}: out of memory at step 12"])
-    assert memory_fallback.changes_of_attempt(plan, memory_fallback.rungs(plan, place), attempt, remembered) == [
+    remembered = ReachedLevel(level=1, changes=[f"{HALVINGS[0]}: out of memory at step 12"])
+    assert memory_fallback.changes_of_attempt(
+        plan, memory_fallback.fallback_levels(plan, place), attempt, remembered
+    ) == [
         "microBatchSize 8 → 4, gradientAccumulationSteps 2 → 4: out of memory at step 12",
         "microBatchSize 4 → 2, gradientAccumulationSteps 4 → 8: out of memory in an earlier attempt",
         "learningRate 0.0002 → 0.0001: an earlier attempt diverged",
@@ -169,35 +173,43 @@ def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
 
 def test_no_more_is_told_than_the_contract_takes(config: RunConfig) -> None:
     plan = make(config, micro=4096, accumulation=1)
-    found = memory_fallback.rungs(plan, topology())
-    told = memory_fallback.changes_of_attempt(plan, found, Attempt(number=1, memory_rung=12), MemoryRung())
+    found = memory_fallback.fallback_levels(plan, topology())
+    told = memory_fallback.changes_of_attempt(plan, found, Attempt(number=1, memory_fallback_level=12), ReachedLevel())
     assert len(told) == memory_fallback.MAX_CHANGES
     assert "microBatchSize 2 → 1" in told[-1], "the last ones say where the run stands"
 
 
-def test_a_rung_is_remembered_for_its_run_config_alone(config: RunConfig) -> None:
-    memory_fallback.save_rung(config, 2, HALVINGS[:2])
-    assert (memory_fallback.load_rung(config).rung, memory_fallback.load_rung(config).changes) == (2, HALVINGS[:2])
+def test_a_level_is_remembered_for_its_run_config_alone(config: RunConfig) -> None:
+    memory_fallback.save_level(config, 2, HALVINGS[:2])
+    assert (memory_fallback.load_level(config).level, memory_fallback.load_level(config).changes) == (2, HALVINGS[:2])
     edited = config.model_copy(update={"model_name": "another"})
-    assert memory_fallback.load_rung(edited).rung == 0
-    (Path(config.paths.run) / memory_fallback.RUNG_FILE).write_text('{"rung": 2')
-    assert memory_fallback.load_rung(config).rung == 0
+    assert memory_fallback.load_level(edited).level == 0
+    (Path(config.paths.run) / memory_fallback.LEVEL_FILE).write_text('{"rung": 2')
+    assert memory_fallback.load_level(config).level == 0
+
+
+def test_files_name_the_level_as_earlier_releases_do(config: RunConfig) -> None:
+    memory_fallback.save_level(config, 1, HALVINGS[:1])
+    assert json.loads((Path(config.paths.run) / "memory-rung.json").read_text())["rung"] == 1
+    save_probe(config, level=1, peak_bytes=1, seconds_per_step=1.0)
+    assert json.loads((Path(config.paths.run) / "probe.json").read_text())["rung"] == 1
+    assert load_probe(config, level=1) is not None
 
 
 def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONE_ATTEMPT", raising=False)
     assert load_attempt() == Attempt(number=1)
     monkeypatch.setenv("HONE_ATTEMPT", '{"number": 3, "memoryRung": 1, "learningRateFactor": 0.5}')
-    assert load_attempt() == Attempt(number=3, memory_rung=1, learning_rate_factor=0.5)
+    assert load_attempt() == Attempt(number=3, memory_fallback_level=1, learning_rate_factor=0.5)
     monkeypatch.setenv("HONE_ATTEMPT", "three")
     with pytest.raises(Exception, match="HONE_ATTEMPT"):
         load_attempt()
 
 
 def test_a_change_is_no_longer_than_the_contract_takes(config: RunConfig) -> None:
-    remembered = MemoryRung(rung=1, changes=["x" * 1000])
+    remembered = ReachedLevel(level=1, changes=["x" * 1000])
     plan, place = make(config), topology()
     (told,) = memory_fallback.changes_of_attempt(
-        plan, memory_fallback.rungs(plan, place), Attempt(number=2, memory_rung=1), remembered
+        plan, memory_fallback.fallback_levels(plan, place), Attempt(number=2, memory_fallback_level=1), remembered
     )
     assert StepResult(step="train", changes=[told]).changes == [told]
