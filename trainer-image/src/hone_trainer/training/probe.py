@@ -89,7 +89,7 @@ def probe_steps(
     rows = longest_rows(prepared.train, PROBE_STEPS * plan.global_batch_size)
     timing = Timing(status, first)
     host.reset_peak()
-    level = host.own_memory("VmRSS")
+    resident = host.own_memory("VmRSS")
     with tempfile.TemporaryDirectory(prefix="hone-probe-") as scratch:
         trainer = make_trainer(
             plan.model_copy(update={"total_steps": PROBE_STEPS}),
@@ -99,7 +99,7 @@ def probe_steps(
         )
         trainer.train()
     on_gpu = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if on_gpu else max(host.own_memory("VmHWM") - level, 0)
+    peak = torch.cuda.max_memory_allocated() if on_gpu else max(host.own_memory("VmHWM") - resident, 0)
     (peak,) = highest([peak], trainer.args.device)
     if first.rank == 0:
         seconds = timing.ends[-1] - timing.ends[-2]
