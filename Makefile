@@ -26,8 +26,9 @@ help: ## Show this list
 venv: ## Create the Python environment (.venv) from the lock file
 	@$(PYTHON3) -m dev.venv --quick
 
-generate: venv ## Generate the CRDs from operator/src/hone/api
+generate: venv ## Generate the CRDs and the tables of the documentation
 	@$(PYTHON) -m hone.api.crds
+	@$(PYTHON) -m dev.tables
 
 format: venv ## Format the code and apply the linter's automatic fixes
 	@$(PYTHON) -m ruff check --fix .

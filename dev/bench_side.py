@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,14 @@ def hone(job: dict[str, Any], reports: int) -> None:
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {RUN_CONFIG_ENV: str(run), STATUS_DIR_ENV: str(status)} | rank | meet
-    build = sft.build
+    build = sft.COMPONENTS.build
 
     def build_with_turns(inputs: "Inputs") -> "Trainer":
         trainer = build(inputs)
         _add_turns(trainer, job, reports)
         return trainer
 
-    sft.build = build_with_turns
+    sft.COMPONENTS = replace(sft.COMPONENTS, build=build_with_turns)
     sys.exit(train.main())
 
 

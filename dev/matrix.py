@@ -37,10 +37,11 @@ from dev.data.formats import FORMATS
 from dev.data.reviews import reviews
 from dev.matrix_page import render
 from dev.uv import ROOT, cache_dir
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.results import EvaluationSummary, StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import DataFormat, MethodType, Objective
+from hone.contract.settings import DataFormat
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.data import splits
@@ -96,9 +97,9 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
     method, placement = place
     rows = directory / "rows.jsonl"
     facts = OBJECTIVES[Objective(objective)]
-    convert = FORMATS[DATA[facts.formats[0]]]
+    convert = FORMATS[DATA[facts.data.formats[0]]]
     rows.write_text("".join(json.dumps(convert(review)) + "\n" for review in reviews(ROWS, seed=5)))
-    written = REWARDED if facts.rewarded else ANSWERS if facts.generations else {}
+    written = REWARDED if facts.needs.reward else ANSWERS if facts.rollout else {}
     return RunConfig.from_dict(
         {
             "job": {"namespace": "matrix", "name": "cell", "uid": "0"},
@@ -107,7 +108,7 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
             "method": {"type": method},
             "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4, **written},
             "data": {"train": str(rows), "minSamples": 1},
-            "reward": {"functions": [{"name": "ExactMatch"}]} if facts.rewarded else None,
+            "reward": {"functions": [{"name": "ExactMatch"}]} if facts.needs.reward else None,
             "topology": {"gpusPerNode": 0, **PLACEMENTS[placement]},
             "evaluation": {"maxSamples": TEST_ROWS, "maxNewTokens": 4},
             "paths": _paths(Objective(objective), base, directory),
@@ -149,7 +150,7 @@ def _of_example(objective: Objective, base: Path, directory: Path) -> RunConfig:
 def _paths(objective: Objective, base: Path, directory: Path) -> dict[str, str]:
     (directory / "output").mkdir()
     places = {name: str(directory / name) for name in ("workspace", "run", "output")}
-    if OBJECTIVES[objective].teacher:
+    if OBJECTIVES[objective].needs.teacher:
         places["teacher"] = str(teacher.place(base))
     return {"model": str(base), **places}
 

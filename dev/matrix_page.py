@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from hone.contract.methods import MethodType
 from hone.contract.objectives import OBJECTIVES
-from hone.contract.settings import MethodType
 
 _HEAD = """# What combines with what
 

@@ -57,6 +57,7 @@ CHECK = (
     Stage("types", (PYTHON, "-m", "mypy")),
     Stage("layers", (".venv/bin/lint-imports", "--no-logo")),
     Stage("generated files", (PYTHON, "-m", "hone.api.crds", "--check")),
+    Stage("generated tables", (PYTHON, "-m", "dev.tables", "--check")),
     Stage("chart tools", _python("-m", "dev.cluster", "build", *CHECK_TOOLS), seconds=1800),
     _pytest("unit tests", CHECK_MARKERS, "tests", "trainer-image/tests", seconds=600, options=("-n", "2")),
 )

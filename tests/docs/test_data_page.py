@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from hone.api.finetunejob import HeldOut
-from hone.contract.objectives import OBJECTIVES, objectives_of
+from hone.contract.objectives import OBJECTIVES, Objective, objectives_of
 from hone.contract.runconfig import DataPaths
-from hone.contract.settings import DataFormat, Objective, TrainOn
+from hone.contract.settings import DataFormat, TrainOn
 from hone.core.finetunejob.sources.data import DEFAULT_HELD_OUT
 from hone_trainer.data import build_errors, kinds, readers
 from hone_trainer.data.formats import COLUMNS, detect, to_sample
@@ -56,7 +56,7 @@ def test_its_manifest_is_valid_and_makes_turns_of_two_columns_of_text() -> None:
     columns = manifest["spec"]["dataset"]["columns"]
     assert f"`columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in columns.items())}}}`" in PAGE
     row = rename({"question": "Is it good?", "answer": "Yes."}, columns)
-    format = detect(row, OBJECTIVES[Objective.SFT].formats)
+    format = detect(row, OBJECTIVES[Objective.SFT].data.formats)
     assert format is DataFormat.ALPACA
     assert [turn["role"] for turn in to_sample(row, format).messages] == ["user", "assistant"]
 
@@ -79,7 +79,7 @@ def test_prompts_that_differ_in_case_and_spacing_share_a_split() -> None:
 
 def test_it_names_the_objectives_that_leave_validation_unused() -> None:
     (told,) = re.findall(r"([\w, ]+) leave them unused", PAGE.replace("\n", " "))
-    assert re.split(", | and ", told.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.generations]
+    assert re.split(", | and ", told.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.rollout]
 
 
 def test_every_field_in_it_exists() -> None:

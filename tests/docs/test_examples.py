@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from dev.kube import command
-from hone.contract.settings import MethodType, Objective
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"

@@ -10,9 +10,10 @@ import yaml
 
 from hone.api.finetunejob import RewardFunction
 from hone.contract import rewards as contract
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.rewards import REWARDS, Rewards
-from hone.contract.settings import DataFormat, MethodType, Objective
+from hone.contract.settings import DataFormat
 from hone.core.finetunejob.resources.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
 from hone_trainer.data.formats import to_sample
@@ -38,14 +39,15 @@ def test_it_shows_every_objective_in_the_order_of_the_table() -> None:
 def test_a_row_tells_what_the_table_has(objective: Objective) -> None:
     facts = OBJECTIVES[objective]
     formats, metric, rates, epochs, beta, answers, _ = ROWS[objective.value]
-    assert formats.replace("`", "").split(", ") == [format.value for format in facts.formats]
+    assert formats.replace("`", "").split(", ") == [format.value for format in facts.data.formats]
     assert metric.replace("`", "") == facts.metric
     told = [float(rate) for rate in rates.split(" / ")]
-    assert told == [facts.learning_rate[method] for method in (MethodType.LORA, MethodType.FULL)]
+    assert told == [facts.defaults.learning_rate[method] for method in (MethodType.LORA, MethodType.FULL)]
     by_rows = [default_epochs(rows) for rows in (SMALL_DATA_ROWS - 1, SMALL_DATA_ROWS)]
-    assert [float(number) for number in epochs.split(" / ")] == ([facts.epochs] if facts.epochs else by_rows)
-    assert beta == ("–" if facts.beta is None else f"{facts.beta:g}")
-    assert answers == (f"{facts.generations} × {LONGEST}" if facts.generations else "–")
+    expected = [facts.defaults.epochs] if facts.defaults.epochs else by_rows
+    assert [float(number) for number in epochs.split(" / ")] == expected
+    assert beta == ("–" if facts.defaults.beta is None else f"{facts.defaults.beta:g}")
+    assert answers == (f"{facts.rollout.generations} × {LONGEST}" if facts.rollout else "–")
 
 
 def test_what_its_defaults_depend_on_is_the_code_s() -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from hone.contract.exits import POLICIES, Policy
-from hone.contract.settings import MethodType, Objective
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.core import names
 from tests.docs.support import ROOT, TYPES, Manifest, blocks, field_exists, problems
 

@@ -13,8 +13,9 @@ PAGE = matrix.PAGE.read_text(encoding="utf-8")
 PLACES = list(matrix.PLACEMENTS)
 # Each with another method and placement, so that together they meet all of them.
 CELLS = [
-    f"{objective}/{list(facts.learning_rate)[number % len(facts.learning_rate)]}/{PLACES[number % len(PLACES)]}"
+    f"{objective}/{methods[number % len(methods)]}/{PLACES[number % len(PLACES)]}"
     for number, (objective, facts) in enumerate(OBJECTIVES.items())
+    for methods in [list(facts.defaults.learning_rate)]
 ]
 
 

@@ -11,7 +11,8 @@ import torch
 from accelerate.state import AcceleratorState
 from in_process import train_here
 
-from hone.contract.settings import MethodType, Objective
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone_trainer.objectives.inputs import training_arguments
 
 pytestmark = pytest.mark.train
@@ -32,11 +33,10 @@ def test_layers_multiply_in_bf16_while_weights_stay_in_fp32(
     def asked(*given: Any) -> dict[str, Any]:
         return {**training_arguments(*given), "bf16": True}
 
-    # Imported first, or it would keep what is patched here.
-    for name in (objective.value.lower(), "generation"):
-        monkeypatch.setattr(
-            import_module(f"hone_trainer.objectives.{name}"), "training_arguments", asked, raising=False
-        )
+    # Imported first, or they would keep what is patched here. All of them: an objective may build on another's module.
+    for name in (*(each.module for each in Objective), "generation"):
+        module = import_module(f"hone_trainer.objectives.{name}")
+        monkeypatch.setattr(module, "training_arguments", asked, raising=False)
     found: set[tuple[torch.dtype, torch.dtype]] = set()
 
     def note(layer: torch.nn.Module, _: Any, output: Any) -> None:

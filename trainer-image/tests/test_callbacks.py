@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformers import TrainerControl, TrainerState
 
-from hone.contract.settings import Objective
+from hone.contract.objectives import Objective
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged

@@ -10,9 +10,11 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Freeze, MethodType, Objective
+from hone.contract.settings import Freeze
 from hone_trainer import finish, train
 from hone_trainer.data.classes import Classes
 from hone_trainer.models import head

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from data_files import GOOD_ROWS, KINDS, Row, json_array, json_lines, parquet, save_folder, table, write, zstd
 
-from hone.contract.objectives import OBJECTIVES
-from hone.contract.settings import DataFormat, Objective
+from hone.contract.objectives import OBJECTIVES, Objective
+from hone.contract.settings import DataFormat
 from hone_trainer.data import readers
 from hone_trainer.data.classes import find_classes
 from hone_trainer.data.formats import COLUMNS
@@ -25,7 +25,7 @@ GOOD = GOOD_ROWS[DataFormat.PROMPT_COMPLETION][0]
 
 
 def look(source: Source, *wanted: DataFormat) -> Survey:
-    return survey([source], AUTO, 0, 0, (*OBJECTIVES[Objective.SFT].formats, *wanted))
+    return survey([source], AUTO, 0, 0, (*OBJECTIVES[Objective.SFT].data.formats, *wanted))
 
 
 def samples(source: Source, *wanted: DataFormat) -> list[Sample]:

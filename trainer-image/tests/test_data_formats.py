@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hone.contract.objectives import OBJECTIVES
-from hone.contract.settings import DataFormat, Objective
+from hone.contract.objectives import OBJECTIVES, Objective
+from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import detect, to_sample
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.splits import prompt_key, row_key
@@ -182,7 +182,7 @@ def test_the_format_is_told_by_the_columns(row: dict[str, Any], format: DataForm
 
 def test_a_prompt_alone_is_a_format_only_where_it_is_wanted() -> None:
     row = {"prompt": "one, two,", "response": " three"}
-    assert detect(row, OBJECTIVES[Objective.SFT].formats) is None
+    assert detect(row, OBJECTIVES[Objective.SFT].data.formats) is None
     assert detect({**row, "completion": " three"}, [DataFormat.PROMPT]) is DataFormat.PROMPT
 
 
@@ -250,4 +250,4 @@ def test_prompts_that_differ_only_in_their_references_share_a_split_but_are_no_d
 def test_of_several_formats_the_objectives_own_is_told(
     row: dict[str, Any], objective: Objective, format: DataFormat
 ) -> None:
-    assert detect(row, OBJECTIVES[objective].formats) is format
+    assert detect(row, OBJECTIVES[objective].data.formats) is format

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rows import chat_row, write_jsonl
 
-from hone.contract.objectives import OBJECTIVES
-from hone.contract.settings import DataFormat, Objective
+from hone.contract.objectives import OBJECTIVES, Objective
+from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.splits import choose_split, prompt_key, row_key
@@ -23,7 +23,7 @@ def look(tmp_path: Path, fractions: tuple[float, float] = (0.0, 0.0), **splits: 
     sources = [
         find_source(name, str(write_jsonl(tmp_path / name / "rows.jsonl", rows))) for name, rows in splits.items()
     ]
-    return survey(sources, AUTO, *fractions, OBJECTIVES[Objective.SFT].formats)
+    return survey(sources, AUTO, *fractions, OBJECTIVES[Objective.SFT].data.formats)
 
 
 def refused(tmp_path: Path, **splits: Iterable[Any]) -> BadInput:
@@ -166,7 +166,9 @@ def test_answers_of_several_turns_share_a_split_where_the_model_writes_its_own(t
         return {"prompt": [{"role": "user", "content": f"Is it {i}?"}], "completion": completion}
 
     def splits(generated: bool) -> list[set[str | None]]:
-        found = survey([source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].formats, generated=generated).refs
+        found = survey(
+            [source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].data.formats, generated=generated
+        ).refs
         return [{ref.split for ref in found[i : i + 4]} for i in range(0, 240, 4)]
 
     rows = [row(i, taken) for i in range(60) for taken in range(4)]

@@ -13,8 +13,9 @@ import tiny
 import torch
 from in_process import final_weights, finished, train_here
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType, Objective
 from hone_trainer.models.facts import load_tokenizer, read_model
 from hone_trainer.models.teacher import load_teacher, read_teacher
 from hone_trainer.protocol.errors import BadInput

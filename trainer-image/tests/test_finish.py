@@ -12,10 +12,10 @@ import pytest
 import tiny
 
 from hone.contract.exits import FailureClass
+from hone.contract.methods import MethodType
 from hone.contract.report import Report
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType
 from hone_trainer import finish, train
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.scores import rows as scoring

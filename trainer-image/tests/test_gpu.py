@@ -16,9 +16,10 @@ import torch
 from in_process import finished, train_here
 from launchers import START_SECONDS, Launcher, newest_step
 
-from hone.contract.settings import MethodType, Objective
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone_trainer.methods import METHODS
-from hone_trainer.objectives import PARTS
+from hone_trainer.objectives import components
 from hone_trainer.objectives.trainer import TrainerMixin
 from hone_trainer.planning.memory_fallback import load_level
 from hone_trainer.protocol.planfile import load_plan
@@ -139,8 +140,9 @@ def test_nf4_on_the_gpu_is_near_to_the_unquantized_model(tmp_path: Path) -> None
     config = tiny.make_run(tmp_path, method=MethodType.QLORA, precision="bfloat16", gpus=1, hidden=128)
     planned = load_plan(config)
     assert planned
-    model = METHODS[MethodType.QLORA].load_base(PARTS[Objective.SFT].architecture.model_class(), config, planned.plan)
-    whole = PARTS[Objective.SFT].architecture.model_class().from_pretrained(config.paths.model, dtype=torch.bfloat16)
+    auto = components(Objective.SFT).architecture.model_class()
+    model = METHODS[MethodType.QLORA].load_base(auto, config, planned.plan)
+    whole = auto.from_pretrained(config.paths.model, dtype=torch.bfloat16)
     inside, outside = (part.model.layers[0].mlp.up_proj.to("cuda") for part in (model, whole))
     assert inside.weight.dtype == torch.uint8
     assert inside.weight.device.type == "cuda"

@@ -18,8 +18,8 @@ import tiny
 from launchers import START_SECONDS, Launcher, free_port, largest_difference, newest_step
 
 from hone.contract.exits import FailureClass
+from hone.contract.methods import MethodType
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType
 from hone_trainer.training import checkpoint
 
 pytestmark = pytest.mark.timeout(1800)

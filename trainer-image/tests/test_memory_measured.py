@@ -17,8 +17,9 @@ import pytest
 import tiny
 from launchers import Launcher
 
+from hone.contract.methods import MethodType
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
-from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method, MethodType
+from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method
 from hone_trainer.models.facts import read_model
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory

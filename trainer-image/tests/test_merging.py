@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import tiny
 
+from hone.contract.methods import MethodType
 from hone.contract.report import Report
 from hone.contract.runconfig import Merge
-from hone.contract.settings import MethodType
 from hone_trainer import finish, train
 from hone_trainer.methods import lora
 from hone_trainer.models import merging

@@ -1,28 +1,42 @@
-"""The table of objectives: every objective is in it, with a module and scores that are there."""
+"""Every objective has its components in the trainer, and every method its record, both light to import."""
 
-import ast
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
-from hone.contract.objectives import OBJECTIVES
-from hone.contract.settings import Objective
-from hone_trainer import objectives
-from hone_trainer.objectives import PARTS, scorer
+from hone.contract.methods import METHODS as METHOD_FACTS
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
+from hone_trainer.methods import METHODS
+from hone_trainer.objectives import components
+
+LARGE = ("torch", "transformers", "trl", "datasets", "peft", "deepspeed", "numpy")
 
 
-def test_every_objective_has_its_parts() -> None:
-    assert set(PARTS) == set(Objective)
+def test_records_are_imported_without_any_large_library() -> None:
+    code = (
+        "import sys; from hone.contract.objectives import Objective; from hone_trainer.methods import METHODS;"
+        "from hone_trainer.objectives import components; [components(objective) for objective in Objective];"
+        f"print([name for name in {LARGE!r} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_the_operator_knows_which_models_get_a_head() -> None:
-    with_head = {objective for objective, parts in PARTS.items() if parts.architecture.has_head}
-    assert with_head == {objective for objective, facts in OBJECTIVES.items() if facts.has_head}
+def test_every_method_has_its_facts() -> None:
+    assert list(METHOD_FACTS) == list(MethodType)
+    assert set(METHODS) == set(MethodType)
 
 
 @pytest.mark.parametrize("objective", Objective)
-def test_its_module_builds_a_trainer_and_its_scores_are_there(objective: Objective) -> None:
-    # Read, and not imported: TRL's trainers take seconds each, and the tests that train import them.
-    source = (Path(objectives.__file__).parent / f"{objective.value.lower()}.py").read_text(encoding="utf-8")
-    assert "build" in {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
-    assert callable(scorer(objective))
+def test_an_objective_has_components_that_fit_its_facts(objective: Objective) -> None:
+    facts, parts = OBJECTIVES[objective], components(objective)
+    assert parts.architecture.has_head == facts.has_head
+    assert bool(parts.activation_terms.generated_micro_batches) == (facts.rollout is not None)
+    assert callable(parts.evaluate)
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_every_method_that_goes_with_it_has_a_learning_rate(objective: Objective) -> None:
+    assert set(OBJECTIVES[objective].defaults.learning_rate) <= set(MethodType)
+    assert OBJECTIVES[objective].defaults.learning_rate

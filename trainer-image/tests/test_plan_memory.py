@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hone.contract.settings import Lora, MethodType
+from hone.contract.methods import MethodType
+from hone.contract.settings import Lora
 from hone_trainer.models.facts import ModelFacts, read_model
 from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 from hone_trainer.planning.memory import checkpoint_bytes, estimate_memory, states_bytes

@@ -10,9 +10,10 @@ import pytest
 import tiny
 from in_process import final_weights, finished, train_here
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType, Objective
-from hone_trainer.objectives.reference import Kept
+from hone_trainer.objectives.reference import ReferenceCache
 from hone_trainer.protocol.verdicts import Preempted
 from hone_trainer.scores import preferences
 from hone_trainer.training import callbacks
@@ -112,16 +113,16 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
 def test_figures_are_found_again_only_for_what_they_were_made_for(tmp_path: Path) -> None:
     figures = {"a": np.arange(3.0), "b": np.arange(3.0)}
-    kept = Kept(tmp_path / "run", "key")
-    assert kept.load("train", ("a", "b"), 3) is None
-    kept.save("train", figures)
-    assert kept.load("train", ("a", "b"), 3)["b"].tolist() == [0.0, 1.0, 2.0]
-    assert kept.load("train", ("a", "b"), 4) is None, "other rows"
-    assert kept.load("train", ("a", "c"), 3) is None, "another objective"
-    assert Kept(tmp_path / "run", "other").load("train", ("a", "b"), 3) is None
+    cache = ReferenceCache(tmp_path / "run", "key")
+    assert cache.load("train", ("a", "b"), 3) is None
+    cache.save("train", figures)
+    assert cache.load("train", ("a", "b"), 3)["b"].tolist() == [0.0, 1.0, 2.0]
+    assert cache.load("train", ("a", "b"), 4) is None, "other rows"
+    assert cache.load("train", ("a", "c"), 3) is None, "another objective"
+    assert ReferenceCache(tmp_path / "run", "other").load("train", ("a", "b"), 3) is None
     path = tmp_path / "run/reference-train.npz"
     os.truncate(path, path.stat().st_size // 2)
-    assert kept.load("train", ("a", "b"), 3) is None, "half a file"
+    assert cache.load("train", ("a", "b"), 3) is None, "half a file"
 
 
 # Scores.

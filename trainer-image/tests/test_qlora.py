@@ -6,12 +6,13 @@ import pytest
 import tiny
 import torch
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.plan import Plan
-from hone.contract.settings import MethodType, Objective
 from hone_trainer.methods import METHODS
 from hone_trainer.models import head
 from hone_trainer.models.facts import read_model
-from hone_trainer.objectives import PARTS
+from hone_trainer.objectives import components
 from hone_trainer.planning.memory_terms import NF4_BYTES
 from hone_trainer.protocol.planfile import load_plan
 
@@ -23,7 +24,9 @@ def loaded(root: Path, objective: Objective, precision: str = "float32") -> tupl
     assert planned is not None
     plan: Plan = planned.plan.model_copy(update={"precision": precision})
     scores = {} if objective is Objective.SFT else head.settings(None)
-    model = METHODS[MethodType.QLORA].load_base(PARTS[objective].architecture.model_class(), config, plan, **scores)
+    model = METHODS[MethodType.QLORA].load_base(
+        components(objective).architecture.model_class(), config, plan, **scores
+    )
     return model, Path(config.paths.model)
 
 
@@ -58,7 +61,7 @@ def test_linear_layers_are_held_in_four_bits_and_all_else_in_the_planned_precisi
 
 def test_what_it_computes_is_near_to_the_unquantized_model(tmp_path: Path) -> None:
     model, directory = loaded(tmp_path, Objective.SFT)
-    whole = PARTS[Objective.SFT].architecture.model_class().from_pretrained(directory)
+    whole = components(Objective.SFT).architecture.model_class().from_pretrained(directory)
     inside, outside = (part.model.layers[0].mlp.up_proj for part in (model, whole))
     given = torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -7,9 +7,10 @@ import pytest
 import tiny
 import torch
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.report import Report
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType, Objective
 from hone_trainer import finish, train
 from hone_trainer.protocol.status import StatusDir
 

@@ -7,9 +7,10 @@ import pytest
 import tiny
 from in_process import final_weights, finished, train_here
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.rewards import RewardFunction, Rewards
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType, Objective
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import Preempted, from_exception

@@ -7,7 +7,8 @@ import pytest
 import tiny
 from launchers import END_SECONDS, START_SECONDS, Launcher, largest_difference, newest_step
 
-from hone.contract.settings import MethodType, Objective
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 

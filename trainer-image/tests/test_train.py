@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from hone.contract.exits import FailureClass
+from hone.contract.methods import MethodType
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType
 from hone_trainer import train
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull, full_disk_hint
 from hone_trainer.protocol.status import RankStatus, StatusDir

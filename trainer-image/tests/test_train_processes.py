@@ -9,7 +9,7 @@ import tiny
 from launchers import END_SECONDS, START_SECONDS, Launcher, free_port, largest_difference, newest_step
 
 from hone.contract.exits import FailureClass
-from hone.contract.settings import MethodType
+from hone.contract.methods import MethodType
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 

@@ -13,20 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.rewards import RewardFunction, RewardName, Rewards
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
-from hone.contract.settings import (
-    Checkpoint,
-    Evaluation,
-    Freeze,
-    Hyperparameters,
-    Method,
-    MethodType,
-    Objective,
-    Scheduler,
-)
+from hone.contract.settings import Checkpoint, Evaluation, Freeze, Hyperparameters, Method, Scheduler
+from hone_trainer.data import encoders
+from hone_trainer.objectives import components
 from hone_trainer.protocol.planfile import PlanFile, save_plan
 from hone_trainer.protocol.runconfig import digest_of
 
@@ -272,17 +266,15 @@ def _ids_of(model: Path) -> Callable[[str], list[int]]:
     return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-MAKERS: dict[Objective, Callable[..., Path]] = {
-    Objective.CLASSIFICATION: make_labeled,
-    Objective.REWARD: make_scored,
-    Objective.DPO: make_pairs,
-    Objective.KTO: make_rated,
-    Objective.ORPO: make_pairs,
-    Objective.GRPO: make_asked,
-    Objective.RLOO: make_asked,
-    Objective.DISTILLATION: make_asked,
+MAKERS: dict[Callable[..., object], Callable[..., Path]] = {
+    encoders.of_answers: make_prepared,
+    encoders.of_classes: make_labeled,
+    encoders.of_scored_pairs: make_scored,
+    encoders.of_pairs: make_pairs,
+    encoders.of_ratings: make_rated,
+    encoders.of_prompts: make_asked,
 }
-"""What writes the prepared data of an objective, where that is not `make_prepared`."""
+"""What writes prepared data as an objective's encoder does."""
 
 
 def _write_prepared(
@@ -358,18 +350,18 @@ def make_run(
         reward_model: directory of a model that scores answers.
         beta: the plan's; by default the objective's.
     """
-    generations = OBJECTIVES[objective].generations
     facts = OBJECTIVES[objective]
-    if facts.rewarded and reward is None:
+    generations = facts.rollout.generations if facts.rollout else None
+    if facts.needs.reward and reward is None:
         number = RewardFunction(name=RewardName.REGEX, pattern="n[0-7]", weight=0.2)
         reward = Rewards(functions=[number, RewardFunction(name=RewardName.F1)])
     base = shared or root
     model, prepared = base / "model", base / "workspace/prepared/tiny"
     if not model.exists():
         make_model(model, hidden=hidden, attention_dropout=attention_dropout)
-        if facts.teacher:
+        if facts.needs.teacher:
             make_model(base / "teacher", hidden=2 * hidden, seed=1)
-        MAKERS.get(objective, make_prepared)(prepared, model, test_rows=test_rows)
+        MAKERS[components(objective).encoder](prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
     config = RunConfig(
         job=JobIdentity(namespace="team-a", name="tiny", uid="0000"),
@@ -384,7 +376,7 @@ def make_run(
         evaluation=Evaluation(max_samples=500, max_new_tokens=4),
         paths=Paths(
             model=str(model),
-            teacher=str(base / "teacher") if facts.teacher else None,
+            teacher=str(base / "teacher") if facts.needs.teacher else None,
             workspace=str(base / "workspace"),
             run=str(root / "workspace/run"),
             output=str(root / "output"),
@@ -409,8 +401,8 @@ def make_run(
         gradient_accumulation_steps=accumulation,
         sequence_length=16,
         weight_decay=0.0,
-        beta=OBJECTIVES[objective].beta if beta is None else beta,
-        generations=generations if facts.rewarded else None,
+        beta=OBJECTIVES[objective].defaults.beta if beta is None else beta,
+        generations=generations if facts.needs.reward else None,
         max_completion_length=ANSWER_TOKENS if generations else None,
         temperature=1.0 if generations else None,
         max_grad_norm=1.0,

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from hone.api import finetunejob, modeldeployment
 from hone.api.crds import crds, frozen_rules
 from hone.api.finetunejob import Compute, FineTuneJobSpec
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.rules import Refusal, Rule, places, refusals
 from hone.contract.rules import finetunejob as rules
 from hone.contract.rules import modeldeployment as modeldeployment_rules
 from hone.contract.rules.run_config import refusals_of
-from hone.contract.settings import Method, MethodType, Objective
+from hone.contract.settings import Method
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run
 from hone.core.settings import Settings
@@ -146,8 +147,10 @@ def compare(resource: dict[str, Any]) -> list[Refusal] | None:
 
 def test_a_method_that_an_objective_does_not_go_with_is_refused() -> None:
     facts = OBJECTIVES[Objective.KTO]
-    rates = {method: rate for method, rate in facts.learning_rate.items() if method is not MethodType.QLORA}
-    table = rules.rules({**OBJECTIVES, Objective.KTO: replace(facts, learning_rate=rates)})
+    rates = {method: rate for method, rate in facts.defaults.learning_rate.items() if method is not MethodType.QLORA}
+    table = rules.rules(
+        {**OBJECTIVES, Objective.KTO: replace(facts, defaults=replace(facts.defaults, learning_rate=rates))}
+    )
     (example,) = [one for one in examples() if one["spec"].get("objective") == "KTO"]
     qlora = {**example, "spec": {**example["spec"], "method": {"type": "QLoRA"}}}
     assert refusals(rules.RULES, qlora) == []

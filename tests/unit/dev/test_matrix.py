@@ -9,9 +9,9 @@ from dev import matrix
 from dev.data.formats import FORMATS
 from dev.matrix import EXAMPLE, Memory, Outcome
 from dev.matrix_page import render
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.results import EvaluationSummary, Interval, Score
-from hone.contract.settings import MethodType, Objective
 
 
 def test_there_is_a_cell_for_each_combination_and_an_example_of_each_objective() -> None:
@@ -22,7 +22,7 @@ def test_there_is_a_cell_for_each_combination_and_an_example_of_each_objective()
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_objective_has_rows_and_an_example_that_runs_in_one_pod(objective: Objective, tmp_path: Path) -> None:
-    assert matrix.DATA[OBJECTIVES[objective].formats[0]] in FORMATS
+    assert matrix.DATA[OBJECTIVES[objective].data.formats[0]] in FORMATS
     tried, example = tmp_path / "tried", tmp_path / "example"
     for directory in (tried, example):
         directory.mkdir()

@@ -21,7 +21,7 @@ from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import chosen_rows, load_prepared
-from hone_trainer.objectives import PARTS, scorer
+from hone_trainer.objectives import components
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
@@ -107,7 +107,7 @@ def _export_and_score(
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    evaluated = scorer(config.objective)(config, planned, prepared, rows, directory, dtype)
+    evaluated = components(config.objective).evaluate(config, planned, prepared, rows, directory, dtype)
     export.write_card(directory, config, planned.plan, planned.dataset, evaluated.evaluation, evaluated.notes, kind)
     files = export.list_files(directory)
     return Report(
@@ -121,7 +121,7 @@ def _export_and_score(
             digest=export.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
             kind=kind,
-            api=PARTS[config.objective].architecture.api,
+            api=components(config.objective).architecture.api,
             lora_rank=planned.plan.lora_rank if kind == "Adapter" else None,
             base=config.model_name,
             base_digest=planned.model_digest,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES, objectives_of
-from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat, TrainOn
@@ -31,12 +31,13 @@ from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.models.materialize import materialize
-from hone_trainer.objectives import PARTS
+from hone_trainer.objectives import components
+from hone_trainer.objectives.warnings import WarningInputs
 from hone_trainer.planning.checks import check_settings
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
 from hone_trainer.planning.plan import make_plan
-from hone_trainer.planning.rollouts import completion_length
+from hone_trainer.planning.rollouts import completion_length, generations
 from hone_trainer.planning.volume import check_output, check_volume
 from hone_trainer.planning.write_speed import write_speed
 from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint
@@ -45,7 +46,7 @@ from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import digest_of, load_run_config
-from hone_trainer.rewards.checks import check_model, check_rewards, compared_by
+from hone_trainer.rewards.checks import check_rewards, compared_by
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -137,22 +138,21 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
         config.data.format,
         0.0 if config.data.validation else config.data.validation_fraction,
         0.0 if config.data.test else config.data.test_fraction,
-        objective.formats,
-        generated=bool(objective.generations),
+        objective.data.formats,
+        generated=objective.rollout is not None,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
     _check_format(config, rows.format)
-    train_on = _choose_train_on(config, rows) if objective.marks_tokens else None
-    labeled = any("label" in COLUMNS[format] for format in objective.formats)
+    train_on = _choose_train_on(config, rows) if objective.data.marks_tokens else None
+    labeled = any("label" in COLUMNS[format] for format in objective.data.formats)
     classes = find_classes(rows.refs) if labeled else None
-    if objective.generations:
-        _check_prompts(rows)
+    components(config.objective).check_rows(rows)
     return _Data(sources, rows, train_on, classes)
 
 
 def _check_format(config: RunConfig, format: DataFormat) -> None:
     """Reject rows that the objective cannot learn from."""
-    formats = OBJECTIVES[config.objective].formats
+    formats = OBJECTIVES[config.objective].data.formats
     if format in formats:
         return
     columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
@@ -162,16 +162,6 @@ def _check_format(config: RunConfig, format: DataFormat) -> None:
         f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
         f"Set it to {others}, or write each row as {' or '.join(FORMATS[format].example for format in formats)}.",
     )
-
-
-def _check_prompts(rows: Survey) -> None:
-    """Reject a mixture of conversations and plain text: TRL's trainers take one or the other in a step."""
-    if rows.chat and rows.plain_text:
-        raise BadInput(
-            "spec.dataset.train",
-            "some prompts are strings and others lists of messages",
-            "Write all prompts as strings, or all as lists of messages.",
-        )
 
 
 def _choose_train_on(config: RunConfig, rows: Survey) -> TrainOn | None:
@@ -188,7 +178,7 @@ def _choose_train_on(config: RunConfig, rows: Survey) -> TrainOn | None:
 def _read_models(config: RunConfig, rows: Survey) -> _Models:
     from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
 
-    facts = read_model(config.paths.model, PARTS[config.objective].architecture)
+    facts = read_model(config.paths.model, components(config.objective).architecture)
     check_output(config, weights_bytes(facts.directory))
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
     length = config.hyperparameters.sequence_length
@@ -199,13 +189,12 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
             f"Use at most {facts.max_length}, or leave it out.",
         )
     tokenizer = load_tokenizer(config.paths.model)
-    reward_model = config.paths.reward_model
-    return _Models(facts, tokenizer, check_model(reward_model, chat=rows.chat) if reward_model else 0)
+    return _Models(facts, tokenizer, components(config.objective).reward_model(config, rows.chat))
 
 
 def _encoder_options(config: RunConfig, data: _Data, max_length: int) -> EncoderOptions:
     options = EncoderOptions(data.survey.chat, data.train_on, data.classes)
-    if not OBJECTIVES[config.objective].generations:
+    if generations(config) is None:
         return options
     return replace(
         options,
@@ -228,7 +217,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         log.info("The prepared data exist already", extra={"directory": str(directory)})
         return load_prepared(directory)
     started = time.monotonic()
-    encoder = PARTS[config.objective].encoder(models.tokenizer, options)
+    encoder = components(config.objective).encoder(models.tokenizer, options)
     lengths = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
     build_prepared(directory, digest, data.sources, data.survey, encoder, lengths)
     seconds = round(time.monotonic() - started, 1)
@@ -274,11 +263,8 @@ def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing
 
 
 def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing) -> Plan:
-    from hone_trainer.models.teacher import read_teacher
-
     speed = write_speed(Path(config.paths.workspace))
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
-    teacher = read_teacher(config, models.facts, prepared.sequence_length)
     return make_plan(
         PlanInputs(
             config,
@@ -289,45 +275,20 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
             packing=packing,
             write_speed=speed,
             reward_parameters=models.reward_parameters,
-            teacher_parameters=teacher.parameters if teacher else 0,
+            teacher_parameters=components(config.objective).teacher(config, models.facts, prepared.sequence_length),
         )
     )
 
 
 def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models, prepared: Prepared) -> Plan:
     """The plan with the warnings about data and workspace after its own."""
-    chats = PARTS[config.objective].architecture.api == "Chat"
-    warnings = _data_warnings(rows, has_template=chats and bool(models.tokenizer.chat_template))
-    warnings += [*prepared.warnings, *_split_warnings(config, prepared.summary)]
+    parts = components(config.objective)
+    template = models.tokenizer.chat_template if parts.architecture.api == "Chat" else None
+    warnings = parts.warnings(WarningInputs(config, rows, prepared, template))
     if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
         warnings.append(short)
     clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]
     return plan.model_copy(update={"warnings": clipped[:_MAX_WARNINGS]})
-
-
-def _data_warnings(rows: Survey, *, has_template: bool) -> list[str]:
-    warnings = []
-    if rows.plain_text and has_template:
-        warnings.append(
-            "The rows are plain text, but the model has a chat template: training affects completions much more than "
-            "chats. Write the rows as messages to tune the chat."
-        )
-    if rows.shared_prompts:
-        warnings.append(
-            f"{rows.shared_prompts} training rows have the prompt of a test row: the scores will look better than they "
-            "are."
-        )
-    return warnings
-
-
-def _split_warnings(config: RunConfig, summary: DatasetSummary) -> list[str]:
-    warnings = []
-    validates = config.data.validation is not None or config.data.validation_fraction > 0
-    if validates and not summary.validation_rows and not OBJECTIVES[config.objective].generations:
-        warnings.append("No row is left for validation: there is no validation loss to show when training goes wrong.")
-    if not summary.test_rows:
-        warnings.append("No row is left for the test split: base and tuned model cannot be compared.")
-    return warnings
 
 
 def _write_reward_code(code: dict[Path, bytes]) -> None:

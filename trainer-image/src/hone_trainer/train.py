@@ -83,7 +83,7 @@ def _train(rank: int, status: StatusDir) -> None:
     from transformers import PrinterCallback, set_seed
 
     from hone_trainer.methods import METHODS
-    from hone_trainer.objectives import PARTS, builder
+    from hone_trainer.objectives import components
     from hone_trainer.objectives.inputs import Inputs
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.training.collectives import check_same_everywhere
@@ -105,7 +105,7 @@ def _train(rank: int, status: StatusDir) -> None:
         checkpoint_step=resumed_from,
         resumed_from_step=resumed_from,
     )
-    health = StepHealth()
+    parts, health = components(config.objective), StepHealth()
     saves = Checkpointing(config, plan, status, health)
     reports = Reporting(status, first, saves)
     reports.report()
@@ -115,13 +115,13 @@ def _train(rank: int, status: StatusDir) -> None:
     ) -> RankTrainer:
         # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
         set_seed(config.hyperparameters.seed)
-        trainer = builder(config.objective)(
+        trainer = parts.build(
             Inputs(
                 config=config,
                 plan=plan,
                 prepared=prepared,
                 tokenizer=load_tokenizer(config.paths.model),
-                peft_config=METHODS[config.method.type].peft_config(config, PARTS[config.objective].architecture, plan),
+                peft_config=METHODS[config.method.type].peft_config(config, parts.architecture, plan),
                 output_dir=directory,
                 callbacks=callbacks,
                 health=health,

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hone.api import GROUP, VERSION, finetunejob, modeldeployment
+from hone.api import GROUP, VERSION, descriptions, finetunejob, modeldeployment
 from hone.contract.base import Model
 from hone.contract.rules import Rule
 from hone.contract.rules import finetunejob as finetunejob_rules
@@ -88,6 +88,8 @@ class _Structural:
             return self.convert({**only, **node} if "$ref" not in only else {"$ref": only["$ref"], **node})
         default = node.get("default")
         out = {key: value for key, value in node.items() if key not in _DROP}
+        if "description" in out:
+            out["description"] = descriptions.fill(out["description"])
         if default not in (None, [], {}) and "description" in out:
             out["description"] = out["description"] + _default_sentence(default)
         if "properties" in out:

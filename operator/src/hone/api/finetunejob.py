@@ -15,6 +15,7 @@ from hone.api.meta import (
     ResourceRequirements,
 )
 from hone.contract.base import Model
+from hone.contract.objectives import Objective
 from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
 from hone.contract.settings import (
     Balance,
@@ -23,7 +24,6 @@ from hone.contract.settings import (
     Evaluation,
     Hyperparameters,
     Method,
-    Objective,
     OnScarceData,
     TrainOn,
 )
@@ -146,8 +146,8 @@ class Dataset(Model):
     validation: Annotated[
         HeldOut | None,
         Field(
-            description="Rows that tell the loss while training; default: a tenth of the training rows. GRPO, RLOO and "
-            "Distillation leave them unused: a fraction of 0 gives these all rows but the test's."
+            description="Rows that tell the loss while training; default: a tenth of the training rows. "
+            "{on_policy_listed} leave them unused: a fraction of 0 gives these all rows but the test's."
         ),
     ] = None
     test: Annotated[
@@ -157,11 +157,11 @@ class Dataset(Model):
         DataFormat,
         Field(
             description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
-            "'prompt' and 'completion', TextLabel for 'text' and 'label' (objective Classification), Preference for "
-            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with (objectives Reward, DPO and "
-            "ORPO), UnpairedPreference for 'prompt', 'completion' and a boolean 'label' (objective KTO), ShareGPT for "
+            "'prompt' and 'completion', TextLabel for 'text' and 'label' ({TextLabel}), Preference for "
+            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with ({Preference}), "
+            "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' ({UnpairedPreference}), ShareGPT for "
             "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with 'reference' or without "
-            "(objectives GRPO, RLOO and Distillation)."
+            "({Prompt})."
         ),
     ] = DataFormat.AUTO
     columns: Annotated[
@@ -174,12 +174,14 @@ class Dataset(Model):
     ] = None
     train_on: Annotated[
         TrainOn | None,
-        Field(description="SFT: tokens that carry loss; default: Assistant for conversations, else Completion."),
+        Field(
+            description="{marks_tokens}: tokens that carry loss; default: Assistant for conversations, else Completion."
+        ),
     ] = None
     balance: Annotated[
         Balance | None,
         Field(
-            description="Classification, KTO: Weight gives the rows of scarce classes more weight in the loss. "
+            description="{balances}: Weight gives the rows of scarce classes more weight in the loss. "
             "Classification: n / (k * n_c) with n rows, k classes and n_c rows of the class; default: where the "
             "largest class has more than 3 times the rows of the smallest. KTO: so that the good rows together weigh "
             "1 to 4/3 times the bad ones; default: where they do not by themselves."
@@ -226,8 +228,8 @@ class Compute(Model):
         Field(
             ge=1,
             le=65_536,
-            description="Rows per process and forward pass, a divisor of its share of globalBatchSize; KTO: at least "
-            "2. Default: chosen by the plan.",
+            description="Rows per process and forward pass, a divisor of its share of globalBatchSize; {least_rows}. "
+            "Default: chosen by the plan.",
         ),
     ] = None
     image: Annotated[
@@ -305,12 +307,12 @@ class FineTuneJobSpec(Model):
     model: Annotated[ModelSource, Field(description="The base model.")]
     teacher: Annotated[
         ModelSource | None,
-        Field(description="Distillation: the model to learn from, with the same vocabulary as the base."),
+        Field(description="{taught}: the model to learn from, with the same vocabulary as the base."),
     ] = None
     dataset: Annotated[Dataset, Field(description="The data.")]
     objective: Annotated[Objective, Field(description="What is trained for.")] = Objective.SFT
     reward: Annotated[
-        Reward | None, Field(description="GRPO, RLOO: what the model's own answers are rewarded for.")
+        Reward | None, Field(description="{rewarded}: what the model's own answers are rewarded for.")
     ] = None
     method: Annotated[Method | None, Field(description="Which weights are trained; default: LoRA of rank 32.")] = None
     hyperparameters: Annotated[Hyperparameters | None, Field(description="Training settings; all optional.")] = None

@@ -35,7 +35,7 @@ class ProgressStatus(Model):
         None
     )
     reward: Annotated[
-        str | None, Field(max_length=32, description="GRPO, RLOO: recent mean reward of the model's own answers.")
+        str | None, Field(max_length=32, description="{rewarded}: recent mean reward of the model's own answers.")
     ] = None
     eval_loss: Annotated[str | None, Field(max_length=32, description="Recent loss on the validation rows.")] = None
     tokens_per_second: Annotated[float | None, Field(description="Tokens per second over all processes.")] = None

@@ -48,10 +48,10 @@ class DatasetSummary(Model):
     tokens: Annotated[Count, Field(description="Tokens of the training rows.")] = 0
     trained_token_share: Annotated[float, Field(ge=0, le=1, description="Share of the tokens that carry loss.")] = 0.0
     longest_row: Annotated[Count, Field(description="Tokens of the longest training row, before cutting.")] = 0
-    class_count: Annotated[Count | None, Field(description="Classification, KTO: number of classes.")] = None
+    class_count: Annotated[Count | None, Field(description="{balances}: number of classes.")] = None
     classes: Annotated[
         list[ClassRows] | None,
-        Field(max_length=20, description="Classification, KTO: the classes, the most frequent 20 at most."),
+        Field(max_length=20, description="{balances}: the classes, the most frequent 20 at most."),
     ] = None
     example: Annotated[
         str | None, Field(max_length=1024, description="A row, decoded, with «» around the tokens that carry loss.")
@@ -84,7 +84,7 @@ class Plan(Model):
         int,
         Field(
             ge=1,
-            description="Rows per optimizer step, over all processes; with packing on average. GRPO, RLOO: answers.",
+            description="Rows per optimizer step, over all processes; with packing on average. {rewarded}: answers.",
         ),
     ]
     micro_batch_size: Annotated[int, Field(ge=1, description="Rows, or packed rows, per process and forward pass.")]
@@ -98,7 +98,7 @@ class Plan(Model):
         int | None, Field(ge=1, description="Most tokens of a packed row, where rows are packed.")
     ] = None
     weight_decay: Annotated[float, Field(ge=0, description="AdamW's weight decay.")]
-    generations: Annotated[int | None, Field(ge=2, description="GRPO, RLOO: answers to each prompt.")] = None
+    generations: Annotated[int | None, Field(ge=2, description="{rewarded}: answers to each prompt.")] = None
     max_completion_length: Annotated[
         int | None, Field(ge=1, description="Most tokens of an answer, where the model writes it.")
     ] = None
@@ -148,7 +148,7 @@ class Plan(Model):
     checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint.")] = 0
     balance: Annotated[
         str | None,
-        Field(max_length=16, description="Classification, KTO: Weight where the loss is weighted by class, else None."),
+        Field(max_length=16, description="{balances}: Weight where the loss is weighted by class, else None."),
     ] = None
     checkpoint_seconds: Annotated[
         float | None,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from hone.contract import VERSION
 from hone.contract.base import Model
+from hone.contract.objectives import Objective
 from hone.contract.rewards import Rewards
 from hone.contract.settings import (
     Balance,
@@ -14,7 +15,6 @@ from hone.contract.settings import (
     Evaluation,
     Hyperparameters,
     Method,
-    Objective,
     OnScarceData,
     TrainOn,
 )

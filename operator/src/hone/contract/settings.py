@@ -6,35 +6,9 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import Model
+from hone.contract.methods import MethodType
 
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
-
-
-class Objective(StrEnum):
-    """What is trained for."""
-
-    SFT = "SFT"
-    CLASSIFICATION = "Classification"
-    REWARD = "Reward"
-    DPO = "DPO"
-    KTO = "KTO"
-    ORPO = "ORPO"
-    GRPO = "GRPO"
-    RLOO = "RLOO"
-    DISTILLATION = "Distillation"
-
-
-class MethodType(StrEnum):
-    """Which weights are trained."""
-
-    LORA = "LoRA"
-    QLORA = "QLoRA"
-    FULL = "Full"
-
-    @property
-    def adapts(self) -> bool:
-        """Whether small matrices are trained beside the base model's weights, which stay as they are."""
-        return self is not MethodType.FULL
 
 
 class DataFormat(StrEnum):
@@ -93,7 +67,7 @@ class Lora(Model):
         Field(
             ge=0,
             lt=1,
-            description="Dropout; default: 0.05 for SFT and Classification below 10,000 training rows, else 0.",
+            description="Dropout; default: 0.05 for {lora_dropout} below 10,000 training rows, else 0.",
         ),
     ] = None
     target_modules: Annotated[
@@ -136,8 +110,7 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1000,
-            description="Passes over the training rows; default: 3 for Classification, 1 for Reward, "
-            "DPO, KTO, GRPO and RLOO, else 3 below 10,000 rows and 1 above.",
+            description="Passes over the training rows. Default: {epochs}.",
         ),
     ] = None
     max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
@@ -148,21 +121,19 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1,
-            description="Peak learning rate; default: 2e-4 for LoRA and QLoRA, and 2e-5 for Full, for Reward and "
-            "Distillation half of that, for DPO, KTO, GRPO and RLOO a twentieth, for ORPO two fifths.",
+            description="Peak learning rate. Default: {learning_rate}.",
         ),
     ] = None
     scheduler: Annotated[
         Scheduler | None,
-        Field(description="The rate's course; default: Cosine, for Classification Linear, for GRPO and RLOO Constant."),
+        Field(description="The learning rate's course. Default: {scheduler}."),
     ] = None
     warmup_ratio: Annotated[
         float | None,
         Field(
             ge=0,
             lt=1,
-            description="Share of the steps over which the rate rises; default: 0.03, for Classification 0.06, "
-            "for DPO, KTO and ORPO 0.1, for GRPO and RLOO 0.",
+            description="Share of the steps over which the rate rises. Default: {warmup_ratio}.",
         ),
     ] = None
     global_batch_size: Annotated[
@@ -170,9 +141,9 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="Rows per optimizer step over all processes, a multiple of their number; default: 16, or the "
-            "nearest one. KTO: at least 2 for each process. GRPO, RLOO: answers, a multiple of `generations`, too; "
-            "default: 64.",
+            description="Rows per optimizer step over all processes, a multiple of their number. {least_rows} for each "
+            "process. {rewarded}: answers, a multiple of `generations`, too. Default: the nearest that fits "
+            "to {global_batch_size}.",
         ),
     ] = None
     sequence_length: Annotated[
@@ -181,7 +152,7 @@ class Hyperparameters(Model):
             ge=8,
             le=10_000_000,
             description="Longest row in tokens; longer rows lose their end. Default: the longest row, at most the "
-            "model's. GRPO, RLOO, Distillation: prompt and answer together; prompts that leave no room for the longest "
+            "model's. {on_policy}: prompt and answer together; prompts that leave no room for the longest "
             "answer are left out.",
         ),
     ] = None
@@ -189,7 +160,7 @@ class Hyperparameters(Model):
         bool | None,
         Field(
             description="Whether several short rows are put into one, unseen by each other, instead of padding them; "
-            "SFT only. Default: where it saves a tenth of the work and leaves at least 100 steps."
+            "{packs} only. Default: where it saves a tenth of the work and leaves at least 100 steps."
         ),
     ] = None
     beta: Annotated[
@@ -197,9 +168,9 @@ class Hyperparameters(Model):
         Field(
             ge=0,
             le=10,
-            description="DPO, KTO, GRPO, RLOO: how strongly it is held to its base; a higher one allows less change. "
-            "ORPO: how much it counts that the worse answer becomes less likely, beside learning the better one. "
-            "Default: 0.1, for GRPO 0 and for RLOO 0.05; only these two take 0.",
+            description="{held_to_reference}: how strongly the model is held to its base; a higher one allows less "
+            "change. {beta_without_reference}: how much it counts that the worse answer becomes less likely, next to "
+            "learning the better one. Default: {beta}. 0 is valid for {beta_zero} only.",
         ),
     ] = None
     generations: Annotated[
@@ -207,8 +178,8 @@ class Hyperparameters(Model):
         Field(
             ge=2,
             le=1024,
-            description="GRPO, RLOO: answers to each prompt, which are compared with one another. Default: 8 for GRPO, "
-            "4 for RLOO.",
+            description="{rewarded}: answers to each prompt, which are compared with one another. Default: "
+            "{generations}.",
         ),
     ] = None
     max_completion_length: Annotated[
@@ -216,7 +187,7 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="GRPO, RLOO, Distillation: most tokens of an answer of the model's own, in training and in "
+            description="{on_policy}: most tokens of an answer of the model's own, in training and in "
             "scores. Default: 256, at most half of sequenceLength or of the model's context.",
         ),
     ] = None
@@ -225,7 +196,7 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=10,
-            description="GRPO, RLOO, Distillation: how freely answers are drawn while training. Default: 1. "
+            description="{on_policy}: how freely answers are drawn while training. Default: 1. "
             "Scores are of the likeliest answers.",
         ),
     ] = None
@@ -273,7 +244,6 @@ class Evaluation(Model):
         Field(
             ge=1,
             le=32_768,
-            description="Most tokens per row when answers are compared; GRPO, RLOO, Distillation: "
-            "maxCompletionLength is.",
+            description="Most tokens per row when answers are compared; {on_policy}: maxCompletionLength is.",
         ),
     ] = 64

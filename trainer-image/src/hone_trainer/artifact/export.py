@@ -10,7 +10,7 @@ from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
 from hone_trainer.models.merging import copy_kept
-from hone_trainer.objectives import PARTS
+from hone_trainer.objectives import components
 from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
 
 CARD_FILE = "README.md"
@@ -22,7 +22,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     Returns:
         Adapter or Model.
     """
-    kind = METHODS[config.method.type].export(config, PARTS[config.objective].architecture, checkpoint, directory)
+    kind = METHODS[config.method.type].export(config, components(config.objective).architecture, checkpoint, directory)
     copy_kept(Path(config.paths.model), directory)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
@@ -74,7 +74,7 @@ def write_card(
     text = f"""---
 base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
 library_name: {library}
-pipeline_tag: {PARTS[config.objective].architecture.pipeline_tag}
+pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 ---
 
 # {config.job.name}

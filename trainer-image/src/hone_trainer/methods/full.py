@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
 
 if TYPE_CHECKING:
@@ -51,4 +52,10 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
 
 def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The exported model."""
-    return architecture.model_class().from_pretrained(str(directory), dtype=dtype, local_files_only=True)
+    model: PreTrainedModel = architecture.model_class().from_pretrained(
+        str(directory), dtype=dtype, local_files_only=True
+    )
+    return model
+
+
+METHOD = Method(load_base=load_base, peft_config=peft_config, export=export, load=load)

@@ -1,14 +1,16 @@
-"""LoRA: small matrices beside the frozen weights, by PEFT. The artifact is the adapter."""
+"""LoRA: small matrices next to the frozen weights, by PEFT. The artifact is the adapter."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.prepared import load_prepared
+from hone_trainer.methods import full
+from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.merging import merged_model
@@ -27,6 +29,8 @@ def peft_config(config: RunConfig, architecture: Architecture, plan: Plan) -> "L
     """PEFT's configuration of the planned adapter; all linear layers where the job names none."""
     from peft import LoraConfig
 
+    if plan.lora_rank is None or plan.lora_alpha is None:
+        raise ValueError(f"the plan of method {plan.method} has no adapter")
     modules = config.method.lora.target_modules if config.method.lora else None
     return LoraConfig(
         task_type=architecture.task_type,
@@ -40,8 +44,8 @@ def peft_config(config: RunConfig, architecture: Architecture, plan: Plan) -> "L
 def export(config: RunConfig, architecture: Architecture, checkpoint: Path, directory: Path) -> str:
     """Copy the adapter's weights, and its configuration without this machine's path of the base model.
 
-    Where the job asks for it, and always with a trained head, which vLLM serves beside no adapter, it is merged into a
-    whole model instead.
+    Where the job requests it, and always with a trained head, which vLLM cannot serve in an adapter, it is merged into
+    a whole model instead.
     """
     if config.merge_output or architecture.has_head:
         _export_merged(config, architecture, checkpoint, directory)
@@ -76,11 +80,14 @@ def _export_merged(config: RunConfig, architecture: Architecture, checkpoint: Pa
 
 
 def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
-    """The base model with the exported adapter beside its weights, not merged: as the server runs it."""
+    """The base model with the exported adapter next to its weights, not merged: as the server runs it."""
     from peft import PeftModel
 
-    auto = architecture.model_class()
-    if (directory / CONFIG_FILE).exists():
-        base = auto.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
-        return PeftModel.from_pretrained(base, str(directory))
-    return auto.from_pretrained(str(directory), dtype=dtype, local_files_only=True)
+    if not (directory / CONFIG_FILE).exists():
+        return full.load(config, architecture, directory, dtype)
+    base = architecture.model_class().from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
+    # To its callers, PEFT's wrapper is the model that it wraps.
+    return cast("PreTrainedModel", PeftModel.from_pretrained(base, str(directory)))
+
+
+METHOD = Method(load_base=full.load_base, peft_config=peft_config, export=export, load=load)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone_trainer.methods import full
+from hone_trainer.methods import full, lora
+from hone_trainer.methods.base import Method
 from hone_trainer.models.facts import NOT_QUANTIZED
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -34,3 +36,19 @@ def load_base(auto: Any, config: RunConfig, plan: Plan, **settings: Any) -> "Pre
             # On some CPUs an evaluation would turn the weights into a form that has no gradient, for good.
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def keep_trained_in_float32(model: "torch.nn.Module") -> None:
+    """TRL turns what is trained on a quantized base to bf16, which would swallow small updates: turn it back."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+METHOD = Method(
+    load_base=load_base,
+    peft_config=lora.peft_config,
+    export=lora.export,
+    load=lora.load,
+    after_build=keep_trained_in_float32,
+)

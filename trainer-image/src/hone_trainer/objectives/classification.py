@@ -1,34 +1,47 @@
 """Classification: cross-entropy over the classes of a text, by transformers' Trainer and a head for the classes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import torch
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from typing import TYPE_CHECKING, cast
 
 from hone.contract.settings import Balance
+from hone_trainer.data import encoders
+from hone_trainer.data.classes import Classes
 from hone_trainer.data.labels import padding_id
-from hone_trainer.models import head
 from hone_trainer.models.architectures import CLASSIFIER
+from hone_trainer.objectives.components import Components
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin, made
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
-Loss = Callable[..., torch.Tensor]
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
-class _Trainer(TrainerMixin, Trainer):
+def trainer_class() -> "type[TrainerMixin]":
     """transformers' trainer with Hone's additions."""
+    from transformers import Trainer
+
+    from hone_trainer.objectives.trainer import TrainerMixin
+
+    class ClassTrainer(TrainerMixin, Trainer):
+        """transformers' trainer with Hone's additions."""
+
+    return ClassTrainer
 
 
-def build(inputs: Inputs) -> Trainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with a `label` each.
 
     Raises:
         ValueError: the prepared data have no classes.
     """
+    from transformers import DataCollatorWithPadding, TrainingArguments
+
+    from hone_trainer.objectives.trainer import build_trainer
+
     classes, plan, tokenizer = inputs.prepared.classes, inputs.plan, inputs.tokenizer
     if classes is None:
         raise ValueError(f"{inputs.prepared.directory} holds no classes")
@@ -36,20 +49,9 @@ def build(inputs: Inputs) -> Trainer:
     arguments = TrainingArguments(
         **training_arguments(inputs.config, plan, inputs.output_dir), include_num_input_tokens_seen="non_padding"
     )
-    pad = padding_id(tokenizer)
-    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
-    model = inputs.load_model(CLASSIFIER.model_class(), **head.settings(classes))
-    model.config.get_text_config().pad_token_id = pad
-    head.initialize(model, inputs.config.hyperparameters.seed)
-    if inputs.peft_config is not None:
-        from peft import get_peft_model
-
-        if plan.zero_stage == 0:
-            # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
-            head.head_of(model).float()
-        model = get_peft_model(model, inputs.peft_config)
-    return made(
-        _Trainer,
+    model = _model(inputs, classes)
+    return build_trainer(
+        trainer_class(),
         inputs,
         model,
         arguments,
@@ -58,7 +60,28 @@ def build(inputs: Inputs) -> Trainer:
     )
 
 
-def cross_entropy(weights: list[float] | None) -> Loss:
+def _model(inputs: Inputs, classes: Classes) -> "PreTrainedModel":
+    """The base model with a head for the classes, and the adapter where one is trained."""
+    from hone_trainer.models import head
+
+    tokenizer = inputs.tokenizer
+    pad = padding_id(tokenizer)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    model = inputs.load_model(CLASSIFIER.model_class(), **head.settings(classes))
+    model.config.get_text_config().pad_token_id = pad
+    head.initialize(model, inputs.config.hyperparameters.seed)
+    if inputs.peft_config is not None:
+        from peft import get_peft_model
+
+        if inputs.plan.zero_stage == 0:
+            # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
+            head.head_of(model).float()
+        # To its callers, PEFT's wrapper is the model that it wraps.
+        return cast("PreTrainedModel", get_peft_model(model, inputs.peft_config))
+    return model
+
+
+def cross_entropy(weights: list[float] | None) -> "Callable[..., torch.Tensor]":
     """A loss for the Trainer: the mean over all rows of the step of weight × cross-entropy, in nats.
 
     Divided by the step's rows over all micro-batches and ranks, and not by the sum of the micro-batch's weights as
@@ -68,15 +91,27 @@ def cross_entropy(weights: list[float] | None) -> Loss:
     Args:
         weights: one per class; None: all 1.
     """
+    import torch
 
     def loss(
         outputs: "SequenceClassifierOutputWithPast",
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
+        if outputs.logits is None:
+            raise ValueError("the model gives no logits")
         logits = outputs.logits.float()
         weight = None if weights is None else torch.tensor(weights, device=logits.device)
         total = torch.nn.functional.cross_entropy(logits, labels.to(logits.device), weight=weight, reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     return loss
+
+
+COMPONENTS = Components(
+    architecture=CLASSIFIER,
+    encoder=encoders.of_classes,
+    trainer_class=trainer_class,
+    build=build,
+    scores="classes:evaluate",
+)

@@ -10,33 +10,59 @@ direction, 0; it is no hyperparameter: on the model's own answers, this one brin
 would not.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import AutoModelForCausalLM
-from trl import DistillationConfig, DistillationTrainer
-
-from hone_trainer.models.teacher import load_teacher
-from hone_trainer.objectives.generation import WritingMixin, writing_arguments
+from hone.contract.runconfig import RunConfig
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import ModelFacts
+from hone_trainer.models.teacher import load_teacher, read_teacher
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.trainer import made
+from hone_trainer.objectives.on_policy import on_policy
+
+if TYPE_CHECKING:
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 REVERSE = 1.0
 
 
-class _Trainer(WritingMixin, DistillationTrainer):
+def trainer_class() -> "type[TrainerMixin]":
     """TRL's trainer with Hone's additions."""
+    from trl import DistillationTrainer
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss, under autocast: TRL's calls the layers past the model's forward, which accelerate has wrapped."""
-        with self.accelerator.autocast():
-            return super().compute_loss(*args, **kwargs)
+    from hone_trainer.objectives.generation import OnPolicyMixin
+
+    class Trainer(OnPolicyMixin, DistillationTrainer):
+        """TRL's trainer with Hone's additions."""
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            """The loss, under autocast: TRL's calls the layers past the model's forward, which accelerate wraps."""
+            with self.accelerator.autocast():
+                return super().compute_loss(*args, **kwargs)
+
+    return Trainer
 
 
-def build(inputs: Inputs) -> DistillationTrainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `written`."""
-    arguments = DistillationConfig(**writing_arguments(inputs), beta=REVERSE)
-    model = inputs.load_model(AutoModelForCausalLM)
+    import torch
+    from trl import DistillationConfig
+
+    from hone_trainer.objectives.generation import on_policy_arguments
+    from hone_trainer.objectives.trainer import build_trainer
+
+    arguments = DistillationConfig(**on_policy_arguments(inputs), beta=REVERSE)
+    model = inputs.load_model(CHAT.model_class())
     on_gpu = inputs.config.topology.gpus_per_node > 0
     teacher = load_teacher(inputs.config, torch.bfloat16 if on_gpu else torch.float32)
-    return made(_Trainer, inputs, model, arguments, teacher_model=teacher, peft_config=inputs.peft_config)
+    return build_trainer(
+        trainer_class(), inputs, model, arguments, teacher_model=teacher, peft_config=inputs.peft_config
+    )
+
+
+def _teacher(config: RunConfig, base: ModelFacts, length: int) -> int:
+    teacher = read_teacher(config, base, length)
+    return teacher.parameters if teacher else 0
+
+
+COMPONENTS = on_policy(trainer_class, build, "divergences:evaluate", teacher=_teacher)

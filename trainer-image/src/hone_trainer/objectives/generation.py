@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING, Any
 from hone_trainer.data.prompts import RawPrompt, reward_rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.text import encode_prompt
-from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
 from hone_trainer.objectives.inputs import Inputs, training_arguments
+from hone_trainer.objectives.on_policy import MICRO_BATCHES_AT_ONCE
 from hone_trainer.objectives.trainer import TrainerMixin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class WritingMixin(TrainerMixin):
+class OnPolicyMixin(TrainerMixin):
     """Put before TRL's GRPOTrainer, RLOOTrainer or DistillationTrainer, for rows with `written` and `references`."""
 
     _tokenizer: "PreTrainedTokenizerBase"
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # TRL's gives rows back as they are.
-        self.data_collator = reward_rows
+        # TRL's trainers take a list of rows, unlike the class that they extend.
+        self.data_collator = reward_rows  # type: ignore[assignment]
 
     def _tokenize_prompts(self, prompts: list[RawPrompt]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Ids as prepare made them and a server will: TRL's own close a text where the tokenizer does."""
@@ -34,7 +34,7 @@ class WritingMixin(TrainerMixin):
         """
         most = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
         parts = [
-            super(WritingMixin, self)._generate_single_turn(prompt_ids[start : start + most], *rest)  # type: ignore[misc]
+            super(OnPolicyMixin, self)._generate_single_turn(prompt_ids[start : start + most], *rest)  # type: ignore[misc]
             for start in range(0, len(prompt_ids), most)
         ]
         # GRPO's also gives log-probabilities, which only vLLM tells.
@@ -49,7 +49,7 @@ def _sample(prompt: RawPrompt) -> Sample:
     return Sample(messages=tuple(prompt), completion_start=len(prompt))
 
 
-def writing_arguments(inputs: Inputs) -> dict[str, Any]:
+def on_policy_arguments(inputs: Inputs) -> dict[str, Any]:
     """The training arguments that the configurations of these trainers share, the general ones among them."""
     plan = inputs.plan
     return {

@@ -9,17 +9,33 @@ token's probability over that when it was drawn, and ref the model before traini
 It is summed over the step's tokens and divided by their number (DAPO, arXiv 2503.14476), which is TRL's default.
 """
 
-from trl import GRPOConfig, GRPOTrainer
+from typing import TYPE_CHECKING
 
-from hone_trainer.objectives.generation import WritingMixin
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.rewarded import build_rewarded
+from hone_trainer.objectives.rewarded import build_rewarded, rewarded
+
+if TYPE_CHECKING:
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
-class _Trainer(WritingMixin, GRPOTrainer):
+def trainer_class() -> "type[TrainerMixin]":
     """TRL's trainer with Hone's additions."""
+    from trl import GRPOTrainer
+
+    from hone_trainer.objectives.generation import OnPolicyMixin
+
+    class Trainer(OnPolicyMixin, GRPOTrainer):
+        """TRL's trainer with Hone's additions."""
+
+    return Trainer
 
 
-def build(inputs: Inputs) -> GRPOTrainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `written` and `references`."""
-    return build_rewarded(_Trainer, GRPOConfig, inputs)
+    from trl import GRPOConfig
+
+    return build_rewarded(trainer_class(), GRPOConfig, inputs)
+
+
+COMPONENTS = rewarded(trainer_class, build)

@@ -39,6 +39,17 @@ class Inputs:
     callbacks: "list[TrainerCallback]"
     health: "StepHealth"
 
+    @property
+    def beta(self) -> float:
+        """The planned weight of the loss's own.
+
+        Raises:
+            ValueError: the plan has none, so it is of another objective.
+        """
+        if self.plan.beta is None:
+            raise ValueError(f"the plan of objective {self.plan.objective} has no beta")
+        return self.plan.beta
+
     def load_model(self, auto: Any, **settings: Any) -> "PreTrainedModel":
         """The base model as the method trains on it, without gradients for what the job freezes.
 

@@ -8,55 +8,82 @@ tokens, and odds p / (1 - p):
 
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoModelForCausalLM
-from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
+from hone_trainer.data import encoders
 from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.objectives.components import ActivationTerms, Components
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin, made
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
-class _Trainer(TrainerMixin, ORPOTrainer):
-    """TRL's trainer with Hone's additions, for rows prepared already."""
-
-    def __init__(self, *args: object, train_dataset: "Dataset", **kwargs: object) -> None:
-        # In memory, or TRL's own passes over the rows would be written beside those that all runs share.
-        super().__init__(*args, train_dataset=train_dataset.map(_ids_and_labels, keep_in_memory=True), **kwargs)
-
-    def tokenize_row(self, feature: dict[str, Any], *_: object) -> dict[str, Any]:
-        """Nothing more."""
-        return feature
-
-    def set_validation(self, rows: "Dataset") -> None:
-        """Evaluate on these rows."""
-        super().set_validation(rows.map(_ids_and_labels, keep_in_memory=True))
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
-def _ids_and_labels(row: dict[str, Any]) -> dict[str, list[int]]:
-    """What TRL's collator pads."""
-    found: dict[str, list[int]] = {}
-    for answer in ("chosen", "rejected"):
-        prompt, ids = row["prompt_ids"], row[f"{answer}_ids"]
-        found[f"{answer}_input_ids"] = prompt + ids
-        found[f"{answer}_attention_mask"] = [1] * len(prompt + ids)
-        found[f"{answer}_labels"] = [IGNORE_INDEX] * len(prompt) + ids
-    return found
+def trainer_class() -> "type[TrainerMixin]":
+    """TRL's trainer with Hone's additions."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    from hone_trainer.objectives.trainer import TrainerMixin
+
+    class Trainer(TrainerMixin, ORPOTrainer):
+        """TRL's trainer with Hone's additions, for rows that are prepared already."""
+
+        def __init__(self, *args: Any, train_dataset: "Dataset", **kwargs: Any) -> None:
+            # In memory, or TRL's own passes over the rows would be written next to those that all runs share.
+            rows = train_dataset.map(_ids_and_labels, keep_in_memory=True)
+            # What `args` holds is unknown here; it is never the rows.
+            super().__init__(*args, train_dataset=rows, **kwargs)  # type: ignore[misc]
+
+        def tokenize_row(self, feature: dict[str, Any], *_: object) -> dict[str, Any]:
+            """The row as it is."""
+            return feature
+
+        def set_validation(self, rows: "Dataset") -> None:
+            """Evaluate on these rows."""
+            super().set_validation(rows.map(_ids_and_labels, keep_in_memory=True))
+
+    return Trainer
 
 
-def build(inputs: Inputs) -> ORPOTrainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+    from trl.experimental.orpo import ORPOConfig
+
+    from hone_trainer.objectives.trainer import build_trainer
+
     plan, tokenizer = inputs.plan, inputs.tokenizer
     arguments = ORPOConfig(
         **training_arguments(inputs.config, plan, inputs.output_dir),
         max_length=plan.sequence_length,
-        beta=plan.beta,
+        beta=inputs.beta,
         disable_dropout=not plan.lora_dropout,
         remove_unused_columns=False,
     )
     if tokenizer.pad_token is None:
         # Masked out, so any will do.
         tokenizer.pad_token = tokenizer.eos_token
-    return made(_Trainer, inputs, inputs.load_model(AutoModelForCausalLM), arguments, peft_config=inputs.peft_config)
+    model = inputs.load_model(CHAT.model_class())
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config)
+
+
+def _ids_and_labels(row: dict[str, Any]) -> dict[str, list[int]]:
+    """What TRL's collator pads."""
+    columns: dict[str, list[int]] = {}
+    for answer in ("chosen", "rejected"):
+        prompt, ids = row["prompt_ids"], row[f"{answer}_ids"]
+        columns[f"{answer}_input_ids"] = prompt + ids
+        columns[f"{answer}_attention_mask"] = [1] * len(prompt + ids)
+        columns[f"{answer}_labels"] = [IGNORE_INDEX] * len(prompt) + ids
+    return columns
+
+
+COMPONENTS = Components(
+    architecture=CHAT,
+    encoder=encoders.of_pairs,
+    trainer_class=trainer_class,
+    build=build,
+    scores="preferences:evaluate_pairs",
+    activation_terms=ActivationTerms(sequences=2, full_logits=True),
+)

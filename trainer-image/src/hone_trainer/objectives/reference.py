@@ -1,7 +1,7 @@
 """Log-probabilities of the answers under the model as it was before training, which DPO and KTO compare with.
 
-They are found once, before the first step, and kept in a file of the run for the attempts that follow: so no second
-model takes up memory, and a run that goes on compares with the same figures to the last digit.
+They are computed once, before the first step, and cached in a file of the run for later attempts: so no second model
+takes up memory, and a run that goes on compares with the same figures to the last digit.
 """
 
 import io
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Where the figures of a run are kept.
+class ReferenceCache:
+    """The file of a run that caches its figures.
 
     Attributes:
         directory: of the run's checkpoints.
@@ -44,25 +44,26 @@ class Kept:
     key: str
 
     @classmethod
-    def of(cls, inputs: Inputs) -> "Kept":
+    def of(cls, inputs: Inputs) -> "ReferenceCache":
         """For these inputs: model and settings are in the RunConfig, the rows in the prepared data's name."""
         return cls(inputs.output_dir, f"{digest_of(inputs.config)} {inputs.prepared.directory.name}")
 
     def load(self, name: str, columns: tuple[str, ...], rows: int) -> dict[str, numpy.ndarray] | None:
         """The figures of a split, or None."""
         try:
-            with numpy.load(self._path(name), allow_pickle=False) as found:
-                if str(found["key"]) != self.key:
+            with numpy.load(self._path(name), allow_pickle=False) as stored:
+                if str(stored["key"]) != self.key:
                     return None
-                figures = {column: found[column] for column in columns}
+                figures = {column: stored[column] for column in columns}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         return figures if all(len(values) == rows for values in figures.values()) else None
 
     def save(self, name: str, figures: dict[str, numpy.ndarray]) -> None:
-        """Keep the figures of a split."""
+        """Write the figures of a split."""
         content = io.BytesIO()
-        numpy.savez(content, key=numpy.array(self.key), **figures)
+        arrays: dict[str, Any] = {"key": numpy.array(self.key), **figures}
+        numpy.savez(content, **arrays)
         self.directory.mkdir(parents=True, exist_ok=True)
         write_atomic(self._path(name), content.getvalue(), durable=True)
 
@@ -71,17 +72,17 @@ class Kept:
 
 
 class ReferenceMixin(TrainerMixin):
-    """Put before TRL's DPOTrainer or KTOTrainer, made with `precompute_ref_log_probs`, for rows prepared already.
+    """Put before TRL's DPOTrainer or KTOTrainer, built with `precompute_ref_log_probs`, for rows prepared already.
 
     Args:
-        kept: where the figures of the run are kept.
+        cache: the file that has them for later attempts.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]]
-    """What TRL calls the figures that `compute_ref_log_probs` gives, in its order."""
+    """TRL's names of the figures that `compute_ref_log_probs` returns, in its order."""
 
-    def __init__(self, *args: object, kept: Kept, **kwargs: object) -> None:
-        self._kept = kept
+    def __init__(self, *args: Any, cache: ReferenceCache, **kwargs: Any) -> None:
+        self._cache = cache
         super().__init__(*args, **kwargs)
 
     def set_validation(self, rows: "Dataset") -> None:
@@ -92,15 +93,15 @@ class ReferenceMixin(TrainerMixin):
         return dataset
 
     def _precompute_ref_logps(self, dataset: "Dataset", name: str, batch_size: int) -> "Dataset":
-        # TRL's own writes beside the prepared rows, which all runs on the volume share.
+        # TRL's own writes next to the prepared rows, which all runs on the volume share.
         if not len(dataset):
             return dataset
-        figures = self._kept.load(name, self.COLUMNS, len(dataset))
+        figures = self._cache.load(name, self.COLUMNS, len(dataset))
         (missing,) = highest([figures is None], self.args.device)
         if missing or figures is None:
             figures = self._reference(dataset, name, batch_size)
             if self.args.process_index == 0:
-                self._kept.save(name, figures)
+                self._cache.save(name, figures)
             barrier()
         if dataset._indices is not None:
             # Chosen rows: add_column would write them to the data's directory first.
@@ -113,17 +114,17 @@ class ReferenceMixin(TrainerMixin):
         trainer: Any = self
         loader = DataLoader(dataset, batch_size=batch_size, collate_fn=trainer.data_collator, shuffle=False)
         batches = trainer.accelerator.prepare(loader)
-        model, began, told = self._untrained(), time.monotonic(), time.monotonic()
-        found: list[tuple[torch.Tensor, ...]] = []
+        model, began, logged = self._untrained(), time.monotonic(), time.monotonic()
+        computed: list[tuple[torch.Tensor, ...]] = []
         for batch in batches:
             figures = trainer.compute_ref_log_probs(model, batch)
-            found.append(tuple(part.float().cpu() for part in trainer.accelerator.gather_for_metrics(figures)))
-            if time.monotonic() - told >= _LOG_SECONDS:
-                told = time.monotonic()
-                done = sum(len(parts[0]) for parts in found)
+            computed.append(tuple(part.float().cpu() for part in trainer.accelerator.gather_for_metrics(figures)))
+            if time.monotonic() - logged >= _LOG_SECONDS:
+                logged = time.monotonic()
+                done = sum(len(parts[0]) for parts in computed)
                 logger.info("reference", extra={"split": name, "rows": done, "of": len(dataset)})
         logger.info("reference", extra={"split": name, "rows": len(dataset), "seconds": time.monotonic() - began})
-        parts = zip(*found, strict=True)
+        parts = zip(*computed, strict=True)
         return {column: torch.cat(part).numpy() for column, part in zip(self.COLUMNS, parts, strict=True)}
 
     def _untrained(self) -> Any:

@@ -6,24 +6,41 @@ J. Eisenstein et al., arXiv 2312.09244, equation 2):
     -log sigmoid(r_chosen - r_rejected) + 0.01 · (r_chosen + r_rejected)²
 """
 
-from transformers import AutoModelForSequenceClassification
-from trl import RewardConfig, RewardTrainer
+from typing import TYPE_CHECKING
 
+from hone_trainer.data import encoders
 from hone_trainer.data.labels import padding_id
-from hone_trainer.models import head
+from hone_trainer.models.architectures import SCORER
+from hone_trainer.objectives.components import ActivationTerms, Components
 from hone_trainer.objectives.inputs import Inputs, training_arguments
-from hone_trainer.objectives.trainer import TrainerMixin, made
+
+if TYPE_CHECKING:
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 CENTER = 1e-2
 """TRL's recommendation."""
 
 
-class _Trainer(TrainerMixin, RewardTrainer):
+def trainer_class() -> "type[TrainerMixin]":
     """TRL's trainer with Hone's additions."""
+    from trl import RewardTrainer
+
+    from hone_trainer.objectives.trainer import TrainerMixin
+
+    class Trainer(TrainerMixin, RewardTrainer):
+        """TRL's trainer with Hone's additions."""
+
+    return Trainer
 
 
-def build(inputs: Inputs) -> RewardTrainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `chosen_ids` and `rejected_ids`, prompt and answer in one."""
+    from trl import RewardConfig
+
+    from hone_trainer.models import head
+    from hone_trainer.objectives.trainer import build_trainer
+
     plan, tokenizer = inputs.plan, inputs.tokenizer
     # Before the model, as `load_model` says.
     arguments = RewardConfig(
@@ -34,9 +51,19 @@ def build(inputs: Inputs) -> RewardTrainer:
     )
     pad = padding_id(tokenizer, chat=True)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
-    model = inputs.load_model(AutoModelForSequenceClassification, **head.settings(None))
+    model = inputs.load_model(SCORER.model_class(), **head.settings(None))
     head.initialize(model, inputs.config.hyperparameters.seed)
     if inputs.peft_config is not None and plan.zero_stage == 0:
         # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
         head.head_of(model).float()
-    return made(_Trainer, inputs, model, arguments, peft_config=inputs.peft_config)
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config)
+
+
+COMPONENTS = Components(
+    architecture=SCORER,
+    encoder=encoders.of_scored_pairs,
+    trainer_class=trainer_class,
+    build=build,
+    scores="pairs:evaluate",
+    activation_terms=ActivationTerms(sequences=2),
+)

@@ -1,18 +1,37 @@
-"""What GRPO and RLOO share: the model learns from what its answers are worth."""
+"""What GRPO and RLOO share: the model learns from the rewards of its own answers."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoModelForCausalLM
-
-from hone_trainer.objectives.generation import writing_arguments
+from hone.contract.runconfig import RunConfig
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.objectives.components import Components
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.trainer import Made, made
-from hone_trainer.rewards.load import Reward, load_rewards
+from hone_trainer.objectives.on_policy import on_policy
+from hone_trainer.rewards.checks import check_model
+
+if TYPE_CHECKING:
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.rewards.load import Reward
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
-def build_rewarded(trainer: Callable[..., Made], arguments: Callable[..., Any], inputs: Inputs) -> Made:
+def rewarded(trainer_class: "Callable[[], type[TrainerMixin]]", build: "Callable[[Inputs], RankTrainer]") -> Components:
+    """The components of such an objective.
+
+    Args:
+        trainer_class, build: as in `Components`.
+    """
+    return on_policy(trainer_class, build, "rewards:evaluate", reward_model=_reward_model)
+
+
+def _reward_model(config: RunConfig, chat: bool) -> int:
+    directory = config.paths.reward_model
+    return check_model(directory, chat=chat) if directory else 0
+
+
+def build_rewarded(trainer: "type[TrainerMixin]", arguments: Callable[..., Any], inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `written` and `references`.
 
     Args:
@@ -20,26 +39,31 @@ def build_rewarded(trainer: Callable[..., Made], arguments: Callable[..., Any], 
         arguments: the class of its arguments.
         inputs: what it is built from.
     """
+    from hone_trainer.objectives.trainer import build_trainer
+    from hone_trainer.rewards.load import load_rewards
+
     # Before the arguments, as `rewards.model.load_model` says.
     rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
     configured = arguments(**reward_arguments(inputs, rewards))
-    return made(
+    return build_trainer(
         trainer,
         inputs,
-        inputs.load_model(AutoModelForCausalLM),
+        inputs.load_model(CHAT.model_class()),
         configured,
         reward_funcs=callables(rewards),
         peft_config=inputs.peft_config,
     )
 
 
-def reward_arguments(inputs: Inputs, rewards: list[Reward]) -> dict[str, Any]:
+def reward_arguments(inputs: Inputs, rewards: "list[Reward]") -> dict[str, Any]:
     """The arguments that GRPOConfig and RLOOConfig share, the general ones among them."""
+    from hone_trainer.objectives.generation import on_policy_arguments
+
     plan = inputs.plan
     return {
-        **writing_arguments(inputs),
+        **on_policy_arguments(inputs),
         "num_generations": plan.generations,
-        "beta": plan.beta,
+        "beta": inputs.beta,
         "reward_weights": [reward.weight for reward in rewards],
         # One optimizer step per generation: none is cut by a checkpoint.
         "steps_per_generation": plan.gradient_accumulation_steps,
@@ -47,12 +71,12 @@ def reward_arguments(inputs: Inputs, rewards: list[Reward]) -> dict[str, Any]:
     }
 
 
-def callables(rewards: list[Reward]) -> list[Any]:
+def callables(rewards: "list[Reward]") -> list[Any]:
     """Rewards as TRL takes them: it calls them by their `__name__`."""
-    found = []
+    functions = []
     for reward in rewards:
         # A name of its own for each: the same function may be there twice.
-        call = partial(reward.call)
-        call.__name__ = reward.label  # type: ignore[attr-defined]
-        found.append(call)
-    return found
+        call: Any = partial(reward.call)
+        call.__name__ = reward.label
+        functions.append(call)
+    return functions

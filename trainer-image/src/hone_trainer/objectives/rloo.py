@@ -7,17 +7,33 @@ its probability over that when it was drawn, and ref the model before training:
     A = R - mean of R over the other answers to the prompt, R = reward - beta · log(p / p_ref)
 """
 
-from trl import RLOOConfig, RLOOTrainer
+from typing import TYPE_CHECKING
 
-from hone_trainer.objectives.generation import WritingMixin
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.rewarded import build_rewarded
+from hone_trainer.objectives.rewarded import build_rewarded, rewarded
+
+if TYPE_CHECKING:
+    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
-class _Trainer(WritingMixin, RLOOTrainer):
+def trainer_class() -> "type[TrainerMixin]":
     """TRL's trainer with Hone's additions."""
+    from trl import RLOOTrainer
+
+    from hone_trainer.objectives.generation import OnPolicyMixin
+
+    class Trainer(OnPolicyMixin, RLOOTrainer):
+        """TRL's trainer with Hone's additions."""
+
+    return Trainer
 
 
-def build(inputs: Inputs) -> RLOOTrainer:
+def build(inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `written` and `references`."""
-    return build_rewarded(_Trainer, RLOOConfig, inputs)
+    from trl import RLOOConfig
+
+    return build_rewarded(trainer_class(), RLOOConfig, inputs)
+
+
+COMPONENTS = rewarded(trainer_class, build)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.plan import DatasetSummary
 from hone.contract.runconfig import RunConfig, Topology
-from hone.contract.settings import Hyperparameters, MethodType, Objective
+from hone.contract.settings import Hyperparameters
 from hone_trainer.data.classes import Classes
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.planning import needs

@@ -6,8 +6,8 @@ resident in addition to the copy. The kernel takes them back.
 
 from collections.abc import Callable, Sequence
 
+from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
-from hone.contract.settings import MethodType
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.planning import memory_terms as terms
 from hone_trainer.planning.memory_terms import TrainingStep

@@ -18,10 +18,10 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from hone.contract.base import Model
-from hone.contract.objectives import ZERO_STAGES
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.plan import Plan
 from hone.contract.runconfig import Attempt, RunConfig, Topology
-from hone.contract.settings import MethodType, Objective
 from hone_trainer.planning.needs import least_micro_batch
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.files import write_atomic
@@ -84,7 +84,7 @@ def _next_stages(plan: Plan, topology: Topology) -> Iterator[Change]:
     if plan.world_size == 1 or topology.zero_stage is not None:
         return
     method, precision = MethodType(plan.method), plan.precision
-    for stage in ZERO_STAGES[method]:
+    for stage in method.facts.zero_stages:
         if stage > plan.zero_stage:
             change: Change = {"zero_stage": stage}
             stage_precision = planned_precision(method, stage, on_gpu=topology.gpus_per_node > 0)
@@ -100,7 +100,7 @@ def _largest_part(micro: int) -> int:
 
 def planned_precision(method: MethodType, zero_stage: int, *, on_gpu: bool) -> str:
     """Type of the weights: Full alone keeps fp32, since bf16 swallows small updates; ZeRO has an fp32 copy."""
-    return "bfloat16" if on_gpu and not (method is MethodType.FULL and zero_stage == 0) else "float32"
+    return "bfloat16" if on_gpu and (method.adapts or zero_stage) else "float32"
 
 
 def why_precision(precision: str, *, on_gpu: bool) -> str:
@@ -194,12 +194,11 @@ def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     limit = f", of {_gib(memory.limit_bytes)} that a process has" if memory.limit_bytes else ""
     remedies = [] if loading else [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
     method = MethodType(plan.method)
-    if method is MethodType.FULL:
-        remedies.append("spec.method.type LoRA or QLoRA")
-        if plan.world_size > 1 and last.zero_stage != ZERO_STAGES[method][-1]:
-            remedies.append(f"spec.compute.zeroStage {ZERO_STAGES[method][-1]}")
-    elif method is MethodType.LORA:
-        remedies.append("spec.method.type QLoRA")
+    if method.facts.lighter:
+        remedies.append(f"spec.method.type {' or '.join(method.facts.lighter)}")
+    last_stage = method.facts.zero_stages[-1]
+    if not method.adapts and plan.world_size > 1 and last.zero_stage != last_stage:
+        remedies.append(f"spec.compute.zeroStage {last_stage}")
     remedies.append("more memory per process, or a smaller model")
     spared = (
         "The model did not fit before training began"

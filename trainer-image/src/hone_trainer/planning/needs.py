@@ -1,13 +1,19 @@
 """What the plan asks of an objective: the only module of this package that reads the table of objectives."""
 
-from hone.contract.objectives import OBJECTIVES, ObjectiveFacts
-from hone.contract.settings import Objective
-from hone_trainer.objectives import MICRO_BATCHES_AT_ONCE
+from hone.contract.objectives import OBJECTIVES, Defaults, Objective
+from hone_trainer.objectives import components
+from hone_trainer.objectives.on_policy import MICRO_BATCHES_AT_ONCE
 
 
-def defaults(objective: Objective) -> ObjectiveFacts:
-    """Default rates, scheduler, warm-up, epochs, batch, beta and generations, and whether LoRA drops out."""
-    return OBJECTIVES[objective]
+def defaults(objective: Objective) -> Defaults:
+    """Default rates, scheduler, warm-up, epochs, batch and beta, and whether LoRA has dropout."""
+    return OBJECTIVES[objective].defaults
+
+
+def generations(objective: Objective) -> int | None:
+    """Answers to each prompt by default; None where the objective learns from those in the rows."""
+    rollout = OBJECTIVES[objective].rollout
+    return rollout.generations if rollout else None
 
 
 def has_head(objective: Objective) -> bool:
@@ -22,22 +28,22 @@ def balances_ratings(objective: Objective) -> bool:
 
 def packs(objective: Objective) -> bool:
     """Whether several rows may be put into one."""
-    return OBJECTIVES[objective].packs
+    return OBJECTIVES[objective].data.packs
 
 
 def least_micro_batch(objective: Objective) -> int:
     """Rows that a forward pass has at least."""
-    return OBJECTIVES[objective].least_micro_batch
+    return OBJECTIVES[objective].data.least_micro_batch
 
 
 def sequences_per_row(objective: Objective) -> int:
     """Sequences of a row that go through the model at once: 2 for pairs."""
-    return OBJECTIVES[objective].sequences
+    return components(objective).activation_terms.sequences
 
 
 def materializes_logits(objective: Objective) -> bool:
     """Whether the loss holds the logits of all tokens, rather than tiles of them."""
-    return OBJECTIVES[objective].whole_logits
+    return components(objective).activation_terms.full_logits
 
 
 def most_generated_at_once(micro_batch_size: int) -> int:
@@ -48,4 +54,4 @@ def most_generated_at_once(micro_batch_size: int) -> int:
 def holds_reference(objective: Objective, *, beta: float | None, adapts: bool) -> bool:
     """Whether a second copy of the model is held to compare with. DPO and KTO work out its figures beforehand; an
     adapter that is switched off is the reference itself."""
-    return bool(OBJECTIVES[objective].generations and beta and not adapts)
+    return bool(OBJECTIVES[objective].rollout and OBJECTIVES[objective].needs.reference and beta and not adapts)

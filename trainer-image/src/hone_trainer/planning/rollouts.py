@@ -10,7 +10,7 @@ LONGEST = 256
 
 def generations(config: RunConfig) -> int | None:
     """Answers to each prompt; None where the objective learns from those in the rows."""
-    default = needs.defaults(config.objective).generations
+    default = needs.generations(config.objective)
     return default and (config.hyperparameters.generations or default)
 
 

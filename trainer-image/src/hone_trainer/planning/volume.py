@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MethodType
 from hone_trainer.planning import needs
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.units import gib
@@ -20,8 +19,7 @@ def check_output(config: RunConfig, weights_bytes: int) -> None:
     Raises:
         BadInput: it does not.
     """
-    lora = config.method.type is not MethodType.FULL
-    if lora and not config.merge_output and not needs.has_head(config.objective):
+    if config.method.type.adapts and not config.merge_output and not needs.has_head(config.objective):
         return
     if config.output_bytes is not None and weights_bytes > config.output_bytes:
         raise BadInput(

@@ -85,7 +85,7 @@ class Checkpointing(TrainerCallback):
         self._health = health
         self._last_save = time.monotonic()
         # The loss of rewarded answers is around 0 from the start. How far a teacher is away is a measure.
-        self._divergence = Divergence(measures=not OBJECTIVES[config.objective].rewarded)
+        self._divergence = Divergence(measures=not OBJECTIVES[config.objective].needs.reward)
         self._overdue = False
         self._doubtful = False
         self._stop_requested_at: float | None = None

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hone.contract.expressions import Compare, Expression, IsSet, OneOf, Sum, Value
-from hone.contract.objectives import NO_ZERO, OBJECTIVES, ZERO_STAGES, ObjectiveFacts
+from hone.contract.methods import METHODS, MethodType
+from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts
 from hone.contract.rewards import REWARDS
 from hone.contract.rules.places import (
     CLAIM_PATHS,
@@ -15,7 +16,7 @@ from hone.contract.rules.places import (
     one_value,
 )
 from hone.contract.rules.rule import Rule
-from hone.contract.settings import DataFormat, MethodType, Objective
+from hone.contract.settings import DataFormat
 
 Objectives = Mapping[Objective, ObjectiveFacts]
 
@@ -25,7 +26,7 @@ GPUS = Value("compute.gpusPerNode", 1)
 FULL = Compare(METHOD, "==", MethodType.FULL.value)
 FUNCTIONS = "spec.reward.functions[]"
 VARIABLES = ("spec.compute.pod.env[]",)
-ALL_STAGES = tuple(sorted({stage for stages in ZERO_STAGES.values() for stage in stages}))
+ALL_STAGES = tuple(sorted({stage for facts in METHODS.values() for stage in facts.zero_stages}))
 MATCHING = tuple(name.value for name, facts in REWARDS.items() if facts.matches)
 
 
@@ -78,40 +79,45 @@ def _needed_with(path: str, names: tuple[str, ...], purpose: str) -> Iterator[Ru
 
 
 def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
-    yield _only_with("dataset.trainOn", _names(objectives, lambda facts: facts.marks_tokens))
-    yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.balances))
-    yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.beta is not None))
+    yield _only_with("dataset.trainOn", _names(objectives, lambda facts: facts.data.marks_tokens))
+    yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.data.balances))
+    yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.defaults.beta is not None))
     yield Rule(
         path="spec.hyperparameters.beta",
         applies_if=Compare(Value("hyperparameters.beta"), "<=", 0.0)
-        & OneOf(OBJECTIVE, _names(objectives, lambda facts: facts.beta is not None and not facts.beta_may_be_zero)),
+        & OneOf(
+            OBJECTIVE,
+            _names(objectives, lambda facts: facts.defaults.beta is not None and not facts.defaults.beta_may_be_zero),
+        ),
         message="is 0, which leaves this objective nothing to learn from",
         remedy="Raise it, or remove it.",
     )
-    packing = _names(objectives, lambda facts: facts.packs)
+    packing = _names(objectives, lambda facts: facts.data.packs)
     yield Rule(
         path="spec.hyperparameters.packing",
         applies_if=Compare(Value("hyperparameters.packing"), "==", True) & ~OneOf(OBJECTIVE, packing),
         message=f"can be true only with objective {_either(packing)}: rows of other objectives cannot be packed",
         remedy="Remove it.",
     )
-    rewarded = _names(objectives, lambda facts: facts.rewarded)
-    writing = _names(objectives, lambda facts: facts.generations)
+    rewarded = _names(objectives, lambda facts: facts.needs.reward)
+    writing = _names(objectives, lambda facts: facts.rollout)
     yield _only_with("hyperparameters.generations", rewarded)
     yield _only_with("hyperparameters.maxCompletionLength", writing)
     yield _only_with("hyperparameters.temperature", writing)
     yield from _needed_with("reward", rewarded, "Set what answers are rewarded for: model, functions or both.")
-    yield from _needed_with("teacher", _names(objectives, lambda facts: facts.teacher), "Name the model to learn from.")
+    yield from _needed_with(
+        "teacher", _names(objectives, lambda facts: facts.needs.teacher), "Name the model to learn from."
+    )
 
 
 def _on_methods(objectives: Objectives) -> Iterator[Rule]:
     for objective, facts in objectives.items():
-        if others := tuple(method.value for method in MethodType if method not in facts.learning_rate):
+        if others := tuple(method.value for method in MethodType if method not in facts.defaults.learning_rate):
             yield Rule(
                 path="spec.method.type",
                 applies_if=Compare(OBJECTIVE, "==", objective.value) & OneOf(METHOD, others),
                 message=f"{_either(others)} does not go with objective {objective.value}",
-                remedy=f"Use {_either([method.value for method in facts.learning_rate])}.",
+                remedy=f"Use {_either([method.value for method in facts.defaults.learning_rate])}.",
             )
     yield Rule(
         path="spec.method.lora",
@@ -126,13 +132,14 @@ def _on_methods(objectives: Objectives) -> Iterator[Rule]:
         remedy="Remove it, or set type to Full.",
     )
     yield _runs_under(ALL_STAGES, IsSet("compute.zeroStage"), "", "")
-    for method, reason in NO_ZERO.items():
-        yield _runs_under(
-            ZERO_STAGES[method],
-            IsSet("compute.zeroStage") & Compare(METHOD, "==", method.value),
-            f" with method {method.value}: {reason}",
-            ", or set spec.method.type to LoRA",
-        )
+    for method, method_facts in METHODS.items():
+        if method_facts.why_not_zero:
+            yield _runs_under(
+                method_facts.zero_stages,
+                IsSet("compute.zeroStage") & Compare(METHOD, "==", method.value),
+                f" with method {method.value}: {method_facts.why_not_zero}",
+                ", or set spec.method.type to LoRA",
+            )
 
 
 def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alternative: str) -> Rule:
@@ -147,7 +154,7 @@ def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alter
 
 def _on_data(objectives: Objectives) -> Iterator[Rule]:
     for objective, facts in objectives.items():
-        formats = tuple(format.value for format in facts.formats)
+        formats = tuple(format.value for format in facts.data.formats)
         yield Rule(
             path="spec.dataset.format",
             applies_if=Compare(OBJECTIVE, "==", objective.value)

@@ -42,7 +42,7 @@ def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
 
 
 def _dropout(inputs: PlanInputs, configured: Lora) -> Choice:
-    if not needs.defaults(inputs.objective).dropout:
+    if not needs.defaults(inputs.objective).lora_dropout:
         return spec_or(configured.dropout, 0.0, "It would blur what is compared.")
     small, why = why_by_rows(inputs.rows)
     return spec_or(configured.dropout, _DROPOUT if small else 0.0, why)

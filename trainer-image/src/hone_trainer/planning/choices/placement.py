@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from itertools import product
 
-from hone.contract.objectives import ZERO_STAGES
+from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
-from hone.contract.settings import MethodType
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
@@ -102,9 +101,10 @@ def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
     if topology.world_size == 1:
         return [0], "One process has nothing to share."
     known = topology.memory_bytes is not None
-    if not known and method is MethodType.FULL:
-        return [2], "Full on several processes whose memory is unknown."
-    return list(ZERO_STAGES[method]), "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
+    if not known and method.facts.first_stage:
+        return [method.facts.first_stage], f"{method.value} on several processes whose memory is unknown."
+    why = "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
+    return list(method.facts.zero_stages), why
 
 
 def _micro_batches(inputs: PlanInputs, choices: Choices) -> tuple[list[int], int]:
@@ -129,7 +129,7 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
         lora=choices.lora,
         trainable=choices.get("trainable_parameters", int),
         weight_bytes=weight_bytes(precision),
-        quantized=inputs.method is MethodType.QLORA,
+        quantized=inputs.method.facts.quantized,
         on_gpu=on_gpu,
         world_size=inputs.topology.world_size,
         zero_stage=stage,
@@ -184,12 +184,10 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
 
 def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:
     remedies = ["more memory per process", "a smaller model"]
-    if method is MethodType.FULL:
-        remedies.insert(0, "spec.method.type LoRA or QLoRA")
-        if layout.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2:
-            remedies.append("more processes with zeroStage 3")
-    elif method is MethodType.LORA:
-        remedies.insert(0, "spec.method.type QLoRA")
+    if method.facts.lighter:
+        remedies.insert(0, f"spec.method.type {' or '.join(method.facts.lighter)}")
+    if not method.adapts and (layout.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2):
+        remedies.append("more processes with zeroStage 3")
     if layout.memory.activations_bytes > limit // 4:
         remedies.append("a smaller spec.hyperparameters.sequenceLength")
     return remedies

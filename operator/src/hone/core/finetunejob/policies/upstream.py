@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
-from hone.contract.settings import Objective
+from hone.contract.objectives import Objective
 from hone.core.conditions import find, is_true
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.models import READS, models

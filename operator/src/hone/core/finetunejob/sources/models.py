@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
-from hone.contract.objectives import OBJECTIVES
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.runconfig import Merge
-from hone.contract.settings import Objective
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.source import Dependency, Source

@@ -1,0 +1,58 @@
+"""The methods: which weights are trained, and what the plan, the rules and the documentation need to know of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MethodType(StrEnum):
+    """Which weights are trained."""
+
+    LORA = "LoRA"
+    QLORA = "QLoRA"
+    FULL = "Full"
+
+    @property
+    def facts(self) -> "MethodFacts":
+        """What is known of the method."""
+        return METHODS[self]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter is trained next to the base model's weights, which stay as they are."""
+        return self.facts.adapts
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """One method.
+
+    Attributes:
+        adapts: whether an adapter is trained next to the base model's frozen weights.
+        zero_stages: the ZeRO stages that it runs under; 0 is plain DDP.
+        why_not_zero: why it does not run under the other stages; None where it runs under all.
+        quantized: whether the linear layers of the base are held in 4 bits.
+        first_stage: the ZeRO stage of several processes whose memory is unknown.
+        lighter: the methods that need less memory, to suggest where it does not fit.
+    """
+
+    adapts: bool
+    zero_stages: tuple[int, ...] = (0, 2, 3)
+    why_not_zero: str | None = None
+    quantized: bool = False
+    first_stage: int = 0
+    lighter: tuple[MethodType, ...] = ()
+
+
+METHODS: Mapping[MethodType, MethodFacts] = {
+    MethodType.LORA: MethodFacts(adapts=True, lighter=(MethodType.QLORA,)),
+    MethodType.QLORA: MethodFacts(
+        adapts=True,
+        zero_stages=(0, 2),
+        why_not_zero="transformers loads all quantized weights in each process, where it would spread others "
+        "(5.23, modeling_utils.py: `is_deepspeed_zero3_enabled() and not is_quantized`)",
+        quantized=True,
+    ),
+    MethodType.FULL: MethodFacts(adapts=False, first_stage=2, lighter=(MethodType.LORA, MethodType.QLORA)),
+}
+"""Every method's record."""

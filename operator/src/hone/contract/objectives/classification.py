@@ -1,0 +1,14 @@
+"""Classification: cross-entropy over the classes of a text."""
+
+from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
+from hone.contract.settings import DataFormat, Scheduler
+
+FACTS = ObjectiveFacts(
+    trains="to tell a text's class",
+    have="texts with their classes",
+    want="a model that tells the class",
+    metric="macroF1",
+    data=Data(formats=(DataFormat.TEXT_LABEL,), balances=True),
+    defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.LINEAR, warmup_ratio=0.06, epochs=3.0),
+    has_head=True,
+)

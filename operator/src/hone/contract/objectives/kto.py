@@ -1,0 +1,21 @@
+"""KTO: answers rated good become likelier and those rated bad less likely, measured against the base."""
+
+from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, rates
+from hone.contract.settings import DataFormat, Scheduler
+
+FACTS = ObjectiveFacts(
+    trains="to give answers that are rated good rather than those rated bad",
+    have="answers that were each rated good or bad, such as thumbs up and down",
+    want="more of the good, less of the bad",
+    metric="rewardAUC",
+    data=Data(formats=(DataFormat.UNPAIRED_PREFERENCE,), balances=True, least_micro_batch=2),
+    defaults=Defaults(
+        learning_rate=rates(1e-5, 1e-6),
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.1,
+        epochs=1.0,
+        beta=0.1,
+        lora_dropout=False,
+    ),
+    needs=Needs(reference=True),
+)

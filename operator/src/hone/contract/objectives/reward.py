@@ -1,0 +1,20 @@
+"""Reward: a score for each answer, higher for the better one of two."""
+
+from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
+from hone.contract.settings import DataFormat, Scheduler
+
+FACTS = ObjectiveFacts(
+    trains="to score answers as people do",
+    have="two answers to each prompt, one of them better",
+    want="a model that scores answers, to rank them or to reward another job",
+    metric="pairAccuracy",
+    data=Data(formats=(DataFormat.PREFERENCE,)),
+    defaults=Defaults(
+        learning_rate=rates(1e-4, 1e-5),
+        scheduler=Scheduler.COSINE,
+        warmup_ratio=0.03,
+        epochs=1.0,
+        lora_dropout=False,
+    ),
+    has_head=True,
+)

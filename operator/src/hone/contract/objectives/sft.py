@@ -1,0 +1,17 @@
+"""SFT: next-token loss on the rows' own answers."""
+
+from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
+from hone.contract.settings import DataFormat, Scheduler
+
+FACTS = ObjectiveFacts(
+    trains="to answer as the rows do",
+    have="conversations, or prompts with the answers that you want",
+    want="a model that answers so",
+    metric="exactMatch or loss",
+    data=Data(
+        formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.SHARE_GPT, DataFormat.ALPACA),
+        marks_tokens=True,
+        packs=True,
+    ),
+    defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.COSINE, warmup_ratio=0.03),
+)
