@@ -256,8 +256,12 @@ _MEMORY = (
         "keeps activations in host memory, for every objective",
         ("model", "warn_if_no_head"),
     ),
-    Hook("trl.kernels.chunked_logprob", "TOKEN_CHUNK_SIZE", ("planning/memory.py",), "a tile's tokens", value=4096),
-    Hook("trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory.py",), "a tile's words", value=32768),
+    Hook(
+        "trl.kernels.chunked_logprob", "TOKEN_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's tokens", value=4096
+    ),
+    Hook(
+        "trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's words", value=32768
+    ),
     Hook("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", ("methods/qlora.py",), "off: it has no gradient"),
     Hook(
         "deepspeed.ops", "__compatible_ops__", ("models/zero.py",), "ranks on CPUs compile no shared-memory all-reduce"

@@ -29,7 +29,7 @@ def pack(directory: Path, length: int) -> "Dataset":
     The same rows and length always give the same packed rows. No row may be longer than `length`: it would be cut.
     """
     from datasets import load_from_disk
-    from trl.data_utils import pack_dataset
+    from trl import pack_dataset
 
     target = packed_path(directory, length)
     if target.exists():
