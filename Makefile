@@ -3,12 +3,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# One cache for all clones. It holds the built tools, the Python environment, images and the local cluster.
+# All clones share one cache: the built tools, the Python environment, images and the local cluster.
 export HONE_CACHE ?= $(HOME)/.cache/hone
 export UV_CACHE_DIR ?= $(HONE_CACHE)/uv
 export PYTHONPATH := operator/src:trainer-image/src:.
 export PYTHONUNBUFFERED := 1
-# Your own cluster, where you have one; else the local one.
+# Set KUBECONFIG to use your own cluster. The default is the local one.
 export KUBECONFIG ?= $(HONE_CACHE)/cluster/kubeconfig
 
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
@@ -39,28 +39,28 @@ locks: ## Regenerate the dependency lock files from both pyproject.toml
 
 ##@ Test
 
-check: ## Lint, types, layers, generated files, chart, unit tests: 2 minutes, no cluster
+check: ## Run lint, types, layers, generated files, chart and unit tests: 2 minutes, no cluster
 	@$(PYTHON3) -m dev.stages check
 
-integration: ## Tests against a real kube-apiserver and etcd: 5 minutes
+integration: ## Run the tests against a real kube-apiserver and etcd: 5 minutes
 	@$(PYTHON3) -m dev.stages integration
 
-test: ## Everything: check, integration, trainer, then a cluster with real training and serving
+test: ## Run all tests: check, integration, trainer, then a cluster with real training and serving
 	@$(PYTHON3) -m dev.stages test
 
-e2e: ## End-to-end tests on the local cluster, which is started first; ARGS='-k lora' selects tests
+e2e: ## Start the local cluster and run the end-to-end tests on it; ARGS='-k lora' selects tests
 	@$(PYTHON3) -m dev.stages e2e -- $(ARGS)
 
-soak: venv ## Long-running tests in slices; continues where it was interrupted. SLICE=name runs one, FRESH=1 repeats all
+soak: venv ## Run long tests in slices; an interrupted run continues. SLICE=name runs one slice, FRESH=1 repeats all
 	@$(PYTHON) -m dev.soak $(if $(SLICE),--slice $(SLICE)) $(if $(FRESH),--fresh)
 
-bench: venv ## Benchmark training against plain TRL, and the operator's reconcile; faster with ARGS='--steps 50'
+bench: venv ## Benchmark training against plain TRL, and the operator's decisions; ARGS='--steps 50' is faster
 	@$(PYTHON) -m dev.bench $(ARGS)
 
-matrix: venv ## Run every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'"
+matrix: venv ## Run every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'" selects some
 	@$(PYTHON) -m dev.matrix $(ARGS)
 
-gpu: venv ## The trainer's tests that need a GPU; fails where there is none. ARGS='-k nf4' picks some
+gpu: venv ## Run the trainer's tests that need a GPU; fails without one. ARGS='-k nf4' selects tests
 	@$(PYTHON) -m dev.gpu $(ARGS)
 
 ##@ Run
@@ -71,16 +71,16 @@ cluster: ## Start the local Kubernetes cluster if it is not running (Debian 12, 
 cluster-down: ## Stop the local cluster and remove what it created
 	@$(PYTHON3) -m dev.cluster down
 
-images: venv ## Build the images and push them to the local registry, or to REGISTRY=registry.example.com/team; writes values for helm
+images: venv ## Build the images, push them (REGISTRY=registry.example.com/team; default: local), write values for helm
 	@$(PYTHON) -m dev.basemodel build
 	@$(PYTHON3) -m dev.images build
 
-demo: ## Run the whole example, up to a tuned model's answer; on your cluster if KUBECONFIG and REGISTRY are set
+demo: ## Run the whole example, up to the tuned model's answer; on your own cluster if KUBECONFIG and REGISTRY are set
 	@$(PYTHON3) -m dev.demo
 
-demo-down: ## Remove what the demo created from the cluster
+demo-down: ## Remove from the cluster what the demo created
 	@$(PYTHON3) -m dev.demo --cleanup
 
-clean: ## Remove build outputs from the tree; keep the cache outside it
+clean: ## Remove build outputs from the work tree; the cache outside it is kept
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,10 +1,10 @@
 """Measure Hone's speed: `python3 -m dev.bench [part...]`, from the project's environment.
 
-Parts, all by default:
+Parts (default: all):
 
-    decisions   the operator's decisions, on the golden cases
-    steps       Hone's training step against that of a plain TRL script on the same model, rows and settings, on the CPU
-    defaults    tokens per second with Hone's own choices against TRL's, on short and on long samples, on the CPU
+    decisions   time of the operator's decisions, on the golden cases
+    steps       time of a training step, Hone against plain TRL with the same model, rows and settings, on the CPU
+    defaults    tokens per second, Hone's default settings against TRL's, on short and on long samples, on the CPU
 
 Prints tables, and writes the figures to build/bench.json.
 """
@@ -64,12 +64,12 @@ def main() -> None:
         prog="python3 -m dev.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="part", help="what to measure (default: all)")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps of each side (default: {STEPS})")
-    parser.add_argument("--turns", type=int, default=TURNS, help=f"turns for the defaults (default: {TURNS})")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps per side (default: {STEPS})")
+    parser.add_argument("--turns", type=int, default=TURNS, help=f"turns of the part `defaults` (default: {TURNS})")
     parser.add_argument(
         "--decisions", type=int, default=DECISIONS, help=f"decisions per golden case (default: {DECISIONS})"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads of one training process (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads per training process (default: 1)")
     options = parser.parse_args()
     result: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

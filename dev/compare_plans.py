@@ -1,10 +1,10 @@
 """Compare the Plans of another tree's core with this one's: `python -m dev.compare_plans REF [option...]`.
 
-Runs the core of git's REF and this tree's over the golden cases' inputs, those of both trees, and prints each
-difference of two Plans as a unified diff; exits 1 where there is one. The whole Plan is compared: objects, status,
-events, the requeue, and the order of all keys. For intended changes:
+REF is a Git commit. The program runs the core of REF and the core of this tree on the inputs of the golden cases, those
+of both trees. It prints each difference between two Plans as a unified diff, and exits 1 if there is any. It compares
+the whole Plan: objects, status, events, the requeue, and the order of all keys. For intended changes:
 
-    --ignore-label hone.dev/job            leaves that label out on both sides
+    --ignore-label hone.dev/job            leaves out that label on both sides
     --replace hone_trainer.launch=hone_trainer.launcher.launch    replaces that text in REF's Plans
 """
 
@@ -51,8 +51,10 @@ def _options() -> argparse.Namespace:
         prog="python -m dev.compare_plans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ref", help="a commit, branch or tag")
-    parser.add_argument("--ignore-label", action="append", default=[], metavar="LABEL")
-    parser.add_argument("--replace", action="append", default=[], metavar="OLD=NEW")
+    parser.add_argument("--ignore-label", action="append", default=[], metavar="LABEL", help="label to leave out")
+    parser.add_argument(
+        "--replace", action="append", default=[], metavar="OLD=NEW", help="text to replace in REF's Plans"
+    )
     return parser.parse_args()
 
 

@@ -1,10 +1,11 @@
-"""From nothing to a tuned model's answer: `make demo`, or `python3 -m dev.demo`.
+"""Run the whole example, up to the tuned model's answer: `make demo`, or `python3 -m dev.demo`.
 
 Starts the local cluster, builds the images, installs the chart, applies examples/, shows the training, the plan and the
-scores, waits for the endpoint, and asks base and tuned model the same. Run again, it goes on from what is there.
+scores, waits for the endpoint, and asks the base and the tuned model the same question. If you run it again, it reuses
+what is already there.
 
-KUBECONFIG  a cluster of yours, instead of the local one; then REGISTRY is needed too
-REGISTRY    where the images are pushed and pulled, such as registry.example.com/team
+KUBECONFIG  your own cluster, instead of the local one; REGISTRY is then required
+REGISTRY    the registry to push the images to and pull them from, such as registry.example.com/team
 """
 
 import argparse
@@ -197,9 +198,7 @@ def main() -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nstopped; what runs in the cluster goes on. `make demo` takes it up again, `make demo-down` removes it."
-        )
+        print("\nstopped. Everything in the cluster keeps running: `make demo` resumes, `make demo-down` removes it.")
         return 130
     seconds = int(time.monotonic() - _began)
     print(

@@ -1,6 +1,6 @@
 """The trainer's tests that need a GPU: `make gpu`, or `python -m dev.gpu [pytest arguments]`.
 
-Without a GPU it says so and fails, where pytest would skip every test and pass.
+Without a GPU, the program reports that and fails; pytest alone would skip every test and pass.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Regenerate every lock file: `python3 -m dev.locks`. A pin moves only if an input changed, or with `--upgrade`."""
+"""Regenerate every lock file: `python3 -m dev.locks`. A pin changes only if an input changed, or with `--upgrade`."""
 
 import argparse
 import subprocess
@@ -68,7 +68,7 @@ def compile_lock(binary: Path, lock: Lock, upgrade: bool) -> None:
 def main() -> None:
     """Make all locks."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.locks", description=__doc__)
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
+    parser.add_argument("--upgrade", action="store_true", help="use the newest versions that the inputs allow")
     arguments = parser.parse_args()
     binary = uv.ensure()
     for lock in LOCKS:

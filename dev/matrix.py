@@ -1,11 +1,12 @@
 """Which objectives, methods and placements work together: run `python3 -m dev.matrix [--cells PATTERN] [--fresh]`.
 
-Every objective with every method, in one process, in two by DDP, and under ZeRO-2 and ZeRO-3: prepared, trained for
-three steps by a launcher as in a pod, and scored. Each objective's example is then run as it stands, in one process,
-and must improve its metric outside the interval. The outcome is `docs/matrix.md`.
+A cell is an objective with a method and a placement: one process, two processes with DDP, ZeRO-2 or ZeRO-3. Each cell
+prepares its data, trains three steps with the launcher, as in a pod, and scores the model. Then each objective's first
+example runs unchanged in one process, and the interval of its improvement must be above 0. The result is
+`docs/matrix.md`.
 
-A cell that has ended as it should is remembered for the present state of the code, so that an interrupted run goes on
-with the one that it was in. What fails is tried again. Cells of one process are run two at a time.
+Cells that ended as expected are recorded for the current state of the code, so that an interrupted run continues with
+the cell that was interrupted. Failed cells run again. Cells with one process run two at a time.
 """
 
 import argparse
@@ -326,9 +327,11 @@ def as_it_should(cell: str, outcome: Outcome) -> bool:
 def main() -> int:
     """Run the cells; returns 0 when none failed and every example has improved its metric."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.matrix", description=__doc__)
-    parser.add_argument("--cells", default="*", help="which, such as 'DPO/*' or '*/LoRA/ZeRO-3' (default: all)")
-    parser.add_argument("--fresh", action="store_true", help="run them though they are remembered")
-    parser.add_argument("--list", action="store_true", help="only list them")
+    parser.add_argument(
+        "--cells", default="*", help="the cells to run, such as 'DPO/*' or '*/LoRA/ZeRO-3' (default: all)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="also run cells that are already recorded")
+    parser.add_argument("--list", action="store_true", help="list the cells, but do not run them")
     arguments = parser.parse_args()
     _end_by_signal()
     chosen = [cell for cell in cells() if fnmatch.fnmatch(cell, arguments.cells)]

@@ -1,7 +1,7 @@
-"""JSON schemas of Kubernetes' own kinds for kubeconform, made without a network from the Kubernetes sources.
+"""JSON schemas of Kubernetes' own kinds for kubeconform, generated from the Kubernetes sources without network access.
 
-`python3 -m dev.schemas` prints the `-schema-location` to give to kubeconform. The sources are the Go module that the
-local cluster is built from; what is made from them is kept in the cache.
+`python3 -m dev.schemas` prints the `-schema-location` option for kubeconform. The sources are the Go module from which
+the local cluster is built; the generated schemas are cached.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Run the soak tests in slices: `python3 -m dev.soak [--slice NAME] [--fresh]`, from the project's environment.
 
-A slice is what a test file has marked `soak`, named like the file without `test_`; each set of parameters of a
-parametrized test is a slice of its own, such as `restart-5`. What has passed is remembered for the present state of
-the tree, so that an interrupted run goes on with the slice that it was in.
+A slice consists of the tests of one file that are marked `soak`; its name is that of the file without `test_`. Each set
+of parameters of a parametrized test is a separate slice, such as `restart-5`. Slices that passed are recorded for the
+current state of the tree, so that an interrupted run continues with the slice that was interrupted.
 """
 
 import argparse
@@ -66,8 +66,8 @@ def run(name: str, tests: list[str], done: Path) -> bool:
 def main() -> int:
     """Run the slices that have not passed yet; returns 0 when all have."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.soak", description=__doc__)
-    parser.add_argument("--slice", help="run this one, whether it has passed or not")
-    parser.add_argument("--fresh", action="store_true", help="forget what has passed")
+    parser.add_argument("--slice", help="run only this slice, even if it has already passed")
+    parser.add_argument("--fresh", action="store_true", help="run all slices again, including those that passed")
     arguments = parser.parse_args()
     known = slices()
     if not known:

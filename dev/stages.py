@@ -1,7 +1,7 @@
 """Run the test tiers stage by stage: `python3 -m dev.stages check|integration|test|e2e [-- pytest arguments]`.
 
-Cheap stages come first, so that most mistakes show within minutes. The first stage that fails ends the run. The
-closing line counts the tests of all stages, as pytest's own does.
+Cheap stages run first, so that most mistakes appear within minutes. The first stage that fails ends the run. The last
+line counts the tests of all stages, as pytest's last line does.
 """
 
 import argparse
@@ -200,8 +200,8 @@ def environment() -> None:
 def main() -> int:
     """Run a tier; returns 0 when all its stages passed."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.stages", description=__doc__)
-    parser.add_argument("tier", choices=sorted(TIERS))
-    parser.add_argument("pytest_arguments", nargs="*", help="passed to pytest, after --")
+    parser.add_argument("tier", choices=sorted(TIERS), help="the tier to run")
+    parser.add_argument("pytest_arguments", nargs="*", help="arguments for pytest, after --")
     arguments = parser.parse_args()
     environment()
     return run_tier(TIERS[arguments.tier], tuple(arguments.pytest_arguments))

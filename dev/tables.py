@@ -127,7 +127,7 @@ def stale(root: Path = ROOT) -> dict[Path, str]:
 def main() -> int:
     """Write the pages, or with `--check` say which are stale and exit with 1."""
     parser = argparse.ArgumentParser(prog="python -m dev.tables", description="Write the documentation's tables.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with code 1 if a page is out of date")
     check = parser.parse_args().check
     pages = stale()
     for path, text in pages.items():

@@ -1,7 +1,8 @@
 """The teacher for tests of distillation: `python3 -m dev.teacher` builds it and prints its path.
 
-The small base model, tuned to name the sentiment of a review: by the trainer itself, as in pods, every weight of it, on
-generated rows from a seed. Kept for the base model and this code; it takes some minutes.
+The teacher is the small base model, tuned to name the sentiment of a review. The trainer itself tunes every weight, as
+in pods, on rows that are generated from a seed. The build takes some minutes; the result is cached for this base model
+and this code.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Create the Python environment that tests and tools run in: `python3 -m dev.venv`.
 
-It lies in $HONE_CACHE/venv/<hash of the lock> and is shared by all clones, so it holds dependencies only; hone and
-hone_trainer come from the tree by PYTHONPATH (the Makefile sets it; pytest and mypy know it from pyproject.toml).
-`.venv` in the tree is a link to it.
+The environment is in $HONE_CACHE/venv/<hash of the lock file>, and `.venv` in the work tree is a link to it. All clones
+share it, so it holds only dependencies. hone and hone_trainer come from the tree by PYTHONPATH: the Makefile sets it,
+and pyproject.toml sets it for pytest and mypy.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Command line: `python3 -m dev.basemodel build` makes the base model, `path` prints where it is."""
+"""Command line: `python3 -m dev.basemodel build` pretrains the base model; `path` prints its folder."""
 
 import argparse
 import os
@@ -32,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.basemodel", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="pretrain the model if the cache lacks it, then print its folder")
-    commands.add_parser("path", help="print the folder of the model that was built; fails if there is none")
+    commands.add_parser("build", help="pretrain the model if it is not in the cache, then print its folder")
+    commands.add_parser("path", help="print the folder of the model; fails if the model has not been built")
     command = parser.parse_args(arguments).command
     if command == "build":
         report = _reporter()

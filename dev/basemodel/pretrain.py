@@ -106,7 +106,7 @@ def pretrain(folder: Path, report: Callable[[str], None], steps: int = STEPS) ->
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    # Nothing here reads memory before it is written; filling it would take a twentieth of the time.
+    # Nothing here reads memory before it is written; filling it would take 5 % of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     report("training the tokenizer")
     tokenizer = train_tokenizer(itertools.islice(documents(SEED), TOKENIZER_DOCUMENTS), MAX_LENGTH)

@@ -12,23 +12,25 @@ from dev.cluster.controlplane import ControlPlane
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python3 -m dev.cluster", description="A real single-node Kubernetes on this machine."
+        prog="python3 -m dev.cluster", description="Run a real single-node Kubernetes on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start the cluster, adopt a running one, or repair a broken one")
-    commands.add_parser("down", help="remove the cluster; built tools, images and logs stay")
-    commands.add_parser("status", help="what runs and what is wrong; exit code 0 when ready")
-    commands.add_parser("smoke", help="run two pods on the cluster that prove it: DNS, Services, shared volumes")
-    commands.add_parser("env", help='shell lines that set KUBECONFIG and PATH: eval "$(python3 -m dev.cluster env)"')
-    plane = commands.add_parser(
-        "control-plane", help="run a throwaway control plane on free ports until interrupted; prints its kubeconfig"
+    commands.add_parser("up", help="start the cluster, reuse a running one, or repair a broken one")
+    commands.add_parser("down", help="remove the cluster; built tools, images and logs are kept")
+    commands.add_parser("status", help="show what runs and what is wrong; exit code 0 if the cluster is ready")
+    commands.add_parser("smoke", help="test DNS, Services and shared volumes on the cluster with two pods")
+    commands.add_parser(
+        "env", help='print shell commands that set KUBECONFIG and PATH: eval "$(python3 -m dev.cluster env)"'
     )
-    plane.add_argument("--dir", type=Path, help="where its files go until it ends; default a new temporary folder")
-    plane.add_argument("--no-controllers", action="store_true", help="only etcd and the API server")
-    plane.add_argument("--kwok", action="store_true", help="also a fake node whose pods pretend to run")
+    plane = commands.add_parser(
+        "control-plane", help="run a temporary control plane on free ports until interrupted; prints its kubeconfig"
+    )
+    plane.add_argument("--dir", type=Path, help="folder for its files while it runs (default: a new temporary folder)")
+    plane.add_argument("--no-controllers", action="store_true", help="run only etcd and the API server")
+    plane.add_argument("--kwok", action="store_true", help="also add a fake node whose pods are simulated")
     tools = commands.add_parser("build", help="build tools into the cache without starting anything")
-    tools.add_argument("tools", nargs="*", metavar="tool", help=f"any of {', '.join(build.TOOLS)}; default all")
-    where = commands.add_parser("which", help="print the path of a built command, building it first when needed")
+    tools.add_argument("tools", nargs="*", metavar="tool", help=f"any of {', '.join(build.TOOLS)} (default: all)")
+    where = commands.add_parser("which", help="print the path of a command; builds it first if needed")
     where.add_argument("name", choices=sorted(build.commands()))
     arguments = parser.parse_args()
     match arguments.command:

@@ -30,7 +30,7 @@ STOP_ORDER = (
 def tear_down(processes: Processes, keep: Collection[str] = ()) -> None:
     """End the cluster's processes and pods, and remove its mounts, interfaces, rules, cgroups and files; idempotent.
 
-    keep: names of processes that go on.
+    keep: names of processes that keep running.
     """
     for name in (*STOP_ORDER, *processes.names()):
         if name not in keep:

@@ -29,9 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m dev.data", description=__doc__)
     data_sets = parser.add_subparsers(dest="data_set", required=True)
-    command = data_sets.add_parser("reviews", help="product reviews whose sentiment no single word gives away")
-    command.add_argument("--format", choices=FORMATS, default="chat", help="shape of a row (default: chat)")
-    command.add_argument("--rows", type=int, required=True, help=f"1 to {MAX_ROWS}; half of them positive")
+    command = data_sets.add_parser("reviews", help="product reviews whose sentiment cannot be told from a single word")
+    command.add_argument("--format", choices=FORMATS, default="chat", help="format of the rows (default: chat)")
+    command.add_argument(
+        "--rows", type=int, required=True, help=f"number of rows, 1 to {MAX_ROWS}; half of them are positive"
+    )
     command.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
     command.add_argument("--out", type=Path, help="JSONL file to write (default: standard output)")
     options = parser.parse_args(arguments)

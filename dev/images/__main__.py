@@ -1,7 +1,7 @@
-"""Command line: `python3 -m dev.images build [names]` builds and pushes what the registry lacks; `list` shows all.
+"""Command line: `python3 -m dev.images build [name...]` builds and pushes missing images; `list` lists all images.
 
-REGISTRY: where to push (default 127.0.0.1:5005, the local cluster's). A bare host gets the folder `hone`.
-BASE_IMAGE: an image with Python 3.11 to build on, instead of one made from Debian packages.
+REGISTRY: where to push (default: 127.0.0.1:5005, the local registry). A bare host name gets the folder `hone`.
+BASE_IMAGE: an image with Python 3.11 to build on, instead of one that is built from Debian packages.
 """
 
 import argparse
@@ -144,10 +144,10 @@ def main() -> None:
         prog="python3 -m dev.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("build", help="build and push what the registry lacks")
+    builder = commands.add_parser("build", help="build and push the images that the registry does not have")
     builder.add_argument("names", nargs="*", metavar="name", help=f"default: all of {', '.join(published)}")
-    commands.add_parser("list", help="the images, and whether the registry holds them")
-    commands.add_parser("clean", help="remove what builds left here (gigabytes); the registry keeps its images")
+    commands.add_parser("list", help="list the images, and whether the registry has them")
+    commands.add_parser("clean", help="remove local files of earlier builds (gigabytes); the registry keeps its images")
     arguments = parser.parse_args()
     if arguments.command == "list":
         listing()

@@ -1,11 +1,11 @@
-"""What an answer to "How many stars?" is worth: 1 for the reference, half for the other number that fits the review."""
+"""Reward for an answer to "How many stars?": 1 for the reference, 0.5 for the other rating that fits, else 0."""
 
-SIDES = {"Four stars.": "Five stars.", "Two stars.": "One star."}
+ALSO_FITS = {"Four stars.": "Five stars.", "Two stars.": "One star."}
 
 
 def reward(prompts, completions, reference=None, **kwargs):
-    found = []
-    for completion, wanted in zip(completions, reference, strict=True):
-        said = completion[0]["content"].strip()
-        found.append(1.0 if said == wanted else 0.5 if said == SIDES[wanted] else 0.0)
-    return found
+    rewards = []
+    for completion, expected in zip(completions, reference, strict=True):
+        answer = completion[0]["content"].strip()
+        rewards.append(1.0 if answer == expected else 0.5 if answer == ALSO_FITS[expected] else 0.0)
+    return rewards
