@@ -28,8 +28,8 @@ def problem() -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Run the tests; returns pytest's exit code, or 1 where there is no GPU."""
-    if found := problem():
-        print(f"error: {found}", file=sys.stderr)
+    if message := problem():
+        print(f"error: {message}", file=sys.stderr)
         return NO_GPU
     return subprocess.call([*COMMAND, *arguments], cwd=ROOT)
 

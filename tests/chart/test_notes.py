@@ -28,8 +28,8 @@ def notes(helm, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def manifests_of(notes: str) -> list[Manifest]:
     """The manifests that the notes pipe to kubectl."""
-    found = re.findall(r"<<EOF\n(.*?)^ *EOF$", notes, re.DOTALL | re.MULTILINE)
-    return [yaml.safe_load(text) for text in found]
+    manifests = re.findall(r"<<EOF\n(.*?)^ *EOF$", notes, re.DOTALL | re.MULTILINE)
+    return [yaml.safe_load(text) for text in manifests]
 
 
 def test_they_name_no_file_that_a_user_of_the_chart_does_not_have(notes: str) -> None:

@@ -87,25 +87,25 @@ def test_no_role_with_rights_for_users_is_bound_by_the_chart(render: Render) -> 
 @functools.cache
 def calls() -> set[tuple[str, str, str]]:
     """(group, resource, verb) of every call that the operator makes for its children and in the golden cases."""
-    found = {("events.k8s.io", "events", verb) for verb in ("create", "get", "patch")}
+    requests = {("events.k8s.io", "events", verb) for verb in ("create", "get", "patch")}
     for kind in KINDS.values():
-        found |= {(GROUP, kind.plural, verb) for verb in ("get", "list", "watch")}
-        found.add((GROUP, f"{kind.plural}/status", "update"))
+        requests |= {(GROUP, kind.plural, verb) for verb in ("get", "list", "watch")}
+        requests.add((GROUP, f"{kind.plural}/status", "update"))
         for child in kind.children:
             verbs = ("get", "create", "patch") if child.write == Write.APPLY else ("get", "create")
-            found |= {(group_of(child.api_version), plural(child.kind), verb) for verb in verbs}
+            requests |= {(group_of(child.api_version), plural(child.kind), verb) for verb in verbs}
     for api_version, _, name in WATCHED_CHILDREN:
-        found |= {(group_of(api_version), name, verb) for verb in ("list", "watch")}
+        requests |= {(group_of(api_version), name, verb) for verb in ("list", "watch")}
     for name, case in inputs():
         plan = expected(name)
         applied = [entry["body"] for entry in plan.get("apply", [])]
-        found |= {(*named(obj), "get") for obj in case.cluster.get("objects") or []}
-        found |= {(*named(obj), "create") for obj in (*plan.get("create", []), *applied)}
-        found |= {(*named(obj), "patch") for obj in applied}
+        requests |= {(*named(obj), "get") for obj in case.cluster.get("objects") or []}
+        requests |= {(*named(obj), "create") for obj in (*plan.get("create", []), *applied)}
+        requests |= {(*named(obj), "patch") for obj in applied}
         for entry in plan.get("delete", []):
             ref = entry["ref"]
-            found.add((*named({"apiVersion": ref["api_version"], "kind": ref["kind"]}), "delete"))
-    return found
+            requests.add((*named({"apiVersion": ref["api_version"], "kind": ref["kind"]}), "delete"))
+    return requests
 
 
 def group_of(api_version: str) -> str:
@@ -127,12 +127,12 @@ def test_grants_every_call_that_the_operator_makes(values: Manifest, render: Ren
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    made = calls()
-    assert {("batch", "jobs", "create"), ("apps", "deployments", "patch")} <= made
-    assert made - granted == set()
+    requests = calls()
+    assert {("batch", "jobs", "create"), ("apps", "deployments", "patch")} <= requests
+    assert requests - granted == set()
     # And hardly more: what no golden case does has to be named here, with its reason.
     unseen = {
         ("hone.dev", "finetunejobs/finalizers", "update"),  # To own children where the cluster checks it.
         ("hone.dev", "modeldeployments/finalizers", "update"),
     }
-    assert granted - made <= unseen
+    assert granted - requests <= unseen

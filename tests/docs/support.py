@@ -40,10 +40,10 @@ def problems(manifest: Manifest) -> list[str]:
     if manifest.get("kind") not in TYPES:
         return [f"kind: {manifest.get('kind')!r} is none of {sorted(TYPES)}"]
     errors = Draft4Validator(schema_of(manifest["kind"])).iter_errors(manifest)
-    found = [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
-    if not found:
+    messages = [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
+    if not messages:
         TYPES[manifest["kind"]].from_dict(manifest)
-    return found
+    return messages
 
 
 def field_exists(kind: str, path: str) -> bool:

@@ -27,9 +27,9 @@ def test_it_shows_every_format_in_the_order_of_detection() -> None:
 
 @pytest.mark.parametrize(("format", "objectives", "row"), ROWS)
 def test_a_row_is_of_its_format_and_for_its_objectives(format: str, objectives: str, row: str) -> None:
-    made = json.loads(row)
-    assert detect(made) is DataFormat(format)
-    assert to_sample(made, DataFormat(format))
+    parsed = json.loads(row)
+    assert detect(parsed) is DataFormat(format)
+    assert to_sample(parsed, DataFormat(format))
     assert objectives == (", ".join(objective.value for objective in objectives_of(DataFormat(format))) or "–")
 
 
@@ -78,8 +78,8 @@ def test_prompts_that_differ_in_case_and_spacing_share_a_split() -> None:
 
 
 def test_it_names_the_objectives_that_leave_validation_unused() -> None:
-    (told,) = re.findall(r"([\w, ]+) leave them unused", PAGE.replace("\n", " "))
-    assert re.split(", | and ", told.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.rollout]
+    (listed,) = re.findall(r"([\w, ]+) leave them unused", PAGE.replace("\n", " "))
+    assert re.split(", | and ", listed.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.rollout]
 
 
 def test_every_field_in_it_exists() -> None:

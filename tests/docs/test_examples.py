@@ -64,8 +64,8 @@ def test_names_are_unique() -> None:
 
 
 def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
-    made = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
-    (config_map,) = (manifest for manifest in made if manifest["kind"] == "ConfigMap")
+    manifests = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
+    (config_map,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
     for job in of_kind("FineTuneJob"):
         functions = job["spec"].get("reward", {}).get("functions", [])
         named = [function["configMap"] for function in functions if "configMap" in function]
@@ -119,8 +119,8 @@ def test_the_prompts_fit_too_and_their_function_rewards_the_reference_most() -> 
     references = [row["reference"] for row in rows]
     assert references.count("Four stars.") == references.count("Two stars.") == len(rows) / 2
     reward = runpy.run_path(str(EXAMPLES / "data/stars.py"))["reward"]
-    said = [[{"role": "assistant", "content": text}] for text in ("Four stars.", "Five stars.", "One star.")]
-    assert reward([], said, reference=["Four stars."] * 3) == [1.0, 0.5, 0.0]
+    completions = [[{"role": "assistant", "content": text}] for text in ("Four stars.", "Five stars.", "One star.")]
+    assert reward([], completions, reference=["Four stars."] * 3) == [1.0, 0.5, 0.0]
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:

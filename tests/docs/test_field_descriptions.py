@@ -51,9 +51,11 @@ def test_a_field_names_the_objectives_that_it_is_for(path: str) -> None:
 
 @pytest.mark.parametrize("format", [DataFormat.PREFERENCE, DataFormat.UNPAIRED_PREFERENCE, DataFormat.PROMPT])
 def test_a_format_names_its_objectives(format: DataFormat) -> None:
-    told = re.search(rf"\b{format.value} for [^()]*\(objectives? ([^)]*)\)", description("dataset.format"))
-    assert told
-    assert set(NAMES.findall(told[1])) == {o.value for o, facts in OBJECTIVES.items() if format in facts.data.formats}
+    mention = re.search(rf"\b{format.value} for [^()]*\(objectives? ([^)]*)\)", description("dataset.format"))
+    assert mention
+    assert set(NAMES.findall(mention[1])) == {
+        o.value for o, facts in OBJECTIVES.items() if format in facts.data.formats
+    }
 
 
 @pytest.mark.parametrize("most", sorted({facts.data.least_micro_batch for facts in OBJECTIVES.values()} - {1}))

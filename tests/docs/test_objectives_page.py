@@ -41,8 +41,8 @@ def test_a_row_tells_what_the_table_has(objective: Objective) -> None:
     formats, metric, rates, epochs, beta, answers, _ = ROWS[objective.value]
     assert formats.replace("`", "").split(", ") == [format.value for format in facts.data.formats]
     assert metric.replace("`", "") == facts.metric
-    told = [float(rate) for rate in rates.split(" / ")]
-    assert told == [facts.defaults.learning_rate[method] for method in (MethodType.LORA, MethodType.FULL)]
+    documented = [float(rate) for rate in rates.split(" / ")]
+    assert documented == [facts.defaults.learning_rate[method] for method in (MethodType.LORA, MethodType.FULL)]
     by_rows = [default_epochs(rows) for rows in (SMALL_DATA_ROWS - 1, SMALL_DATA_ROWS)]
     expected = [facts.defaults.epochs] if facts.defaults.epochs else by_rows
     assert [float(number) for number in epochs.split(" / ")] == expected
@@ -83,15 +83,17 @@ def test_its_examples_are_of_the_objective(objective: Objective) -> None:
 
 
 def test_it_shows_every_method_and_the_default_one() -> None:
-    told = re.findall(r"^\| `(\w+)`( \(default\))? \|", METHODS, re.MULTILINE)
-    assert [name for name, _ in told] == [method.value for method in MethodType]
-    assert [name for name, default in told if default] == ["LoRA"]
+    documented = re.findall(r"^\| `(\w+)`( \(default\))? \|", METHODS, re.MULTILINE)
+    assert [name for name, _ in documented] == [method.value for method in MethodType]
+    assert [name for name, default in documented if default] == ["LoRA"]
 
 
 def test_it_shows_every_reward_function_as_the_table_has_it() -> None:
     section = PAGE.partition("### Rewards")[2]
-    told = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section, re.MULTILINE)
-    assert told == [(name.value, facts.gives, "yes" if facts.compares else "no") for name, facts in REWARDS.items()]
+    documented = re.findall(r"^\| `(\w+)` \| (.+) \| (yes|no) \|$", section, re.MULTILINE)
+    assert documented == [
+        (name.value, facts.gives, "yes" if facts.compares else "no") for name, facts in REWARDS.items()
+    ]
 
 
 @pytest.mark.parametrize(

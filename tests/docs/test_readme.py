@@ -87,11 +87,11 @@ def test_the_table_of_failures_is_that_of_the_code() -> None:
     pattern = r"^\| `([A-Z][A-Za-z]+)` \| [^|]+ \| ([^|]+) \| ((?:yes|no)[^|]*) \| ([^|]+) \|$"
     rows = re.findall(pattern, README, re.MULTILINE)
     table = {name: (code.strip(), counts, "ends the run" not in does) for name, code, counts, does in rows}
-    wanted = {
+    expected = {
         str(name): ("–" if policy.exit_code is None else str(policy.exit_code), _counts(policy), policy.retries)
         for name, policy in POLICIES.items()
     }
-    assert table == wanted
+    assert table == expected
 
 
 def _counts(policy: Policy) -> str:

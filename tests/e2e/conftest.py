@@ -59,8 +59,8 @@ def hone(kube: Kube, images: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def prometheus(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that watches all lives from before they begin."""
-    with running(kube.kubeconfig, tmp_path_factory.mktemp("prometheus")) as found:
-        yield found
+    with running(kube.kubeconfig, tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def configuration(targets: Path) -> dict[str, Any]:
 
 def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
     """The ports that the chart's PodMonitors select: those named metrics or http, of the operator and of our pods."""
-    found = []
+    groups = []
     for pod in pods:
         meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
         is_operator = labels.get("app.kubernetes.io/component") == "operator"
@@ -61,8 +61,8 @@ def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
         ]
         known = {"job": OPERATOR if is_operator else WORKLOADS, "namespace": meta["namespace"], "pod": meta["name"]}
         ours = {re.sub(r"\W", "_", label): labels[label] for label in POD_TARGET_LABELS if label in labels}
-        found.append({"targets": addresses, "labels": {**known, **ours}})
-    return found
+        groups.append({"targets": addresses, "labels": {**known, **ours}})
+    return groups
 
 
 def _keep_fresh(kube: Kube, file: Path, ended: threading.Event) -> None:

@@ -46,12 +46,12 @@ def apply_file(kube: Kube, path: Path, edit: Callable[[Object], None] | None = N
 
 
 def _documents(text: str) -> list[Object]:
-    decoder, found, position = json.JSONDecoder(), [], 0
+    decoder, objects, position = json.JSONDecoder(), [], 0
     while position < len(text.rstrip()):
         document, position = decoder.raw_decode(text, position)
         position += len(text[position:]) - len(text[position:].lstrip())
-        found += document["items"] if document["kind"] == "List" else [document]
-    return found
+        objects += document["items"] if document["kind"] == "List" else [document]
+    return objects
 
 
 def reviews(kube: Kube) -> None:
@@ -69,8 +69,8 @@ def until(holds: Callable[[], Any], what: str, seconds: float, interval: float =
     """
     deadline = time.monotonic() + seconds
     while True:
-        if found := holds():
-            return found
+        if result := holds():
+            return result
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(interval)
 
@@ -81,15 +81,15 @@ def finished(kube: Kube, job: str, seconds: float) -> Object:
     Raises:
         KubeError: it is not within `seconds`.
     """
-    return kube.wait("finetunejob", job, lambda found: is_true(found, "Finished"), "Finished=True", seconds)
+    return kube.wait("finetunejob", job, lambda obj: is_true(obj, "Finished"), "Finished=True", seconds)
 
 
 def children(kube: Kube, uid: str) -> dict[str, list[str]]:
     """Names of all objects of ours for that uid, by kind; kinds without any are left out."""
-    found = {
+    by_kind = {
         kind: [item["metadata"]["name"] for item in kube.list(kind, f"hone.dev/uid={uid}")] for kind in CHILD_KINDS
     }
-    return {kind: names for kind, names in found.items() if names}
+    return {kind: names for kind, names in by_kind.items() if names}
 
 
 def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
@@ -129,9 +129,7 @@ def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
     }
     kube.run("create", "-f", "-", stdin=json.dumps(pod))
     try:
-        ended = kube.wait(
-            "pod", name, lambda found: found["status"]["phase"] in ("Succeeded", "Failed"), "its end", 120
-        )
+        ended = kube.wait("pod", name, lambda obj: obj["status"]["phase"] in ("Succeeded", "Failed"), "its end", 120)
         text = kube.run("logs", name)
         if ended["status"]["phase"] == "Failed":
             raise KubeError(f"{path} on {claim}: {text}")
@@ -147,21 +145,21 @@ def assert_serves(kube: Kube, name: str, report: Report, samples: int, seconds: 
         AssertionError: an answer to one of the report's first `samples` prompts differs.
         KubeError: it is not Available within `seconds`.
     """
-    found = kube.wait("modeldeployment", name, lambda found: is_true(found, "Available"), "Available=True", seconds)
-    service = found["status"]["url"].removeprefix("http://").split(".")[0]
+    deployment = kube.wait("modeldeployment", name, lambda obj: is_true(obj, "Available"), "Available=True", seconds)
+    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
     with kube.port_forward(f"service/{service}", 80) as url:
         for sample in report.samples[:samples]:
             served = chat.complete(url, name, sample.prompt, report.plan.max_completion_length or report.max_new_tokens)
             # A character cut in its middle is shown by transformers and withheld by vLLM.
             assert served.strip().rstrip("\ufffd") == sample.tuned.strip().rstrip("\ufffd"), sample.prompt
-    return found
+    return deployment
 
 
 def processes_of(pod: Object) -> dict[int, str]:
     """Command lines of a pod's processes, by their ids on this machine, where the cluster's only node runs."""
     uid = pod["metadata"]["uid"]
     marks = (f"pod{uid}", f"pod{uid.replace('-', '_')}")
-    found = {}
+    commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             cgroups = (folder / "cgroup").read_text()
@@ -169,8 +167,8 @@ def processes_of(pod: Object) -> dict[int, str]:
         except OSError:
             continue  # It has ended meanwhile.
         if any(mark in cgroups for mark in marks):
-            found[int(folder.name)] = words
-    return found
+            commands[int(folder.name)] = words
+    return commands
 
 
 def kill_rank(pod: Object) -> int:

@@ -33,10 +33,10 @@ SERVING_SECONDS = 900
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data."""
-    with namespace(kube, "hone-soak-chain") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        yield made
+    with namespace(kube, "hone-soak-chain") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        yield scoped
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +49,18 @@ def waited(ns: Kube) -> dict[str, Object]:
         reasons = [c["reason"] for c in (job.get("status") or {}).get("conditions", []) if c["type"] == "Reconciling"]
         return job if reasons == ["WaitingForJob"] else None
 
-    found = {name: until(lambda name=name: waits(name), f"{name} waits", 60) for name in (REWARD, LAST)}
-    return {name: {**job, "children": children(ns, job["metadata"]["uid"])} for name, job in found.items()}
+    waiting = {name: until(lambda name=name: waits(name), f"{name} waits", 60) for name in (REWARD, LAST)}
+    return {name: {**job, "children": children(ns, job["metadata"]["uid"])} for name, job in waiting.items()}
 
 
 @pytest.fixture(scope="module")
 def jobs(ns: Kube, waited: dict[str, Object]) -> dict[str, Object]:
     """All three, once they have ended."""
-    found = {}
+    by_name = {}
     for name in (SFT, REWARD, LAST):
-        found[name] = finished(ns, name, STEP_SECONDS)
-        assert found[name]["status"]["phase"] == "Succeeded", found[name]["status"].get("attempts")
-    return found
+        by_name[name] = finished(ns, name, STEP_SECONDS)
+        assert by_name[name]["status"]["phase"] == "Succeeded", by_name[name]["status"].get("attempts")
+    return by_name
 
 
 def test_what_waits_has_no_pods_and_says_what_it_waits_for(waited: dict[str, Object]) -> None:
@@ -71,12 +71,12 @@ def test_what_waits_has_no_pods_and_says_what_it_waits_for(waited: dict[str, Obj
 
 
 def test_each_read_what_the_one_before_it_made(jobs: dict[str, Object]) -> None:
-    made = {name: job["status"]["artifact"] for name, job in jobs.items()}
-    assert [made[name]["kind"] for name in (SFT, REWARD, LAST)] == ["Adapter", "Model", "Model"]
+    artifacts = {name: job["status"]["artifact"] for name, job in jobs.items()}
+    assert [artifacts[name]["kind"] for name in (SFT, REWARD, LAST)] == ["Adapter", "Model", "Model"]
     read = jobs[LAST]["status"]["models"]
     assert {name: (model["job"], model["digest"]) for name, model in read.items()} == {
-        "model": (SFT, made[SFT]["digest"]),
-        "rewardModel": (REWARD, made[REWARD]["digest"]),
+        "model": (SFT, artifacts[SFT]["digest"]),
+        "rewardModel": (REWARD, artifacts[REWARD]["digest"]),
     }
     assert jobs[REWARD]["status"]["models"]["model"]["jobUid"] == jobs[SFT]["metadata"]["uid"]
 
@@ -101,8 +101,8 @@ def test_on_prompts_that_were_held_out_the_reward_is_above_the_sft_models(jobs: 
 def test_what_is_served_is_the_model_that_was_scored(ns: Kube, jobs: dict[str, Object], images: dict[str, str]) -> None:
     text = read_volume(ns, jobs[LAST]["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
     report = Report.model_validate_json(text)
-    found = assert_serves(ns, LAST, report, 10, SERVING_SECONDS)
-    assert found["status"]["api"] == "Chat"
-    service = found["status"]["url"].removeprefix("http://").split(".")[0]
+    deployment = assert_serves(ns, LAST, report, 10, SERVING_SECONDS)
+    assert deployment["status"]["api"] == "Chat"
+    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
     with ns.port_forward(f"service/{service}", 80) as url:
-        assert chat.models(url) == [LAST], "a whole model, which needs no base beside it"
+        assert chat.models(url) == [LAST], "a whole model, which needs no base model loaded with it"

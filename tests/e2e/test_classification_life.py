@@ -18,10 +18,10 @@ LABELS = ["negative", "positive"]
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data."""
-    with namespace(kube, "hone-e2e-classes") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        yield made
+    with namespace(kube, "hone-e2e-classes") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        yield scoped
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def job(ns: Kube) -> Object:
 
 @pytest.fixture(scope="module")
 def report(ns: Kube, job: Object, images: dict[str, str]) -> Report:
-    """The report beside the artifact, read from its volume."""
+    """The report next to the artifact, read from its volume."""
     text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
     return Report.model_validate_json(text)
 
@@ -41,9 +41,7 @@ def report(ns: Kube, job: Object, images: dict[str, str]) -> Report:
 @pytest.fixture(scope="module")
 def deployment(ns: Kube, job: Object) -> Object:
     """The deployment, once it answers."""
-    return ns.wait(
-        "modeldeployment", NAME, lambda found: is_true(found, "Available"), "Available=True", SERVING_SECONDS
-    )
+    return ns.wait("modeldeployment", NAME, lambda obj: is_true(obj, "Available"), "Available=True", SERVING_SECONDS)
 
 
 def test_it_succeeds_and_tells_its_classes(job: Object) -> None:

@@ -32,10 +32,10 @@ replaced: list[str] = []
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data."""
-    with namespace(kube, "hone-e2e-full") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        yield made
+    with namespace(kube, "hone-e2e-full") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        yield scoped
 
 
 def state(ns: Kube) -> Object:
@@ -48,8 +48,8 @@ def trainings(status: Object) -> list[Object]:
     return [attempt for attempt in status.get("attempts", []) if attempt["step"] == "train"]
 
 
-def told(status: Object, number: int) -> int:
-    """The step that the training attempt of that number tells of; 0 where it does not run or has yet to tell."""
+def step_of(status: Object, number: int) -> int:
+    """The step that the training attempt of that number reports; 0 where it does not run or has not reported yet."""
     last: Object = next(reversed(trainings(status)), {})
     if (last.get("number"), last.get("result"), status.get("phase")) != (number, "Running", "Training"):
         return 0
@@ -78,7 +78,7 @@ def killed(ns: Kube) -> dict[str, int]:
         saved = (status.get("checkpoint") or {}).get("step", 0)
         return status if saved and status["progress"]["step"] > saved else None
 
-    status = until(trains_beyond_a_checkpoint, "training goes on after a first checkpoint", TRAINING_SECONDS)
+    status = until(trains_beyond_a_checkpoint, "training continues after a first checkpoint", TRAINING_SECONDS)
     lose_operator(ns, "Training")
     pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
     assert len(pods) == 2
@@ -94,13 +94,13 @@ def evicted(ns: Kube, killed: dict[str, int]) -> dict[str, int]:
 
     def has_more_than_a_checkpoint() -> bool:
         status = state(ns)
-        step = told(status, 2)
+        step = step_of(status, 2)
         if step:
             steps.append(step)
         assert len(trainings(status)) < 3 and status.get("phase") != "Finishing", status["attempts"]
         return step > status["checkpoint"]["step"]
 
-    until(has_more_than_a_checkpoint, "the second attempt goes on", TRAINING_SECONDS)
+    until(has_more_than_a_checkpoint, "the second attempt continues", TRAINING_SECONDS)
     pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
     assert len(pods) == 2
     evict(ns, pods[1])
@@ -109,13 +109,13 @@ def evicted(ns: Kube, killed: dict[str, int]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def resumed(ns: Kube, evicted: dict[str, int]) -> list[int]:
-    """The steps that the third attempt told of, up to the job's end."""
+    """The steps that the third attempt reported, up to the job's end."""
     steps: list[int] = []
 
     def ended() -> bool:
         job = ns.get("finetunejob", NAME) or {}
         status = job.get("status") or {}
-        if step := told(status, 3):
+        if step := step_of(status, 3):
             steps.append(step)
         if status.get("phase") == "Finishing" and "Finishing" not in replaced:
             lose_operator(ns, "Finishing")
@@ -164,7 +164,7 @@ def test_the_eviction_is_named_as_the_cause_and_counts_no_retry(
 def test_the_attempt_after_the_eviction_lost_no_step(
     ns: Kube, killed: dict[str, int], evicted: dict[str, int], resumed: list[int]
 ) -> None:
-    assert resumed, "the third attempt told of no step"
+    assert resumed, "the third attempt reported no step"
     assert min(resumed) >= evicted["last"], "both pods saved what they had, though only one was evicted"
     assert max(resumed) <= killed["total"]
     third = trainings(state(ns))[2]

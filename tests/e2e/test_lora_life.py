@@ -25,14 +25,14 @@ def ns(kube: Kube, demonstration: str) -> Kube:
 @pytest.fixture(scope="module")
 def job(ns: Kube) -> Object:
     """The FineTuneJob."""
-    found = ns.get("finetunejob", NAME)
-    assert found is not None
-    return found
+    resource = ns.get("finetunejob", NAME)
+    assert resource is not None
+    return resource
 
 
 @pytest.fixture(scope="module")
 def report(ns: Kube, job: Object, images: dict[str, str]) -> Report:
-    """The report beside the artifact, read from its volume."""
+    """The report next to the artifact, read from its volume."""
     text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
     return Report.model_validate_json(text)
 
@@ -66,7 +66,7 @@ def test_the_tuned_model_is_better_than_the_base_outside_the_interval(job: Objec
 
 
 def test_the_conditions_are_those_of_a_good_end(job: Object) -> None:
-    status = {found["type"]: found["status"] for found in job["status"]["conditions"]}
+    status = {entry["type"]: entry["status"] for entry in job["status"]["conditions"]}
     expected = {"Complete": "True", "Finished": "True", "Ready": "True", "Promotable": "True"}
     assert expected.items() <= status.items()
     assert {"Failed": "False", "Stalled": "False", "Reconciling": "False"}.items() <= status.items()
@@ -170,7 +170,7 @@ def test_deleting_the_job_leaves_the_served_artifact_and_nothing_else(ns: Kube, 
 def test_a_job_made_again_under_its_name_starts_afresh(ns: Kube, job: Object) -> None:
     ns.run("apply", "--server-side", "-k", str(install.ROOT / "examples"))
     fresh = ns.wait(
-        "finetunejob", NAME, lambda found: bool((found.get("status") or {}).get("attempts")), "its first attempt", 60
+        "finetunejob", NAME, lambda obj: bool((obj.get("status") or {}).get("attempts")), "its first attempt", 60
     )
     assert fresh["metadata"]["uid"] != job["metadata"]["uid"]
     assert [attempt["step"] for attempt in fresh["status"]["attempts"]] == ["prepare"]

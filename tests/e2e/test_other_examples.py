@@ -23,12 +23,12 @@ SERVING_SECONDS = 900
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data, and all these examples applied."""
-    with namespace(kube, "hone-soak-examples") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
+    with namespace(kube, "hone-soak-examples") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
         for example in OTHERS:
-            apply_file(made, EXAMPLES / f"{example}.yaml")
-        yield made
+            apply_file(scoped, EXAMPLES / f"{example}.yaml")
+        yield scoped
 
 
 @pytest.mark.parametrize("example", OTHERS)

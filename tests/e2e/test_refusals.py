@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "scarce-data": (data("scarce", onScarceData="Fail"), ["spec.dataset.minSamples", "500"]),
 }
-# What is reported, and tried again: somebody may mend it outside.
+# What is reported, and tried again: somebody may fix it outside the job.
 REPORTED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no-image": ({"compute": {"image": "127.0.0.1:5005/hone/no-such-image:1", "gpusPerNode": 0}}, ["no-such-image"]),
     "no-node": (
@@ -55,24 +55,24 @@ REPORTED: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model, data and bad data, in which all these jobs run at once."""
-    with namespace(kube, "hone-e2e-refusals") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        made.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bad"}, "data": FILES})
+    with namespace(kube, "hone-e2e-refusals") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        scoped.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bad"}, "data": FILES})
         for name, (spec, _) in {**REFUSED, **REPORTED}.items():
 
             def edit(job: Object, name: str = name, spec: dict[str, Any] = spec) -> None:
                 job["metadata"]["name"] = name
                 job["spec"] |= {**spec, "prepare": {"resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}}
 
-            apply_file(made, EXAMPLE, edit)
-        yield made
+            apply_file(scoped, EXAMPLE, edit)
+        yield scoped
 
 
 def warnings(ns: Kube, name: str) -> list[Object]:
     """The warnings on a job."""
-    found = ns.list("events.events.k8s.io")
-    return [event for event in found if event["type"] == "Warning" and event["regarding"]["name"] == name]
+    events = ns.list("events.events.k8s.io")
+    return [event for event in events if event["type"] == "Warning" and event["regarding"]["name"] == name]
 
 
 def events(ns: Kube, name: str) -> str:
@@ -94,9 +94,9 @@ def test_refused_before_anything_trains(ns: Kube, name: str) -> None:
     assert is_true(job, "Stalled")
     (attempt,) = job["status"]["attempts"]
     assert (attempt["step"], attempt["failure"]["class"], attempt["failure"]["exitCode"]) == ("prepare", "BadInput", 64)
-    told = condition(job, "Failed")["message"]
+    message = condition(job, "Failed")["message"]
     for word in words:
-        assert word in told
+        assert word in message
         assert word in events(ns, name)
     assert attempt["failure"]["hint"]
     assert "startTime" not in job["status"]
@@ -110,7 +110,7 @@ def test_reported_while_it_is_tried_again(ns: Kube, name: str) -> None:
     job = ns.wait(
         "finetunejob",
         name,
-        lambda found: all(word in json.dumps((found.get("status") or {}).get("conditions", [])) for word in words),
+        lambda obj: all(word in json.dumps((obj.get("status") or {}).get("conditions", [])) for word in words),
         f"{words} in a condition",
         300,
     )

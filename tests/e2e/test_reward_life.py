@@ -19,10 +19,10 @@ SERVING_SECONDS = 900
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data."""
-    with namespace(kube, "hone-e2e-reward") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        yield made
+    with namespace(kube, "hone-e2e-reward") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        yield scoped
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,17 @@ def test_it_beats_a_coin_outside_the_interval(job: Object) -> None:
 def test_the_endpoint_gives_the_trainers_bare_scores(ns: Kube, job: Object, images: dict[str, str]) -> None:
     text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
     report = Report.model_validate_json(text)
-    found = ns.wait(
-        "modeldeployment", NAME, lambda found: is_true(found, "Available"), "Available=True", SERVING_SECONDS
+    deployment = ns.wait(
+        "modeldeployment", NAME, lambda obj: is_true(obj, "Available"), "Available=True", SERVING_SECONDS
     )
-    assert found["status"]["api"] == "Reward"
+    assert deployment["status"]["api"] == "Reward"
     rows = [json.loads(line) for line in (EXAMPLES / "data/review-pairs.jsonl").read_text().splitlines()]
-    service = found["status"]["url"].removeprefix("http://").split(".")[0]
+    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
     with ns.port_forward(f"service/{service}", 80) as url:
         for sample in report.samples[:5]:
             (row,) = (row for row in rows if row["prompt"][0]["content"] in sample.prompt)
-            told = [float(figure) for figure in re.findall(r"-?\d+\.\d+", sample.tuned)]
+            reported = [float(figure) for figure in re.findall(r"-?\d+\.\d+", sample.tuned)]
             served = [chat.score(url, NAME, row["prompt"] + row[answer]) for answer in ("chosen", "rejected")]
-            assert served == pytest.approx(told, abs=2e-2), sample.prompt
+            assert served == pytest.approx(reported, abs=2e-2), sample.prompt
             # No probability: what a sigmoid or a softmax over one output would make of it lies in 0..1.
             assert min(served) < 0 or max(served) > 1

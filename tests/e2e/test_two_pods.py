@@ -16,10 +16,10 @@ SECONDS = 1500
 @pytest.fixture(scope="module")
 def ns(kube: Kube, hone: str, images: dict[str, str]) -> Iterator[Kube]:
     """A namespace with base model and data."""
-    with namespace(kube, "hone-soak-two-pods") as made:
-        install.base_models(made, images["hone-base-models"])
-        reviews(made)
-        yield made
+    with namespace(kube, "hone-soak-two-pods") as scoped:
+        install.base_models(scoped, images["hone-base-models"])
+        reviews(scoped)
+        yield scoped
 
 
 def in_two_pods(manifest: Object) -> None:

@@ -52,10 +52,10 @@ def promtool() -> str:
 @pytest.fixture(scope="session")
 def configuration(plane: ControlPlane) -> Configuration:
     """The client's configuration for the control plane, as an administrator."""
-    found = Configuration()
-    found.retries = False
-    asyncio.run(load_kube_config(config_file=str(plane.kubeconfig), client_configuration=found))
-    return found
+    client_configuration = Configuration()
+    client_configuration.retries = False
+    asyncio.run(load_kube_config(config_file=str(plane.kubeconfig), client_configuration=client_configuration))
+    return client_configuration
 
 
 @pytest.fixture

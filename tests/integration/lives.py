@@ -118,7 +118,7 @@ async def _end(cluster: Cluster) -> End:
     names = Counter(_plain(name) for name in await cluster.leftovers())
     started = Counter(pod["metadata"]["labels"].get(STEP_LABEL) for pod in await cluster.all("Pod"))
     names.update({f"pod of {step}": count for step, count in started.items()})
-    return End(dict(names), _told(job["status"]), _told(deployment["status"]))
+    return End(dict(names), _comparable(job["status"]), _comparable(deployment["status"]))
 
 
 def _plain(name: str) -> str:
@@ -130,11 +130,11 @@ def _plain(name: str) -> str:
 
 _TIMES = {"lastTransitionTime", "startTime", "endTime", "completionTime", "progress"}
 _HASHED = {"job", "claim", "runConfig", "revision", "url", "selector"}
-_UNTOLD = _TIMES | _HASHED
+_VARYING = _TIMES | _HASHED
 
 
-def _told(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """A status without what differs from life to life."""
     if isinstance(value, dict):
-        return {key: _told(item) for key, item in value.items() if key not in _UNTOLD}
-    return [_told(item) for item in value] if isinstance(value, list) else value
+        return {key: _comparable(item) for key, item in value.items() if key not in _VARYING}
+    return [_comparable(item) for item in value] if isinstance(value, list) else value

@@ -57,8 +57,8 @@ def inputs() -> list[Object]:
 
 def condition(obj: Object | None, kind: str) -> Object:
     """A condition of an object, {} where it has none of that type."""
-    found = ((obj or {}).get("status") or {}).get("conditions") or []
-    return next((entry for entry in found if entry["type"] == kind), {})
+    conditions = ((obj or {}).get("status") or {}).get("conditions") or []
+    return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
 @dataclass
@@ -92,9 +92,9 @@ class Cluster:
 
     async def delete(self, obj: Object) -> None:
         """Delete an object as `kubectl delete` does."""
-        found = await self.client.get(self.namespace, ref_of(obj))
-        assert found, f"{obj['kind']} {obj['metadata']['name']} is not there"
-        await self.client.delete(self.namespace, ref_of(obj), found["metadata"]["uid"])
+        live = await self.client.get(self.namespace, ref_of(obj))
+        assert live, f"{obj['kind']} {obj['metadata']['name']} is not there"
+        await self.client.delete(self.namespace, ref_of(obj), live["metadata"]["uid"])
 
     async def all(self, kind: str, api_version: str = "v1") -> list[Object]:
         """All objects of a kind."""
@@ -102,15 +102,15 @@ class Cluster:
 
     async def leftovers(self) -> set[str]:
         """`<kind>/<name>` of everything in the namespace that Hone could have made."""
-        found = set()
-        for api_version, kind in MADE:
-            found |= {f"{kind}/{obj['metadata']['name']}" for obj in await self.all(kind, api_version)}
-        return found - BUILT_IN
+        names = set()
+        for api_version, kind in CHILD_KINDS:
+            names |= {f"{kind}/{obj['metadata']['name']}" for obj in await self.all(kind, api_version)}
+        return names - BUILT_IN
 
     async def events(self) -> list[tuple[str, str, str]]:
         """(type, reason, message) of the Events on our resources."""
-        found = await self.all("Event", "events.k8s.io/v1")
-        ours = [event for event in found if event.get("reportingController", "").startswith("hone.dev")]
+        recorded = await self.all("Event", "events.k8s.io/v1")
+        ours = [event for event in recorded if event.get("reportingController", "").startswith("hone.dev")]
         return [(event["type"], event["reason"], event["note"]) for event in ours]
 
     async def wait_for(
@@ -131,11 +131,11 @@ class Cluster:
         """Wait until a resource is in a phase, and return it."""
 
         async def probe() -> Object | None:
-            found = await self.get(kind, name)
-            return found if found and (found.get("status") or {}).get("phase") == phase else None
+            obj = await self.get(kind, name)
+            return obj if obj and (obj.get("status") or {}).get("phase") == phase else None
 
-        found: Object = await self.wait_for(f"{kind} {name} {phase}", probe, seconds)
-        return found
+        reached: Object = await self.wait_for(f"{kind} {name} {phase}", probe, seconds)
+        return reached
 
     async def describe(self) -> str:
         """The namespace's resources, jobs, pods and events, for a failing test."""
@@ -167,7 +167,7 @@ class Cluster:
 NewCluster = Callable[[], Awaitable[Cluster]]
 """Makes a namespace of the test's own."""
 
-MADE = (
+CHILD_KINDS = (
     ("batch/v1", "Job"),
     ("v1", "Pod"),
     ("v1", "Service"),

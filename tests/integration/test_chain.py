@@ -16,10 +16,10 @@ def after(job: str, name: str, **spec: Any) -> Object:
 
 async def owners(cluster: Cluster, claim: str) -> set[str] | None:
     """The owners of a claim by name; None where it is gone, or about to go."""
-    found = await cluster.get("PersistentVolumeClaim", claim, "v1")
-    if found is None or "deletionTimestamp" in found["metadata"]:
+    pvc = await cluster.get("PersistentVolumeClaim", claim, "v1")
+    if pvc is None or "deletionTimestamp" in pvc["metadata"]:
         return None
-    return {owner["name"] for owner in found["metadata"].get("ownerReferences") or []}
+    return {owner["name"] for owner in pvc["metadata"].get("ownerReferences") or []}
 
 
 async def claim_of(cluster: Cluster, name: str) -> str:
@@ -39,8 +39,8 @@ async def begun(cluster: Cluster, name: str) -> str | None:
 
 async def stalled(cluster: Cluster, name: str) -> str | None:
     """Why a job is Stalled."""
-    found = condition(await cluster.get(FTJ, name), "Stalled")
-    return str(found["reason"]) if found.get("status") == "True" else None
+    entry = condition(await cluster.get(FTJ, name), "Stalled")
+    return str(entry["reason"]) if entry.get("status") == "True" else None
 
 
 async def test_jobs_that_are_applied_at_once_run_one_after_another(cluster: Cluster) -> None:
@@ -51,9 +51,9 @@ async def test_jobs_that_are_applied_at_once_run_one_after_another(cluster: Clus
         ended = [(await cluster.get(FTJ, name)) or {} for name in ("a", "b")]
         assert str(await begun(cluster, "b")) >= ended[0]["status"]["completionTime"]
         assert str(await begun(cluster, "c")) >= ended[1]["status"]["completionTime"]
-        told = last["status"]["models"]["model"]
-        assert (told["job"], told["jobUid"]) == ("b", ended[1]["metadata"]["uid"])
-        assert told["digest"] == ended[1]["status"]["artifact"]["digest"]
+        model = last["status"]["models"]["model"]
+        assert (model["job"], model["jobUid"]) == ("b", ended[1]["metadata"]["uid"])
+        assert model["digest"] == ended[1]["status"]["artifact"]["digest"]
         for name in ("a", "b", "c"):
             assert await owners(cluster, await claim_of(cluster, name)) == {name}, "given back at the end"
     warned = {reason for kind, reason, _ in await cluster.events() if kind == "Warning"}
@@ -92,7 +92,7 @@ async def test_a_job_goes_on_when_the_failed_one_is_made_anew(cluster: Cluster) 
     await cluster.create(*inputs(), finetunejob("a", compute=scarce), after("a", "b"), after("b", "c"))
     async with cluster.operator():
         for name, reason in (("b", "JobFailed"), ("c", "JobStalled")):
-            await cluster.wait_for(f"{name} told of it", lambda name=name: stalled(cluster, name))
+            await cluster.wait_for(f"{name} reports it", lambda name=name: stalled(cluster, name))
             assert await stalled(cluster, name) == reason
         assert "40 training rows" in condition(await cluster.get(FTJ, "c"), "Ready")["message"]
         await cluster.delete(finetunejob("a"))
@@ -108,10 +108,10 @@ async def test_jobs_in_a_circle_all_say_so_until_one_is_changed(cluster: Cluster
     async with cluster.operator():
         for name in names:
 
-            async def told(name: str = name) -> bool:
+            async def reports_the_circle(name: str = name) -> bool:
                 return await stalled(cluster, name) == "JobCycle"
 
-            await cluster.wait_for(f"{name} told of the circle", told)
+            await cluster.wait_for(f"{name} reports the circle", reports_the_circle)
         own = {"jobRef": None, "claim": {"name": "base-models", "path": "tiny"}}
         await cluster.patch(FTJ, "c", {"spec": {"model": own}})
         await cluster.wait_phase(FTJ, "a", "Succeeded")

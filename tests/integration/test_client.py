@@ -19,8 +19,8 @@ async def test_what_exists_is_not_created_again(cluster: Cluster) -> None:
     with pytest.raises(Conflict) as refusal:
         await cluster.create({**CONFIG, "data": {"key": "other"}})
     assert refusal.value.reason == "AlreadyExists"
-    found = await cluster.client.get(cluster.namespace, REF)
-    assert found and found["data"] == {"key": "value"}
+    config_map = await cluster.client.get(cluster.namespace, REF)
+    assert config_map and config_map["data"] == {"key": "value"}
 
 
 async def test_what_is_not_there_is_none_and_its_deletion_no_error(cluster: Cluster) -> None:
@@ -38,8 +38,8 @@ async def test_an_object_made_anew_is_not_deleted_for_its_predecessor(cluster: C
 async def test_apply_takes_and_gives_up_fields(cluster: Cluster) -> None:
     for data in ({"a": "1", "b": "2"}, {"a": "3"}):
         await cluster.client.apply(cluster.namespace, {**CONFIG, "data": data}, "hone")
-    found = await cluster.client.get(cluster.namespace, REF)
-    assert found and found["data"] == {"a": "3"}
+    config_map = await cluster.client.get(cluster.namespace, REF)
+    assert config_map and config_map["data"] == {"a": "3"}
 
 
 async def test_a_stale_status_is_a_conflict(cluster: Cluster) -> None:
@@ -56,19 +56,19 @@ async def test_a_stale_status_is_a_conflict(cluster: Cluster) -> None:
 async def test_a_status_write_touches_nothing_but_the_status(cluster: Cluster) -> None:
     await cluster.create(finetunejob())
     await cluster.patch(FTJ, "sft", {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}})
-    found = await cluster.get(FTJ, "sft")
-    assert found
-    after = await cluster.client.update_status({**found, "spec": {}} | {"spec": found["spec"]}, {"phase": "Training"})
+    job = await cluster.get(FTJ, "sft")
+    assert job
+    after = await cluster.client.update_status({**job, "spec": {}} | {"spec": job["spec"]}, {"phase": "Training"})
     assert after["metadata"]["labels"] == {"a": "b"} and after["metadata"]["annotations"] == {"c": "d"}
-    assert after["metadata"]["generation"] == found["metadata"]["generation"]
+    assert after["metadata"]["generation"] == job["metadata"]["generation"]
 
 
 async def test_a_status_that_the_crd_does_not_allow_is_invalid(cluster: Cluster) -> None:
     await cluster.create(finetunejob())
-    found = await cluster.get(FTJ, "sft")
-    assert found
+    job = await cluster.get(FTJ, "sft")
+    assert job
     with pytest.raises(Invalid, match=r"status\.phase"):
-        await cluster.client.update_status(found, {"phase": "Dreaming"})
+        await cluster.client.update_status(job, {"phase": "Dreaming"})
 
 
 async def test_a_namespace_that_is_missing_is_not_found(cluster: Cluster) -> None:
@@ -80,8 +80,8 @@ async def test_only_objects_with_the_labels_are_listed(cluster: Cluster) -> None
     labeled = object_of("v1", "ConfigMap", "b")
     labeled["metadata"]["labels"] = {"hone.dev/uid": "1"}
     await cluster.create(CONFIG, labeled)
-    (found,) = await cluster.client.list(cluster.namespace, "v1", "ConfigMap", "hone.dev/uid=1")
-    assert (found["kind"], found["apiVersion"], found["metadata"]["name"]) == ("ConfigMap", "v1", "b")
+    (config_map,) = await cluster.client.list(cluster.namespace, "v1", "ConfigMap", "hone.dev/uid=1")
+    assert (config_map["kind"], config_map["apiVersion"], config_map["metadata"]["name"]) == ("ConfigMap", "v1", "b")
 
 
 async def test_the_api_server_tells_its_kinds(cluster: Cluster) -> None:
@@ -99,8 +99,8 @@ async def test_the_same_event_again_raises_its_count(cluster: Cluster) -> None:
     for _ in range(3):
         await recorder.record(job, same)
     await recorder.record(job, Event(EventType.NORMAL, "Started", "ü" * 2000))
-    found = {event["reason"]: event for event in await cluster.all("Event", "events.k8s.io/v1")}
-    assert found["Unschedulable"]["series"]["count"] == 3
-    assert found["Unschedulable"]["regarding"]["uid"] == job["metadata"]["uid"]
-    assert found["Started"]["note"] == "ü" * 512
+    events = {event["reason"]: event for event in await cluster.all("Event", "events.k8s.io/v1")}
+    assert events["Unschedulable"]["series"]["count"] == 3
+    assert events["Unschedulable"]["regarding"]["uid"] == job["metadata"]["uid"]
+    assert events["Started"]["note"] == "ü" * 512
     assert metrics.registry.get_sample_value("hone_event_failures_total") == 0

@@ -88,11 +88,11 @@ class Forbid(Counting):
     def __init__(self) -> None:
         super().__init__()
         self.on = True
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
 
     async def before(self, call: Call) -> None:
         if self.on and (call.verb, call.kind) == ("create", "Job"):
-            self.asked[call.kind] += 1
+            self.requests[call.kind] += 1
             raise Forbidden(403, "Forbidden", "jobs.batch is forbidden: User hone cannot create resource jobs")
 
 
@@ -102,17 +102,17 @@ async def test_a_right_that_is_missing_is_shown_and_its_grant_is_noticed(cluster
     async with cluster.operator(hook):
 
         async def stalled() -> bool:
-            found = condition(await cluster.get(FTJ, "sft"), "Stalled")
-            return found.get("reason") == "Refused" and "cannot create resource jobs" in found["message"]
+            entry = condition(await cluster.get(FTJ, "sft"), "Stalled")
+            return entry.get("reason") == "Refused" and "cannot create resource jobs" in entry["message"]
 
         await cluster.wait_for("Stalled/Refused", stalled)
 
         async def asked_again() -> bool:
-            return hook.asked["Job"] >= 2
+            return hook.requests["Job"] >= 2
 
         await cluster.wait_for("a slow retry", asked_again)
-        told = [reason for _, reason, _ in await cluster.events()]
-        assert told.count("Refused") == 1, "told once, not at every retry"
+        reasons = [reason for _, reason, _ in await cluster.events()]
+        assert reasons.count("Refused") == 1, "reported once, not at every retry"
         hook.on = False
         await cluster.wait_phase(FTJ, "sft", "Succeeded")
 

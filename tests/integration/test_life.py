@@ -20,8 +20,8 @@ SERVED = {"Deployment", "ReplicaSet", "Pod", "Service"}
 
 
 async def test_a_job_runs_to_its_end(cluster: Cluster) -> None:
-    made, label = finetunejob(), f'namespace="{cluster.namespace}"'
-    await cluster.create(*inputs(), made)
+    job_manifest, label = finetunejob(), f'namespace="{cluster.namespace}"'
+    await cluster.create(*inputs(), job_manifest)
     async with cluster.operator() as operator:
         job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
 
@@ -45,8 +45,8 @@ async def test_a_job_runs_to_its_end(cluster: Cluster) -> None:
     assert status["observedGeneration"] == job["metadata"]["generation"]
     steps = [f"{step}{end}" for step in ("Prepare", "Train", "Finish") for end in ("Started", "Succeeded")]
     # The scheduler may look at a pod before the claim that was made along with it is bound, and says so.
-    told = [reason for _, reason, _ in await cluster.events() if reason != "ClaimNotBound"]
-    assert sorted(told) == sorted([*steps, "Succeeded"])
+    reasons = [reason for _, reason, _ in await cluster.events() if reason != "ClaimNotBound"]
+    assert sorted(reasons) == sorted([*steps, "Succeeded"])
     assert f'hone_finetunejob_phase{{name="sft",{label},phase="Training"}} 0.0' in text
     assert 'controller_runtime_reconcile_errors_total{controller="finetunejob"} 0.0' in text
 
@@ -65,11 +65,11 @@ async def test_a_finished_job_costs_no_more_calls(cluster: Cluster) -> None:
 
 
 async def test_the_resource_stays_its_authors(cluster: Cluster) -> None:
-    made = finetunejob()
-    await cluster.create(*inputs(), made)
+    job_manifest = finetunejob()
+    await cluster.create(*inputs(), job_manifest)
     async with cluster.operator():
         job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
-    assert job["spec"] == made["spec"]
+    assert job["spec"] == job_manifest["spec"]
     assert not {"finalizers", "annotations", "labels", "ownerReferences"} & set(job["metadata"])
     writers = {(entry["manager"], entry.get("subresource", "")) for entry in job["metadata"]["managedFields"]}
     assert writers == {("test", ""), ("hone", "status")}
@@ -108,10 +108,10 @@ async def test_the_artifact_outlives_its_job_while_it_is_served(cluster: Cluster
 
         async def only_the_artifact() -> bool:
             left = {name for name in await cluster.leftovers() if name.split("/")[0] not in SERVED}
-            found = await cluster.get("PersistentVolumeClaim", claim, "v1")
+            pvc = await cluster.get("PersistentVolumeClaim", claim, "v1")
             # One that is in use and deleted stays until its pods end; it would be gone with the next one.
-            kept = found is not None and "deletionTimestamp" not in found["metadata"]
-            return kept and left == {f"PersistentVolumeClaim/{claim}"}
+            remains = pvc is not None and "deletionTimestamp" not in pvc["metadata"]
+            return remains and left == {f"PersistentVolumeClaim/{claim}"}
 
         await cluster.wait_for("just the artifact left", only_the_artifact)
         await asyncio.sleep(1)  # Long enough for garbage collection to take it, were it not owned.
@@ -136,9 +136,9 @@ async def test_a_job_made_again_under_its_name_starts_afresh_and_is_served(clust
         assert len(second["status"]["attempts"]) == 3
 
         async def serves_the_second() -> Any:
-            found = await cluster.get(MDEP, "sft")
+            deployment = await cluster.get(MDEP, "sft")
             claims = {entry["metadata"]["name"] for entry in await cluster.all("PersistentVolumeClaim")}
-            served = found and found["status"]["phase"] == "Available"
+            served = deployment and deployment["status"]["phase"] == "Available"
             return served and first["status"]["artifact"]["claim"] not in claims
 
         # Its digest is the same here, but not its claim: the old one is given back and collected.
@@ -156,7 +156,7 @@ async def test_progress_is_shown_while_it_trains(cluster: Cluster) -> None:
     job = finetunejob()
     job["spec"]["compute"]["pod"] = {"annotations": {HOLD: "true"}}
     await cluster.create(*inputs(), job)
-    async with progress_of_the_pod(cluster) as told, cluster.operator() as operator:
+    async with progress_of_the_pod(cluster) as reported, cluster.operator() as operator:
         await cluster.wait_phase(FTJ, "sft", "Training")
 
         async def shows(step: int) -> bool:
@@ -164,15 +164,15 @@ async def test_progress_is_shown_while_it_trains(cluster: Cluster) -> None:
             return (status.get("progress") or {}).get("step") == step
 
         for step in (10, 25):
-            told["step"] = step
+            reported["step"] = step
             await cluster.wait_for(f"step {step} in status", lambda step=step: shows(step))
-        found = await cluster.get(FTJ, "sft")
-        assert found and found["status"]["progress"]["percent"] == 50
-        assert condition(found, "ProgressAvailable")["status"] == "True"
+        current = await cluster.get(FTJ, "sft")
+        assert current and current["status"]["progress"]["percent"] == 50
+        assert condition(current, "ProgressAvailable")["status"] == "True"
         text = operator.metrics.text().decode()
         assert f'hone_finetunejob_step{{name="sft",namespace="{cluster.namespace}"}} 25.0' in text
         assert f'hone_finetunejob_loss{{name="sft",namespace="{cluster.namespace}"}} 1.5' in text
-        told["pod_uid"] = "somebody-else"
+        reported["pod_uid"] = "somebody-else"
 
         async def not_available() -> bool:
             return condition(await cluster.get(FTJ, "sft"), "ProgressAvailable").get("status") == "False"
@@ -185,12 +185,12 @@ async def test_progress_is_shown_while_it_trains(cluster: Cluster) -> None:
 @asynccontextmanager
 async def progress_of_the_pod(cluster: Cluster) -> AsyncIterator[dict[str, Any]]:
     """Serves `/progress` at the played pods' address; yields what to change in the answer."""
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
 
     async def answer(_: web.Request) -> web.Response:
         pods = [pod for pod in await cluster.all("Pod") if pod["metadata"]["labels"].get(STEP_LABEL) == "train"]
         base = {"pod_uid": pods[0]["metadata"]["uid"] if pods else "", "total_steps": 50, "loss": 1.5}
-        return web.json_response(Progress(stage="Training", **{**base, **told}).to_dict())
+        return web.json_response(Progress(stage="Training", **{**base, **reported}).to_dict())
 
     app = web.Application()
     app.router.add_get("/progress", answer)
@@ -198,7 +198,7 @@ async def progress_of_the_pod(cluster: Cluster) -> AsyncIterator[dict[str, Any]]
     await runner.setup()
     await web.TCPSite(runner, POD_ADDRESS, METRICS_PORT).start()
     try:
-        yield told
+        yield reported
     finally:
         await runner.cleanup()
 

@@ -121,8 +121,8 @@ async def test_without_an_api_server_it_lives_and_is_not_ready(cluster: Cluster,
 
 def assert_clean(metrics: str, promtool: str) -> None:
     """Prometheus' own linter has nothing to say, and the names that dashboards know are there."""
-    found = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+    lint = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
+    assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
     for name in (
         "controller_runtime_reconcile_total",
         "controller_runtime_reconcile_errors_total",

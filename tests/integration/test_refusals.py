@@ -1,4 +1,4 @@
-"""What cannot work is said in status and in an Event, with field and remedy, and leaves nothing half-made."""
+"""What cannot work is reported in status and in an Event, with field and remedy, and leaves nothing half-made."""
 
 import asyncio
 from typing import Any
@@ -35,9 +35,9 @@ async def stalled(cluster: Cluster, kind: str, reason: str) -> str:
     """Wait until the resource `sft` is Stalled for that reason, in status and as a Warning; returns the message."""
 
     async def probe() -> str | None:
-        found = condition(await cluster.get(kind, "sft"), "Stalled")
-        right = found.get("status") == "True" and found["reason"] == reason
-        return found["message"] if right else None
+        entry = condition(await cluster.get(kind, "sft"), "Stalled")
+        right = entry.get("status") == "True" and entry["reason"] == reason
+        return entry["message"] if right else None
 
     message: str = await cluster.wait_for(f"{kind} Stalled/{reason}", probe)
     await warned(cluster, reason, message)
@@ -48,8 +48,8 @@ async def troubled(cluster: Cluster, reason: str) -> str:
     """Wait until the job is Reconciling for that reason, in status and as a Warning; returns the message."""
 
     async def probe() -> str | None:
-        found = condition(await cluster.get(FTJ, "sft"), "Reconciling")
-        return found["message"] if found.get("reason") == reason else None
+        entry = condition(await cluster.get(FTJ, "sft"), "Reconciling")
+        return entry["message"] if entry.get("reason") == reason else None
 
     message: str = await cluster.wait_for(f"Reconciling/{reason}", probe)
     await warned(cluster, reason, message)
@@ -100,7 +100,7 @@ async def test_a_foreign_object_with_a_childs_name_is_left_alone(cluster: Cluste
         message = await stalled(cluster, FTJ, "NameConflict")
     assert f"{kind} {foreign['metadata']['name']!r}" in message
     assert "delete it" in message and "another name" in message
-    assert await cluster.leftovers() == before, "nothing is made beside it"
+    assert await cluster.leftovers() == before, "nothing else is created"
     left = await cluster.get(kind, foreign["metadata"]["name"], foreign["apiVersion"])
     assert left and "ownerReferences" not in left["metadata"]
     await cluster.delete(foreign)
@@ -200,8 +200,8 @@ async def test_a_quota_that_forbids_is_told_in_the_api_servers_words_and_tried_a
     await cluster.create(*inputs(), quota)
 
     async def counted() -> bool:
-        found = await cluster.get("ResourceQuota", "none", "v1")
-        return bool(found and (found.get("status") or {}).get("hard"))
+        live = await cluster.get("ResourceQuota", "none", "v1")
+        return bool(live and (live.get("status") or {}).get("hard"))
 
     await cluster.wait_for("the quota in force", counted)
     await cluster.create(finetunejob())

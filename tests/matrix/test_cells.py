@@ -1,4 +1,4 @@
-"""A cell of the matrix for each objective, tried anew: it ends as docs/matrix.md says."""
+"""A cell of the matrix for each objective, tried again: it ends as docs/matrix.md says."""
 
 import re
 from pathlib import Path
@@ -22,10 +22,10 @@ CELLS = [
 @pytest.fixture(scope="module")
 def base() -> Path:
     """The small base model."""
-    found = cache.find()
-    if found is None:
+    model = cache.find()
+    if model is None:
         pytest.fail("there is no base model yet: python3 -m dev.basemodel build")
-    return found
+    return model
 
 
 def shown(cell: str) -> str:

@@ -93,9 +93,9 @@ def parquet(rows: list[Row]) -> bytes:
 def arrow(rows: list[Row], stream: bool = False) -> bytes:
     import pyarrow as pa
 
-    made, out = pa.Table.from_pylist(rows), pa.BufferOutputStream()
-    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, made.schema) as writer:
-        writer.write_table(made)
+    table, out = pa.Table.from_pylist(rows), pa.BufferOutputStream()
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, table.schema) as writer:
+        writer.write_table(table)
     return out.getvalue().to_pybytes()
 
 

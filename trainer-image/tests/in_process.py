@@ -28,6 +28,6 @@ def finished(config: RunConfig) -> Report:
 
 def final_weights(config: RunConfig) -> dict:
     """The tensors of the run's last checkpoint."""
-    found = checkpoint.final_checkpoint(config)
-    assert found
-    return load_file(next(found[0].glob("*model.safetensors")))
+    final = checkpoint.final_checkpoint(config)
+    assert final
+    return load_file(next(final[0].glob("*model.safetensors")))

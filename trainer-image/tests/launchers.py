@@ -81,15 +81,15 @@ class Launcher:
 
     def until(self, reached: Callable[[dict], bool]) -> dict:
         """Its progress, once that has reached something."""
-        told: dict = {}
+        progress: dict = {}
 
         def look() -> bool:
-            told.clear()
-            told.update(self.progress() or {})
-            return bool(told) and reached(told)
+            progress.clear()
+            progress.update(self.progress() or {})
+            return bool(progress) and reached(progress)
 
         self.until_true(look)
-        return told
+        return progress
 
     def until_true(self, reached: Callable[[], bool]) -> None:
         """Wait for something to become true while the launcher runs."""
@@ -118,15 +118,15 @@ class Launcher:
 
     def pids(self, **more: str) -> list[int]:
         """Live processes of this pod, found by a variable that only they have; of one rank with RANK="1"."""
-        wanted = {f"{name}={value}".encode() for name, value in {"TMPDIR": str(self._tmp), **more}.items()}
-        found = []
+        variables = {f"{name}={value}".encode() for name, value in {"TMPDIR": str(self._tmp), **more}.items()}
+        pids = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and wanted <= set((entry / "environ").read_bytes().split(b"\0")):
-                    found.append(int(entry.name))
+                if entry.name.isdigit() and variables <= set((entry / "environ").read_bytes().split(b"\0")):
+                    pids.append(int(entry.name))
             except OSError:
                 continue
-        return found
+        return pids
 
     def kill(self, **more: str) -> None:
         """SIGKILL to the pod's processes, the launcher first, as when its node is lost; or to one rank's."""
@@ -147,8 +147,8 @@ def free_port() -> int:
 
 def newest_step(config: RunConfig) -> int:
     """Step of the newest whole checkpoint; 0 where there is none."""
-    found = checkpoint.newest(config)
-    return found[1].step if found else 0
+    newest = checkpoint.newest(config)
+    return newest[1].step if newest else 0
 
 
 def largest_difference(first: RunConfig, second: RunConfig) -> float:

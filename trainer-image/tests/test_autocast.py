@@ -30,18 +30,18 @@ def rank() -> Iterator[None]:
 def test_layers_multiply_in_bf16_while_weights_stay_in_fp32(
     objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(*given: Any) -> dict[str, Any]:
-        return {**training_arguments(*given), "bf16": True}
+    def in_bf16(*arguments: Any) -> dict[str, Any]:
+        return {**training_arguments(*arguments), "bf16": True}
 
     # Imported first, or they would keep what is patched here. All of them: an objective may build on another's module.
     for name in (*(each.module for each in Objective), "generation"):
         module = import_module(f"hone_trainer.objectives.{name}")
-        monkeypatch.setattr(module, "training_arguments", asked, raising=False)
-    found: set[tuple[torch.dtype, torch.dtype]] = set()
+        monkeypatch.setattr(module, "training_arguments", in_bf16, raising=False)
+    dtypes: set[tuple[torch.dtype, torch.dtype]] = set()
 
     def note(layer: torch.nn.Module, _: Any, output: Any) -> None:
         if isinstance(layer, torch.nn.Linear) and layer.weight.requires_grad and torch.is_grad_enabled():
-            found.add((layer.weight.dtype, output.dtype))
+            dtypes.add((layer.weight.dtype, output.dtype))
 
     hook = torch.nn.modules.module.register_module_forward_hook(note)
     AcceleratorState._reset_state()
@@ -51,4 +51,4 @@ def test_layers_multiply_in_bf16_while_weights_stay_in_fp32(
     finally:
         hook.remove()
         AcceleratorState._reset_state()
-    assert found == {(torch.float32, torch.bfloat16)}
+    assert dtypes == {(torch.float32, torch.bfloat16)}

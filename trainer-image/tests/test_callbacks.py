@@ -39,9 +39,9 @@ def saves(tmp_path: Path, objective: Objective = Objective.SFT, **plan: object) 
     config = tiny.make_run(tmp_path, objective=objective, steps=1000)
     planned = load_plan(config)
     assert planned is not None
-    made = Checkpointing(config, planned.plan.model_copy(update=plan), StatusDir(tmp_path), StepHealth())
-    made.on_train_begin(ARGS, TrainerState(), TrainerControl())
-    return made
+    callback = Checkpointing(config, planned.plan.model_copy(update=plan), StatusDir(tmp_path), StepHealth())
+    callback.on_train_begin(ARGS, TrainerState(), TrainerControl())
+    return callback
 
 
 def saves_at(callback: Checkpointing, step: int) -> bool:
@@ -85,15 +85,15 @@ def test_any_rank_that_finds_it_due_makes_all_save(
 ) -> None:
     callback = saves(tmp_path, checkpoint_every_steps=None, checkpoint_every_minutes=2)
     assert not saves_at(callback, 1)
-    asked = []
+    votes = []
 
     def total(values: list[float], device: torch.device) -> list[float]:
-        asked.append(values[0])
+        votes.append(values[0])
         return [values[0] + 1, *values[1:]]
 
     monkeypatch.setattr(callbacks, "total", total)
     assert saves_at(callback, 2)
-    assert asked == [0], "by its own clock it would not have saved"
+    assert votes == [0], "by its own clock it would not have saved"
 
 
 def test_nothing_is_saved_during_a_streak_but_once_it_is_over(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_stop_does_not_wait_for_the_whole_grace_period(tmp_path: Path, clock: 
 def test_evaluations_come_at_their_steps_and_at_the_end_but_not_before_a_stop(tmp_path: Path) -> None:
     callback = saves(tmp_path, checkpoint_every_steps=1000, evaluation_every_steps=4, total_steps=10)
     losses = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, math.nan, 1.0, 1.0]
-    found = [s for s, loss in enumerate(losses, start=1) if step_with(callback, s, loss).should_evaluate]
-    assert found == [4, 10], "not at 8, whose loss is no number"
+    evaluated = [s for s, loss in enumerate(losses, start=1) if step_with(callback, s, loss).should_evaluate]
+    assert evaluated == [4, 10], "not at 8, whose loss is no number"
     callback = saves(tmp_path / "stopped", evaluation_every_steps=1)
     assert step_with(callback, 1, 1.0).should_evaluate
     callback._status.raise_stop()
@@ -199,8 +199,8 @@ def test_tokens_are_counted_from_where_the_attempt_began(tmp_path: Path, clock: 
     clock.now += 10
     logs = {"loss": 0.0, "reward": 0.5, "num_tokens": 5400}
     reports.on_log(ARGS, TrainerState(global_step=3), TrainerControl(), logs)
-    told = status.statuses()[0]
-    assert (told.tokens, told.tokens_per_second, told.reward) == (400, 40.0, 0.5)
+    reported = status.statuses()[0]
+    assert (reported.tokens, reported.tokens_per_second, reported.reward) == (400, 40.0, 0.5)
 
 
 def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_checkpoint_with_a_cut_or_missing_file_is_not_whole(tmp_path: Path) -> N
     (make(tmp_path, 20) / "model.safetensors").write_bytes(b"short")
     (make(tmp_path, 30) / "global_step" / "shard.pt").unlink()
     (make(tmp_path, 40) / checkpoint.COMPLETE_FILE).write_text('{"step": 4')
-    assert [found.step for _, found in checkpoint.whole(tmp_path)] == [10]
+    assert [mark.step for _, mark in checkpoint.whole(tmp_path)] == [10]
 
 
 def test_the_mark_and_its_name_outlive_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_no_checkpoints_is_none(tmp_path: Path) -> None:
 
 def run_in(directory: Path, **changes: object) -> RunConfig:
     """A run whose own directory is `directory`."""
-    made = {"job": {"namespace": "n", "name": "j", "uid": "u"}, "modelName": "m", "data": {"train": "/d"}}
-    return RunConfig.from_dict({**made, "paths": {"run": str(directory)}, **changes})
+    document = {"job": {"namespace": "n", "name": "j", "uid": "u"}, "modelName": "m", "data": {"train": "/d"}}
+    return RunConfig.from_dict({**document, "paths": {"run": str(directory)}, **changes})
 
 
 def test_only_a_final_checkpoint_ends_a_run(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Uses(ast.NodeVisitor):
     """Private names of others that a module uses: (line, name)."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.found: list[tuple[int, str]] = []
+        self.uses: list[tuple[int, str]] = []
         self.own = set(_defined(tree))
         self.visit(tree)
 
@@ -85,24 +85,24 @@ class Uses(ast.NodeVisitor):
         module = node.module or ""
         if module.partition(".")[0] in LIBRARIES:
             hidden = "." in module and module not in DOCUMENTED
-            self.found += [(node.lineno, one.name) for one in node.names if hidden or one.name.startswith("_")]
+            self.uses += [(node.lineno, one.name) for one in node.names if hidden or one.name.startswith("_")]
 
     def visit_Import(self, node: ast.Import) -> None:
         for one in node.names:
             if one.name.partition(".")[0] in LIBRARIES and "." in one.name and one.name not in DOCUMENTED:
-                self.found.append((node.lineno, one.name))
+                self.uses.append((node.lineno, one.name))
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         of_python = isinstance(node.value, ast.Name) and node.value.id in sys.stdlib_module_names
         if node.attr.startswith("_") and node.attr not in OF_PYTHON | self.own and not of_python:
-            self.found.append((node.lineno, node.attr))
+            self.uses.append((node.lineno, node.attr))
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id in {"getattr", "setattr", "hasattr"}:
             name = node.args[1]
             if isinstance(name, ast.Constant) and str(name.value).startswith("_"):
-                self.found.append((node.lineno, str(name.value)))
+                self.uses.append((node.lineno, str(name.value)))
         self.generic_visit(node)
 
 
@@ -124,7 +124,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 
 def unlisted(text: str) -> list[str]:
     """Private names of libraries that a module uses without a row."""
-    return [f"line {line}: {name}" for line, name in Uses(ast.parse(text)).found if name not in BY_NAME]
+    return [f"line {line}: {name}" for line, name in Uses(ast.parse(text)).uses if name not in BY_NAME]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
@@ -165,7 +165,7 @@ def overrides(trainer: type) -> Iterator[str]:
 @pytest.mark.parametrize("objective", Objective)
 def test_every_override_of_a_trainer_has_a_row(objective: Objective) -> None:
     trainer = components(objective).trainer_class()
-    found = set(overrides(trainer))
-    assert "_save_checkpoint" in found
+    hooks = set(overrides(trainer))
+    assert "_save_checkpoint" in hooks
     rows = {(pkgutil.resolve_name(hook.owner), hook.name) for hook in HOOKS if hook.override}
-    assert {name for name in found if not any((base, name) in rows for base in trainer.__mro__)} == set()
+    assert {name for name in hooks if not any((base, name) in rows for base in trainer.__mro__)} == set()

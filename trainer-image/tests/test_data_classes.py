@@ -37,8 +37,8 @@ def refs(**splits: Iterable[str | int]) -> list[RowRef]:
 def test_classes_are_ordered_and_counted(
     labels: list[str | int], names: tuple[str, ...], rows: tuple[int, ...]
 ) -> None:
-    found = find_classes(refs(train=labels))
-    assert (found.names, found.rows) == (names, rows)
+    classes = find_classes(refs(train=labels))
+    assert (classes.names, classes.rows) == (names, rows)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def tokenizer_with(tokens: dict[str, int], last: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "last", "wanted"),
+    ("tokens", "last", "expected"),
     [
         pytest.param({"pad": 0, "eos": 2}, 7, 0, id="its own"),
         pytest.param({"eos": 2}, 7, 2, id="none of its own: the end of a text"),
         pytest.param({"pad": 2, "eos": 2, "unk": 3}, 2, 3, id="not one that each text ends with"),
     ],
 )
-def test_rows_are_padded_with_a_token_that_no_text_ends_with(tokens: dict[str, int], last: int, wanted: int) -> None:
-    assert padding_id(tokenizer_with(tokens, last)) == wanted
+def test_rows_are_padded_with_a_token_that_no_text_ends_with(tokens: dict[str, int], last: int, expected: int) -> None:
+    assert padding_id(tokenizer_with(tokens, last)) == expected
 
 
 def test_a_tokenizer_without_a_token_to_pad_with_is_refused() -> None:

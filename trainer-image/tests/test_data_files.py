@@ -24,12 +24,12 @@ AUTO = DataFormat.AUTO
 GOOD = GOOD_ROWS[DataFormat.PROMPT_COMPLETION][0]
 
 
-def look(source: Source, *wanted: DataFormat) -> Survey:
-    return survey([source], AUTO, 0, 0, (*OBJECTIVES[Objective.SFT].data.formats, *wanted))
+def look(source: Source, *formats: DataFormat) -> Survey:
+    return survey([source], AUTO, 0, 0, (*OBJECTIVES[Objective.SFT].data.formats, *formats))
 
 
-def samples(source: Source, *wanted: DataFormat) -> list[Sample]:
-    return [sample for _, sample in good_samples([source], look(source, *wanted).format)]
+def samples(source: Source, *formats: DataFormat) -> list[Sample]:
+    return [sample for _, sample in good_samples([source], look(source, *formats).format)]
 
 
 def test_every_format_has_rows_here() -> None:
@@ -40,8 +40,8 @@ def test_every_format_has_rows_here() -> None:
 @pytest.mark.parametrize("format", GOOD_ROWS)
 def test_every_format_is_detected_in_every_kind_of_file(tmp_path: Path, format: DataFormat, name: str) -> None:
     source = find_source("train", str(write(tmp_path / name, GOOD_ROWS[format])))
-    found = look(source, format)
-    assert (found.format, found.faults.summary(), len(found.refs)) == (format, [], 2)
+    surveyed = look(source, format)
+    assert (surveyed.format, surveyed.faults.summary(), len(surveyed.refs)) == (format, [], 2)
     lines = find_source("train", str(write(tmp_path / "rows.jsonl", GOOD_ROWS[format])))
     assert samples(source, format) == samples(lines, format)
 
@@ -141,8 +141,8 @@ def test_a_wrong_file_is_refused_with_its_name_the_row_and_the_remedy(
 )
 def test_a_bad_row_is_told_by_its_place_and_the_others_are_used(tmp_path: Path, name: str, place: str) -> None:
     # The second row's line break makes a table's third row begin one line later.
-    made = [GOOD, {"prompt": "two\nlines", "completion": "c"}, {"prompt": "p", "completion": " "}, GOOD]
-    source = find_source("train", str(write(tmp_path / name, made)))
+    records = [GOOD, {"prompt": "two\nlines", "completion": "c"}, {"prompt": "p", "completion": " "}, GOOD]
+    source = find_source("train", str(write(tmp_path / name, records)))
     (bad,) = look(source).faults.summary()
     assert (bad.reason, bad.count, bad.first) == ("`completion` is empty", 1, place)
     assert len(samples(source)) == 3
@@ -150,22 +150,22 @@ def test_a_bad_row_is_told_by_its_place_and_the_others_are_used(tmp_path: Path, 
 
 
 def test_numbers_that_name_classes_are_ordered_as_numbers_in_every_kind(tmp_path: Path) -> None:
-    made: list[Row] = [{"text": f"t {i}", "label": i} for i in (10, 9, 2)]
+    records: list[Row] = [{"text": f"t {i}", "label": i} for i in (10, 9, 2)]
     for name in KINDS:
-        found = look(find_source("train", str(write(tmp_path / name, made))))
-        assert find_classes(found.refs).names == ("2", "9", "10"), name
+        surveyed = look(find_source("train", str(write(tmp_path / name, records))))
+        assert find_classes(surveyed.refs).names == ("2", "9", "10"), name
 
 
 def test_lists_in_cells_are_messages_only_if_they_look_like_it(tmp_path: Path) -> None:
-    made = [{"prompt": "List two.", "completion": text} for text in ("[1, 2]", '[{"a": 1}]', "[1,", "[]", "[x]")]
-    source = find_source("train", str(write(tmp_path / "rows.csv", made)))
-    assert [sample.completion for sample in samples(source)] == [row["completion"] for row in made]
+    records = [{"prompt": "List two.", "completion": text} for text in ("[1, 2]", '[{"a": 1}]', "[1,", "[]", "[x]")]
+    source = find_source("train", str(write(tmp_path / "rows.csv", records)))
+    assert [sample.completion for sample in samples(source)] == [row["completion"] for row in records]
 
 
 def test_pairs_of_conversations_in_cells_are_read(tmp_path: Path) -> None:
-    asked = [{"role": "user", "content": "Is it?"}]
-    made = [{f: [*asked, {"role": "assistant", "content": f}] for f in ("chosen", "rejected")}]
-    (sample,) = samples(find_source("train", str(write(tmp_path / "rows.csv", made))))
+    prompt = [{"role": "user", "content": "Is it?"}]
+    records = [{f: [*prompt, {"role": "assistant", "content": f}] for f in ("chosen", "rejected")}]
+    (sample,) = samples(find_source("train", str(write(tmp_path / "rows.csv", records))))
     assert (sample.messages[1]["content"], sample.completion_start) == ("chosen", 1)
 
 
@@ -179,9 +179,9 @@ def test_a_long_line_spoils_only_its_row(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(readers, "MAX_ROW_BYTES", 100)
     long = {"prompt": "p", "completion": "c" * 1000}
     (tmp_path / "rows.jsonl").write_bytes(json_lines([GOOD, long, GOOD]))
-    found = look(find_source("train", str(tmp_path / "rows.jsonl")))
-    assert [(bad.count, bad.first) for bad in found.faults.summary()] == [(1, "rows.jsonl:2")]
-    assert len(found.refs) == 2
+    surveyed = look(find_source("train", str(tmp_path / "rows.jsonl")))
+    assert [(bad.count, bad.first) for bad in surveyed.faults.summary()] == [(1, "rows.jsonl:2")]
+    assert len(surveyed.refs) == 2
 
 
 @pytest.mark.parametrize("long", [1, 3], ids=["the first", "a later one"])
@@ -208,9 +208,9 @@ def test_a_large_array_is_refused_with_what_to_write_instead(tmp_path: Path, mon
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.jsonl.gz", "rows.csv.zst", "rows.parquet"])
 def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, name: str) -> None:
     count, size = 8000, 1000
-    made = [{"prompt": f"{i} " + "x" * size, "completion": "c"} for i in range(count)]
-    source = find_source("train", str(write(tmp_path / name, made)))
-    del made
+    records = [{"prompt": f"{i} " + "x" * size, "completion": "c"} for i in range(count)]
+    source = find_source("train", str(write(tmp_path / name, records)))
+    del records
     next(iter(rows(source)))  # what is imported only now is no row
     tracemalloc.start()
     try:
@@ -222,10 +222,10 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, name: str) -> None
 
 
 def test_the_folder_of_a_saved_data_set_is_read_in_its_order(tmp_path: Path) -> None:
-    made: list[Row] = [{"text": f"t {i}", "label": i % 3} for i in range(25)]
-    source = find_source("train", str(save_folder(tmp_path / "saved", made)))
+    records: list[Row] = [{"text": f"t {i}", "label": i % 3} for i in range(25)]
+    source = find_source("train", str(save_folder(tmp_path / "saved", records)))
     assert [file.name for file in source.files] == [f"saved/data-0000{i}-of-00002.arrow" for i in range(2)]
-    assert [row for _, row in rows(source)] == made
+    assert [row for _, row in rows(source)] == records
     assert [where for where, _ in rows(source)][12:14] == [
         "saved/data-00000-of-00002.arrow:row 13",
         "saved/data-00001-of-00002.arrow:row 1",
@@ -236,9 +236,9 @@ def test_the_names_of_classes_that_a_saved_data_set_knows_are_used(tmp_path: Pat
     from datasets import ClassLabel, Dataset, Features, Value
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
-    made = Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
-    made.save_to_disk(str(tmp_path / "saved"))
-    made.to_parquet(str(tmp_path / "rows.parquet"))
+    dataset = Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    dataset.save_to_disk(str(tmp_path / "saved"))
+    dataset.to_parquet(str(tmp_path / "rows.parquet"))
     for path in ("saved", "rows.parquet"):
         source = find_source("train", str(tmp_path / path))
         assert [row["label"] for _, row in rows(source) if not isinstance(row, RowFault)] == ["good", "bad", None]
@@ -251,10 +251,10 @@ def test_names_of_classes_are_used_only_for_columns_that_still_hold_their_number
     known = {"a": {"names": ["x", "y"], "_type": "ClassLabel"}, "turns": [{"role": {"_type": "Value"}}]}
     known |= dict.fromkeys(("as_text", "taken_out"), known["a"])
     table = pa.table({"a": [1, 0], "as_text": ["one", "two"]})
-    told = {"huggingface": json.dumps({"info": {"features": known}})}
-    pq.write_table(table.replace_schema_metadata(told), tmp_path / "rows.parquet")
-    found = [row for _, row in rows(find_source("train", str(tmp_path / "rows.parquet")))]
-    assert found == [{"a": "y", "as_text": "one"}, {"a": "x", "as_text": "two"}]
+    metadata = {"huggingface": json.dumps({"info": {"features": known}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "rows.parquet")
+    stored = [row for _, row in rows(find_source("train", str(tmp_path / "rows.parquet")))]
+    assert stored == [{"a": "y", "as_text": "one"}, {"a": "x", "as_text": "two"}]
 
 
 def test_values_that_a_saved_data_set_keeps_as_json_are_read(tmp_path: Path) -> None:

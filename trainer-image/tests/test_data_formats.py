@@ -123,7 +123,7 @@ def test_a_bad_row_of_alpaca_s_is_told_apart_by_its_reason(row: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("row", "asked"),
+    ("row", "question"),
     [
         pytest.param({"instruction": "Greet.", "input": "the cat"}, "Greet.\nthe cat", id="with input"),
         pytest.param({"instruction": "Greet.", "input": ""}, "Greet.", id="empty input"),
@@ -131,17 +131,17 @@ def test_a_bad_row_of_alpaca_s_is_told_apart_by_its_reason(row: dict[str, Any], 
         pytest.param({"instruction": "", "input": "the cat"}, "the cat", id="input alone"),
     ],
 )
-def test_alpaca_s_rows_become_one_turn(row: dict[str, Any], asked: str) -> None:
-    turns = ({"role": "user", "content": asked}, {"role": "assistant", "content": "Hi."})
+def test_alpaca_s_rows_become_one_turn(row: dict[str, Any], question: str) -> None:
+    turns = ({"role": "user", "content": question}, {"role": "assistant", "content": "Hi."})
     assert to_sample({**row, "output": "Hi."}, DataFormat.ALPACA) == Sample(messages=turns, completion_start=1)
 
 
 def test_sharegpt_s_turns_become_a_conversation_with_the_system_s_column_first() -> None:
-    said = ({"role": "system", "content": "Be brief."}, USER, ANSWER)
+    messages = ({"role": "system", "content": "Be brief."}, USER, ANSWER)
     row = {"conversations": [HUMAN, GPT], "system": "Be brief.", "id": 1}
-    assert to_sample(row, DataFormat.SHARE_GPT) == Sample(messages=said, completion_start=2)
+    assert to_sample(row, DataFormat.SHARE_GPT) == Sample(messages=messages, completion_start=2)
     turn = {"from": "system", "value": "Be brief."}
-    assert to_sample({"conversations": [turn, HUMAN, GPT]}, DataFormat.SHARE_GPT).messages == said
+    assert to_sample({"conversations": [turn, HUMAN, GPT]}, DataFormat.SHARE_GPT).messages == messages
 
 
 def test_a_label_is_a_name_or_a_number() -> None:

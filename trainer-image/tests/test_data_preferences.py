@@ -1,4 +1,4 @@
-"""Prepared pairs and rated answers: the columns that TRL's trainers take, what is cut, split and told of them."""
+"""Prepared pairs and rated answers: the columns that TRL's trainers take, what is cut, split and reported of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,20 +32,20 @@ def prepared_from(make_config: Any) -> Callable[..., tuple[Prepared, PlanFile]]:
     """Prepares rows with the given sections of the RunConfig."""
 
     def run(rows: list[dict[str, Any]], **sections: Any) -> tuple[Prepared, PlanFile]:
-        made = prepare(RunConfig.from_dict(make_config(rows, **sections)))
-        return load_prepared(made.prepared), made
+        result = prepare(RunConfig.from_dict(make_config(rows, **sections)))
+        return load_prepared(result.prepared), result
 
     return run
 
 
 @pytest.mark.parametrize("objective", MORE)
 def test_pairs_have_the_columns_that_the_trainer_takes(prepared_from: Callable, objective: str) -> None:
-    prepared, made = prepared_from([pair(i) for i in range(200)], objective=objective)
+    prepared, result = prepared_from([pair(i) for i in range(200)], objective=objective)
     assert set(prepared.train.column_names) == {*MORE[objective], "length"}
     assert set(prepared.test.column_names) == {*MORE[objective], "length", "prompt_ids", "reference", "prompt"}
-    assert (made.dataset.format, made.dataset.train_on) == ("Preference", "Pair")
-    assert made.plan.objective == objective
-    assert "rather than" in (made.dataset.example or "")
+    assert (result.dataset.format, result.dataset.train_on) == ("Preference", "Pair")
+    assert result.plan.objective == objective
+    assert "rather than" in (result.dataset.example or "")
     for row in prepared.test:
         assert row["prompt"].endswith("assistant\n")
         assert row["reference"] in ("yes", "no")
@@ -53,15 +53,15 @@ def test_pairs_have_the_columns_that_the_trainer_takes(prepared_from: Callable, 
 
 def test_one_data_set_is_prepared_for_either_objective(make_config: Any) -> None:
     rows = [pair(i) for i in range(100)]
-    made = [prepare(RunConfig.from_dict(make_config(rows, objective=objective))).prepared for objective in MORE]
-    assert len(set(made)) == 2
+    directories = [prepare(RunConfig.from_dict(make_config(rows, objective=objective))).prepared for objective in MORE]
+    assert len(set(directories)) == 2
 
 
 def test_answers_are_cut_and_prompts_never(prepared_from: Callable) -> None:
     rows = [pair(i, words=40 if i < 12 else 1) for i in range(200)]
     longest = 30
-    prepared, made = prepared_from(rows, objective="DPO", hyperparameters={"sequenceLength": longest})
-    assert made.dataset.truncated_rows > 0
+    prepared, result = prepared_from(rows, objective="DPO", hyperparameters={"sequenceLength": longest})
+    assert result.dataset.truncated_rows > 0
     for row in prepared.train:
         lengths = [len(row["prompt_ids"]) + len(row[name]) for name in ("chosen_ids", "rejected_ids")]
         assert max(lengths) == row["length"] <= longest
@@ -72,25 +72,25 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_is_a_fault(prepared_from: Ca
     rows = [pair(i) for i in range(200)]
     for row in rows[:5]:
         row["prompt"][0]["content"] += " and" * 60
-    prepared, made = prepared_from(rows, objective="DPO", hyperparameters={"sequenceLength": 30})
-    assert sum(bad.count for bad in made.dataset.bad_rows if "nothing to train on" in bad.reason) > 0
+    prepared, result = prepared_from(rows, objective="DPO", hyperparameters={"sequenceLength": 30})
+    assert sum(bad.count for bad in result.dataset.bad_rows if "nothing to train on" in bad.reason) > 0
     assert max(prepared.train["length"]) <= 30
 
 
 def test_a_rated_answer_is_compared_with_that_of_the_row_before(prepared_from: Callable) -> None:
-    prepared, made = prepared_from([rated(i) for i in range(200)], objective="KTO")
+    prepared, result = prepared_from([rated(i) for i in range(200)], objective="KTO")
     for split in (prepared.train, prepared.validation):
         answers = split["completion_ids"][:]
         assert split["KL_completion_ids"][:] == [answers[-1], *answers[:-1]]
     assert "KL_completion_ids" not in prepared.test.column_names
     labels = prepared.train["label"][:]
-    assert {label.label: label.rows for label in made.dataset.classes or []} == {
+    assert {label.label: label.rows for label in result.dataset.classes or []} == {
         "true": sum(labels),
         "false": len(labels) - sum(labels),
     }
-    assert made.plan.balance == "Weight"
-    assert "bad ones weigh" in made.plan.reasons["balance"]
-    assert not [warning for warning in made.plan.warnings if "macroF1" in warning]
+    assert result.plan.balance == "Weight"
+    assert "bad ones weigh" in result.plan.reasons["balance"]
+    assert not [warning for warning in result.plan.warnings if "macroF1" in warning]
 
 
 def test_ratings_that_are_all_the_same_are_refused(prepared_from: Callable) -> None:

@@ -81,12 +81,12 @@ def test_answers_without_loss_are_told(prepared_from: Any, tiny_model: Path, tmp
     model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "chat_template.jinja").write_text(DROPS_THOUGHTS)
     thought = "<think>hm</think>"
-    made = [chat_row(i)["messages"] for i in range(60)]
-    asked = [[user, {**answer, "content": thought + answer["content"]}] for user, answer in made]
-    twice = [{"messages": first + second} for first, second in itertools.pairwise(asked)]
+    chats = [chat_row(i)["messages"] for i in range(60)]
+    with_thoughts = [[user, {**answer, "content": thought + answer["content"]}] for user, answer in chats]
+    twice = [{"messages": first + second} for first, second in itertools.pairwise(with_thoughts)]
     options = {"paths": {"model": str(model)}, "data": {"trainOn": "Assistant"}}
     assert any("59 answers carry no loss" in warning for warning in prepared_from(twice, **options).warnings)
-    once = [{"messages": turns} for turns in asked]
+    once = [{"messages": turns} for turns in with_thoughts]
     assert not any(
         "carry no loss" in warning for warning in prepared_from(once, hyperparameters={"seed": 1}, **options).warnings
     )
@@ -140,7 +140,7 @@ def test_one_changed_character_of_the_data_is_other_data(make_config: Any) -> No
     rows = [chat_row(i) for i in range(100)]
     first = prepare(RunConfig.from_dict(make_config(rows))).prepared
     rows[7]["messages"][0]["content"] = rows[7]["messages"][0]["content"].replace("kettle", "kattle")
-    second = prepare(RunConfig.from_dict(make_config(rows, modelName="so that it is planned anew"))).prepared
+    second = prepare(RunConfig.from_dict(make_config(rows, modelName="so that it is planned again"))).prepared
     assert first != second
 
 

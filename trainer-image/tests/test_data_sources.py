@@ -87,22 +87,22 @@ def test_a_name_with_wildcards_that_is_there_is_that_file(tree: Path) -> None:
     ],
 )
 def test_a_path_without_files_is_refused_with_what_is_there(tree: Path, path: str, message: str, hint: str) -> None:
-    said, remedy = refused(tree / path)
-    assert message.format(tree) in said
+    text, remedy = refused(tree / path)
+    assert message.format(tree) in text
     assert hint in remedy
 
 
 def test_a_directory_of_directories_is_refused_with_the_glob(tree: Path) -> None:
     (tree / "sub" / "c.jsonl").unlink()
-    said, remedy = refused(tree / "sub")
-    assert said.endswith(f"holds no file; {tree}/sub holds deep/")
+    text, remedy = refused(tree / "sub")
+    assert text.endswith(f"holds no file; {tree}/sub holds deep/")
     assert "glob" in remedy
 
 
 def test_a_directory_of_several_kinds_is_refused_and_a_glob_says_which_are_meant(tree: Path) -> None:
     (tree / "rows.csv").write_bytes(table(ROWS))
-    said, remedy = refused(tree)
-    assert "several kinds: 2 .jsonl, 1 .csv" in said
+    text, remedy = refused(tree)
+    assert "several kinds: 2 .jsonl, 1 .csv" in text
     assert "data/*.jsonl" in remedy
     # Whoever names them all means them all: each is read as what it is.
     write_jsonl(tree / "a.jsonl", ROWS)
@@ -126,8 +126,8 @@ def test_no_path_and_no_link_leads_out_of_the_volume(tmp_path: Path, path: str) 
     mount.mkdir()
     (mount / "link.jsonl").symlink_to(outside)
     (mount / "dir").symlink_to(outside.parent)
-    said, remedy = refused(mount / path, mount=mount)
-    assert f"is outside the volume, at {outside}" in said
+    text, remedy = refused(mount / path, mount=mount)
+    assert f"is outside the volume, at {outside}" in text
     assert "on the volume" in remedy
     assert names(mount / path)
 
@@ -142,8 +142,8 @@ def test_a_saved_data_set_with_splits_gives_each_source_its_own(tmp_path: Path) 
         assert row["prompt"] == name
     (row,) = [row for _, row in rows(find_source("train", str(tmp_path / "saved" / "extra")))]
     assert row["prompt"] == "extra"
-    said, remedy = refused(tmp_path / "saved", name="validation")
-    assert "saved DatasetDict of train, test, extra, and none is named validation" in said
+    text, remedy = refused(tmp_path / "saved", name="validation")
+    assert "saved DatasetDict of train, test, extra, and none is named validation" in text
     assert "such as saved/train" in remedy
 
 
@@ -174,15 +174,15 @@ def test_the_digest_is_of_kinds_and_bytes_and_of_no_name(tmp_path: Path) -> None
 
 def surveyed(path: Path, columns: dict[str, str]) -> list[Sample]:
     source = find_source("train", str(path), columns=columns)
-    found = survey([source], DataFormat.AUTO, 0, 0)
-    return [sample for _, sample in good_samples([source], found.format)]
+    result = survey([source], DataFormat.AUTO, 0, 0)
+    return [sample for _, sample in good_samples([source], result.format)]
 
 
 def test_columns_are_renamed_before_the_format_is_looked_for(tmp_path: Path) -> None:
     qa = [{"question": "q", "answer": "a", "id": 1, "prompt": "no"}, {"prompt": "p", "answer": "b"}]
     path = write_jsonl(tmp_path / "rows.jsonl", qa)
-    found = surveyed(path, {"prompt": "question", "completion": "answer"})
-    assert found == [Sample(prompt="q", completion="a"), Sample(prompt="p", completion="b")]
+    samples = surveyed(path, {"prompt": "question", "completion": "answer"})
+    assert samples == [Sample(prompt="q", completion="a"), Sample(prompt="p", completion="b")]
 
 
 def test_names_may_be_exchanged(tmp_path: Path) -> None:

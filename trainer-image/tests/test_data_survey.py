@@ -34,7 +34,7 @@ def refused(tmp_path: Path, **splits: Iterable[Any]) -> BadInput:
 
 def test_bad_rows_are_counted_by_reason_with_the_place_of_the_first(tmp_path: Path) -> None:
     user = {"role": "user", "content": "?"}
-    found = look(
+    result = look(
         tmp_path,
         train=[
             chat_row(0),
@@ -47,33 +47,33 @@ def test_bad_rows_are_counted_by_reason_with_the_place_of_the_first(tmp_path: Pa
             chat_row(1),
         ],
     )
-    assert [(b.reason.split(":")[0], b.count, b.first) for b in found.faults.summary()] == [
+    assert [(b.reason.split(":")[0], b.count, b.first) for b in result.faults.summary()] == [
         ("not JSON", 2, "rows.jsonl:2"),
         ("no assistant turn in `messages`", 1, "rows.jsonl:4"),
         ("not a JSON object", 1, "rows.jsonl:5"),
         ("no column `messages`", 1, "rows.jsonl:6"),
     ]
-    assert len(found.refs) == 2
+    assert len(result.refs) == 2
 
 
 def test_bytes_that_are_no_utf8_spoil_only_their_row(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(chat_row(0)).encode() + b'\n{"messages": "\xff"}\n')
-    found = survey([find_source("train", str(file))], AUTO, 0, 0)
-    assert [(b.reason, b.first) for b in found.faults.summary()] == [("not UTF-8", "rows.jsonl:2")]
-    assert len(found.refs) == 1
+    result = survey([find_source("train", str(file))], AUTO, 0, 0)
+    assert [(b.reason, b.first) for b in result.faults.summary()] == [("not UTF-8", "rows.jsonl:2")]
+    assert len(result.refs) == 1
 
 
 def test_more_reasons_than_the_summary_holds_are_counted_together(tmp_path: Path) -> None:
     reasons = 12
-    found = look(tmp_path, train=[chat_row(0)])
+    result = look(tmp_path, train=[chat_row(0)])
     for i in range(reasons):
         for _ in range(reasons - i):
-            found.faults.add(f"reason {i}", f"f:{i}")
-    summary = found.faults.summary()
+            result.faults.add(f"reason {i}", f"f:{i}")
+    summary = result.faults.summary()
     assert len(summary) == 8
     assert summary[-1].reason == "other faults"
-    assert sum(b.count for b in summary) == found.faults.total == sum(range(1, reasons + 1))
+    assert sum(b.count for b in summary) == result.faults.total == sum(range(1, reasons + 1))
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_a_bad_validation_set_is_named_by_its_own_field(tmp_path: Path) -> None:
 
 def test_the_format_is_taken_from_the_first_row_that_has_one(tmp_path: Path) -> None:
     rows = ["oops", {"id": 1}, {"prompt": "a", "completion": "b"}, chat_row(0)]
-    found = look(tmp_path, train=rows)
-    assert found.format is DataFormat.PROMPT_COMPLETION
-    assert (len(found.refs), found.faults.total) == (1, 3)
+    result = look(tmp_path, train=rows)
+    assert result.format is DataFormat.PROMPT_COMPLETION
+    assert (len(result.refs), result.faults.total) == (1, 3)
 
 
-def splits_of(found: Survey) -> dict[bytes, str | None]:
-    return {ref.row: ref.split for ref in found.refs}
+def splits_of(result: Survey) -> dict[bytes, str | None]:
+    return {ref.row: ref.split for ref in result.refs}
 
 
 def test_adding_rows_moves_no_other_row_to_another_split(tmp_path: Path) -> None:
@@ -166,10 +166,8 @@ def test_answers_of_several_turns_share_a_split_where_the_model_writes_its_own(t
         return {"prompt": [{"role": "user", "content": f"Is it {i}?"}], "completion": completion}
 
     def splits(generated: bool) -> list[set[str | None]]:
-        found = survey(
-            [source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].data.formats, generated=generated
-        ).refs
-        return [{ref.split for ref in found[i : i + 4]} for i in range(0, 240, 4)]
+        refs = survey([source], AUTO, 0, 0.4, OBJECTIVES[Objective.DISTILLATION].data.formats, generated=generated).refs
+        return [{ref.split for ref in refs[i : i + 4]} for i in range(0, 240, 4)]
 
     rows = [row(i, taken) for i in range(60) for taken in range(4)]
     source = find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", rows)))
@@ -178,20 +176,20 @@ def test_answers_of_several_turns_share_a_split_where_the_model_writes_its_own(t
 
 
 def test_rows_of_the_held_out_files_are_left_out_of_training(tmp_path: Path) -> None:
-    found = look(
+    result = look(
         tmp_path,
         train=[chat_row(i) for i in range(10)] + [chat_row(9)],
         validation=[chat_row(i) for i in (7, 8, 20)],
         test=[chat_row(i) for i in (8, 9)],
     )
-    splits = [ref.split for ref in found.refs]
+    splits = [ref.split for ref in result.refs]
     # train loses 7, 8 and both of 9; validation loses 8; test loses nothing.
     assert [splits.count(name) for name in ("train", "validation", "test")] == [7, 2, 2]
-    assert found.duplicates == splits.count(None) == 5
+    assert result.duplicates == splits.count(None) == 5
 
 
 def test_training_rows_that_ask_what_a_test_row_asks_are_counted(tmp_path: Path) -> None:
     other = chat_row(3)
     other["messages"][-1]["content"] = "something else"
-    found = look(tmp_path, train=[chat_row(i) for i in range(5)], test=[other])
-    assert (found.duplicates, found.shared_prompts) == (0, 1)
+    result = look(tmp_path, train=[chat_row(i) for i in range(5)], test=[other])
+    assert (result.duplicates, result.shared_prompts) == (0, 1)

@@ -126,10 +126,10 @@ def test_the_wanted_answers_carry_loss_with_the_token_that_ends_them(
         last = f"«{last}»"
     if train_on is TrainOn.ASSISTANT:
         first = f"«{first}»"
-    asked = [user.format(text) for text in QUESTIONS]
-    expected = f"{start}{asked[0]}{head}{first}{end}{asked[1]}{head}{last}{end}"
-    wanted = f"«{expected}»" if train_on is TrainOn.ALL else expected
-    assert shown(tiny_tokenizer, template, train_on, sample(*ANSWERS)) == wanted
+    questions = [user.format(text) for text in QUESTIONS]
+    rendered = f"{start}{questions[0]}{head}{first}{end}{questions[1]}{head}{last}{end}"
+    expected = f"«{rendered}»" if train_on is TrainOn.ALL else rendered
+    assert shown(tiny_tokenizer, template, train_on, sample(*ANSWERS)) == expected
 
 
 @pytest.mark.parametrize("train_on", [TrainOn.ASSISTANT, TrainOn.COMPLETION])

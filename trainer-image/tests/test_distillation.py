@@ -1,4 +1,4 @@
-"""Distillation: a rank in this process learns from a tiny teacher, goes on exactly, and finish scores it."""
+"""Distillation: a rank in this process learns from a tiny teacher, continues exactly, and finish scores it."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def rank(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
-    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it goes on."""
+    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it continues."""
 
     def run(name: str = "run", **options: object) -> RunConfig:
         root = tmp_path / name
@@ -71,8 +71,8 @@ def test_it_comes_nearer_to_its_teacher(rank: Callable) -> None:
     assert score.tuned.value < 0.75 * score.base.value
     assert score.improvement.value == pytest.approx(score.base.value - score.tuned.value)
     assert all(sample.reference for sample in report.samples)
-    said = [(sample.base == sample.reference, sample.tuned == sample.reference) for sample in report.samples]
-    assert sum(tuned for _, tuned in said) > sum(base for base, _ in said)
+    matches = [(sample.base == sample.reference, sample.tuned == sample.reference) for sample in report.samples]
+    assert sum(tuned for _, tuned in matches) > sum(base for base, _ in matches)
 
 
 @pytest.mark.train
@@ -119,8 +119,8 @@ def test_the_divergence_is_from_the_teacher_to_the_model_over_the_answers_tokens
     # After word 0 the teacher is (3/4, 1/4) and the model even; after word 1 it is the other way around.
     after_0 = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
     after_1 = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
-    found = divergences.divergences(teacher, model, [[0], [1, 1, 0]], [[1, 0], [0]], 0, "model")
-    assert found.tolist() == pytest.approx([(after_0 + after_1) / 2, after_0], abs=1e-6)
+    values = divergences.divergences(teacher, model, [[0], [1, 1, 0]], [[1, 0], [0]], 0, "model")
+    assert values.tolist() == pytest.approx([(after_0 + after_1) / 2, after_0], abs=1e-6)
     assert divergences.divergences(teacher, teacher, [[0]], [[1]], 0, "itself").tolist() == [0.0]
 
 

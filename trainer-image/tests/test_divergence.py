@@ -1,4 +1,4 @@
-"""When a run has diverged, and how a schedule goes on at another rate."""
+"""When a run has diverged, and how a schedule continues at another rate."""
 
 import math
 
@@ -29,12 +29,12 @@ from hone_trainer.training.learning_rate import set_peak_rate
 )
 def test_the_rule(losses: list[float], at: int | None) -> None:
     rule = Divergence()
-    found = None
+    diverged_at = None
     for step, loss in enumerate(losses, start=1):
         rule.take(loss, finite=math.isfinite(loss))
-        if rule.verdict and found is None:
-            found = step
-    assert found == at
+        if rule.verdict and diverged_at is None:
+            diverged_at = step
+    assert diverged_at == at
 
 
 def test_a_streak_is_seen_from_its_first_step_to_its_last() -> None:
@@ -55,12 +55,12 @@ def schedule(peak: float) -> tuple[torch.optim.Optimizer, torch.optim.lr_schedul
 
 def rates(optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LambdaLR, steps: int) -> list[float]:
     """The rates of the first group in so many steps."""
-    found = []
+    history = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        history.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return history
 
 
 @pytest.mark.parametrize("peak", [1.0, 0.5])

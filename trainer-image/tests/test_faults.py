@@ -1,4 +1,4 @@
-"""Faults strike real ranks under real launchers: each ends in its class, says why, and the next attempt goes on."""
+"""Faults strike real ranks under real launchers: each ends in its class, says why, and the next attempt continues."""
 
 import json
 import os
@@ -33,9 +33,9 @@ def steps(config: RunConfig) -> list[int]:
 
 def history(config: RunConfig, figure: str) -> dict[int, float]:
     """A figure of each logged step, as the newest checkpoint has it."""
-    found = checkpoint.newest(config)
-    assert found is not None
-    lines = json.loads((found[0] / "trainer_state.json").read_text())["log_history"]
+    newest = checkpoint.newest(config)
+    assert newest is not None
+    lines = json.loads((newest[0] / "trainer_state.json").read_text())["log_history"]
     return {line["step"]: line[figure] for line in lines if figure in line}
 
 
@@ -50,8 +50,8 @@ def test_numbers_gone_bad_end_the_run_which_goes_on_from_before_at_half_the_rate
 
     second = Attempt(number=2, learning_rate_factor=0.5)
     launcher = start(tmp_path, "second", HONE_ATTEMPT=second.to_json())
-    told = launcher.until(lambda told: told["stage"] == "Training")
-    assert told["resumedFromStep"] == 6
+    progress = launcher.until(lambda progress: progress["stage"] == "Training")
+    assert progress["resumedFromStep"] == 6
     code, result = launcher.wait(START_SECONDS)
     assert (code, result.final_step) == (0, 24), launcher.log()
     assert result.changes == ["learningRate 0.01 → 0.005: an earlier attempt diverged"]
@@ -111,7 +111,7 @@ def test_a_full_disk_costs_no_checkpoint_that_was_whole(
     assert "spec.workspace.size" in (result.verdict.hint or ""), result.verdict
     assert newest_step(config) == 6, "the old checkpoint is whole"
 
-    # Someone makes room: it goes on from there, and nothing of the half checkpoint is in the new one.
+    # Someone makes room: training continues from there, and nothing of the half checkpoint is in the new one.
     filler.unlink()
     launcher = start(tmp_path, "second")
     code, result = launcher.wait(START_SECONDS)
@@ -168,21 +168,21 @@ def test_an_error_in_one_pod_is_not_lost_among_those_who_lost_their_peer(tmp_pat
 @pytest.fixture
 def memory_limit() -> Iterator[Callable[[int], tuple[str, ...]]]:
     """Makes a memory cgroup, and a command that runs another in it as a container does. Needs root."""
-    made: list[Path] = []
+    groups: list[Path] = []
 
     def limit(number_of_bytes: int) -> tuple[str, ...]:
         v1 = Path("/sys/fs/cgroup/memory")
         root = v1 if v1.is_dir() else Path("/sys/fs/cgroup")
-        made.append(root / f"hone-test-{os.getpid()}")
-        made[-1].mkdir()
+        groups.append(root / f"hone-test-{os.getpid()}")
+        groups[-1].mkdir()
         name = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
-        (made[-1] / name).write_text(str(number_of_bytes))
+        (groups[-1] / name).write_text(str(number_of_bytes))
         # A container sees its own cgroup where the host has the root one.
-        script = f'echo $$ > {made[-1]}/cgroup.procs && mount --bind {made[-1]} {root} && exec "$@"'
+        script = f'echo $$ > {groups[-1]}/cgroup.procs && mount --bind {groups[-1]} {root} && exec "$@"'
         return ("unshare", "--mount", "sh", "-c", script, "sh")
 
     yield limit
-    for group in made:
+    for group in groups:
         deadline = time.monotonic() + 60
         # What was killed just now may still be on its way out.
         while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:

@@ -81,11 +81,11 @@ def test_a_run_trains_and_is_scored_on_the_gpu(
     assert steps["trained"] == {torch.float32}, "in bf16 small updates would be lost"
     assert torch.bfloat16 in steps["outputs"]
     assert ("Linear4bit" in steps["layers"]) == (method is MethodType.QLORA)
-    told = StatusDir(tmp_path / "status").statuses()[0]
-    assert (told.step, told.stage) == (40, "Done")
-    assert 0 < told.loss < 5
-    assert 0 < told.eval_loss < 5
-    assert told.gpu_peak_bytes > 0
+    reported = StatusDir(tmp_path / "status").statuses()[0]
+    assert (reported.step, reported.stage) == (40, "Done")
+    assert 0 < reported.loss < 5
+    assert 0 < reported.eval_loss < 5
+    assert reported.gpu_peak_bytes > 0
     report = finished(config)
     assert report.evaluation.scores
     assert report.artifact.kind == ("Adapter" if method.adapts else "Model")
@@ -102,9 +102,9 @@ def test_a_run_trains_with_its_activations_in_host_memory(tmp_path: Path, monkey
     config = tiny.make_run(tmp_path, precision="bfloat16", gpus=1, hidden=128, steps=2, micro_batch=4)
     train_here(tmp_path, monkeypatch)
     assert len(entered) >= 2 * 4, "in each of four micro-batches of two steps"
-    told = StatusDir(tmp_path / "status").statuses()[0]
-    assert (told.step, told.stage) == (2, "Done")
-    assert math.isfinite(told.loss)
+    reported = StatusDir(tmp_path / "status").statuses()[0]
+    assert (reported.step, reported.stage) == (2, "Done")
+    assert math.isfinite(reported.loss)
     assert newest_step(config) == 2
 
 

@@ -1,4 +1,4 @@
-"""A gang that dies or is stopped at any moment of its run: it goes on, and ends with the weights of one left alone.
+"""A gang that dies or is stopped at any moment of its run: it continues, and ends with the weights of one left alone.
 
 Moments are places in the run at which a rank holds still until it is killed, or until SIGTERM has arrived, so that
 each is met exactly. A sequence of them strikes one run, attempt after attempt. All gangs are of two ranks: in one pod,
@@ -109,22 +109,22 @@ def slices(sequences: dict[str, list[Moment]]) -> list[Any]:
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunConfig]:
     """The runs that were left alone, by gang; each is made when it is first asked for."""
-    made: dict[str, RunConfig] = {}
+    runs: dict[str, RunConfig] = {}
 
     def run(gang: str) -> RunConfig:
-        if gang not in made:
+        if gang not in runs:
             root = tmp_path_factory.mktemp(gang)
-            made[gang] = tiny.make_run(root, processes=2, **RUN, **GANGS[gang])
+            runs[gang] = tiny.make_run(root, processes=2, **RUN, **GANGS[gang])
             launcher = Launcher(root, "alone")
             try:
-                launcher.until(lambda told: told["stage"] == "Training" and told["step"] >= 2)
+                launcher.until(lambda progress: progress["stage"] == "Training" and progress["step"] >= 2)
                 _check_figures(launcher)
                 code, result = launcher.wait(START_SECONDS)
             finally:
                 launcher.kill()
                 launcher.process.wait()
             assert (code, result.final_step, result.verdict) == (0, STEPS, None), launcher.log()
-        return made[gang]
+        return runs[gang]
 
     return run
 
@@ -183,11 +183,11 @@ def test_a_gang_of_which_one_pod_is_stopped_ends_as_if_nothing_had_happened(
             # It ends before the pods have met; the Job's controller would now end the other one.
             other.kill()
             other.process.wait()
-            told = [ends]
+            outcomes = [ends]
         else:
-            told = [ends, other.wait()]
+            outcomes = [ends, other.wait()]
             done = kept_by_a_stop(moment)
-        for code, result in told:
+        for code, result in outcomes:
             if done == STEPS:
                 assert (code, result.verdict) == (0, None), stopped.log() + other.log()
             else:
@@ -217,8 +217,8 @@ def kept_by_a_stop(moment: Moment) -> int:
 def check_resumed(launcher: Launcher, moment: Moment, done: int) -> None:
     """See that the attempt started from the newest whole checkpoint, where it has come far enough to tell."""
     if moment.name not in NOT_BEGUN:
-        told = launcher.until(lambda told: told["stage"] != "Starting" or told["step"] == done)
-        assert told.get("resumedFromStep", 0) == done, f"at {moment}"
+        progress = launcher.until(lambda progress: progress["stage"] != "Starting" or progress["step"] == done)
+        assert progress.get("resumedFromStep", 0) == done, f"at {moment}"
 
 
 def finish(launcher: Launcher, config: RunConfig, whole: RunConfig) -> None:

@@ -148,14 +148,14 @@ def test_peers_that_left_a_finished_run_are_no_failure(
 
 def starts(monkeypatch: pytest.MonkeyPatch, ends: list[int | Verdict]) -> list[tuple[int, bool]]:
     """Lets starts of the ranks end like this, one after another. Gathers each one's level and whether it is a probe."""
-    made: list[tuple[int, bool]] = []
+    attempts: list[tuple[int, bool]] = []
 
     def run_ranks(config, node, status, attempt, look, *, probing):
-        made.append((attempt.memory_fallback_level, probing))
-        return ends[len(made) - 1]
+        attempts.append((attempt.memory_fallback_level, probing))
+        return ends[len(attempts) - 1]
 
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
-    return made
+    return attempts
 
 
 def out_of_memory(step: int) -> Verdict:
@@ -181,9 +181,9 @@ def test_one_pod_goes_down_the_memory_fallback_in_place(
 ) -> None:
     config = one_pod(run, tmp_path)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
-    made = starts(monkeypatch, [out_of_memory(11), out_of_memory(0), crash])
+    attempts = starts(monkeypatch, [out_of_memory(11), out_of_memory(0), crash])
     assert launch.main() == 70
-    assert made == [(0, False), (1, False), (2, False)]
+    assert attempts == [(0, False), (1, False), (2, False)]
     assert ended(tmp_path).restarts == 2
     expected = [
         "microBatchSize 2 → 1, gradientAccumulationSteps 1 → 2: out of memory at step 12",
@@ -191,18 +191,18 @@ def test_one_pod_goes_down_the_memory_fallback_in_place(
     ]
     assert ended(tmp_path).changes == expected
     # The next attempt begins where this one stood, and knows why.
-    made = starts(monkeypatch, [crash])
+    attempts = starts(monkeypatch, [crash])
     assert launch.main() == 70
-    assert made == [(2, False)]
+    assert attempts == [(2, False)]
     assert (ended(tmp_path).restarts, ended(tmp_path).changes) == (0, expected)
     assert load_level(config).level == 2
 
 
 def test_several_pods_end_for_the_next_attempt(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = starts(monkeypatch, [out_of_memory(3)])
+    attempts = starts(monkeypatch, [out_of_memory(3)])
     monkeypatch.setenv("HONE_ATTEMPT", '{"number": 3, "memoryRung": 1}')
     assert launch.main() == 65
-    assert made == [(1, False)]
+    assert attempts == [(1, False)]
     assert (ended(tmp_path).restarts, ended(tmp_path).verdict.final) == (0, False)
     assert load_level(run).level == 0, "the operator counts for them"
 
@@ -211,9 +211,9 @@ def test_the_end_of_the_memory_fallback_is_final_and_says_what_to_do(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_pod(run, tmp_path, method="Full", gradient_checkpointing=True)
-    made = starts(monkeypatch, [out_of_memory(1), out_of_memory(1)])
+    attempts = starts(monkeypatch, [out_of_memory(1), out_of_memory(1)])
     assert launch.main() == 65
-    assert made == [(0, False), (1, False)]
+    assert attempts == [(0, False), (1, False)]
     verdict = ended(tmp_path).verdict
     assert verdict.final
     for figure in ("microBatchSize is 1", "sequenceLength below 16", "GiB", "LoRA"):
@@ -223,22 +223,22 @@ def test_the_end_of_the_memory_fallback_is_final_and_says_what_to_do(
 def test_a_model_that_does_not_fit_is_not_tried_on_levels_that_cannot_help(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Levels: 0 the plan, 1 micro-batch 1, 2 checkpointing, 3 ZeRO-2, 4 ZeRO-3.
+    # Levels of the memory fallback: 0 the plan, 1 micro-batch 1, 2 checkpointing, 3 ZeRO-2, 4 ZeRO-3.
     config = tiny.make_run(tmp_path, processes=2, micro_batch=2, shared=tmp_path)
     planned = load_plan(config)
     config = with_topology(config, processes_per_node=2)  # which leaves the ZeRO stage to the plan
     (tmp_path / "run.json").write_text(config.to_json())
     save_plan(config, planned.model_copy(update={"run_config_digest": digest_of(config)}))
-    made: list[int] = []
+    attempts: list[int] = []
 
     def run_ranks(config, node, status, attempt, look, *, probing):
-        made.append(attempt.memory_fallback_level)
+        attempts.append(attempt.memory_fallback_level)
         status.write_status(RankStatus(rank=0, stage="Starting"))
         return out_of_memory(0)
 
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
     assert launch.main() == 65
-    assert made == [0, 3, 4]
+    assert attempts == [0, 3, 4]
     assert ended(tmp_path).verdict.final
     assert "did not fit before training began" in ended(tmp_path).verdict.hint
     assert [change.partition(" →")[0] for change in ended(tmp_path).changes] == [
@@ -272,14 +272,14 @@ def test_a_probe_comes_first_and_once_on_each_level(
 ) -> None:
     config = one_pod(run, tmp_path, probe=True)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
-    made = starts(monkeypatch, [out_of_memory(0), 0, crash])
+    attempts = starts(monkeypatch, [out_of_memory(0), 0, crash])
     save_probe(config, level=7, peak_bytes=1, seconds_per_step=1.0)  # of another level
     assert launch.main() == 70
-    assert made == [(0, True), (1, True), (1, False)]
+    assert attempts == [(0, True), (1, True), (1, False)]
     save_probe(config, level=1, peak_bytes=1, seconds_per_step=1.0)
-    made = starts(monkeypatch, [crash])
+    attempts = starts(monkeypatch, [crash])
     assert launch.main() == 70
-    assert made == [(1, False)], "measured by an earlier attempt"
+    assert attempts == [(1, False)], "measured by an earlier attempt"
 
 
 def test_no_probe_once_there_is_a_checkpoint(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,9 +288,9 @@ def test_no_probe_once_there_is_a_checkpoint(run: RunConfig, tmp_path: Path, mon
     path.mkdir(parents=True)
     checkpoint.complete(path, step=2, world_size=2, zero_stage=0, final=False)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
-    made = starts(monkeypatch, [crash])
+    attempts = starts(monkeypatch, [crash])
     assert launch.main() == 70
-    assert made == [(0, False)]
+    assert attempts == [(0, False)]
 
 
 def test_the_probe_meets_at_another_port(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,29 +307,29 @@ def verdict(failure_class: FailureClass, rank: int = 0, when: float = 1.0) -> Ve
 
 
 def test_the_cause_wins_over_its_echoes() -> None:
-    found = merge(
+    merged = merge(
         [
             verdict(FailureClass.COMMUNICATION, rank=0, when=1.0),
             verdict(FailureClass.CRASHED, rank=1, when=2.0),
             verdict(FailureClass.OUT_OF_MEMORY, rank=2, when=3.0),
         ]
     )
-    assert (found.failure_class, found.rank) == (FailureClass.OUT_OF_MEMORY, 2)
+    assert (merged.failure_class, merged.rank) == (FailureClass.OUT_OF_MEMORY, 2)
 
 
 def test_of_one_class_the_earliest_wins() -> None:
-    found = merge([verdict(FailureClass.CRASHED, rank=0, when=2.0), verdict(FailureClass.CRASHED, rank=1, when=1.0)])
-    assert found.rank == 1
+    merged = merge([verdict(FailureClass.CRASHED, rank=0, when=2.0), verdict(FailureClass.CRASHED, rank=1, when=1.0)])
+    assert merged.rank == 1
 
 
 def test_a_rank_killed_by_a_signal_is_named_with_it(status: StatusDir) -> None:
     status.write_status(RankStatus(rank=1, step=7))
     status.write_verdict(0, verdict(FailureClass.COMMUNICATION))
     status.write_failures({1: {"exitCode": -11, "time": 5.0}})
-    found = of_pod(status, 1, node=2, killed_for_memory=False)
-    assert found.failure_class == FailureClass.CRASHED
-    assert "rank 1 was killed by SIGSEGV" in found.message
-    assert (found.rank, found.node, found.step, found.exit_code) == (1, 2, 7, -11)
+    failure = of_pod(status, 1, node=2, killed_for_memory=False)
+    assert failure.failure_class == FailureClass.CRASHED
+    assert "rank 1 was killed by SIGSEGV" in failure.message
+    assert (failure.rank, failure.node, failure.step, failure.exit_code) == (1, 2, 7, -11)
 
 
 def test_ranks_that_torchrun_ended_itself_are_no_cause(status: StatusDir) -> None:
@@ -361,9 +361,9 @@ def test_a_silent_death_is_judged_by_its_code(code: int, killed: bool, expected:
 
 
 def test_a_dead_torchrun_is_a_crash(status: StatusDir) -> None:
-    found = of_pod(status, -9, node=0, killed_for_memory=False)
-    assert found.failure_class == FailureClass.CRASHED
-    assert "torchrun was killed by SIGKILL" in found.message
+    failure = of_pod(status, -9, node=0, killed_for_memory=False)
+    assert failure.failure_class == FailureClass.CRASHED
+    assert "torchrun was killed by SIGKILL" in failure.message
 
 
 def test_ranks_that_end_well_have_no_verdict(status: StatusDir) -> None:
@@ -419,9 +419,9 @@ def test_an_explicit_cause_is_looked_at() -> None:
     ],
 )
 def test_a_full_disk_is_a_crash_that_names_the_workspace(error: Exception) -> None:
-    found = from_exception(error, rank=0, node=0, step=6)
-    assert found.failure_class == FailureClass.CRASHED
-    assert "spec.workspace.size" in found.hint
+    failure = from_exception(error, rank=0, node=0, step=6)
+    assert failure.failure_class == FailureClass.CRASHED
+    assert "spec.workspace.size" in failure.hint
     assert from_exception(ValueError("no such column"), rank=0, node=0, step=6).hint is None
 
 
@@ -429,10 +429,10 @@ def test_a_long_error_still_fits_the_contract() -> None:
     try:
         raise ValueError("x" * 5000)
     except ValueError as error:
-        found = from_exception(error, rank=3, node=1, step=9)
-    assert found.message.startswith("ValueError: xxx")
-    assert re.search(r"\(test_launch.py:\d+\)$", found.message)
-    assert (found.rank, found.node, found.step, found.exit_code) == (3, 1, 9, 70)
+        failure = from_exception(error, rank=3, node=1, step=9)
+    assert failure.message.startswith("ValueError: xxx")
+    assert re.search(r"\(test_launch.py:\d+\)$", failure.message)
+    assert (failure.rank, failure.node, failure.step, failure.exit_code) == (3, 1, 9, 70)
 
 
 def test_oom_kills_are_read_from_either_cgroup_version(tmp_path: Path) -> None:
@@ -481,21 +481,21 @@ def test_progress_is_known_before_the_ranks_are(port: int, status: StatusDir) ->
 def test_progress_is_rank_0s(port: int, status: StatusDir) -> None:
     status.write_status(RankStatus(rank=1, step=3, stage="Training"))
     status.write_status(RankStatus(rank=0, step=4, stage="Training", loss=float("nan"), grad_norm=1.0))
-    told = json.loads(get(port, "/progress")[1])
-    assert told["step"] == 4
-    assert "gradNorm" not in told, "/progress is the contract's, not the metrics'"
-    assert told.get("loss") is None, "JSON has no NaN"
+    progress = json.loads(get(port, "/progress")[1])
+    assert progress["step"] == 4
+    assert "gradNorm" not in progress, "/progress is the contract's, not the metrics'"
+    assert progress.get("loss") is None, "JSON has no NaN"
 
 
 def test_progress_tells_what_only_the_launcher_knows(pod: PodAttempt, port: int, status: StatusDir) -> None:
     pod.step_down(1, out_of_memory(4))
     pod.begin()
     for _ in range(2):
-        told = json.loads(get(port, "/progress")[1])
-        assert told["restarts"] == 1
-        assert told["changes"] == ["microBatchSize 4 → 2, gradientAccumulationSteps 1 → 2: out of memory at step 5"]
+        progress = json.loads(get(port, "/progress")[1])
+        assert progress["restarts"] == 1
+        assert progress["changes"] == ["microBatchSize 4 → 2, gradientAccumulationSteps 1 → 2: out of memory at step 5"]
         status.write_status(RankStatus(rank=0, step=4, stage="Training"))
-    assert told["step"] == 4
+    assert progress["step"] == 4
 
 
 def test_metrics_tell_what_the_probe_measured(pod: PodAttempt, port: int) -> None:

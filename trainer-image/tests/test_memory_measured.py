@@ -75,15 +75,15 @@ def test_what_a_layer_keeps(
         sizes = {"vocab_size": 64, "hidden_size": hidden, "intermediate_size": middle, "num_hidden_layers": layers}
         return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4)).to(getattr(torch, weights))
 
-    def kept(layers: int) -> int:
+    def saved_bytes(layers: int) -> int:
         model = model_of(layers)
         if rank:
             adapter = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_dropout=dropout, target_modules="all-linear")
             model = get_peft_model(model, adapter)
-        found: dict[int, int] = {}
+        storages: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
-            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
         ids = torch.zeros(1, tokens, dtype=torch.long)
@@ -91,8 +91,8 @@ def test_what_a_layer_keeps(
         with unpacked, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             model.train()(input_ids=ids).logits.sum()
         for parameter in model.parameters():
-            found.pop(parameter.untyped_storage().data_ptr(), None)
-        return sum(found.values())
+            storages.pop(parameter.untyped_storage().data_ptr(), None)
+        return sum(storages.values())
 
     model_of(1).save_pretrained(tmp_path)
     facts = read_model(str(tmp_path))
@@ -114,7 +114,7 @@ def test_what_a_layer_keeps(
     values = saved_values_of_layer(step)
     # What autocast makes of a layer's weights is kept, too, but does not grow with the tokens.
     cast = 2 * (facts.parameters - 64 * hidden) if autocast and not rank else 0
-    measured = kept(3) - kept(2) - cast
+    measured = saved_bytes(3) - saved_bytes(2) - cast
     assert values * tokens * (2 if on_gpu else 4) == pytest.approx(measured, rel=0.05)
 
 
@@ -204,9 +204,9 @@ def make_rows(directory: Path, cell: Cell) -> None:
 
     chance = random.Random(0)
     rows = [[chance.randrange(cell.vocabulary) for _ in range(cell.tokens)] for _ in range(64)]
-    made = Dataset.from_list([{"input_ids": row, "labels": row} for row in rows])
+    dataset = Dataset.from_list([{"input_ids": row, "labels": row} for row in rows])
     for name, count in (("train", len(rows)), ("validation", 0), ("test", 0)):
-        made.select(range(count)).save_to_disk(str(directory / name), num_shards=1)
+        dataset.select(range(count)).save_to_disk(str(directory / name), num_shards=1)
     meta = {"summary": tiny.summary(64, 0).to_dict(), "sequenceLength": cell.tokens, "warnings": []}
     (directory / "prepared.json").write_text(json.dumps(meta))
 
@@ -239,10 +239,12 @@ def estimate(cell: Cell, config: RunConfig) -> int:
 def check(cell: Cell, root: Path) -> None:
     """Measure, tell the figures, and compare."""
     estimated, rises = measure(cell, root)
-    told = ", ".join(f"{rise / 1e6:.0f}" for rise in rises)
-    print(f"\n{cell}: estimated {estimated / 1e6:.0f} MB, measured {told} MB")
+    measured = ", ".join(f"{rise / 1e6:.0f}" for rise in rises)
+    print(f"\n{cell}: estimated {estimated / 1e6:.0f} MB, measured {measured} MB")
     for rise in rises:
-        assert estimated == pytest.approx(rise, rel=TOLERANCE), f"{estimated / 1e6:.0f} MB estimated, {told} measured"
+        assert estimated == pytest.approx(rise, rel=TOLERANCE), (
+            f"{estimated / 1e6:.0f} MB estimated, {measured} measured"
+        )
 
 
 @pytest.mark.soak

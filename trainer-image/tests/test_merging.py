@@ -101,9 +101,9 @@ def test_each_weight_is_rounded_once(parts: tuple[Path, Path], tmp_path: Path) -
     exact = AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32)
     exact.save_pretrained(tmp_path / "exact")
     once = merging.merged_model(AutoModelForCausalLM, tmp_path / "exact", parts[1]).to(torch.bfloat16).state_dict()
-    found = merging.merged_model(AutoModelForCausalLM, tmp_path / "half", parts[1]).state_dict()
-    assert all(weight.dtype == torch.bfloat16 for weight in found.values())
-    assert all(torch.equal(found[name], weight) for name, weight in once.items())
+    weights = merging.merged_model(AutoModelForCausalLM, tmp_path / "half", parts[1]).state_dict()
+    assert all(weight.dtype == torch.bfloat16 for weight in weights.values())
+    assert all(torch.equal(weights[name], weight) for name, weight in once.items())
 
 
 def test_it_is_done_once(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +127,10 @@ def test_what_killed_merges_left_is_removed_after_a_day(tmp_path: Path) -> None:
 def test_a_job_that_was_slower_takes_the_others(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merge, made = merge_of(parts, tmp_path), merging.copy_kept
+    merge, original = merge_of(parts, tmp_path), merging.copy_kept
 
     def meanwhile(source: Path, directory: Path) -> None:
-        made(source, directory)
+        original(source, directory)
         shutil.copytree(directory, merge.merged)
         (Path(merge.merged) / "whose").write_text("the other's")
 
@@ -169,8 +169,8 @@ def test_finish_merges_its_own_adapter_and_scores_what_is_served(
         train._train(0, StatusDir(tmp_path))
     assert finish.main() == 0, (tmp_path / "term").read_text()
     artifact = Path(config.paths.output) / "artifact"
-    found = Report.model_validate_json((artifact.parent / "report.json").read_text()).artifact
-    assert (found.kind, found.lora_rank, found.api) == ("Model", None, "Chat")
+    reported = Report.model_validate_json((artifact.parent / "report.json").read_text()).artifact
+    assert (reported.kind, reported.lora_rank, reported.api) == ("Model", None, "Chat")
     assert {path.name for path in artifact.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
     assert not (artifact / "adapter_config.json").exists()
     last = checkpoint.final_checkpoint(config)[0]

@@ -30,10 +30,10 @@ def proposed(lengths: list[int], *, apart: bool = True, **sections: Any) -> Pack
 
 
 def test_short_rows_of_many_lengths_are_packed() -> None:
-    found = proposed(spread())
+    proposal = proposed(spread())
     # 16 rows of about 110 tokens, in steps of 64.
-    assert found.length == 1792
-    assert found.why.endswith("% less work than with padding.")
+    assert proposal.length == 1792
+    assert proposal.why.endswith("% less work than with padding.")
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_short_rows_of_many_lengths_are_packed() -> None:
     ],
 )
 def test_rows_are_left_alone(lengths: list[int], sections: dict[str, Any], why: str) -> None:
-    found = proposed(lengths, **sections)
-    assert found.length is None
-    assert found.why.startswith(why)
+    proposal = proposed(lengths, **sections)
+    assert proposal.length is None
+    assert proposal.why.startswith(why)
 
 
 def test_what_the_spec_asks_for_is_done_whether_it_saves_or_not() -> None:
-    asked = {"hyperparameters": {"packing": True}}
-    assert proposed(spread(50), **asked).length is not None
-    assert proposed([3000, 10], **asked).length == 3000, "no row is ever cut"
-    assert proposed(spread(), **asked).why == "Set in the spec."
+    requested = {"hyperparameters": {"packing": True}}
+    assert proposed(spread(50), **requested).length is not None
+    assert proposed([3000, 10], **requested).length == 3000, "no row is ever cut"
+    assert proposed(spread(), **requested).why == "Set in the spec."
 
 
 def test_a_model_whose_rows_would_see_each_other_is_not_packed() -> None:
@@ -71,8 +71,8 @@ def test_a_model_whose_rows_would_see_each_other_is_not_packed() -> None:
 @pytest.mark.parametrize("world", [1, 4])
 def test_a_step_keeps_its_rows(share: int, world: int) -> None:
     lengths = spread(4000)
-    asked = {"globalBatchSize": share * world, "packing": True, "epochs": 50}
-    sections = {"hyperparameters": asked, **gang(1, world)}
+    hyperparameters = {"globalBatchSize": share * world, "packing": True, "epochs": 50}
+    sections = {"hyperparameters": hyperparameters, **gang(1, world)}
     length = proposed(lengths, **sections).length
     assert length is not None
     assert length <= MOST_PACKED_TOKENS
@@ -177,18 +177,18 @@ def test_prepare_packs_each_row_once_and_whole(prepared_run: Any) -> None:
     packed = load_prepared(prepared_run.planned.prepared, plan.packed_sequence_length).train
     assert max(len(row["input_ids"]) for row in packed) <= plan.packed_sequence_length
     assert len(packed) < len(alone) / 4
-    found: Counter[tuple[Any, ...]] = Counter()
+    unpacked: Counter[tuple[Any, ...]] = Counter()
     for row in packed:
         start = 0
         for length in row["seq_lengths"]:
             part = slice(start, start + length)
-            found[(*row["input_ids"][part], *row["labels"][part])] += 1
+            unpacked[(*row["input_ids"][part], *row["labels"][part])] += 1
             start += length
-    assert found == Counter((*row["input_ids"], *row["labels"]) for row in alone)
+    assert unpacked == Counter((*row["input_ids"], *row["labels"]) for row in alone)
     directory = Path(prepared_run.planned.prepared)
     (directory / f"packed-{plan.packed_sequence_length}").rename(directory / "first")
     again = pack(directory, plan.packed_sequence_length)
-    assert again[:] == packed[:], "packed anew, they are the same"
+    assert again[:] == packed[:], "packed again, they are the same"
     assert not list(directory.parent.glob(".tmp-*"))
 
 
@@ -247,9 +247,9 @@ def test_a_packed_run_that_is_resumed_equals_an_uninterrupted_one(
 
     with only_rank():
         whole, status = run("whole")
-        told = status.statuses()[0]
+        reported = status.statuses()[0]
         packed = prepared_run.planned.plan.packed_sequence_length
-        assert 2 * packed < told.tokens <= 3 * packed, "a packed row each step, and no padding"
+        assert 2 * packed < reported.tokens <= 3 * packed, "a packed row each step, and no padding"
         with monkeypatch.context() as patch:
             stop_after(patch, 1)
             with pytest.raises(Preempted, match="at step 1"):

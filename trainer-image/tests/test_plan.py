@@ -108,7 +108,7 @@ def test_defaults(sections: dict[str, Any], rows: int, expected: dict[str, Any])
 
 
 def test_what_the_user_sets_wins() -> None:
-    asked = {
+    hyperparameters = {
         "epochs": 2.5,
         "learningRate": 3e-3,
         "scheduler": "Linear",
@@ -118,24 +118,32 @@ def test_what_the_user_sets_wins() -> None:
         "maxGradNorm": 0.5,
     }
     plan = plan_of(
-        hyperparameters=asked,
+        hyperparameters=hyperparameters,
         method={"type": "LoRA", "lora": {"rank": 16, "alpha": 64, "dropout": 0.3}},
         checkpoint={"everySteps": 7},
         **gang(2, 1, 0, zeroStage=2, microBatchSize=3),
     )
     values = plan.to_dict()
-    assert {name: values[name] for name in asked} == asked
+    assert {name: values[name] for name in hyperparameters} == hyperparameters
     assert (plan.lora_rank, plan.lora_alpha, plan.lora_dropout) == (16, 64, 0.3)
     assert (plan.zero_stage, plan.micro_batch_size, plan.gradient_accumulation_steps) == (2, 3, 4)
     assert plan.checkpoint_every_steps == 7
-    for name in (*asked, "loraRank", "loraAlpha", "loraDropout", "zeroStage", "microBatchSize", "checkpointEverySteps"):
+    for name in (
+        *hyperparameters,
+        "loraRank",
+        "loraAlpha",
+        "loraDropout",
+        "zeroStage",
+        "microBatchSize",
+        "checkpointEverySteps",
+    ):
         assert plan.reasons[name] == "Set in the spec.", name
 
 
 def test_the_default_rank_is_not_said_to_be_set_where_other_settings_of_lora_are() -> None:
     config = config_with(method={"type": "LoRA", "lora": {"alpha": 64}})
-    stored = RunConfig.from_dict(json.loads(config.to_json()))
-    plan = make_plan(PlanInputs(stored, FACTS, summary_of(20_000), 512))
+    reloaded = RunConfig.from_dict(json.loads(config.to_json()))
+    plan = make_plan(PlanInputs(reloaded, FACTS, summary_of(20_000), 512))
     assert (plan.lora_rank, plan.reasons["loraRank"]) == (32, "Default.")
 
 
@@ -245,8 +253,8 @@ def test_max_steps_replace_epochs() -> None:
 def test_every_value_has_a_reason() -> None:
     plan = plan_of()
     described = {"objective", "method", "worldSize", "parameters", "trainableParameters", "checkpointBytes"}
-    wanted = set(plan.to_dict()) - described - {"memory", "reasons", "warnings"}
-    assert wanted <= set(plan.reasons)
+    decided = set(plan.to_dict()) - described - {"memory", "reasons", "warnings"}
+    assert decided <= set(plan.reasons)
 
 
 @pytest.mark.parametrize(

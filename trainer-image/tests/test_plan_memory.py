@@ -96,7 +96,7 @@ def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_an
         "layers.0.input_layernorm.weight": (100,),
         "lm_head.weight": (1000, 100),
     }
-    found = estimate_memory(
+    estimated = estimate_memory(
         TrainingStep(
             replace(FACTS, shapes=shapes),
             NO_DROPOUT,
@@ -114,13 +114,13 @@ def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_an
         )
     )
     whole = 200_100 + 300_000  # embeddings, head and norm, and one layer while it is multiplied with
-    assert found.weights_bytes == pytest.approx(610_000 * (4 + 0.127) / 8 + weight_bytes * whole, rel=1e-4)
+    assert estimated.weights_bytes == pytest.approx(610_000 * (4 + 0.127) / 8 + weight_bytes * whole, rel=1e-4)
 
 
 @pytest.mark.parametrize(("stage", "per_parameter"), [(2, 2 + 14 / 2), (3, 16 / 2)])
 def test_buffers_of_zero_do_not_grow_with_the_model(stage: int, per_parameter: float) -> None:
     large = replace(FACTS, shapes={"w": (50_000, 50_000)})
-    found = estimate_memory(
+    estimated = estimate_memory(
         TrainingStep(
             large,
             None,
@@ -136,25 +136,25 @@ def test_buffers_of_zero_do_not_grow_with_the_model(stage: int, per_parameter: f
             limit_bytes=None,
         )
     )
-    buffers = states_bytes(found) - per_parameter * large.parameters
+    buffers = states_bytes(estimated) - per_parameter * large.parameters
     assert buffers == 2 * (2 * BUCKET_PARAMETERS + (LIVE_PARAMETERS + BUCKET_PARAMETERS if stage == 3 else 0))
 
 
 @pytest.mark.parametrize(
-    ("changes", "kept"),
+    ("changes", "saved_values"),
     [
         pytest.param({}, 17 * 100 + 4 * 300, id="autocast"),
         pytest.param({"zero_stage": 2}, 12 * 100 + 4 * 300, id="bf16 throughout"),
     ],
 )
-def test_activations_of_all_layers_or_of_one(changes: dict[str, Any], kept: int) -> None:
+def test_activations_of_all_layers_or_of_one(changes: dict[str, Any], saved_values: int) -> None:
     tokens, at_work, residual = 30, (8 * 100 + 4 * 300) * 2, 100 * 2 * (1 if changes else 2)
     without = estimate(micro_batch_size=3, **changes)
     with_checkpointing = estimate(micro_batch_size=3, gradient_checkpointing=True, **changes)
     head = tokens * 1000 * 2 + 4 * 100 * (tokens + 1000)
     most = max(tokens * at_work, head)
-    assert without.activations_bytes == 4 * tokens * kept * 2 + most
-    assert with_checkpointing.activations_bytes == 4 * tokens * residual + tokens * kept * 2 + most
+    assert without.activations_bytes == 4 * tokens * saved_values * 2 + most
+    assert with_checkpointing.activations_bytes == 4 * tokens * residual + tokens * saved_values * 2 + most
 
 
 @pytest.mark.parametrize(("whole", "more"), [(False, 0), (True, 8 * 4096 * (262_144 - 32_768) * 9)])

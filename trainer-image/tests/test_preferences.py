@@ -33,7 +33,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Objective,
 
 @pytest.fixture
 def rank(shared: dict[Objective, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
-    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it goes on."""
+    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it continues."""
 
     def run(objective: Objective, name: str = "run", **options: object) -> RunConfig:
         root = tmp_path / name
@@ -98,11 +98,11 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
         patch.setattr(callbacks.Checkpointing, "on_step_end", on_step_end)
         with pytest.raises(Preempted, match="at step 3"):
             rank(objective, "cut", **plan, evaluate=2)
-    kept = tmp_path / "cut/workspace/run/checkpoints/reference-train.npz"
-    made = kept.stat().st_mtime_ns
+    file = tmp_path / "cut/workspace/run/checkpoints/reference-train.npz"
+    written_at = file.stat().st_mtime_ns
     (tmp_path / "cut/status/stop").unlink()
     cut = rank(objective, "cut", **plan, evaluate=2)
-    assert kept.stat().st_mtime_ns == made, "found, not worked out again"
+    assert file.stat().st_mtime_ns == written_at, "found, not worked out again"
     first, second = final_weights(whole), final_weights(cut)
     assert first.keys() == second.keys()
     assert max((first[name] - second[name]).abs().max().item() for name in first) == 0.0
@@ -158,18 +158,18 @@ def test_the_area_under_the_curve_of_many_rows_takes_no_matrix_of_all_pairs() ->
 
 
 @pytest.mark.parametrize(
-    ("gained", "figure", "said"),
+    ("gained", "figure", "explanation"),
     [
         ([2.0, 3.0, 0.0, 1.0], 1.0, "Every good answer gained more than every bad one"),
         ([0.0, 1.0, 2.0, 3.0], 0.0, "Every bad answer gained more than every good one"),
         ([1.0, 1.0, 1.0, 1.0], 0.5, "Nearly all samples of the rows have the same figure"),
     ],
 )
-def test_it_is_told_why_an_interval_has_no_width(gained: list[float], figure: float, said: str) -> None:
+def test_it_is_told_why_an_interval_has_no_width(gained: list[float], figure: float, explanation: str) -> None:
     good = np.repeat([True, True, False, False], 10)
     evaluation, notes = preferences.compare_rated(good, np.repeat(gained, 10))
     assert evaluation.scores[0].tuned.value == figure
-    assert notes[1] == f"{said}, which leaves the bootstrap no width."
+    assert notes[1] == f"{explanation}, which leaves the bootstrap no width."
 
 
 def test_rated_answers_of_one_kind_measure_nothing() -> None:

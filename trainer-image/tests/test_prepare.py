@@ -69,8 +69,8 @@ def test_the_result_tells_dataset_and_plan(pod: Pod, make_config: Any) -> None:
 
 
 def test_every_kind_of_file_gives_the_same_prepared_rows(pod: Pod, make_config: Any, tmp_path: Path) -> None:
-    made = [chat_row(i) for i in range(40)]
-    paths = [write(tmp_path / "kinds" / name, made) for name in KINDS] + [save_folder(tmp_path / "saved", made)]
+    rows = [chat_row(i) for i in range(40)]
+    paths = [write(tmp_path / "kinds" / name, rows) for name in KINDS] + [save_folder(tmp_path / "saved", rows)]
     prepared = {}
     for path in paths:
         config = make_config(data={"train": str(path)})
@@ -89,10 +89,10 @@ def test_every_kind_of_file_gives_the_same_prepared_rows(pod: Pod, make_config: 
 def test_files_of_a_volume_are_read_with_their_columns_named_and_none_beyond_it(
     pod: Pod, make_config: Any, tmp_path: Path
 ) -> None:
-    made = [{"q": f"question {i}?", "a": f"answer {i}"} for i in range(40)]
+    rows = [{"q": f"question {i}?", "a": f"answer {i}"} for i in range(40)]
     volume = tmp_path / "mounts" / "train"
-    write(volume / "one" / "rows.jsonl", made[:20])
-    write(volume / "two" / "rows.csv", made[20:])
+    write(volume / "one" / "rows.jsonl", rows[:20])
+    write(volume / "two" / "rows.csv", rows[20:])
     data = {
         "train": str(volume / "*" / "rows.*"),
         "mounts": str(tmp_path / "mounts"),
@@ -103,7 +103,7 @@ def test_files_of_a_volume_are_read_with_their_columns_named_and_none_beyond_it(
     assert result.dataset is not None
     assert result.dataset.format == "PromptCompletion"
     assert sum((result.dataset.train_rows, result.dataset.validation_rows, result.dataset.test_rows)) == 40
-    (volume / "three").symlink_to(write(tmp_path / "elsewhere" / "rows.jsonl", made).parent)
+    (volume / "three").symlink_to(write(tmp_path / "elsewhere" / "rows.jsonl", rows).parent)
     code, result = pod.run(make_config(data=data | {"minSamples": 11}))
     assert code == 64
     assert result.verdict is not None

@@ -23,11 +23,11 @@ from hone_trainer.rewards.code import loaded
 MATCH = {"functions": [{"name": "ExactMatch"}]}
 
 
-def asked(i: int, **more: Any) -> dict[str, Any]:
+def prompt_row(i: int, **more: Any) -> dict[str, Any]:
     return {"prompt": [{"role": "user", "content": f"Order {i}: is it good?"}], "reference": "positive", **more}
 
 
-ROWS = [asked(i) for i in range(300)]
+ROWS = [prompt_row(i) for i in range(300)]
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def planned(make_config: Any) -> Any:
 
 
 def test_prompts_are_prepared_with_room_for_the_longest_answer(planned: Any) -> None:
-    found = planned(hyperparameters={"maxCompletionLength": 20})
-    prepared = load_prepared(found.prepared)
-    assert (found.dataset.format, found.dataset.train_on) == ("Prompt", "Answers")
+    result = planned(hyperparameters={"maxCompletionLength": 20})
+    prepared = load_prepared(result.prepared)
+    assert (result.dataset.format, result.dataset.train_on) == ("Prompt", "Answers")
     assert all(row["length"] == len(row["prompt_ids"]) + 20 for row in prepared.train)
-    assert found.plan.sequence_length == max(prepared.train["length"])
+    assert result.plan.sequence_length == max(prepared.train["length"])
     assert prepared.test[0]["reference"] == "positive"
 
 
@@ -88,7 +88,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
 
 
 @pytest.mark.parametrize(
-    ("sections", "field", "said"),
+    ("sections", "field", "message"),
     [
         pytest.param({"reward": None}, "spec.reward", "is required with", id="no reward"),
         pytest.param({"objective": "SFT"}, "spec.reward", "only with objective GRPO or RLOO", id="SFT with rewards"),
@@ -111,7 +111,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
             id="answers as long as the context",
         ),
         pytest.param(
-            {"rows": [asked(i, reference=None) for i in range(300)]},
+            {"rows": [prompt_row(i, reference=None) for i in range(300)]},
             "spec.dataset.train",
             "no `reference`, but the reward function ExactMatch compares answers with it",
             id="no references",
@@ -128,18 +128,18 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
     ],
 )
 def test_what_cannot_be_is_refused_with_its_field(
-    planned: Any, sections: dict[str, Any], field: str, said: str
+    planned: Any, sections: dict[str, Any], field: str, message: str
 ) -> None:
     with pytest.raises(BadInput) as error:
         planned(**sections)
     assert error.value.field == field
-    assert said in error.value.message
+    assert message in error.value.message
 
 
 def test_a_few_rows_that_do_not_fit_are_left_out_and_told(planned: Any) -> None:
-    long = asked(7, prompt=[{"role": "user", "content": "is it good? " * 100}])
-    found = planned([*ROWS, long, asked(8, reference=None)])
-    reasons = {bad.reason.partition(":")[0]: bad.count for bad in found.dataset.bad_rows}
+    long = prompt_row(7, prompt=[{"role": "user", "content": "is it good? " * 100}])
+    result = planned([*ROWS, long, prompt_row(8, reference=None)])
+    reasons = {bad.reason.partition(":")[0]: bad.count for bad in result.dataset.bad_rows}
     assert reasons == {
         "the prompt is too long": 1,
         "no `reference`, but the reward function ExactMatch compares answers with it": 1,
@@ -149,11 +149,11 @@ def test_a_few_rows_that_do_not_fit_are_left_out_and_told(planned: Any) -> None:
 def test_no_prompt_that_is_answered_in_training_is_tested(planned: Any, tiny_model: Path) -> None:
     def row(i: int) -> dict[str, Any]:
         turns = [("assistant", f"Why {i}?"), ("user", f"Because of {i}."), ("assistant", "Then yes.")]
-        return {**asked(i // 4), "completion": [{"role": role, "content": content} for role, content in turns]}
+        return {**prompt_row(i // 4), "completion": [{"role": role, "content": content} for role, content in turns]}
 
     rows = [{name: value for name, value in row(i).items() if name != "reference"} for i in range(800)]
-    found = planned(rows, "Distillation", reward=None, paths={"teacher": str(tiny_model)})
-    prepared = load_prepared(found.prepared)
+    result = planned(rows, "Distillation", reward=None, paths={"teacher": str(tiny_model)})
+    prepared = load_prepared(result.prepared)
     train, test = ({*map(tuple, split["prompt_ids"][:])} for split in (prepared.train, prepared.test))
     assert test
     assert not train & test
@@ -175,9 +175,9 @@ def test_what_is_run_is_the_code_that_was_checked(
     planned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    mounted, kept = tmp_path / "reward.py", tmp_path / "run/rewards/0.py"
+    mounted, copy = tmp_path / "reward.py", tmp_path / "run/rewards/0.py"
     mounted.write_text("def reward(completions, **kwargs):\n    return [1.0] * len(completions)\n")
-    function = {"mounted": str(mounted), "file": str(kept), "source": "rewards/mine.py"}
+    function = {"mounted": str(mounted), "file": str(copy), "source": "rewards/mine.py"}
 
     def reward() -> list[float | None]:
         planned(reward={"functions": [function]})
@@ -186,7 +186,7 @@ def test_what_is_run_is_the_code_that_was_checked(
     assert reward() == [1.0]
     mounted.write_text("def reward(completions, **kwargs):\n    return [2.0] * len(completions)\n")
     assert reward() == [1.0], "the plan was made by the first"
-    assert [path.name for path in kept.parent.iterdir()] == ["0.py"]
+    assert [path.name for path in copy.parent.iterdir()] == ["0.py"]
 
 
 def test_unused_validation_rows_are_not_missed(planned: Any) -> None:

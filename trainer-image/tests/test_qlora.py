@@ -63,8 +63,8 @@ def test_what_it_computes_is_near_to_the_unquantized_model(tmp_path: Path) -> No
     model, directory = loaded(tmp_path, Objective.SFT)
     whole = components(Objective.SFT).architecture.model_class().from_pretrained(directory)
     inside, outside = (part.model.layers[0].mlp.up_proj for part in (model, whole))
-    given = torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
+    inputs = torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        right = outside(given)
-        off = (inside(given) - right).norm() / right.norm()
+        right = outside(inputs)
+        off = (inside(inputs) - right).norm() / right.norm()
     assert 0.01 < off < 0.15, "NF4 errs by a tenth on weights from the normal distribution"

@@ -86,27 +86,27 @@ def test_the_example_goes_before_reasons_and_warnings() -> None:
     reasons = {f"field{i}": "why " * 18 for i in range(25)}
     result = StepResult(step="prepare", dataset=dataset_with("e" * 1024, []), plan=plan_with(reasons, ["w" * 100]))
     assert len(result.to_json()) > MAX_TERMINATION_BYTES
-    kept = StepResult.from_dict(json.loads(encode(result)))
-    assert kept.plan is not None and kept.dataset is not None
-    assert kept.plan.reasons == reasons
-    assert kept.plan.warnings == ["w" * 100]
-    assert kept.dataset.example != result.dataset.example
+    decoded = StepResult.from_dict(json.loads(encode(result)))
+    assert decoded.plan is not None and decoded.dataset is not None
+    assert decoded.plan.reasons == reasons
+    assert decoded.plan.warnings == ["w" * 100]
+    assert decoded.dataset.example != result.dataset.example
 
 
 def test_the_longest_verdict_fits_even_where_its_bytes_do_not() -> None:
     verdict = Verdict(failure_class=FailureClass.CRASHED, message="文" * 1024, hint="文" * 512)
     data = encode(StepResult(step="train", verdict=verdict))
     assert len(data) <= MAX_TERMINATION_BYTES
-    kept = StepResult.from_dict(json.loads(data)).verdict
-    assert kept is not None
-    assert kept.failure_class is FailureClass.CRASHED
-    assert kept.message.startswith("文" * 100)
+    decoded = StepResult.from_dict(json.loads(data)).verdict
+    assert decoded is not None
+    assert decoded.failure_class is FailureClass.CRASHED
+    assert decoded.message.startswith("文" * 100)
 
 
 def test_the_longest_changes_fit_beside_the_longest_verdict() -> None:
     verdict = Verdict(failure_class=FailureClass.OUT_OF_MEMORY, message="\u2192" * 1024, hint="\u2192" * 512)
-    told = [f"{number}" + "\u2192" * 255 for number in range(8)]
-    data = encode(StepResult(step="train", verdict=verdict, restarts=8, changes=told))
+    changes = [f"{number}" + "\u2192" * 255 for number in range(8)]
+    data = encode(StepResult(step="train", verdict=verdict, restarts=8, changes=changes))
     assert len(data) <= MAX_TERMINATION_BYTES
     assert StepResult.model_validate_json(data).changes[-1].startswith("7")
 
@@ -116,12 +116,12 @@ def test_what_cannot_be_shortened_enough_is_an_error() -> None:
         encode(fullest("x"), limit=100)
 
 
-@pytest.mark.parametrize(("length", "kept"), [(10, 10), (5000, 1024)])
-def test_bad_input_becomes_a_verdict_that_names_the_field(length: int, kept: int) -> None:
+@pytest.mark.parametrize(("length", "expected"), [(10, 10), (5000, 1024)])
+def test_bad_input_becomes_a_verdict_that_names_the_field(length: int, expected: int) -> None:
     error: Any = BadInput("spec.dataset.train", "m" * (length - len("spec.dataset.train: ")) or "", "h" * length)
     verdict = error.verdict()
     assert verdict.failure_class is FailureClass.BAD_INPUT
     assert verdict.exit_code == error.exit_code == 64
     assert verdict.message.startswith("spec.dataset.train: ")
-    assert len(verdict.message) == max(kept, len("spec.dataset.train: "))
+    assert len(verdict.message) == max(expected, len("spec.dataset.train: "))
     assert len(verdict.hint) == min(length, 512)

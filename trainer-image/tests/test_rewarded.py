@@ -1,4 +1,4 @@
-"""GRPO and RLOO: a rank in this process trains on a tiny model, goes on exactly, and finish scores it."""
+"""GRPO and RLOO: a rank in this process trains on a tiny model, continues exactly, and finish scores it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,11 +30,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def rank(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
-    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it goes on."""
+    """Trains a run in this process, with `tiny.make_run`'s options; called again for the same name it continues."""
 
     def run(objective: Objective, name: str = "run", **options: object) -> RunConfig:
-        root, given = tmp_path / name, {"micro_batch": 8, "dropout": 0.0, "test_rows": 60, **options}
-        config = tiny.make_run(root, objective=objective, shared=shared, **given)
+        root, settings = tmp_path / name, {"micro_batch": 8, "dropout": 0.0, "test_rows": 60, **options}
+        config = tiny.make_run(root, objective=objective, shared=shared, **settings)
         train_here(root, monkeypatch)
         return config
 
@@ -52,9 +52,9 @@ def test_three_steps_of_each_method_end_in_a_model_that_chats(
     assert (report.artifact.kind, report.artifact.api, report.final_step) == (kind, "Chat", 3)
     score = report.evaluation.scores[0]
     assert (score.metric, score.samples) == ("reward", 60)
-    told = StatusDir(tmp_path / "run/status").statuses()[0]
-    assert told.reward is not None
-    assert 0 <= told.reward <= 1.2
+    reported = StatusDir(tmp_path / "run/status").statuses()[0]
+    assert reported.reward is not None
+    assert 0 <= reported.reward <= 1.2
 
 
 @pytest.mark.train

@@ -1,4 +1,4 @@
-"""GRPO and RLOO on two processes: a gang that is killed goes on, and ends with the weights of one left alone."""
+"""GRPO and RLOO on two processes: a gang that is killed continues, and ends with the weights of one left alone."""
 
 from collections.abc import Callable
 from pathlib import Path

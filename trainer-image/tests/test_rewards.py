@@ -26,8 +26,8 @@ from hone_trainer.scores import rewards as scores
 
 def figure(name: RewardName, answer: Any, reference: Any = None, **settings: Any) -> float | None:
     function = RewardFunction(name=name, **settings)
-    (found,) = named(function)(prompts=["?"], completions=[answer], reference=[reference])
-    return found
+    (score,) = named(function)(prompts=["?"], completions=[answer], reference=[reference])
+    return score
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return 
 
 
 @pytest.mark.parametrize(
-    ("text", "field", "said"),
+    ("text", "field", "message"),
     [
         pytest.param("def reward(:\n", "configMap", "rewards/brevity.py, line 1 is no Python", id="no Python"),
         pytest.param("def grade(**kwargs): ...\n", "function", "no function `reward`; it defines `grade`", id="other"),
@@ -103,11 +103,13 @@ GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return 
         pytest.param("\0", "configMap", "is no Python", id="no text"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_without_running_it(tmp_path: Path, text: str, field: str, said: str) -> None:
+def test_what_is_wrong_with_a_file_is_told_without_running_it(
+    tmp_path: Path, text: str, field: str, message: str
+) -> None:
     with pytest.raises(BadInput) as error:
         check_rewards(Rewards(functions=[own(tmp_path, text)]))
     assert error.value.field == f"spec.reward.functions[0].{field}"
-    assert said in error.value.message
+    assert message in error.value.message
 
 
 def test_parameters_of_its_own_may_have_defaults(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_own_code_gets_nothing_that_finish_has_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         pytest.param("[1.0]", "gave 1 figures for 2 answers", id="too few"),
         pytest.param("[1.0, float('nan')]", "gave nan, not a finite number; for the prompt 'q'", id="not a number"),
@@ -168,12 +170,12 @@ def test_own_code_gets_nothing_that_finish_has_not(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_own_code_that_fails_is_told_with_the_answer(tmp_path: Path, body: str, said: str) -> None:
+def test_own_code_that_fails_is_told_with_the_answer(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(BadInput) as error:
         call(tmp_path, body)
     assert error.value.field == "spec.reward.functions[0].configMap"
     assert "rewards/brevity.py: `reward`" in error.value.message
-    assert said in error.value.message
+    assert message in error.value.message
 
 
 def test_own_code_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
@@ -208,14 +210,14 @@ def test_the_answer_that_fails_is_looked_for_within_the_limit_of_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(code, "LIMIT_SECONDS", 0.4)
-    asked = tmp_path / "asked"
+    calls = tmp_path / "calls"
     text = (
-        f"import time\n\ndef reward(completions, **_):\n    open({str(asked)!r}, 'a').write('x')\n"
+        f"import time\n\ndef reward(completions, **_):\n    open({str(calls)!r}, 'a').write('x')\n"
         "    if len(completions) > 1:\n        raise ValueError('two')\n    time.sleep(0.15)\n    return [0.0]\n"
     )
     with pytest.raises(BadInput, match=r"ValueError: two in line 6$"):
         code.loaded("f", own(tmp_path, text))(prompts=["p"] * 50, completions=["a"] * 50)
-    assert len(asked.read_text()) <= 1 + 3
+    assert len(calls.read_text()) <= 1 + 3
 
 
 def test_own_code_is_a_module_like_any_other(tmp_path: Path) -> None:
@@ -261,15 +263,15 @@ def with_template(tmp_path: Path, template: str) -> Rewarding:
 
 def test_a_reward_model_scores_what_its_template_shows_of_an_answer(tmp_path: Path) -> None:
     """Such as R1's, which drops the thoughts: an answer may be cut before they end, or right there."""
-    said = "message['content']"
-    score = with_template(tmp_path, tiny.TEMPLATE.replace(f"{{{{ message['role'] }}}} {{{{ {said}",
-                          f"{{{{ message['role'] }}}} {{{{ {said}.split('dance')[-1]"))  # fmt: skip
+    content = "message['content']"
+    score = with_template(tmp_path, tiny.TEMPLATE.replace(f"{{{{ message['role'] }}}} {{{{ {content}",
+                          f"{{{{ message['role'] }}}} {{{{ {content}.split('dance')[-1]"))  # fmt: skip
     answers = ["n1 dance", "", "n1 dance n2", "n2"]
-    asked = [[{"role": "user", "content": "apple"}]] * len(answers)
-    found = score(prompts=asked, completions=[[{"role": "assistant", "content": one}] for one in answers])
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
-    assert found[2] == pytest.approx(found[3], abs=1e-5)
-    assert found[0] != pytest.approx(found[2], abs=1e-5)
+    prompts = [[{"role": "user", "content": "apple"}]] * len(answers)
+    values = score(prompts=prompts, completions=[[{"role": "assistant", "content": one}] for one in answers])
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+    assert values[2] == pytest.approx(values[3], abs=1e-5)
+    assert values[0] != pytest.approx(values[2], abs=1e-5)
 
 
 def test_a_template_that_refuses_an_answer_is_told(tmp_path: Path) -> None:
@@ -314,8 +316,8 @@ def test_a_call_of_finish_is_no_larger_than_one_of_training() -> None:
         ]
 
     rows = Dataset.from_list([{"written": f'"p{i}"', "references": f'["r{i}"]'} for i in range(100)])
-    found = scores.figures([Reward("a", 1.0, reward)] * 2, rows, [f"a{i}" for i in range(100)])
-    assert found.tolist() == [[1.0, 1.0]] * 100
+    figures = scores.figures([Reward("a", 1.0, reward)] * 2, rows, [f"a{i}" for i in range(100)])
+    assert figures.tolist() == [[1.0, 1.0]] * 100
     assert max(sizes) <= 64
     assert sum(sizes) == 200
 

@@ -36,10 +36,10 @@ def test_by_default_a_tenth_but_not_more_often_than_pays() -> None:
     assert saves.reasons["checkpointMinSeconds"] == "√(2 × 10 s to save × 4 h between failures)."
 
 
-@pytest.mark.parametrize("asked", [Checkpoint(every_steps=7), Checkpoint(every_minutes=3)])
-def test_what_is_asked_holds(asked: Checkpoint) -> None:
-    saves = plan_saves(asked, 1000, 10 * GB, 1e9)
-    assert (saves.every_steps, saves.every_minutes) == (asked.every_steps, asked.every_minutes)
+@pytest.mark.parametrize("requested", [Checkpoint(every_steps=7), Checkpoint(every_minutes=3)])
+def test_what_is_asked_holds(requested: Checkpoint) -> None:
+    saves = plan_saves(requested, 1000, 10 * GB, 1e9)
+    assert (saves.every_steps, saves.every_minutes) == (requested.every_steps, requested.every_minutes)
     assert saves.min_seconds is None
 
 

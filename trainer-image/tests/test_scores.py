@@ -25,25 +25,25 @@ def hits(count: int, of: int) -> np.ndarray:
 
 def test_a_proportions_interval_is_wilsons() -> None:
     # By hand, from the score equation: p (1 - p) / n = ((p - p0) / z)^2 solved for p0.
-    found = proportion(hits(8, 10))
-    assert (round(found.lower, 4), round(found.upper, 4)) == (0.4902, 0.9433)
+    interval = proportion(hits(8, 10))
+    assert (round(interval.lower, 4), round(interval.upper, 4)) == (0.4902, 0.9433)
 
 
 def test_no_hit_at_all_still_has_a_width() -> None:
-    found = proportion(hits(0, 24))
-    assert found.lower == found.value == 0.0
-    assert 0.13 < found.upper < 0.14
+    interval = proportion(hits(0, 24))
+    assert interval.lower == interval.value == 0.0
+    assert 0.13 < interval.upper < 0.14
     assert proportion(hits(24, 24)).lower > 0.86
 
 
 def test_a_means_interval_is_about_two_standard_errors() -> None:
     values = np.random.default_rng(1).normal(5.0, 2.0, size=400)
-    found = mean(values)
+    interval = mean(values)
     error = values.std() / math.sqrt(400)
-    assert found.value == pytest.approx(values.mean())
-    assert found.lower == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
-    assert found.upper == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
-    assert mean(values) == found, "the same figures give the same interval"
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.lower == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert interval.upper == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    assert mean(values) == interval, "the same figures give the same interval"
 
 
 def test_pairing_tells_a_small_steady_gain_from_the_rows_own_spread() -> None:
@@ -56,10 +56,10 @@ def test_pairing_tells_a_small_steady_gain_from_the_rows_own_spread() -> None:
 
 
 def test_a_difference_without_any_difference_straddles_zero() -> None:
-    found = paired_difference(hits(10, 50), hits(10, 50))
-    assert found.value == 0.0
-    assert found.lower < 0 < found.upper
-    assert found.upper - found.lower < 0.2, "all rows agree: narrower than of two separate samples"
+    interval = paired_difference(hits(10, 50), hits(10, 50))
+    assert interval.value == 0.0
+    assert interval.lower < 0 < interval.upper
+    assert interval.upper - interval.lower < 0.2, "all rows agree: narrower than of two separate samples"
 
 
 def test_swapping_the_models_mirrors_the_difference() -> None:
@@ -75,10 +75,10 @@ def test_the_paired_interval_holds_the_truth_about_19_times_in_20(base_rate: flo
     held, repeats = 0, 1000
     for _ in range(repeats):
         base = chance.random(60) < base_rate
-        # A row that the base gets wrong is mended with such a chance that the truth is `gain`.
+        # A row that the base gets wrong is corrected with such a chance that the truth is `gain`.
         tuned = base | (chance.random(60) < gain / (1 - base_rate))
-        found = paired_difference(base, tuned)
-        held += found.lower <= gain <= found.upper
+        interval = paired_difference(base, tuned)
+        held += interval.lower <= gain <= interval.upper
     assert 0.93 <= held / repeats <= 1.0
 
 
@@ -88,9 +88,9 @@ def test_the_paired_interval_holds_the_truth_about_19_times_in_20(base_rate: flo
 def test_short_references_are_compared_word_for_word() -> None:
     base = RowScores(losses=[2.0, 2.0, 2.0], answers=["no", "maybe", " yes \n"])
     tuned = RowScores(losses=[1.0, 1.5, 2.5], answers=["yes", "no", "yes"])
-    found, notes = compare(base, tuned, ["yes", "no", "yes"], [1, 1, 1])
-    assert [score.metric for score in found.scores] == ["exactMatch", "loss"]
-    match, loss = found.scores
+    comparison, notes = compare(base, tuned, ["yes", "no", "yes"], [1, 1, 1])
+    assert [score.metric for score in comparison.scores] == ["exactMatch", "loss"]
+    match, loss = comparison.scores
     assert (match.base.value, match.tuned.value) == (pytest.approx(1 / 3), 1.0)
     assert match.improvement.value == pytest.approx(2 / 3)
     assert loss.improvement.value == pytest.approx((1.0 + 0.5 - 0.5) / 3), "a lower loss is an improvement"
@@ -105,8 +105,8 @@ def test_long_references_are_judged_by_their_loss() -> None:
 
 def test_no_test_rows_are_said_to_be_none() -> None:
     none = RowScores(losses=[], answers=[])
-    found, notes = compare(none, none, [], [])
-    assert found.scores == []
+    comparison, notes = compare(none, none, [], [])
+    assert comparison.scores == []
     assert "no rows" in notes[0]
 
 
@@ -114,7 +114,7 @@ def test_no_test_rows_are_said_to_be_none() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, object, Dataset]:
+def model_and_rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, object, Dataset]:
     """A tiny model, its tokenizer and test rows of several lengths."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -124,10 +124,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, obj
     return LlamaForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model), prepared.test
 
 
-def test_figures_are_those_of_each_row_alone(made: tuple) -> None:
-    model, tokenizer, rows = made
+def test_figures_are_those_of_each_row_alone(model_and_rows: tuple) -> None:
+    model, tokenizer, rows = model_and_rows
     assert len({len(ids) for ids in rows["input_ids"]}) > 1, "rows of one length would need no padding"
-    found = score_rows(model, tokenizer, rows, 4, "test")
+    figures = score_rows(model, tokenizer, rows, 4, "test")
     for index, row in enumerate(rows):
         with torch.no_grad():
             logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
@@ -137,13 +137,15 @@ def test_figures_are_those_of_each_row_alone(made: tuple) -> None:
             for place, label in enumerate(row["labels"][1:])
             if label != -100
         ]
-        assert found.losses[index] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+        assert figures.losses[index] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
         answer = tokenizer.decode(made_ids[len(row["prompt_ids"]) :], skip_special_tokens=True)
-        assert found.answers[index] == answer
+        assert figures.answers[index] == answer
 
 
-def test_a_small_memory_bound_only_makes_smaller_batches(made: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer, rows = made
+def test_a_small_memory_bound_only_makes_smaller_batches(
+    model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, rows = model_and_rows
     at_once = score_rows(model, tokenizer, rows, 2, "test")
     monkeypatch.setattr(scoring, "_BATCH_BYTES", 1)
     one_by_one = score_rows(model, tokenizer, rows, 2, "test")
@@ -151,24 +153,26 @@ def test_a_small_memory_bound_only_makes_smaller_batches(made: tuple, monkeypatc
     assert one_by_one.answers == at_once.answers
 
 
-def test_a_prompt_that_fills_the_context_has_no_answer(made: tuple) -> None:
-    model, tokenizer, rows = made
+def test_a_prompt_that_fills_the_context_has_no_answer(model_and_rows: tuple) -> None:
+    model, tokenizer, rows = model_and_rows
     longest = model.config.max_position_embeddings
     long = rows.select([0, 1]).map(lambda row, index: {"prompt_ids": [5] * longest if index else row["prompt_ids"]},
                                    with_indices=True)  # fmt: skip
-    found = score_rows(model, tokenizer, long, 4, "test")
-    assert found.answers[1] == ""
-    assert found.answers[0] == score_rows(model, tokenizer, rows.select([0]), 4, "test").answers[0]
+    figures = score_rows(model, tokenizer, long, 4, "test")
+    assert figures.answers[1] == ""
+    assert figures.answers[0] == score_rows(model, tokenizer, rows.select([0]), 4, "test").answers[0]
 
 
-def test_a_config_that_names_no_context_is_one_of_2048_tokens(made: tuple) -> None:
+def test_a_config_that_names_no_context_is_one_of_2048_tokens(model_and_rows: tuple) -> None:
     from transformers import BloomConfig, BloomForCausalLM
 
     config = BloomConfig(vocab_size=22, hidden_size=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
     assert not hasattr(config, "max_position_embeddings")
     with torch.inference_mode():
-        found = scoring.answer_ids(BloomForCausalLM(config).eval(), made[1], [[5], [5] * 2048], 2, 0, "test")
-    assert [bool(ids) for ids in found] == [True, False]
+        answers = scoring.answer_ids(
+            BloomForCausalLM(config).eval(), model_and_rows[1], [[5], [5] * 2048], 2, 0, "test"
+        )
+    assert [bool(ids) for ids in answers] == [True, False]
 
 
 def test_scores_are_found_again_unless_broken(tmp_path: Path) -> None:

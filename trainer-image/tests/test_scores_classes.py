@@ -10,12 +10,12 @@ from hone_trainer.scores.intervals import bootstrap
 TWO = Classes(("bad", "good"), (60, 40))
 
 
-def f1(truth: list[int], given: list[int], classes: int) -> float:
-    return float(macro_f1(np.array([truth]), np.array([given]), classes)[0])
+def f1(truth: list[int], predicted: list[int], classes: int) -> float:
+    return float(macro_f1(np.array([truth]), np.array([predicted]), classes)[0])
 
 
 @pytest.mark.parametrize(
-    ("truth", "given", "classes", "want"),
+    ("truth", "predicted", "classes", "want"),
     [
         pytest.param([0, 1, 2], [0, 1, 2], 3, 1.0, id="all right"),
         pytest.param([0, 0, 1, 1], [0, 0, 0, 0], 2, (2 * 2 / 6 + 0) / 2, id="one class for all"),
@@ -24,13 +24,13 @@ def f1(truth: list[int], given: list[int], classes: int) -> float:
         pytest.param([0, 0], [0, 2], 3, (2 / 3 + 0) / 2, id="a class given wrongly counts"),
     ],
 )
-def test_macro_f1(truth: list[int], given: list[int], classes: int, want: float) -> None:
-    assert f1(truth, given, classes) == pytest.approx(want)
+def test_macro_f1(truth: list[int], predicted: list[int], classes: int, want: float) -> None:
+    assert f1(truth, predicted, classes) == pytest.approx(want)
 
 
 def test_samples_are_told_apart() -> None:
-    truth, given = np.array([[0, 1], [1, 1]]), np.array([[0, 1], [0, 0]])
-    assert macro_f1(truth, given, 2).tolist() == [1.0, 0.0]
+    truth, predicted = np.array([[0, 1], [1, 1]]), np.array([[0, 1], [0, 0]])
+    assert macro_f1(truth, predicted, 2).tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_samples_are_told_apart() -> None:
     ],
 )
 def test_calibration_error(confidence: list[float], right: list[int], want: float) -> None:
-    found = calibration_error(np.array([confidence]), np.array([right], dtype=bool))
-    assert found.tolist() == pytest.approx([want])
+    errors = calibration_error(np.array([confidence]), np.array([right], dtype=bool))
+    assert errors.tolist() == pytest.approx([want])
 
 
 def test_a_bootstrap_of_a_mean_is_about_two_standard_errors() -> None:
     values = np.random.default_rng(1).normal(5.0, 2.0, size=400)
-    found = bootstrap(lambda rows: values[rows].mean(axis=1), 400)
+    interval = bootstrap(lambda rows: values[rows].mean(axis=1), 400)
     error = values.std() / 20
-    assert found.lower == pytest.approx(found.value - 1.96 * error, abs=0.15 * error)
+    assert interval.lower == pytest.approx(interval.value - 1.96 * error, abs=0.15 * error)
 
 
 def probabilities(answers: np.ndarray, sure: float) -> np.ndarray:

@@ -98,13 +98,13 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
             rank(cut)
     assert checkpoint.newest(cut)[1].step == 3
     (tmp_path / "cut/status/stop").unlink()
-    told = rank(cut).statuses()[0]
+    reported = rank(cut).statuses()[0]
 
     if method.adapts:
         # In bf16 small updates would be lost, whatever the base is held in.
         assert {tensor.dtype for tensor in weights(whole, 6).values()} == {torch.float32}
-    assert (told.step, told.resumed_from_step, told.stage) == (6, 3, "Done")
-    assert 0 < told.eval_loss < 5
+    assert (reported.step, reported.resumed_from_step, reported.stage) == (6, 3, "Done")
+    assert 0 < reported.eval_loss < 5
     assert largest_difference(weights(whole, 6), weights(cut, 6)) == 0.0
     assert largest_difference(weights(whole, 6), weights(cut, 3)) > 0.0, "the last steps trained something"
 
@@ -134,17 +134,17 @@ def test_it_learns_from_the_labels_alone(
         tmp_path, method=MethodType.FULL, steps=60, every=50, keep=1, micro_batch=32, learning_rate=1e-2, shared=shared
     )
     status = rank(config)
-    told = status.statuses()[0]
-    assert told.loss < 1.0, "eight answers by chance are a loss of 2.08 per answer"
-    assert (told.step, told.total_steps, told.checkpoint_step) == (60, 60, 60)
-    assert told.tokens_per_second > 0
-    assert told.seconds_per_step > 0
-    assert told.tokens > 60 * 32 * 4
+    reported = status.statuses()[0]
+    assert reported.loss < 1.0, "eight answers by chance are a loss of 2.08 per answer"
+    assert (reported.step, reported.total_steps, reported.checkpoint_step) == (60, 60, 60)
+    assert reported.tokens_per_second > 0
+    assert reported.seconds_per_step > 0
+    assert reported.tokens > 60 * 32 * 4
     lines = [record for record in caplog.records if record.msg == "step"]
     assert lines, "the log shows the loss as it falls"
     assert lines[0].loss > 1.5
-    found = checkpoint.whole(checkpoint.checkpoints_dir(config))
-    assert [(mark.step, mark.final) for _, mark in found] == [(60, True)], "keep is 1"
+    checkpoints = checkpoint.whole(checkpoint.checkpoints_dir(config))
+    assert [(mark.step, mark.final) for _, mark in checkpoints] == [(60, True)], "keep is 1"
     assert not list(Path(config.paths.run).rglob("training_args.bin"))
 
 
@@ -218,8 +218,8 @@ def test_a_full_workspace_costs_no_whole_checkpoint(
     full = WorkspaceFull("[Errno 28] No space left on device", half)
     monkeypatch.setattr(train, "_train", lambda *_: (_ for _ in ()).throw(full))
     assert train.main() == 70
-    told = StatusDir(tmp_path / "status").verdicts()[0]
-    assert (told.failure_class, told.hint) == (FailureClass.CRASHED, full_disk_hint(full))
+    verdict = StatusDir(tmp_path / "status").verdicts()[0]
+    assert (verdict.failure_class, verdict.hint) == (FailureClass.CRASHED, full_disk_hint(full))
     assert not half.exists()
     assert checkpoint.newest(config)[1].step == 2
 
@@ -273,8 +273,8 @@ def test_peers_that_never_come_are_a_communication_error(tmp_path: Path, monkeyp
     monkeypatch.setattr("sys.argv", ["elastic", "--module", "hone_trainer.train"])
     monkeypatch.setattr(elastic, "run", nobody_came)
     assert elastic.main() == 1
-    found = of_pod(StatusDir(tmp_path), 1, node=1, killed_for_memory=False)
-    assert (found.failure_class, found.rank, found.node) == (FailureClass.COMMUNICATION, None, 1)
+    verdict = of_pod(StatusDir(tmp_path), 1, node=1, killed_for_memory=False)
+    assert (verdict.failure_class, verdict.rank, verdict.node) == (FailureClass.COMMUNICATION, None, 1)
 
 
 def test_torchs_own_errors_are_sorted() -> None:
@@ -291,7 +291,7 @@ def test_health_sees_a_number_that_is_none_in_any_micro_batch() -> None:
         assert not health.take()[1]
     health.add_loss(torch.tensor(1.0))
     health.add_loss(torch.tensor(0.5))
-    assert health.take() == (1.5, True), "each step starts anew"
+    assert health.take() == (1.5, True), "each step starts again"
     health.add_loss(torch.tensor(1.0))
     health.add_norm(math.nan)
     assert health.take() == (1.0, False), "a gradient norm may be a float"

@@ -1,4 +1,4 @@
-"""A gang of two pods that loses one; and one under ZeRO-3 that goes on. More moments are in test_kill_moments.py."""
+"""A gang of two pods that loses one; and one under ZeRO-3 that continues. More moments are in test_kill_moments.py."""
 
 import json
 from collections.abc import Callable

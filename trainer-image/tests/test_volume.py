@@ -19,7 +19,7 @@ from hone_trainer.training import checkpoint
 
 
 @pytest.mark.parametrize(
-    ("total", "free", "said"),
+    ("total", "free", "message"),
     [
         pytest.param(100, 60, None, id="they fit"),
         pytest.param(100, 59, "need 60.0 GiB; 59.0 GiB are free on the workspace: raise spec.workspace.size", id="now"),
@@ -27,11 +27,11 @@ from hone_trainer.training import checkpoint
     ],
 )
 def test_checkpoints_and_the_next_one_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, said: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, message: str | None
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total * GIB, free=free * GIB))
-    found = check_volume(tmp_path, 20 * GIB, keep=2)
-    assert found is None if said is None else said in (found or "")
+    problem = check_volume(tmp_path, 20 * GIB, keep=2)
+    assert problem is None if message is None else message in (problem or "")
 
 
 def test_a_volume_that_can_never_hold_them_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_checkpoint_without_space_says_so(tmp_path: Path, error: Exception, fu
 
 
 @pytest.mark.parametrize(
-    ("told", "full"),
+    ("code", "full"),
     [
         pytest.param(errno.ENOSPC, True, id="full"),
         pytest.param(errno.EDQUOT, True, id="over its quota"),
@@ -75,11 +75,11 @@ def test_a_checkpoint_without_space_says_so(tmp_path: Path, error: Exception, fu
     ],
 )
 def test_a_write_that_torch_failed_at_is_told_by_the_volume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | None, full: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, full: bool
 ) -> None:
     def flush(_: int) -> None:
-        if told:
-            raise OSError(told, os.strerror(told))
+        if code:
+            raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fdatasync", flush)
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")

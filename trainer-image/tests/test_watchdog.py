@@ -18,10 +18,10 @@ from hone_trainer.protocol.status import RankStatus, StatusDir
 FLOOR = 15.0
 
 
-def looks(*told: tuple[float, dict[int, tuple[int, str]]]) -> Moves:
+def looks(*reports: tuple[float, dict[int, tuple[int, str]]]) -> Moves:
     """What is known after looks at these times, each with the step and stage of every rank."""
     moves = Moves()
-    for now, ranks in told:
+    for now, ranks in reports:
         statuses = {rank: RankStatus(rank=rank, step=step, stage=stage) for rank, (step, stage) in ranks.items()}
         moves = observe(moves, statuses, now)
     return moves
@@ -33,7 +33,7 @@ def both(step: int, stage: str = "Training") -> dict[int, tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("reports", "expected"),
     [
         pytest.param([(0, {})], None, id="no rank has told anything"),
         pytest.param([(0, both(0, "Starting")), (999, both(0, "Starting"))], None, id="starting takes its time"),
@@ -42,7 +42,7 @@ def both(step: int, stage: str = "Training") -> dict[int, tuple[int, str]]:
         pytest.param([(0, both(0)), (15, both(0))], None, id="the first step, within the floor"),
         pytest.param([(0, both(0)), (16, both(0))], 16, id="the first step, beyond it"),
         pytest.param([(0, both(0, "Probing")), (16, both(0, "Probing"))], 16, id="the probe is watched too"),
-        pytest.param([(0, both(0)), (10, both(1)), (24, both(1))], None, id="the clock starts anew with each step"),
+        pytest.param([(0, both(0)), (10, both(1)), (24, both(1))], None, id="the clock restarts with each step"),
         pytest.param(
             [(0, both(0)), (10, {0: (1, "Training"), 1: (0, "Training")}), (20, both(0) | {0: (1, "Training")})],
             None,
@@ -62,7 +62,7 @@ def both(step: int, stage: str = "Training") -> dict[int, tuple[int, str]]:
         pytest.param(
             [(0, both(4)), (1, both(5)), (2, both(5, "Saving")), (300, both(5)), (310, both(5))],
             None,
-            id="after saving, the clock starts anew",
+            id="after saving, the clock restarts",
         ),
         pytest.param(
             [(0, both(4)), (1, both(5)), (2, both(5, "Saving")), (300, both(5)), (316, both(5))],
@@ -77,8 +77,8 @@ def both(step: int, stage: str = "Training") -> dict[int, tuple[int, str]]:
         pytest.param([(0, both(9)), (99, both(9, "Done"))], None, id="done is done"),
     ],
 )
-def test_when_a_pod_is_stuck(told: list, expected: float | None) -> None:
-    assert stuck(looks(*told), FLOOR) == expected
+def test_when_a_pod_is_stuck(reports: list, expected: float | None) -> None:
+    assert stuck(looks(*reports), FLOOR) == expected
 
 
 def test_many_fast_steps_between_two_looks_are_each_fast() -> None:
@@ -106,7 +106,7 @@ READING = stacks('File "/site/datasets/arrow_dataset.py", line 90 in __getitem__
 
 
 @pytest.mark.parametrize(
-    ("told", "world_size", "expected"),
+    ("places", "world_size", "expected"),
     [
         pytest.param({0: ALL_REDUCE, 1: READING}, 2, 1, id="the one that reads data, whatever called it"),
         pytest.param({0: READING, 1: BACKWARD, 2: GPU_WAIT}, 3, 0, id="others wait in backward, or for the GPU"),
@@ -117,8 +117,8 @@ READING = stacks('File "/site/datasets/arrow_dataset.py", line 90 in __getitem__
         pytest.param({}, 2, None, id="none is left to ask"),
     ],
 )
-def test_whom_the_others_wait_for(told: dict[int, str], world_size: int, expected: int | None) -> None:
-    assert suspect(told, world_size) == expected
+def test_whom_the_others_wait_for(places: dict[int, str], world_size: int, expected: int | None) -> None:
+    assert suspect(places, world_size) == expected
 
 
 @pytest.mark.parametrize(
@@ -180,14 +180,14 @@ def test_ranks_are_asked_where_they_are(tmp_path: Path, ranks: list[subprocess.P
     ranks[1].send_signal(signal.SIGSTOP)
 
     began = time.monotonic()
-    told = watchdog.ask_for_stacks(status, pids, seconds=2)
+    stacks = watchdog.ask_for_stacks(status, pids, seconds=2)
 
     assert time.monotonic() - began < 10
-    assert told[0].count("most recent call first") == 2, "every thread"
-    assert watchdog.place(told[0]).startswith("asleep")
-    assert (told[1], told[2]) == ("", ""), "one is stopped, one has not registered for the signal"
+    assert stacks[0].count("most recent call first") == 2, "every thread"
+    assert watchdog.place(stacks[0]).startswith("asleep")
+    assert (stacks[1], stacks[2]) == ("", ""), "one is stopped, one has not registered for the signal"
     assert ranks[2].poll() is None, "and does not die of it"
-    assert "rank 1 ===\n(did not answer" in watchdog.report(told)
+    assert "rank 1 ===\n(did not answer" in watchdog.report(stacks)
 
 
 def test_a_forgotten_rank_leaves_nothing_but_the_stop_flag(tmp_path: Path) -> None:

@@ -131,13 +131,13 @@ def make_prepared(
         prompt = f"user {' '.join([*filler, WORDS[index]])} assistant "
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         answer_ids = tokenizer(f"{NUMBERS[index]} <eos>", add_special_tokens=False)["input_ids"]
-        made: dict[str, object] = {
+        columns: dict[str, object] = {
             "input_ids": prompt_ids + answer_ids,
             "labels": [-100] * len(prompt_ids) + answer_ids,
         }
         if split == "test":
-            made |= {"prompt_ids": prompt_ids, "reference": NUMBERS[index], "prompt": prompt}
-        return made
+            columns |= {"prompt_ids": prompt_ids, "reference": NUMBERS[index], "prompt": prompt}
+        return columns
 
     return _write_prepared(directory, row, rows, validation_rows, test_rows)
 
@@ -156,12 +156,12 @@ def make_labeled(
         index = chance.randrange(len(WORDS))
         text = " ".join([*(chance.choice(WORDS) for _ in range(chance.randrange(3))), WORDS[index]])
         ids, label = tokenizer(text)["input_ids"], index % len(LABELS)
-        made: dict[str, object] = {"input_ids": ids, "label": label}
+        columns: dict[str, object] = {"input_ids": ids, "label": label}
         if split == "train":
             counts[label] += 1
         elif split == "test":
-            made |= {"prompt_ids": ids, "reference": LABELS[label], "prompt": text}
-        return made
+            columns |= {"prompt_ids": ids, "reference": LABELS[label], "prompt": text}
+        return columns
 
     _write_prepared(directory, row, rows, validation_rows, test_rows)
     meta = json.loads((directory / "prepared.json").read_text())
@@ -192,12 +192,12 @@ def make_pairs(
         head = ids_of(prompt)
         chosen, rejected = (ids_of(f"{NUMBERS[index]} <eos>") for index in (right, wrong))
         before = head if whole else []
-        made: dict[str, object] = {"chosen_ids": before + chosen, "rejected_ids": before + rejected}
+        columns: dict[str, object] = {"chosen_ids": before + chosen, "rejected_ids": before + rejected}
         if split == "test" or not whole:
-            made["prompt_ids"] = head
+            columns["prompt_ids"] = head
         if split == "test":
-            made |= {"reference": NUMBERS[right], "prompt": prompt}
-        return {**made, "length": len(head) + 2}
+            columns |= {"reference": NUMBERS[right], "prompt": prompt}
+        return {**columns, "length": len(head) + 2}
 
     return _write_prepared(directory, row, rows, validation_rows, test_rows)
 
@@ -218,16 +218,16 @@ def make_rated(
         right, wrong = chance.sample(range(len(WORDS)), 2)
         label = chance.randrange(2)
         prompt, answer = f"user {WORDS[right]} assistant ", NUMBERS[right if label else wrong]
-        made: dict[str, object] = {
+        columns: dict[str, object] = {
             "prompt_ids": ids_of(prompt),
             "completion_ids": ids_of(f"{answer} <eos>"),
             "label": label,
             "length": 5,
         }
         if split == "test":
-            return {**made, "reference": answer, "prompt": prompt}
+            return {**columns, "reference": answer, "prompt": prompt}
         counts[label] += split == "train"
-        return {**made, "KL_completion_ids": ids_of(f"{NUMBERS[chance.randrange(len(WORDS))]} <eos>")}
+        return {**columns, "KL_completion_ids": ids_of(f"{NUMBERS[chance.randrange(len(WORDS))]} <eos>")}
 
     _write_prepared(directory, row, rows, validation_rows, test_rows)
     meta = json.loads((directory / "prepared.json").read_text())
@@ -245,16 +245,16 @@ def make_asked(
 
     def row(split: str) -> dict[str, object]:
         index = chance.randrange(len(WORDS))
-        asked = [{"role": "user", "content": " ".join([chance.choice(WORDS), WORDS[index]])}]
-        prompt = f"user {asked[0]['content']} assistant "
-        made: dict[str, object] = {
+        messages = [{"role": "user", "content": " ".join([chance.choice(WORDS), WORDS[index]])}]
+        prompt = f"user {messages[0]['content']} assistant "
+        columns: dict[str, object] = {
             "prompt_ids": ids_of(prompt),
-            "written": json.dumps(asked),
+            "written": json.dumps(messages),
             "references": json.dumps([NUMBERS[index]]),
         }
         if split == "test":
-            made |= {"reference": NUMBERS[index], "prompt": prompt}
-        return {**made, "length": len(ids_of(prompt)) + ANSWER_TOKENS}
+            columns |= {"reference": NUMBERS[index], "prompt": prompt}
+        return {**columns, "length": len(ids_of(prompt)) + ANSWER_TOKENS}
 
     return _write_prepared(directory, row, rows, validation_rows, test_rows)
 
@@ -284,10 +284,10 @@ def _write_prepared(
 
     directory.mkdir(parents=True)
     for name, count in (("train", rows), ("validation", validation_rows), ("test", test_rows)):
-        made = [row(name) for _ in range(max(1, count))]  # one row tells an empty split its columns
-        for one in made:
+        examples = [row(name) for _ in range(max(1, count))]  # one row tells an empty split its columns
+        for one in examples:
             one.setdefault("length", max(len(ids) for ids in one.values() if isinstance(ids, list)))
-        Dataset.from_list(made).select(range(count)).save_to_disk(str(directory / name), num_shards=1)
+        Dataset.from_list(examples).select(range(count)).save_to_disk(str(directory / name), num_shards=1)
     meta = {"summary": summary(rows, test_rows, validation_rows).to_dict(), "sequenceLength": 16, "warnings": []}
     (directory / "prepared.json").write_text(json.dumps(meta))
     return directory

@@ -24,9 +24,9 @@ def collected(markers: str) -> set[str]:
 
 
 def test_the_target_has_tests_of_all_that_only_a_gpu_shows() -> None:
-    found = collected(gpu.MARKER)
+    names = collected(gpu.MARKER)
     for part in ("[LoRA]", "[QLoRA]", "[Full]", "nf4", "offloading", "memory_that_the_gpu_refuses"):
-        assert any(part in name for name in found), part
+        assert any(part in name for name in names), part
 
 
 def test_no_other_tier_runs_them() -> None:

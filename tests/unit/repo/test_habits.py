@@ -70,8 +70,10 @@ def test_a_lock_pins_every_package_by_version_and_hash_and_names_no_index(name: 
 def test_no_file_holds_a_path_of_the_machine_it_was_written_on() -> None:
     # Written in two parts, so that this file does not hold them itself.
     private = [f"{Path.home()}/", f"{ROOT}/", *("/ro" + "ot/.cache", "/wo" + "rk/", "/opt/whe" + "els")]
-    found = {name: path for name in tracked() if not name.endswith(DATA) for path in private if path in text_of(name)}
-    assert not found
+    mentions = {
+        name: path for name in tracked() if not name.endswith(DATA) for path in private if path in text_of(name)
+    }
+    assert not mentions
 
 
 def test_no_file_names_a_package_index() -> None:
@@ -83,8 +85,8 @@ def test_no_file_names_a_package_index() -> None:
         "registry.npm" + "js.org",
         "deb.deb" + "ian.org",
     ]
-    found = {name: host for name in tracked() for host in hosts if host in text_of(name)}
-    assert not found
+    mentions = {name: host for name in tracked() for host in hosts if host in text_of(name)}
+    assert not mentions
 
 
 def test_the_generated_files_are_fresh() -> None:

@@ -39,14 +39,14 @@ def resource(**metadata: Any) -> Object:
 class FakeClient:
     """Answers with one resource, writes down what is written, and raises what `fails` says for a verb and kind."""
 
-    def __init__(self, found: Object | None) -> None:
-        self.found = found
+    def __init__(self, obj: Object | None) -> None:
+        self.obj = obj
         self.writes: list[str] = []
         self.fails: dict[str, ApiError | Exception] = {}
 
     async def get(self, namespace: str, ref: Ref) -> Object | None:
         self._may_fail(f"get {ref.kind}")
-        return self.found if ref.kind == "FineTuneJob" else None
+        return self.obj if ref.kind == "FineTuneJob" else None
 
     async def list(self, *_: str) -> list[Object]:
         return []
@@ -76,8 +76,8 @@ class FakeClient:
 class Case:
     """A controller of one kind whose decisions are given."""
 
-    def __init__(self, plan: Plan | Exception, found: Object | None = None, idle: bool = False) -> None:
-        self.client: Any = FakeClient(found or resource())
+    def __init__(self, plan: Plan | Exception, obj: Object | None = None, idle: bool = False) -> None:
+        self.client: Any = FakeClient(obj or resource())
         self.metrics = Metrics()
         self.refused: list[tuple[str, str, Plan]] = []
 
@@ -206,6 +206,6 @@ async def test_a_resource_that_is_gone_takes_its_gauges_along() -> None:
     case = Case(FULL)
     await case.look()
     assert b'name="a"' in case.metrics.text()
-    case.client.found = None
+    case.client.obj = None
     assert await case.look() is None
     assert b'name="a"' not in case.metrics.text()

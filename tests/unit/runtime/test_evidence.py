@@ -28,9 +28,9 @@ def test_an_ending_pod_is_remembered_when_it_is_gone(case: str) -> None:
     cache = EvidenceCache()
     event, seen = ENDING[case]
     cache.saw(event, seen)
-    (found,) = cache.merge("job-uid", [])
-    assert found.gone
-    assert found.raw["status"] == seen["status"]
+    (entry,) = cache.merge("job-uid", [])
+    assert entry.gone
+    assert entry.raw["status"] == seen["status"]
 
 
 def test_a_living_pod_is_not_remembered() -> None:
@@ -43,30 +43,30 @@ def test_what_is_listed_counts_more_than_what_is_remembered() -> None:
     cache = EvidenceCache()
     cache.saw("MODIFIED", pod("p", phase="Failed"))
     live = pod("p", phase="Failed", resourceVersion="2")
-    (found,) = cache.merge("job-uid", [live])
-    assert not found.gone and found.raw is live
+    (entry,) = cache.merge("job-uid", [live])
+    assert not entry.gone and entry.raw is live
 
 
 def test_each_resource_sees_only_its_own_pods() -> None:
     cache = EvidenceCache()
     cache.saw("DELETED", pod("p", owner_uid="one"))
     cache.saw("DELETED", pod("q", owner_uid="two"))
-    assert [found.raw["metadata"]["uid"] for found in cache.merge("two", [])] == ["q"]
+    assert [entry.raw["metadata"]["uid"] for entry in cache.merge("two", [])] == ["q"]
 
 
 def test_the_last_state_of_a_pod_is_kept() -> None:
     cache = EvidenceCache()
     cache.saw("MODIFIED", pod("p", deletionTimestamp="2026-01-01T00:00:00Z"))
     cache.saw("DELETED", pod("p", phase="Failed"))
-    (found,) = cache.merge("job-uid", [])
-    assert found.raw["status"]["phase"] == "Failed"
+    (entry,) = cache.merge("job-uid", [])
+    assert entry.raw["status"]["phase"] == "Failed"
 
 
 def test_the_oldest_goes_when_it_is_full() -> None:
     cache = EvidenceCache(limit=2)
     for uid in ("a", "b", "c"):
         cache.saw("DELETED", pod(uid))
-    assert [found.raw["metadata"]["uid"] for found in cache.merge("job-uid", [])] == ["b", "c"]
+    assert [entry.raw["metadata"]["uid"] for entry in cache.merge("job-uid", [])] == ["b", "c"]
 
 
 def test_a_deleted_resource_is_forgotten() -> None:
@@ -80,5 +80,5 @@ def test_a_deleted_resource_is_forgotten() -> None:
 def test_managed_fields_are_not_kept() -> None:
     cache = EvidenceCache()
     cache.saw("DELETED", pod("p", managedFields=[{"manager": "kubelet"}]))
-    (found,) = cache.merge("job-uid", [])
-    assert "managedFields" not in found.raw["metadata"]
+    (entry,) = cache.merge("job-uid", [])
+    assert "managedFields" not in entry.raw["metadata"]

@@ -28,11 +28,11 @@ async def answering(handler: Handler, **reader: Any) -> AsyncIterator[ProgressRe
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found = ProgressReader(port=runner.addresses[0][1], **reader)
+    progress_reader = ProgressReader(port=runner.addresses[0][1], **reader)
     try:
-        yield found
+        yield progress_reader
     finally:
-        await found.close()
+        await progress_reader.close()
         await runner.cleanup()
 
 

@@ -32,7 +32,7 @@ class Work:
         self.ended.append(key)
 
 
-async def settle() -> None:
+async def run_until_idle() -> None:
     """Let every task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def queue(clock: FakeClock, work: Work, metrics: Metrics) -> WorkQueue[str
 async def test_a_key_is_worked_on_once_for_many_adds(queue: WorkQueue[str], work: Work) -> None:
     for _ in range(5):
         queue.add("a")
-    await settle()
+    await run_until_idle()
     assert work.ended == ["a"]
 
 
@@ -72,13 +72,13 @@ async def test_a_key_added_while_it_is_worked_on_runs_once_more_and_never_beside
 ) -> None:
     free = work.hold("a")
     queue.add("a")
-    await settle()
+    await run_until_idle()
     for _ in range(3):
         queue.add("a")
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
     free.set()
-    await settle()
+    await run_until_idle()
     assert work.ended == ["a", "a"]
 
 
@@ -88,30 +88,30 @@ async def test_different_keys_run_beside_each_other_up_to_the_number_of_workers(
     free = [work.hold(key) for key in "abc"]
     for key in "abc":
         queue.add(key)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a", "b"]
     free[0].set()
-    await settle()
+    await run_until_idle()
     assert work.began == ["a", "b", "c"]
 
 
 async def test_what_is_added_before_the_start_waits_for_it(clock: FakeClock, work: Work, metrics: Metrics) -> None:
     queue: WorkQueue[str] = WorkQueue("early", work.process, metrics, clock=clock)
     queue.add("a")
-    await settle()
+    await run_until_idle()
     assert work.began == []
     queue.start()
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
 
 
 async def test_a_delayed_key_runs_when_it_is_due(queue: WorkQueue[str], clock: FakeClock, work: Work) -> None:
     queue.add_after("a", 10)
     clock.advance(9.9)
-    await settle()
+    await run_until_idle()
     assert work.began == []
     clock.advance(0.2)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
 
 
@@ -122,10 +122,10 @@ async def test_of_two_delays_the_earlier_counts(
     for delay in delays:
         queue.add_after("a", delay)
     clock.advance(6)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
     clock.advance(20)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
 
 
@@ -134,23 +134,23 @@ async def test_an_event_is_not_delayed_and_takes_the_place_of_the_delay(
 ) -> None:
     queue.add_after("a", 10)
     queue.add("a")
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
     clock.advance(20)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
 
 
 async def test_a_delay_set_while_working_is_kept(queue: WorkQueue[str], clock: FakeClock, work: Work) -> None:
     free = work.hold("a")
     queue.add("a")
-    await settle()
+    await run_until_idle()
     queue.add_after("a", 5)
     free.set()
-    await settle()
+    await run_until_idle()
     assert work.began == ["a"]
     clock.advance(5)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a", "a"]
 
 
@@ -172,10 +172,10 @@ async def test_back_off_waits_at_least_what_the_server_asks(queue: WorkQueue[str
 async def test_work_that_raises_is_tried_again(queue: WorkQueue[str], clock: FakeClock, work: Work) -> None:
     work.fails.add("a")
     queue.add("a")
-    await settle()
+    await run_until_idle()
     work.fails.clear()
     clock.advance(1)
-    await settle()
+    await run_until_idle()
     assert work.began == ["a", "a"]
     assert work.ended == ["a"]
 
@@ -188,9 +188,9 @@ async def test_stop_lets_running_work_end_and_drops_the_rest(
         queue.add(key)
     queue.add("a")
     queue.add_after("c", 1)
-    await settle()
+    await run_until_idle()
     stopping = asyncio.create_task(queue.stop(grace=60))
-    await settle()
+    await run_until_idle()
     assert not stopping.done()
     free.set()
     assert await stopping
@@ -198,14 +198,14 @@ async def test_stop_lets_running_work_end_and_drops_the_rest(
     queue.add("d")
     queue.add_after("e", 0)
     clock.advance(5)
-    await settle()
+    await run_until_idle()
     assert work.ended == ["b", "a"]
 
 
 async def test_stop_cuts_off_work_that_does_not_end(queue: WorkQueue[str], work: Work) -> None:
     work.hold("a")
     queue.add("a")
-    await settle()
+    await run_until_idle()
     assert not await queue.stop(grace=0.01)
     assert work.ended == []
 
@@ -216,7 +216,7 @@ async def test_metrics_count_adds_retries_and_depth(
     free = [work.hold(key) for key in "abc"]
     for key in "abcc":
         queue.add(key)
-    await settle()
+    await run_until_idle()
     clock.advance(3)
     values = dict(samples(metrics))
     assert values["workqueue_depth"] == 1
@@ -225,7 +225,7 @@ async def test_metrics_count_adds_retries_and_depth(
     assert values["workqueue_unfinished_work_seconds"] == 6
     for event in free:
         event.set()
-    await settle()
+    await run_until_idle()
     queue.add_rate_limited("a")
     values = dict(samples(metrics))
     assert values["workqueue_depth"] == 0

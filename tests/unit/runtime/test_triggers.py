@@ -93,7 +93,7 @@ def test_a_deleted_deployment_is_not_woken(woken: Woken) -> None:
 
 def test_a_pod_that_ends_is_kept_as_evidence(woken: Woken) -> None:
     woken.by("MODIFIED", pod("p", phase="Failed"))
-    assert [found.raw["metadata"]["uid"] for found in woken.evidence.merge("job-uid", [])] == ["p"]
+    assert [entry.raw["metadata"]["uid"] for entry in woken.evidence.merge("job-uid", [])] == ["p"]
 
 
 def test_a_kind_of_our_name_in_another_group_is_not_ours(woken: Woken) -> None:

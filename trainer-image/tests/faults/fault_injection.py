@@ -240,10 +240,10 @@ def _spoil(fault: Fault, trainer: Any, step: int) -> None:
         original, factor = trainer.compute_loss, float("nan") if fault.kind == "nan" else SPIKE
 
         def compute_loss(*args: Any, **kwargs: Any) -> Any:
-            found = original(*args, **kwargs)
+            result = original(*args, **kwargs)
             if trainer.state.global_step + 1 > last:
-                return found
-            return (found[0] * factor, *found[1:]) if isinstance(found, tuple) else found * factor
+                return result
+            return (result[0] * factor, *result[1:]) if isinstance(result, tuple) else result * factor
 
         trainer.compute_loss = compute_loss
 

@@ -2,7 +2,7 @@
 
 import os
 
-# RANK: torchrun has it for ranks alone. Any other Python of the test goes on at once.
+# RANK: torchrun has it for ranks alone. Any other Python of the test continues at once.
 if os.environ.get("HONE_TEST_FAULT") and "RANK" in os.environ:
     import fault_injection
 

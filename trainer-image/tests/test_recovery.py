@@ -25,28 +25,28 @@ def rows_by_step(directory: Path, step: int) -> list[Counter]:
     """The rows that all ranks together trained on at a step, in each start of the ranks that came as far."""
     starts: list[Counter] = []
     for file in sorted(directory.glob("rows.rank*")):
-        found: list[Counter] = []
+        of_rank: list[Counter] = []
         before = None
         for line in file.read_text().splitlines():
             at, rows = json.loads(line)
             if at == step and before != step:
-                found.append(Counter())
+                of_rank.append(Counter())
             if at == step:
-                found[-1].update(tuple(row) for row in rows)
+                of_rank[-1].update(tuple(row) for row in rows)
             before = at
-        starts = [a + b for a, b in zip(starts, found, strict=True)] if starts else found
+        starts = [a + b for a, b in zip(starts, of_rank, strict=True)] if starts else of_rank
     return starts
 
 
 def test_ranks_without_memory_start_again_in_place_with_the_same_rows(tmp_path: Path, start: Start) -> None:
     config = tiny.make_run(tmp_path, processes=2, micro_batch=4, accumulation=2, steps=6, every=2, probe=True)
     launcher = start(tmp_path, "a", faults=f"oom@4:above=2:rank=1 rows@step:file={tmp_path / 'rows'}")
-    told = launcher.until(lambda progress: progress["restarts"] == 1)
-    assert told["checkpointStep"] == 2, "where it goes on from is known before the ranks are up again"
+    progress = launcher.until(lambda progress: progress["restarts"] == 1)
+    assert progress["checkpointStep"] == 2, "where it continues from is known before the ranks are up again"
     code, result = launcher.wait(START_SECONDS)
     assert (code, result.final_step, result.restarts) == (0, 6, 1), launcher.log()
     change = "microBatchSize 4 → 2, gradientAccumulationSteps 2 → 4: out of memory at step 4"
-    assert result.changes == told["changes"] == [change]
+    assert result.changes == progress["changes"] == [change]
     assert (load_level(config).level, newest_step(config)) == (1, 6)
     measured = load_probe(config, level=0)
     assert measured.peak_bytes > 0, "two steps were tried out first, on the planned micro-batch"
