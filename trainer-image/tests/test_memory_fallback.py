@@ -103,8 +103,8 @@ HALVINGS = [
     ],
 )
 def test_levels(config: RunConfig, plan: dict[str, Any], place: dict[str, Any], expected: list[str]) -> None:
-    found = memory_fallback.fallback_levels(make(config, **plan), topology(**place))
-    assert [level.change for level in found] == ["", *expected]
+    levels = memory_fallback.fallback_levels(make(config, **plan), topology(**place))
+    assert [level.change for level in levels] == ["", *expected]
 
 
 def test_no_level_leaves_fewer_rows_at_once_than_the_objective_needs(config: RunConfig) -> None:
@@ -140,9 +140,9 @@ def test_every_level_trains_on_the_same_rows_per_step(config: RunConfig, micro: 
 def test_an_attempts_level(
     config: RunConfig, counted: int, remembered: int, checkpoint_stage: int | None, expected: int
 ) -> None:
-    found = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    levels = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
     attempt = Attempt(number=5, memory_fallback_level=counted)
-    assert memory_fallback.level_of(found, attempt, ReachedLevel(level=remembered), checkpoint_stage) == expected
+    assert memory_fallback.level_of(levels, attempt, ReachedLevel(level=remembered), checkpoint_stage) == expected
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_an_attempts_level(
     [(0, None, 1), (0, 0, 1), (3, None, 4), (3, 0, None), (4, None, 5), (4, 2, None), (5, None, None)],
 )
 def test_the_level_below(config: RunConfig, level: int, checkpoint_stage: int | None, expected: int | None) -> None:
-    found = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
-    assert memory_fallback.next_level(found, level, checkpoint_stage) == expected
+    levels = memory_fallback.fallback_levels(make(config, micro=2, ranks=4), topology(gpus=4, ranks=4))
+    assert memory_fallback.next_level(levels, level, checkpoint_stage) == expected
 
 
 def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
@@ -173,10 +173,12 @@ def test_an_attempts_plan_and_what_is_told_of_it(config: RunConfig) -> None:
 
 def test_no_more_is_told_than_the_contract_takes(config: RunConfig) -> None:
     plan = make(config, micro=4096, accumulation=1)
-    found = memory_fallback.fallback_levels(plan, topology())
-    told = memory_fallback.changes_of_attempt(plan, found, Attempt(number=1, memory_fallback_level=12), ReachedLevel())
-    assert len(told) == memory_fallback.MAX_CHANGES
-    assert "microBatchSize 2 → 1" in told[-1], "the last ones say where the run stands"
+    levels = memory_fallback.fallback_levels(plan, topology())
+    changes = memory_fallback.changes_of_attempt(
+        plan, levels, Attempt(number=1, memory_fallback_level=12), ReachedLevel()
+    )
+    assert len(changes) == memory_fallback.MAX_CHANGES
+    assert "microBatchSize 2 → 1" in changes[-1], "the last ones say where the run stands"
 
 
 def test_a_level_is_remembered_for_its_run_config_alone(config: RunConfig) -> None:
@@ -209,7 +211,7 @@ def test_the_attempt_is_the_operators_word(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_change_is_no_longer_than_the_contract_takes(config: RunConfig) -> None:
     remembered = ReachedLevel(level=1, changes=["x" * 1000])
     plan, place = make(config), topology()
-    (told,) = memory_fallback.changes_of_attempt(
+    (change,) = memory_fallback.changes_of_attempt(
         plan, memory_fallback.fallback_levels(plan, place), Attempt(number=2, memory_fallback_level=1), remembered
     )
-    assert StepResult(step="train", changes=[told]).changes == [told]
+    assert StepResult(step="train", changes=[change]).changes == [change]
