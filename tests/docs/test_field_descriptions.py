@@ -33,6 +33,7 @@ FIELDS: dict[str, Fits] = {
     "hyperparameters.temperature": lambda facts: facts.rollout,
     "evaluation.maxNewTokens": lambda facts: facts.rollout,
     "method.lora.dropout": lambda facts: facts.defaults.lora_dropout,
+    "output.merge": lambda facts: facts.has_head,
 }
 
 
@@ -59,15 +60,15 @@ def test_a_format_names_its_objectives(format: DataFormat) -> None:
 
 
 @pytest.mark.parametrize("most", sorted({facts.data.least_micro_batch for facts in OBJECTIVES.values()} - {1}))
-def test_the_least_rows_of_a_process_are_told(most: int) -> None:
+def test_the_least_rows_of_a_process_are_described(most: int) -> None:
     for path in ("compute.microBatchSize", "hyperparameters.globalBatchSize"):
         assert f"KTO: at least {most}" in description(path)
 
 
 def test_defaults_are_the_code_s() -> None:
     assert f"Default: {LONGEST}, at most half of sequenceLength" in description("hyperparameters.maxCompletionLength")
-    assert f"default: {DEFAULT_OUTPUT_SIZE}." in description("output.size")
-    assert f"default: {DEFAULT_WORKSPACE_SIZE}." in description("workspace.size")
+    assert f"Default: {DEFAULT_OUTPUT_SIZE}." in description("output.size")
+    assert f"Default: {DEFAULT_WORKSPACE_SIZE}." in description("workspace.size")
 
 
 def test_epochs_by_the_number_of_rows_are_the_trainer_s() -> None:

@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "loss on tokens for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.trainOn", "All"),
         "spec.dataset.trainOn",
-        "has meaning only with objective SFT",
+        "is supported only with objective SFT",
     ),
     "weights of classes for SFT": (
         ftj("dataset.balance", "Weight"),
@@ -144,12 +144,12 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "Distillation without a teacher": (
         ftj("objective", "Distillation"),
         "spec.teacher",
-        "Name the model to learn from",
+        "Set the model to learn from",
     ),
     "a teacher for SFT": (
         ftj("teacher", {"claim": {"name": "models", "path": "large"}}),
         "spec.teacher",
-        "has meaning only with objective Distillation",
+        "is supported only with objective Distillation",
     ),
     "several answers to compare with a teacher": (
         edited(
@@ -158,9 +158,9 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
             {"generations": 4},
         ),
         "spec.hyperparameters.generations",
-        "has meaning only with objective GRPO or RLOO",
+        "is supported only with objective GRPO or RLOO",
     ),
-    "rewards of nothing": (rewarded(), "spec.reward", "Set model, functions or both"),
+    "rewards of nothing": (rewarded(), "spec.reward", "must have model, functions or both"),
     "a function of nobody's": (
         rewarded({"weight": 2}),
         "spec.reward.functions[0]",
@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "a pattern without what matches it": (
         rewarded({"name": "F1", "pattern": "a"}),
         "spec.reward.functions[0].pattern",
-        "has meaning only with name Regex",
+        "is supported only with name Regex",
     ),
     "what matches without a pattern": (rewarded({"name": "Regex"}), "spec.reward.functions[0].pattern", "is required"),
     "an unknown function": (rewarded({"name": "Best"}), "spec.reward.functions[0].name", "supported values"),
@@ -181,12 +181,12 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "answers for DPO": (
         edited(ftj("objective", "DPO"), "spec.hyperparameters", {"generations": 4}),
         "spec.hyperparameters.generations",
-        "has meaning only with objective GRPO or RLOO",
+        "is supported only with objective GRPO or RLOO",
     ),
     "DPO held by nothing": (
         edited(ftj("objective", "DPO"), "spec.hyperparameters", {"beta": 0}),
         "spec.hyperparameters.beta",
-        "leaves this objective nothing to learn from",
+        "must be above 0 with objective DPO,",
     ),
     "packing for DPO": (
         edited(ftj("objective", "DPO"), "spec.hyperparameters", {"packing": True}),

@@ -209,14 +209,14 @@ def test_what_is_noticed_stands_in_the_plan(make_config: Any) -> None:
             map(labeled_row, range(20)),
             {"objective": "Classification", "data": {"trainOn": "All"}},
             "spec.dataset.trainOn",
-            "has meaning only with",
+            "is supported only with",
             "Remove it",
         ),
         pytest.param(
-            None, {"data": {"balance": "Weight"}}, "spec.dataset.balance", "has meaning only with", "Remove it"
+            None, {"data": {"balance": "Weight"}}, "spec.dataset.balance", "is supported only with", "Remove it"
         ),
         pytest.param(
-            None, {"hyperparameters": {"beta": 0.1}}, "spec.hyperparameters.beta", "has meaning only with", "Remove it"
+            None, {"hyperparameters": {"beta": 0.1}}, "spec.hyperparameters.beta", "is supported only with", "Remove it"
         ),
     ],
     ids=["labels for SFT", "messages for Classification", "trainOn", "balance for SFT", "beta for SFT"],

@@ -308,7 +308,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(
             _set("method", type="Full", lora={"rank": 8}),
-            "spec.method.lora: has meaning only with type LoRA or QLoRA",
+            "spec.method.lora: is supported only with type LoRA or QLoRA",
             "type to LoRA",
             id="LoRA in Full",
         ),

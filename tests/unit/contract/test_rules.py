@@ -154,7 +154,7 @@ def test_a_method_that_an_objective_does_not_go_with_is_refused() -> None:
     (example,) = [one for one in examples() if one["spec"].get("objective") == "KTO"]
     qlora = {**example, "spec": {**example["spec"], "method": {"type": "QLoRA"}}}
     assert refusals(rules.RULES, qlora) == []
-    assert refusals(table, qlora) == [("spec.method.type", "QLoRA does not go with objective KTO", "Use LoRA or Full.")]
+    assert refusals(table, qlora) == [("spec.method.type", "cannot be QLoRA with objective KTO", "Use LoRA or Full.")]
 
 
 def test_a_field_that_does_not_exist_is_an_error_of_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:

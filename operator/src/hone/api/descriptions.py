@@ -28,28 +28,27 @@ def listed(names: list[str]) -> str:
 
 
 def _names(fits: Callable[[ObjectiveFacts], object], separator: str | None = None) -> str:
-    """The objectives of which something holds, in a sentence or separated."""
+    """The objectives that meet a condition, as part of a sentence or with a separator."""
     fitting = [objective.value for objective, facts in OBJECTIVES.items() if fits(facts)]
     return listed(fitting) if separator is None else separator.join(fitting)
 
 
-def _by_value(value: Callable[[ObjectiveFacts], T | None], say: Callable[[T], str], *, usual: bool = False) -> str:
+def _by_value(value: Callable[[ObjectiveFacts], T | None], text: Callable[[T], str], *, usual: bool = False) -> str:
     """A default of each objective: `0.03 for A and B, 0.1 for C`; objectives without a value are left out.
 
     Args:
         value: the default by the objective's record.
-        say: writes it.
-        usual: whether the commonest value comes first, without names: `0.03, 0.1 for C`.
+        text: formats it.
+        usual: whether the most common value comes first, without names: `0.03, but 0.1 for C`.
     """
     groups: dict[T, list[str]] = {}
     for objective, facts in OBJECTIVES.items():
-        found = value(facts)
-        if found is not None:
-            groups.setdefault(found, []).append(objective.value)
-    common = max(groups, key=lambda found: len(groups[found])) if usual else None
-    first = [say(common)] if common is not None else []
-    rest = [f"{say(found)} for {listed(names)}" for found, names in groups.items() if found != common]
-    return ", ".join([*first, *rest])
+        default = value(facts)
+        if default is not None:
+            groups.setdefault(default, []).append(objective.value)
+    common = max(groups, key=lambda default: len(groups[default])) if usual else None
+    rest = ", ".join(f"{text(value)} for {listed(names)}" for value, names in groups.items() if value != common)
+    return rest if common is None else f"{text(common)}, but {rest}"
 
 
 def _learning_rates() -> str:
@@ -62,10 +61,9 @@ def _learning_rates() -> str:
 
 
 def _epochs() -> str:
-    few = f"{EPOCHS_OF_FEW} below {FEW_ROWS:,} rows, else {EPOCHS_OF_MANY}"
-    return f"{_by_value(lambda facts: facts.defaults.epochs, number)}, {few} for " + _names(
-        lambda facts: facts.defaults.epochs is None
-    )
+    by_rows = _names(lambda facts: facts.defaults.epochs is None)
+    few = f"{EPOCHS_OF_FEW} with fewer than {FEW_ROWS:,} training rows, {EPOCHS_OF_MANY} with {FEW_ROWS:,} or more"
+    return f"{_by_value(lambda facts: facts.defaults.epochs, number)}; for {by_rows} {few}"
 
 
 def _least_rows() -> str:
@@ -101,8 +99,10 @@ def values() -> dict[str, str]:
             lambda facts: facts.rollout.generations if facts.rollout and facts.rollout.compares else None, number
         ),
         "rewarded": _names(lambda facts: facts.needs.reward, ", "),
+        "rewarded_listed": _names(lambda facts: facts.needs.reward),
         "on_policy": _names(lambda facts: facts.rollout, ", "),
         "on_policy_listed": _names(lambda facts: facts.rollout),
+        "has_head": _names(lambda facts: facts.has_head),
         "taught": _names(lambda facts: facts.needs.teacher, ", "),
         "packs": _names(lambda facts: facts.data.packs, ", "),
         "marks_tokens": _names(lambda facts: facts.data.marks_tokens, ", "),

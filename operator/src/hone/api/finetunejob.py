@@ -1,4 +1,4 @@
-"""FineTuneJob: a base model, data, an objective and a method in; a tuned model with its scores out."""
+"""FineTuneJob: fine-tunes a base model on data with an objective and a method; the result is a model with scores."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -34,14 +34,17 @@ PLURAL = "finetunejobs"
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 _ROWS_ON_A_CLAIM = (
-    "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV, Parquet; text also as .gz or .zst), a "
-    "directory of such files, a glob such as data/*.jsonl, or a folder that Dataset.save_to_disk wrote."
+    "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV or Parquet; text files may be "
+    "compressed as .gz or .zst), a directory of such files, a glob such as data/*.jsonl, or a directory written by "
+    "Dataset.save_to_disk."
 )
-_ROWS_IN_A_CONFIG_MAP = "A file of any of these kinds in a ConfigMap, at most 1 MiB."
+_ROWS_IN_A_CONFIG_MAP = (
+    "Rows in a ConfigMap: one key with a file of any of the types that claim supports, at most 1 MiB."
+)
 
 
 class ClaimPath(Model):
-    """A file or directory on a PersistentVolumeClaim of the namespace, mounted read-only."""
+    """A file or directory on a PersistentVolumeClaim in the same namespace, mounted read-only."""
 
     name: Annotated[ObjectName, Field(description="Name of the PersistentVolumeClaim.")]
     path: Annotated[
@@ -56,42 +59,60 @@ class ClaimPath(Model):
 
 
 class ConfigMapKey(Model):
-    """One key of a ConfigMap of the namespace; at most 1 MiB."""
+    """One key of a ConfigMap in the same namespace; at most 1 MiB."""
 
     name: Annotated[ObjectName, Field(description="Name of the ConfigMap.")]
     key: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key of the data.")
+        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the ConfigMap.")
     ]
 
 
 class ModelSource(Model):
-    """A model: a directory with config, weights and tokenizer as transformers saves them, or another job's result."""
+    """A model: a directory in the format of transformers (config, weights, tokenizer), or another job's result."""
 
-    claim: Annotated[ClaimPath | None, Field(description="A directory on a PersistentVolumeClaim.")] = None
+    claim: Annotated[
+        ClaimPath | None,
+        Field(
+            description="Directory on a PersistentVolumeClaim with config, weights and tokenizer, as transformers "
+            "saves them. Exactly one of claim and jobRef must be set."
+        ),
+    ] = None
     job_ref: Annotated[
         LocalReference | None,
         Field(
-            description="FineTuneJob of the namespace whose result this is; an adapter is merged with its base first. "
-            "The job waits until that one is Complete; what it then finds it keeps, whatever becomes of that job."
+            description="FineTuneJob in the same namespace whose result is used. If that is an adapter, it is merged "
+            "with its base model first. This job waits until the other one is Complete. Deleting or replacing the "
+            "other job later has no effect on this one."
         ),
     ] = None
 
 
 class RewardFunction(Model):
-    """What an answer is worth by one measure: a function of Hone's, or one of your own from a ConfigMap."""
+    """One reward function: exactly one of name, for a built-in one, and configMap, for your own."""
 
     name: Annotated[
         RewardName | None,
-        Field(description=". ".join(f"{name.value}: {facts.gives}" for name, facts in REWARDS.items()) + "."),
+        Field(
+            description="Built-in function. "
+            + ". ".join(f"{name.value}: {facts.gives}" for name, facts in REWARDS.items())
+            + "."
+        ),
     ] = None
-    pattern: Annotated[Pattern | None, Field(description="Regex: what an answer is searched for.")] = None
+    pattern: Annotated[
+        Pattern | None,
+        Field(
+            description="Regular expression to search for in an answer. Required with name Regex, not allowed without "
+            "it."
+        ),
+    ] = None
     config_map: Annotated[
         ConfigMapKey | None,
         Field(
-            description="A Python file with your own function at its top level: def reward(prompts, completions, "
-            "reference=None, **kwargs) -> list[float], a figure for each completion, or None where it does not apply. "
-            "Prompts and completions are strings or lists of messages, as in the data; reference is a string, a list "
-            "of strings or None for each. It is read while preparing, and run only in the pods that train and finish."
+            description="Python file that defines your function at its top level: def reward(prompts, completions, "
+            "reference=None, **kwargs) -> list[float | None]. It returns a number for each completion, or None if it "
+            "does not apply. Prompts and completions are strings or lists of messages, as in the data. reference has a "
+            "string, a list of strings or None for each completion. The file is read by the prepare pod and run only "
+            "in the train and finish pods."
         ),
     ] = None
     function: Annotated[
@@ -100,67 +121,76 @@ class RewardFunction(Model):
             min_length=1,
             max_length=128,
             pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-            description="Name of the function in the file; default: reward.",
+            description="Name of the function in the file. Allowed only with configMap. Default: reward.",
         ),
     ] = None
-    weight: Annotated[Weight, Field(description="What its figure is multiplied with; below 0 it is a penalty.")] = 1.0
+    weight: Annotated[
+        Weight,
+        Field(description="Factor by which the function's value is multiplied. A negative weight makes it a penalty."),
+    ] = 1.0
 
 
 class Reward(Model):
-    """What answers are rewarded for: the reward model's score, plus each function times its weight."""
+    """The reward of an answer: the score of the reward model plus the weighted sum of the functions."""
 
     model: Annotated[
         ModelSource | None,
         Field(
-            description="A model that scores answers by one output, as objective Reward makes one, with its own "
-            "tokenizer and chat template. It is not trained."
+            description="Reward model: a model with one output, such as the result of a job with objective Reward. It "
+            "uses its own tokenizer and chat template, and is not trained. At least one of model and functions must be "
+            "set."
         ),
     ] = None
     functions: Annotated[
-        list[RewardFunction] | None, Field(min_length=1, max_length=6, description="Measures of an answer.")
+        list[RewardFunction] | None,
+        Field(min_length=1, max_length=6, description="Reward functions, whose values are weighted and added up."),
     ] = None
 
 
 class DataSource(Model):
-    """Where rows are read from."""
+    """Where rows are read from: exactly one of claim and configMap."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
 
 
 class HeldOut(Model):
-    """Rows held out of training: a source of their own, or a fraction of the training rows."""
+    """Rows that are not trained on: exactly one of claim, configMap and fraction."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
     fraction: Annotated[
         float | None,
-        Field(ge=0, le=0.5, description="Share of the training rows, chosen by a hash of the prompt."),
+        Field(ge=0, le=0.5, description="Fraction of the training rows to hold out, selected by a hash of the prompt."),
     ] = None
 
 
 class Dataset(Model):
     """The rows to learn from, and how to read them."""
 
-    train: Annotated[DataSource, Field(description="Rows to train on.")]
+    train: Annotated[DataSource, Field(description="Training rows.")]
     validation: Annotated[
         HeldOut | None,
         Field(
-            description="Rows that tell the loss while training; default: a tenth of the training rows. "
-            "{on_policy_listed} leave them unused: a fraction of 0 gives these all rows but the test's."
+            description="Validation rows, on which the loss is evaluated during training. {on_policy_listed} do not "
+            "use them: set fraction to 0 to train on these rows as well. Default: 10 % of the training rows."
         ),
     ] = None
     test: Annotated[
-        HeldOut | None, Field(description="Rows that only score the result; default: a tenth of the training rows.")
+        HeldOut | None,
+        Field(
+            description="Test rows, on which base model and tuned model are scored at the end. A fraction must be "
+            "above 0. Default: 10 % of the training rows."
+        ),
     ] = None
     format: Annotated[
         DataFormat,
         Field(
-            description="How a row is written. Auto: Messages for a 'messages' column, PromptCompletion for "
-            "'prompt' and 'completion', TextLabel for 'text' and 'label' ({TextLabel}), Preference for "
-            "'chosen' and 'rejected', whose prompt is 'prompt', or what both begin with ({Preference}), "
+            description="Format of the rows. Auto detects it by the columns: Messages for 'messages', PromptCompletion "
+            "for 'prompt' and 'completion', TextLabel for 'text' and 'label' ({TextLabel}), Preference for 'chosen' "
+            "and 'rejected', with the prompt in 'prompt' or as their common beginning ({Preference}), "
             "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' ({UnpairedPreference}), ShareGPT for "
-            "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with 'reference' or without "
+            "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with or without 'reference' "
             "({Prompt})."
         ),
     ] = DataFormat.AUTO
@@ -168,49 +198,62 @@ class Dataset(Model):
         dict[ColumnName, ColumnName] | None,
         Field(
             max_length=16,
-            description="What the rows name their columns, by Hone's name of each, such as prompt: question; "
-            "for columns that are named otherwise.",
+            description="Column names in the data that differ from Hone's, by Hone's name. For example, prompt: "
+            "question reads the prompt from the column question.",
         ),
     ] = None
     train_on: Annotated[
         TrainOn | None,
         Field(
-            description="{marks_tokens}: tokens that carry loss; default: Assistant for conversations, else Completion."
+            description="{marks_tokens}: tokens on which the loss is computed. Assistant: the assistant's messages of "
+            "a conversation. Completion: the completion of a prompt. All: all tokens. Default: Assistant for "
+            "conversations, Completion for other formats."
         ),
     ] = None
     balance: Annotated[
         Balance | None,
         Field(
-            description="{balances}: Weight gives the rows of scarce classes more weight in the loss. "
-            "Classification: n / (k * n_c) with n rows, k classes and n_c rows of the class; default: where the "
-            "largest class has more than 3 times the rows of the smallest. KTO: so that the good rows together weigh "
-            "1 to 4/3 times the bad ones; default: where they do not by themselves."
+            description="{balances}: Weight gives the rows of rare classes more weight in the loss; None gives all "
+            "rows the same weight. Classification: the weight is n / (k * n_c) with n rows, k classes and n_c rows of "
+            "the class. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: Weight for "
+            "Classification if the largest class has more than 3 times the rows of the smallest one, and for KTO if "
+            "the good rows do not have such a share without weights; None in all other cases."
         ),
     ] = None
     min_samples: Annotated[
-        int, Field(ge=1, le=1_000_000_000, description="Training rows below which onScarceData applies.")
+        int, Field(ge=1, le=1_000_000_000, description="Number of training rows below which onScarceData applies.")
     ] = 500
     on_scarce_data: Annotated[
-        OnScarceData, Field(description="With fewer training rows than minSamples: warn, or fail before training.")
+        OnScarceData,
+        Field(
+            description="What to do with fewer training rows than minSamples: Warn continues with a warning in "
+            "status.plan, Fail ends the job before training."
+        ),
     ] = OnScarceData.WARN
 
 
 class Compute(Model):
-    """The pods that train, and what each may use."""
+    """The trainer pods and their resources."""
 
-    nodes: Annotated[int, Field(ge=1, le=1024, description="Trainer pods.")] = 1
-    gpus_per_node: Annotated[int, Field(ge=0, le=64, description="GPUs per pod; 0 trains on the CPU.")] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024, description="Number of trainer pods.")] = 1
+    gpus_per_node: Annotated[int, Field(ge=0, le=64, description="Number of GPUs per pod. 0 trains on the CPU.")] = 1
     processes_per_node: Annotated[
-        int | None, Field(ge=1, le=64, description="Processes per pod; default: one per GPU, and one on the CPU.")
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="Number of training processes per pod. On GPUs it must equal gpusPerNode. Default: one per "
+            "GPU, or one on the CPU.",
+        ),
     ] = None
-    gpu_resource: Annotated[str, Field(min_length=1, max_length=253, description="Name of the GPU resource.")] = (
-        "nvidia.com/gpu"
-    )
+    gpu_resource: Annotated[
+        str, Field(min_length=1, max_length=253, description="Name of the GPU resource in Kubernetes.")
+    ] = "nvidia.com/gpu"
     gpu_memory: Annotated[
         Quantity | None,
         Field(
-            description="Memory of one GPU, such as 80Gi, by which the plan says before queueing whether it fits. "
-            "Without it, Full on several GPUs begins with ZeRO-2, whether it needs that or more."
+            description="Memory of one GPU, such as 80Gi. With it, the plan checks whether training fits in memory "
+            "before the trainer pods are created. Without it, method Full on several GPUs starts with ZeRO-2."
         ),
     ] = None
     zero_stage: Annotated[
@@ -219,8 +262,8 @@ class Compute(Model):
             json_schema_extra={"enum": [0, 2, 3]},
             ge=0,
             le=3,
-            description="DeepSpeed's ZeRO stage: 0 is plain DDP, 2 shards gradients and optimizer state, 3 the weights "
-            "too. Default: the first that fits.",
+            description="ZeRO stage of DeepSpeed. 0 is plain DDP, 2 shards gradients and optimizer state, 3 shards the "
+            "weights as well. Default: the lowest stage that fits in memory.",
         ),
     ] = None
     micro_batch_size: Annotated[
@@ -228,49 +271,63 @@ class Compute(Model):
         Field(
             ge=1,
             le=65_536,
-            description="Rows per process and forward pass, a divisor of its share of globalBatchSize; {least_rows}. "
-            "Default: chosen by the plan.",
+            description="Rows per process and forward pass. Must divide the share of globalBatchSize of one process. "
+            "{least_rows}. Default: chosen by the plan.",
         ),
     ] = None
     image: Annotated[
-        str | None, Field(min_length=1, max_length=1024, description="Trainer image; default: the operator's.")
+        str | None,
+        Field(min_length=1, max_length=1024, description="Trainer image. Default: the one configured in the operator."),
     ] = None
     resources: Annotated[
-        ResourceRequirements | None, Field(description="CPU and memory per trainer pod; GPUs come from gpusPerNode.")
+        ResourceRequirements | None, Field(description="CPU and memory per trainer pod. GPUs are set by gpusPerNode.")
     ] = None
-    pod: Annotated[PodSettings | None, Field(description="Settings of all the job's pods.")] = None
+    pod: Annotated[PodSettings | None, Field(description="Settings of all pods of the job.")] = None
 
 
 class Prepare(Model):
-    """The CPU pod that checks data and plan before GPUs are queued."""
+    """The CPU pod that checks the data and plans the training before GPUs are requested."""
 
-    resources: Annotated[ResourceRequirements | None, Field(description="CPU and memory of the pod.")] = None
+    resources: Annotated[ResourceRequirements | None, Field(description="CPU and memory of the prepare pod.")] = None
 
 
 class Retry(Model):
-    """How often training is tried again after failures that count (see the failure classes in the documentation)."""
+    """How often a failed step is retried."""
 
-    limit: Annotated[int, Field(ge=0, le=100, description="Failures of its own that a run survives.")] = 3
+    limit: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Maximum number of retries of a step. Counts only failures of certain classes (see the failure "
+            "classes in the documentation).",
+        ),
+    ] = 3
 
 
 class Workspace(Model):
-    """Scratch space: prepared data and checkpoints. A claim of the job's own unless claimName names one."""
+    """Scratch space for prepared data and checkpoints: a claim created for the job, or the one named in claimName."""
 
-    size: Annotated[Quantity | None, Field(description="Size of the claim made for this job; default: 50Gi.")] = None
+    size: Annotated[Quantity | None, Field(description="Size of the claim created for this job. Default: 50Gi.")] = None
     storage_class_name: Annotated[
-        ObjectName | None, Field(description="StorageClass of the claim made for this job.")
+        ObjectName | None,
+        Field(description="StorageClass of the claim created for this job. Default: the cluster's default."),
     ] = None
     access_modes: Annotated[
         list[AccessMode] | None,
         Field(
             min_length=1,
             max_length=3,
-            description="Access modes of the claim made for this job; "
-            "default: ReadWriteOnce for one node, ReadWriteMany for several.",
+            description="Access modes of the claim created for this job. Default: ReadWriteOnce for one trainer pod, "
+            "ReadWriteMany for several.",
         ),
     ] = None
     claim_name: Annotated[
-        ObjectName | None, Field(description="A PersistentVolumeClaim that exists; shares prepared data among jobs.")
+        ObjectName | None,
+        Field(
+            description="Existing PersistentVolumeClaim to use, which lets several jobs share prepared data. Cannot be "
+            "set together with size, storageClassName or accessModes."
+        ),
     ] = None
 
 
@@ -283,69 +340,96 @@ class MergePolicy(StrEnum):
 
 
 class Output(Model):
-    """The claim that the tuned model is written to. It goes with the job and the last deployment that serves it."""
+    """The claim that the tuned model is written to. It is deleted with the job and the deployments that serve it."""
 
-    size: Annotated[Quantity | None, Field(description="Size of the claim; default: 20Gi.")] = None
-    storage_class_name: Annotated[ObjectName | None, Field(description="StorageClass of the claim.")] = None
+    size: Annotated[Quantity | None, Field(description="Size of the claim. Default: 20Gi.")] = None
+    storage_class_name: Annotated[
+        ObjectName | None, Field(description="StorageClass of the claim. Default: the cluster's default.")
+    ] = None
     access_modes: Annotated[
         list[AccessMode] | None,
-        Field(min_length=1, max_length=3, description="Access modes of the claim; default: ReadWriteOnce."),
+        Field(min_length=1, max_length=3, description="Access modes of the claim. Default: ReadWriteOnce."),
     ] = None
-    retain: Annotated[bool, Field(description="Keep the claim when the job and its deployments are deleted.")] = False
+    retain: Annotated[
+        bool, Field(description="Whether to retain the claim when the job and its deployments are deleted.")
+    ] = False
     merge: Annotated[
         MergePolicy,
         Field(
-            description="Whether an adapter is merged with its base into a whole model. Auto: where another job made "
-            "the base, which may go with that job. One with a head of its own always is."
+            description="Whether to merge an adapter with its base model into a whole model. Auto merges if the base "
+            "model comes from another job, since deleting that job may delete it. Adapters of {has_head} are always "
+            "merged."
         ),
     ] = MergePolicy.AUTO
 
 
 class FineTuneJobSpec(Model):
-    """What to tune, on what, how and where."""
+    """Desired state of the FineTuneJob."""
 
-    model: Annotated[ModelSource, Field(description="The base model.")]
+    model: Annotated[ModelSource, Field(description="Base model to tune.")]
     teacher: Annotated[
         ModelSource | None,
-        Field(description="{taught}: the model to learn from, with the same vocabulary as the base."),
+        Field(
+            description="{taught}: model to learn from, with the same vocabulary as the base model. Required for "
+            "{taught}, not allowed for other objectives."
+        ),
     ] = None
-    dataset: Annotated[Dataset, Field(description="The data.")]
-    objective: Annotated[Objective, Field(description="What is trained for.")] = Objective.SFT
+    dataset: Annotated[Dataset, Field(description="Rows to learn from, and how to read them.")]
+    objective: Annotated[
+        Objective, Field(description="Training objective. It determines the loss and the format of the data.")
+    ] = Objective.SFT
     reward: Annotated[
-        Reward | None, Field(description="{rewarded}: what the model's own answers are rewarded for.")
+        Reward | None,
+        Field(
+            description="{rewarded}: how the answers that the model generates are rewarded. Required for "
+            "{rewarded_listed}, not allowed for other objectives."
+        ),
     ] = None
-    method: Annotated[Method | None, Field(description="Which weights are trained; default: LoRA of rank 32.")] = None
-    hyperparameters: Annotated[Hyperparameters | None, Field(description="Training settings; all optional.")] = None
-    compute: Annotated[Compute | None, Field(description="Pods, GPUs and their settings; default: one GPU.")] = None
-    prepare: Annotated[Prepare | None, Field(description="The pod that checks data and plan.")] = None
+    method: Annotated[Method | None, Field(description="Weights to train. Default: LoRA of rank 32.")] = None
+    hyperparameters: Annotated[
+        Hyperparameters | None,
+        Field(description="Training settings. All are optional; status.plan shows the values in use."),
+    ] = None
+    compute: Annotated[
+        Compute | None, Field(description="Trainer pods and their GPUs. Default: one pod with one GPU.")
+    ] = None
+    prepare: Annotated[Prepare | None, Field(description="Pod that checks the data and plans the training.")] = None
     suspend: Annotated[
-        bool, Field(description="Stop after saving a checkpoint and hold no pods until set to false.")
+        bool,
+        Field(
+            description="Whether to stop the job: training saves a checkpoint, then all pods are deleted. Set it to "
+            "false to resume."
+        ),
     ] = False
     start_deadline_seconds: Annotated[
         int,
         Field(
             ge=10,
             le=604_800,
-            description="Seconds that the pods of a step may take until all run; then they are made again.",
+            description="Seconds within which all pods of a step must start. After that they are deleted and created "
+            "again.",
         ),
     ] = 1800
     active_deadline_seconds: Annotated[
-        int | None, Field(ge=1, le=31_536_000, description="Seconds that one attempt may run.")
+        int | None,
+        Field(
+            ge=1, le=31_536_000, description="Maximum duration of one training attempt in seconds. Default: no limit."
+        ),
     ] = None
-    checkpoint: Annotated[Checkpoint | None, Field(description="How often training saves itself.")] = None
-    retry: Annotated[Retry | None, Field(description="How often training is tried again.")] = None
-    evaluation: Annotated[Evaluation | None, Field(description="How the result is scored.")] = None
-    workspace: Annotated[Workspace | None, Field(description="Scratch space.")] = None
-    output: Annotated[Output | None, Field(description="Where the tuned model goes.")] = None
+    checkpoint: Annotated[Checkpoint | None, Field(description="How often training saves a checkpoint.")] = None
+    retry: Annotated[Retry | None, Field(description="How often a failed step is retried.")] = None
+    evaluation: Annotated[Evaluation | None, Field(description="How base model and tuned model are scored.")] = None
+    workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None
+    output: Annotated[Output | None, Field(description="Claim that the tuned model is written to.")] = None
 
 
 class FineTuneJob(Model):
-    """Tunes a base model on a dataset, scores it against its base, and keeps the result on a claim."""
+    """Fine-tunes a base model on a dataset, compares its scores with the base model's, and stores it on a claim."""
 
-    spec: Annotated[FineTuneJobSpec, Field(description="What to tune, on what, how and where.")]
-    status: Annotated[FineTuneJobStatus | None, Field(description="What was observed; written by the operator.")] = None
+    spec: Annotated[FineTuneJobSpec, Field(description="Desired state of the FineTuneJob.")]
+    status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None
 
 
 MUTABLE_AFTER_START = ("suspend",)
 """Fields of the spec that may still change once `status.startTime` is set."""
-FROZEN_MESSAGE = "a started run cannot change: use a new metadata.name"
+FROZEN_MESSAGE = "cannot change after training has started. Create a job with another metadata.name"

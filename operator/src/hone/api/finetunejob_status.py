@@ -12,7 +12,7 @@ from hone.contract.results import ArtifactSummary, EvaluationSummary
 
 
 class Phase(StrEnum):
-    """Where a job stands, for people; programs read the conditions."""
+    """Phase of a job, for people; programs should read the conditions."""
 
     PENDING = "Pending"
     PREPARING = "Preparing"
@@ -25,38 +25,52 @@ class Phase(StrEnum):
 
 
 class ProgressStatus(Model):
-    """Where training stands."""
+    """Progress of training."""
 
-    step: Annotated[int, Field(ge=0, description="Optimizer steps done.")] = 0
-    total_steps: Annotated[int, Field(ge=0, description="Optimizer steps of the run.")] = 0
-    percent: Annotated[int, Field(ge=0, le=100, description="Share of the steps done.")] = 0
-    epoch: Annotated[float | None, Field(description="Passes over the training rows done.")] = None
-    loss: Annotated[str | None, Field(max_length=32, description="Recent training loss, as text for the column.")] = (
+    step: Annotated[int, Field(ge=0, description="Number of optimizer steps done.")] = 0
+    total_steps: Annotated[int, Field(ge=0, description="Number of optimizer steps of the run.")] = 0
+    percent: Annotated[int, Field(ge=0, le=100, description="Percentage of the steps done.")] = 0
+    epoch: Annotated[
+        float | None, Field(description="Number of passes over the training rows done, as a fraction.")
+    ] = None
+    loss: Annotated[str | None, Field(max_length=32, description="Recent mean training loss, as text.")] = None
+    reward: Annotated[
+        str | None,
+        Field(
+            max_length=32,
+            description="{rewarded}: recent mean reward of the answers that the model generates, as text.",
+        ),
+    ] = None
+    eval_loss: Annotated[
+        str | None, Field(max_length=32, description="Loss of the last evaluation on the validation rows, as text.")
+    ] = None
+    tokens_per_second: Annotated[
+        float | None, Field(description="Training throughput in tokens per second, over all processes.")
+    ] = None
+    eta: Annotated[str | None, Field(max_length=32, description="Estimated time left, such as 12m.")] = None
+    estimated_completion_time: Annotated[Time | None, Field(description="Estimated time at which training ends.")] = (
         None
     )
-    reward: Annotated[
-        str | None, Field(max_length=32, description="{rewarded}: recent mean reward of the model's own answers.")
-    ] = None
-    eval_loss: Annotated[str | None, Field(max_length=32, description="Recent loss on the validation rows.")] = None
-    tokens_per_second: Annotated[float | None, Field(description="Tokens per second over all processes.")] = None
-    eta: Annotated[str | None, Field(max_length=32, description="Time left, such as 12m.")] = None
-    estimated_completion_time: Annotated[Time | None, Field(description="When training is expected to end.")] = None
-    observed_time: Annotated[Time | None, Field(description="When this was observed.")] = None
+    observed_time: Annotated[Time | None, Field(description="Time at which this was observed.")] = None
 
 
 class Failure(Model):
-    """Why an attempt ended."""
+    """Why an attempt failed."""
 
-    failure_class: Annotated[str, Field(alias="class", max_length=64, description="The failure class.")]
+    failure_class: Annotated[
+        str, Field(alias="class", max_length=64, description="Failure class, such as OutOfMemory.")
+    ]
     message: Annotated[Text, Field(description="What happened.")]
-    hint: Annotated[Text | None, Field(description="What to do about it.")] = None
-    rank: Annotated[int | None, Field(description="Global rank that failed first.")] = None
-    node: Annotated[int | None, Field(description="Index of that rank's pod.")] = None
-    exit_code: Annotated[int | None, Field(description="Exit code of the container or process.")] = None
-    step: Annotated[int | None, Field(description="Last optimizer step that was finished.")] = None
-    final: Annotated[
-        bool | None, Field(description="True where trying again cannot help, whatever the class says.")
+    hint: Annotated[Text | None, Field(description="How to fix it.")] = None
+    rank: Annotated[int | None, Field(description="Global rank of the process that failed first.")] = None
+    node: Annotated[int | None, Field(description="Index of the pod of that process.")] = None
+    exit_code: Annotated[
+        int | None, Field(description="Exit code of the container or process. Negative for a signal.")
     ] = None
+    step: Annotated[int | None, Field(description="Last optimizer step that was completed.")] = None
+    final: Annotated[bool | None, Field(description="True if a retry cannot help, even if the class allows one.")] = (
+        None
+    )
 
 
 class AttemptResult(StrEnum):
@@ -67,7 +81,7 @@ class AttemptResult(StrEnum):
     FAILED = "Failed"
     SUSPENDED = "Suspended"
     REPLACED = "Replaced"
-    """The spec was edited before training started, so the step is done anew."""
+    """The spec was edited before training started, so the step is run again."""
 
 
 MAX_CHANGES = 8
@@ -75,113 +89,127 @@ MAX_CHANGE = 256
 
 
 class AttemptStatus(Model):
-    """One attempt at one step: a Kubernetes Job of ours."""
+    """One attempt at a step: one Kubernetes Job."""
 
-    step: Annotated[str, Field(max_length=16, description="prepare, train or finish.")]
+    step: Annotated[str, Field(max_length=16, description="Step of the run: prepare, train or finish.")]
     number: Annotated[int, Field(ge=1, description="Number of the attempt within its step.")]
-    job: Annotated[str, Field(max_length=253, description="Name of its Job.")]
-    start_time: Annotated[Time | None, Field(description="When its Job was made.")] = None
-    end_time: Annotated[Time | None, Field(description="When its end was observed.")] = None
-    result: Annotated[AttemptResult, Field(description="Running, Succeeded, Failed, Suspended or Replaced.")]
-    failure: Annotated[Failure | None, Field(description="Why it failed.")] = None
+    job: Annotated[str, Field(max_length=253, description="Name of the Job.")]
+    start_time: Annotated[Time | None, Field(description="Time at which the Job was created.")] = None
+    end_time: Annotated[Time | None, Field(description="Time at which its end was observed.")] = None
+    result: Annotated[
+        AttemptResult,
+        Field(description="Running, Succeeded, Failed, Suspended, or Replaced if the spec was edited before training."),
+    ]
+    failure: Annotated[Failure | None, Field(description="Why the attempt failed.")] = None
     restarts: Annotated[
         int | None,
-        Field(ge=0, description="How often its processes were started anew within their pod; not counted as retries."),
+        Field(ge=0, description="How often its processes were restarted within the pods. Not counted as retries."),
     ] = None
     changes: Annotated[
         list[Annotated[str, Field(max_length=MAX_CHANGE)]] | None,
-        Field(max_length=MAX_CHANGES, description="What it does otherwise than planned, and why."),
+        Field(max_length=MAX_CHANGES, description="What the attempt does differently from the plan, and why."),
     ] = None
 
 
 class CheckpointStatus(Model):
-    """The newest whole checkpoint."""
+    """The newest complete checkpoint."""
 
-    step: Annotated[int, Field(ge=0, description="Optimizer step it was written at.")]
+    step: Annotated[int, Field(ge=0, description="Optimizer step of the checkpoint.")]
 
 
 class FoundModel(Model):
-    """A model that another job made, as it was found before the first pod was made."""
+    """A model of another job, as it was when this job started."""
 
-    job: Annotated[str, Field(max_length=253, description="FineTuneJob that made it.")]
-    job_uid: Annotated[str, Field(max_length=64, description="Its uid: another job may have its name by now.")]
-    claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim that holds it.")]
-    digest: Annotated[str, Field(max_length=128, description="Digest over its files.")]
+    job: Annotated[str, Field(max_length=253, description="FineTuneJob that produced the model.")]
+    job_uid: Annotated[str, Field(max_length=64, description="uid of that job. Another job may have its name by now.")]
+    claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim with the model.")]
+    digest: Annotated[str, Field(max_length=128, description="Digest of its files.")]
     base_claim: Annotated[
-        str | None, Field(max_length=253, description="PersistentVolumeClaim of an adapter's base model.")
+        str | None, Field(max_length=253, description="PersistentVolumeClaim with the base model of an adapter.")
     ] = None
-    base_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model in its claim.")] = None
+    base_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model on its claim.")] = None
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
 
 
 class ArtifactStatus(ArtifactSummary):
     """The tuned model."""
 
-    claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim that holds it.")]
+    claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim with the model.")]
     model_claim: Annotated[
         str | None,
-        Field(max_length=253, description="PersistentVolumeClaim of the base model, which an adapter needs."),
+        Field(max_length=253, description="PersistentVolumeClaim with the base model that an adapter needs."),
     ] = None
-    model_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model in its claim.")] = None
+    model_path: Annotated[str | None, Field(max_length=1024, description="Path of the base model on its claim.")] = None
     weights_bytes: Annotated[
-        int, Field(ge=0, description="Estimated bytes that a server reads at its start, the base model's included.")
+        int, Field(ge=0, description="Estimated bytes that a server reads at startup, including the base model.")
     ] = 0
 
 
 class UsageStatus(Model):
-    """What the run has used."""
+    """Resources that the run has used."""
 
-    gpu_seconds: Annotated[int, Field(ge=0, description="Seconds times GPUs of all attempts.")] = 0
-    retries: Annotated[int, Field(ge=0, description="Failures that counted against retry.limit.")] = 0
+    gpu_seconds: Annotated[
+        int, Field(ge=0, description="GPU time of all attempts: seconds multiplied by the number of GPUs.")
+    ] = 0
+    retries: Annotated[int, Field(ge=0, description="Number of failures that counted against retry.limit.")] = 0
 
 
 class FineTuneJobStatus(Model):
-    """What was observed."""
+    """Observed state of the FineTuneJob."""
 
-    phase: Annotated[Phase | None, Field(description="Where the job stands, for people.")] = None
-    observed_generation: Annotated[int | None, Field(ge=0, description="Generation of the spec last acted on.")] = None
+    phase: Annotated[
+        Phase | None, Field(description="Current phase, for people. Programs should read the conditions.")
+    ] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation of the spec that the operator last acted on.")
+    ] = None
     conditions: Annotated[
         list[Condition],
         Field(
             max_length=16,
-            description="Observations.",
+            description="Conditions of the job: Validated, Suspended, ProgressAvailable, Promotable, Complete, Failed, "
+            "Finished, Ready, Reconciling and Stalled.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
-    dataset: Annotated[DatasetSummary | None, Field(description="What was found in the data.")] = None
-    plan: Annotated[Plan | None, Field(description="What training does, and why.")] = None
-    progress: Annotated[ProgressStatus | None, Field(description="Where training stands.")] = None
-    evaluation: Annotated[EvaluationSummary | None, Field(description="Scores of base and tuned model.")] = None
-    score: Annotated[
-        str | None, Field(max_length=64, description="The main metric of the tuned model, for the column.")
-    ] = None
+    dataset: Annotated[DatasetSummary | None, Field(description="Summary of the data that was read.")] = None
+    plan: Annotated[Plan | None, Field(description="Settings that training uses, and why they were chosen.")] = None
+    progress: Annotated[ProgressStatus | None, Field(description="Progress of training.")] = None
+    evaluation: Annotated[EvaluationSummary | None, Field(description="Scores of base model and tuned model.")] = None
+    score: Annotated[str | None, Field(max_length=64, description="Main metric of the tuned model, as text.")] = None
     improvement: Annotated[
-        str | None, Field(max_length=64, description="Its difference from the base, for the column.")
+        str | None,
+        Field(max_length=64, description="Difference from the base model's score with its interval, as text."),
     ] = None
-    attempts: Annotated[list[AttemptStatus], Field(max_length=20, description="The newest attempts.")] = []
+    attempts: Annotated[
+        list[AttemptStatus],
+        Field(max_length=20, description="Attempts at the steps, oldest first, at most the 20 newest."),
+    ] = []
     failures: Annotated[
         dict[Annotated[str, Field(max_length=64)], int],
-        Field(max_length=64, description="Attempts that failed, by step and failure class, such as train.Crashed."),
+        Field(max_length=64, description="Number of failed attempts by step and failure class, such as train.Crashed."),
     ] = {}
-    checkpoint: Annotated[CheckpointStatus | None, Field(description="The newest whole checkpoint.")] = None
-    artifact: Annotated[ArtifactStatus | None, Field(description="The tuned model.")] = None
-    usage: Annotated[UsageStatus | None, Field(description="What the run has used.")] = None
+    checkpoint: Annotated[CheckpointStatus | None, Field(description="Newest complete checkpoint.")] = None
+    artifact: Annotated[ArtifactStatus | None, Field(description="The tuned model, once it has been exported.")] = None
+    usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
     models: Annotated[
         dict[Annotated[str, Field(max_length=64)], FoundModel] | None,
         Field(
             max_length=8,
-            description="Models of other jobs that this one reads, by what it reads them as; kept once a pod was made.",
+            description="Models of other jobs that this job reads, by role: model, rewardModel or teacher. Does not "
+            "change after the first pod was created.",
         ),
     ] = None
     run_config: Annotated[
-        str | None, Field(max_length=253, description="ConfigMap with what the pods are told; never changes.")
+        str | None, Field(max_length=253, description="Immutable ConfigMap with the configuration of the pods.")
     ] = None
     prepared_spec: Annotated[
         str | None,
         Field(
             max_length=64,
-            description="Digest of the spec that was prepared; until the start, another is prepared anew.",
+            description="Digest of the spec that was prepared. If the spec is edited before training starts, it is "
+            "prepared again.",
         ),
     ] = None
-    start_time: Annotated[Time | None, Field(description="When the first trainer Job was made.")] = None
-    completion_time: Annotated[Time | None, Field(description="When the job ended.")] = None
+    start_time: Annotated[Time | None, Field(description="Time at which the first trainer Job was created.")] = None
+    completion_time: Annotated[Time | None, Field(description="Time at which the job ended.")] = None

@@ -1,4 +1,4 @@
-"""Types that both resources share: conditions, quantities, storage and the settings of a pod."""
+"""Types that both resources share: conditions, quantities, storage and pod settings."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 Quantity = Annotated[
     str,
-    # The field comes first: behind the validator its pattern would not reach the schema.
+    # Field comes first: after the validator its pattern would not be part of the schema.
     Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
     BeforeValidator(str),
 ]
@@ -36,15 +36,17 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(Model):
-    """An observation about the resource, in the form of Kubernetes' metav1.Condition."""
+    """A condition of the resource, in the form of Kubernetes' metav1.Condition."""
 
-    type: Annotated[str, Field(min_length=1, max_length=316, description="Name of the condition.")]
+    type: Annotated[str, Field(min_length=1, max_length=316, description="Type of the condition.")]
     status: Annotated[ConditionStatus, Field(description="True, False or Unknown.")]
-    reason: Annotated[str, Field(min_length=1, max_length=1024, description="Why, in one CamelCase word.")]
-    message: Annotated[str, Field(max_length=32768, description="Why, for people.")] = ""
-    last_transition_time: Annotated[Time, Field(description="When the status last changed.")]
+    reason: Annotated[
+        str, Field(min_length=1, max_length=1024, description="Reason for the status, as one CamelCase word.")
+    ]
+    message: Annotated[str, Field(max_length=32768, description="Details for people.")] = ""
+    last_transition_time: Annotated[Time, Field(description="Time at which the status last changed.")]
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="Generation of the spec that this was observed for.")
+        int | None, Field(ge=0, description="Generation of the spec for which the condition was observed.")
     ] = None
 
 
@@ -57,34 +59,38 @@ class AccessMode(StrEnum):
 
 
 class ResourceRequirements(Model):
-    """What a container asks for and may use at most."""
+    """Resources that a container requests, and their limits."""
 
     requests: Annotated[
         dict[Annotated[str, Field(max_length=253)], Quantity] | None,
-        Field(max_length=16, description="What the scheduler reserves; default: the limits."),
+        Field(max_length=16, description="Resources that the scheduler reserves. Default: the limits."),
     ] = None
     limits: Annotated[
         dict[Annotated[str, Field(max_length=253)], Quantity] | None,
-        Field(max_length=16, description="What the container may use at most."),
+        Field(max_length=16, description="Maximum resources that the container may use."),
     ] = None
 
 
 class SecretKey(Model):
-    """One key of a Secret of the namespace. The kubelet reads it; the operator may not."""
+    """One key of a Secret in the same namespace. The kubelet reads it; the operator has no access to it."""
 
     name: Annotated[ObjectName, Field(description="Name of the Secret.")]
     key: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key of the data.")
+        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the Secret.")
     ]
     optional: Annotated[
-        bool | None, Field(description="Start without the variable where Secret or key is missing; default: wait.")
+        bool | None,
+        Field(
+            description="Whether the pod starts without the variable if Secret or key does not exist. Default: false, "
+            "which makes the pod wait."
+        ),
     ] = None
 
 
 class EnvSource(Model):
     """Where an environment variable's value comes from."""
 
-    secret_key_ref: Annotated[SecretKey, Field(description="A key of a Secret.")]
+    secret_key_ref: Annotated[SecretKey, Field(description="Key of a Secret with the value.")]
 
 
 class EnvVar(Model):
@@ -96,18 +102,23 @@ class EnvVar(Model):
             min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable."
         ),
     ]
-    value: Annotated[str | None, Field(max_length=4096, description="Its value; default: empty.")] = None
-    value_from: Annotated[EnvSource | None, Field(description="A Secret that holds its value; instead of value.")] = (
-        None
-    )
+    value: Annotated[str | None, Field(max_length=4096, description="Value of the variable. Default: empty.")] = None
+    value_from: Annotated[
+        EnvSource | None, Field(description="Secret with the value. Cannot be set together with value.")
+    ] = None
 
 
 class Toleration(Model):
-    """A taint that the pod may run on, as in a pod's spec."""
+    """A taint that the pod tolerates, as in a pod's spec."""
 
-    key: Annotated[str | None, Field(max_length=317, description="Key of the taint; absent: every key.")] = None
+    key: Annotated[str | None, Field(max_length=317, description="Key of the taint. Default: matches all keys.")] = None
     operator: Annotated[
-        str | None, Field(pattern="^(Exists|Equal)$", max_length=16, description="Equal (default) or Exists.")
+        str | None,
+        Field(
+            pattern="^(Exists|Equal)$",
+            max_length=16,
+            description="Exists, or Equal to compare the value. Default: Equal.",
+        ),
     ] = None
     value: Annotated[str | None, Field(max_length=63, description="Value of the taint.")] = None
     effect: Annotated[
@@ -115,12 +126,12 @@ class Toleration(Model):
         Field(
             pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$",
             max_length=32,
-            description="Effect of the taint; absent: every effect.",
+            description="Effect of the taint. Default: matches all effects.",
         ),
     ] = None
-    toleration_seconds: Annotated[int | None, Field(ge=0, description="Seconds that a NoExecute taint is borne.")] = (
-        None
-    )
+    toleration_seconds: Annotated[
+        int | None, Field(ge=0, description="Seconds for which a NoExecute taint is tolerated. Default: no limit.")
+    ] = None
 
 
 class LocalReference(Model):
@@ -130,28 +141,34 @@ class LocalReference(Model):
 
 
 class PodSettings(Model):
-    """What a user may set on the pods beside their resources. Merged into the pod; Hone's own labels win."""
+    """Further settings of the pods, merged into their specs. Labels set by Hone take precedence."""
 
-    labels: Annotated[dict[LabelKey, LabelValue] | None, Field(max_length=32, description="Labels to add.")] = None
+    labels: Annotated[
+        dict[LabelKey, LabelValue] | None,
+        Field(max_length=32, description="Labels to add. Labels set by Hone take precedence."),
+    ] = None
     annotations: Annotated[
         dict[LabelKey, AnnotationValue] | None, Field(max_length=32, description="Annotations to add.")
     ] = None
     env: Annotated[list[EnvVar] | None, Field(max_length=64, description="Environment variables to add.")] = None
     node_selector: Annotated[
-        dict[LabelKey, LabelValue] | None, Field(max_length=32, description="Labels that the node must have.")
+        dict[LabelKey, LabelValue] | None,
+        Field(max_length=32, description="Labels that a node must have to run the pods."),
     ] = None
     tolerations: Annotated[
-        list[Toleration] | None, Field(max_length=16, description="Taints that the pod may run on.")
+        list[Toleration] | None, Field(max_length=16, description="Taints that the pods tolerate.")
     ] = None
     affinity: Annotated[
         dict[str, Any] | None,
         Field(
-            description="Affinity as in a pod's spec.",
+            description="Scheduling constraints, as in a pod's spec.",
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "maxProperties": 3},
         ),
     ] = None
     priority_class_name: Annotated[ObjectName | None, Field(description="PriorityClass of the pods.")] = None
-    scheduler_name: Annotated[ObjectName | None, Field(description="Scheduler of the pods.")] = None
+    scheduler_name: Annotated[
+        ObjectName | None, Field(description="Scheduler of the pods. Default: the cluster's default scheduler.")
+    ] = None
     image_pull_secrets: Annotated[
-        list[LocalReference] | None, Field(max_length=8, description="Secrets to pull the image with.")
+        list[LocalReference] | None, Field(max_length=8, description="Secrets with credentials to pull the images.")
     ] = None

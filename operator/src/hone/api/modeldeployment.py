@@ -1,4 +1,4 @@
-"""ModelDeployment: a tuned model in; an OpenAI-compatible endpoint out."""
+"""ModelDeployment: serves a tuned model at an OpenAI-compatible endpoint."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -21,7 +21,7 @@ PLURAL = "modeldeployments"
 
 
 class Phase(StrEnum):
-    """Where a deployment stands, for people; programs read the conditions."""
+    """Phase of a deployment, for people; programs should read the conditions."""
 
     PENDING = "Pending"
     WAITING = "Waiting"
@@ -35,7 +35,10 @@ class ServedModel(Model):
 
     job_ref: Annotated[
         LocalReference,
-        Field(description="FineTuneJob of the namespace whose result is served, once it is Complete and Promotable."),
+        Field(
+            description="FineTuneJob in the same namespace whose result is served as soon as the job is Complete and "
+            "Promotable. If the job is deleted, the model that is served stays."
+        ),
     ]
 
 
@@ -43,41 +46,46 @@ class Runtime(Model):
     """The vLLM server."""
 
     image: Annotated[
-        str | None, Field(min_length=1, max_length=1024, description="Server image; default: the operator's.")
+        str | None,
+        Field(min_length=1, max_length=1024, description="Server image. Default: the one configured in the operator."),
     ] = None
     args: Annotated[
         list[Annotated[str, Field(max_length=1024)]] | None,
-        Field(max_length=64, description="Arguments to add to vLLM's; a later one wins over Hone's own."),
+        Field(
+            max_length=64,
+            description="Arguments to add to vLLM's command line. They take precedence over those set by Hone.",
+        ),
     ] = None
     env: Annotated[list[EnvVar] | None, Field(max_length=64, description="Environment variables to add.")] = None
 
 
 class ModelDeploymentSpec(Model):
-    """What to serve, and how."""
+    """Desired state of the ModelDeployment."""
 
-    model: Annotated[ServedModel, Field(description="The model to serve.")]
+    model: Annotated[ServedModel, Field(description="Model to serve.")]
     served_name: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=253,
             pattern=r"^[A-Za-z0-9][-._A-Za-z0-9/]*$",
-            description="Name that clients give as 'model'; default: this resource's name.",
+            description="Model name that clients send in the field 'model' of a request. Default: this resource's "
+            "name.",
         ),
     ] = None
     replicas: Annotated[
         int | None,
-        Field(ge=0, le=1000, description="Server pods. Leave it out where an autoscaler sets it; default: 1."),
+        Field(ge=0, le=1000, description="Number of server pods. Omit it if an autoscaler sets it. Default: 1."),
     ] = None
     gpus: Annotated[
-        int, Field(ge=0, le=64, description="GPUs per server pod (tensor parallel); 0 serves on the CPU.")
+        int, Field(ge=0, le=64, description="Number of GPUs per server pod (tensor parallelism). 0 serves on the CPU.")
     ] = 1
-    gpu_resource: Annotated[str, Field(min_length=1, max_length=253, description="Name of the GPU resource.")] = (
-        "nvidia.com/gpu"
-    )
-    runtime: Annotated[Runtime | None, Field(description="The vLLM server.")] = None
+    gpu_resource: Annotated[
+        str, Field(min_length=1, max_length=253, description="Name of the GPU resource in Kubernetes.")
+    ] = "nvidia.com/gpu"
+    runtime: Annotated[Runtime | None, Field(description="Image, arguments and environment of the vLLM server.")] = None
     resources: Annotated[
-        ResourceRequirements | None, Field(description="CPU and memory per server pod; GPUs come from gpus.")
+        ResourceRequirements | None, Field(description="CPU and memory per server pod. GPUs are set by gpus.")
     ] = None
     pod: Annotated[PodSettings | None, Field(description="Settings of the server pods.")] = None
     start_deadline_seconds: Annotated[
@@ -85,53 +93,60 @@ class ModelDeploymentSpec(Model):
         Field(
             ge=10,
             le=604_800,
-            description="Seconds that a server may take from its start to its first answer; "
-            "default: 600, and 20 more for each GB of weights.",
+            description="Seconds within which a server must be ready after its start. Default: 600, plus 20 for each "
+            "GB of weights.",
         ),
     ] = None
     drain_seconds: Annotated[
-        int, Field(ge=0, le=3600, description="Seconds that a stopping server may take to answer what it has begun.")
+        int,
+        Field(ge=0, le=3600, description="Seconds that a server has to finish running requests when it is stopped."),
     ] = 120
 
 
 class Revision(Model):
-    """A model as it was rolled out. Holds all that rendering its server needs, so that its job may be deleted."""
+    """A model that was rolled out. Holds everything needed to render its server, so that its job may be deleted."""
 
-    revision: Annotated[str, Field(max_length=64, description="Hash of artifact, base and server template.")]
-    digest: Annotated[Digest, Field(description="Digest of the artifact.")]
-    job: Annotated[str, Field(max_length=253, description="FineTuneJob that made the artifact.")]
-    artifact: Annotated[ArtifactStatus, Field(description="The artifact.")]
+    revision: Annotated[str, Field(max_length=64, description="Hash of artifact, base model and server template.")]
+    digest: Annotated[Digest, Field(description="Digest of the artifact's files.")]
+    job: Annotated[str, Field(max_length=253, description="FineTuneJob that produced the artifact.")]
+    artifact: Annotated[ArtifactStatus, Field(description="Artifact that is served.")]
 
 
 class ModelDeploymentStatus(Model):
-    """What was observed."""
+    """Observed state of the ModelDeployment."""
 
-    phase: Annotated[Phase | None, Field(description="Where the deployment stands, for people.")] = None
-    observed_generation: Annotated[int | None, Field(ge=0, description="Generation of the spec last acted on.")] = None
+    phase: Annotated[
+        Phase | None, Field(description="Current phase, for people. Programs should read the conditions.")
+    ] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="Generation of the spec that the operator last acted on.")
+    ] = None
     conditions: Annotated[
         list[Condition],
         Field(
             max_length=16,
-            description="Observations.",
+            description="Conditions of the deployment: Available, Progressing, Ready, Reconciling and Stalled.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
-    api: Annotated[
-        str | None, Field(max_length=32, description="What the endpoint answers: Chat, Classify or Reward.")
+    api: Annotated[str | None, Field(max_length=32, description="API of the endpoint: Chat, Classify or Reward.")] = (
+        None
+    )
+    url: Annotated[str | None, Field(max_length=512, description="URL of the endpoint in the cluster.")] = None
+    served_name: Annotated[
+        str | None, Field(max_length=253, description="Model name that clients send in the field 'model' of a request.")
     ] = None
-    url: Annotated[str | None, Field(max_length=512, description="Address of the endpoint in the cluster.")] = None
-    served_name: Annotated[str | None, Field(max_length=253, description="Name that clients give as 'model'.")] = None
-    replicas: Annotated[int | None, Field(ge=0, description="Server pods that exist.")] = None
-    ready_replicas: Annotated[int | None, Field(ge=0, description="Server pods that answer.")] = None
+    replicas: Annotated[int | None, Field(ge=0, description="Number of server pods.")] = None
+    ready_replicas: Annotated[int | None, Field(ge=0, description="Number of server pods that are ready.")] = None
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the server pods.")] = None
-    stable: Annotated[Revision | None, Field(description="What is served.")] = None
-    candidate: Annotated[Revision | None, Field(description="What is being rolled out.")] = None
+    stable: Annotated[Revision | None, Field(description="Revision that is served.")] = None
+    candidate: Annotated[Revision | None, Field(description="Revision that is being rolled out.")] = None
 
 
 class ModelDeployment(Model):
-    """Serves the result of a FineTuneJob with vLLM, and follows that job when it is made anew."""
+    """Serves the result of a FineTuneJob with vLLM. If that job is created again, its new result is rolled out."""
 
-    spec: Annotated[ModelDeploymentSpec, Field(description="What to serve, and how.")]
-    status: Annotated[
-        ModelDeploymentStatus | None, Field(description="What was observed; written by the operator.")
-    ] = None
+    spec: Annotated[ModelDeploymentSpec, Field(description="Desired state of the ModelDeployment.")]
+    status: Annotated[ModelDeploymentStatus | None, Field(description="Observed state. Written by the operator.")] = (
+        None
+    )

@@ -22,15 +22,15 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True)
 class Policy:
-    """What follows a failure class.
+    """What the operator does after a failure of a class.
 
     Attributes:
-        exit_code: the code that the launcher exits with, or None where no code of ours is seen.
+        exit_code: the code that the launcher exits with; None if the class is not reported by an exit code.
         counts: whether the attempt counts against `retry.limit`.
-        retries: whether a next attempt is made at all.
-        at_most: the most attempts that may end in this class, or None for no bound of its own.
-        rank: place in the order in which the cause is looked for over all ranks and pods; the lowest wins.
-            A communication error is nearly always the echo of another rank's end, so it comes last.
+        retries: whether there is a next attempt at all.
+        at_most: the most attempts that may end in this class, or None for no limit of its own.
+        rank: position in the search for the cause over all ranks and pods; the lowest wins. A communication error is
+            nearly always a consequence of another rank's failure, so it comes last.
     """
 
     exit_code: int | None
@@ -58,11 +58,11 @@ _BY_CODE = {policy.exit_code: cls for cls, policy in POLICIES.items() if policy.
 
 
 def exit_code(cls: FailureClass) -> int:
-    """The exit code of a class that ends a process of ours; 70 (Crashed) for the classes that none of ours reports."""
+    """The exit code of a class; 70 (Crashed) for the classes that are not reported by an exit code."""
     code = POLICIES[cls].exit_code
     return 70 if code is None else code
 
 
 def from_exit_code(code: int) -> FailureClass:
-    """The class that an exit code stands for; what Hone does not know is Crashed."""
+    """The class that an exit code stands for; Crashed if the code is unknown."""
     return _BY_CODE.get(code, FailureClass.CRASHED)

@@ -43,7 +43,7 @@ def literal(value: Scalar | Sequence[Scalar]) -> str:
 
 
 def _is_set(path: str) -> str:
-    """CEL that tells whether a field and all of its parents are there."""
+    """CEL that is true if a field and all of its parents are set."""
     parts = path.split(".")
     return " && ".join(f"has(self.{'.'.join(parts[: end + 1])})" for end in range(len(parts)))
 
@@ -61,7 +61,7 @@ class Expression(ABC):
 
     @abstractmethod
     def values(self) -> Iterator["Value"]:
-        """Every field that is read."""
+        """Every field that it reads."""
 
     def __and__(self, other: "Expression") -> "Expression":
         return _Both(self, other, "&&")
@@ -86,10 +86,10 @@ class Operand(ABC):
 
     @abstractmethod
     def values(self) -> Iterator["Value"]:
-        """Every field that is read."""
+        """Every field that it reads."""
 
     def needs(self) -> str | None:
-        """CEL for what must be there so that the operand has a value; None: nothing."""
+        """CEL for the fields that must be set for the operand to have a value; None: nothing."""
         needed = [_is_set(value.path) for value in self.values() if value.default is None]
         return " && ".join(needed) or None
 
@@ -100,7 +100,7 @@ class Value(Operand):
 
     Attributes:
         path: of the field.
-        default: its value where it is absent; None: it has none.
+        default: its value if the field is absent; None: no value.
     """
 
     path: str
@@ -120,7 +120,7 @@ class Value(Operand):
 
 @dataclass(frozen=True)
 class Count(Operand):
-    """How many of some fields are there."""
+    """The number of some fields that are set."""
 
     paths: tuple[str, ...]
 
@@ -162,7 +162,7 @@ def _guarded(cel: str, *operands: Operand) -> str:
 
 @dataclass(frozen=True)
 class IsSet(Expression):
-    """Whether a field is there."""
+    """Whether a field is set."""
 
     path: str
 

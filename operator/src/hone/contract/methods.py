@@ -1,4 +1,4 @@
-"""The methods: which weights are trained, and what the plan, the rules and the documentation need to know of each."""
+"""The methods: which weights are trained, and what the plan, the rules and the documentation need to know."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class MethodType(StrEnum):
 
     @property
     def facts(self) -> "MethodFacts":
-        """What is known of the method."""
+        """The method's record."""
         return METHODS[self]
 
     @property
@@ -29,11 +29,11 @@ class MethodFacts:
 
     Attributes:
         adapts: whether an adapter is trained next to the base model's frozen weights.
-        zero_stages: the ZeRO stages that it runs under; 0 is plain DDP.
-        why_not_zero: why it does not run under the other stages; None where it runs under all.
-        quantized: whether the linear layers of the base are held in 4 bits.
-        first_stage: the ZeRO stage of several processes whose memory is unknown.
-        lighter: the methods that need less memory, to suggest where it does not fit.
+        zero_stages: the ZeRO stages that it supports; 0 is plain DDP.
+        why_not_zero: why it does not support the other stages; None if it supports all.
+        quantized: whether the linear layers of the base model are stored in 4 bits.
+        first_stage: the ZeRO stage for several processes if their memory is unknown.
+        lighter: the methods that need less memory, as a suggestion if the run does not fit.
     """
 
     adapts: bool
@@ -49,7 +49,7 @@ METHODS: Mapping[MethodType, MethodFacts] = {
     MethodType.QLORA: MethodFacts(
         adapts=True,
         zero_stages=(0, 2),
-        why_not_zero="transformers loads all quantized weights in each process, where it would spread others "
+        why_not_zero="transformers loads all quantized weights in each process instead of sharding them "
         "(5.23, modeling_utils.py: `is_deepspeed_zero3_enabled() and not is_quantized`)",
         quantized=True,
     ),

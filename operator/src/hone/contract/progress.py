@@ -1,11 +1,11 @@
-"""Progress: what a trainer pod answers on `/progress`. Small JSON; rank 0's pod answers 200, the others 404."""
+"""Progress: what a trainer pod answers on `/progress`, as JSON. The pod of rank 0 answers 200, the others 404."""
 
 from hone.contract import VERSION
 from hone.contract.base import Model
 
 
 class Progress(Model):
-    """Where a run stands. The operator copies it into `status.progress`."""
+    """The progress of a run. The operator copies it into `status.progress`."""
 
     version: int = VERSION
     pod_uid: str = ""
@@ -19,21 +19,21 @@ class Progress(Model):
     loss: float | None = None
     """Mean training loss since the last log line."""
     reward: float | None = None
-    """GRPO, RLOO: mean reward since the last log line of the answers that the model wrote."""
+    """GRPO, RLOO: mean reward since the last log line of the answers that the model generated."""
     eval_loss: float | None = None
     """Mean loss on the validation rows when they were last evaluated."""
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     """Non-padding tokens per second over all ranks."""
     seconds_per_step: float | None = None
-    """Recent mean, used for the expected end."""
+    """Recent mean, from which the completion time is estimated."""
     checkpoint_step: int | None = None
-    """Step of the newest whole checkpoint."""
+    """Step of the newest complete checkpoint."""
     resumed_from_step: int | None = None
-    """Step this attempt started from, where it resumed."""
+    """Step that this attempt resumed from, if it did."""
     restarts: int = 0
-    """How often the ranks were started anew within this attempt's pod."""
+    """How often the ranks were restarted within this attempt's pod."""
     changes: list[str] = []
-    """What this attempt does otherwise than planned, and why, in sentences; at most 8."""
+    """What this attempt does differently from the plan, and why, in sentences; at most 8."""
     observed_time: float = 0.0
     """When this was measured, in seconds since the epoch."""

@@ -1,4 +1,4 @@
-"""The report: what a run made and how good it is. finish writes it last, as `<output>/report.json`."""
+"""The report: what a run produced, and its scores. finish writes it last, as `<output>/report.json`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from hone.contract.runconfig import JobIdentity
 ARTIFACT_DIR = "artifact"
 """Directory under `paths.output` with the files that are served."""
 REPORT_FILE = "report.json"
-"""File under `paths.output`, beside the artifact's directory."""
+"""File under `paths.output`, next to the artifact's directory."""
 
 
 class ArtifactFile(Model):
@@ -25,19 +25,19 @@ class ArtifactFile(Model):
 
 
 class Sample(Model):
-    """A test prompt with the answers that base and tuned model gave, decoded greedily; or a text with its class."""
+    """A test prompt with the answers of base and tuned model, decoded greedily; or a text with its class."""
 
-    prompt: Annotated[str, Field(description="The text the model was given, chat template applied.")]
+    prompt: Annotated[str, Field(description="The text that the model received, chat template applied.")]
     reference: Annotated[str, Field(description="The answer in the test data.")]
-    base: Annotated[str, Field(description="The base model's answer; in classification the most frequent class.")]
-    tuned: Annotated[str, Field(description="The tuned model's answer; of pairs what it makes of either.")]
+    base: Annotated[str, Field(description="The base model's answer; for classification, the most frequent class.")]
+    tuned: Annotated[str, Field(description="The tuned model's answer; for pairs, its rating of both answers.")]
     probabilities: Annotated[
         dict[str, float] | None, Field(description="Classification: the tuned model's probability of each class.")
     ] = None
 
 
 class Report(Model):
-    """What a run made and how good it is."""
+    """What a run produced, and its scores."""
 
     version: int = VERSION
     job: JobIdentity
@@ -48,6 +48,6 @@ class Report(Model):
     evaluation: EvaluationSummary
     artifact: ArtifactSummary
     files: Annotated[list[ArtifactFile], Field(description="The artifact's files, by path.")]
-    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens per answer when answers were compared.")]
+    max_new_tokens: Annotated[int, Field(ge=1, description="Maximum number of tokens generated per answer.")]
     samples: Annotated[list[Sample], Field(description="The first scored test rows, at most 20.")] = []
-    notes: Annotated[list[str], Field(description="What to know when reading the figures, in sentences.")] = []
+    notes: Annotated[list[str], Field(description="How to read the scores, in sentences.")] = []

@@ -1,4 +1,4 @@
-"""What a step's pod leaves behind as its termination message: at most 4096 bytes of JSON."""
+"""The result of a step, which its pod writes as termination message: at most 4096 bytes of JSON."""
 
 from typing import Annotated
 
@@ -14,55 +14,58 @@ MAX_TERMINATION_BYTES = 4096
 
 
 class Interval(Model):
-    """A figure with its two-sided 95 % interval."""
+    """A value with its two-sided 95 % confidence interval."""
 
-    value: Annotated[float, Field(description="The figure.")]
-    lower: Annotated[float, Field(description="Lower end of the 95 % interval.")]
-    upper: Annotated[float, Field(description="Upper end of the 95 % interval.")]
+    value: Annotated[float, Field(description="The value.")]
+    lower: Annotated[float, Field(description="Lower bound of the 95 % confidence interval.")]
+    upper: Annotated[float, Field(description="Upper bound of the 95 % confidence interval.")]
 
 
 class Score(Model):
-    """One metric of base and tuned model on the same test rows."""
+    """One metric of base model and tuned model on the same test rows."""
 
     metric: Annotated[str, Field(max_length=64, description="Name of the metric.")]
-    higher_is_better: Annotated[bool, Field(description="Whether a larger figure is the better one.")]
-    samples: Annotated[int, Field(ge=0, description="Test rows scored.")]
-    base: Annotated[Interval, Field(description="The base model's figure.")]
-    tuned: Annotated[Interval, Field(description="The tuned model's figure.")]
+    higher_is_better: Annotated[bool, Field(description="Whether a larger value is better.")]
+    samples: Annotated[int, Field(ge=0, description="Number of test rows scored.")]
+    base: Annotated[Interval, Field(description="Value of the base model.")]
+    tuned: Annotated[Interval, Field(description="Value of the tuned model.")]
     improvement: Annotated[
-        Interval, Field(description="Tuned against base, signed so that above 0 is better; paired over the rows.")
+        Interval,
+        Field(description="Difference between tuned and base model, paired by row; a value above 0 is an improvement."),
     ]
 
 
 class EvaluationSummary(Model):
     """Scores of base and tuned model on the test split. The first one is the objective's main metric."""
 
-    scores: Annotated[list[Score], Field(max_length=8, description="The metrics, the main one first.")]
+    scores: Annotated[
+        list[Score], Field(max_length=8, description="The metrics. The first one is the main metric of the objective.")
+    ]
 
 
 class ArtifactSummary(Model):
-    """What was exported."""
+    """The exported artifact."""
 
-    digest: Annotated[str, Field(max_length=128, description="Digest over the exported files.")]
-    size_bytes: Annotated[int, Field(ge=0, description="Size of the exported files.")]
-    kind: Annotated[str, Field(max_length=32, description="Adapter or Model.")]
+    digest: Annotated[str, Field(max_length=128, description="Digest of the exported files.")]
+    size_bytes: Annotated[int, Field(ge=0, description="Size of the exported files in bytes.")]
+    kind: Annotated[
+        str, Field(max_length=32, description="Adapter, which needs its base model, or Model, a whole model.")
+    ]
     api: Annotated[
         str | None,
         Field(
             max_length=32,
-            description="What a server of it answers: Chat (default), Classify for classes, Reward for scores.",
+            description="API of a server of the artifact: Chat (default), Classify (classes) or Reward (scores).",
         ),
     ] = None
-    lora_rank: Annotated[int | None, Field(description="An adapter's rank.")] = None
+    lora_rank: Annotated[int | None, Field(description="Rank of an adapter.")] = None
     base: Annotated[str | None, Field(max_length=512, description="Name of the base model.")] = None
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
-    max_model_length: Annotated[
-        int | None, Field(description="Longest context in tokens that the model was made for.")
-    ] = None
+    max_model_length: Annotated[int | None, Field(description="Context length of the model in tokens.")] = None
 
 
 class StepResult(Model):
-    """How a step ended. Exactly one of `verdict` (it failed) and the step's own result is there."""
+    """How a step ended. Has either `verdict`, if it failed, or the step's own result."""
 
     version: int = VERSION
     step: str
@@ -75,6 +78,6 @@ class StepResult(Model):
     final_step: Annotated[int | None, Field(ge=0)] = None
     """train: the optimizer step at which the run ended."""
     restarts: Annotated[int, Field(ge=0)] = 0
-    """train: how often the ranks were started anew within the pod."""
+    """train: how often the ranks were restarted within the pod."""
     changes: list[Annotated[str, Field(max_length=256)]] = []
-    """train: what was done otherwise than planned, and why, in sentences; at most 8."""
+    """train: what was done differently from the plan, and why, in sentences; at most 8."""

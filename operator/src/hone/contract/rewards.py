@@ -1,6 +1,6 @@
-"""What GRPO and RLOO reward: functions from a list, and functions of the user's own.
+"""What GRPO and RLOO reward: built-in functions, and functions of the user's own.
 
-Every figure of a function of the list is known beforehand to lie in its range, so that weights can be chosen.
+The range of every built-in function is known in advance, so that users can choose weights.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from hone.contract.base import Model
 
 
 class RewardName(StrEnum):
-    """A function that Hone has."""
+    """A built-in function."""
 
     EXACT_MATCH = "ExactMatch"
     CONTAINS = "Contains"
@@ -24,10 +24,10 @@ class RewardName(StrEnum):
 
 @dataclass(frozen=True)
 class RewardFacts:
-    """What is to know of such a function.
+    """A built-in function.
 
     Attributes:
-        gives: what it is 1 for, and which figures it has.
+        gives: what it returns.
         compares: whether it needs a `reference` in every row.
         matches: whether it needs a `pattern`.
     """
@@ -38,11 +38,15 @@ class RewardFacts:
 
 
 REWARDS: Mapping[RewardName, RewardFacts] = {
-    RewardName.EXACT_MATCH: RewardFacts("1 where the answer is one of the references, else 0; case and spacing aside"),
-    RewardName.CONTAINS: RewardFacts("1 where the answer holds one of the references, else 0; case and spacing aside"),
-    RewardName.F1: RewardFacts("0 to 1: F1 of the answer's words against those of the nearest reference"),
+    RewardName.EXACT_MATCH: RewardFacts(
+        "1 if the answer equals one of the references, else 0; ignores case and spacing"
+    ),
+    RewardName.CONTAINS: RewardFacts(
+        "1 if the answer contains one of the references, else 0; ignores case and spacing"
+    ),
+    RewardName.F1: RewardFacts("F1 score of the words of the answer and of the closest reference, from 0 to 1"),
     RewardName.REGEX: RewardFacts(
-        "1 where the answer holds a match of `pattern`, a Python regular expression, else 0",
+        "1 if the answer contains a match of `pattern`, a Python regular expression, else 0",
         compares=False,
         matches=True,
     ),
@@ -53,14 +57,14 @@ Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class RewardFunction(Model):
-    """A function as the pods are told of it: one of the list by `name`, else one of the user's own in `file`."""
+    """A function in the RunConfig: a built-in one by `name`, or one of the user's own in `file`."""
 
     name: RewardName | None = None
     pattern: str | None = None
     mounted: str | None = None
     """Path in the prepare pod of a Python file, the value of a ConfigMap's key."""
     file: str | None = None
-    """Path on the workspace of prepare's copy, which train and finish run: a ConfigMap may change meanwhile."""
+    """Path on the workspace of prepare's copy, which train and finish run: the ConfigMap may change later."""
     source: str | None = None
     """The ConfigMap and its key, for messages: `rewards/brevity.py`."""
     function: str = "reward"
@@ -74,6 +78,6 @@ class RewardFunction(Model):
 
 
 class Rewards(Model):
-    """What an answer's reward is the weighted sum of."""
+    """The functions whose weighted sum is the reward of an answer."""
 
     functions: list[RewardFunction] = []

@@ -1,4 +1,4 @@
-"""RunConfig: everything a run's pods are told, in one immutable ConfigMap mounted at `/etc/hone/run.json`."""
+"""RunConfig: the configuration of a run's pods, in one immutable ConfigMap mounted at `/etc/hone/run.json`."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ NODE_RANK_ENV = "JOB_COMPLETION_INDEX"
 MASTER_ENV = "HONE_MASTER"
 """Environment variable with the DNS name of pod 0, where the ranks meet; unset with one node."""
 POD_UID_ENV = "HONE_POD_UID"
-"""Environment variable with the pod's own uid, told back in `/progress`."""
+"""Environment variable with the pod's own uid, which `/progress` returns."""
 METRICS_PORT = 9400
 """Port of `/metrics`, `/progress` and `/healthz` in trainer pods."""
 MASTER_PORT = 29400
@@ -43,31 +43,31 @@ class JobIdentity(Model):
 
 
 class DataPaths(Model):
-    """Where the data lies in the pods, and how it is to be read."""
+    """Paths of the data in the pods, and how to read it."""
 
     train: str
     """A file, a directory or a glob."""
     validation: str | None = None
     test: str | None = None
     validation_fraction: float = 0.1
-    """Share of the training rows held out for validation; without meaning where `validation` is given."""
+    """Share of the training rows held out for validation; ignored if `validation` is set."""
     test_fraction: float = 0.1
-    """Share held out for the test split; without meaning where `test` is given."""
+    """Share held out for the test split; ignored if `test` is set."""
     mounts: str | None = None
-    """Where the data sets' volumes are: `<mounts>/train` and so on. No file may lead out of its own. None: nowhere."""
+    """Directory of the data sets' volumes, such as `<mounts>/train`. No link may lead out of its volume. None: none."""
     format: DataFormat = DataFormat.AUTO
     columns: dict[str, str] | None = None
-    """The rows' own names of columns by Hone's, where they differ."""
+    """Column names in the rows by Hone's names, where they differ."""
     train_on: TrainOn | None = None
     """None: Assistant for messages, Completion for prompt/completion."""
     balance: Balance | None = None
-    """Classification, KTO: what is done about classes of unequal size; None: the plan chooses."""
+    """Classification, KTO: how classes of unequal size are balanced; None: the plan chooses."""
     min_samples: int = 500
     on_scarce_data: OnScarceData = OnScarceData.WARN
 
 
 class Topology(Model):
-    """The processes a run has, and what each may use."""
+    """The processes of a run, and the resources of each."""
 
     nodes: int = 1
     """Pods of the gang."""
@@ -99,17 +99,17 @@ class Paths(Model):
     model: str = "/mnt/model"
     """The base model: config, weights, tokenizer. Read-only."""
     reward_model: str | None = None
-    """GRPO, RLOO: a model that scores answers, where `reward` has one. Read-only."""
+    """GRPO, RLOO: a model that scores answers, if `reward` has one. Read-only."""
     teacher: str | None = None
     """Distillation: the model to learn from. Read-only."""
     workspace: str = "/mnt/workspace"
     """Shared by all runs on the claim; holds `prepared/` and `scores/`, both content-addressed."""
     run: str = "/mnt/workspace/run"
-    """This run's own: plan.json, the user's reward functions, checkpoints, verdicts."""
+    """This run's own directory: plan.json, the user's reward functions, checkpoints, verdicts."""
     output: str = "/mnt/output"
     """The root of the artifact's claim. finish writes `<output>/artifact/` (what is served: an adapter or a whole
     model, with tokenizer, chat template and generation config) and, last, `<output>/report.json` (a `Report`);
-    an output without report.json is not whole."""
+    an output without report.json is incomplete."""
 
 
 class Merge(Model):
@@ -122,13 +122,13 @@ class Merge(Model):
     base: str
     """The directory of the model that it was trained on."""
     base_digest: str | None = None
-    """Digest of that model's files when it was; None: unknown."""
+    """Digest of that model's files at that time; None: unknown."""
     merged: str
-    """The directory to write the merged model to, on the workspace. What is there is whole."""
+    """The directory to write the merged model to, on the workspace. It never holds an incomplete model."""
 
 
 class RunConfig(Model):
-    """One run, as its pods are told of it. Never changes after the run's first pod was made."""
+    """One run, as its pods see it. Never changes after the run's first pod was created."""
 
     version: int = VERSION
     job: JobIdentity
@@ -145,13 +145,13 @@ class RunConfig(Model):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     paths: Paths = Field(default_factory=Paths)
     merges: list[Merge] = []
-    """Models to make before anything else; `paths` name them as if they had been there."""
+    """Models to merge before anything else; `paths` name the merged models."""
     merge_output: bool = False
-    """Whether an adapter is merged with its base in the end. Those with a head of their own are in any case."""
+    """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None
     """Size of the artifact's claim; None: unknown."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """A step is taken for stuck after this time or ten median steps, whichever is longer."""
+    """A step is considered stuck after this time or ten median steps, whichever is longer."""
 
 
 class Attempt(Model):

@@ -1,4 +1,4 @@
-"""The choices a user may make about training. The same types stand in the FineTuneJob's spec and in the RunConfig."""
+"""The training settings that a user can choose: the same types in the FineTuneJob's spec and in the RunConfig."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -41,16 +41,16 @@ class OnScarceData(StrEnum):
 
 
 class Balance(StrEnum):
-    """What is done about classes of unequal size."""
+    """How classes of unequal size are balanced."""
 
     NONE = "None"
     WEIGHT = "Weight"
-    """Classification: each row's loss counts n / (k · n_c): n rows, k classes, n_c rows of its class. KTO: the rows of
-    the scarcer label count more, so that both weigh about the same."""
+    """Classification: each row's loss has the weight n / (k · n_c): n rows, k classes, n_c rows of its class. KTO: the
+    rows of the rarer label have more weight, so that both labels have about the same."""
 
 
 class Scheduler(StrEnum):
-    """The learning rate's course."""
+    """The learning rate schedule."""
 
     COSINE = "Cosine"
     LINEAR = "Linear"
@@ -60,31 +60,39 @@ class Scheduler(StrEnum):
 class Lora(Model):
     """LoRA's own settings (PEFT's `LoraConfig`)."""
 
-    rank: Annotated[int, Field(ge=1, le=512, description="Rank of the update matrices. vLLM serves up to 512.")] = 32
-    alpha: Annotated[int | None, Field(ge=1, le=4096, description="Scale; default: the rank.")] = None
+    rank: Annotated[
+        int, Field(ge=1, le=512, description="Rank of the update matrices. vLLM serves ranks up to 512.")
+    ] = 32
+    alpha: Annotated[
+        int | None,
+        Field(ge=1, le=4096, description="Scale: the update is multiplied by alpha / rank. Default: the rank."),
+    ] = None
     dropout: Annotated[
         float | None,
         Field(
             ge=0,
             lt=1,
-            description="Dropout; default: 0.05 for {lora_dropout} below 10,000 training rows, else 0.",
+            description="Dropout probability in the LoRA layers. Default: 0.05 for {lora_dropout} with fewer than "
+            "10,000 training rows, 0 in all other cases.",
         ),
     ] = None
     target_modules: Annotated[
         list[ShortText] | None,
-        Field(min_length=1, max_length=64, description="Names of the modules to adapt; default: all linear layers."),
+        Field(min_length=1, max_length=64, description="Names of the modules to adapt. Default: all linear layers."),
     ] = None
 
 
 class Freeze(Model):
-    """Weights of the base model that Full leaves as they are."""
+    """Weights of the base model that method Full does not train."""
 
     layers: Annotated[
-        int, Field(ge=0, le=10_000, description="How many decoder layers to freeze, the first ones of the model.")
+        int, Field(ge=0, le=10_000, description="Number of decoder layers to freeze, from the first one on.")
     ] = 0
     embeddings: Annotated[
         bool,
-        Field(description="Freeze the input embeddings; where the output head is tied to them, it is frozen too."),
+        Field(
+            description="Whether to freeze the input embeddings. An output head that is tied to them is frozen as well."
+        ),
     ] = False
 
 
@@ -94,28 +102,31 @@ class Method(Model):
     type: Annotated[
         MethodType,
         Field(
-            description="LoRA trains small matrices beside the frozen weights; QLoRA does so, and holds the frozen "
-            "weights in 4 bits; Full trains every weight."
+            description="Weights to train. LoRA trains small matrices added to the frozen weights of the base model. "
+            "QLoRA does the same, with the frozen weights quantized to 4 bits. Full trains all weights."
         ),
     ] = MethodType.LORA
-    lora: Annotated[Lora | None, Field(description="LoRA's settings; only with type LoRA or QLoRA.")] = None
-    freeze: Annotated[Freeze | None, Field(description="Weights that are not trained; only with type Full.")] = None
+    lora: Annotated[Lora | None, Field(description="Settings of LoRA. Allowed only with type LoRA or QLoRA.")] = None
+    freeze: Annotated[
+        Freeze | None, Field(description="Weights that are not trained. Allowed only with type Full.")
+    ] = None
 
 
 class Hyperparameters(Model):
-    """Training settings. All optional: what was chosen, and why, stands in `status.plan`."""
+    """Training settings. All are optional; `status.plan` shows the values in use and why they were chosen."""
 
     epochs: Annotated[
         float | None,
         Field(
             gt=0,
             le=1000,
-            description="Passes over the training rows. Default: {epochs}.",
+            description="Number of passes over the training rows. Cannot be set together with maxSteps. Default: "
+            "{epochs}.",
         ),
     ] = None
-    max_steps: Annotated[int | None, Field(ge=1, le=100_000_000, description="Optimizer steps; instead of epochs.")] = (
-        None
-    )
+    max_steps: Annotated[
+        int | None, Field(ge=1, le=100_000_000, description="Number of optimizer steps, instead of epochs.")
+    ] = None
     learning_rate: Annotated[
         float | None,
         Field(
@@ -126,14 +137,15 @@ class Hyperparameters(Model):
     ] = None
     scheduler: Annotated[
         Scheduler | None,
-        Field(description="The learning rate's course. Default: {scheduler}."),
+        Field(description="Learning rate schedule. Default: {scheduler}."),
     ] = None
     warmup_ratio: Annotated[
         float | None,
         Field(
             ge=0,
             lt=1,
-            description="Share of the steps over which the rate rises. Default: {warmup_ratio}.",
+            description="Fraction of the optimizer steps over which the learning rate rises to its peak. "
+            "Default: {warmup_ratio}.",
         ),
     ] = None
     global_batch_size: Annotated[
@@ -141,9 +153,9 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="Rows per optimizer step over all processes, a multiple of their number. {least_rows} for each "
-            "process. {rewarded}: answers, a multiple of `generations`, too. Default: the nearest that fits "
-            "to {global_batch_size}.",
+            description="Rows per optimizer step, over all processes; a multiple of the number of processes. "
+            "{least_rows} for each process. {rewarded}: answers instead of rows, a multiple of generations as well. "
+            "Default: {global_batch_size}; adjusted to the nearest valid value.",
         ),
     ] = None
     sequence_length: Annotated[
@@ -151,16 +163,17 @@ class Hyperparameters(Model):
         Field(
             ge=8,
             le=10_000_000,
-            description="Longest row in tokens; longer rows lose their end. Default: the longest row, at most the "
-            "model's. {on_policy}: prompt and answer together; prompts that leave no room for the longest "
-            "answer are left out.",
+            description="Maximum length of a row in tokens. Longer rows are truncated at the end. {on_policy}: maximum "
+            "length of prompt and answer together; prompts that leave no room for maxCompletionLength tokens are left "
+            "out. Default: the length of the longest row, at most the context length of the model.",
         ),
     ] = None
     packing: Annotated[
         bool | None,
         Field(
-            description="Whether several short rows are put into one, unseen by each other, instead of padding them; "
-            "{packs} only. Default: where it saves a tenth of the work and leaves at least 100 steps."
+            description="Whether to pack several short rows into one sequence instead of padding them. Attention does "
+            "not cross from one row to another. Can be true only with objective {packs}. Default: true if it saves at "
+            "least 10 % of the computation and leaves at least 100 optimizer steps."
         ),
     ] = None
     beta: Annotated[
@@ -168,9 +181,9 @@ class Hyperparameters(Model):
         Field(
             ge=0,
             le=10,
-            description="{held_to_reference}: how strongly the model is held to its base; a higher one allows less "
-            "change. {beta_without_reference}: how much it counts that the worse answer becomes less likely, next to "
-            "learning the better one. Default: {beta}. 0 is valid for {beta_zero} only.",
+            description="{held_to_reference}: how strongly the model is kept close to the base model; a higher value "
+            "allows less change. {beta_without_reference}: weight in the loss of making the worse answer less likely, "
+            "relative to learning the better one. Default: {beta}. 0 is allowed only for {beta_zero}.",
         ),
     ] = None
     generations: Annotated[
@@ -178,8 +191,8 @@ class Hyperparameters(Model):
         Field(
             ge=2,
             le=1024,
-            description="{rewarded}: answers to each prompt, which are compared with one another. Default: "
-            "{generations}.",
+            description="{rewarded}: number of answers generated for each prompt, whose rewards are compared with one "
+            "another. Default: {generations}.",
         ),
     ] = None
     max_completion_length: Annotated[
@@ -187,8 +200,8 @@ class Hyperparameters(Model):
         Field(
             ge=1,
             le=1_000_000,
-            description="{on_policy}: most tokens of an answer of the model's own, in training and in "
-            "scores. Default: 256, at most half of sequenceLength or of the model's context.",
+            description="{on_policy}: maximum length in tokens of an answer that the model generates, in training and "
+            "in evaluation. Default: 256, at most half of sequenceLength or of the model's context length.",
         ),
     ] = None
     temperature: Annotated[
@@ -196,34 +209,40 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=10,
-            description="{on_policy}: how freely answers are drawn while training. Default: 1. "
-            "Scores are of the likeliest answers.",
+            description="{on_policy}: sampling temperature of the answers generated in training. Evaluation decodes "
+            "greedily. Default: 1.",
         ),
     ] = None
-    weight_decay: Annotated[float | None, Field(ge=0, le=1, description="AdamW's weight decay; default: 0.")] = None
+    weight_decay: Annotated[float | None, Field(ge=0, le=1, description="Weight decay of AdamW. Default: 0.")] = None
     max_grad_norm: Annotated[
-        float | None, Field(gt=0, le=1000, description="Gradient norm to clip to; default: 1.0.")
+        float | None, Field(gt=0, le=1000, description="Maximum norm to which gradients are clipped. Default: 1.0.")
     ] = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of weights, order and dropout.")] = 42
+    seed: Annotated[
+        int, Field(ge=0, le=2**31 - 1, description="Random seed of new weights, row order and dropout.")
+    ] = 42
 
 
 class Checkpoint(Model):
-    """How often training saves itself."""
+    """How often training saves a checkpoint, and how many are retained."""
 
     every_steps: Annotated[
         int | None,
         Field(
             ge=1,
             le=100_000_000,
-            description="Optimizer steps between checkpoints; default: a tenth of the run, or less often if it pays.",
+            description="Optimizer steps between checkpoints. Cannot be set together with everyMinutes. Default: 10 % "
+            "of the steps, or more if saving a checkpoint takes long.",
         ),
     ] = None
     every_minutes: Annotated[
-        int | None, Field(ge=1, le=10_080, description="Minutes between checkpoints; instead of everySteps.")
+        int | None, Field(ge=1, le=10_080, description="Minutes between checkpoints, instead of everySteps.")
     ] = None
-    keep: Annotated[int, Field(ge=1, le=100, description="Newest whole checkpoints to keep.")] = 2
+    keep: Annotated[
+        int, Field(ge=1, le=100, description="Number of complete checkpoints to retain. Older ones are deleted.")
+    ] = 2
     grace_period_seconds: Annotated[
-        int, Field(ge=1, le=3600, description="Seconds a trainer pod has after SIGTERM to save and stop.")
+        int,
+        Field(ge=1, le=3600, description="Seconds that a trainer pod has after SIGTERM to save a checkpoint and stop."),
     ] = 120
 
 
@@ -235,8 +254,8 @@ class Evaluation(Model):
         Field(
             ge=1,
             le=100_000,
-            description="Most test rows to score, for base and tuned model alike, "
-            "and most validation rows to evaluate during training.",
+            description="Maximum number of test rows on which base model and tuned model are scored, and of validation "
+            "rows that are evaluated during training.",
         ),
     ] = 500
     max_new_tokens: Annotated[
@@ -244,6 +263,7 @@ class Evaluation(Model):
         Field(
             ge=1,
             le=32_768,
-            description="Most tokens per row when answers are compared; {on_policy}: maxCompletionLength is.",
+            description="Maximum number of tokens to generate for a test row. {on_policy}: maxCompletionLength applies "
+            "instead.",
         ),
     ] = 64

@@ -1,4 +1,4 @@
-"""A verdict: what ended a rank, a pod or an attempt, in words for people and a class for the operator."""
+"""A verdict: why a rank, a pod or an attempt ended, as text for people and as a class for the operator."""
 
 from typing import Annotated
 

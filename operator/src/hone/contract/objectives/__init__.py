@@ -15,7 +15,7 @@ __all__ = ["OBJECTIVES", "Data", "Defaults", "Needs", "Objective", "ObjectiveFac
 
 
 class Objective(StrEnum):
-    """What is trained for."""
+    """Training objective."""
 
     SFT = "SFT"
     CLASSIFICATION = "Classification"

@@ -1,4 +1,4 @@
-"""The record of an objective: what it learns from, starts with, generates and needs."""
+"""The record of an objective: its data, its defaults, what it generates and what it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class Data:
 
     Attributes:
         formats: their formats; the first one is what the matrix tries.
-        marks_tokens: whether `dataset.trainOn` says which tokens carry loss.
+        marks_tokens: whether `dataset.trainOn` selects the tokens on which the loss is computed.
         packs: whether several rows may be packed into one.
-        balances: whether rows may weigh more where their class is scarce (`dataset.balance`).
-        least_micro_batch: rows that a forward pass has at least.
+        balances: whether rows of rare classes may have more weight (`dataset.balance`).
+        least_micro_batch: minimum number of rows in a forward pass.
     """
 
     formats: tuple[DataFormat, ...]
@@ -28,17 +28,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What training starts with where the spec sets nothing.
+    """Default values of hyperparameters.
 
     Attributes:
-        learning_rate: the peak learning rate by method; a method that is missing here is refused.
-        scheduler: the course of the rate.
-        warmup_ratio: share of the steps over which the rate rises.
-        epochs: passes over the rows; None: by their number.
+        learning_rate: the peak learning rate by method; a method that is missing here is rejected.
+        scheduler: the learning rate schedule.
+        warmup_ratio: fraction of the steps over which the learning rate rises.
+        epochs: passes over the rows; None: depends on the number of rows.
         global_batch_size: rows per step; answers where the model generates them.
-        beta: the loss's own weight, such as what holds DPO to its base; None where the loss has none.
-        beta_may_be_zero: whether the spec may set 0; with other objectives nothing would be learned.
-        lora_dropout: whether LoRA has dropout on small data. It blurs two figures of a row that are compared.
+        beta: a weight in the loss, such as that of DPO's reference model; None if the loss has none.
+        beta_may_be_zero: whether 0 is allowed; with other objectives the model would learn nothing.
+        lora_dropout: whether LoRA has dropout on small data. It adds noise to losses that compare two values of a row.
     """
 
     learning_rate: Mapping[MethodType, float]
@@ -69,12 +69,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the loss needs besides rows and model.
+    """What the loss needs in addition to rows and model.
 
     Attributes:
         teacher: a second model to learn from, `spec.teacher`.
         reward: a measure of answers, `spec.reward`.
-        reference: the model as it was before training, which `beta` holds it to.
+        reference: the model as it was before training; `beta` limits how far the model moves away from it.
     """
 
     teacher: bool = False
@@ -89,13 +89,13 @@ class ObjectiveFacts:
     Attributes:
         trains: what it trains for, in a few words.
         have: what a user has who should choose it.
-        want: what such a user gets.
-        metric: what its result is scored by; the first score's name.
+        want: what such a user wants.
+        metric: the metric of its result: the name of the first score.
         data: the rows that it learns from.
-        defaults: what training starts with.
-        rollout: the answers that the model generates in training; None: it learns from the rows' own.
+        defaults: its default hyperparameters.
+        rollout: the answers that the model generates in training; None: it learns from the answers in the rows.
         needs: what the loss needs in addition.
-        has_head: whether a head for classes or a score replaces the one for tokens: the result writes no answers.
+        has_head: whether a head for classes or a score replaces the one for tokens: the result does not generate text.
     """
 
     trains: str
@@ -110,5 +110,5 @@ class ObjectiveFacts:
 
 
 def rates(adapters: float, full: float) -> Mapping[MethodType, float]:
-    """Peak learning rates: one for every method that trains an adapter, one for those that train the base's weights."""
+    """Peak learning rates: one for methods that train an adapter, one for those that train the base model's weights."""
     return {method: adapters if method.adapts else full for method in MethodType}

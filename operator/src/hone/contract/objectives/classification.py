@@ -4,9 +4,9 @@ from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to tell a text's class",
+    trains="to classify texts",
     have="texts with their classes",
-    want="a model that tells the class",
+    want="a model that predicts the class",
     metric="macroF1",
     data=Data(formats=(DataFormat.TEXT_LABEL,), balances=True),
     defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.LINEAR, warmup_ratio=0.06, epochs=3.0),

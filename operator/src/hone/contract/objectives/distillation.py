@@ -4,9 +4,9 @@ from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts,
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to answer as another model would",
+    trains="to answer like another model",
     have="prompts, and a better or larger model with the same vocabulary",
-    want="a model that answers as that one would",
+    want="a model that answers like that one",
     metric="klToTeacher",
     data=Data(
         formats=(

@@ -1,12 +1,12 @@
-"""DPO: the better of two answers becomes likelier than the worse one, measured against the base."""
+"""DPO: the better of two answers becomes more likely than the worse one, relative to the base model."""
 
 from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
     trains="to prefer the better of two answers",
-    have="two answers to each prompt, one of them better, and a base that answers already",
-    want="a model that answers as the better ones do",
+    have="two answers to each prompt, one of them better, and a base model that is already tuned to answer",
+    want="a model that answers like the better ones",
     metric="preferenceAccuracy",
     data=Data(formats=(DataFormat.PREFERENCE,)),
     defaults=Defaults(

@@ -1,12 +1,12 @@
-"""GRPO: answers rewarded more than others to the same prompt become likelier, by the group's mean and deviation."""
+"""GRPO: answers with more reward than others to the same prompt become more likely; scaled by mean and deviation."""
 
 from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, Rollout, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to give answers that are rewarded more than its other ones",
-    have="prompts, and a check of any answer: a reference, a function or a reward model",
-    want="a model whose own answers pass it",
+    trains="to generate answers with a higher reward",
+    have="prompts, and a way to check any answer: a reference, a function or a reward model",
+    want="a model whose answers pass the check",
     metric="reward",
     data=Data(formats=(DataFormat.PROMPT,)),
     defaults=Defaults(

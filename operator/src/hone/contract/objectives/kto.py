@@ -1,12 +1,12 @@
-"""KTO: answers rated good become likelier and those rated bad less likely, measured against the base."""
+"""KTO: answers rated good become more likely and those rated bad less likely, relative to the base model."""
 
 from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to give answers that are rated good rather than those rated bad",
+    trains="to give answers like those rated good, unlike those rated bad",
     have="answers that were each rated good or bad, such as thumbs up and down",
-    want="more of the good, less of the bad",
+    want="more answers like the good ones, fewer like the bad ones",
     metric="rewardAUC",
     data=Data(formats=(DataFormat.UNPAIRED_PREFERENCE,), balances=True, least_micro_batch=2),
     defaults=Defaults(

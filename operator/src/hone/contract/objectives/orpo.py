@@ -5,7 +5,7 @@ from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
     trains="to answer as the better of two answers, and unlike the worse one",
-    have="two answers to each prompt, one of them better, and a base that was never tuned to answer",
+    have="two answers to each prompt, one of them better, and a base model that is not tuned to answer yet",
     want="SFT and preferences in one job",
     metric="preferenceAccuracy",
     data=Data(formats=(DataFormat.PREFERENCE,)),

@@ -1,12 +1,12 @@
-"""RLOO: answers rewarded more than the mean of the others to the same prompt become likelier."""
+"""RLOO: answers with more reward than the mean of the others to the same prompt become more likely."""
 
 from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, Rollout, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to give answers that are rewarded more than its other ones",
-    have="prompts, and a check that tells much of a few answers",
-    want="the same as GRPO with fewer answers to a prompt",
+    trains="to generate answers with a higher reward",
+    have="prompts, and a check that is informative with only a few answers",
+    want="the same as GRPO, with fewer answers per prompt",
     metric="reward",
     data=Data(formats=(DataFormat.PROMPT,)),
     defaults=Defaults(

@@ -4,9 +4,9 @@ from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to answer as the rows do",
+    trains="to answer like the data",
     have="conversations, or prompts with the answers that you want",
-    want="a model that answers so",
+    want="a model that gives such answers",
     metric="exactMatch or loss",
     data=Data(
         formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.SHARE_GPT, DataFormat.ALPACA),

@@ -1,4 +1,4 @@
-"""What is refused of a resource whatever the data and the models are: one table for each kind, in CEL and in Python."""
+"""The rules by which a spec is rejected, independent of data and models: one table per kind, in CEL and in Python."""
 
 from hone.contract.rules.rule import Refusal, Rule, refusals
 

@@ -31,7 +31,7 @@ MATCHING = tuple(name.value for name, facts in REWARDS.items() if facts.matches)
 
 
 def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
-    """All rules, in the order in which the trainer reports the first that is broken."""
+    """All rules; the trainer reports the first one that is broken."""
     return (
         *_on_methods(objectives),
         *_on_objectives(objectives),
@@ -58,17 +58,17 @@ def _names(objectives: Objectives, fits: Callable[[ObjectiveFacts], object]) -> 
 
 
 def _only_with(path: str, names: tuple[str, ...]) -> Rule:
-    """The rule that a field is there only with objectives that it means something to."""
+    """The rule that a field is set only with objectives that support it."""
     return Rule(
         path=f"spec.{path}",
         applies_if=IsSet(path) & ~OneOf(OBJECTIVE, names),
-        message=f"has meaning only with objective {_either(names)}",
+        message=f"is supported only with objective {_either(names)}",
         remedy="Remove it.",
     )
 
 
 def _needed_with(path: str, names: tuple[str, ...], purpose: str) -> Iterator[Rule]:
-    """The rules that a field is there with these objectives, and with no other."""
+    """The rules that a field is set with these objectives, and with no other."""
     yield Rule(
         path=f"spec.{path}",
         applies_if=~IsSet(path) & OneOf(OBJECTIVE, names),
@@ -82,15 +82,14 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield _only_with("dataset.trainOn", _names(objectives, lambda facts: facts.data.marks_tokens))
     yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.data.balances))
     yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.defaults.beta is not None))
+    above_zero = _names(
+        objectives, lambda facts: facts.defaults.beta is not None and not facts.defaults.beta_may_be_zero
+    )
     yield Rule(
         path="spec.hyperparameters.beta",
-        applies_if=Compare(Value("hyperparameters.beta"), "<=", 0.0)
-        & OneOf(
-            OBJECTIVE,
-            _names(objectives, lambda facts: facts.defaults.beta is not None and not facts.defaults.beta_may_be_zero),
-        ),
-        message="is 0, which leaves this objective nothing to learn from",
-        remedy="Raise it, or remove it.",
+        applies_if=Compare(Value("hyperparameters.beta"), "<=", 0.0) & OneOf(OBJECTIVE, above_zero),
+        message=f"must be above 0 with objective {_either(above_zero)}: with 0 the model would learn no preference",
+        remedy="Set it above 0, or remove it to use the default.",
     )
     packing = _names(objectives, lambda facts: facts.data.packs)
     yield Rule(
@@ -104,9 +103,9 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield _only_with("hyperparameters.generations", rewarded)
     yield _only_with("hyperparameters.maxCompletionLength", writing)
     yield _only_with("hyperparameters.temperature", writing)
-    yield from _needed_with("reward", rewarded, "Set what answers are rewarded for: model, functions or both.")
+    yield from _needed_with("reward", rewarded, "Set a reward model, reward functions or both.")
     yield from _needed_with(
-        "teacher", _names(objectives, lambda facts: facts.needs.teacher), "Name the model to learn from."
+        "teacher", _names(objectives, lambda facts: facts.needs.teacher), "Set the model to learn from."
     )
 
 
@@ -116,19 +115,19 @@ def _on_methods(objectives: Objectives) -> Iterator[Rule]:
             yield Rule(
                 path="spec.method.type",
                 applies_if=Compare(OBJECTIVE, "==", objective.value) & OneOf(METHOD, others),
-                message=f"{_either(others)} does not go with objective {objective.value}",
+                message=f"cannot be {_either(others)} with objective {objective.value}",
                 remedy=f"Use {_either([method.value for method in facts.defaults.learning_rate])}.",
             )
     yield Rule(
         path="spec.method.lora",
         applies_if=IsSet("method.lora") & FULL,
-        message="has meaning only with type LoRA or QLoRA",
+        message="is supported only with type LoRA or QLoRA",
         remedy="Remove it, or set type to LoRA or QLoRA.",
     )
     yield Rule(
         path="spec.method.freeze",
         applies_if=IsSet("method.freeze") & ~FULL,
-        message="has meaning only with type Full: LoRA and QLoRA train no weight of the base model",
+        message="is supported only with type Full: LoRA and QLoRA do not train the base model's weights",
         remedy="Remove it, or set type to Full.",
     )
     yield _runs_under(ALL_STAGES, IsSet("compute.zeroStage"), "", "")
@@ -160,21 +159,21 @@ def _on_data(objectives: Objectives) -> Iterator[Rule]:
             applies_if=Compare(OBJECTIVE, "==", objective.value)
             & IsSet("dataset.format")
             & ~OneOf(Value("dataset.format"), (DataFormat.AUTO.value, *formats)),
-            message=f"does not fit: objective {objective.value} reads rows of format {_either(formats)}",
+            message=f"is not supported with objective {objective.value}, which reads rows of format {_either(formats)}",
             remedy=f"Use {'one of these' if len(formats) > 1 else formats[0]} or Auto, or another objective.",
         )
     test, validation = Value("dataset.test.fraction"), Value("dataset.validation.fraction")
     yield Rule(
         path="spec.dataset.test.fraction",
         applies_if=Compare(test, "<=", 0.0),
-        message="must be above 0: the test rows are what base and tuned model are compared on",
-        remedy="Raise it, or name test rows in claim or configMap.",
+        message="must be above 0: base and tuned model are compared on the test rows",
+        remedy="Set it above 0, or name test rows in claim or configMap.",
     )
     yield Rule(
         path="spec.dataset.validation.fraction",
         applies_if=Compare(Sum(validation, test), ">=", 1.0),
-        message="and test.fraction add up to all rows: none would be left to train on",
-        remedy="Lower them to a sum below 1.",
+        message="leaves no rows to train on: the sum with test.fraction is 1 or more",
+        remedy="Lower one of them so that the sum is below 1.",
     )
 
 
@@ -183,8 +182,8 @@ _ON_REWARDS = (
         path="spec.reward",
         scope="spec.reward",
         applies_if=~(IsSet("model") | IsSet("functions")),
-        message="rewards nothing",
-        remedy="Set model, functions or both.",
+        message="must have model, functions or both",
+        remedy="Set at least one of them.",
     ),
     exactly_one(FUNCTIONS, "name", "configMap"),
     Rule(
@@ -192,13 +191,13 @@ _ON_REWARDS = (
         scope=FUNCTIONS,
         applies_if=OneOf(Value("name"), MATCHING) & ~IsSet("pattern"),
         message=f"is required with name {_either(MATCHING)}",
-        remedy="Set the regular expression to search answers for.",
+        remedy="Set the regular expression to search for in answers.",
     ),
     Rule(
         path=f"{FUNCTIONS}.pattern",
         scope=FUNCTIONS,
         applies_if=IsSet("pattern") & ~OneOf(Value("name"), MATCHING),
-        message=f"has meaning only with name {_either(MATCHING)}",
+        message=f"is supported only with name {_either(MATCHING)}",
         remedy="Remove it.",
         spec_only=True,
     ),
@@ -206,7 +205,7 @@ _ON_REWARDS = (
         path=f"{FUNCTIONS}.function",
         scope=FUNCTIONS,
         applies_if=IsSet("function") & ~IsSet("configMap"),
-        message="has meaning only with configMap",
+        message="is supported only with configMap",
         remedy="Remove it.",
         spec_only=True,
     ),
@@ -236,7 +235,7 @@ _ON_RESOURCES = (
         path="spec.workspace.claimName",
         applies_if=IsSet("workspace.claimName")
         & (IsSet("workspace.size") | IsSet("workspace.storageClassName") | IsSet("workspace.accessModes")),
-        message="names a claim that exists, whose size, class and access modes are set already",
+        message="cannot be set together with size, storageClassName or accessModes: the claim exists already",
         remedy="Remove size, storageClassName and accessModes, or remove claimName.",
         spec_only=True,
     ),
@@ -251,13 +250,13 @@ _ON_RESOURCES = (
 
 
 def _not_itself(path: str) -> Rule:
-    """The rule that a job reads no model of its own."""
+    """The rule that a job does not use its own result."""
     return Rule(
         path=path,
         scope="",
         applies_if=Compare(Value(path), "==", Value("metadata.name")),
-        message="names this job itself, and a FineTuneJob cannot wait for itself",
-        remedy="Name the job whose model it is to read.",
+        message="names this job: a FineTuneJob cannot wait for itself",
+        remedy="Name the job that produces the model.",
         spec_only=True,
     )
 

@@ -1,4 +1,4 @@
-"""Rules on values that stand in several places of a spec, such as a model or an environment variable."""
+"""Rules on objects that occur in several places of a spec, such as a model or an environment variable."""
 
 from hone.contract.expressions import Compare, Count, HasPart, IsSet, Value
 from hone.contract.rules.rule import Rule
@@ -10,7 +10,7 @@ CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES
 
 
 def exactly_one(place: str, *fields: str) -> Rule:
-    """The rule that an object has exactly one of some fields. The RunConfig has the path of that one alone."""
+    """The rule that an object has exactly one of some fields. The RunConfig has only the path of that one."""
     names = f"{', '.join(fields[:-1])} and {fields[-1]}"
     return Rule(
         path=place,

@@ -1,4 +1,4 @@
-"""A rule on a resource: compiled to CEL for its CRD, and run as Python on the resource as a dict."""
+"""A rule on a resource: compiled to CEL for its CRD, and evaluated in Python on the resource as a dict."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """What a resource may not be. Refuses a resource where `applies_if` holds.
+    """A condition under which a resource is rejected: where `applies_if` holds.
 
     Attributes:
-        path: the field to change; `[]` stands for each item of a list: `spec.reward.functions[].pattern`.
-        applies_if: holds for what is refused. Its paths begin below `scope`.
-        message: what is wrong, as the end of a sentence that begins with the field.
+        path: the field to change; `[]` is each item of a list: `spec.reward.functions[].pattern`.
+        applies_if: holds if the resource is rejected. Its paths are relative to `scope`.
+        message: what is wrong, as the rest of a sentence that begins with the field.
         remedy: what to do, as a sentence.
         scope: path of the object that the rule is about, a part of `path`; "" is the whole resource.
-        spec_only: the RunConfig cannot tell: it lacks the field, or whether a default was set.
+        spec_only: whether it cannot be checked on a RunConfig, which lacks the field or always has a value for it.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """Message and remedy, as the API server gives them."""
+        """Message and remedy, as the API server returns them."""
         return f"{self.message}. {self.remedy}"
 
     @property
@@ -64,7 +64,7 @@ class Rule:
 
 
 def refusals(rules: Sequence[Rule], resource: Object) -> list[Refusal]:
-    """What the rules refuse of a resource, in the order of the rules; [] where they accept it."""
+    """The rules that a resource breaks, in the order of the rules; [] if it is accepted."""
     return [refusal for rule in rules for refusal in rule.refusals(resource)]
 
 

@@ -9,14 +9,14 @@ from hone.contract.runconfig import RunConfig
 
 
 def refusals_of(config: RunConfig) -> list[Refusal]:
-    """What the rules refuse of a run, but for those that only its spec can break."""
+    """The rules that a run breaks, except those that can be checked only on its spec."""
     return refusals([rule for rule in RULES if not rule.spec_only], as_resource(config))
 
 
 def as_resource(config: RunConfig) -> dict[str, Any]:
-    """A RunConfig in the shape of the FineTuneJob that it was made of.
+    """A RunConfig in the form of the FineTuneJob that it was rendered from.
 
-    Fields with a default are always there, so a rule that tells an absent one from its default is `spec_only`.
+    Fields with a default are always set, so a rule that distinguishes an absent field from its default is `spec_only`.
     """
     data, topology = config.data, config.topology
     spec = {
