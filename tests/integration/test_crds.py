@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "all rows held out": (
         edited(ftj("dataset.test", {"fraction": 0.5}), "spec.dataset.validation", {"fraction": 0.5}),
         "spec.dataset.validation.fraction",
-        "none would be left to train on",
+        "leaves no rows to train on",
     ),
     "epochs and steps": (
         ftj("hyperparameters", {"epochs": 1, "maxSteps": 5}),
@@ -336,7 +336,7 @@ async def test_a_started_run_cannot_change(cluster: Cluster, field: str) -> None
     with pytest.raises(Invalid) as refusal:
         await cluster.patch(FTJ, "sft", {"spec": {field: CHANGES[field]}})
     assert f"spec.{field}" in refusal.value.message
-    assert "use a new metadata.name" in refusal.value.message
+    assert "with another metadata.name" in refusal.value.message
 
 
 async def test_before_its_start_a_run_may_change(cluster: Cluster) -> None:

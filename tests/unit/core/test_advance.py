@@ -78,7 +78,7 @@ def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
     assert cluster.jobs()[-1] == "train-1"
     assert plan.requeue_after == 10
     assert cluster.condition("Reconciling") == ("True", "WaitingForPods")
-    assert cluster.message("Reconciling").endswith(f"yet to end: {survivor['metadata']['name']} on node-1")
+    assert cluster.message("Reconciling").endswith(f"to terminate: {survivor['metadata']['name']} on node-1")
     survivor["status"]["phase"] = "Failed"
     cluster.converge()
     assert cluster.jobs()[-1] == "train-2"

@@ -116,8 +116,8 @@ def test_what_prepare_alone_read_may_go_once_it_has() -> None:
 @pytest.mark.parametrize(
     ("kind", "claim", "words"),
     [
-        ("Model", "job-output", "have FineTuneJob 'job' make its model again, then delete this job"),
-        ("Adapter", "base-models", "make it again with the same model on it: FineTuneJob 'job' made an adapter of"),
+        ("Model", "job-output", "run FineTuneJob 'job' again, then delete this job"),
+        ("Adapter", "base-models", "create it again with the same model on it: FineTuneJob 'job' tuned that model"),
     ],
 )
 def test_a_missing_claim_of_another_jobs_model_is_told_by_the_field_of_the_spec(

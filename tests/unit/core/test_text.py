@@ -65,7 +65,7 @@ def test_quantity(quantity: str, want: int) -> None:
 
 @pytest.mark.parametrize("quantity", ["", "x", "1 Gi", "-1", "1Xi", "1e3"])
 def test_what_is_no_quantity(quantity: str) -> None:
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="not a quantity"):
         as_int(quantity)
 
 

@@ -26,7 +26,12 @@ def test_it_is_told_after_five_minutes_once_with_node_and_remedy() -> None:
     assert plan.requeue_after == 1
     cluster.later(1).converge()
     assert cluster.condition("Reconciling") == ("True", REASON)
-    for words in ("train-1-1 was to end by 2026-01-01T00:00:00Z", "node-7", "delete the Node", "out-of-service"):
+    for words in (
+        "train-1-1 should have terminated by 2026-01-01T00:00:00Z",
+        "node-7",
+        "delete the Node",
+        "out-of-service",
+    ):
         assert words in cluster.message("Reconciling")
     cluster.later(60).converge()
     assert cluster.reasons().count(REASON) == 1

@@ -59,7 +59,7 @@ def run_config(cluster: FakeCluster) -> str:
         ("trains", unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40}), "Reconciling",
          "WaitingForJob", "waits for FineTuneJob 'job' (Training, 40 %)"),
         ("has failed", failed(), "Stalled", "JobFailed", "FineTuneJob 'job' failed: no rows; fix it, or delete it"),
-        ("is stalled", failed("Stalled"), "Stalled", "JobStalled", "FineTuneJob 'job' cannot go on: no rows"),
+        ("is stalled", failed("Stalled"), "Stalled", "JobStalled", "FineTuneJob 'job' cannot continue: no rows"),
     ],
 )  # fmt: skip
 def test_a_job_waits_for_the_one_whose_model_it_reads(
@@ -205,10 +205,10 @@ TAUGHT: dict[str, Any] = {**OWN, "objective": "Distillation", "teacher": {"jobRe
 @pytest.mark.parametrize(
     ("spec", "objective", "words"),
     [
-        (JUDGED, "SFT", "spec.reward.model.jobRef.name: FineTuneJob 'job' has objective SFT, whose model gives no"),
+        (JUDGED, "SFT", "spec.reward.model.jobRef.name: FineTuneJob 'job' has objective SFT, whose model does not"),
         (JUDGED, "Classification", "spec.reward.model.jobRef.name: FineTuneJob 'job' has objective Classification"),
         (JUDGED, "Reward", None),
-        (TAUGHT, "Reward", "spec.teacher.jobRef.name: FineTuneJob 'job' has objective Reward, whose model writes no"),
+        (TAUGHT, "Reward", "spec.teacher.jobRef.name: FineTuneJob 'job' has objective Reward, whose model does not"),
         (TAUGHT, "Distillation", None),
         (FOLLOWS, "Classification", "spec.model.jobRef.name: FineTuneJob 'job' has objective Classification, whose"),
         (FOLLOWS, "GRPO", None),
@@ -265,8 +265,8 @@ def test_nothing_else_is_kept_of_a_job_that_was_deleted(edit: str) -> None:
 @pytest.mark.parametrize(
     ("claim", "words"),
     [
-        ("job-output", "lies on PersistentVolumeClaim 'job-output', which is gone; delete that job"),
-        ("base-models", "adapter of the model on PersistentVolumeClaim 'base-models', which is gone; make that"),
+        ("job-output", "was on PersistentVolumeClaim 'job-output', which is gone; delete that job"),
+        ("base-models", "tuned the model on PersistentVolumeClaim 'base-models', which is gone; create that"),
     ],
 )
 def test_a_model_whose_claim_is_gone_is_told_and_looked_for_again(claim: str, words: str) -> None:

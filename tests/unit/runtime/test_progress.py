@@ -65,17 +65,17 @@ async def test_a_loss_that_is_not_a_number_is_left_out() -> None:
 
 REFUSED: dict[str, tuple[Handler, str]] = {
     "not rank 0": (body("", status=404), "HTTP 404"),
-    "no JSON": (body("hello"), "not a progress"),
-    "a list": (body([1, 2]), "not a progress"),
-    "deep nesting": (body("[" * 8000), "not a progress"),
-    "a wrong type": (body({**GOOD.to_dict(), "step": "many"}), "not a progress"),
+    "no JSON": (body("hello"), "not a valid progress report"),
+    "a list": (body([1, 2]), "not a valid progress report"),
+    "deep nesting": (body("[" * 8000), "not a valid progress report"),
+    "a wrong type": (body({**GOOD.to_dict(), "step": "many"}), "not a valid progress report"),
     "another pod": (body({**GOOD.to_dict(), "podUid": "somebody"}), "another pod"),
     "a version from the future": (body({**GOOD.to_dict(), "version": 9}), "version 9"),
-    "a step below zero": (body({**GOOD.to_dict(), "step": -1}), "a count that cannot be"),
-    "a step beyond belief": (body({**GOOD.to_dict(), "totalSteps": 10**30}), "a count that cannot be"),
-    "restarts beyond belief": (body({**GOOD.to_dict(), "restarts": 10**30}), "a count that cannot be"),
-    "changes that are no text": (body({**GOOD.to_dict(), "changes": [1]}), "not a progress"),
-    "a speed below zero": (body({**GOOD.to_dict(), "tokensPerSecond": -1}), "a figure that cannot be"),
+    "a step below zero": (body({**GOOD.to_dict(), "step": -1}), "a count that is out of range"),
+    "a step beyond belief": (body({**GOOD.to_dict(), "totalSteps": 10**30}), "a count that is out of range"),
+    "restarts beyond belief": (body({**GOOD.to_dict(), "restarts": 10**30}), "a count that is out of range"),
+    "changes that are no text": (body({**GOOD.to_dict(), "changes": [1]}), "not a valid progress report"),
+    "a speed below zero": (body({**GOOD.to_dict(), "tokensPerSecond": -1}), "a number that is out of range"),
     "too long": (body({**GOOD.to_dict(), "stage": "x" * MAX_BYTES}), f"longer than {MAX_BYTES} bytes"),
 }
 

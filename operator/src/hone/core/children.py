@@ -1,4 +1,4 @@
-"""Child objects: their types, their metadata, and whose an object at the name of one is."""
+"""Child objects: their types, their metadata, and to whom an object with a child's name belongs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,13 +19,13 @@ class Write(StrEnum):
 
 @dataclass(frozen=True)
 class ChildType:
-    """A type of object that one of our kinds makes.
+    """A type of object that one of our kinds creates.
 
     Attributes:
         api_version: such as `batch/v1`.
         kind: such as `Job`.
         write: how it is written.
-        watched: whether its events wake its owner. Not worth it for what changes once: the next reconcile reads it.
+        watched: whether its events trigger a reconcile of its owner. Not needed for objects that hardly change.
     """
 
     api_version: str
@@ -52,12 +52,12 @@ class Child:
 
 
 class Standing(StrEnum):
-    """Whose an object at a child's name is."""
+    """To whom an object with a child's name belongs."""
 
     ABSENT = "Absent"
     OURS = "Ours"
     PREDECESSOR = "Predecessor"
-    """It belongs to a deleted resource of the same kind and name; garbage collection is about to take it."""
+    """It belongs to a deleted resource of the same kind and name; garbage collection is about to delete it."""
     FOREIGN = "Foreign"
 
 
@@ -67,7 +67,7 @@ def ref_of(obj: Object) -> Ref:
 
 
 def owner_reference(resource: Object, controller: bool = True) -> dict[str, Any]:
-    """The owner reference that makes garbage collection take an object with `resource`."""
+    """The owner reference that makes garbage collection delete an object with `resource`."""
     meta = resource["metadata"]
     reference = {
         "apiVersion": resource["apiVersion"],
@@ -93,9 +93,9 @@ def metadata(resource: Object, name: str, step: str, owned: bool = True) -> dict
 
 
 def standing(resource: Object, live: Object | None) -> Standing:
-    """Whose `live`, an object at the name of a child of `resource`, is.
+    """To whom `live`, an object with the name of a child of `resource`, belongs.
 
-    It is ours if its controller has our uid; or if it has no controller but our uid as label, as a retained claim has.
+    It is ours if its controller has our uid, or if it has no controller and our uid as label, as a retained claim has.
     """
     if live is None:
         return Standing.ABSENT

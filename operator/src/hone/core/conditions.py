@@ -13,7 +13,7 @@ MAX_MESSAGE = 2048
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one condition, before it is compared with what stood there."""
+    """A new observation of one condition, before it is merged with the old condition."""
 
     type: str
     status: ConditionStatus
@@ -27,7 +27,7 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
-    """Whether the condition of that type is there and True."""
+    """Whether the condition of that type exists and is True."""
     condition = find(conditions, kind)
     return condition is not None and condition.status == TRUE
 
@@ -58,8 +58,8 @@ def kstatus(state: str, reason: str, message: str = "") -> tuple[Finding, Findin
 
     Args:
         state: `Ready`, `Reconciling`, `Stalled`, or `Paused` for none of the three.
-        reason: goes to the condition that holds, and to Ready.
-        message: the same.
+        reason: of the condition that is True, and of Ready.
+        message: of the same two.
     """
 
     def finding(kind: str) -> Finding:

@@ -1,4 +1,4 @@
-"""What both kinds' Events share: made of the difference between two statuses, so that each tells of a transition."""
+"""Shared parts of both kinds' Events, which follow from the difference between two statuses."""
 
 from collections.abc import Sequence
 

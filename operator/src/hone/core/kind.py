@@ -1,4 +1,4 @@
-"""What the runtime needs to know of a kind. It is generic: everything that differs between the kinds is in here."""
+"""What the runtime needs to know about a kind. The runtime is generic: all differences between the kinds are here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Subject)
 
 
 class ProgressTarget(NamedTuple):
-    """The pod to ask for `http://<pod_ip>:9400/progress`."""
+    """The pod whose `http://<pod_ip>:9400/progress` is queried."""
 
     pod_uid: str
     pod_ip: str
@@ -28,28 +28,28 @@ class ProgressTarget(NamedTuple):
 class Kind(Generic[S]):
     """A kind that the operator reconciles.
 
-    One reconcile of a resource is: stop if `idle`; make a `subject` of it; GET what `refs` names, again with what was
-    fetched until it names nothing new; then LIST the pods with label `hone.dev/uid` (after the GETs, so that a Job that
-    is Complete is never seen with pods from before its end), and add the remembered ones that are gone; ask
-    `progress_target` for its progress, at most every `settings.progress_seconds`, in between pass the last reading of
-    that pod; `reconcile`; execute the Plan.
+    One reconcile of a resource: stop if `idle`; parse it into a `subject`; GET the objects that `refs` names, and call
+    `refs` again with the result until it names nothing new; then LIST the pods with label `hone.dev/uid` (after the
+    GETs, so that a Complete Job is never combined with pods from before its end), and add remembered pods that are
+    deleted; query `progress_target` for its progress, at most every `settings.progress_seconds` (in between, pass the
+    last reading of that pod); call `reconcile`; execute the Plan.
 
-    All of it is pure, and none of it raises on a resource that passed its CRD.
+    All functions are pure, and none raises on a resource that its CRD accepts.
 
     Attributes:
         name: the kind, such as `FineTuneJob`.
         plural: its plural in URLs.
         api_version: its group and version.
         subject: the resource as decisions see it, given the operator's settings: parsed once per reconcile.
-        children: the types of objects that it makes.
+        children: the types of objects that it creates.
         refs: the objects to GET, the fetched ones included, given the subject and what was fetched.
         reconcile: what to do, given the subject, what was observed, and the time (with its zone).
         progress_target: the pod to ask for progress, or None.
-        idle: whether nothing is due, so that neither a GET nor a LIST is worth its cost; an idle resource is
+        idle: whether nothing is due, so that no GET and no LIST is needed; an idle resource is
             reconciled again when it changes.
-        follows: resources of ours that this one waits for; their events wake it.
+        follows: resources of ours that this one waits for; their events trigger its reconcile.
         refused: the Plan after the API server refused a write of a Plan for good (403, 422), given the resource, that
-            Plan, `<kind>/<name>` of what was to be written, the server's words and the time. It says so in status.
+            Plan, `<kind>/<name>` of the refused object, the server's message and the time. It updates the status.
     """
 
     name: str
@@ -66,4 +66,4 @@ class Kind(Generic[S]):
 
 
 AnyKind = Kind[Any]
-"""A kind of which nothing more is known."""
+"""Any of the kinds."""

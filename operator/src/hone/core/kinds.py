@@ -9,7 +9,7 @@ KINDS: dict[str, AnyKind] = {kind.name: kind for kind in (FINETUNEJOB, MODELDEPL
 """Every kind that the operator reconciles, by its name."""
 
 _POD = ("v1", "Pod", "pods")
-"""Made by the children of our kinds, with our labels."""
+"""Created by the children of our kinds, with our labels."""
 
 WATCHED_CHILDREN: tuple[tuple[str, str, str], ...] = (
     _POD,
@@ -22,4 +22,4 @@ WATCHED_CHILDREN: tuple[tuple[str, str, str], ...] = (
         }
     ),
 )
-"""(api version, kind, plural) of the children whose events wake their owner (`names.owner_of`)."""
+"""(api version, kind, plural) of the children whose events trigger a reconcile of their owner (`names.owner_of`)."""

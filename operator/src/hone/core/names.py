@@ -1,4 +1,4 @@
-"""Names, labels and annotations of everything that Hone makes."""
+"""Names, labels and annotations of all objects that Hone creates."""
 
 import hashlib
 import re
@@ -21,14 +21,14 @@ REVISION_LABEL = "hone.dev/revision"
 OWNER_ANNOTATION = "hone.dev/owner"
 """`<Kind>/<name>` of the resource that a child or pod belongs to, in its own namespace."""
 RETAIN_ANNOTATION = "hone.dev/retain"
-"""On a claim that outlives its FineTuneJob; nothing of ours ever becomes its owner."""
+"""On a claim that outlives its FineTuneJob; it never gets an owner of our kinds."""
 INPUTS_ANNOTATION = "hone.dev/inputs"
-"""Digest of what a Deployment was rendered from: it is rendered again only when that changes."""
+"""Digest of the inputs that a Deployment was rendered from: it is rendered again only when they change."""
 SPEC_ANNOTATION = "hone.dev/spec"
-"""Digest of the FineTuneJob's spec that a Job was made from."""
+"""Digest of the FineTuneJob's spec from which a Job was rendered."""
 
 MAX_LABEL = 63
-"""What the API server allows as a label's value; a resource's name may have 253 characters."""
+"""Maximum length of a label's value; a resource's name may have 253 characters."""
 MAX_SLUG = 40
 HASH_LENGTH = 6
 
@@ -36,7 +36,7 @@ HASH_LENGTH = 6
 def slug(name: str) -> str:
     """`name` as part of a DNS label: at most 40 of [a-z0-9-], starting with a letter, ending with a letter or digit.
 
-    `3b-sft` and `llama-3.1` are legal names of a resource, but not of a Service or an Indexed Job.
+    `3b-sft` and `llama-3.1` are valid names of a resource, but not of a Service or an Indexed Job.
     """
     text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not text[:1].isalpha():
@@ -50,7 +50,7 @@ def digest(*parts: str, length: int = HASH_LENGTH) -> str:
 
 
 def unique(name: str, *identity: str) -> str:
-    """A slug of `name` and a hash of what makes it unique; at most 47 characters, a legal DNS label."""
+    """A slug of `name` and a hash of its identity; a valid DNS label of at most 47 characters."""
     return f"{slug(name)}-{digest(*identity)}"
 
 
@@ -60,16 +60,16 @@ def owner_annotation(resource: Object) -> str:
 
 
 def owner_of(obj: Object) -> tuple[str, str] | None:
-    """Kind and name of the resource that a child or pod belongs to, or None where it names none."""
+    """Kind and name of the resource that a child or pod belongs to, or None if it names none."""
     value = (obj.get("metadata", {}).get("annotations") or {}).get(OWNER_ANNOTATION, "")
     kind, _, name = value.partition("/")
     return (kind, name) if kind and name else None
 
 
 def label_value(name: str) -> str:
-    """A resource's name as a label's value: the name itself, or where it has more than 63 characters a slug and a hash.
+    """A resource's name as a label's value: the name itself, or a slug and a hash if it has more than 63 characters.
 
-    A name that fits is legal as it is: both allow dots and hyphens, between letters or digits.
+    A shorter name is always valid: both allow dots and hyphens between letters or digits.
     """
     return name if len(name) <= MAX_LABEL else unique(name, name)
 
@@ -86,5 +86,5 @@ def labels(resource: Object, step: str) -> dict[str, str]:
 
 
 def plural(kind: str) -> str:
-    """The kind's name in a URL. True of every kind that Hone touches."""
+    """The kind's name in a URL. Correct for every kind that Hone uses."""
     return kind.lower()[:-1] + "ies" if kind.endswith("y") else kind.lower() + "s"

@@ -1,4 +1,4 @@
-"""What a decision is made from: the resource, its children and dependencies by name, its pods, its progress."""
+"""The input of a decision: the resource, its children and dependencies by name, its pods, its progress."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Pod:
 
     Attributes:
         raw: the object as it was last seen.
-        gone: whether it has been deleted since; remembered because nothing else says how it ended.
+        gone: whether it has been deleted since; remembered because no other object records how it ended.
     """
 
     raw: Object
@@ -44,8 +44,8 @@ class ProgressReading:
 
     Attributes:
         pod_uid: uid of the pod that was read.
-        progress: its answer, or None where it could not be had.
-        error: why it could not be had.
+        progress: its answer, or None if it could not be read.
+        error: why it could not be read.
     """
 
     pod_uid: str

@@ -1,9 +1,9 @@
-"""Our owner reference on an artifact's claim: taken before the artifact is read, given back when it no longer is.
+"""Our owner reference on an artifact's claim: added before the artifact is read, removed when it is no longer read.
 
-The claim belongs to its job. As a second, non-controller owner, a ModelDeployment that serves the artifact or another
-job that reads it keeps garbage collection from taking it after its own job is deleted. To give up, we put that job's
-reference in the place of ours: if the job is gone, no owner is left that exists, and garbage collection takes the
-claim; without any reference it would stay for ever.
+The claim belongs to its job. A ModelDeployment that serves the artifact, or another job that reads it, becomes a second
+owner (not the controller), so that garbage collection keeps the claim after its job is deleted. To give it back, we
+replace our reference by that of the job: if the job is gone, no owner exists any longer, and garbage collection deletes
+the claim; without any reference it would never be deleted.
 """
 
 from typing import Any
@@ -18,31 +18,31 @@ from hone.core.subject import Subject
 
 
 def claim_ref(claim: str) -> Ref:
-    """The claim, to be read."""
+    """The Ref of a claim."""
     return Ref("v1", "PersistentVolumeClaim", claim)
 
 
 def is_usable(claim: Object | None) -> bool:
-    """Whether the claim exists and is not about to go."""
+    """Whether the claim exists and is not being deleted."""
     return claim is not None and "deletionTimestamp" not in claim["metadata"]
 
 
 def take(reader: Subject, claim: Object) -> Apply | None:
-    """What makes us an owner; None where we are, or where the claim is retained and shall have no owner."""
+    """The apply that makes us an owner; None if we are one already, or the claim is retained and has no owners."""
     if _is_retained(claim) or reader.uid in {owner["uid"] for owner in _owners(claim)}:
         return None
     return _apply(reader, claim, [owner_reference(reader.resource, controller=False)])
 
 
 def give_back(reader: Subject, claim: Object | None) -> Apply | None:
-    """What ends our ownership; None where we are no owner."""
+    """The apply that ends our ownership; None if we are no owner."""
     if claim is None or reader.uid not in {owner["uid"] for owner in _owners(claim)}:
         return None
     job_uid = (claim["metadata"].get("labels") or {}).get(UID_LABEL)
     owner = owner_of(claim)
     if job_uid is None or owner is None:
         return _apply(reader, claim, [])
-    # A reference is atomic to server-side apply: where the job's is still there, it is applied just as it stands.
+    # Server-side apply treats a reference as atomic: if the job's still exists, it is applied unchanged.
     job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "name": owner[1], "uid": job_uid}
     return _apply(reader, claim, [next((each for each in _owners(claim) if each["uid"] == job_uid), job)])
 
@@ -52,7 +52,7 @@ def _apply(reader: Subject, claim: Object, owners: list[dict[str, Any]]) -> Appl
     body: Object = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        # With the uid, a claim that has gone meanwhile is not made again.
+        # With the uid, a claim that was deleted in the meantime is not created again.
         "metadata": {"name": meta["name"], "namespace": reader.namespace, "uid": meta["uid"]},
     }
     if owners:

@@ -1,4 +1,4 @@
-"""A Plan: everything that a reconcile wants done, as data. The runtime executes it in the order of the fields."""
+"""A Plan: all effects of a reconcile, as data. The runtime executes it in the order of the fields."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes Event on the resource; made on transitions only."""
+    """A Kubernetes Event on the resource; created on transitions only."""
 
     type: EventType
     reason: str
@@ -54,7 +54,7 @@ class Plan:
     """What to do, in this order.
 
     Attributes:
-        create: objects to create, never to change. One that exists already is left; the next reconcile sees it.
+        create: objects to create, never to change. One that exists already is left as it is.
         apply: objects to apply by server-side apply.
         delete: objects to delete.
         status: the whole new status, or None to leave it; written with the resourceVersion that was read.

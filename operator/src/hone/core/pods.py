@@ -1,4 +1,4 @@
-"""What a pod's status tells: whether it started, what keeps it from starting, what it left behind."""
+"""What a pod's status shows: whether it started, what keeps it from starting, how it ended."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from hone.core.observed import Object, Pod
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
-"""Reasons that alternate while the kubelet tries again; one name keeps conditions and events from flapping."""
+"""Reasons that alternate while the kubelet retries; one name keeps conditions and events from flapping."""
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
-"""The scheduler's words for a claim that has no volume yet (its plugin VolumeBinding)."""
+"""Part of the scheduler's message for a claim that has no volume yet (plugin VolumeBinding)."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What keeps a pod from running, in the scheduler's or the kubelet's words."""
+    """What keeps a pod from running: reason and message of the scheduler or the kubelet."""
 
     reason: str
     message: str
@@ -40,7 +40,7 @@ def phase(pod: Pod) -> str:
 
 
 def is_over(pod: Pod) -> bool:
-    """Whether none of the pod's containers can run any more."""
+    """Whether none of the pod's containers will run again."""
     return pod.gone or phase(pod) in ("Succeeded", "Failed")
 
 
@@ -89,15 +89,15 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             continue
         scheduled = condition(pod, "PodScheduled")
         if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-            words = str(scheduled.get("message", ""))
-            # A reason of its own: most claims are bound in seconds, and what comes after is reported as well.
-            reason = "ClaimNotBound" if _UNBOUND in words else "Unschedulable"
-            return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {words}")
+            message = str(scheduled.get("message", ""))
+            # A separate reason: most claims are bound within seconds, and a later reason must still be reported.
+            reason = "ClaimNotBound" if _UNBOUND in message else "Unschedulable"
+            return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {message}")
         waiting = (container(pod).get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in _STARTING:
-            words = str(waiting.get("message") or "no more is known")
+            message = str(waiting.get("message") or "no details")
             # "Back-off pulling image …: ErrImagePull: <cause>" alternates with the bare cause.
-            cause = words.partition(": ErrImagePull: ")[2] or words
+            cause = message.partition(": ErrImagePull: ")[2] or message
             return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {cause}")
     return None

@@ -24,11 +24,11 @@ CONTAINER_SECURITY: Object = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-"""What restricted Pod Security demands, and a root file system that nothing writes to."""
+"""What the Pod Security level "restricted" requires, and a read-only root file system."""
 
 _NO_SIDECARS_LABELS = {"sidecar.istio.io/inject": "false"}
 _NO_SIDECARS_ANNOTATIONS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
-"""A sidecar would keep the pod alive after its work is done, and stand between the ranks."""
+"""A sidecar would keep the pod running after its work is done, and intercept the traffic between the ranks."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class ScratchMount:
 Mount = ClaimMount | ConfigMapMount | ScratchMount
 
 SCRATCH = (ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/shm", memory=True))
-"""Every pod's: the root file system is read-only, and processes share tensors through /dev/shm. What grows without end
-in /tmp ends its own pod, before it fills the node's disk and ends others; /dev/shm is bounded by the pod's memory."""
+"""In every pod: the root file system is read-only, and processes share tensors through /dev/shm. A pod that fills /tmp
+is evicted before it fills the node's disk and affects other pods; /dev/shm is limited by the pod's memory."""
 
 
 def resources(
     requested: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
 ) -> dict[str, Any]:
-    """A container's resources: what the user requested, else the default requests; GPUs as limits."""
+    """A container's resources: those that the user requested, or the default requests; GPUs as limits."""
     fields: dict[str, Any] = requested.to_dict() if requested else {"requests": dict(defaults)}
     if gpus:
         fields["limits"] = {**fields.get("limits", {}), gpu_resource: str(gpus)}
@@ -91,9 +91,9 @@ def _variable(entry: EnvVar) -> dict[str, Any]:
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts. A claim is one volume however often it is mounted: two of the same can hang the kubelet.
+    """Volumes and mounts. A claim is one volume even if mounted twice: two volumes of one claim can hang the kubelet.
 
-    One that is only read is a read-only volume too: its files keep their owner and are out of reach from the container.
+    A claim that is only read is a read-only volume, too: its files keep their owner and cannot be changed.
     """
     written = {mount.claim for mount in mounts if isinstance(mount, ClaimMount) and not mount.read_only}
     volumes: dict[str, dict[str, Any]] = {}
@@ -135,10 +135,10 @@ def pod_template(
         resource: the resource that the pod belongs to.
         step: what the pod is for.
         container: the only container; mounts and security are added here.
-        mounts: what it sees besides `SCRATCH`.
+        mounts: its mounts in addition to `SCRATCH`.
         settings: what the user set on the pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
-        labels: labels besides those of every child.
+        labels: labels in addition to those of every child.
         spec: further fields of the pod's spec, in camelCase.
     """
     settings = settings or PodSettings()
@@ -170,7 +170,7 @@ def _pod_metadata(resource: Object, step: str, settings: PodSettings, labels: Ma
 
 
 def _placement(settings: PodSettings) -> Object:
-    """What the user set of where the pod runs, and with which right to pull images."""
+    """The user's settings for scheduling and for pulling images."""
     fields = {
         "nodeSelector": settings.node_selector,
         "tolerations": [entry.to_dict() for entry in settings.tolerations or []],

@@ -16,9 +16,9 @@ def as_int(quantity: str) -> int:
     """`quantity`, such as `20Gi`, as a whole number, rounded down.
 
     Raises:
-        ValueError: it is no quantity.
+        ValueError: it is not a quantity.
     """
     match = _PATTERN.match(quantity)
     if match is None:
-        raise ValueError(f"{quantity!r} is no quantity")
+        raise ValueError(f"{quantity!r} is not a quantity")
     return int(Decimal(match[1]) * _UNITS[match[2] or ""])

@@ -1,4 +1,4 @@
-"""What goes wrong outside of the phases, for both kinds: specs that the code rejects, names taken, writes refused."""
+"""Messages of errors outside the phases, for both kinds: invalid specs, name conflicts, refused writes."""
 
 from pydantic import ValidationError
 
@@ -6,20 +6,20 @@ from hone.core.observed import Ref
 
 
 def spec_fault(error: ValidationError) -> str:
-    """The first fault of a spec as a sentence that names the field."""
+    """The first error of a spec as a sentence that names the field."""
     first = error.errors()[0]
     field = ".".join(["spec", *(str(part) for part in first["loc"])])
-    return f"{field}: {first['msg']}; the CRD let it pass, so the operator may be older than the CRD"
+    return f"{field}: {first['msg']}; the CRD accepts it, so upgrade the operator if it is older than the CRD"
 
 
 def name_taken(ref: Ref) -> str:
-    """What to say and do where someone else's object has a child's name."""
+    """The message for a child's name that an object of someone else already has."""
     return (
-        f"{ref.kind} {ref.name!r} exists and is not this resource's; "
-        "delete it if nobody needs it, or make this resource under another name"
+        f"{ref.kind} {ref.name!r} already exists and does not belong to this resource; "
+        "delete it if it is not needed, or create this resource with another name"
     )
 
 
-def refused(target: str, words: str) -> str:
-    """What the API server said when it refused a write."""
-    return f"the API server refused {target}: {words}"
+def refused(target: str, error: str) -> str:
+    """The message for a write that the API server refused."""
+    return f"the API server refused {target}: {error}"

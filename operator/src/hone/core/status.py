@@ -1,4 +1,4 @@
-"""What the status of both kinds shares: how it stops, and whether it has changed."""
+"""Shared parts of both kinds' status: the conditions of a stopped resource, and whether the status has changed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from hone.core.conditions import Finding, kstatus, merge
 from hone.core.observed import Object
 
 CONFLICT_SECONDS = 60.0
-"""How soon to check whether a foreign object has gone: its events do not reach us."""
+"""How soon to check whether a foreign object was deleted: its events are not watched."""
 
 
 def generation(resource: Object) -> int | None:
@@ -19,7 +19,7 @@ def generation(resource: Object) -> int | None:
 
 
 def unchanged(conditions: Sequence[Condition]) -> list[Finding]:
-    """The conditions as they stand, as findings."""
+    """The current conditions, as findings."""
     return [Finding(each.type, each.status, each.reason, each.message) for each in conditions]
 
 
@@ -32,7 +32,7 @@ def stopped(
     message: str,
     now: datetime,
 ) -> list[Condition]:
-    """The conditions of a resource that cannot go on for now; what is known of it stays.
+    """The conditions of a resource that cannot continue for now; what is known about it stays.
 
     Args:
         resource: the resource.
@@ -50,6 +50,6 @@ def stopped(
 
 
 def changed(resource: Object, new: Model) -> Object | None:
-    """The new status, or None where it is the one that stands there."""
+    """The new status, or None if it equals the old one."""
     status = new.to_dict()
     return None if status == (resource.get("status") or {}) else status

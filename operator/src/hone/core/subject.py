@@ -14,7 +14,7 @@ _SHORT = {"FineTuneJob": "ftj", "ModelDeployment": "mdep"}
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A resource of ours. Two are the same only if they are one object: what is derived from one is cached in it.
+    """A resource of ours. Compared by identity: what is derived from one is cached in it.
 
     Attributes:
         resource: the object as it was read.
@@ -29,7 +29,7 @@ class Subject:
         """Its spec.
 
         Raises:
-            pydantic.ValidationError: the spec passed its CRD but not the types.
+            pydantic.ValidationError: the CRD accepts the spec, but the types do not.
         """
         raise NotImplementedError
 
@@ -59,5 +59,5 @@ class Subject:
 
     @property
     def field_manager(self) -> str:
-        """Who holds our owner reference on the claim of another resource's artifact."""
+        """The field manager of our owner reference on the claim of another resource's artifact."""
         return f"hone-{_SHORT[self.resource['kind']]}-{names.digest(self.uid, length=12)}"

@@ -9,16 +9,16 @@ def rfc3339(moment: datetime) -> str:
 
 
 def parse(text: str) -> datetime:
-    """The moment that an RFC 3339 text stands for.
+    """The time that an RFC 3339 text stands for.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not RFC 3339.
     """
     return datetime.fromisoformat(text)
 
 
 def seconds_since(text: str | None, now: datetime) -> float:
-    """Seconds from that moment until `now`, never below 0; 0 where there is no moment."""
+    """Seconds from that time until `now`, at least 0; 0 if there is no time."""
     return max(0.0, (now - parse(text)).total_seconds()) if text else 0.0
 
 

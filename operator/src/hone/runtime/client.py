@@ -1,4 +1,4 @@
-"""The one client that all API calls of the operator pass through: raw dicts, typed errors, a hook for tests."""
+"""The client for all API calls of the operator: raw dicts, typed errors, a hook for tests."""
 
 import json
 from collections import Counter
@@ -39,13 +39,13 @@ class Call:
 
 
 class Hook(Protocol):
-    """Stands around every call; what it raises, the caller sees. For tests that fail, delay or crash a call."""
+    """Called around every call; what it raises reaches the caller. For tests that fail, delay or crash a call."""
 
     async def before(self, call: Call) -> None:
         """Called before anything is sent."""
 
     async def after(self, call: Call) -> None:
-        """Called when the API server has answered, before the answer is handed on."""
+        """Called when the API server has answered, before the answer is returned."""
 
 
 def path(api_version: str, kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
@@ -96,8 +96,8 @@ class Client:
     Args:
         api: the connection.
         metrics: counts the calls.
-        hook: stands around every call.
-        field_manager: who the API server notes as the writer, where `apply` names no other.
+        hook: called around every call.
+        field_manager: the writer that the API server records, if `apply` names no other.
 
     Attributes:
         calls: how many calls were made, by (verb, kind).
@@ -119,14 +119,14 @@ class Client:
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def get(self, namespace: str, ref: Ref) -> Object | None:
-        """The object as the API server has it now, or None where there is none of that name."""
+        """The current object, or None if there is none of that name."""
         try:
             return await self._call("get", ref, namespace)
         except NotFound:
             return None
 
     async def list(self, namespace: str, api_version: str, kind: str, label_selector: str) -> Sequence[Object]:
-        """The objects of a kind that carry the labels; apiVersion and kind are filled in, which lists leave out."""
+        """The objects of a kind that match the selector; with apiVersion and kind, which lists omit."""
         query = [("labelSelector", label_selector)] if label_selector else []
         answer = await self._call("list", Ref(api_version, kind, ""), namespace, query=query)
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer.get("items") or []]
@@ -140,7 +140,7 @@ class Client:
         return await self._call("create", ref_of(body), namespace, body, self._writer)
 
     async def apply(self, namespace: str, body: Object, field_manager: str) -> Object:
-        """Server-side apply: the fields in `body` become ours, those we leave out are given up."""
+        """Server-side apply: we own the fields in `body`, and give up those that it omits."""
         return await self._call("apply", ref_of(body), namespace, body, [("fieldManager", field_manager), _FORCE])
 
     async def patch(self, namespace: str, ref: Ref, body: Object) -> Object:
@@ -148,10 +148,10 @@ class Client:
         return await self._call("patch", ref, namespace, body, self._writer)
 
     async def delete(self, namespace: str, ref: Ref, uid: str) -> None:
-        """Delete the object with that uid in the background; one that is gone already is no error.
+        """Delete the object with that uid in the background; not an error if it is gone already.
 
         Raises:
-            Conflict: an object of that name with another uid is there.
+            Conflict: an object of that name has another uid.
         """
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
@@ -166,13 +166,13 @@ class Client:
             Conflict: it changed since.
             NotFound: it is gone.
         """
-        # The API server validates the whole object, so the rest goes along; what it says of it is ignored.
+        # The API server validates the whole object, so the rest is sent as well, and ignored.
         metadata = {key: value for key, value in resource["metadata"].items() if key != "managedFields"}
         body = {**resource, "metadata": metadata, "status": status}
         return await self._call("update_status", ref_of(resource), metadata["namespace"], body, self._writer)
 
     async def kinds(self, api_version: str) -> set[str]:
-        """The kinds that the API server knows in a group and version; none where it does not know the group."""
+        """The kinds that the API server knows in a group and version; empty if it does not know the group."""
         try:
             answer = await self._call("discover", Ref(api_version, "APIResourceList", ""), "")
         except NotFound:

@@ -1,4 +1,4 @@
-"""One controller per kind: takes a key from the queue, observes, reconciles, executes, and says when to do so again."""
+"""One controller per kind: takes a key from the queue, observes, reconciles, executes, and requeues it."""
 
 import logging
 import random
@@ -18,9 +18,9 @@ from hone.runtime.observe import Observer
 from hone.runtime.queue import WorkQueue
 
 REFUSED_SECONDS = 60.0
-"""Seconds until something that the API server refused is tried again."""
+"""Seconds until a refused write is retried."""
 SLOW_TRANSIENT_FAILURES = 5
-"""Failures in a row after which a passing error is worth a warning."""
+"""Consecutive failures after which a transient error is logged as a warning."""
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 class Controller:
-    """Brings the resources of one kind to what their specs say.
+    """Brings the resources of one kind to the state that their specs describe.
 
     Args:
         kind: the kind.
@@ -42,8 +42,8 @@ class Controller:
         settings: the operator's settings.
         metrics: where its metrics go.
         now: the present time, with its zone.
-        workers: most resources that are worked on at a time.
-        refused_seconds: seconds until something refused is tried again.
+        workers: maximum number of resources that are reconciled at a time.
+        refused_seconds: seconds until a refused write is retried.
 
     Attributes:
         queue: add a Key to have its resource reconciled.
@@ -80,25 +80,25 @@ class Controller:
         metrics.reconciles.labels(name, result).inc()
 
     async def _attempt(self, key: Key) -> str:
-        """Reconcile, and put the next one into the queue. Returns controller-runtime's word for the result."""
+        """Reconcile, and requeue the key. Returns controller-runtime's name of the result."""
         where = {"controller": self._name, "namespace": key.namespace, "resource": key.name}
         try:
             after = await self._reconcile(key)
         except Conflict as error:
-            log.debug("changed meanwhile, looking again: %s", error, extra=where)
+            log.debug("changed in the meantime, reconciling again: %s", error, extra=where)
             self.queue.add_rate_limited(key)
             return "requeue"
         except ApiError as error:
             delay = self.queue.add_rate_limited(key, at_least=error.retry_after or 0.0)
             level = logging.WARNING if self.queue.failures(key) >= SLOW_TRANSIENT_FAILURES else logging.INFO
-            log.log(level, "trying again in %.1f s: %s", delay, error, extra=where)
+            log.log(level, "retrying in %.1f s: %s", delay, error, extra=where)
             self._metrics.errors.labels(self._name).inc()
             return "error"
         except Exception:
             self._metrics.panics.labels(self._name).inc()
             self._metrics.errors.labels(self._name).inc()
             delay = self.queue.add_rate_limited(key)
-            log.exception("bug: the reconcile raised; trying again in %.1f s", delay, extra=where)
+            log.exception("bug: the reconcile raised an exception; retrying in %.1f s", delay, extra=where)
             return "error"
         self.queue.forget(key)
         if after is None:
@@ -107,7 +107,7 @@ class Controller:
         return "requeue_after"
 
     async def _reconcile(self, key: Key) -> float | None:
-        """Reconcile a resource. Returns the seconds until the next time, or None where only an event brings it."""
+        """Reconcile a resource. Returns the seconds until the next reconcile, or None if only an event triggers one."""
         kind = self._kind
         resource = await self._client.get(key.namespace, Ref(kind.api_version, kind.name, key.name))
         uid = resource["metadata"]["uid"] if resource else None
@@ -120,7 +120,7 @@ class Controller:
         self._uids[key] = uid
         self._metrics.resources.observe(kind.name, *key, resource)
         if "deletionTimestamp" in resource["metadata"]:
-            return None  # Garbage collection does the rest; a child made now would be in its way.
+            return None  # Garbage collection does the rest; a child created now would delay it.
         if kind.idle(resource):
             return self._resync()
         subject = kind.subject(resource, self._settings)
@@ -129,9 +129,10 @@ class Controller:
         try:
             after = await execute(self._client, self._recorder, resource, plan)
         except WriteRefused as refusal:
-            log.warning("refused: %s", refusal, extra={"controller": self._name, "namespace": key.namespace})
-            words = f"{refusal.error.message}"
-            plan = kind.refused(resource, plan, refusal.what, words, self._now())
+            log.warning(
+                "the API server refused %s", refusal, extra={"controller": self._name, "namespace": key.namespace}
+            )
+            plan = kind.refused(resource, plan, refusal.what, refusal.error.message, self._now())
             await execute(self._client, self._recorder, resource, plan)
             return self._refused_seconds * random.uniform(1.0, 1.1)
         self._metrics.resources.observe(kind.name, *key, after)

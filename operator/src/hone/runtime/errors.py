@@ -1,16 +1,16 @@
-"""What can go wrong with an API call, as types: what is tried again soon, what the user has to know, what is a bug."""
+"""Errors of API calls, as types: those that are retried, those that the user has to fix, and bugs."""
 
 from typing import Any
 
 
 class ApiError(Exception):
-    """An answer of the API server that says no, or no answer.
+    """An error response of the API server, or no response.
 
     Attributes:
-        status: HTTP status; 0 where there was no answer.
+        status: HTTP status; 0 if there was no response.
         reason: the API server's one-word reason, such as `AlreadyExists`; may be empty.
-        message: the API server's words.
-        retry_after: seconds that the server asks to wait, where it does.
+        message: the API server's message.
+        retry_after: seconds to wait, if the server sent a Retry-After header.
     """
 
     def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
@@ -30,11 +30,11 @@ class Conflict(ApiError):
 
 
 class Refused(ApiError):
-    """The API server will not do this however often it is tried: the user must change something."""
+    """The API server refuses this permanently: the user must change something."""
 
 
 class Forbidden(Refused):
-    """403: not allowed, be it by RBAC, a quota or an admission policy."""
+    """403: not allowed by RBAC, a quota or an admission policy."""
 
 
 class Invalid(Refused):
@@ -42,7 +42,7 @@ class Invalid(Refused):
 
 
 class Transient(ApiError):
-    """No answer, 401, 408, 429 or 5xx: worth another try."""
+    """No response, 401, 408, 429 or 5xx: can be retried."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -62,7 +62,7 @@ def from_status(status: int, body: Any, retry_after: float | None = None) -> Api
 
     Args:
         status: the HTTP status, 400 or above.
-        body: the answer's body: a Kubernetes `Status` as a dict, or any text.
+        body: the response's body: a Kubernetes `Status` as a dict, or any text.
         retry_after: seconds of the Retry-After header.
     """
     known = body if isinstance(body, dict) else {}

@@ -1,4 +1,4 @@
-"""Writes Kubernetes Events: one object per resource, reason and message; the same again raises its count."""
+"""Writes Kubernetes Events: one object per resource, reason and message; a repetition increases its count."""
 
 import hashlib
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class EventRecorder:
-    """Writes Events on resources. An Event is worth no retry: one that cannot be written is logged and counted.
+    """Writes Events on resources. Events are not retried: one that cannot be written is logged and counted.
 
     Args:
         client: the client.
@@ -32,7 +32,7 @@ class EventRecorder:
         self._client, self._metrics, self._now, self._instance = client, metrics, now, instance
 
     async def record(self, resource: Object, event: Event) -> None:
-        """Create the Event, or count it once more if the same one is there."""
+        """Create the Event, or increase its count if it exists."""
         namespace = resource["metadata"]["namespace"]
         body = self._body(resource, event)
         try:
@@ -55,7 +55,7 @@ class EventRecorder:
     def _body(self, resource: Object, event: Event) -> Object:
         metadata = resource["metadata"]
         identity = "\0".join((metadata["uid"], event.type, event.reason, event.message))
-        # The name is the identity, so that the same event is found again by any process of ours.
+        # The name follows from the identity, so that any operator process finds the same Event.
         name = f"{metadata['name'][:200].rstrip('.-')}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         note = event.message.encode()[:MAX_NOTE_BYTES].decode(errors="ignore")
         return {

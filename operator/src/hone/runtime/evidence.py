@@ -1,4 +1,4 @@
-"""Pods that were seen ending, cached for a while: when a pod is deleted, nothing else says how it ended."""
+"""A cache of pods that ended or were ending: after a pod is deleted, no other object records how it ended."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ MAX_PODS = 1000
 
 
 class EvidenceCache:
-    """The last state of pods that were ending or deleted, oldest dropped first. In memory only: what is lost with the
-    process the Job's own failure message says.
+    """The last state of pods that were ending or deleted; the oldest are dropped first.
+
+    In memory only: after a restart of the operator, the Job's own failure message is used instead.
 
     Args:
-        limit: most pods to keep.
+        limit: maximum number of pods.
     """
 
     def __init__(self, limit: int = MAX_PODS) -> None:
@@ -22,7 +23,7 @@ class EvidenceCache:
         self._pods: OrderedDict[str, Object] = OrderedDict()
 
     def saw(self, event_type: str | None, pod: Object) -> None:
-        """Take note of a watch event of a pod; only those that show an end are cached."""
+        """Handle a watch event of a pod; only pods that have ended or are ending are cached."""
         uid = pod["metadata"]["uid"]
         if event_type != "DELETED" and not _ending(pod):
             return
@@ -33,7 +34,7 @@ class EvidenceCache:
             self._pods.popitem(last=False)
 
     def merge(self, owner_uid: str, live: Sequence[Object]) -> tuple[Pod, ...]:
-        """The resource's pods: those that exist, then those remembered that do not any more.
+        """The resource's pods: those that exist, then remembered ones that were deleted.
 
         Args:
             owner_uid: uid of the resource that the pods belong to.

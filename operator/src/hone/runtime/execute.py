@@ -1,4 +1,4 @@
-"""Does what a Plan says, in its order: children, then prune, then status, then events."""
+"""Executes a Plan in its order: children, then deletions, then status, then Events."""
 
 from hone.core.observed import Object
 from hone.core.plan import Plan
@@ -22,7 +22,7 @@ class WriteRefused(Exception):
 
 
 async def execute(client: Client, recorder: EventRecorder, resource: Object, plan: Plan) -> Object:
-    """Carry out the plan on the resource that it was made for. Safe to be cut off anywhere and begun again.
+    """Execute the plan on the resource that it was computed for. Safe to interrupt at any point and to repeat.
 
     Args:
         client: the client.
@@ -35,8 +35,8 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
 
     Raises:
         WriteRefused: a child is refused (403, 422); the status is not written.
-        ApiError: anything else that the API server says; what follows in the plan is not done. A Conflict means that
-            what was observed is no longer so: reconcile again.
+        ApiError: any other error; the rest of the plan is not executed. A Conflict means that the observed state has
+            changed: reconcile again.
     """
     namespace = resource["metadata"]["namespace"]
     for body in plan.create:
@@ -53,7 +53,7 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
         try:
             await client.delete(namespace, delete.ref, delete.uid)
         except Conflict:
-            continue  # Re-created under its name: another object, which is not ours to delete.
+            continue  # Re-created with the same name: another object, which is not ours to delete.
         except Refused as error:
             raise WriteRefused(f"{delete.ref.kind}/{delete.ref.name}", error) from error
     if plan.status is not None and plan.status != resource.get("status"):

@@ -1,6 +1,6 @@
-"""kopf as a source of watch events and nothing else: no finalizers, no annotations, no state of its own.
+"""kopf, used only as a source of watch events: no finalizers, no annotations, no state of its own.
 
-It runs in a thread with a loop of its own, because it ends every task of its loop when it stops.
+It runs in a thread with its own event loop, because it cancels every task of its loop when it stops.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Watched(NamedTuple):
 
 
 class Watcher:
-    """Watches the cluster, and hands every event to `saw` in the loop that started it.
+    """Watches the cluster, and passes every event to `saw` in the loop that started it.
 
     Args:
         watched: the kinds to watch.
@@ -81,7 +81,7 @@ class Watcher:
         Raises:
             Exception: what ended them, unless it was `stop`.
         """
-        # Shielded: to cancel the waiting must not cancel what the thread will set.
+        # Shielded: cancelling the wait must not cancel the future that the thread sets.
         await asyncio.shield(asyncio.wrap_future(self._done))
 
     def _run(self) -> None:
@@ -132,7 +132,7 @@ class Watcher:
         return handle
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        """A session with the client's own credentials; kopf asks for another when a token was refused."""
+        """A session with the client's own credentials; kopf requests a new one when a token was refused."""
         configuration = self._configuration
         headers = {"User-Agent": USER_AGENT}
         if token := await configuration.get_api_key_with_prefix("BearerToken"):

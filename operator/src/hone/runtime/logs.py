@@ -11,7 +11,7 @@ _NOISE = ("OS signals are ignored",)
 
 
 class JsonFormatter(logging.Formatter):
-    """A line with ts, level, logger, msg, and whatever was given as `extra` that is plain text or a number."""
+    """A line with ts, level, logger, msg, and the fields of `extra` that are text or numbers."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send all logs through the formatter; libraries say only warnings unless the level is debug."""
+    """Send all logs through the formatter; libraries log only warnings unless the level is debug."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     # kopf runs in a thread of its own on purpose; signals are handled in main.

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 async def login() -> Configuration:
-    """How to reach the API server: KUBECONFIG where it is set, else the pod's service account, else ~/.kube/config.
+    """How to reach the API server: by KUBECONFIG if it is set, by the pod's service account, or by ~/.kube/config.
 
     Raises:
-        ConfigException: none of them is there.
+        ConfigException: none of them exists.
     """
     configuration = Configuration()
-    configuration.retries = False  # What failed is tried again by the queue, which backs off.
+    configuration.retries = False  # The queue retries failed calls with back-off.
     if not os.environ.get("KUBECONFIG"):
         try:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -74,8 +74,8 @@ def main() -> int:
     environment = "\n".join(f"  {name:<{width}}  default: {default or 'empty'}" for name, default in table())
     parser = argparse.ArgumentParser(
         prog="hone-operator",
-        description="Reconciles FineTuneJobs and ModelDeployments. Reaches the API server by KUBECONFIG, or by the "
-        "pod's service account.",
+        description="Reconciles FineTuneJobs and ModelDeployments. Connects to the API server with KUBECONFIG, or "
+        "with the pod's service account.",
         epilog=f"environment:\n{environment}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -31,16 +31,19 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             ("progress", "tokensPerSecond"),
         ),
         "hone_finetunejob_retries": ("Failures that counted against retry.limit.", ("usage", "retries")),
-        "hone_finetunejob_gpu_seconds": ("Seconds times GPUs of all attempts.", ("usage", "gpuSeconds")),
+        "hone_finetunejob_gpu_seconds": (
+            "GPU time of all attempts: seconds multiplied by the number of GPUs.",
+            ("usage", "gpuSeconds"),
+        ),
     },
     modeldeployment.KIND: {
         "hone_modeldeployment_replicas": ("Server pods that exist.", ("replicas",)),
-        "hone_modeldeployment_ready_replicas": ("Server pods that answer.", ("readyReplicas",)),
+        "hone_modeldeployment_ready_replicas": ("Server pods that are ready.", ("readyReplicas",)),
     },
 }
 """Per kind: metric name to its help text and its path in the status."""
 WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_reward", "hone_finetunejob_tokens_per_second")
-"""Measured by the running trainer: without one, the status tells what they were last, but there is nothing to plot."""
+"""Measured by the running trainer: without one, the status has their last values, but there is nothing to plot."""
 
 
 class Metrics:
@@ -80,7 +83,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "controller_runtime_reconcile_time_seconds",
-            "Length of a reconciliation.",
+            "Duration of a reconciliation.",
             controller,
             buckets=_RECONCILE_BUCKETS,
             registry=reg,
@@ -90,19 +93,19 @@ class Metrics:
         )
         self.workers = Gauge(
             "controller_runtime_max_concurrent_reconciles",
-            "Most reconciliations at a time.",
+            "Maximum number of concurrent reconciliations.",
             controller,
             registry=reg,
         )
         self.requests = Counter(
-            "rest_client_requests_total", "Calls of the API server.", ["code", "method"], registry=reg
+            "rest_client_requests_total", "Requests to the API server.", ["code", "method"], registry=reg
         )
         self.event_failures = Counter(
             "hone_event_failures_total", "Kubernetes Events that could not be written.", registry=reg
         )
 
         name = ["name"]
-        self.depth = Gauge("workqueue_depth", "Keys that wait for a worker.", name, registry=reg)
+        self.depth = Gauge("workqueue_depth", "Keys waiting for a worker.", name, registry=reg)
         self.adds = Counter("workqueue_adds_total", "Keys added to the queue.", name, registry=reg)
         self.retries = Counter("workqueue_retries_total", "Keys added again after an error.", name, registry=reg)
         self.queue_seconds = Histogram(
@@ -114,26 +117,26 @@ class Metrics:
         )
         self.work_seconds = Histogram(
             "workqueue_work_duration_seconds",
-            "How long a key is worked on.",
+            "How long processing a key takes.",
             name,
             buckets=_QUEUE_BUCKETS,
             registry=reg,
         )
         self.unfinished = Gauge(
             "workqueue_unfinished_work_seconds",
-            "Sum of the seconds that running work has taken so far.",
+            "Sum of the seconds that keys in progress have taken so far.",
             name,
             registry=reg,
         )
         self.longest = Gauge(
             "workqueue_longest_running_processor_seconds",
-            "Seconds of the longest running work.",
+            "Seconds of the key that has been in progress longest.",
             name,
             registry=reg,
         )
 
     def controller(self, name: str, workers: int) -> None:
-        """Announce a controller, so that its series exist from the start, at 0."""
+        """Register a controller, so that its series exist from the start with value 0."""
         self.workers.labels(name).set(workers)
         self.active.labels(name).set(0)
         self.errors.labels(name)
@@ -143,7 +146,7 @@ class Metrics:
             self.reconciles.labels(name, result)
 
     def request(self, method: str, code: str) -> None:
-        """Count a call of the API server."""
+        """Count a request to the API server."""
         self.requests.labels(code, method).inc()
 
     def text(self) -> bytes:
@@ -166,7 +169,7 @@ class ResourceGauges(Collector):
         self._statuses.pop((kind, namespace, name), None)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The gauges of all resources, as Prometheus' client wants them."""
+        """The gauges of all resources, for Prometheus' client."""
         for kind, gauges in GAUGES.items():
             rows = [(namespace, name, status) for (of, namespace, name), status in self._statuses.items() if of == kind]
             phase = GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""Looks at everything that a reconcile needs: what the resource refers to, its pods, its progress."""
+"""Reads everything that a reconcile needs: the objects that the resource refers to, its pods, its progress."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ from hone.runtime.progress import ProgressReader
 
 
 class Observer:
-    """Observes resources. What it reads from the API server is the truth; nothing is cached but a pod's last progress.
+    """Observes resources. All objects are read from the API server; only a pod's last progress is cached.
 
     Args:
         client: the client.
         settings: the operator's settings.
-        evidence: pods that were seen ending.
-        progress: asks pods for their progress.
+        evidence: pods that ended or were ending.
+        progress: reads the progress of pods.
         clock: seconds since some moment.
     """
 
@@ -43,7 +43,7 @@ class Observer:
         while missing := [ref for ref in kind.refs(subject, objects) if ref not in objects]:
             for ref in dict.fromkeys(missing):
                 objects[ref] = await self._client.get(namespace, ref)
-        # The pods come last: a Job seen complete is then never seen with pods from before its end.
+        # The pods come last, so that a complete Job is never combined with pods from before its end.
         live = await self._client.list(namespace, "v1", "Pod", f"{UID_LABEL}={uid}")
         pods = self._evidence.merge(uid, live)
         reading = None
@@ -57,10 +57,10 @@ class Observer:
         return Observed(objects=objects, pods=pods, progress=reading)
 
     def forget(self, uid: str) -> None:
-        """Drop what is remembered of a resource that was deleted."""
+        """Drop what is remembered about a resource that was deleted."""
         self._readings.pop(uid, None)
         self._evidence.forget(uid)
 
     def _stale(self, at: float) -> bool:
-        # A little slack: the wake-up for the next reading may come a moment early.
+        # A small tolerance: the reconcile for the next reading may come slightly early.
         return self._clock() - at >= 0.95 * self._settings.progress_seconds

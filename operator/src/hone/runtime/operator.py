@@ -1,4 +1,4 @@
-"""The operator put together: watches, controllers and their client, with all the state that a process has."""
+"""Assembles the operator: watches, controllers and their client, with all state of the process."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Operator:
         kinds: the kinds to reconcile, by name.
         configuration: how to reach the API server.
         options: the process's options.
-        hook: stands around every API call, for tests.
+        hook: called around every API call, for tests.
         now: the present time.
 
     Attributes:
@@ -90,7 +90,7 @@ class Operator:
         return self._watcher.ready
 
     async def wait_for_kinds(self) -> None:
-        """Wait until the API server knows our kinds: a chart's CRDs may come a moment after the operator."""
+        """Wait until the API server knows our kinds: a chart's CRDs may be created shortly after the operator."""
         for kind in self._kinds.values():
             while True:
                 try:
@@ -116,12 +116,12 @@ class Operator:
         await self._watcher.wait()
 
     async def stop(self) -> None:
-        """Take no new work, let what runs end, and close all connections."""
+        """Accept no new keys, let running reconciles finish, and close all connections."""
         self._watcher.stop()
         queues = [controller.queue for controller in self._controllers.values()]
         drained = await asyncio.gather(*(queue.stop(self._options.drain_seconds) for queue in queues))
         if not all(drained):
-            log.warning("some reconciles were cut off; the next operator takes them up")
+            log.warning("some reconciles were interrupted; the next operator process repeats them")
         await self._progress.close()
         await self.client.close()
 

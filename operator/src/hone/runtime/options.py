@@ -10,11 +10,11 @@ from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LEAST: dict[str, float] = {"workers": 1, "progress_seconds": 0.1, "resync_seconds": 1, "refused_seconds": 0.1}
-"""What a number must be at least, else 0: a pause of 0 seconds would keep the operator reconciling without pause."""
+"""Minimum values of numbers, 0 by default: with intervals of 0 seconds the operator would reconcile without pause."""
 
 
 class OptionError(Exception):
-    """An environment variable that cannot be understood; says which, and what to write."""
+    """An environment variable with an invalid value; the message names it and the allowed values."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Options:
         watch_namespaces: namespaces to watch, separated by commas; empty: all.
         metrics_port: port of `/metrics`; 0: any free one.
         probe_port: port of `/healthz` and `/readyz`; 0: any free one.
-        workers: most resources of a kind that are worked on at a time.
+        workers: maximum number of resources of a kind that are reconciled at a time.
         log_level: debug, info, warning or error.
         drain_seconds: seconds that running reconciles may take to end after SIGTERM.
-        refused_seconds: seconds until something that the API server refused is tried again.
+        refused_seconds: seconds until a write that the API server refused is retried.
         pod_name: name of the operator's pod, for its Events.
     """
 
@@ -87,5 +87,5 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
 
 def _shown(f: "Field[typing.Any]") -> str:
     if f.default is MISSING:
-        return "the host's name"
+        return "the host name"
     return ",".join(f.default) if isinstance(f.default, tuple) else str(f.default)

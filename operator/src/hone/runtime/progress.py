@@ -1,4 +1,4 @@
-"""Asks a trainer pod, which is not trusted, for its progress: short timeout, no redirects, bounded body, checks."""
+"""Reads the progress of a trainer pod, which is not trusted: short timeout, no redirects, limited body, checks."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from hone.core.observed import ProgressReading
 TIMEOUT_SECONDS = 2.0
 MAX_BYTES = 16 * 1024
 MAX_COUNT = 10**12
-"""No run has more steps; a larger figure is not believed."""
+"""No run has more steps; a larger count is rejected."""
 
 
 class ProgressReader:
@@ -25,7 +25,7 @@ class ProgressReader:
 
     Args:
         port: the pods' port.
-        timeout: most seconds that an answer may take, connection and body included.
+        timeout: maximum seconds for an answer, including connection and body.
     """
 
     def __init__(self, port: int = METRICS_PORT, timeout: float = TIMEOUT_SECONDS) -> None:
@@ -43,7 +43,7 @@ class ProgressReader:
         await self._session.close()
 
     async def read(self, target: ProgressTarget) -> ProgressReading:
-        """The pod's progress, or the reason why it could not be had. Never raises for what the pod does."""
+        """The pod's progress, or why it could not be read. Never raises because of the pod."""
         try:
             return ProgressReading(target.pod_uid, progress=await self._read(target))
         except TimeoutError:
@@ -71,25 +71,25 @@ class ProgressReader:
 
 
 def parse(body: bytes, pod_uid: str) -> Progress:
-    """The progress in a pod's answer; figures that are not finite become None.
+    """The progress in a pod's answer; numbers that are not finite become None.
 
     Raises:
-        ValueError: it is no progress, of another pod, of an unknown version, or not believable.
+        ValueError: it is not valid, of another pod, of an unknown version, or out of range.
     """
     try:
         progress = Progress.from_dict(_dict(json.loads(body, parse_constant=lambda _: None)))
     except (pydantic.ValidationError, RecursionError, ValueError) as error:
-        raise ValueError(f"the pod's answer is not a progress: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"the pod's answer is not a valid progress report: {str(error).splitlines()[0]}") from error
     if progress.version not in (VERSION, VERSION - 1):
         raise ValueError(f"the pod's answer has version {progress.version}; this operator reads {VERSION}")
     if progress.pod_uid != pod_uid:
         raise ValueError("another pod answered at this pod's address")
     steps = (progress.step, progress.total_steps, progress.checkpoint_step or 0, progress.resumed_from_step or 0)
     if not all(0 <= count <= MAX_COUNT for count in (*steps, progress.restarts)):
-        raise ValueError("the pod's answer has a count that cannot be")
+        raise ValueError("the pod's answer has a count that is out of range")
     floats = (progress.epoch, progress.observed_time, progress.tokens_per_second, progress.seconds_per_step)
     if not all(value is None or (math.isfinite(value) and 0 <= value < 1e15) for value in floats):
-        raise ValueError("the pod's answer has a figure that cannot be")
+        raise ValueError("the pod's answer has a number that is out of range")
     values = {name: value for name, value in progress if not (isinstance(value, float) and not math.isfinite(value))}
     return Progress(**values)
 

@@ -1,4 +1,4 @@
-"""A work queue: at most one worker per key, duplicates folded, back-off per key, delayed adds, drained on stop."""
+"""A work queue: at most one worker per key, duplicates merged, back-off per key, delayed adds, drained on stop."""
 
 import asyncio
 import logging
@@ -16,20 +16,20 @@ log = logging.getLogger(__name__)
 
 
 class Timer(Protocol):
-    """Something that was put off and can be called off."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Call it off."""
+        """Cancel the call."""
 
     def when(self) -> float:
-        """The time that it is due at."""
+        """The time at which it is due."""
 
 
 class Clock(Protocol):
-    """What the queue needs of an event loop; a test passes one whose time it moves itself."""
+    """The part of an event loop that the queue uses; tests pass one with a time of their own."""
 
     def time(self) -> float:
-        """Seconds since some moment."""
+        """Seconds since an arbitrary time."""
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Timer:
         """Call `callback(*args)` after `delay` seconds."""
@@ -38,14 +38,14 @@ class Clock(Protocol):
 class WorkQueue(Generic[Key]):
     """Hands keys to `process`, at most `workers` at a time and never the same key twice at a time.
 
-    A key that is added while it waits is folded into the one that waits; one that is added while it is worked on is
-    worked on once more afterwards. Not safe for threads: call it from the loop it was started in.
+    A key that is added while it waits is merged with the waiting one; a key that is added while it is processed is
+    processed once more afterwards. Not thread-safe: call it from the loop in which it was started.
 
     Args:
         name: the label `name` of its metrics.
-        process: works on one key; must not raise (what it raises is logged, and the key backs off).
+        process: processes one key; must not raise (an exception is logged, and the key backs off).
         metrics: where its metrics go.
-        workers: most keys that are worked on at a time.
+        workers: maximum number of keys that are processed at a time.
         clock: the running event loop, by default.
     """
 
@@ -73,15 +73,15 @@ class WorkQueue(Generic[Key]):
             counter.labels(name)
 
     def start(self) -> None:
-        """Begin to work on what was added."""
+        """Begin to process keys."""
         self._open = True
         self._dispatch()
 
     async def stop(self, grace: float) -> bool:
-        """Take no more keys, drop those that wait, and let running work end; cancel it after `grace` seconds.
+        """Accept no more keys, drop waiting ones, and let running ones finish; cancel them after `grace` seconds.
 
         Returns:
-            Whether all work ended by itself.
+            Whether all running keys finished without being cancelled.
         """
         self._open, self._stopped = False, True
         for timer in self._later.values():
@@ -97,7 +97,7 @@ class WorkQueue(Generic[Key]):
         return not late
 
     def add(self, key: Key) -> None:
-        """Work on the key as soon as a worker is free."""
+        """Process the key as soon as a worker is free."""
         if self._stopped:
             return
         if timer := self._later.pop(key, None):
@@ -111,11 +111,11 @@ class WorkQueue(Generic[Key]):
             return
         self._metrics.adds.labels(self._name).inc()
         self._ready[key] = self._clock.time()
-        # Not at once, so that adds in a burst fold into one.
+        # Not immediately, so that a burst of adds is merged.
         asyncio.get_running_loop().call_soon(self._dispatch)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Work on the key after so many seconds, or sooner if something else adds it; the earliest time counts."""
+        """Process the key after so many seconds, or sooner if it is added again; the earliest time counts."""
         if self._stopped or key in self._ready or key in self._again:
             return
         if timer := self._later.get(key):
@@ -125,7 +125,7 @@ class WorkQueue(Generic[Key]):
         self._later[key] = self._clock.call_later(seconds, self._due, key)
 
     def add_rate_limited(self, key: Key, at_least: float = 0.0) -> float:
-        """Work on the key after a time that doubles with each of its failures in a row, from 50 ms to 5 min.
+        """Process the key after a time that doubles with each consecutive failure, from 50 ms to 5 min.
 
         Args:
             key: the key.
@@ -143,11 +143,11 @@ class WorkQueue(Generic[Key]):
         return delay
 
     def forget(self, key: Key) -> None:
-        """Start its back-off from the beginning: it succeeded."""
+        """Reset the back-off of a key that succeeded."""
         self._failures.pop(key, None)
 
     def failures(self, key: Key) -> int:
-        """How often in a row the key has failed."""
+        """The number of consecutive failures of the key."""
         return self._failures.get(key, 0)
 
     def _due(self, key: Key) -> None:
@@ -172,7 +172,7 @@ class WorkQueue(Generic[Key]):
         try:
             await self._process(key)
         except Exception:
-            log.exception("bug: work on %s raised", key)
+            log.exception("bug: processing %s raised an exception", key)
             self.add_rate_limited(key)
         finally:
             self._metrics.work_seconds.labels(self._name).observe(self._clock.time() - self._running.pop(key))

@@ -1,4 +1,4 @@
-"""From a watch event to the keys that it concerns. Finds keys and keeps evidence; decides nothing."""
+"""Maps a watch event to the keys that it affects, and caches ended pods; makes no decisions."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class _Followed(NamedTuple):
 
 
 class Triggers:
-    """Adds to the queues what an event concerns: the resource itself, its owner, those that wait for it.
+    """Adds to the queues what an event affects: the resource itself, its owner, and resources that wait for it.
 
     Args:
         kinds: the kinds that are reconciled, by name.
@@ -48,7 +48,7 @@ class Triggers:
             self._add(owner[0], Key(namespace, owner[1]))
 
     def _index(self, kind: AnyKind, key: Key, resource: Object | None) -> None:
-        """Remember whom the resource follows; None: it is gone and follows nobody."""
+        """Remember what the resource follows; None: it is gone and follows nothing."""
         identity = (kind.name, key)
         for followed in self._follows.pop(identity, ()):
             self._followers[followed].discard(identity)

@@ -1,4 +1,4 @@
-"""The process's own HTTP: `/healthz` and `/readyz` on one port, `/metrics` on another."""
+"""The HTTP servers of the process: `/healthz` and `/readyz` on one port, `/metrics` on another."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Server:
-    """Serves probes and metrics in the running loop; answering at all is what liveness means.
+    """Serves probes and metrics in the running loop; any answer of `/healthz` means that the process is alive.
 
     Args:
         metrics: what `/metrics` shows.

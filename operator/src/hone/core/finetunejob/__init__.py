@@ -14,7 +14,7 @@ from hone.core.observed import Object, Ref
 
 
 def _follows(resource: Object) -> tuple[Ref, ...]:
-    """The jobs that this one waits for; none once it has begun."""
+    """The jobs that this one waits for; none once it has started."""
     try:
         spec = FineTuneJobSpec.from_dict(resource["spec"])
     except ValidationError:

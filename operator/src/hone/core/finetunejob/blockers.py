@@ -1,4 +1,4 @@
-"""What keeps the next attempt from beginning: a tuple of functions, called in order until one returns a reason."""
+"""Reasons not to begin the next attempt: a tuple of functions, called in order until one returns a reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hone.core.pods import Trouble
 from hone.core.times import seconds_since
 
 CHECK_SECONDS = 10.0
-"""How soon to check again for what the user has yet to create, and for pods that have yet to end."""
+"""How soon to check again for objects that the user has to create, and for pods that have to terminate."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Blocked:
     """Why no attempt begins.
 
     Attributes:
-        requeue: seconds after which to check again; None where an event brings the next reconcile.
-        trouble: what to show.
-        gave_up: why none will ever begin.
-        models: the models of other jobs that are there already; None: those that were.
-        apply: what to apply before one can begin.
+        requeue: seconds after which to check again; None if an event triggers the next reconcile.
+        trouble: what to report.
+        gave_up: why no attempt will ever begin.
+        models: the models of other jobs that exist already; None: unchanged.
+        apply: what to apply before an attempt can begin.
     """
 
     requeue: float | None = None
@@ -37,7 +37,7 @@ class Blocked:
 
 
 def retries_exhausted(state: State) -> Blocked | None:
-    """The last failure was one too many, or one that no further attempt can help."""
+    """The last failure exceeded a limit, or a retry cannot help."""
     last = _last_failed(state)
     if state.step is None or last is None or last.failure is None:
         return None
@@ -53,12 +53,12 @@ def suspended(state: State) -> Blocked | None:
 
 
 def pods_end(state: State) -> Blocked | None:
-    """Pods of the last attempt still write to the volumes."""
+    """Pods of the last attempt may still write to the volumes."""
     return Blocked(CHECK_SECONDS) if state.live_pods else None
 
 
 def backs_off(state: State) -> Blocked | None:
-    """The wait after a failure is not over."""
+    """The back-off after a failure is not over."""
     last = _last_failed(state)
     if state.step is None or last is None or last.failure is None:
         return None
@@ -69,17 +69,17 @@ def backs_off(state: State) -> Blocked | None:
 
 
 def objects_unread(state: State) -> Blocked | None:
-    """Something was not read, since an attempt was running when the objects to read were chosen."""
+    """Not everything was read, since an attempt was running when the objects to read were chosen."""
     return None if are_known(state) else Blocked(0.0)
 
 
 def upstream_unfinished(state: State) -> Blocked | None:
-    """A job whose model is read has none yet, or its model is not ours to keep yet."""
+    """A job whose model is read has none yet, or we do not own its claim yet."""
     known = None if state.status.prepared_spec is None else state.models
     upstream = follow(state.run, state.observed, known)
     if upstream.ready:
         return None
-    # The events of other jobs wake us, but those of a claim do not reach us.
+    # Events of other jobs trigger a reconcile, events of a claim do not.
     requeue = 0.0 if upstream.trouble is None else CHECK_SECONDS if upstream.trouble.reason == GONE else None
     return Blocked(requeue, upstream.trouble, models=upstream.models, apply=upstream.apply)
 
@@ -99,11 +99,11 @@ BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     upstream_unfinished,
     dependency_missing,
 )
-"""Called in this order: each may rely on what those before it have ruled out."""
+"""Called in this order: each may assume that those before it returned None."""
 
 
 def first_blocker(state: State) -> Blocked | None:
-    """What keeps the next attempt from beginning, or None."""
+    """What blocks the next attempt, or None."""
     return next((blocked for blocker in BLOCKERS if (blocked := blocker(state))), None)
 
 

@@ -1,12 +1,12 @@
-"""The status of a FineTuneJob while a reconcile works it out."""
+"""The status of a FineTuneJob while a reconcile computes it."""
 
 from hone.api.finetunejob_status import FineTuneJobStatus
 
 
 class Draft(FineTuneJobStatus, frozen=False):
-    """A status whose fields are set one by one; everywhere else a status never changes."""
+    """A mutable status; everywhere else a status is immutable."""
 
     @classmethod
     def of(cls, status: FineTuneJobStatus) -> "Draft":
-        """A draft that begins as `status`; its lists and maps are its own."""
+        """A draft that starts as a copy of `status`, including its lists and maps."""
         return cls.model_validate(dict(status))

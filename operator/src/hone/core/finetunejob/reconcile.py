@@ -1,4 +1,4 @@
-"""Reconcile a FineTuneJob: every phase each time, then one status and the Events that its change makes."""
+"""Reconcile a FineTuneJob: every phase each time, then one status and the Events of its changes."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -24,7 +24,7 @@ from hone.core.plan import Plan
 from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped, unchanged
 
 PHASES: tuple[Callable[[State], None], ...] = (record_outcome, stop_if_due, check_nodes, read_progress, advance)
-"""What a reconcile works through; none of them is ever skipped."""
+"""The phases of a reconcile; none of them is ever skipped."""
 
 
 def refs(run: Run, fetched: Fetched) -> tuple[Ref, ...]:
@@ -76,12 +76,12 @@ def _old(resource: Object) -> FineTuneJobStatus:
 
 
 def _may_begin_again(run: Run, old: FineTuneJobStatus) -> bool:
-    """Whether a job that failed before training was given another spec."""
+    """Whether a job that failed before training has a new spec."""
     return is_true(old.conditions, "Failed") and old.start_time is None and old.prepared_spec != run.spec_digest
 
 
 def _seen(resource: Object, old: FineTuneJobStatus, now: datetime) -> Plan:
-    """A finished job that was edited: nothing changes but that the edit was seen."""
+    """A finished job that was edited: only the observed generation changes."""
     number = generation(resource)
     conditions = merge(old.conditions, unchanged(old.conditions), number, now)
     return Plan(
@@ -97,12 +97,12 @@ def _stalled(
     requeue: float | None = None,
     known: FineTuneJobStatus | None = None,
 ) -> Plan:
-    """A job that cannot go on until somebody does something; what is known of it stays."""
+    """A job that cannot continue without an action of the user; what is known about it stays."""
     old = _old(resource)
     known = known or old
     update = {
         "phase": known.phase or Phase.PENDING,
-        # A job that failed and was fixed would pass for one with nothing due.
+        # With the new generation, a failed job that was fixed would count as idle.
         "observed_generation": old.observed_generation if requeue and is_finished(known) else generation(resource),
         "conditions": stopped(resource, old.conditions, known.conditions, "Stalled", reason, message, now),
     }

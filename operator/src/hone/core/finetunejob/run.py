@@ -13,7 +13,7 @@ from hone.core.subject import Subject
 PREPARE, TRAIN, FINISH = "prepare", "train", "finish"
 """Names of the steps; what each of them does is in `steps`."""
 WORKSPACE_DIRECTORY = "/mnt/workspace"
-"""Where every pod of the run finds its scratch space."""
+"""Where every pod of the run mounts its scratch space."""
 
 
 class Run(Subject):
@@ -24,7 +24,7 @@ class Run(Subject):
         """The spec, parsed once.
 
         Raises:
-            pydantic.ValidationError: the spec passed its CRD but not the types.
+            pydantic.ValidationError: the CRD accepts the spec, but the types do not.
         """
         return FineTuneJobSpec.from_dict(self.resource["spec"])
 
@@ -35,7 +35,7 @@ class Run(Subject):
 
     @property
     def processes_per_node(self) -> int:
-        """Ranks per trainer pod: one per GPU; on the CPU as many as requested, else one."""
+        """Ranks per trainer pod: one per GPU; on the CPU as many as requested, by default one."""
         return self.compute.gpus_per_node or self.compute.processes_per_node or 1
 
     @property
@@ -50,7 +50,7 @@ class Run(Subject):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """How often training saves itself."""
+        """How often training saves a checkpoint."""
         return self.spec.checkpoint or Checkpoint()
 
     @property
@@ -60,7 +60,7 @@ class Run(Subject):
 
     @property
     def retry(self) -> Retry:
-        """How often a step is tried again."""
+        """How often a step is retried."""
         return self.spec.retry or Retry()
 
     @property
@@ -80,7 +80,7 @@ class Run(Subject):
 
     @cached_property
     def upstream_models(self) -> dict[str, FoundModel]:
-        """The models of other jobs as status records them; the run's objects are rendered from nothing newer."""
+        """The models of other jobs as recorded in status; the run's objects are rendered only from these."""
         models = (self.resource.get("status") or {}).get("models") or {}
         return {name: FoundModel.from_dict(model) for name, model in models.items()}
 
@@ -91,7 +91,7 @@ class Run(Subject):
 
     @cached_property
     def spec_digest(self) -> str:
-        """Digest of the spec as it was written, but for what may change at any time."""
+        """Digest of the spec as it was written, without the fields that may change at any time."""
         spec = {key: value for key, value in self.resource["spec"].items() if key != "suspend"}
         return names.digest(json.dumps(spec, sort_keys=True), length=16)
 
@@ -112,7 +112,7 @@ class Run(Subject):
 
     @property
     def service(self) -> str:
-        """The headless Service in which the ranks find pod 0."""
+        """The headless Service through which the ranks find pod 0."""
         return self.base_name
 
     def job(self, step: str, attempt: int) -> str:
@@ -120,5 +120,5 @@ class Run(Subject):
         return f"{self.base_name}-{step}-{attempt}"
 
     def job_ref(self, step: str, attempt: int) -> Ref:
-        """The same, to be read."""
+        """The Ref of that Job."""
         return Ref("batch/v1", "Job", self.job(step, attempt))

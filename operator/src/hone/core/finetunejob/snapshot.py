@@ -1,4 +1,4 @@
-"""What is read of the cluster before a decision, and whether all of it has been read."""
+"""The objects to read before a decision, and whether all of them have been read."""
 
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus
 from hone.core.children import Standing, standing
@@ -13,7 +13,7 @@ from hone.core.observed import Object, Ref
 
 
 def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ...]:
-    """What to read: while an attempt runs only its Job; once it has ended, all that the next one needs."""
+    """What to read: only the Job while an attempt runs; once it has ended, everything that the next one needs."""
     jobs = {run.job_ref(a.step, a.number) for a in status.attempts if a.result == AttemptResult.RUNNING}
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs))
@@ -21,7 +21,7 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
 
 
 def _refs_of_next_attempt(run: Run, status: FineTuneJobStatus, waits: bool, fetched: Fetched) -> set[Ref]:
-    """What the next attempt needs to be read.
+    """The objects that the next attempt depends on.
 
     Args:
         run: the run.
@@ -48,10 +48,10 @@ def are_known(state: State) -> bool:
 
 
 def foreign(state: State) -> Ref | None:
-    """A child's name that an object of someone else has, or None."""
+    """A child's name that belongs to a foreign object, or None."""
     run, fetched = state.run, set(state.observed.objects)
     refs = {run.job_ref(attempt.step, attempt.number) for attempt in state.status.attempts}
-    if not fetched <= refs:  # while an attempt runs, only its Job was read: no other name has to be known
+    if not fetched <= refs:  # while an attempt runs, only its Job was read, and no other name matters
         refs |= child_refs(run, state.old)
     for ref in sorted(refs & fetched):
         if standing(run.resource, state.observed.get(ref)) not in (Standing.ABSENT, Standing.OURS):

@@ -1,4 +1,4 @@
-"""What one reconcile of a FineTuneJob works out: it begins with the status as read, and each phase changes it."""
+"""The state of one reconcile of a FineTuneJob: it starts with the status as read, and each phase changes it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,15 +28,15 @@ MAX_ATTEMPTS = 20
 
 @dataclass
 class State:
-    """The run, what was observed of it, and what was worked out so far.
+    """The run, what was observed, and the results of the phases so far.
 
     Attributes:
         run: the job.
         observed: its children and pods.
         now: the time.
         old: the status as it was read.
-        status: the status as it is known by now; of its attempts, oldest first, at most one runs.
-        trouble: what keeps the run from going on, to be shown.
+        status: the new status so far; of its attempts, oldest first, at most one is running.
+        trouble: what keeps the run from continuing, to be reported.
         gave_up: why the run ends for good.
         create: objects to create.
         apply: objects to apply.
@@ -63,7 +63,7 @@ class State:
 
     @property
     def running(self) -> AttemptStatus | None:
-        """The attempt that is under way, or None."""
+        """The running attempt, or None."""
         return next((attempt for attempt in self.status.attempts if attempt.result == AttemptResult.RUNNING), None)
 
     @property
@@ -106,14 +106,14 @@ class State:
         return self.observed.objects.get(self.run.job_ref(attempt.step, attempt.number))
 
     def write(self, child: Child) -> None:
-        """Plan that a child is written."""
+        """Add a child to the Plan."""
         if child.write == Write.APPLY:
             self.apply.append(Apply(child.object))
         else:
             self.create.append(child.object)
 
     def replace(self, attempt: AttemptStatus, by: AttemptStatus) -> AttemptStatus:
-        """Put what is now known of an attempt in its place; returns it."""
+        """Replace an attempt by what is now known about it; returns that."""
         attempts = self.status.attempts
         attempts[attempts.index(attempt)] = by
         return by
@@ -127,7 +127,7 @@ class State:
             self.status.failures[entry] = self.status.failures.get(entry, 0) + 1
 
     def begin(self, step: Step, number: int, start_time: str) -> None:
-        """Record that an attempt runs. The oldest are forgotten, but never the last one of a step."""
+        """Record that an attempt runs. Drops the oldest attempts, but never the last one of a step."""
         attempts, job = self.status.attempts, self.run.job(step.name, number)
         attempts.append(
             AttemptStatus(step=step.name, number=number, job=job, start_time=start_time, result=AttemptResult.RUNNING)
@@ -139,6 +139,6 @@ class State:
             self.status.start_time = start_time
 
     def count_gpu_seconds(self, seconds: int) -> None:
-        """Add what an attempt that has ended has held."""
+        """Add the GPU seconds of an attempt that has ended."""
         usage = self.status.usage or UsageStatus()
         self.status.usage = usage.model_copy(update={"gpu_seconds": usage.gpu_seconds + seconds})

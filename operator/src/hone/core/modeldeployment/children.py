@@ -1,4 +1,4 @@
-"""The table of the objects that a ModelDeployment makes, in the order in which they are applied."""
+"""The table of the objects that a ModelDeployment creates, in the order in which they are applied."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from hone.core.plan import Apply
 
 @dataclass(frozen=True)
 class Row:
-    """An object of which a ModelDeployment has one.
+    """An object that a ModelDeployment has once.
 
     Attributes:
         type: its type.
-        name: its name; renders nothing.
-        apply: what changes the live object (None if it does not exist) to what it should be; None if it is so already.
+        name: its name, without rendering it.
+        apply: brings the live object (None if it does not exist) to its desired state; None if it is up to date.
     """
 
     type: ChildType
@@ -27,7 +27,7 @@ class Row:
     apply: Callable[[Snapshot, Object | None], Apply | None]
 
     def ref(self, server: Server) -> Ref:
-        """Its name, to be read."""
+        """Its Ref."""
         return self.type.ref(self.name(server))
 
 
@@ -54,4 +54,4 @@ CHILDREN: tuple[Row, ...] = (
     ),
 )
 CHILD_TYPES = tuple(row.type for row in CHILDREN)
-"""The types of all objects that a ModelDeployment makes."""
+"""The types of all objects that a ModelDeployment creates."""

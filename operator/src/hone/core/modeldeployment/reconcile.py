@@ -1,4 +1,4 @@
-"""Reconcile a ModelDeployment: say what will be served, own it, serve it, then give up what is no longer served."""
+"""Reconcile a ModelDeployment: record what will be served, own it, serve it, then give back what is not served."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from hone.core.settings import Settings
 from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped
 
 COLLECTION_SECONDS = 2.0
-"""How soon to check whether garbage collection has taken what a resource of our name left."""
+"""How soon to check whether garbage collection has removed the children of a deleted resource of the same name."""
 BLOCKED_SECONDS = 30.0
 
 
@@ -29,7 +29,7 @@ def idle(resource: Object) -> bool:
 
 
 def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
-    """What to read: the job and our children; then the claims of all artifacts in question."""
+    """What to read: the job and our children; then the claims of the artifacts."""
     if server.fault or idle(server.resource):
         return ()
     old, job = _old(server.resource), job_ref(server)
@@ -80,7 +80,7 @@ def _name_taken(server: Server, observed: Observed, now: datetime) -> Plan | Non
         if whose == Standing.FOREIGN:
             return _stopped(resource, "Stalled", "NameConflict", refusal.name_taken(ref), now, CONFLICT_SECONDS)
         if whose == Standing.PREDECESSOR:
-            message = f"{ref.kind} {ref.name!r} of a deleted ModelDeployment of this name has yet to go"
+            message = f"waiting for {ref.kind} {ref.name!r} of a deleted ModelDeployment with this name to be removed"
             return _stopped(resource, "Reconciling", "Terminating", message, now, COLLECTION_SECONDS)
     return None
 
@@ -92,7 +92,7 @@ def _requeue(snapshot: Snapshot) -> float | None:
 def _serve(snapshot: Snapshot, observed: Observed) -> list[Apply]:
     """Own the artifact's claim, then apply what differs. In this order: what is served must not be collected.
 
-    Only once the status names the claim: an owner reference that no status tells of would never be given back.
+    Only once the status names the claim: an owner reference that no status records would never be given back.
     """
     server = snapshot.server
     if snapshot.artifact is None:
@@ -115,7 +115,7 @@ def _old(resource: Object) -> ModelDeploymentStatus:
 def _stopped(
     resource: Object, state: str, reason: str, message: str, now: datetime, requeue: float | None = None
 ) -> Plan:
-    """A deployment that cannot go on for now; what was known of it stays."""
+    """A deployment that cannot continue for now; what is known about it stays."""
     old = _old(resource)
     phase = old.phase if old.phase == Phase.AVAILABLE else Phase.FAILED if state == "Stalled" else Phase.PENDING
     update = {

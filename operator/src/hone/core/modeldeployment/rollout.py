@@ -1,4 +1,4 @@
-"""How far a rollout has come, and what keeps it from coming further."""
+"""The progress of a rollout, and what keeps it from completing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,17 +12,17 @@ MAX_LAST_WORDS = 600
 
 
 def desired(live: Object) -> int:
-    """The number of pods that the Deployment shall have."""
+    """The desired number of pods of the Deployment."""
     return int(live["spec"].get("replicas", 1))
 
 
 def available(live: Object | None) -> int:
-    """The number of pods that answer, of whatever revision."""
+    """The number of available pods, of any revision."""
     return int(((live or {}).get("status") or {}).get("availableReplicas", 0))
 
 
 def is_complete(live: Object) -> bool:
-    """Whether all pods are of the newest revision and answer, and no other is left."""
+    """Whether all pods are of the newest revision and available, and no others are left."""
     status = live.get("status") or {}
     if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
         return False
@@ -37,7 +37,7 @@ def is_stuck(live: Object | None) -> bool:
 
 
 def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble | None:
-    """What keeps the revision's pods from answering, or None."""
+    """What keeps the revision's pods from becoming ready, or None."""
     own = [pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision]
     crashes = (crash for pod in own if (crash := _crash(pod)))
     if first := next(crashes, None) or podinfo.trouble(own):
@@ -49,7 +49,7 @@ def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble 
 
 
 def _crash(pod: Pod) -> Trouble | None:
-    """A server that ended and is not ready again, running or waiting: one reason, so that conditions do not flap."""
+    """A server that exited and is not ready again, running or waiting: one reason, so that conditions do not flap."""
     if podinfo.is_over(pod) or "deletionTimestamp" in pod.raw["metadata"]:
         return None
     container = podinfo.container(pod)

@@ -1,4 +1,4 @@
-"""What is to be served: the followed job's artifact once it may be, else what is served already."""
+"""What to serve: the artifact of the followed job once it is promotable, or what is already served."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Selection:
 
     Attributes:
         served: what to serve; None: nothing yet.
-        reason: `JobComplete` where the followed job's artifact is to be served; else why it is not.
+        reason: `JobComplete` if the followed job's artifact is to be served, or why it is not.
         message: the same for people.
     """
 
@@ -38,14 +38,14 @@ class Selection:
 
 COMPLETE = "JobComplete"
 FINAL = ("JobFailed", "NotPromotable")
-"""Reasons that no waiting changes: the job has ended."""
+"""Reasons that do not resolve by waiting: the job has ended."""
 
 
 def select(name: str, job: Object | None, status: ModelDeploymentStatus) -> Selection:
     """Choose what to serve.
 
-    A job that is deleted, failed, or re-created and not complete changes nothing: what is served goes on, rendered from
-    our own status, and lives by our owner reference on its claim.
+    A job that is deleted, failed, or re-created and not complete changes nothing: the artifact that is served stays,
+    rendered from our own status, and our owner reference keeps its claim.
 
     Args:
         name: name of the followed job.
@@ -82,8 +82,8 @@ def _of_job(name: str, job: Object | None) -> tuple[ServedArtifact | None, str, 
         return None, "WaitingForJob", f"FineTuneJob {name!r} is {status.phase or 'Pending'}"
     promotable = find(status.conditions, "Promotable")
     if not is_true(status.conditions, "Promotable"):
-        why = promotable.message if promotable else "nothing is known of its gate"
+        why = promotable.message if promotable else "it has no condition Promotable"
         return None, "NotPromotable", f"FineTuneJob {name!r} is not promotable: {why}"
     if status.artifact is None:
-        return None, "WaitingForJob", f"FineTuneJob {name!r} tells of no artifact"
+        return None, "WaitingForJob", f"FineTuneJob {name!r} reports no artifact"
     return ServedArtifact(name, status.artifact), COMPLETE, f"FineTuneJob {name!r} is complete"

@@ -19,13 +19,13 @@ class Role(StrEnum):
 
 
 QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: ()}
-"""What a role adds to names and labels. The stable one adds nothing: the selectors of its Deployments cannot change."""
+"""Suffixes of a role's names and labels. The stable one has none: selectors of existing Deployments cannot change."""
 HTTP_PORT = 8000
 """The port that vLLM listens on."""
 SERVICE_PORT = 80
 STARTUP_SECONDS = 600
 BYTES_PER_SECOND = 50_000_000
-"""What a slow volume reads; sizes the time that a server has to start."""
+"""Read speed of a slow volume, from which the startup deadline follows."""
 
 
 class Server(Subject):
@@ -36,7 +36,7 @@ class Server(Subject):
         """The spec, parsed once.
 
         Raises:
-            pydantic.ValidationError: the spec passed its CRD but not the types.
+            pydantic.ValidationError: the CRD accepts the spec, but the types do not.
         """
         return ModelDeploymentSpec.from_dict(self.resource["spec"])
 
@@ -47,7 +47,7 @@ class Server(Subject):
 
     @property
     def served_name(self) -> str:
-        """The name that clients give as 'model'."""
+        """The model name that clients send in the field 'model'."""
         return self.spec.served_name or self.name
 
     @property
@@ -62,12 +62,12 @@ class Server(Subject):
         return self.runtime.image or default
 
     def deployment(self, role: Role) -> Ref:
-        """The Deployment of a role. Its name hashes the uid, since its selector does and can never change."""
+        """The Deployment of a role. Its name depends on the uid, since its selector does and can never change."""
         return Ref("apps/v1", "Deployment", names.unique(self.name, self.uid, *QUALIFIERS[role]))
 
     @property
     def service(self) -> Ref:
-        """The Service. Its name hashes only the name, so that the address outlives the resource."""
+        """The Service. Its name depends only on the resource's name, so that the address outlives the resource."""
         return Ref("v1", "Service", names.unique(self.name, KIND, self.name))
 
     @property
@@ -80,5 +80,5 @@ class Server(Subject):
         return {names.UID_LABEL: self.uid, names.STEP_LABEL: "-".join((STEP, *QUALIFIERS[role]))}
 
     def startup_seconds(self, weights_bytes: int) -> int:
-        """Seconds that a server has until its first answer."""
+        """Seconds within which a server must be ready."""
         return self.spec.start_deadline_seconds or STARTUP_SECONDS + weights_bytes // BYTES_PER_SECOND

@@ -1,4 +1,4 @@
-"""What one reconcile of a ModelDeployment compares, from which its Plan and its status are made."""
+"""What one reconcile of a ModelDeployment compares: the basis of its Plan and its status."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ from hone.core.pods import Trouble
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is there, what shall be served, and what stands between.
+    """What exists, what should be served, and what prevents it.
 
     Attributes:
         server: the resource.
         old: its status as it was read.
         selection: what to serve, and where the followed job stands.
         live: our Deployment, or None.
-        rendered: the Deployment to apply, or None where the live one is as it should be.
+        rendered: the Deployment to apply, or None if the live one is up to date.
         revision: the desired revision; None where nothing is to be served.
         blocked: why it cannot be rolled out at all.
-        trouble: what keeps the rollout from going on.
+        trouble: what keeps the rollout from completing.
         complete: whether the desired revision is rolled out.
     """
 
@@ -82,7 +82,7 @@ def claims(status: ModelDeploymentStatus) -> set[str]:
 
 
 def child(server: Server, observed: Observed, ref: Ref) -> Object | None:
-    """Our object of that name; None where there is none, or one that is not ours."""
+    """Our object of that name; None if there is none, or it is not ours."""
     live = observed.get(ref)
     return live if standing(server.resource, live) == Standing.OURS else None
 
@@ -92,7 +92,7 @@ def _is_there(observed: Observed, revision: Revision) -> bool:
 
 
 def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Snapshot:
-    """Compare what is there with what shall be served."""
+    """Compare what exists with what should be served."""
     selection, blocked = _usable(select(server.job, observed.get(job_ref(server)), old), observed, old)
     live = child(server, observed, server.deployment(Role.STABLE))
     rendered, revision = None, None
@@ -117,7 +117,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> S
 
 
 def _usable(selection: Selection, observed: Observed, old: ModelDeploymentStatus) -> tuple[Selection, Trouble | None]:
-    """The selection, or what is served already where the selected artifact's claim is gone; else what blocks it."""
+    """The selection, or what is already served if the selected artifact's claim is gone; or what blocks both."""
     claim = selection.artifact.claim if selection.artifact else None
     if claim is None or is_usable(observed.get(claim_ref(claim))):
         return selection, None

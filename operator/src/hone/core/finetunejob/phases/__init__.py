@@ -1,1 +1,1 @@
-"""The phases of a reconcile, in the order of `reconcile`; none knows of another."""
+"""The phases of a reconcile, in the order of `reconcile`; none depends on another."""

@@ -1,4 +1,4 @@
-"""The next attempt of the first step that is not done, unless something keeps it from beginning."""
+"""Begins the next attempt of the first step that is not done, unless something blocks it."""
 
 from hone.core.children import Child
 from hone.core.finetunejob.blockers import Blocked, first_blocker
@@ -13,7 +13,7 @@ from hone.core.times import rfc3339
 
 
 def advance(state: State) -> None:
-    """Begin the next attempt, or record what keeps it from beginning."""
+    """Begin the next attempt, or record what blocks it."""
     step = state.step
     if state.running or step is None:
         return
@@ -37,7 +37,7 @@ def _start(state: State, step: Step) -> None:
     run, number = state.run, state.next_number(step)
     config = state.status.run_config = state.status.run_config or config_map_name(run)
     for row in needed(run, step.name):
-        if state.observed.get(row.ref(run, config)) is None:  # what is there is never changed
+        if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
     state.write(Child(job(run, step, attempt(step.name, number, state.status.failures), config), JOB.write))
     state.begin(step, number, rfc3339(state.now))

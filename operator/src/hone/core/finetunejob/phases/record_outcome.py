@@ -1,4 +1,4 @@
-"""How the running attempt ended, if it did, and what its step gave."""
+"""Records how the running attempt ended, if it did, and the result of its step."""
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, Failure
 from hone.contract.exits import FailureClass
@@ -17,18 +17,18 @@ from hone.core.observed import Object, Pod
 from hone.core.times import rfc3339
 
 LAGGING_SECONDS = 2.0
-"""When to check again where a Job is complete but its pod is not seen so yet."""
+"""When to check again if a Job is complete but its pod is not listed as such yet."""
 
 
 def record_outcome(state: State) -> None:
-    """Record the end of the running attempt, and of one that was created just before the operator ended."""
+    """Record the end of the running attempt, and of one that was created just before the operator stopped."""
     _record_running(state)
     while _adopt(state):
         _record_running(state)
 
 
 def _adopt(state: State) -> bool:
-    """Record a Job of ours that exists though no status tells of it: its creation was the last thing done.
+    """Record a Job of ours that exists without being recorded in status: its creation was the last write.
 
     After an edit that is either the Job that prepares the new spec, or one that the edit overtook.
     """
@@ -51,7 +51,9 @@ def _own_job(state: State, step: Step) -> Object | None:
 def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
     state.begin(step, state.next_number(step), job["metadata"].get("creationTimestamp") or rfc3339(state.now))
     if edited and step is not FIRST:
-        state.status.start_time = None  # No status recorded the start, so the edit was let in: the attempt is replaced.
+        state.status.start_time = (
+            None  # No status recorded the start, so the edit was accepted: the attempt is replaced.
+        )
         return
     if edited:
         state.forget_preparation()
@@ -82,7 +84,7 @@ def _record_running(state: State) -> None:
 
 
 def _record_missing(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> None:
-    """The Job is gone: we deleted it and could not write down why, or somebody else did."""
+    """The Job is gone: we deleted it and could not record why, or somebody else deleted it."""
     state.count_gpu_seconds(gpu_seconds(state, attempt, None, pods))
     if state.run.spec.suspend:
         state.end(attempt, AttemptResult.SUSPENDED)
@@ -96,7 +98,7 @@ def _record_missing(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...])
 
 
 def _take_result(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> None:
-    """Record what a step that ended well gave."""
+    """Record the result of a step that succeeded."""
     results = [result for pod in pods if (result := failures.result_of(pod)) and result.verdict is None]
     if STEPS[attempt.step].take_result(state.run, state.status, results):
         state.end(attempt, AttemptResult.SUCCEEDED)
@@ -105,11 +107,11 @@ def _take_result(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) ->
 
 
 def _no_result(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Failure:
-    """prepare and finish do nothing twice, so they run again where their result was missed; training never does."""
+    """prepare and finish are idempotent, so they run again if their result was missed; training does not."""
     if any(podinfo.terminated(pod) for pod in pods):
         return failures.make(
             FailureClass.CRASHED,
             f"{attempt.step} ended with exit code 0 but left no result that this operator can read",
-            hint=f"use the trainer image of the operator's release; this one is {state.run.image}",
+            hint=f"use the trainer image of the operator's release; this job uses {state.run.image}",
         )
-    return failures.make(FailureClass.NODE_LOST, f"the pod of {attempt.step} is gone, and its result with it")
+    return failures.make(FailureClass.NODE_LOST, f"the pod of {attempt.step} is gone, and its result is lost")

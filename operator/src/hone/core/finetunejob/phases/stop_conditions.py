@@ -1,4 +1,4 @@
-"""What stops a running attempt from outside: suspension, an edit before the start, the start deadline."""
+"""Conditions that stop a running attempt: suspension, an edit before training starts, the start deadline."""
 
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
@@ -9,7 +9,7 @@ from hone.core.plan import Delete
 
 
 def stop_if_due(state: State) -> None:
-    """Stop the running attempt if there is a reason to, and show what keeps it from starting."""
+    """Stop the running attempt if there is a reason to, and report what keeps it from starting."""
     if state.spec_changed:
         _stop(state, AttemptResult.REPLACED)
         state.forget_preparation()
@@ -19,7 +19,7 @@ def stop_if_due(state: State) -> None:
 
 
 def _stop(state: State, result: AttemptResult, failure: Failure | None = None) -> None:
-    """Delete the running attempt's Job. Its pods have their grace, in which training saves itself."""
+    """Delete the running attempt's Job. In the grace period of its pods, training saves a checkpoint."""
     attempt = state.running
     if attempt is None:
         return

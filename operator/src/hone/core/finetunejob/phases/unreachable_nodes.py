@@ -1,7 +1,7 @@
-"""Pods that should have ended and whose node does not confirm it: shown, with what to do, since nothing else is safe.
+"""Pods that should have terminated, but whose node does not confirm it: reported with what to do.
 
-A node that only lost contact may still write to the volumes, and another attempt at the same time would spoil both.
-Whoever knows that it is down says so by deleting its Node or by a taint, and Kubernetes then ends its pods.
+A node that only lost contact may still write to the volumes, and another attempt at the same time would corrupt them.
+An administrator who knows that it is down deletes its Node or adds a taint; Kubernetes then removes its pods.
 """
 
 from hone.core.finetunejob.state import State
@@ -9,14 +9,14 @@ from hone.core.pods import Trouble
 from hone.core.times import parse
 
 UNCONFIRMED_SECONDS = 300.0
-"""How long after the end of a pod's grace its node may take to confirm the pod's end."""
+"""How long after a pod's grace period its node may take to confirm that the pod has terminated."""
 REASON = "NodeUnreachable"
 
 
 def check_nodes(state: State) -> None:
-    """Show the first pod whose end is overdue, or check again when one may be."""
+    """Report the first pod that is overdue, or check again when one may be."""
     for pod in state.live_pods:
-        # Kubernetes sets it to the moment at which the grace is over.
+        # Kubernetes sets it to the end of the grace period.
         if not (deadline := pod.raw["metadata"].get("deletionTimestamp")):
             continue
         left = UNCONFIRMED_SECONDS + (parse(deadline) - state.now).total_seconds()
@@ -26,8 +26,8 @@ def check_nodes(state: State) -> None:
         name, node = pod.raw["metadata"]["name"], (pod.raw.get("spec") or {}).get("nodeName", "none")
         state.trouble = Trouble(
             REASON,
-            f"pod {name} was to end by {deadline}, but node {node} does not confirm it; no other attempt begins, since "
-            "the node may still write. If it is down for good, delete the Node, or "
+            f"pod {name} should have terminated by {deadline}, but node {node} has not confirmed it; no other attempt "
+            "starts, since the pod may still write. If the node is down for good, delete the Node object, or run "
             f"`kubectl taint nodes {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`",
         )
         return

@@ -7,10 +7,10 @@ from hone.contract.results import StepResult
 
 
 def adjusted(attempt: AttemptStatus, restarts: int, changes: Iterable[str]) -> AttemptStatus:
-    """The attempt with what its pods report. Neither figure shrinks: what was done once stays recorded.
+    """The attempt with what its pods report. Neither value shrinks: what was recorded once stays.
 
-    The pods are not trusted: the sentences are bounded in number and length, and hold neither line breaks nor halves of
-    characters, which no status can hold.
+    The pods are not trusted: the sentences are limited in number and length, and contain neither line breaks nor
+    lone surrogates, which cannot be stored in a status.
     """
     lines = (" ".join(text.encode(errors="replace").decode().split()) for text in changes)
     cut = (text if len(text) <= MAX_CHANGE else text[: MAX_CHANGE - 1] + "…" for text in lines if text)
@@ -20,7 +20,7 @@ def adjusted(attempt: AttemptStatus, restarts: int, changes: Iterable[str]) -> A
 
 
 def adjusted_by(attempt: AttemptStatus, results: Iterable[StepResult]) -> AttemptStatus:
-    """The attempt with what the results of its pods tell."""
+    """The attempt with what the results of its pods report."""
     for result in results:
         attempt = adjusted(attempt, result.restarts, result.changes)
     return attempt

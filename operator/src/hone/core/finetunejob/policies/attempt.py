@@ -1,4 +1,4 @@
-"""What the next attempt does differently from the ones that failed: less memory, a lower rate."""
+"""What the next attempt does differently from those that failed: less memory, a lower learning rate."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ from hone.core.finetunejob.policies.retry import key
 from hone.core.finetunejob.run import TRAIN
 
 DIVERGED_FACTOR = 0.5
-"""What the planned rate is multiplied with after a divergence; a second one ends the run (`POLICIES`)."""
+"""Factor for the planned learning rate after a divergence; a second divergence ends the run (`POLICIES`)."""
 
 
 def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
-    """What the pods of an attempt get to know of it.
+    """The configuration of an attempt for its pods.
 
     Each attempt that ended out of memory has used up one level of the trainer's memory fallback; what a pod adjusted in
-    place is no failure, and the trainer remembers it by itself. Only training has levels and a rate.
+    place is no failure, and the trainer remembers it by itself. Only training has levels and a learning rate.
 
     Args:
         step: the step.

@@ -17,25 +17,25 @@ from hone.core.finetunejob.run import PREPARE
 from hone.core.names import STEP_LABEL
 from hone.core.observed import Object, Pod
 
-MAX_WORDS = 1000
-MAX_LAST_WORDS = 600
+MAX_MESSAGE = 1000
+MAX_LAST_LOG = 600
 OUT_OF_HOST_MEMORY = 137
 TERMINATED = 143
 
 HINTS = {
-    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.compute.resources.limits.memory, or lower microBatchSize",
-    FailureClass.NEVER_STARTED: "see what keeps the pods from starting: image, quota, node selector, free resources",
+    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.compute.resources.limits.memory, or lower spec.compute.microBatchSize",
+    FailureClass.NEVER_STARTED: "check what keeps the pods from starting: image, quota, node selector, free resources",
     FailureClass.DEADLINE_EXCEEDED: "raise spec.activeDeadlineSeconds; the run's checkpoints are kept",
 }
 PREPARE_HINTS = {
-    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.prepare.resources.limits.memory; where prepare merges another job's "
-    "adapter, it holds all of its base's weights",
+    FailureClass.HOST_OUT_OF_MEMORY: "raise spec.prepare.resources.limits.memory; to merge the adapter of another "
+    "job, prepare loads all weights of its base model",
 }
-"""Of prepare, where they are others: it has resources of its own."""
+"""Hints for prepare where they differ: it has resources of its own."""
 
-# A cause found earlier in this order wins, whatever its place among the classes: a pod that was deleted because another
-# one failed ends as preempted too, and a communication error is nearly always the echo of another rank's end.
-_DISRUPTED, _OWN, _DELETED, _ECHO = range(4)
+# Evidence that comes first in this order wins, whatever the rank of its class: a pod that was deleted because another
+# one failed ends as preempted too, and a communication error is nearly always a consequence of another rank's end.
+_DISRUPTED, _OWN, _DELETED, _CONSEQUENCE = range(4)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class End:
     """How one pod ended.
 
     Attributes:
-        tier: place among the kinds of evidence; the lowest wins.
+        tier: position among the kinds of evidence; the lowest wins.
         named: whether the Job's own message names this pod.
-        failure: what it left.
+        failure: the failure that it reports.
     """
 
     tier: int
@@ -61,12 +61,12 @@ class End:
 def make(cls: FailureClass, message: str, **more: Any) -> Failure:
     """A failure with its class's hint, cut to the API's lengths."""
     hint = more.pop("hint", None) or HINTS.get(cls)
-    text = message if len(message) <= MAX_WORDS else message[: MAX_WORDS - 1] + "…"
+    text = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
     return Failure(failure_class=str(cls), message=text, hint=hint, **more)
 
 
 def result_of(pod: Pod) -> StepResult | None:
-    """What the pod left as its termination message; None where that is no result, or one that no status can hold."""
+    """The result in the pod's termination message; None if it has none, or one that cannot be stored in a status."""
     ended = podinfo.terminated(pod)
     try:
         result = StepResult.model_validate_json(ended["message"]) if ended and ended.get("message") else None
@@ -78,7 +78,7 @@ def result_of(pod: Pod) -> StepResult | None:
 
 
 def _can_be_stored(value: Any) -> bool:
-    """Whether the API server takes every number in it. The pod is not trusted, and one refused status stops the job."""
+    """Whether the API server accepts every number in it. Pods are not trusted, and a refused status stops the job."""
     if isinstance(value, dict):
         return all(_can_be_stored(inner) for inner in value.values())
     if isinstance(value, list):
@@ -99,31 +99,31 @@ def cause(job: Object, pods: Iterable[Pod]) -> Failure:
 
     Args:
         job: the Job.
-        pods: its pods, gone ones included; those that are not known any more may be missing.
+        pods: its pods, deleted ones included as far as they are remembered.
     """
     failed = job_condition(job, "Failed") or {}
-    words = str(failed.get("message", ""))
+    message = str(failed.get("message", ""))
     if failed.get("reason") == "DeadlineExceeded":
         seconds = job["spec"].get("activeDeadlineSeconds")
         return make(FailureClass.DEADLINE_EXCEEDED, f"the attempt ran longer than activeDeadlineSeconds ({seconds})")
-    ends = [end for pod in pods if (end := _end(pod, words)) is not None]
-    if not any(end.named for end in ends) and (named := _from_words(words)):
-        ends.append(named)  # the Job deletes the others' pods, and an evicted pod is gone as well
+    ends = [end for pod in pods if (end := _end(pod, message)) is not None]
+    if not any(end.named for end in ends) and (named := _from_message(message)):
+        ends.append(named)  # the Job deletes its other pods, and an evicted pod is deleted as well
     if ends:
         first = min(ends, key=lambda end: end.order).failure
         of_prepare = (job["metadata"].get("labels") or {}).get(STEP_LABEL) == PREPARE
         hint = PREPARE_HINTS.get(FailureClass(first.failure_class)) if of_prepare else None
         return first.model_copy(update={"hint": hint}) if hint else first
-    return make(FailureClass.CRASHED, words or str(failed.get("reason", "the Job failed without a reason")))
+    return make(FailureClass.CRASHED, message or str(failed.get("reason", "the Job failed without a reason")))
 
 
-def _from_words(words: str) -> End | None:
-    """How the pod ended that the Job's own message tells of, or None where it tells of none."""
-    if "condition DisruptionTarget" in words:
-        return End(_DISRUPTED, True, make(FailureClass.PREEMPTED, words))
-    if code := re.search(r"exit code (\d+)", words):
+def _from_message(message: str) -> End | None:
+    """How the pod ended that the Job's own message names, or None if it names none."""
+    if "condition DisruptionTarget" in message:
+        return End(_DISRUPTED, True, make(FailureClass.PREEMPTED, message))
+    if code := re.search(r"exit code (\d+)", message):
         cls = from_exit_code(int(code[1]))
-        return End(_tier(cls), True, make(cls, words, exit_code=int(code[1])))
+        return End(_tier(cls), True, make(cls, message, exit_code=int(code[1])))
     return None
 
 
@@ -147,13 +147,13 @@ class _Pod:
 
 
 def _tier(cls: FailureClass) -> int:
-    """Place of what a container says of itself. Preempted is only what follows a deletion: others may be the cause."""
-    return {FailureClass.PREEMPTED: _DELETED, FailureClass.COMMUNICATION: _ECHO}.get(cls, _OWN)
+    """Tier of a container's own report. Preempted follows a deletion, whose cause may be another pod."""
+    return {FailureClass.PREEMPTED: _DELETED, FailureClass.COMMUNICATION: _CONSEQUENCE}.get(cls, _OWN)
 
 
-def _end(pod: Pod, words: str) -> End | None:
-    """How the pod ended; None where it has not ended, or ended well."""
-    failed = _Pod(pod, named=f"/{pod.raw['metadata']['name']} " in words)
+def _end(pod: Pod, job_message: str) -> End | None:
+    """How the pod ended; None if it has not ended, or succeeded."""
+    failed = _Pod(pod, named=f"/{pod.raw['metadata']['name']} " in job_message)
     status = pod.raw.get("status") or {}
     disruption = podinfo.condition(pod, "DisruptionTarget")
     if disruption and disruption.get("status") == "True":
@@ -163,11 +163,11 @@ def _end(pod: Pod, words: str) -> End | None:
         return failed.end(_DISRUPTED, cls, message)
     if podinfo.phase(pod) == "Unknown" or status.get("reason") == "NodeLost":
         node = pod.raw.get("spec", {}).get("nodeName", "its node")
-        return failed.end(_DISRUPTED, FailureClass.NODE_LOST, f"{failed.label}: {node} does not answer any more")
+        return failed.end(_DISRUPTED, FailureClass.NODE_LOST, f"{failed.label}: {node} no longer responds")
     ended = podinfo.terminated(pod)
     if ended and status.get("reason") != "Evicted":
         return _container_end(failed, ended)
-    # The kubelet refused it, or evicted it for what it did itself: an eviction for the node's sake is a disruption.
+    # The kubelet rejected it, or evicted it for its own usage: an eviction because of the node is a disruption.
     if podinfo.phase(pod) == "Failed":
         cls = FailureClass.CRASHED if podinfo.has_started(pod) else FailureClass.NEVER_STARTED
         return failed.end(_OWN, cls, f"{failed.label}: {status.get('reason', 'Failed')}: {status.get('message', '')}")
@@ -175,7 +175,7 @@ def _end(pod: Pod, words: str) -> End | None:
 
 
 def _container_end(failed: _Pod, ended: dict[str, Any]) -> End | None:
-    """How the pod's container ended, from its result, else from its exit code."""
+    """How the pod's container ended: from its result, or without one from its exit code."""
     code = int(ended.get("exitCode", 0))
     result = result_of(failed.pod)
     verdict = result.verdict if result else None
@@ -194,7 +194,7 @@ def _container_end(failed: _Pod, ended: dict[str, Any]) -> End | None:
         return None
     cls = from_exit_code(code)
     if code in (OUT_OF_HOST_MEMORY, TERMINATED) and failed.deleted:
-        cls = FailureClass.PREEMPTED  # it did not end by itself before its grace was over
-    last = str(ended.get("message") or "").strip()[-MAX_LAST_WORDS:]
+        cls = FailureClass.PREEMPTED  # it did not end by itself within its grace period
+    last = str(ended.get("message") or "").strip()[-MAX_LAST_LOG:]
     message = f"{failed.label} ended with exit code {code}" + (f": {last}" if last else "")
     return failed.end(_tier(cls), cls, message, exit_code=code)

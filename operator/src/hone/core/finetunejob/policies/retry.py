@@ -1,4 +1,4 @@
-"""When a step is tried again after a failure, and when not: the table of classes, applied."""
+"""Whether a step is retried after a failure, and when, by the table of failure classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ BACKOFF_SECONDS = {FailureClass.NEVER_STARTED: 30.0}
 """Wait before the next attempt, doubled with each failure of the class. Classes that are absent do not wait."""
 MAX_BACKOFF_SECONDS = 600.0
 QUICK_SECONDS = 120.0
-"""An attempt that ended sooner has hardly worked. Where its class does not count, nothing else bounds the next ones: a
-pod that fills its node's disk is evicted from every node, each time at once."""
+"""An attempt that ended sooner has done hardly any work. If its class does not count, nothing else limits the retries:
+a pod that fills its node's disk is evicted from every node within seconds."""
 QUICK_BACKOFF_SECONDS = 10.0
 """Wait after the second such attempt in a row, doubled with each further one."""
 
@@ -41,13 +41,13 @@ def counted(failures: Mapping[str, int], step: str | None = None) -> int:
 
 
 def give_up(step: str, failure: Failure, failures: Mapping[str, int], limit: int) -> GiveUp | None:
-    """Why the step is not tried again after `failure`, or None where it is.
+    """Why the step is not retried after `failure`, or None if it is.
 
     Args:
         step: the step that failed.
         failure: its newest failure.
         failures: failures so far by step and class, this one included.
-        limit: `retry.limit`, which every step has for itself.
+        limit: `retry.limit`, which applies to each step separately.
     """
     cls = FailureClass(failure.failure_class)
     policy = POLICIES[cls]
@@ -56,10 +56,12 @@ def give_up(step: str, failure: Failure, failures: Mapping[str, int], limit: int
         return GiveUp(str(cls), message)
     times = failures.get(key(step, cls), 0)
     if policy.at_most is not None and times >= policy.at_most:
-        return GiveUp(str(cls), f"{step} ended as {cls} {times} times; the last time: {message}")
+        return GiveUp(str(cls), f"{step} failed with {cls} {times} times; last failure: {message}")
     total = counted(failures, step)
     if policy.counts and total > limit:
-        return GiveUp("RetryLimitExceeded", f"{step} failed {total} times, retry.limit is {limit}; last: {message}")
+        return GiveUp(
+            "RetryLimitExceeded", f"{step} failed {total} times, retry.limit is {limit}; last failure: {message}"
+        )
     return None
 
 

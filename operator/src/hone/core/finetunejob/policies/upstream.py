@@ -25,7 +25,7 @@ from hone.core.pods import Trouble
 WAITING = "WaitingForJob"
 GONE = "ArtifactNotFound"
 STALLED = ("JobFailed", "JobStalled", "JobCycle", "JobUnfit")
-"""Reasons that no waiting changes: somebody has to do something about another job, or name another one."""
+"""Reasons that do not resolve by waiting: the user has to fix the other job, or name another one."""
 REASONS = (WAITING, GONE, "JobNotFound", *STALLED)
 
 
@@ -35,7 +35,7 @@ def job_refs(spec: FineTuneJobSpec) -> dict[str, Ref]:
 
 
 def refs(run: Run, fetched: Fetched) -> set[Ref]:
-    """What to read while the job waits: the jobs, those that they wait for, and the claims of what they made."""
+    """What to read while the job waits: the jobs, those that they wait for, and the claims of their models."""
     direct = set(job_refs(run.spec).values())
     refs, new = set(direct), set(direct)
     while new:
@@ -54,13 +54,13 @@ def held(models: Mapping[str, FoundModel]) -> set[str]:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The models of other jobs, as far as they are there.
+    """The models of other jobs, as far as they exist.
 
     Attributes:
-        models: those that were found, by the names of `READS`.
-        trouble: what keeps the first of the others.
+        models: those that exist, by the names of `READS`.
+        trouble: why the first of the others does not exist.
         apply: owner references to add to the claims of these models.
-        ready: whether all models are there, recorded in status, and their claims ours.
+        ready: whether all models exist and are recorded in status, and we own their claims.
     """
 
     models: dict[str, FoundModel]
@@ -70,14 +70,14 @@ class Upstream:
 
 
 def held_refs(run: Run) -> set[Ref]:
-    """The claims of other jobs that status says we read; to be read before they can be given back."""
+    """The claims of other jobs that are recorded in status; they must be read before they can be given back."""
     return {claim_ref(claim) for claim in held(run.upstream_models)}
 
 
 def follow(run: Run, observed: Observed, known: dict[str, FoundModel] | None) -> Upstream:
     """Find the models of other jobs, and own their claims.
 
-    In this order: an owner reference that no status names would never be given back.
+    In this order: an owner reference that no status records would never be given back.
 
     Args:
         run: the run.
@@ -109,12 +109,12 @@ def give_back_dropped(run: Run, observed: Observed, models: Mapping[str, FoundMo
 
 
 def may_end(run: Run, observed: Observed) -> bool:
-    """Whether the claims to give back were read; nobody reconciles a job again once it has ended."""
+    """Whether the claims to give back were read: a job is not reconciled again once it has ended."""
     return held_refs(run) <= set(observed.objects)
 
 
 def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Trouble | None]:
-    """The models of other jobs that are there, and what keeps the first of the others."""
+    """The models of other jobs that exist, and why the first of the others does not."""
     there: dict[str, FoundModel] = {}
     first: Trouble | None = None
     for name, ref in job_refs(run.spec).items():
@@ -126,7 +126,7 @@ def _resolve(run: Run, observed: Observed) -> tuple[dict[str, FoundModel], Troub
 
 
 def _model_or_trouble(run: Run, observed: Observed, name: str, ref: Ref) -> tuple[FoundModel | None, Trouble | None]:
-    """A model of another job, or what keeps it."""
+    """A model of another job, or why it does not exist."""
     field = f"{READS[name].field}.jobRef.name"
     if trouble := _waits_in_vain(run, observed, field, ref):
         return None, trouble
@@ -134,7 +134,7 @@ def _model_or_trouble(run: Run, observed: Observed, name: str, ref: Ref) -> tupl
     if job is None or "deletionTimestamp" in job["metadata"]:
         if owned := _owned(run, observed, name, ref):
             return owned, None
-        message = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; make it, or name another"
+        message = f"{field}: namespace {run.namespace!r} has no FineTuneJob {ref.name!r}; create it, or name another"
         return None, Trouble("JobNotFound", message)
     objective = _objective(job)
     if objective and not READS[name].fits(objective, run.spec.objective):
@@ -148,9 +148,9 @@ def _model_or_trouble(run: Run, observed: Observed, name: str, ref: Ref) -> tupl
 
 
 def _waits_in_vain(run: Run, observed: Observed, field: str, ref: Ref) -> Trouble | None:
-    """Why waiting for the job will never end: it is this one, or one that waits for this one."""
+    """Why waiting for the job would never end: it is this one, or one that waits for this one."""
     if ref.name == run.name:
-        message = f"{field}: a FineTuneJob cannot wait for itself; name the job whose model it shall read"
+        message = f"{field}: a FineTuneJob cannot wait for itself; name the job that produces the model"
         return Trouble("JobCycle", message)
     if cycle := _cycle(run, observed, ref):
         message = f"{field}: these FineTuneJobs wait for each other: {' → '.join(cycle)}; change one of them"
@@ -161,37 +161,37 @@ def _waits_in_vain(run: Run, observed: Observed, field: str, ref: Ref) -> Troubl
 def _claim_gone(observed: Observed, field: str, model: FoundModel) -> Trouble | None:
     """Which of the model's claims is gone, or None."""
     if not is_usable(observed.get(claim_ref(model.claim))):
-        where = f"the model of FineTuneJob {model.job!r} lies on PersistentVolumeClaim {model.claim!r}, which is gone"
+        where = f"the model of FineTuneJob {model.job!r} was on PersistentVolumeClaim {model.claim!r}, which is gone"
         return Trouble(GONE, f"{field}: {where}; delete that job and apply it again, or name another")
     if model.base_claim and not is_usable(observed.get(claim_ref(model.base_claim))):
-        where = f"FineTuneJob {model.job!r} made an adapter of the model on PersistentVolumeClaim {model.base_claim!r}"
-        return Trouble(GONE, f"{field}: {where}, which is gone; make that claim again with the same model on it")
+        where = f"FineTuneJob {model.job!r} tuned the model on PersistentVolumeClaim {model.base_claim!r}"
+        return Trouble(GONE, f"{field}: {where}, which is gone; create that claim again with the same model on it")
     return None
 
 
 def _owned(run: Run, observed: Observed, name: str, ref: Ref) -> FoundModel | None:
-    """The model of a job that is gone, where its claim is still ours: to give that up could destroy it."""
+    """The model of a deleted job if we still own its claim: giving the claim back could delete it."""
     model = run.upstream_models.get(name)
     claim = observed.get(claim_ref(model.claim)) if model and model.job == ref.name else None
     return model if claim and is_usable(claim) and take(run, claim) is None else None
 
 
 def _objective(job: Object) -> Objective | None:
-    """What a job trains for; None where that is of another release. Whoever made a model has it in its spec still."""
+    """A job's objective; None if this release does not know it. The spec of a started job does not change."""
     named = job["spec"].get("objective", Objective.SFT)
     return Objective(named) if named in list(Objective) else None
 
 
 def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
-    """Why a job has made no model yet."""
+    """Why a job has no model yet."""
     again = "delete it and apply it again" if status.start_time else "fix it, or delete it and apply it again"
-    remedy = f"{again}; {field} is then followed by itself"
+    remedy = f"{again}; this job then continues by itself"
     if is_true(status.conditions, "Failed"):
         failed = find(status.conditions, "Failed")
         return Trouble("JobFailed", f"FineTuneJob {name!r} failed: {failed.message if failed else ''}; {remedy}")
     stalled = find(status.conditions, "Stalled")
     if stalled and is_true(status.conditions, "Stalled"):
-        return Trouble("JobStalled", f"FineTuneJob {name!r} cannot go on: {stalled.message}")
+        return Trouble("JobStalled", f"FineTuneJob {name!r} cannot continue: {stalled.message}")
     percent = f", {status.progress.percent} %" if status.progress else ""
     return Trouble(WAITING, f"waits for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
 
@@ -215,16 +215,16 @@ def _model_of(job: Object) -> FoundModel | None:
 
 
 def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
-    """The names of jobs that wait for each other, from ours back to ours; None where there is no such circle."""
-    # No job is visited twice: the ways to one multiply where two of each round read the last one's.
-    ways: dict[Ref, tuple[str, ...]] = {start: (run.name, start.name)}
+    """The names of jobs that wait for each other, from ours back to ours; None if there is no such cycle."""
+    # Each job is visited once: the number of paths would grow exponentially where jobs share their sources.
+    paths: dict[Ref, tuple[str, ...]] = {start: (run.name, start.name)}
     new = [start]
     for ref in new:
         for follows in sorted(_waits_for(observed.objects.get(ref))):
             if follows.name == run.name:
-                return (*ways[ref], follows.name)
-            if follows not in ways:
-                ways[follows] = (*ways[ref], follows.name)
+                return (*paths[ref], follows.name)
+            if follows not in paths:
+                paths[follows] = (*paths[ref], follows.name)
                 new.append(follows)
     return None
 
@@ -238,7 +238,7 @@ def _waits_for(job: Object | None) -> set[Ref]:
         return set()
     try:
         return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
-    except ValidationError:  # its own reconcile says so
+    except ValidationError:  # its own reconcile reports it
         return set()
 
 

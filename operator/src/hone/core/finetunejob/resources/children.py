@@ -1,4 +1,4 @@
-"""The table of the objects that a run makes: their types, names and builders, and the steps that need them."""
+"""The table of the objects that a run creates: their types, names and builders, and the steps that need them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from hone.core.finetunejob.steps.step import next_number
 from hone.core.observed import Object, Ref
 
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
-"""The Job of an attempt. It is no row of the table: each attempt has its own, named by step and number."""
+"""The Job of an attempt. It is not in the table: each attempt has its own, named by step and number."""
 CLAIM = ChildType("v1", "PersistentVolumeClaim", Write.CREATE_ONCE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """An object of which a run has at most one. The callables take the run and the name of its RunConfig's ConfigMap.
+    """An object that a run has at most once. The callables take the run and the name of its RunConfig's ConfigMap.
 
     Attributes:
         type: its type.
-        name: its name; renders nothing.
+        name: its name, without rendering it.
         build: renders it.
         is_needed: whether the pods of a step need it, given the run and the step's name.
     """
@@ -35,7 +35,7 @@ class Row:
     is_needed: Callable[[Run, str], bool]
 
     def ref(self, run: Run, config: str) -> Ref:
-        """Its name, to be read."""
+        """Its Ref."""
         return self.type.ref(self.name(run, config))
 
     def child(self, run: Run, config: str) -> Child:
@@ -69,9 +69,9 @@ CHILDREN: tuple[Row, ...] = (
         is_needed=lambda run, step: step == FINISH,
     ),
 )
-"""Every object that a run makes alongside its Jobs, in the order in which they are created."""
+"""Every object that a run creates in addition to its Jobs, in the order in which they are created."""
 CHILD_TYPES = (JOB, *dict.fromkeys(row.type for row in CHILDREN))
-"""The types of all objects that a run makes."""
+"""The types of all objects that a run creates."""
 
 
 def needed(run: Run, step: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The two claims that a run makes: scratch space and the artifact's."""
+"""The two claims that a run creates: workspace and output."""
 
 from hone.api.finetunejob import Output, Workspace
 from hone.api.meta import AccessMode
@@ -33,7 +33,7 @@ def workspace_claim(run: Run) -> Object:
 
 
 def output_claim(run: Run) -> Object:
-    """The artifact's claim. It has no owner where it is to be retained, and says so for whoever would become one."""
+    """The artifact's claim. A retained one has no owner, and an annotation that keeps others from becoming one."""
     claim = _claim(run, run.output_claim, FINISH, run.output, DEFAULT_OUTPUT_SIZE, AccessMode.READ_WRITE_ONCE)
     if run.output.retain:
         del claim["metadata"]["ownerReferences"]

@@ -1,4 +1,4 @@
-"""The Job of an attempt: one pod, or a gang; everything in which the steps differ is in the step itself."""
+"""The Job of an attempt: one pod, or a gang; all differences between the steps are in the steps themselves."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ POD_FAILURE_POLICY = {
         {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
     ]
 }
-"""Makes the Job's own message keep which pod ended how, after the pods are gone."""
+"""With it, the Job's own message records which pod failed and how, even after the pods are deleted."""
 
 
 def _reads(step: Step, source: Source) -> bool:

@@ -19,7 +19,7 @@ DEFAULT_OUTPUT_SIZE = "20Gi"
 
 
 def memory_per_process(run: Run) -> int | None:
-    """Bytes that a rank may use: a GPU's memory, or its share of the pod's limit on the CPU; None where unknown."""
+    """Bytes that a rank may use: a GPU's memory, or on the CPU its share of the pod's limit; None if unknown."""
     compute = run.compute
     if compute.gpus_per_node:
         return as_int(compute.gpu_memory) if compute.gpu_memory else None
@@ -57,8 +57,8 @@ def run_config(run: Run) -> RunConfig:
 def _is_merged(run: Run) -> bool:
     """Whether an adapter is merged at the end.
 
-    Auto: over a base that another job made. That base is a scratch copy where it was an adapter itself; else it lies on
-    that job's claim, which whoever serves the adapter would have to keep, too.
+    Auto merges if the base comes from another job. Such a base is a temporary copy if it was an adapter itself; if not,
+    it is on that job's claim, which would have to be kept for serving the adapter.
     """
     policy = run.output.merge
     return policy == MergePolicy.ALWAYS or (policy == MergePolicy.AUTO and run.spec.model.job_ref is not None)
@@ -100,12 +100,12 @@ def _topology(run: Run) -> Topology:
 
 @functools.lru_cache(maxsize=64)
 def rendered(run: Run) -> str:
-    """The RunConfig as text. A reconcile asks for it several times, and renders it once."""
+    """The RunConfig as text. A reconcile needs it several times, and renders it once."""
     return run_config(run).to_json()
 
 
 def config_map_name(run: Run) -> str:
-    """The ConfigMap's name, which hashes its content: another content is another object."""
+    """The ConfigMap's name, which contains a hash of its content: new content is a new object."""
     return f"{run.base_name}-run-{names.digest(rendered(run), length=8)}"
 
 

@@ -1,4 +1,4 @@
-"""The headless Service in which the ranks of several pods find pod 0."""
+"""The headless Service through which the ranks of several pods find pod 0."""
 
 from hone.contract.runconfig import MASTER_PORT
 from hone.core.children import metadata
@@ -8,7 +8,7 @@ from hone.core.observed import Object
 
 
 def service(run: Run) -> Object:
-    """A Service without address of its own; names resolve before the pods are ready, since they wait for each other."""
+    """A headless Service; names resolve before the pods are ready, since the pods wait for each other."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

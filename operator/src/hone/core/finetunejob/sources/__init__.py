@@ -1,4 +1,4 @@
-"""What a run reads of its users: models, data, reward functions; where each comes from, and where pods find it."""
+"""The inputs of a run: models, data, reward functions; where each comes from, and its path in the pods."""
 
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.data import data_sources

@@ -13,14 +13,14 @@ DEFAULT_HELD_OUT = 0.1
 
 
 def splits(run: Run) -> dict[str, DataSource | HeldOut]:
-    """What the spec says of each split, by name; what it does not name is absent."""
+    """The spec of each split, by name; without the splits that it does not name."""
     dataset = run.spec.dataset
     sources = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {split: source for split, source in sources.items() if source is not None}
 
 
 def data_sources(run: Run) -> dict[str, Source]:
-    """The data, by split: `/mnt/data/<split>`. A split that is held out is none."""
+    """The data, by split: `/mnt/data/<split>`. A split that is held out of the training rows has no source."""
     sources = {split: _source(split, source) for split, source in splits(run).items()}
     return {split: source for split, source in sources.items() if source}
 

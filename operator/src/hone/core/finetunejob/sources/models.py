@@ -1,4 +1,4 @@
-"""The models that a job reads: from a claim, or from another job, whose adapter prepare merges with its base."""
+"""The models that a job reads: from a claim, or from another job; prepare merges adapters with their base."""
 
 import re
 from collections.abc import Callable
@@ -21,9 +21,9 @@ class Reads(NamedTuple):
 
     Attributes:
         field: path of the field that names it.
-        source: its source in a spec; None where the spec names none.
-        fits: whether the model of a job with the first objective fits, where ours is the second.
-        unfit: what such a model lacks, and what to name instead.
+        source: its source in a spec; None if the spec names none.
+        fits: whether the model of a job with the first objective can be used by a job with the second.
+        unfit: what a model that does not fit lacks, and what to name instead.
     """
 
     field: str
@@ -32,27 +32,27 @@ class Reads(NamedTuple):
     unfit: str
 
 
-def _writes(objective: Objective) -> bool:
+def _generates_text(objective: Objective) -> bool:
     return not OBJECTIVES[objective].has_head
 
 
-_SILENT = "whose model writes no answers; name one that makes a model which does, such as one with objective SFT"
+_NO_TEXT = "whose model does not generate text; name a job whose model does, such as one with objective SFT"
 
 READS: dict[str, Reads] = {
     "model": Reads(
         "spec.model",
         lambda spec: spec.model,
-        # Another objective's head has other outputs, with which no weights are loaded.
-        lambda theirs, ours: theirs == ours or _writes(theirs),
-        _SILENT,
+        # The head of another objective has other outputs, so its weights cannot be loaded.
+        lambda theirs, ours: theirs == ours or _generates_text(theirs),
+        _NO_TEXT,
     ),
     "rewardModel": Reads(
         "spec.reward.model",
         lambda spec: spec.reward.model if spec.reward else None,
         lambda theirs, ours: theirs == Objective.REWARD,
-        "whose model gives no score; name one with objective Reward",
+        "whose model does not score answers; name a job with objective Reward",
     ),
-    "teacher": Reads("spec.teacher", lambda spec: spec.teacher, lambda theirs, ours: _writes(theirs), _SILENT),
+    "teacher": Reads("spec.teacher", lambda spec: spec.teacher, lambda theirs, ours: _generates_text(theirs), _NO_TEXT),
 }
 """Every model that a job may read, by the name of its directory in the RunConfig (`Paths`)."""
 
@@ -64,7 +64,7 @@ def models(spec: FineTuneJobSpec) -> dict[str, ModelSource]:
 
 
 def model_name(source: ModelSource) -> str:
-    """What reports call the model: its path, or the job that made it."""
+    """The model's name in reports: its path, or the job that produced it."""
     return source.claim.path if source.claim else source.job_ref.name if source.job_ref else ""
 
 
@@ -81,7 +81,7 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
             mounts=(ClaimMount(source.claim.name, directory),),
             dependencies=(Dependency(f"{field}.claim.name", claim_ref(source.claim.name)),),
         )
-    # Until another job's model is there, its path is a guess that no pod sees: none is created before.
+    # Until another job's model exists, its path is only a placeholder: no pod is created before.
     upstream = run.upstream_models.get(name) if source.job_ref else None
     if upstream is None:
         return Source(path=f"{directory}/{ARTIFACT_DIR}")
@@ -89,7 +89,7 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
 
 
 def _model(upstream: FoundModel, name: str) -> Source:
-    """A whole model that another job made: read where it lies."""
+    """A whole model of another job: read in place."""
     return Source(
         path=f"{_directory(name)}/{ARTIFACT_DIR}",
         mounts=(ClaimMount(upstream.claim, _directory(name)),),
@@ -98,12 +98,12 @@ def _model(upstream: FoundModel, name: str) -> Source:
 
 
 def _adapter(upstream: FoundModel, name: str) -> Source:
-    """An adapter that another job made: prepare merges it with its base into the workspace.
+    """An adapter of another job: prepare merges it with its base into the workspace.
 
-    There, and not by the job that made it: that job may have ended long ago, and served adapters stay small.
+    The other job does not do it: it may have ended long ago, and served adapters stay small.
     """
     directory, base_claim = _directory(name), str(upstream.base_claim)
-    # Named by its content, so that jobs on one workspace share it.
+    # Named by its content, so that jobs with the same workspace share it.
     merged = f"{WORKSPACE_DIRECTORY}/models/{names.digest(upstream.digest, length=16)}"
     merge = Merge(
         field=READS[name].field,
@@ -112,7 +112,7 @@ def _adapter(upstream: FoundModel, name: str) -> Source:
         base_digest=upstream.base_digest,
         merged=merged,
     )
-    remedy = f"make it again with the same model on it: FineTuneJob {upstream.job!r} made an adapter of that"
+    remedy = f"create it again with the same model on it: FineTuneJob {upstream.job!r} tuned that model"
     return Source(
         path=merged,
         mounts=(ClaimMount(upstream.claim, directory), ClaimMount(base_claim, f"{directory}-base")),
@@ -126,7 +126,7 @@ def _adapter(upstream: FoundModel, name: str) -> Source:
 
 
 def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:
-    remedy = f"have FineTuneJob {upstream.job!r} make its model again, then delete this job and apply it again"
+    remedy = f"run FineTuneJob {upstream.job!r} again, then delete this job and apply it again"
     return Dependency(f"{READS[name].field}.jobRef.name", claim_ref(upstream.claim), remedy=remedy)
 
 

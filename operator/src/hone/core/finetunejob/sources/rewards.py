@@ -1,4 +1,4 @@
-"""The reward functions: where the pods find those of the user's own, and all of them as the RunConfig has them."""
+"""The reward functions: the sources of the user's own ones, and all of them in the form of the RunConfig."""
 
 from hone.api.finetunejob import ConfigMapKey, RewardFunction
 from hone.contract import rewards as contract
@@ -17,7 +17,7 @@ def functions(run: Run) -> list[RewardFunction]:
 
 
 def reward_sources(run: Run) -> list[Source]:
-    """The functions of the user's own, each in a directory of its own."""
+    """The user's own functions, each in a separate directory."""
     return [
         _source(index, function.config_map)
         for index, function in enumerate(functions(run))
@@ -36,7 +36,7 @@ def _source(index: int, config_map: ConfigMapKey) -> Source:
 
 
 def rewards(run: Run, directory: str) -> contract.Rewards | None:
-    """The functions as the RunConfig has them; None where the objective has no rewards.
+    """The functions in the form of the RunConfig; None if the objective has no rewards.
 
     Args:
         run: the run.

@@ -8,18 +8,18 @@ from hone.core.observed import Observed, Ref
 from hone.core.pods import Trouble
 from hone.core.podspec import Mount
 
-REMEDY = "make it, or name another"
+REMEDY = "create it, or name another"
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """An object that the spec names, or that holds a model which it names.
+    """An object that the spec names, or that contains a model named in the spec.
 
     Attributes:
         field: path of the field that names it.
         ref: the object.
         key: the key that a ConfigMap must have.
-        remedy: what to do where it is missing.
+        remedy: what to do if it is missing.
     """
 
     field: str
@@ -28,7 +28,7 @@ class Dependency:
     remedy: str = REMEDY
 
     def missing(self, observed: Observed, namespace: str) -> Trouble | None:
-        """What is missing of it, with the field that names it and what to do; None where it is there."""
+        """What is missing, with the field that names it and what to do; None if it exists."""
         ref, live = self.ref, observed.get(self.ref)
         if live is None:
             path = self.field + (".name" if self.key else "")
@@ -37,7 +37,7 @@ class Dependency:
         keys = {**(live.get("data") or {}), **(live.get("binaryData") or {})}
         if self.key is not None and self.key not in keys:
             present = ", ".join(sorted(keys)[:8]) or "none"
-            message = f"{self.field}.key: ConfigMap {ref.name!r} has no key {self.key!r}; it has: {present}"
+            message = f"{self.field}.key: ConfigMap {ref.name!r} has no key {self.key!r}; its keys: {present}"
             return Trouble("KeyNotFound", message)
         return None
 

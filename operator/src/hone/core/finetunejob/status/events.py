@@ -8,7 +8,7 @@ from hone.core.plan import Event
 from hone.core.pods import Trouble
 
 _QUIET = (upstream.WAITING, *upstream.STALLED)
-"""Trouble that nobody needs to act on, or that is shown as Stalled."""
+"""Reasons without an Event: no action is needed, or the job is Stalled, which has its own."""
 
 
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:

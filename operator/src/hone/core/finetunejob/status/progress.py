@@ -1,4 +1,4 @@
-"""Progress: which pod to ask, and what its answer becomes in status."""
+"""Progress: the pod to query, and its answer in the form of the status."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ from hone.core.times import duration, rfc3339
 MAX_SECONDS = 10 * 365 * 86_400.0
 """A longer time left is not shown."""
 MAX_MOMENT = 100_000_000_000.0
-"""Seconds since the epoch that a date can still be made of, a time left added."""
+"""Seconds since the epoch that still fit into a date when a time left is added."""
 
 
 def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
@@ -25,7 +25,7 @@ def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
 
 
 def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
-    """The pod where rank 0 runs, or None where it does not run yet or any more."""
+    """The pod where rank 0 runs, or None if it is not running."""
     for pod in podinfo.of_job(pods, attempt.job):
         if podinfo.index(pod) == 0 and not podinfo.is_over(pod) and podinfo.phase(pod) == "Running":
             return pod
@@ -33,7 +33,7 @@ def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
 
 
 def target(resource: Object, pods: tuple[Pod, ...]) -> ProgressTarget | None:
-    """The pod to ask for progress, by its uid and address."""
+    """The pod to query for progress: its uid and address."""
     status = FineTuneJobStatus.from_dict(resource.get("status") or {})
     attempt = running_trainer(list(status.attempts))
     pod = rank_zero(attempt, pods) if attempt else None
@@ -42,16 +42,18 @@ def target(resource: Object, pods: tuple[Pod, ...]) -> ProgressTarget | None:
 
 
 def finding(pod: Pod | None, reading: ProgressReading | None) -> Finding:
-    """The condition ProgressAvailable. Losing sight of progress says nothing about training itself."""
+    """The condition ProgressAvailable. If progress cannot be read, training may still run normally."""
     kind = "ProgressAvailable"
     if pod is None:
-        return Finding(kind, UNKNOWN, "NotTraining", "no trainer runs")
+        return Finding(kind, UNKNOWN, "NotTraining", "no trainer pod is running")
     if reading is None or reading.pod_uid != pod.raw["metadata"]["uid"]:
-        return Finding(kind, UNKNOWN, "NotAskedYet", "the trainer has not been asked yet")
+        return Finding(kind, UNKNOWN, "NotAskedYet", "the trainer pod has not been queried yet")
     if reading.progress is None:
-        return Finding(kind, FALSE, "Unreachable", f"the trainer's pod does not tell: {reading.error or 'no answer'}")
+        return Finding(
+            kind, FALSE, "Unreachable", f"the trainer pod does not report its progress: {reading.error or 'no answer'}"
+        )
     if reading.progress.pod_uid not in ("", reading.pod_uid):
-        return Finding(kind, FALSE, "OtherPod", "another pod answers at the trainer's address")
+        return Finding(kind, FALSE, "OtherPod", "another pod answers at the address of the trainer pod")
     return Finding(kind, TRUE, "Reporting")
 
 
@@ -81,7 +83,7 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
 
 
 def _moment(seconds: float) -> datetime | None:
-    """The moment so many seconds after the epoch; None where a pod tells of none that can be."""
+    """A time in seconds since the epoch as datetime; None if it is out of range."""
     return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < MAX_MOMENT else None
 
 

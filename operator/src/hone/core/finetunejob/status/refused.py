@@ -1,7 +1,7 @@
-"""What stays known where the API server refuses a write for good.
+"""What the status records if the API server refuses a write for good.
 
-How an attempt ended is written down though the next one is refused: its pods may be gone once that one is let in.
-What is still ours to give back stays known, and the job is not ended: one that has is not reconciled any more.
+How an attempt ended is recorded even if the next one is refused: its pods may be gone by the time it is accepted.
+Claims that still have to be given back stay recorded, and the job does not end: an ended job is not reconciled again.
 """
 
 from typing import Any
@@ -14,13 +14,13 @@ from hone.core.plan import Plan
 
 
 def observed_by(old: FineTuneJobStatus, plan: Plan) -> FineTuneJobStatus:
-    """What a Plan's status tells of what was observed, without the attempt that its writes were to begin.
+    """The observed part of a Plan's status, without the attempt that its writes were to begin.
 
     Args:
         old: the status as it was read.
         plan: what was to be done.
     """
-    if plan.status is None or plan.delete:  # what was to be deleted may be what ended
+    if plan.status is None or plan.delete:  # the status may record the end of what was to be deleted
         return old
     new = FineTuneJobStatus.from_dict(plan.status)
     known = {(attempt.step, attempt.number) for attempt in old.attempts}

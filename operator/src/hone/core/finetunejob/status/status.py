@@ -73,27 +73,33 @@ def _kstate(state: State) -> str:
 
 
 def _now(state: State) -> tuple[str, str]:
-    """What goes on at the moment, as reason and message."""
+    """The current activity, as reason and message."""
     if state.step is None:
         score = scores.improvement(state.status.evaluation) if state.status.evaluation else None
         return "Succeeded", f"improvement over the base: {score}" if score else ""
     if state.run.spec.suspend:
-        return "Suspended", "the pods are saving what they have" if state.live_pods else "spec.suspend is true"
+        return (
+            "Suspended",
+            "the pods are stopping; training saves a checkpoint first" if state.live_pods else "spec.suspend is true",
+        )
     if state.trouble:
         return state.trouble.reason, state.trouble.message
     attempt = state.running
     if attempt:
         return str(phase(state)), _attempt_words(state, attempt)
     if state.live_pods:
-        return "WaitingForPods", f"the last attempt's pods have yet to end: {_places(state.live_pods)}"
+        return "WaitingForPods", f"waiting for the pods of the last attempt to terminate: {_places(state.live_pods)}"
     last = state.last(state.step)
     if last and last.failure:
-        return "BackOff", f"{state.step.name} is tried again after {last.failure.failure_class}: {last.failure.message}"
+        return (
+            "BackOff",
+            f"{state.step.name} will be retried after {last.failure.failure_class}: {last.failure.message}",
+        )
     return str(phase(state)), ""
 
 
 def _places(pods: tuple[Pod, ...]) -> str:
-    """The first pods with their nodes: of a node that is down somebody has to say that it will not come back."""
+    """The first pods with their nodes: an administrator has to confirm that a node which is down will not return."""
     shown = [
         f"{pod.raw['metadata']['name']} on {(pod.raw.get('spec') or {}).get('nodeName', 'no node')}"
         for pod in pods[:MAX_PLACES]

@@ -1,4 +1,4 @@
-"""GPU seconds that an attempt has held."""
+"""GPU seconds used by an attempt."""
 
 from hone.api.finetunejob_status import AttemptStatus
 from hone.core import pods as podinfo
@@ -9,9 +9,9 @@ from hone.core.times import parse, seconds_since
 
 
 def gpu_seconds(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> int:
-    """What an attempt that has ended has held, from its first container's start: until then no GPU is held.
+    """GPU seconds of an attempt that has ended, from the start of its first container to the end of its last one.
 
-    To the last container's end; to the present where one of them has not ended, or was not seen ending.
+    If the end of a container was not observed, to the present.
     """
     starts = [moment for pod in pods if (moment := podinfo.started_at(pod))]
     begin = min(starts) if starts else ((job or {}).get("status") or {}).get("startTime")

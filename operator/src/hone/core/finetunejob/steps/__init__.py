@@ -9,7 +9,7 @@ from hone.core.finetunejob.steps.train import TRAIN_STEP
 STEPS: dict[str, Step] = {step.name: step for step in (PREPARE_STEP, TRAIN_STEP, FINISH_STEP)}
 """Every step by its name."""
 FIRST = next(iter(STEPS.values()))
-"""The step that reads the spec: until it has begun, another spec changes nothing."""
+"""The step that reads the spec: before it has begun, an edited spec needs no special handling."""
 
 
 def next_step(status: FineTuneJobStatus) -> Step | None:

@@ -1,4 +1,4 @@
-"""Resources of the pods that hold the model: as the spec requests, else what the GPUs or the CPU need."""
+"""Resources of the pods that load the model: as requested in the spec, or defaults for GPUs or the CPU."""
 
 from typing import Any
 

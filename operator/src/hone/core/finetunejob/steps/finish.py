@@ -34,7 +34,7 @@ def _artifact(run: Run, status: FineTuneJobStatus, summary: ArtifactSummary) -> 
     width = 4 if status.plan and status.plan.precision == "float32" else 2
     base = status.plan.parameters * width if status.plan else 0
     update: dict[str, Any] = {"weights_bytes": summary.size_bytes + base}
-    if claim := run.spec.model.claim:  # over another job's model no adapter is left: finish merges them
+    if claim := run.spec.model.claim:  # with another job's model as base, finish has merged the adapter
         update |= {"model_claim": claim.name, "model_path": claim.path}
     return artifact.model_copy(update=update)
 

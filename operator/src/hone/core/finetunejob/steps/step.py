@@ -1,4 +1,4 @@
-"""What a step of a run is: everything in which prepare, train and finish differ."""
+"""The type of a step: everything in which prepare, train and finish differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from hone.core.finetunejob.run import Run
 from hone.core.podspec import Mount
 
 GRACE_SECONDS = 30
-"""Grace of a step that starts over from what it has cached."""
+"""Grace period of a step that starts again from its cached results."""
 
 
 def no_mounts(run: Run) -> Sequence[Mount]:
-    """Nothing but the RunConfig, the models and the workspace."""
+    """Only the RunConfig, the models and the workspace."""
     return ()
 
 
@@ -47,18 +47,18 @@ class Step:
         name: its name in labels, names and status.
         module: the trainer's module that its pods run.
         is_done: whether the status holds its result.
-        take_result: puts the results of its pods that ended well into the status; False where they hold none.
+        take_result: puts the results of its pods that succeeded into the status; False if there are none.
         phase: where the job stands at this step, given whether it has an attempt, and whether all pods have started.
         resources: resources of a pod.
         pods: number of pods.
         gpus: GPUs that all of them hold together.
-        mounts: what they mount besides the RunConfig, the models and the workspace.
+        mounts: their mounts in addition to the RunConfig, the models and the workspace.
         env: variables, given the name of the Job as well.
         ports: ports of a container.
         pod_spec: further fields of the pod's spec.
         job_spec: further fields of the Job's spec.
         grace_seconds: seconds between SIGTERM and SIGKILL.
-        reads_originals: whether it reads the sources that later steps see only as it has prepared them.
+        reads_originals: whether it reads the original sources, of which later steps see only the prepared form.
     """
 
     name: str
@@ -90,6 +90,6 @@ def next_number(status: FineTuneJobStatus, step: str) -> int:
 
 
 def has_succeeded(status: FineTuneJobStatus, step: str) -> bool:
-    """Whether the newest attempt at the step ended well."""
+    """Whether the newest attempt at the step succeeded."""
     last = last_attempt(status, step)
     return last is not None and last.result == AttemptResult.SUCCEEDED

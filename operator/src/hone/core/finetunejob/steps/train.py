@@ -18,11 +18,11 @@ def _is_done(status: FineTuneJobStatus) -> bool:
 
 
 def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
-    """Training is never repeated because of a missing message, so no result is one too."""
+    """Training is never repeated because of a missing result, so a run without one counts as complete."""
     final = next((result.final_step for result in results if result.final_step is not None), None)
     status.progress = _finished(status.progress, status.plan, final)
     if final is not None:
-        # Saved as the pods ended, after the last reading.
+        # Saved when the pods ended, after the last progress reading.
         status.checkpoint = CheckpointStatus(step=final)
     return True
 

@@ -1,4 +1,4 @@
-"""The Deployment of a served artifact, and the digests that say whether it has to be rendered again."""
+"""The Deployment of a served artifact, and the digests that decide whether it is rendered again."""
 
 import json
 
@@ -14,18 +14,18 @@ from hone.core.podspec import ClaimMount, Mount, env, pod_template, resources
 
 SCALE_MANAGER = "hone-scale"
 PRE_STOP_SECONDS = 5
-"""Time for the endpoint's removal to reach every proxy before the server stops to accept."""
+"""Time for the endpoint's removal to reach every proxy before the server stops accepting connections."""
 END_SECONDS = 10
-"""Time to end after the last answer."""
+"""Time to exit after the last answer."""
 PROBE_PERIOD_SECONDS = 5
 PROGRESS_MARGIN_SECONDS = 300
 """How long scheduling and pulling the image may take before the Deployment counts as stuck."""
 
 
 def inputs(server: Server, served: ServedArtifact) -> str:
-    """Digest of what the Deployment is rendered from: spec and artifact, but neither replicas nor our own code.
+    """Digest of the inputs of the Deployment: spec and artifact, but neither replicas nor our own code.
 
-    So neither an autoscaler nor an upgrade of the operator restarts a server.
+    Therefore neither an autoscaler nor an upgrade of the operator restarts a server.
     """
     spec = {key: value for key, value in server.resource["spec"].items() if key != "replicas"}
     artifact = served.artifact
@@ -70,9 +70,9 @@ def _container(server: Server, served: ServedArtifact) -> Object:
 
 
 def _revision(template: Object, served: ServedArtifact) -> str:
-    """Hash of artifact, base and pod template, but for the label that names the ModelDeployment, which never changes.
+    """Hash of artifact, base and pod template, without the label that names the ModelDeployment, which never changes.
 
-    So revisions in a status that was written before pods had that label stay right.
+    Therefore revisions in a status that was written before pods had that label stay valid.
     """
     meta, own = template["metadata"], names.RESOURCE_LABELS[modeldeployment.KIND]
     labels = {key: value for key, value in meta["labels"].items() if key != own}
@@ -82,7 +82,7 @@ def _revision(template: Object, served: ServedArtifact) -> str:
 
 
 def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
-    """The Deployment. Without replicas where the spec has none, so that somebody else may own them."""
+    """The Deployment. Without replicas if the spec has none, so that an autoscaler may own them."""
     artifact = served.artifact
     mounts: list[Mount] = [ClaimMount(artifact.claim, vllm.ARTIFACT_DIRECTORY)]
     if vllm.is_adapter(served) and artifact.model_claim:
@@ -125,7 +125,7 @@ def is_rendered_from(live: Object, digest: str) -> bool:
 
 
 def scale(server: Server, live: Object, role: Role) -> Apply | None:
-    """What sets the number of pods and nothing else; None where it is right or not ours to set."""
+    """The apply that sets only the number of pods; None if it is right, or not ours to set."""
     replicas = server.spec.replicas
     if replicas is None or live["spec"].get("replicas", 1) == replicas:
         return None

@@ -19,7 +19,7 @@ def service(server: Server) -> Object:
 
 
 def differs(server: Server, live: Object | None) -> bool:
-    """Whether the Service has to be applied. A port that somebody else added stays theirs."""
+    """Whether the Service has to be applied. Ports that others added are kept."""
     if live is None or live["spec"].get("selector") != server.selector(Role.STABLE):
         return True
     ports = live["spec"].get("ports") or []

@@ -29,8 +29,8 @@ CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "
 
 
 API_ARGUMENTS = {"Classify": ["--runner=pooling"], "Reward": ["--runner=pooling"]}
-"""What vLLM gets where it does not chat. Its pooling runner answers /classify: with softmax over the classes, and
-with the bare score where the model's config has the problem type `regression`, as that of a reward model."""
+"""vLLM's arguments for APIs other than Chat. The pooling runner answers /classify: with softmax over the classes, or
+with the raw score if the model's config has the problem type `regression`, as a reward model has."""
 
 
 def arguments(server: Server, served: ServedArtifact) -> list[str]:
@@ -45,14 +45,14 @@ def arguments(server: Server, served: ServedArtifact) -> list[str]:
             "--enable-lora",
             f"--max-lora-rank={rank}",
             f"--lora-modules={name}={path}",
-            # Else vLLM takes the base's tokenizer and chat template.
+            # Without it, vLLM takes the base's tokenizer and chat template.
             f"--tokenizer={path}",
         ]
     else:
         flags = [f"--model={path}", f"--served-model-name={name}"]
     flags += API_ARGUMENTS.get(api_of(served), [])
     flags += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
-    # Without it, requests that are under way are dropped at the end.
+    # Without it, running requests are dropped on shutdown.
     flags.append(f"--shutdown-timeout={server.spec.drain_seconds}")
     if server.spec.gpus == 0:
         flags += ["--dtype=float32", "--enforce-eager"]
@@ -69,7 +69,7 @@ def environment(server: Server) -> dict[str, str]:
 
 
 def api_of(served: ServedArtifact) -> str:
-    """What the server answers; artifacts of older releases, which knew only chats, do not say."""
+    """The API of the server. Artifacts of older releases, which had only Chat, do not name one."""
     return served.artifact.api or "Chat"
 
 
@@ -79,7 +79,7 @@ def is_adapter(served: ServedArtifact) -> bool:
 
 
 def _threads(server: Server) -> int:
-    """Threads of a CPU server: as many as its share of CPUs. More of them spin at barriers and slow each other down."""
+    """Threads of a CPU server: as many as its CPUs. More would busy-wait at barriers and slow each other down."""
     requested = server.spec.resources
     for values in (requested.limits, requested.requests) if requested else ():
         if values and "cpu" in values:

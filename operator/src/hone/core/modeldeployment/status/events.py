@@ -7,7 +7,7 @@ from hone.core.modeldeployment.selection import short
 from hone.core.plan import Event
 
 QUIET = ("RollingOut", "WaitingForJob", "Terminating")
-"""Reasons of Reconciling that nobody needs to act on."""
+"""Reasons of Reconciling that need no action."""
 
 
 def events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[Event, ...]:
@@ -29,6 +29,6 @@ def events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[Even
 
 
 def _was_shown(old: ModelDeploymentStatus, reason: str) -> bool:
-    """Whether the same reason stood there before, under whichever condition."""
+    """Whether either condition had the same reason before."""
     before = (find(old.conditions, kind) for kind in ("Reconciling", "Stalled"))
     return any(condition is not None and condition.reason == reason for condition in before)

@@ -26,7 +26,7 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
     if trouble := snapshot.trouble:
         return ("Stalled" if rollout.is_stuck(snapshot.live) else "Reconciling"), trouble.reason, trouble.message
     if snapshot.rendered is None and rollout.is_stuck(snapshot.live):
-        return "Stalled", "ProgressDeadlineExceeded", "the server does not start and does not tell why; see its logs"
+        return "Stalled", "ProgressDeadlineExceeded", "the server does not start and reports no reason; see its logs"
     return "Reconciling", "RollingOut", f"rolling out {short(snapshot.artifact.digest)}"
 
 
@@ -41,7 +41,7 @@ def _available(snapshot: Snapshot) -> Finding:
 
 
 def _progressing(snapshot: Snapshot) -> Finding:
-    """True while a rollout goes on; else why none does, and where the followed job stands."""
+    """True during a rollout; or why there is none, with the state of the followed job."""
     kind, selection = "Progressing", snapshot.selection
     if snapshot.artifact is None or (snapshot.complete and selection.reason != COMPLETE):
         return Finding(kind, UNKNOWN if selection.reason in WAITING else FALSE, selection.reason, selection.message)
