@@ -107,8 +107,8 @@ class FakeCluster:
             self._apply(apply)
         for delete in plan.delete:
             self._write()
-            found = self.objects.get(delete.ref)
-            if found and found["metadata"]["uid"] == delete.uid:
+            live = self.objects.get(delete.ref)
+            if live and live["metadata"]["uid"] == delete.uid:
                 self.remove_job(delete.ref) if delete.ref.kind == "Job" else self.objects.pop(delete.ref)
         if plan.status is not None:
             self._write()
@@ -132,19 +132,19 @@ class FakeCluster:
         self.created.append(ref_of(obj))
 
     def _apply(self, apply: Apply) -> None:
-        body, found = apply.body, self.objects.get(ref_of(apply.body))
-        if found is None:
+        body, live = apply.body, self.objects.get(ref_of(apply.body))
+        if live is None:
             self._store(body)
             return
-        merged = _merge(found, body)
+        merged = _merge(live, body)
         # What a manager applied before and leaves out now is given up.
         owners = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or []}
         dropped = self.owners.get((ref_of(body), apply.field_manager), set()) - owners
         self.owners[ref_of(body), apply.field_manager] = owners
-        if kept := merged["metadata"].get("ownerReferences"):
-            merged["metadata"]["ownerReferences"] = [owner for owner in kept if owner["uid"] not in dropped]
-        if merged.get("spec") != found.get("spec"):
-            merged["metadata"]["generation"] = found["metadata"].get("generation", 1) + 1
+        if owners := merged["metadata"].get("ownerReferences"):
+            merged["metadata"]["ownerReferences"] = [owner for owner in owners if owner["uid"] not in dropped]
+        if merged.get("spec") != live.get("spec"):
+            merged["metadata"]["generation"] = live["metadata"].get("generation", 1) + 1
         self.objects[ref_of(body)] = merged
 
     # The rest of the cluster.
@@ -231,8 +231,8 @@ class FakeCluster:
 
     def condition(self, kind: str) -> tuple[str, str]:
         """Status and reason of a condition."""
-        found = next(c for c in self.status["conditions"] if c["type"] == kind)
-        return found["status"], found["reason"]
+        condition = next(c for c in self.status["conditions"] if c["type"] == kind)
+        return condition["status"], condition["reason"]
 
     def message(self, kind: str) -> str:
         """Message of a condition."""

@@ -1,4 +1,4 @@
-"""What an attempt mended by itself: shown, told once, bounded, and never counted."""
+"""What an attempt adjusted by itself: shown, reported once, limited, and never counted."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ def attempt(**values: Any) -> AttemptStatus:
 
 
 @pytest.mark.parametrize(
-    ("case", "before", "told", "want"),
+    ("case", "before", "reported", "want"),
     [
         ("nothing", None, [], None),
         ("a sentence", None, [SMALLER], [SMALLER]),
         ("another one comes after it", [SMALLER], [SMALLER, SMALLEST], [SMALLER, SMALLEST]),
-        ("what is no longer told stays", [SMALLER], [], [SMALLER]),
-        ("the same is told once", [SMALLER], [SMALLER, SMALLER], [SMALLER]),
+        ("what is no longer reported stays", [SMALLER], [], [SMALLER]),
+        ("the same is recorded once", [SMALLER], [SMALLER, SMALLER], [SMALLER]),
         ("no line breaks", None, ["a\nb\r\n\tc "], ["a b c"]),
         ("no half of a character", None, ["a \ud800 b"], ["a ? b"]),
         ("no empty ones", None, ["", " \n "], None),
@@ -37,15 +37,15 @@ def attempt(**values: Any) -> AttemptStatus:
         ("at most 256 characters", None, ["x" * 300], ["x" * 255 + "…"]),
     ],
 )
-def test_changes(case: str, before: list[str] | None, told: list[str], want: list[str] | None) -> None:
-    found = adjusted(attempt(changes=before), 0, told)
-    assert found.changes == want, case
-    assert adjusted(found, 0, told) == found, "told again, nothing changes"
+def test_changes(case: str, before: list[str] | None, reported: list[str], want: list[str] | None) -> None:
+    result = adjusted(attempt(changes=before), 0, reported)
+    assert result.changes == want, case
+    assert adjusted(result, 0, reported) == result, "reported again, nothing changes"
 
 
-@pytest.mark.parametrize(("before", "told", "want"), [(None, 0, None), (None, 2, 2), (2, 3, 3), (3, 1, 3)])
-def test_restarts_never_shrink(before: int | None, told: int, want: int | None) -> None:
-    assert adjusted(attempt(restarts=before), told, []).restarts == want
+@pytest.mark.parametrize(("before", "reported", "want"), [(None, 0, None), (None, 2, 2), (2, 3, 3), (3, 1, 3)])
+def test_restarts_never_shrink(before: int | None, reported: int, want: int | None) -> None:
+    assert adjusted(attempt(restarts=before), reported, []).restarts == want
 
 
 def tells(cluster: FakeCluster, **values: Any) -> None:

@@ -66,7 +66,7 @@ def test_attempts_that_are_evicted_at_once_again_and_again_wait_between_them() -
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
     cluster.later(3600).fail(75)
     cluster.converge()
-    assert results(cluster)[-1] == ("train", 11, "Running"), "an attempt that has worked begins the count anew"
+    assert results(cluster)[-1] == ("train", 11, "Running"), "an attempt that has worked begins the count again"
 
 
 def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:

@@ -12,7 +12,7 @@ from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import finishing, preparing, training
 
 
-def told(cluster: FakeCluster) -> str:
+def configured(cluster: FakeCluster) -> str:
     """The newest Job's HONE_ATTEMPT."""
     env = {e["name"]: e.get("value") for e in cluster.job()["spec"]["template"]["spec"]["containers"][0]["env"]}
     return str(env["HONE_ATTEMPT"])
@@ -22,7 +22,7 @@ def test_each_attempt_is_told_its_number() -> None:
     cluster = training()
     cluster.fail(70)
     cluster.converge()
-    assert told(cluster) == '{"number":2}'
+    assert configured(cluster) == '{"number":2}'
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ def test_each_attempt_is_told_its_number() -> None:
     ],
 )
 def test_what_training_is_told(case: str, failures: dict[str, int], level: int, factor: float) -> None:
-    found = attempt(TRAIN, 4, failures)
-    assert (found.number, found.memory_fallback_level, found.learning_rate_factor) == (4, level, factor), case
+    result = attempt(TRAIN, 4, failures)
+    assert (result.number, result.memory_fallback_level, result.learning_rate_factor) == (4, level, factor), case
 
 
 @pytest.mark.parametrize("step", [PREPARE, FINISH])
 def test_only_training_has_a_level_and_a_rate(step: str) -> None:
     failures = {f"{each}.{cls}": 2 for each in STEPS for cls in ("OutOfMemory", "Diverged")}
-    found = attempt(step, 2, failures)
-    assert (found.memory_fallback_level, found.learning_rate_factor) == (0, 1.0)
+    result = attempt(step, 2, failures)
+    assert (result.memory_fallback_level, result.learning_rate_factor) == (0, 1.0)
 
 
 def test_a_gang_goes_down_the_memory_fallback_by_one_level_an_attempt_and_keeps_the_rate_it_was_given() -> None:
@@ -57,10 +57,10 @@ def test_a_gang_goes_down_the_memory_fallback_by_one_level_an_attempt_and_keeps_
         (65, "OutOfMemory", '{"number":4,"memoryRung":2,"learningRateFactor":0.5}'),
         (70, "Crashed", '{"number":5,"memoryRung":2,"learningRateFactor":0.5}'),
     ]
-    for code, cls, said in want:
+    for code, cls, expected in want:
         cluster.fail(code, make.verdict(cls))
         cluster.converge()
-        assert told(cluster) == said
+        assert configured(cluster) == expected
         cluster.start()
         cluster.converge()
 
@@ -70,7 +70,7 @@ def test_the_gangs_level_is_known_where_only_the_jobs_words_are_left() -> None:
     cluster.fail(65)
     cluster.pods.clear()
     cluster.converge()
-    assert told(cluster) == '{"number":2,"memoryRung":1}'
+    assert configured(cluster) == '{"number":2,"memoryRung":1}'
 
 
 @pytest.mark.parametrize("begun", [preparing, finishing])
@@ -78,4 +78,4 @@ def test_out_of_memory_in_another_step_is_told_to_nobody(begun: Any) -> None:
     cluster = begun()
     cluster.fail(65, make.verdict("OutOfMemory"))
     cluster.converge()
-    assert told(cluster) == '{"number":2}'
+    assert configured(cluster) == '{"number":2}'

@@ -26,12 +26,12 @@ def test_transition_time(case: str, finding: Finding, since: datetime) -> None:
 
 @pytest.mark.parametrize("state", ["Ready", "Reconciling", "Stalled", "Paused"])
 def test_at_most_one_of_the_three_is_true(state: str) -> None:
-    found = {finding.type: finding for finding in kstatus(state, "Why", "words")}
-    assert set(found) == {"Ready", "Reconciling", "Stalled"}
-    assert [kind for kind in found if found[kind].status == TRUE] == ([] if state == "Paused" else [state])
-    assert (found["Ready"].reason, found["Ready"].message) == ("Why", "words")
+    conditions = {finding.type: finding for finding in kstatus(state, "Why", "words")}
+    assert set(conditions) == {"Ready", "Reconciling", "Stalled"}
+    assert [kind for kind in conditions if conditions[kind].status == TRUE] == ([] if state == "Paused" else [state])
+    assert (conditions["Ready"].reason, conditions["Ready"].message) == ("Why", "words")
 
 
 def test_a_long_message_is_cut() -> None:
-    (made,) = merge([], [Finding("Ready", FALSE, "Why", "x" * 100_000)], 1, EARLY)
-    assert len(made.message) == 2048
+    (condition,) = merge([], [Finding("Ready", FALSE, "Why", "x" * 100_000)], 1, EARLY)
+    assert len(condition.message) == 2048

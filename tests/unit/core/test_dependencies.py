@@ -131,7 +131,7 @@ def test_a_missing_claim_of_another_jobs_model_is_told_by_the_field_of_the_spec(
     cluster.objects.pop(claim_ref(claim))
     cluster.converge()
     assert cluster.condition("Reconciling") == ("True", "PersistentVolumeClaimNotFound")
-    said = cluster.message("Reconciling")
-    assert said.startswith(
+    message = cluster.message("Reconciling")
+    assert message.startswith(
         f"spec.model.jobRef.name: namespace 'team-a' has no PersistentVolumeClaim {claim!r}; {words}"
     )

@@ -99,8 +99,8 @@ def test_a_gang(case: str, pods: list[Pod], want: C) -> None:
     ],
 )  # fmt: skip
 def test_the_jobs_own_words_where_the_pods_are_gone(message: str, want: C, code: int | None) -> None:
-    found = cause(failed_job(message), [])
-    assert (found.failure_class, found.exit_code, found.message) == (want, code, message)
+    outcome = cause(failed_job(message), [])
+    assert (outcome.failure_class, outcome.exit_code, outcome.message) == (want, code, message)
 
 
 @pytest.mark.parametrize(
@@ -126,19 +126,19 @@ def test_of_two_equal_causes_the_one_that_the_job_names_is_told() -> None:
 
 def test_the_deadline_of_the_job() -> None:
     job = failed_job(reason="DeadlineExceeded", activeDeadlineSeconds=60)
-    found = cause(job, [failed(75, deleted=True)])
-    assert found.failure_class == C.DEADLINE_EXCEEDED
-    assert "60" in found.message
-    assert "activeDeadlineSeconds" in (found.hint or "")
+    outcome = cause(job, [failed(75, deleted=True)])
+    assert outcome.failure_class == C.DEADLINE_EXCEEDED
+    assert "60" in outcome.message
+    assert "activeDeadlineSeconds" in (outcome.hint or "")
 
 
 def test_what_a_verdict_tells_is_kept() -> None:
-    left = verdict("Crashed", "rank 3: ValueError", hint="mend it", rank=3, node=1, exit_code=-9, step=120)
-    found = cause(failed_job(), [failed(70, left)])
-    assert (found.message, found.hint, found.rank, found.node, found.exit_code, found.step) == (
-        "rank 3: ValueError", "mend it", 3, 1, -9, 120,
+    left = verdict("Crashed", "rank 3: ValueError", hint="fix it", rank=3, node=1, exit_code=-9, step=120)
+    outcome = cause(failed_job(), [failed(70, left)])
+    assert (outcome.message, outcome.hint, outcome.rank, outcome.node, outcome.exit_code, outcome.step) == (
+        "rank 3: ValueError", "fix it", 3, 1, -9, 120,
     )  # fmt: skip
-    assert found.final is None
+    assert outcome.final is None
 
 
 def test_a_verdict_may_be_final() -> None:
@@ -149,8 +149,8 @@ def test_a_pod_that_outgrew_its_scratch_space_is_no_preemption() -> None:
     """Nothing would bound the attempts, each of which is evicted again."""
     words = 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi". '
     for left in (exited(137), exited(75, verdict("Preempted"))):
-        found = cause(failed_job(), [pod("p-0", phase="Failed", state=left, reason="Evicted", message=words)])
-        assert (found.failure_class, found.message) == (C.CRASHED, f"pod p-0: Evicted: {words}")
+        outcome = cause(failed_job(), [pod("p-0", phase="Failed", state=left, reason="Evicted", message=words)])
+        assert (outcome.failure_class, outcome.message) == (C.CRASHED, f"pod p-0: Evicted: {words}")
 
 
 def test_an_eviction_for_the_nodes_sake_is_one() -> None:
@@ -162,9 +162,9 @@ def test_an_eviction_for_the_nodes_sake_is_one() -> None:
 
 
 def test_without_a_verdict_the_last_words_and_the_pods_index_are_told() -> None:
-    found = cause(failed_job(), [failed(1, "ModuleNotFoundError: no module named hone_trainer", 2)])
-    assert found.message == "pod p-2 ended with exit code 1: ModuleNotFoundError: no module named hone_trainer"
-    assert (found.node, found.exit_code) == (2, 1)
+    outcome = cause(failed_job(), [failed(1, "ModuleNotFoundError: no module named hone_trainer", 2)])
+    assert outcome.message == "pod p-2 ended with exit code 1: ModuleNotFoundError: no module named hone_trainer"
+    assert (outcome.node, outcome.exit_code) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_what_no_status_can_hold_is_no_result(left: str) -> None:
 
 
 def test_a_message_never_outgrows_the_api() -> None:
-    found = cause(failed_job("x" * 5000), [])
-    assert len(found.message) <= 1024
+    outcome = cause(failed_job("x" * 5000), [])
+    assert len(outcome.message) <= 1024
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_message_never_outgrows_the_api() -> None:
 def test_too_little_memory_names_the_limit_of_the_pod_that_it_was_too_little_for(step: str, field: str) -> None:
     job = failed_job()
     job["metadata"]["labels"] = {"hone.dev/step": step}
-    found = cause(job, [failed(137, reason="OOMKilled")])
-    assert found.failure_class == C.HOST_OUT_OF_MEMORY and found.hint and found.hint.startswith(f"raise {field}")
+    outcome = cause(job, [failed(137, reason="OOMKilled")])
+    assert outcome.failure_class == C.HOST_OUT_OF_MEMORY and outcome.hint and outcome.hint.startswith(f"raise {field}")
     crashed = cause(job, [failed(70, verdict("Crashed", hint="its own"))])
     assert crashed.hint == "its own"

@@ -117,8 +117,8 @@ def test_a_failed_job_that_was_mended_is_tried_again_after_a_refusal() -> None:
     assert cluster.condition("Finished")[0] == cluster.condition("Failed")[0] == "False"
     cluster.edit(dataset={**cluster.resource["spec"]["dataset"], "minSamples": 20}).converge()
     assert cluster.jobs() == ["prepare-1", "prepare-2"]
-    made = next(obj for ref, obj in cluster.objects.items() if ref.name == cluster.status["runConfig"])
-    assert '"minSamples":20' in made["data"]["run.json"], "what is prepared is the spec of now"
+    config = next(obj for ref, obj in cluster.objects.items() if ref.name == cluster.status["runConfig"])
+    assert '"minSamples":20' in config["data"]["run.json"], "what is prepared is the spec of now"
 
 
 def test_a_failed_job_that_was_mended_waits_for_a_name_that_is_taken() -> None:

@@ -15,7 +15,7 @@ from hone.core.settings import Settings
 from tests.unit.core import make
 
 
-def made(step: str = TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
+def rendered(step: str = TRAIN, attempt: int = 1, settings: Settings | None = None, **spec: Any) -> dict[str, Any]:
     run = Run(make.finetunejob(**spec), settings or Settings())
     return job(run, STEPS[step], Attempt(number=attempt), "config")
 
@@ -36,7 +36,7 @@ def mounts(body: dict[str, Any]) -> dict[str, bool]:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_every_pod_is_restricted(step: str) -> None:
-    body = made(step)
+    body = rendered(step)
     assert pod(body)["automountServiceAccountToken"] is False
     assert pod(body)["enableServiceLinks"] is False
     assert pod(body)["restartPolicy"] == "Never"
@@ -68,8 +68,8 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: str) -> 
     body = job(run, STEPS[step], Attempt(number=1), "config")
     config = run_config(run)
     assert config.paths.reward_model == "/mnt/reward-model/a/b"
-    told, own = config.reward.functions if config.reward else ()
-    assert (told.name, told.pattern, told.weight, told.file) == ("Regex", "a", 0.5, None)
+    built_in, own = config.reward.functions if config.reward else ()
+    assert (built_in.name, built_in.pattern, built_in.weight, built_in.file) == ("Regex", "a", 0.5, None)
     assert (own.source, own.function, own.mounted) == ("rewards/brevity.py", "reward", "/mnt/rewards/1/reward.py")
     assert own.file == f"{config.paths.run}/rewards/rewards/brevity.py"
     assert mounts(body)["/mnt/reward-model"] is True
@@ -91,7 +91,7 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: str) -> 
     ],
 )
 def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, bool]) -> None:
-    body = made(step)
+    body = rendered(step)
     assert container(body)["command"] == ["python", "-m", command]
     everywhere = {"/etc/hone": True, "/mnt/model": True, "/mnt/workspace": False, "/tmp": False, "/dev/shm": False}
     assert mounts(body) == {**everywhere, **paths}
@@ -99,7 +99,7 @@ def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, 
 
 def test_a_claim_that_is_used_twice_is_one_volume() -> None:
     data = {"train": {"claim": {"name": "base-models", "path": "data"}}}
-    body = made(PREPARE, dataset=data, workspace={"claimName": "base-models"})
+    body = rendered(PREPARE, dataset=data, workspace={"claimName": "base-models"})
     claims = [volume for volume in pod(body)["volumes"] if "persistentVolumeClaim" in volume]
     assert len(claims) == 1
     assert mounts(body)["/mnt/model"] and not mounts(body)["/mnt/workspace"]
@@ -114,22 +114,22 @@ def volumes(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("step", STEPS)
 def test_what_is_only_read_is_a_read_only_volume(step: str) -> None:
     data = {"train": {"claim": {"name": "data", "path": "rows.jsonl"}}}
-    found = volumes(made(step, dataset=data))
-    read = {path for path, volume in found.items() if volume.get("persistentVolumeClaim", {}).get("readOnly")}
+    mounted = volumes(rendered(step, dataset=data))
+    read = {path for path, volume in mounted.items() if volume.get("persistentVolumeClaim", {}).get("readOnly")}
     assert read == ({"/mnt/model", "/mnt/data/train"} if step == PREPARE else {"/mnt/model"})
 
 
 def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
-    found = volumes(made(workspace={"claimName": "base-models"}))
-    assert found["/mnt/model"] == found["/mnt/workspace"]
-    assert "readOnly" not in found["/mnt/model"]["persistentVolumeClaim"]
+    mounted = volumes(rendered(workspace={"claimName": "base-models"}))
+    assert mounted["/mnt/model"] == mounted["/mnt/workspace"]
+    assert "readOnly" not in mounted["/mnt/model"]["persistentVolumeClaim"]
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_scratch_space_is_bounded(step: str) -> None:
-    found = volumes(made(step))
-    assert found["/tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
-    assert found["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
+    mounted = volumes(rendered(step))
+    assert mounted["/tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
+    assert mounted["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_scratch_space_is_bounded(step: str) -> None:
     ],
 )
 def test_limits(step: str, compute: dict[str, Any], want: dict[str, str] | None) -> None:
-    assert container(made(step, compute=compute))["resources"].get("limits") == want
+    assert container(rendered(step, compute=compute))["resources"].get("limits") == want
 
 
 def test_the_gang_meets_at_pod_zero() -> None:
-    body = made(attempt=3, compute={"gpusPerNode": 0, "nodes": 4})
+    body = rendered(attempt=3, compute={"gpusPerNode": 0, "nodes": 4})
     env = {entry["name"]: entry.get("value") for entry in container(body)["env"]}
     assert (body["spec"]["completions"], body["spec"]["parallelism"], body["spec"]["backoffLimit"]) == (4, 4, 0)
     assert env["HONE_MASTER"] == f"{body['metadata']['name']}-0.{pod(body)['subdomain']}"
-    alone = made()
+    alone = rendered()
     assert "subdomain" not in pod(alone)
     assert "HONE_MASTER" not in {entry["name"] for entry in container(alone)["env"]}
 
@@ -169,7 +169,7 @@ def test_the_users_settings_are_merged_but_ours_win() -> None:
         "priorityClassName": "low",
         "imagePullSecrets": [{"name": "registry"}],
     }  # fmt: skip
-    body = made(compute={"gpusPerNode": 0, "pod": settings})
+    body = rendered(compute={"gpusPerNode": 0, "pod": settings})
     meta = body["spec"]["template"]["metadata"]
     env = [entry["name"] for entry in container(body)["env"]]
     assert meta["labels"]["team"] == "a" and meta["labels"]["hone.dev/uid"] == "11111111-aaaa"
@@ -186,14 +186,14 @@ def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads(step: str) ->
     key = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
     maybe = {"secretKeyRef": {"name": "hub", "key": "token", "optional": True}}
     users = [{"name": "WANDB_API_KEY", "valueFrom": key}, {"name": "HF_TOKEN", "valueFrom": maybe}, {"name": "EMPTY"}]
-    env = container(made(step, compute={"gpusPerNode": 0, "pod": {"env": users}}))["env"]
+    env = container(rendered(step, compute={"gpusPerNode": 0, "pod": {"env": users}}))["env"]
     theirs = [entry for entry in env if not entry["name"].startswith("HONE_")]
     assert theirs == [*users[:2], {"name": "EMPTY", "value": ""}]
 
 
 def test_no_secret_stands_in_for_what_we_tell() -> None:
     mine = {"name": "HONE_ATTEMPT", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}
-    env = container(made(compute={"gpusPerNode": 0, "pod": {"env": [mine]}}))["env"]
+    env = container(rendered(compute={"gpusPerNode": 0, "pod": {"env": [mine]}}))["env"]
     assert [entry for entry in env if entry["name"] == "HONE_ATTEMPT"] == [
         {"name": "HONE_ATTEMPT", "value": '{"number":1}'}
     ]
@@ -201,11 +201,11 @@ def test_no_secret_stands_in_for_what_we_tell() -> None:
 
 def test_images_and_grace() -> None:
     settings = Settings(trainer_image="trainer:1", image_pull_policy="Always")
-    body = made(settings=settings, checkpoint={"gracePeriodSeconds": 300})
+    body = rendered(settings=settings, checkpoint={"gracePeriodSeconds": 300})
     assert (container(body)["image"], container(body)["imagePullPolicy"]) == ("trainer:1", "Always")
     assert pod(body)["terminationGracePeriodSeconds"] == 300
-    assert container(made(compute={"image": "mine:2"}))["image"] == "mine:2"
-    assert "imagePullPolicy" not in container(made())
+    assert container(rendered(compute={"image": "mine:2"}))["image"] == "mine:2"
+    assert "imagePullPolicy" not in container(rendered())
 
 
 def test_nothing_but_plain_values_goes_to_the_api_server() -> None:
@@ -220,7 +220,7 @@ def test_nothing_but_plain_values_goes_to_the_api_server() -> None:
         else:
             assert type(value) in (str, int, float, bool), value
 
-    check(made(compute={"nodes": 2}))
+    check(rendered(compute={"nodes": 2}))
 
 
 @pytest.mark.parametrize(("prepare_only", "readers"), [(False, ["prepare", "train", "finish"]), (True, ["prepare"])])
@@ -230,4 +230,4 @@ def test_the_variables_of_a_source_reach_the_pods_that_read_it(
     remote = Source(path="/mnt/model", env={"HF_ENDPOINT": "mirror"}, prepare_only=prepare_only)
     monkeypatch.setattr(jobs, "sources", lambda run: [remote])
     entry = {"name": "HF_ENDPOINT", "value": "mirror"}
-    assert [step for step in STEPS if entry in container(made(step))["env"]] == readers
+    assert [step for step in STEPS if entry in container(rendered(step))["env"]] == readers

@@ -1,4 +1,4 @@
-"""A ModelDeployment whose operator dies at any write while its job is made anew: it owns what it serves and no more."""
+"""A ModelDeployment whose operator dies at any write while its job is created again: it owns only what it serves."""
 
 from contextlib import suppress
 
@@ -13,8 +13,8 @@ WRITES = 5
 """Status, claim, Service, Deployment, and one that is never reached."""
 
 
-def made_anew(ready: FakeCluster, digest: str = OTHER, claim: str = "job2-output", uid: str = "job-uid-2") -> None:
-    """The job is made anew under its name and completes with another artifact."""
+def create_again(ready: FakeCluster, digest: str = OTHER, claim: str = "job2-output", uid: str = "job-uid-2") -> None:
+    """The job is created again under its name and completes with another artifact."""
     ready.add(make.complete_job(digest, uid=uid, claim=claim), make.artifact_claim(claim, job_uid=uid))
 
 
@@ -30,7 +30,7 @@ def dies(ready: FakeCluster, write: int) -> None:
 def test_the_first_artifact_is_given_back_where_another_took_its_place_meanwhile(write: int) -> None:
     ready = cluster(make.complete_job(DIGEST))
     dies(ready, write)
-    made_anew(ready)
+    create_again(ready)
     ready.converge()
     roll_out(ready)
     ready.converge()
@@ -42,15 +42,15 @@ def test_the_first_artifact_is_given_back_where_another_took_its_place_meanwhile
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
 def test_a_second_artifact_is_given_back_where_a_third_took_its_place_meanwhile(write: int) -> None:
     ready = served()
-    made_anew(ready)
+    create_again(ready)
     dies(ready, write)
-    made_anew(ready, "sha256:" + "c" * 64, "job3-output", "job-uid-3")
+    create_again(ready, "sha256:" + "c" * 64, "job3-output", "job-uid-3")
     ready.converge()
     roll_out(ready)
     ready.converge()
     mdep = ready.resource["metadata"]["uid"]
-    found = {claim: mdep in owners(ready, claim) for claim in ("job-output", "job2-output", "job3-output")}
-    assert found == {"job-output": False, "job2-output": False, "job3-output": True}
+    owned = {claim: mdep in owners(ready, claim) for claim in ("job-output", "job2-output", "job3-output")}
+    assert owned == {"job-output": False, "job2-output": False, "job3-output": True}
 
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
@@ -66,7 +66,7 @@ def test_it_serves_in_the_end_wherever_the_operator_died(write: int) -> None:
 
 def test_an_artifact_that_went_before_it_was_owned_leaves_the_old_one_served() -> None:
     ready = served()
-    made_anew(ready)
+    create_again(ready)
     ready.reconcile()
     assert ready.status["candidate"]["digest"] == OTHER
     del ready.objects[Ref("hone.dev/v1alpha1", "FineTuneJob", "job")]

@@ -15,8 +15,8 @@ OTHER = "sha256:" + "b" * 64
 
 
 def cluster(job: dict[str, Any] | None = None, **spec: Any) -> FakeCluster:
-    made = FakeCluster(make.modeldeployment(**spec)).add(make.claim("base-models"))
-    return made.add(job, make.artifact_claim()) if job else made
+    fake = FakeCluster(make.modeldeployment(**spec)).add(make.claim("base-models"))
+    return fake.add(job, make.artifact_claim()) if job else fake
 
 
 def deployment(cluster: FakeCluster) -> dict[str, Any]:
@@ -35,16 +35,16 @@ def roll_out(cluster: FakeCluster) -> None:
 
 def served(**spec: Any) -> FakeCluster:
     """A cluster in which the job's artifact is served."""
-    made = cluster(make.complete_job(DIGEST), **spec)
-    made.converge()
-    roll_out(made)
-    made.converge()
-    return made
+    fake = cluster(make.complete_job(DIGEST), **spec)
+    fake.converge()
+    roll_out(fake)
+    fake.converge()
+    return fake
 
 
 def owners(cluster: FakeCluster, claim: str = "job-output") -> list[str]:
-    found = cluster.objects[Ref("v1", "PersistentVolumeClaim", claim)]
-    return [owner["uid"] for owner in found["metadata"]["ownerReferences"]]
+    live = cluster.objects[Ref("v1", "PersistentVolumeClaim", claim)]
+    return [owner["uid"] for owner in live["metadata"]["ownerReferences"]]
 
 
 def test_it_waits_for_a_job_that_does_not_exist_yet() -> None:
@@ -149,9 +149,9 @@ def test_a_job_made_anew_replaces_the_artifact_once_it_is_complete() -> None:
     roll_out(ready)
     plan = ready.reconcile()
     assert ready.status["stable"]["digest"] == OTHER
-    (given,) = plan.apply
-    assert given.body["metadata"]["name"] == "job-output"
-    assert [owner["uid"] for owner in given.body["metadata"]["ownerReferences"]] == ["job-uid"]
+    (applied,) = plan.apply
+    assert applied.body["metadata"]["name"] == "job-output"
+    assert [owner["uid"] for owner in applied.body["metadata"]["ownerReferences"]] == ["job-uid"]
     ready.converge()
 
 
@@ -240,10 +240,10 @@ def service_of(cluster: FakeCluster) -> dict[str, Any]:
 )
 def test_a_service_edited_by_hand_is_put_right(case: str, edit: dict[str, Any]) -> None:
     ready = served()
-    wanted = copy.deepcopy(service_of(ready)["spec"])
+    expected = copy.deepcopy(service_of(ready)["spec"])
     service_of(ready)["spec"] |= edit
     ready.converge()
-    assert service_of(ready)["spec"] == wanted, case
+    assert service_of(ready)["spec"] == expected, case
 
 
 def test_a_port_that_somebody_added_to_the_service_is_theirs() -> None:

@@ -12,9 +12,9 @@ MINE = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelDeployment", "name": "b
 
 
 def claim(*owners: dict[str, Any]) -> dict[str, Any]:
-    made = make.artifact_claim()
-    made["metadata"]["ownerReferences"] += owners
-    return made
+    body = make.artifact_claim()
+    body["metadata"]["ownerReferences"] += owners
+    return body
 
 
 def owners(apply: Any) -> list[dict[str, Any]]:
@@ -38,15 +38,15 @@ def test_each_deployment_has_a_field_manager_of_its_own() -> None:
 
 
 def test_a_living_jobs_reference_is_given_back_as_it_stands() -> None:
-    found = claim(MINE)
-    assert owners(give_back(SERVER, found)) == [found["metadata"]["ownerReferences"][0]]
+    body = claim(MINE)
+    assert owners(give_back(SERVER, body)) == [body["metadata"]["ownerReferences"][0]]
 
 
 def test_a_deleted_jobs_reference_is_put_back_so_that_the_claim_is_collected() -> None:
-    found = claim()
-    found["metadata"]["ownerReferences"] = [MINE]
-    (given,) = owners(give_back(SERVER, found))
-    assert (given["kind"], given["name"], given["uid"]) == ("FineTuneJob", "job", "job-uid")
+    body = claim()
+    body["metadata"]["ownerReferences"] = [MINE]
+    (owner,) = owners(give_back(SERVER, body))
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("FineTuneJob", "job", "job-uid")
 
 
 def test_what_is_not_owned_is_not_given_back() -> None:

@@ -22,7 +22,7 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("case", "found", "want"),
+    ("case", "observed", "want"),
     [
         ("runs", pod(phase="Running", state=RUNNING), None),
         ("is being started", pod(state=waiting("ContainerCreating")), None),
@@ -38,8 +38,8 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
         ("has ended", pod(phase="Failed", state=exited(1)), None),
     ],
 )
-def test_trouble(case: str, found: Pod, want: str | None) -> None:
-    shown = trouble([found])
+def test_trouble(case: str, observed: Pod, want: str | None) -> None:
+    shown = trouble([observed])
     assert (shown.reason if shown else None) == want, case
     assert shown is None or "p-0" in shown.message
 
@@ -53,7 +53,7 @@ def test_the_two_states_of_a_failing_pull_read_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "started", "over"),
+    ("observed", "started", "over"),
     [
         (pod(), False, False),
         (pod(state=waiting("ContainerCreating")), False, False),
@@ -64,5 +64,5 @@ def test_the_two_states_of_a_failing_pull_read_the_same() -> None:
         (pod(phase="Running", state=RUNNING, gone=True), True, True),
     ],
 )
-def test_started_and_over(found: Pod, started: bool, over: bool) -> None:
-    assert (has_started(found), is_over(found)) == (started, over)
+def test_started_and_over(observed: Pod, started: bool, over: bool) -> None:
+    assert (has_started(observed), is_over(observed)) == (started, over)

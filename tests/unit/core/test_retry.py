@@ -32,16 +32,16 @@ def failure(cls: C, final: bool | None = None) -> Failure:
     ],
 )
 def test_give_up(case: str, last: C, failures: dict[str, int], limit: int, want: str | None) -> None:
-    found = give_up(TRAIN, failure(last), failures, limit)
-    assert (found.reason if found else None) == want, case
-    assert found is None or "m (h)" in found.message
+    reason = give_up(TRAIN, failure(last), failures, limit)
+    assert (reason.reason if reason else None) == want, case
+    assert reason is None or "m (h)" in reason.message
 
 
 @pytest.mark.parametrize("cls", [C.OUT_OF_MEMORY, C.CRASHED, C.HUNG])
 def test_what_is_final_is_not_tried_again_whatever_its_class(cls: C) -> None:
-    found = give_up(TRAIN, failure(cls, final=True), {f"train.{cls}": 1}, 3)
-    assert found is not None
-    assert (found.reason, found.message) == (str(cls), "m (h)")
+    reason = give_up(TRAIN, failure(cls, final=True), {f"train.{cls}": 1}, 3)
+    assert reason is not None
+    assert (reason.reason, reason.message) == (str(cls), "m (h)")
     assert give_up(TRAIN, failure(cls, final=False), {f"train.{cls}": 1}, 3) is None
 
 

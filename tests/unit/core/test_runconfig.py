@@ -62,15 +62,15 @@ def test_globs_keys_of_any_kind_and_names_of_columns_pass_through(source: dict[s
     ],
 )
 def test_processes_and_their_memory(compute: dict[str, Any], processes: int, memory: int | None) -> None:
-    made = run(compute=compute)
-    assert (made.processes_per_node, memory_per_process(made)) == (processes, memory)
+    job = run(compute=compute)
+    assert (job.processes_per_node, memory_per_process(job)) == (processes, memory)
 
 
 def test_the_pods_read_what_was_written() -> None:
-    made = run(hyperparameters={"epochs": 3, "learningRate": 2e-4}, method={"type": "Full"})
-    body = config_map(made, config_map_name(made))
+    job = run(hyperparameters={"epochs": 3, "learningRate": 2e-4}, method={"type": "Full"})
+    body = config_map(job, config_map_name(job))
     assert body["immutable"] is True
-    assert RunConfig.model_validate_json(body["data"]["run.json"]) == run_config(made)
+    assert RunConfig.model_validate_json(body["data"]["run.json"]) == run_config(job)
 
 
 def test_another_content_is_another_object() -> None:

@@ -23,7 +23,7 @@ def unfinished(name: str = "job", **status: Any) -> dict[str, Any]:
 
 
 def failed(kind: str = "Failed") -> dict[str, Any]:
-    """One that does not go on."""
+    """One that cannot continue."""
     return unfinished(phase="Failed", conditions=[make.condition(kind, "True", "BadInput", "no rows")])
 
 
@@ -75,7 +75,7 @@ def test_a_job_waits_for_the_one_whose_model_it_reads(
     assert cluster.reasons() == ([] if reason == "WaitingForJob" else [reason]), "told once, and only what is wrong"
     cluster.add(complete())
     cluster.converge()
-    assert cluster.jobs() == ["prepare-1"], "it goes on as soon as that one is complete"
+    assert cluster.jobs() == ["prepare-1"], "it continues as soon as that one is complete"
 
 
 def test_a_job_that_failed_after_its_start_cannot_be_mended_by_an_edit() -> None:
@@ -109,8 +109,8 @@ def test_the_claim_is_owned_before_a_pod_is_made_and_given_back_at_the_end() -> 
     live(cluster)
     assert cluster.jobs() == LIFECYCLE and cluster.status["phase"] == "Succeeded"
     assert owners(cluster) == {"job-uid"}
-    told = cluster.status["models"]["model"]
-    assert (told["jobUid"], told["digest"], told["baseClaim"]) == ("job-uid", "sha256:1", "base-models")
+    model = cluster.status["models"]["model"]
+    assert (model["jobUid"], model["digest"], model["baseClaim"]) == ("job-uid", "sha256:1", "base-models")
 
 
 @pytest.mark.parametrize("how", ["bad data", "no pod ever starts"])
@@ -150,14 +150,14 @@ def test_a_retained_claim_gets_no_owner() -> None:
 def test_another_job_under_the_name_changes_nothing_of_a_run_that_has_begun() -> None:
     cluster = following(complete())
     cluster.converge()
-    told = run_config(cluster)
+    config = run_config(cluster)
     cluster.objects.pop(JOB)
     cluster.objects[OUTPUT]["metadata"]["ownerReferences"] = [
         owner for owner in cluster.objects[OUTPUT]["metadata"]["ownerReferences"] if owner["uid"] != "job-uid"
     ]  # garbage collection
     cluster.add(unfinished())
     live(cluster)
-    assert cluster.jobs() == LIFECYCLE and run_config(cluster) == told
+    assert cluster.jobs() == LIFECYCLE and run_config(cluster) == config
     assert cluster.status["models"]["model"]["digest"] == "sha256:1"
 
 
@@ -167,12 +167,12 @@ def test_until_then_the_newest_job_of_the_name_is_followed() -> None:
     cluster.converge()
     assert cluster.condition("Reconciling") == ("True", "ConfigMapNotFound")
     assert "11111111-aaaa" in owners(cluster)
-    made_anew = complete(digest="sha256:2", uid="job-uid-2")
-    made_anew["status"]["artifact"]["claim"] = "job-output-2"
+    created_again = complete(digest="sha256:2", uid="job-uid-2")
+    created_again["status"]["artifact"]["claim"] = "job-output-2"
     cluster.add(unfinished()).converge()
     assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
     assert owners(cluster) == {"job-uid"} and "models" not in cluster.status
-    cluster.add(made_anew, make.artifact_claim("job-output-2", "job-uid-2"), data).converge()
+    cluster.add(created_again, make.artifact_claim("job-output-2", "job-uid-2"), data).converge()
     assert cluster.jobs() == ["prepare-1"]
     assert cluster.status["models"]["model"]["jobUid"] == "job-uid-2"
 
@@ -378,15 +378,15 @@ def test_a_finish_that_leaves_an_adapter_over_another_jobs_model_names_no_claim_
 def mounts_by_step(cluster: FakeCluster) -> dict[str, set[tuple[str, str]]]:
     """(claim, path) of every mount of a claim in the pods of each step of a whole lifecycle."""
     live(cluster)
-    found = {}
+    mounted = {}
     for ref in cluster.created:
         if ref.kind == "Job":
             job = cluster.objects[ref]
             spec = job["spec"]["template"]["spec"]
             names = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
             mounts = spec["containers"][0]["volumeMounts"]
-            found[job["metadata"]["labels"]["hone.dev/step"]] = {(names[m["name"]], m["mountPath"]) for m in mounts}
-    return found
+            mounted[job["metadata"]["labels"]["hone.dev/step"]] = {(names[m["name"]], m["mountPath"]) for m in mounts}
+    return mounted
 
 
 def run_config_of(cluster: FakeCluster) -> dict[str, Any]:

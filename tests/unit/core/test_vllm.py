@@ -28,17 +28,17 @@ def test_the_rank_is_one_that_vllm_takes(rank: int, want: int) -> None:
 
 
 def test_an_adapter_is_served_beside_its_base_with_its_own_tokenizer() -> None:
-    made = arguments(server(servedName="support"), served())
-    assert "--model=/mnt/model/tiny" in made
-    assert "--served-model-name=support-base" in made
-    assert "--lora-modules=support=/mnt/artifact/artifact" in made
-    assert "--tokenizer=/mnt/artifact/artifact" in made
+    flags = arguments(server(servedName="support"), served())
+    assert "--model=/mnt/model/tiny" in flags
+    assert "--served-model-name=support-base" in flags
+    assert "--lora-modules=support=/mnt/artifact/artifact" in flags
+    assert "--tokenizer=/mnt/artifact/artifact" in flags
 
 
 def test_a_whole_model_is_served_by_itself() -> None:
-    made = arguments(server(), served(kind="Model", modelClaim=None, modelPath=None))
-    assert made[:2] == ["--model=/mnt/artifact/artifact", "--served-model-name=bot"]
-    assert not [argument for argument in made if "lora" in argument]
+    flags = arguments(server(), served(kind="Model", modelClaim=None, modelPath=None))
+    assert flags[:2] == ["--model=/mnt/artifact/artifact", "--served-model-name=bot"]
+    assert not [argument for argument in flags if "lora" in argument]
 
 
 def test_a_model_with_classes_or_a_score_is_served_by_the_pooling_runner_and_no_other() -> None:
@@ -50,9 +50,9 @@ def test_a_model_with_classes_or_a_score_is_served_by_the_pooling_runner_and_no_
 
 def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
     runtime = {"args": ["--dtype=bfloat16"], "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}
-    asked = server(runtime=runtime)
-    assert arguments(asked, served())[-1] == "--dtype=bfloat16"
-    (container,) = deployment(asked, served(), Role.STABLE)["spec"]["template"]["spec"]["containers"]
+    subject = server(runtime=runtime)
+    assert arguments(subject, served())[-1] == "--dtype=bfloat16"
+    (container,) = deployment(subject, served(), Role.STABLE)["spec"]["template"]["spec"]["containers"]
     assert {"name": "HF_HUB_OFFLINE", "value": "0"} in container["env"]
     assert len({entry["name"] for entry in container["env"]}) == len(container["env"])
 
@@ -66,9 +66,9 @@ def test_the_users_arguments_come_last_and_the_users_environment_wins() -> None:
     ],
 )
 def test_gpus(gpus: int, want: list[str], unwanted: str) -> None:
-    made = arguments(server(gpus=gpus), served())
-    assert set(want) <= set(made)
-    assert unwanted not in made
+    flags = arguments(server(gpus=gpus), served())
+    assert set(want) <= set(flags)
+    assert unwanted not in flags
 
 
 @pytest.mark.parametrize(
