@@ -90,7 +90,7 @@ class _Structural:
         out = {key: value for key, value in node.items() if key not in _DROP}
         if "description" in out:
             out["description"] = descriptions.fill(out["description"])
-        if default not in (None, [], {}) and "description" in out:
+        if default not in (None, "", [], {}) and "description" in out:
             out["description"] = out["description"] + _default_sentence(default)
         if "properties" in out:
             out["properties"] = {key: self.convert(value) for key, value in out["properties"].items()}
@@ -112,7 +112,7 @@ class _Structural:
 
 
 def _node_at(schema: dict[str, Any], path: str) -> dict[str, Any]:
-    """The schema of the field at a rule's path; `[]` stands for the items of a list."""
+    """The schema of the field at a rule's path; `[]` is the items of a list."""
     for part in path.split(".") if path else []:
         schema = schema["properties"][part.removesuffix("[]")]
         if part.endswith("[]"):
@@ -242,12 +242,12 @@ def files() -> dict[Path, str]:
 def main() -> int:
     """Write the generated files, or with `--check` list those that are out of date and exit with 1."""
     parser = argparse.ArgumentParser(description="Generate the CRDs from the pydantic types.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
     check = parser.parse_args().check
     stale = [path for path, text in files().items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:
-            print(f"{path.relative_to(ROOT)} is stale: run `make generate`", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} is out of date: run `make generate`", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files()[path])

@@ -37,7 +37,7 @@ class ServedModel(Model):
         LocalReference,
         Field(
             description="FineTuneJob in the same namespace whose result is served as soon as the job is Complete and "
-            "Promotable. If the job is deleted, the model that is served stays."
+            "Promotable. A model that is served stays available if the job is deleted."
         ),
     ]
 

@@ -18,7 +18,7 @@ class Verdict(Model):
     node: Annotated[int | None, Field(ge=0, description="Index of that rank's pod in the gang.")] = None
     exit_code: Annotated[int | None, Field(description="Exit code of that process; negative for a signal.")] = None
     step: Annotated[int | None, Field(ge=0, description="Last optimizer step that was finished.")] = None
-    final: Annotated[bool, Field(description="Whether trying again cannot help, whatever the class says.")] = False
+    final: Annotated[bool, Field(description="Whether a retry cannot help, even if the class allows one.")] = False
     time: Annotated[
         float | None, Field(description="When, in seconds since the epoch; orders the ranks' verdicts.")
     ] = None

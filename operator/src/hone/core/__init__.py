@@ -1,1 +1,1 @@
-"""Decisions, and nothing else: observed state and the time in, a Plan out. No client, no clock, no await."""
+"""Decisions as pure functions from observed state and time to a Plan. No client, no clock, no await."""

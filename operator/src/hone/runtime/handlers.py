@@ -44,7 +44,7 @@ class Watcher:
     Args:
         watched: the kinds to watch.
         namespaces: the namespaces to watch; none: all.
-        configuration: makes the client's configuration; called again when a login was refused.
+        configuration: how to reach the API server; read again when a token was refused.
         saw: called with the type (None while listing) and the object of each event.
     """
 

@@ -75,7 +75,7 @@ class Run(Subject):
 
     @property
     def output(self) -> Output:
-        """Where the artifact goes."""
+        """The claim for the artifact."""
         return self.spec.output or Output()
 
     @cached_property

@@ -10,7 +10,7 @@ from hone.core.observed import Object
 
 @dataclass(frozen=True)
 class ServedArtifact:
-    """An artifact to serve, and the job that made it."""
+    """An artifact to serve, and the job that produced it."""
 
     job: str
     artifact: ArtifactStatus
@@ -18,7 +18,7 @@ class ServedArtifact:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to serve, and where the followed job stands.
+    """What to serve, and the state of the followed job.
 
     Attributes:
         served: what to serve; None: nothing yet.

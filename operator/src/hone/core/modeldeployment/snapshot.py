@@ -21,7 +21,7 @@ class Snapshot:
     Attributes:
         server: the resource.
         old: its status as it was read.
-        selection: what to serve, and where the followed job stands.
+        selection: what to serve, and the state of the followed job.
         live: our Deployment, or None.
         rendered: the Deployment to apply, or None if the live one is up to date.
         revision: the desired revision; None where nothing is to be served.

@@ -22,7 +22,7 @@ def is_finished(status: FineTuneJobStatus) -> bool:
 
 
 def phase(state: State) -> Phase:
-    """Where the job stands, for people."""
+    """The job's phase, for people."""
     if state.gave_up:
         return Phase.FAILED
     if state.step is None:

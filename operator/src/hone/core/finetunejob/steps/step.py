@@ -48,7 +48,7 @@ class Step:
         module: the trainer's module that its pods run.
         is_done: whether the status holds its result.
         take_result: puts the results of its pods that succeeded into the status; False if there are none.
-        phase: where the job stands at this step, given whether it has an attempt, and whether all pods have started.
+        phase: the job's phase at this step, given whether it has an attempt, and whether all pods have started.
         resources: resources of a pod.
         pods: number of pods.
         gpus: GPUs that all of them hold together.
