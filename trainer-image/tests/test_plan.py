@@ -374,15 +374,15 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
         pytest.param(
             {"data": {"train": "x", "validationFraction": 0.5, "testFraction": 0.5}},
             "spec.dataset.validation.fraction",
-            "all rows",
+            "no rows",
             "Lower",
             id="nothing left to train on",
         ),
         pytest.param(
             {"data": {"train": "x", "testFraction": 0}},
             "spec.dataset.test.fraction",
-            "must be above 0: the test rows",
-            "Raise",
+            "must be above 0: base and tuned model",
+            "Set it above 0",
             id="nothing to compare on",
         ),
         pytest.param(
