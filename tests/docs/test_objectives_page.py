@@ -20,7 +20,7 @@ from hone_trainer.data.formats import to_sample
 from hone_trainer.planning.batches import SMALL_DATA_ROWS, default_epochs
 from hone_trainer.planning.rollouts import LONGEST
 from hone_trainer.protocol.errors import BadInput, RowFault
-from hone_trainer.rewards.checks import GIVEN, check_rewards
+from hone_trainer.rewards.checks import ARGUMENTS, check_rewards
 from hone_trainer.rewards.code import LIMIT_SECONDS
 from tests.docs.support import ROOT, TYPES, Manifest, blocks, documents, field_exists, problems
 
@@ -106,7 +106,7 @@ def test_it_shows_every_reward_function_as_the_table_has_it() -> None:
 )
 def test_own_code_is_taken_as_it_is_written_there(change: Callable[[str], str], refused: bool, tmp_path: Path) -> None:
     (head,) = re.findall(r"`(def reward\([^`]*\))`", " ".join(PAGE.split()))
-    assert [name.partition("=")[0] for name in head[len("def reward(") : -1].split(", ")[:-1]] == list(GIVEN)
+    assert [name.partition("=")[0] for name in head[len("def reward(") : -1].split(", ")[:-1]] == list(ARGUMENTS)
     (tmp_path / "reward.py").write_text(change(f"{head}: return []\n"))
     rewards = Rewards(functions=[contract.RewardFunction(mounted=str(tmp_path / "reward.py"), source="own/reward.py")])
     with pytest.raises(BadInput) if refused else nullcontext():

@@ -106,7 +106,7 @@ def test_nothing_is_saved_during_a_streak_but_once_it_is_over(tmp_path: Path) ->
 def test_a_high_loss_ends_the_run_with_its_newest_checkpoint_from_before(tmp_path: Path) -> None:
     callback = saves(tmp_path, checkpoint_every_steps=1)
     with pytest.raises(
-        Diverged, match=r"3 times its median of 1 for 20 steps in a row, lately 4, up to step 45; the n"
+        Diverged, match=r"3 times its median of 1 for 20 steps in a row, most recently 4, up to step 45; the n"
     ):
         for step in range(1, 100):
             step_with(callback, step, 1.0 if step <= 25 else 4.0)

@@ -80,34 +80,34 @@ def test_a_file_is_read_as_what_it_holds(tmp_path: Path, name: str, content: byt
 OBJECT = json.dumps({"data": [GOOD]}, indent=2).encode()
 case = pytest.param
 REFUSED = [
-    case("rows.json", OBJECT, "rows.json begins with a JSON object that goes over several", "one array", id="{"),
+    case("rows.json", OBJECT, "rows.json begins with a JSON object that spans several", "one array", id="{"),
     case("rows.json", json.dumps({"data": [GOOD]}).encode(), "have `data`", "as one array", id="one object"),
-    case("rows.jsonl", json.dumps(GOOD, indent=1).encode() * 2, "over several lines", "jq -c", id="spread rows"),
+    case("rows.jsonl", json.dumps(GOOD, indent=1).encode() * 2, "spans several lines", "jq -c", id="spread rows"),
     case("rows.json", json_array([GOOD])[:-9], "rows.json: line 4, column", "Fix it", id="an array cut off"),
     case("rows.json", b'["\xff"]', "rows.json: line 1 is not UTF-8", "as UTF-8", id="an array in Latin-1"),
     case("rows.json", b"[" * 100_000, "nested too deeply", "flat", id="an array in arrays"),
     case("rows.json", b'["a", "b"]', "at rows.json:row 1: not a JSON object", "each row as", id="strings"),
-    case("rows.json", b"[]", "rows.json has no rows", "Give JSON Lines", id="an empty array"),
+    case("rows.json", b"[]", "rows.json has no rows", "Use JSON Lines", id="an empty array"),
     case("rows.jsonl", b"hello\nworld\n", "first at rows.jsonl:1: not JSON", "each row as", id="text"),
-    case("rows.jsonl", b"", "rows.jsonl has no rows", "Give JSON Lines", id="an empty file"),
-    case("rows.csv", b"", "rows.csv has no rows", "Give JSON Lines", id="an empty CSV"),
-    case("rows.csv", b"prompt,completion\n", "rows.csv has no rows", "Give JSON Lines", id="a header alone"),
+    case("rows.jsonl", b"", "rows.jsonl has no rows", "Use JSON Lines", id="an empty file"),
+    case("rows.csv", b"", "rows.csv has no rows", "Use JSON Lines", id="an empty CSV"),
+    case("rows.csv", b"prompt,completion\n", "rows.csv has no rows", "Use JSON Lines", id="a header alone"),
     case("rows.csv", b"one two,three\nfour,five\n", "have `one two`", "must name the columns", id="no header"),
-    case("rows.csv", b"prompt,prompt\na,b\n", "names the column `prompt` twice", "name of its own", id="twice"),
+    case("rows.csv", b"prompt,prompt\na,b\n", "names the column `prompt` twice", "a different name", id="twice"),
     case("rows.csv", b'prompt,completion\na,b\n"c,d\ne,f\n', "rows.csv: line 3 begins a row", "Quote", id="open"),
     case("rows.csv", b'prompt,completion\n"a "b" c",d\n', "rows.csv: line 2 begins", '"a ""b""', id="quotes"),
-    case("rows.csv", b"prompt,completion\na,b,c\n", "rows.csv:2: more or fewer cells", "each row as", id="cells"),
+    case("rows.csv", b"prompt,completion\na,b,c\n", "2: the row has more or fewer cells", "each row as", id="cells"),
     case("rows.csv", b"prompt,completion\n\xff,b\n", "rows.csv:2: not UTF-8", "each row as", id="Latin-1"),
     case("rows.csv", table([GOOD]).decode().encode("utf-16"), "is UTF-16 text", "as UTF-8", id="UTF-16"),
     case("rows.parquet", parquet([GOOD])[:-20] + b"x" * 20, "rows.parquet is damaged", "copy it", id="Parquet"),
     case("rows.parquet", parquet([{"prompt": 1}]), "the rows have `prompt`", '"completion"', id="one column"),
     case("rows.gz", gzip.compress(json_lines([GOOD] * 99))[:-20], "rows.gz is damaged", "copy it", id="cut gzip"),
     case("rows.zst", zstd(json_lines([GOOD] * 99))[:-9], "rows.zst is damaged", "copy it", id="cut zstd"),
-    case("rows.gz", gzip.compress(parquet([GOOD])), "is Parquet compressed by gzip", "Decompress", id="twice"),
+    case("rows.gz", gzip.compress(parquet([GOOD])), "is Parquet compressed with gzip", "Decompress", id="twice"),
     case("rows.xlsx", b"PK\x03\x04....", "rows.xlsx is a zip archive or a workbook", "as CSV", id="a workbook"),
-    case("rows.bz2", b"BZh91AY", "is compressed by bzip2", "by gzip or zstd", id="bzip2"),
+    case("rows.bz2", b"BZh91AY", "is compressed with bzip2", "with gzip or zstd", id="bzip2"),
     case("rows.tar", b"rows" + b"\0" * 253 + b"ustar", "rows.tar is a tar archive", "Unpack it", id="tar"),
-    case("rows.bin", b"\x80\x04\x95\0\0", "binary file of an unknown kind", "Give JSON Lines", id="a pickle"),
+    case("rows.bin", b"\x80\x04\x95\0\0", "binary file of an unknown kind", "Use JSON Lines", id="a pickle"),
     case("rows.csv", b"<!DOCTYPE html>\n<html>", "is an HTML page", "Download the file itself", id="HTML"),
     case("rows.jsonl", b"version https://git-lfs.github.com/spec/v1", "Git LFS", "git lfs pull", id="a pointer"),
 ]
@@ -201,7 +201,7 @@ def test_a_large_array_is_refused_with_what_to_write_instead(tmp_path: Path, mon
     (tmp_path / "rows.json.gz").write_bytes(gzip.compress(json_array([GOOD] * 10)))
     with pytest.raises(BadInput) as error:
         look(find_source("train", str(tmp_path / "rows.json.gz")))
-    assert "rows.json.gz: a JSON array of more than" in error.value.message
+    assert "rows.json.gz: a JSON array may have at most" in error.value.message
     assert "Write it as JSON Lines" in (error.value.hint or "")
 
 

@@ -30,10 +30,10 @@ def pair(**row: Any) -> Sample:
         pytest.param({"prompt": " ", "chosen": "b", "rejected": "c"}, "`prompt` is empty", id="no prompt"),
         pytest.param({"chosen": "yes", "rejected": "no"}, "begin differently", id="nothing in common"),
         pytest.param({"chosen": "yesterday", "rejected": "yes"}, "begin differently", id="half a word in common"),
-        pytest.param({"prompt": "a", "chosen": "b", "rejected": 1}, "must both be strings or", id="a number"),
-        pytest.param({"prompt": "a", "chosen": [YES], "rejected": "b"}, "must both be strings or", id="one of each"),
+        pytest.param({"prompt": "a", "chosen": "b", "rejected": 1}, "must all be strings or", id="a number"),
+        pytest.param({"prompt": "a", "chosen": [YES], "rejected": "b"}, "must all be strings or", id="one of each"),
         pytest.param(
-            {"prompt": [USER], "chosen": "b", "rejected": "c"}, "must both be strings or", id="answers as text"
+            {"prompt": [USER], "chosen": "b", "rejected": "c"}, "must all be strings or", id="answers as text"
         ),
         pytest.param(
             {"prompt": "a", "chosen": [USER, YES], "rejected": [USER, NO]}, "leave out `prompt`", id="another question"
@@ -51,7 +51,7 @@ def pair(**row: Any) -> Sample:
             {"prompt": [USER], "chosen": [USER, YES], "rejected": [USER, NO]}, "leave out `prompt`", id="prompt twice"
         ),
         pytest.param(
-            {"chosen": [USER, YES], "rejected": [USER, YES, USER]}, "`chosen` does not", id="one in the other"
+            {"chosen": [USER, YES], "rejected": [USER, YES, USER]}, "`chosen` must begin and end", id="one in the other"
         ),
     ],
 )
@@ -110,8 +110,8 @@ def test_pairs_of_one_prompt_stay_together_and_another_worse_answer_is_another_r
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param({"prompt": "a", "completion": "b", "label": 2}, "neither true nor false", id="a number"),
-        pytest.param({"prompt": "a", "completion": "b", "label": "yes"}, "neither true nor false", id="a string"),
+        pytest.param({"prompt": "a", "completion": "b", "label": 2}, "is not true, false, 1 or 0", id="a number"),
+        pytest.param({"prompt": "a", "completion": "b", "label": "yes"}, "is not true, false, 1 or 0", id="a string"),
         pytest.param({"prompt": "a", "completion": "b"}, "no column `label`", id="no rating"),
         pytest.param({"prompt": "a", "completion": " ", "label": True}, "`completion` is empty", id="no answer"),
         pytest.param(

@@ -83,7 +83,7 @@ def test_a_name_with_wildcards_that_is_there_is_that_file(tree: Path) -> None:
         pytest.param("*.csv", "matches no file; {} holds README.md", "**/ for any directories", id="no match"),
         pytest.param("nowhere/*.csv", "matches no file; {} holds README.md", "Fix the glob", id="no directory"),
         pytest.param("su*", "matches only directories", "Fix the glob", id="only directories"),
-        pytest.param("**.jsonl", "is no glob", "**/*.csv", id="no glob"),
+        pytest.param("**.jsonl", "is not a valid glob", "**/*.csv", id="no glob"),
     ],
 )
 def test_a_path_without_files_is_refused_with_what_is_there(tree: Path, path: str, message: str, hint: str) -> None:
@@ -143,7 +143,7 @@ def test_a_saved_data_set_with_splits_gives_each_source_its_own(tmp_path: Path) 
     (row,) = [row for _, row in rows(find_source("train", str(tmp_path / "saved" / "extra")))]
     assert row["prompt"] == "extra"
     text, remedy = refused(tmp_path / "saved", name="validation")
-    assert "saved DatasetDict of train, test, extra, and none is named validation" in text
+    assert "has no split validation; it has train, test, extra" in text
     assert "such as saved/train" in remedy
 
 

@@ -38,7 +38,7 @@ def make_adapter(model: Path, directory: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     adapted.peft_config["default"].base_model_name_or_path = "hf://example/tiny"
     adapted.save_pretrained(directory)
-    merging.copy_kept(model, directory)
+    merging.copy_served_files(model, directory)
     (directory / "chat_template.jinja").write_text("{{ messages[0].content }}")
     return directory
 
@@ -127,14 +127,14 @@ def test_what_killed_merges_left_is_removed_after_a_day(tmp_path: Path) -> None:
 def test_a_job_that_was_slower_takes_the_others(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merge, original = merge_of(parts, tmp_path), merging.copy_kept
+    merge, original = merge_of(parts, tmp_path), merging.copy_served_files
 
     def meanwhile(source: Path, directory: Path) -> None:
         original(source, directory)
         shutil.copytree(directory, merge.merged)
         (Path(merge.merged) / "whose").write_text("the other's")
 
-    monkeypatch.setattr(merging, "copy_kept", meanwhile)
+    monkeypatch.setattr(merging, "copy_served_files", meanwhile)
     merging.ensure_merged(merge)
     assert (Path(merge.merged) / "whose").read_text() == "the other's"
     assert [path.name for path in Path(merge.merged).parent.iterdir()] == ["1"]

@@ -33,7 +33,7 @@ def test_short_rows_of_many_lengths_are_packed() -> None:
     proposal = proposed(spread())
     # 16 rows of about 110 tokens, in steps of 64.
     assert proposal.length == 1792
-    assert proposal.why.endswith("% less work than with padding.")
+    assert proposal.why.endswith("% less compute than padding.")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_short_rows_of_many_lengths_are_packed() -> None:
     [
         pytest.param(spread(400), {}, "Only 75 optimizer steps, fewer than 100.", id="few rows"),
         pytest.param(spread(), {"hyperparameters": {"maxSteps": 99}}, "Only 99 optimizer steps", id="few steps asked"),
-        pytest.param([100] * 2000, {}, "It would save 0% of the work", id="rows of one length have no padding"),
+        pytest.param([100] * 2000, {}, "It would save 0% of compute", id="rows of one length have no padding"),
         pytest.param([*spread(), 2049], {}, "The longest row has 2049 tokens", id="a row longer than a packed one"),
         pytest.param([*spread(), 1000], gang(4), "To fit the longest row", id="a share of 4 rows is less than it"),
         pytest.param(spread(), {"hyperparameters": {"packing": False}}, "Set in the spec.", id="not wanted"),
@@ -61,8 +61,8 @@ def test_what_the_spec_asks_for_is_done_whether_it_saves_or_not() -> None:
 
 
 def test_a_model_whose_rows_would_see_each_other_is_not_packed() -> None:
-    assert "would see each other" in proposed(spread(), apart=False).why
-    with pytest.raises(BadInput, match="would see each other") as error:
+    assert "would attend to each other" in proposed(spread(), apart=False).why
+    with pytest.raises(BadInput, match="would attend to each other") as error:
         proposed(spread(), apart=False, hyperparameters={"packing": True})
     assert error.value.field == "spec.hyperparameters.packing"
 

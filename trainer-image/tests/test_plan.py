@@ -238,7 +238,7 @@ def test_checkpoints_may_be_counted_in_minutes() -> None:
 
 def test_evaluations_need_validation_rows() -> None:
     plan = plan_of(1000)
-    assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (18, "A tenth.")
+    assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (18, "Steps / 10.")
     none = summary_of(1000).model_copy(update={"validation_rows": 0})
     plan = make_plan(PlanInputs(config_with(), FACTS, none, 512))
     assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (None, "No validation rows.")
@@ -345,7 +345,7 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
         pytest.param(
             {"method": {"lora": {"targetModules": ["q_proj", "query"]}}},
             "spec.method.lora.targetModules",
-            "`query` is no linear layer",
+            "`query` is not a linear layer",
             "down_proj, gate_proj, k_proj",
             id="a module that the model does not have",
         ),
@@ -388,7 +388,7 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
         pytest.param(
             {"data": {"train": "x", "minSamples": 2000, "onScarceData": "Fail"}},
             "spec.dataset.minSamples",
-            "1000 rows are left to train on after validation and test are held out, minSamples is 2000",
+            "1000 training rows are left after validation and test are held out, but minSamples is 2000",
             "onScarceData to Warn",
             id="too little data",
         ),
@@ -403,7 +403,7 @@ def test_refused(sections: dict[str, Any], field: str, message: str, hint: str) 
 
 def test_too_little_data_is_warned_of_where_that_is_asked() -> None:
     plan = plan_of(40, data={"train": "x", "minSamples": 500, "onScarceData": "Warn"})
-    assert any(w.startswith("Little data: 40 rows") and "minSamples is 500" in w for w in plan.warnings)
+    assert any(w.startswith("Little data: 40 training rows") and "minSamples is 500" in w for w in plan.warnings)
     assert not any("Little data" in w for w in plan_of(500).warnings)
 
 
@@ -454,8 +454,8 @@ def test_the_next_larger_micro_batch_would_not_fit() -> None:
 def test_a_model_that_cannot_fit_is_refused_with_the_estimate_and_what_helps() -> None:
     error = refusal_of(**FULL, **gang(gpus=1, memoryBytes=12 * GIB))
     assert error.field == "spec.compute"
-    assert f"{FACTS.parameters:,} parameters is too big: about " in error.message
-    assert "12.0 GiB are there" in error.message
+    assert f"{FACTS.parameters:,} parameters is too large: each process needs about " in error.message
+    assert "but has 12.0 GiB" in error.message
     assert "spec.method.type LoRA" in (error.hint or "")
 
 
@@ -496,10 +496,10 @@ def test_both_answers_of_a_pair_count_in_the_estimate() -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "balance", "reason"),
     [
-        (500, 500, "None", "500 good rows to 500 bad ones: within 1 to 4/3."),
-        (600, 450, "None", "within 1 to 4/3."),
-        (300, 600, "Weight", "not within 1 to 4/3: good ones weigh 2."),
-        (800, 300, "Weight", "not within 1 to 4/3: bad ones weigh 2."),
+        (500, 500, "None", "500 good to 500 bad rows: ratio in 1 to 4/3."),
+        (600, 450, "None", "ratio in 1 to 4/3."),
+        (300, 600, "Weight", "ratio not in 1 to 4/3: good ones weigh 2."),
+        (800, 300, "Weight", "ratio not in 1 to 4/3: bad ones weigh 2."),
     ],
 )
 def test_ratings_of_unequal_number_are_weighed(good: int, bad: int, balance: str, reason: str) -> None:
@@ -512,7 +512,7 @@ def test_ratings_of_unequal_number_are_weighed(good: int, bad: int, balance: str
 def test_kto_has_two_rows_in_a_forward_pass_at_least() -> None:
     tight = {"topology": {"memoryBytes": 8 * GIB, "gpusPerNode": 0}}
     assert rated_plan(500, 500, **tight).micro_batch_size >= 2
-    with pytest.raises(BadInput, match="too few") as error:
+    with pytest.raises(BadInput, match="is too small") as error:
         rated_plan(500, 500, topology={"microBatchSize": 1})
     assert error.value.field == "spec.compute.microBatchSize"
     with pytest.raises(BadInput, match="leaves each process 1 row") as error:

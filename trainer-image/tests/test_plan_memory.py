@@ -243,7 +243,7 @@ def test_a_head_with_other_outputs_is_refused_before_its_weights_are_loaded() ->
     for_three = FACTS.with_head(3)
     assert for_three.shapes["score.weight"] == (3, 100)
     assert for_three.with_head(3) == for_three
-    with pytest.raises(BadInput, match=r"spec\.model: its head has 3 outputs, and this job needs 2") as refused:
+    with pytest.raises(BadInput, match=r"spec\.model: its head has 3 outputs, but this job needs 2") as refused:
         for_three.with_head(2)
     assert refused.value.hint == "Name the model that it was trained from."
 

@@ -162,14 +162,14 @@ def test_the_area_under_the_curve_of_many_rows_takes_no_matrix_of_all_pairs() ->
     [
         ([2.0, 3.0, 0.0, 1.0], 1.0, "Every good answer gained more than every bad one"),
         ([0.0, 1.0, 2.0, 3.0], 0.0, "Every bad answer gained more than every good one"),
-        ([1.0, 1.0, 1.0, 1.0], 0.5, "Nearly all samples of the rows have the same figure"),
+        ([1.0, 1.0, 1.0, 1.0], 0.5, "Nearly all bootstrap samples have the same value"),
     ],
 )
 def test_it_is_told_why_an_interval_has_no_width(gained: list[float], figure: float, explanation: str) -> None:
     good = np.repeat([True, True, False, False], 10)
     evaluation, notes = preferences.compare_rated(good, np.repeat(gained, 10))
     assert evaluation.scores[0].tuned.value == figure
-    assert notes[1] == f"{explanation}, which leaves the bootstrap no width."
+    assert notes[1] == f"{explanation}, so the bootstrap interval has no width."
 
 
 def test_rated_answers_of_one_kind_measure_nothing() -> None:

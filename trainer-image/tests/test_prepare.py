@@ -221,15 +221,17 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
     ("change", "says", "hint"),
     [
         pytest.param(
-            _no_model, "spec.model.claim.path: there is no directory", "Name one that exists", id="unknown model path"
+            _no_model, "spec.model.claim.path: there is no directory", "Use one that exists", id="unknown model path"
         ),
         pytest.param(_no_model, "models there: llama/tiny", "", id="and what there is instead"),
-        pytest.param(_no_config_json, "spec.model.claim.path: no config.json", "Models below it: tiny", id="a parent"),
+        pytest.param(_no_config_json, "spec.model.claim.path: no config.json", "models below it: tiny", id="a parent"),
         pytest.param(_without("model.safetensors"), "spec.model: no weights in", "*.safetensors", id="no weights"),
-        pytest.param(_cut_weights, "spec.model: model.safetensors is not a whole", "Copy it again", id="half weights"),
+        pytest.param(
+            _cut_weights, "spec.model: model.safetensors is not a complete", "Copy it again", id="half weights"
+        ),
         pytest.param(
             _with_file("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"),
-            "spec.model: model.safetensors is not a whole safetensors file",
+            "spec.model: model.safetensors is not a complete safetensors file",
             "git lfs pull",
             id="a Git LFS pointer for weights",
         ),
@@ -250,7 +252,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _with_config(model_type="from-the-future"), "spec.model: its config.json cannot be used", "", id="unknown"
         ),
-        pytest.param(_with_config(model_type="vit"), "spec.model: vit is no causal", "generates text", id="no LM"),
+        pytest.param(_with_config(model_type="vit"), "spec.model: vit is not a causal", "generates text", id="no LM"),
         pytest.param(
             _with_config(architectures=["LlamaForSequenceClassification"]),
             "spec.model: it is a LlamaForSequenceClassification",

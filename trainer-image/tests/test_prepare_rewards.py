@@ -18,7 +18,7 @@ from hone_trainer.planning.memory_terms import TrainingStep
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile
-from hone_trainer.rewards.code import loaded
+from hone_trainer.rewards.code import load_function
 
 MATCH = {"functions": [{"name": "ExactMatch"}]}
 
@@ -95,7 +95,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
         pytest.param(
             {"hyperparameters": {"globalBatchSize": 12}},
             "spec.hyperparameters.globalBatchSize",
-            "12 answers are not 8 to each prompt",
+            "12 is not a multiple of both 8 answers to each prompt",
             id="half of the answers to a prompt",
         ),
         pytest.param(
@@ -119,7 +119,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
         pytest.param(
             {"rows": [*ROWS, {"prompt": "Is it?", "reference": "a"}]},
             "spec.dataset.train",
-            "some prompts are strings and others lists",
+            "some prompts are strings and others are lists",
             id="strings and messages",
         ),
         pytest.param(
@@ -181,7 +181,9 @@ def test_what_is_run_is_the_code_that_was_checked(
 
     def reward() -> list[float | None]:
         planned(reward={"functions": [function]})
-        return loaded("spec.reward.functions[0]", RewardFunction.from_dict(function))(prompts=["?"], completions=["a"])
+        return load_function("spec.reward.functions[0]", RewardFunction.from_dict(function))(
+            prompts=["?"], completions=["a"]
+        )
 
     assert reward() == [1.0]
     mounted.write_text("def reward(completions, **kwargs):\n    return [2.0] * len(completions)\n")

@@ -67,7 +67,7 @@ def test_what_compares_needs_references() -> None:
 
 
 def test_a_pattern_that_is_none_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"functions\[1\]\.pattern: `\(` is no regular expression"):
+    with pytest.raises(BadInput, match=r"functions\[1\]\.pattern: `\(` is not a regular expression"):
         check_rewards(Rewards(functions=[RewardFunction(name="F1"), RewardFunction(name="Regex", pattern="(")]))
 
 
@@ -83,24 +83,24 @@ GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return 
 @pytest.mark.parametrize(
     ("text", "field", "message"),
     [
-        pytest.param("def reward(:\n", "configMap", "rewards/brevity.py, line 1 is no Python", id="no Python"),
+        pytest.param("def reward(:\n", "configMap", "rewards/brevity.py, line 1 is not valid Python", id="no Python"),
         pytest.param("def grade(**kwargs): ...\n", "function", "no function `reward`; it defines `grade`", id="other"),
         pytest.param("async def reward(**kwargs): ...\n", "function", "asynchronous", id="asynchronous"),
-        pytest.param("def reward(completions): ...\n", "function", "takes no further keywords", id="no keywords"),
+        pytest.param("def reward(completions): ...\n", "function", "does not accept further keyword", id="no keywords"),
         pytest.param(
             "def reward(prompts, completion_ids, **kwargs): ...\n",
             "function",
-            "`reward` needs `completion_ids`, and is given prompts, completions, reference, by keyword",
+            "`reward` requires `completion_ids`, but is called with prompts, completions, reference, by keyword",
             id="only in training",
         ),
         pytest.param(
             "def reward(*, completions, trainer_state, **kwargs): ...\n",
             "function",
-            "needs `trainer_state`",
+            "requires `trainer_state`",
             id="a keyword",
         ),
-        pytest.param("def reward(prompts, /, **kwargs): ...\n", "function", "needs `prompts`", id="no keyword"),
-        pytest.param("\0", "configMap", "is no Python", id="no text"),
+        pytest.param("def reward(prompts, /, **kwargs): ...\n", "function", "requires `prompts`", id="no keyword"),
+        pytest.param("\0", "configMap", "is not valid Python", id="no text"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_without_running_it(
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def call(tmp_path: Path, body: str) -> list[float | None]:
-    reward = code.loaded("spec.reward.functions[0]", own(tmp_path, GOOD.format(body)))
+    reward = code.load_function("spec.reward.functions[0]", own(tmp_path, GOOD.format(body)))
     more = {"trainer_state": object(), "completion_ids": [[1], [2, 3]]}
     return reward(prompts=["p", "q"], completions=["a", "bb"], reference=["a", None], **more)
 
@@ -146,13 +146,15 @@ def test_own_code_gets_nothing_that_finish_has_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param("[1.0]", "gave 1 figures for 2 answers", id="too few"),
-        pytest.param("[1.0, float('nan')]", "gave nan, not a finite number; for the prompt 'q'", id="not a number"),
-        pytest.param("[1.0, float('inf')]", "gave inf, not a finite number", id="infinite"),
-        pytest.param("[1.0, '2']", "gave a str, not a finite number", id="a string"),
-        pytest.param("[1.0, [2]]", "gave a list, not a finite number", id="a list"),
-        pytest.param("1.0", "gave a float, not a list of numbers", id="one number"),
-        pytest.param("[1.0, 10**400]", "gave a int, not a finite number; for the prompt 'q'", id="too large a number"),
+        pytest.param("[1.0]", "returned 1 numbers for 2 answers", id="too few"),
+        pytest.param("[1.0, float('nan')]", "returned nan, not a finite number; for the prompt 'q'", id="not a number"),
+        pytest.param("[1.0, float('inf')]", "returned inf, not a finite number", id="infinite"),
+        pytest.param("[1.0, '2']", "returned a str, not a finite number", id="a string"),
+        pytest.param("[1.0, [2]]", "returned a list, not a finite number", id="a list"),
+        pytest.param("1.0", "returned a float, not a list of numbers", id="one number"),
+        pytest.param(
+            "[1.0, 10**400]", "returned a int, not a finite number; for the prompt 'q'", id="too large a number"
+        ),
         pytest.param(
             "(1 / (2 - len(c)) for c in completions)",
             "failed: ZeroDivisionError: division by zero in line 2; for the prompt 'q' and the answer 'bb'",
@@ -180,12 +182,12 @@ def test_own_code_that_fails_is_told_with_the_answer(tmp_path: Path, body: str, 
 
 def test_own_code_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be loaded: ModuleNotFoundError: No module named 'nowhere' in line 1"):
-        code.loaded("spec.reward.functions[0]", own(tmp_path, "import nowhere\n" + GOOD.format("[]")))
+        code.load_function("spec.reward.functions[0]", own(tmp_path, "import nowhere\n" + GOOD.format("[]")))
 
 
 def test_own_code_that_exits_while_it_is_loaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be loaded: SystemExit: 0 in line 1"):
-        code.loaded("spec.reward.functions[0]", own(tmp_path, "raise SystemExit(0)\n" + GOOD.format("[]")))
+        code.load_function("spec.reward.functions[0]", own(tmp_path, "raise SystemExit(0)\n" + GOOD.format("[]")))
 
 
 def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_pod_that_is_stopped_meanwhile_is_no_fault_of_the_code(tmp_path: Path)
     stop = "from hone_trainer.protocol.verdicts import Preempted\n"
     path.write_text(stop + "def reward(**kwargs):\n    raise Preempted('stopped')\n")
     with pytest.raises(Preempted):
-        code.loaded("spec.reward.functions[0]", function)(prompts=["p"], completions=["a"])
+        code.load_function("spec.reward.functions[0]", function)(prompts=["p"], completions=["a"])
 
 
 def test_a_gpu_without_room_is_no_fault_of_the_code(tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_a_gpu_without_room_is_no_fault_of_the_code(tmp_path: Path) -> None:
 
     text = "import torch\n\ndef reward(**_):\n    raise torch.OutOfMemoryError('CUDA out of memory')\n"
     with pytest.raises(torch.OutOfMemoryError):
-        code.loaded("f", own(tmp_path, text))(prompts=["p"], completions=["a"])
+        code.load_function("f", own(tmp_path, text))(prompts=["p"], completions=["a"])
 
 
 def test_the_answer_that_fails_is_looked_for_within_the_limit_of_one_call(
@@ -216,7 +218,7 @@ def test_the_answer_that_fails_is_looked_for_within_the_limit_of_one_call(
         "    if len(completions) > 1:\n        raise ValueError('two')\n    time.sleep(0.15)\n    return [0.0]\n"
     )
     with pytest.raises(BadInput, match=r"ValueError: two in line 6$"):
-        code.loaded("f", own(tmp_path, text))(prompts=["p"] * 50, completions=["a"] * 50)
+        code.load_function("f", own(tmp_path, text))(prompts=["p"] * 50, completions=["a"] * 50)
     assert len(calls.read_text()) <= 1 + 3
 
 
@@ -226,7 +228,7 @@ def test_own_code_is_a_module_like_any_other(tmp_path: Path) -> None:
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n\n"
         "@dataclass\nclass Rule:\n    most: ClassVar[int] = 3\n\n" + GOOD.format("[Rule.most for _ in completions]")
     )
-    assert code.loaded("f", own(tmp_path, text))(prompts=["p"], completions=["a"]) == [3.0]
+    assert code.load_function("f", own(tmp_path, text))(prompts=["p"], completions=["a"]) == [3.0]
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "text"])
@@ -297,7 +299,7 @@ def test_code_that_catches_what_it_can_has_the_limit_too(
         f"\n    try:\n        [0 for _ in iter(int, 1)]\n    except {swallowed}:\n        pass\n    return [1.0, 1.0]\n"
     )
     text = GOOD.format("").rstrip().removesuffix("return") + loop
-    reward = code.loaded("spec.reward.functions[0]", own(tmp_path, text))
+    reward = code.load_function("spec.reward.functions[0]", own(tmp_path, text))
     with pytest.raises(BadInput, match=r"it took longer than 0\.2 s"):
         reward(prompts=["p", "q"], completions=["a", "bb"])
 

@@ -89,4 +89,4 @@ def test_what_the_figures_cannot_tell_is_said() -> None:
     truth = np.zeros(30, dtype=int)
     _, notes = compare(TWO, truth, probabilities(truth, 0.9))
     assert "1 of 2 classes have no test row" in notes[1]
-    assert "Every test row is right" in notes[2]
+    assert "Every test row is classified correctly" in notes[2]

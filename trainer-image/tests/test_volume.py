@@ -22,7 +22,7 @@ from hone_trainer.training import checkpoint
     ("total", "free", "message"),
     [
         pytest.param(100, 60, None, id="they fit"),
-        pytest.param(100, 59, "need 60.0 GiB; 59.0 GiB are free on the workspace: raise spec.workspace.size", id="now"),
+        pytest.param(100, 59, "need 60.0 GiB, but 59.0 GiB are free: raise spec.workspace.size", id="now"),
         pytest.param(60, 10, "10.0 GiB are free", id="in an empty volume they would"),
     ],
 )
@@ -39,8 +39,9 @@ def test_a_volume_that_can_never_hold_them_is_refused(tmp_path: Path, monkeypatc
     with pytest.raises(BadInput) as refused:
         check_volume(tmp_path, 20 * GIB, keep=2)
     assert refused.value.field == "spec.workspace.size"
-    assert "2 checkpoints and the next one, of about 20.0 GiB each, need 60.0 GiB; the volume has 59.0" in str(
-        refused.value
+    assert (
+        "2 checkpoints and the one being written, of about 20.0 GiB each, need 60.0 GiB, but the volume has 59.0"
+        in str(refused.value)
     )
     assert "at least 120.0 GiB" in (refused.value.hint or "")
 
@@ -113,5 +114,5 @@ def test_a_whole_model_that_the_artifacts_claim_cannot_hold_is_refused(
     with pytest.raises(BadInput) if whole else nullcontext() as refused:
         check_output(config, 21 * GIB)
     if refused is not None:
-        assert "a whole model of 21.0 GiB; its claim has 20.0 GiB" in str(refused.value)
+        assert "a whole model of 21.0 GiB, but its claim has 20.0 GiB" in str(refused.value)
         assert refused.value.field == "spec.output.size" and "at least 23.1 GiB" in refused.value.hint

@@ -367,7 +367,7 @@ HOOKS = (*_TRAINER, *_OBJECTIVES, *_MEMORY, *_MODELS, *_DATA, *_PROCESS)
 
 
 def check(hooks: Iterable[Hook] = HOOKS) -> None:
-    """See that each hook is there, with the expected parameters and value. Imports the libraries.
+    """Check that each hook exists, with the expected parameters and value. Imports the libraries.
 
     Raises:
         Incompatible: naming all that are not, with the versions of their libraries.

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from hone.contract.exits import exit_code
-from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, Report
+from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import chosen_rows, load_prepared
@@ -26,11 +27,14 @@ from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
-from hone_trainer.protocol.planfile import PlanFile, load_plan
+from hone_trainer.protocol.planfile import PlanFile, require_plan
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.training import checkpoint
+
+if TYPE_CHECKING:
+    from hone_trainer.scores.evaluated import Evaluated
 
 _TEMPORARY = ".artifact-"
 
@@ -40,9 +44,9 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Finish the run, or say why not. Returns the exit code; the termination message is written."""
     setup_logging()
-    # Both are read when the libraries are imported. All there is lies in mounted directories.
+    # Both are read when the libraries are imported. All models and data are in mounted directories.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # Threads that wait by spinning eat the CPU quota that the others need.
+    # Threads that wait by spinning use up the CPU quota that the others need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -69,12 +73,10 @@ def load_report(config: RunConfig) -> Report | None:
 
 
 def _finish(config: RunConfig) -> Report:
-    planned = load_plan(config)
-    if planned is None:
-        raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
+    planned = require_plan(config)
     last = checkpoint.final_checkpoint(config)
     if last is None:
-        raise RuntimeError(f"{config.paths.run} holds no final checkpoint: the run has not been trained to its end")
+        raise RuntimeError(f"no final checkpoint in {config.paths.run}: training has not finished")
     output = Path(config.paths.output)
     _remove_leftovers(output)
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))
@@ -109,7 +111,19 @@ def _export_and_score(
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, directory, dtype)
     export.write_card(directory, config, planned.plan, planned.dataset, evaluated.evaluation, evaluated.notes, kind)
-    files = export.list_files(directory)
+    return _report(config, planned, complete, evaluated, kind, export.list_files(directory))
+
+
+def _report(
+    config: RunConfig,
+    planned: PlanFile,
+    complete: checkpoint.Complete,
+    evaluated: "Evaluated",
+    kind: str,
+    files: list[ArtifactFile],
+) -> Report:
+    from hone_trainer.artifact import export
+
     return Report(
         job=config.job,
         model_name=config.model_name,
@@ -141,7 +155,7 @@ def _remove_leftovers(output: Path) -> None:
 
 def _stop(*_: object) -> None:
     # PID 1 has no default handler: without this it would run until the grace period ends.
-    raise Preempted("stopped by SIGTERM; the next attempt starts anew")
+    raise Preempted("stopped by SIGTERM; the next attempt starts from the beginning")
 
 
 if __name__ == "__main__":

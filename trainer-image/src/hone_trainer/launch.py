@@ -31,7 +31,7 @@ from hone_trainer.planning.memory_fallback import hint_at_the_end, next_level
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
 from hone_trainer.protocol.logs import setup_logging
-from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
@@ -76,14 +76,12 @@ def main() -> int:
 
 def _train(node: int, status: StatusDir) -> StepResult:
     config = load_run_config()
-    planned = load_plan(config)
-    if planned is None:
-        raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
+    planned = require_plan(config)
     pod = PodAttempt(config, planned.plan, load_attempt(), node, status)
     verdict = _launch(pod) if checkpoint.final_checkpoint(config) is None else None
     if verdict and verdict.failure_class is FailureClass.COMMUNICATION and checkpoint.final_checkpoint(config):
         # The peers had trained to the end and left; a network file system can show their checkpoint here late.
-        logger.warning("the run had ended", extra={"verdict": verdict.to_dict()})
+        logger.warning("training had already finished", extra={"verdict": verdict.to_dict()})
         verdict = None
     final_step = None if verdict else _final_step(config, node)
     return StepResult(step="train", verdict=verdict, final_step=final_step, restarts=pod.restarts, changes=pod.changes)

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
-from hone.contract.objectives import OBJECTIVES, objectives_of
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import DataFormat, TrainOn
+from hone.contract.settings import TrainOn
 from hone.contract.verdict import Verdict
+from hone_trainer.data.checks import check_format, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
-from hone_trainer.data.formats import COLUMNS, FORMATS
+from hone_trainer.data.formats import COLUMNS
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
@@ -142,37 +143,12 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
         generated=objective.rollout is not None,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
-    _check_format(config, rows.format)
-    train_on = _choose_train_on(config, rows) if objective.data.marks_tokens else None
+    check_format(config.objective, rows.format)
+    train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
     labeled = any("label" in COLUMNS[format] for format in objective.data.formats)
     classes = find_classes(rows.refs) if labeled else None
     components(config.objective).check_rows(rows)
     return _Data(sources, rows, train_on, classes)
-
-
-def _check_format(config: RunConfig, format: DataFormat) -> None:
-    """Reject rows that the objective cannot learn from."""
-    formats = OBJECTIVES[config.objective].data.formats
-    if format in formats:
-        return
-    columns = " and ".join(f"`{column}`" for column in COLUMNS[format])
-    others = " or ".join(objective.value for objective in objectives_of(format))
-    raise BadInput(
-        "spec.objective",
-        f"is {config.objective.value}, but the rows have {columns} (format {format.value})",
-        f"Set it to {others}, or write each row as {' or '.join(FORMATS[format].example for format in formats)}.",
-    )
-
-
-def _choose_train_on(config: RunConfig, rows: Survey) -> TrainOn | None:
-    train_on = config.data.train_on or FORMATS[rows.format].train_on
-    if train_on is TrainOn.ASSISTANT and rows.plain_text:
-        raise BadInput(
-            "spec.dataset.trainOn",
-            "is Assistant, but some rows are plain text, which has no assistant turns",
-            "Use Completion or All, or write the rows as messages.",
-        )
-    return train_on
 
 
 def _read_models(config: RunConfig, rows: Survey) -> _Models:

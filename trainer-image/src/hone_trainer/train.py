@@ -11,19 +11,20 @@ import signal
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.plan import Plan
-from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV
+from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.zero import use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
-from hone_trainer.protocol.planfile import PlanFile, load_plan
+from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.probe import PROBE_ENV
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.status import RankStatus, StatusDir
@@ -35,6 +36,8 @@ from hone_trainer.training.rank_trainer import RankTrainer
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from hone_trainer.training.callbacks import Reporting, StepHealth
+
 COMMUNICATION_WAIT_SECONDS = 5.0
 """How long a rank that lost its peers stays, so that the end of the one that failed first is seen before its own."""
 
@@ -42,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Train, and write a verdict where that fails. Of the exit code torchrun keeps only whether it is 0."""
+    """Train, and write a verdict where that fails. torchrun passes on only whether the exit code is 0."""
     rank, node = int(os.environ.get("RANK", "0")), int(os.environ.get(NODE_RANK_ENV, "0"))
     setup_logging(logging.INFO if rank == 0 else logging.WARNING)
     status = StatusDir.from_env()
@@ -71,32 +74,49 @@ def main() -> int:
 
 def _train(rank: int, status: StatusDir) -> None:
     config = load_run_config()
-    planned = load_plan(config)
-    if planned is None:
-        raise BadInput("RunConfig", f"{config.paths.run} holds no plan for it", "Run prepare first.")
+    planned = require_plan(config)
     attempt = load_attempt()
-    adjusted = plan_of_attempt(planned.plan, config.topology, attempt)
-    planned = planned.model_copy(update={"plan": adjusted})
+    plan = plan_of_attempt(planned.plan, config.topology, attempt)
     _preempted_if(status.stop_raised(), "before its first step")
 
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
-    from transformers import PrinterCallback, set_seed
-
-    from hone_trainer.methods import METHODS
-    from hone_trainer.objectives import components
-    from hone_trainer.objectives.inputs import Inputs
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
-    from hone_trainer.training.collectives import check_same_everywhere
 
     quiet_libraries()
-    if planned.plan.zero_stage and not config.topology.gpus_per_node:
+    if plan.zero_stage and not config.topology.gpus_per_node:
         use_gloo_alone()
-    plan, directory = planned.plan, checkpoint.checkpoints_dir(config)
     resume = checkpoint.newest(config)
     if resume:
-        _check_same_gang(resume[1], planned)
-    resumed_from = resume[1].step if resume else None
-    first = RankStatus(
+        _check_same_gang(resume[1], plan)
+    first = _first_status(rank, plan, resume[1].step if resume else None)
+    health = StepHealth()
+    saves = Checkpointing(config, plan, status, health)
+    reports = Reporting(status, first, saves)
+    reports.report()
+    make_trainer = partial(_make_trainer, config, health)
+    prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
+    if os.environ.get(PROBE_ENV):
+        from hone_trainer.training.probe import probe_steps
+
+        probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, make_trainer)
+        return
+    trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports])
+    validation = prepared.validation
+    trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
+    _run(trainer, plan, resume, reports)
+    _preempted_if(saves.stopped, f"at step {reports.step}; the newest checkpoint is from step {saves.saved_step}")
+    reports.report(stage="Done")
+
+
+def _first_status(rank: int, plan: Plan, resumed_from: int | None) -> RankStatus:
+    """What is known of a rank before its first step.
+
+    Args:
+        rank: its global rank.
+        plan: the plan of this attempt.
+        resumed_from: step of the checkpoint that it resumes from; None: it starts from the base model.
+    """
+    return RankStatus(
         rank=rank,
         pid=os.getpid(),
         pod_uid=os.environ.get(POD_UID_ENV, ""),
@@ -105,65 +125,71 @@ def _train(rank: int, status: StatusDir) -> None:
         checkpoint_step=resumed_from,
         resumed_from_step=resumed_from,
     )
-    parts, health = components(config.objective), StepHealth()
-    saves = Checkpointing(config, plan, status, health)
-    reports = Reporting(status, first, saves)
-    reports.report()
 
-    def make_trainer(
-        plan: Plan, prepared: Prepared, directory: Path, callbacks: "list[TrainerCallback]"
-    ) -> RankTrainer:
-        # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
-        set_seed(config.hyperparameters.seed)
-        trainer = parts.build(
-            Inputs(
-                config=config,
-                plan=plan,
-                prepared=prepared,
-                tokenizer=load_tokenizer(config.paths.model),
-                peft_config=METHODS[config.method.type].peft_config(config, parts.architecture, plan),
-                output_dir=directory,
-                callbacks=callbacks,
-                health=health,
-            )
+
+def _make_trainer(
+    config: RunConfig,
+    health: "StepHealth",
+    plan: Plan,
+    prepared: Prepared,
+    directory: Path,
+    callbacks: "list[TrainerCallback]",
+) -> RankTrainer:
+    """The objective's trainer, with the adapter of the method and the offloading that the plan has."""
+    from transformers import PrinterCallback, set_seed
+
+    from hone_trainer.methods import METHODS
+    from hone_trainer.objectives import components
+    from hone_trainer.objectives.inputs import Inputs
+
+    # A trainer seeds itself, but PEFT and the model's loading come before some of them do.
+    set_seed(config.hyperparameters.seed)
+    parts = components(config.objective)
+    trainer = parts.build(
+        Inputs(
+            config=config,
+            plan=plan,
+            prepared=prepared,
+            tokenizer=load_tokenizer(config.paths.model),
+            peft_config=METHODS[config.method.type].peft_config(config, parts.architecture, plan),
+            output_dir=directory,
+            callbacks=callbacks,
+            health=health,
         )
-        trainer.remove_callback(PrinterCallback)
-        if plan.activation_offloading:
-            offload_activations(trainer)
-        return trainer
+    )
+    trainer.remove_callback(PrinterCallback)
+    if plan.activation_offloading:
+        offload_activations(trainer)
+    return trainer
 
-    prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
-    if os.environ.get(PROBE_ENV):
-        from hone_trainer.training.probe import probe_steps
 
-        probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, make_trainer)
-        return
-    trainer = make_trainer(plan, prepared, directory, [saves, reports])
-    validation = prepared.validation
-    trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
+def _run(
+    trainer: RankTrainer, plan: Plan, resume: tuple[Path, checkpoint.Complete] | None, reports: "Reporting"
+) -> None:
+    """Train until the plan's last step, or until a stop, from the checkpoint where there is one."""
+    from hone_trainer.training.collectives import check_same_everywhere
+
+    resumed_from = resume[1].step if resume else None
     check_same_everywhere(resumed_from or 0, trainer.args.device)
     logger.info("training", extra={"plan": plan.to_dict(), "resumedFromStep": resumed_from})
     try:
         trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     except Exception:
-        # Steps are told once a second: the verdict is to name the last one.
+        # Steps are reported once a second: the verdict is to name the last one.
         reports.report()
         raise
-    _preempted_if(saves.stopped, f"at step {reports.step}; its newest checkpoint is of step {saves.saved_step}")
-    reports.report(stage="Done")
 
 
-def _check_same_gang(mark: checkpoint.Complete, planned: PlanFile) -> None:
-    plan = planned.plan
+def _check_same_gang(complete: checkpoint.Complete, plan: Plan) -> None:
     for name, was, now in (
-        ("world size", mark.world_size, plan.world_size),
-        ("ZeRO stage", mark.zero_stage, plan.zero_stage),
+        ("world size", complete.world_size, plan.world_size),
+        ("ZeRO stage", complete.zero_stage, plan.zero_stage),
     ):
         if was != now:
             raise BadInput(
                 "spec.compute",
-                f"the checkpoint of step {mark.step} was made with {name} {was}, the plan has {now}",
-                "A started run cannot change its gang: use a new metadata.name.",
+                f"the checkpoint of step {complete.step} was saved with {name} {was}, but the plan has {now}",
+                "A run that has started cannot change this: create a job with another metadata.name.",
             )
 
 

@@ -9,7 +9,7 @@ from hone.contract.report import ArtifactFile
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
-from hone_trainer.models.merging import copy_kept
+from hone_trainer.models.merging import copy_served_files
 from hone_trainer.objectives import components
 from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
 
@@ -23,7 +23,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
         Adapter or Model.
     """
     kind = METHODS[config.method.type].export(config, components(config.objective).architecture, checkpoint, directory)
-    copy_kept(Path(config.paths.model), directory)
+    copy_served_files(Path(config.paths.model), directory)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
 
@@ -66,8 +66,8 @@ def write_card(
     """Write the model card: what this is, what it was made from and how good it is."""
     library = "peft" if kind == "Adapter" else "transformers"
     scores = "\n".join(
-        f"| {score.metric} | {'up' if score.higher_is_better else 'down'} | {score.samples} | {_figure(score.base)} "
-        f"| {_figure(score.tuned)} | {_figure(score.improvement)} |"
+        f"| {score.metric} | {'higher' if score.higher_is_better else 'lower'} | {score.samples} "
+        f"| {_figure(score.base)} | {_figure(score.tuned)} | {_figure(score.improvement)} |"
         for score in evaluation.scores
     )
     table = f"| metric | better | rows | base | tuned | improvement |\n|---|---|---|---|---|---|\n{scores}\n"
@@ -79,7 +79,8 @@ pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 
 # {config.job.name}
 
-{kind} made from `{config.model_name}` by {config.objective} with {config.method.type}.
+{kind} trained from `{config.model_name}` with objective {config.objective} and method \
+{config.method.type}.
 
 ## Training
 
@@ -89,7 +90,7 @@ pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 
 ## Scores on the test split
 
-Two-sided 95 % intervals in brackets; the improvement is signed so that above 0 is better.
+Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
 
 {table if evaluation.scores else ""}
 {chr(10).join(notes)}

@@ -135,7 +135,7 @@ def _save_splits(directory: Path, tokenized: Tokenized, limit: int, survey: Surv
 def _warnings(survey: Survey, tokenized: Tokenized, encoder: RowEncoder, classes: Classes | None) -> list[str]:
     warnings = []
     if survey.faults.total:
-        warnings.append(f"{survey.faults.total} rows were left out as faulty: see dataset.badRows.")
+        warnings.append(f"{survey.faults.total} faulty rows were left out: see status.dataset.badRows.")
     if not tokenized.learns_to_stop:
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
     warnings += encoder.warnings()

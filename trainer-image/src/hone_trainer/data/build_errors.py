@@ -28,17 +28,17 @@ def check_truncation(truncated: int, count: int, longest: int, limit: int, optio
         return []
     message = f"{truncated} of {count} training rows ({share:.0%}) exceed {limit} tokens, the longest has {longest}"
     if share <= FAIL_TRUNCATED:
-        return [f"{message}. They are cut."]
+        return [f"{message}. They are truncated."]
     if limit < options.max_length:
         needed = min(longest, options.max_length)
         raise BadInput(
             "spec.hyperparameters.sequenceLength",
-            f"{message}, and more than {FAIL_TRUNCATED:.0%} would be cut",
+            f"{message}; at most {FAIL_TRUNCATED:.0%} may be truncated",
             f"Raise it to {needed}, leave it out to fit the data, or shorten the rows.",
         )
     raise BadInput(
         "spec.dataset.train",
-        f"{message}, which is the model's context, and more than {FAIL_TRUNCATED:.0%} would be cut",
+        f"{message}; {limit} is the model's context, and at most {FAIL_TRUNCATED:.0%} may be truncated",
         "Shorten or split the rows, or choose a model with a longer context.",
     )
 
@@ -63,7 +63,7 @@ def no_rows_left(survey: Survey) -> BadInput:
         reason = max(faults.counts, key=lambda r: faults.counts[r])
         return BadInput(
             "spec.dataset.train",
-            f"no training row is left; {faults.counts[reason]} rows, first {faults.first[reason]}: {reason}",
+            f"no training row is left; {faults.counts[reason]} were left out, first {faults.first[reason]}: {reason}",
             "Fix these rows.",
         )
     return BadInput(

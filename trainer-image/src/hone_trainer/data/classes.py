@@ -67,7 +67,7 @@ def find_classes(refs: list[RowRef]) -> Classes:
     if len(train) > MAX_CLASSES:
         raise BadInput(
             "spec.dataset.train",
-            f"the rows have {len(train)} different labels, more than {MAX_CLASSES}; such as {_some(train)}",
+            f"the rows have {len(train)} different labels, such as {_some(train)}; at most {MAX_CLASSES} are allowed",
             "Check that `label` names a class, not a text or a number to predict.",
         )
     if len(train) < 2:
@@ -82,7 +82,7 @@ def find_classes(refs: list[RowRef]) -> Classes:
                 field,
                 f"{_some(unknown)} {'is a label' if len(unknown) == 1 else 'are labels'} of {sum(unknown.values())} "
                 f"{split} rows, but of no training row",
-                "Add training rows of these classes (more of them, if Hone splits the rows), or remove these rows.",
+                "Add training rows of these classes (enough for every split, if Hone splits the data), or remove them.",
             )
     # CSV has numbers as text.
     numbers = all(re.fullmatch(r"0|-?[1-9][0-9]*", name) for name in train)

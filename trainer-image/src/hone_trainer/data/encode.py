@@ -93,7 +93,7 @@ class Encoder:
         if self._train_on is TrainOn.ALL:
             mask = [1] * len(ids)
         if 1 not in mask:
-            raise RowFault("no token carries loss: the chat template marks nothing in it as the assistant's")
+            raise RowFault("no token carries loss: the chat template marks no text as the assistant's")
         return Encoded(ids, [token if used else IGNORE_INDEX for token, used in zip(ids, mask, strict=True)])
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -133,8 +133,8 @@ class Encoder:
         if not self._left_out:
             return []
         return [
-            f"{self._left_out} answers carry no loss: the chat template changes them once others follow, for "
-            "example by dropping their thoughts. To train on them, write each as the last answer of a row."
+            f"{self._left_out} answers carry no loss, because the chat template changes an answer when more turns "
+            "follow, for example by removing its reasoning. To train on them, make each the last answer of a row."
         ]
 
     def _choose_template(self) -> None:

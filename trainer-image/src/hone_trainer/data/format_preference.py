@@ -22,7 +22,7 @@ def from_preference(row: dict[str, Any]) -> Sample:
         # As in UltraFeedback: `prompt` repeats the question as text; the answers may be whole conversations or not.
         whole = all(_contains_question(row[column], column, prompt) for column in ("chosen", "rejected"))
         return _chat_pair(None if whole else [{"role": "user", "content": prompt}], chosen, rejected)
-    raise RowFault("`chosen` and `rejected` must both be strings or both be lists of messages, and `prompt` alike")
+    raise RowFault("`prompt`, `chosen` and `rejected` must all be strings or all be lists of messages")
 
 
 def _contains_question(conversation: list[Any], column: str, question: str) -> bool:
@@ -72,7 +72,7 @@ def _chat_pair(prompt: list[Any] | None, chosen: list[Any], rejected: list[Any])
     for column, answer in (("chosen", better), ("rejected", worse)):
         if not answer or answer[0]["role"] != "assistant" or answer[-1]["role"] != "assistant":
             raise RowFault(
-                f"`{column}` does not, after the prompt, begin and end with an assistant turn; if both hold the "
+                f"`{column}` must begin and end with an assistant turn after the prompt; if both answers contain the "
                 "whole conversation, leave out `prompt`"
             )
     return Sample(messages=head + better, completion_start=len(head), rejected=worse)

@@ -30,7 +30,7 @@ def from_prompt_completion(row: dict[str, Any]) -> Sample:
 def from_unpaired_preference(row: dict[str, Any]) -> Sample:
     good = rating(row["label"])
     if good is None:
-        raise RowFault("`label` is neither true nor false, nor 1 or 0")
+        raise RowFault("`label` is not true, false, 1 or 0")
     sample = from_prompt_completion(row)
     if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
         raise RowFault("`completion` does not begin with an assistant turn")

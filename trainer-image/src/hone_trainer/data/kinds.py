@@ -23,7 +23,7 @@ class Kind(StrEnum):
     ARROW = "Arrow"
 
 
-REMEDY = "Give JSON Lines (one object per line), a JSON array, CSV, TSV, Parquet, or a folder that datasets saved."
+REMEDY = "Use JSON Lines (one object per line), a JSON array, CSV, TSV, Parquet, or a directory that datasets saved."
 BROKEN = (EOFError, OSError, NotImplementedError, ValueError, zlib.error)
 """What gzip, pyarrow and the codecs raise where a file is damaged; pyarrow's own errors are kinds of these."""
 
@@ -45,11 +45,11 @@ _TABLES = {b"PAR1": Kind.PARQUET, b"ARROW1": Kind.ARROW, b"\xff\xff\xff\xff": Ki
 # Files that are often mistaken for data, by their first bytes in lower case, with what to do about them.
 _REFUSED = {
     b"pk\x03\x04": ("a zip archive or a workbook", "Unpack the archive, or save the workbook as CSV."),
-    b"bzh": ("compressed by bzip2", "Compress it by gzip or zstd, or not at all."),
-    b"\xfd7zxz": ("compressed by xz", "Compress it by gzip or zstd, or not at all."),
+    b"bzh": ("compressed with bzip2", "Compress it with gzip or zstd, or not at all."),
+    b"\xfd7zxz": ("compressed with xz", "Compress it with gzip or zstd, or not at all."),
     b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
     b"\xfe\xff": ("UTF-16 text", "Save it as UTF-8."),
-    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "Fetch the file (git lfs pull); copy that."),
+    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "Fetch the file with git lfs pull."),
     b"<!doctype": ("an HTML page", "Download the file itself, not the page that shows it."),
     b"<html": ("an HTML page", "Download the file itself, not the page that shows it."),
 }
@@ -127,7 +127,7 @@ def data_file(field: str, path: Path, name: str) -> DataFile:
     table = next((kind for magic, kind in _TABLES.items() if head.startswith(magic)), None)
     if table and codec:
         raise BadInput(
-            field, f"{name} is {table} compressed by {codec[0]}", "Decompress it: only text may be compressed."
+            field, f"{name} is {table} compressed with {codec[0]}", "Decompress it: only text may be compressed."
         )
     if table:
         return DataFile(path, name, table, opener)
@@ -168,7 +168,7 @@ def _text_kind(field: str, name: str, head: bytes) -> Kind:
         if _spans_lines(text):
             raise BadInput(
                 field,
-                f"{name} begins with a JSON object that goes over several lines",
+                f"{name} begins with a JSON object that spans several lines",
                 "Write the rows as one array, [{…}, {…}], or each object on a line of its own (jq -c does that).",
             )
         return Kind.JSONL
@@ -179,7 +179,7 @@ def _text_kind(field: str, name: str, head: bytes) -> Kind:
 
 
 def _spans_lines(text: str) -> bool:
-    """Whether the object at the start of a text goes on after its first line. A broken line of many does not."""
+    """Whether the object at the start of a text continues after its first line. A broken line of many does not."""
     try:
         _, end = json.JSONDecoder().raw_decode(text)
         return "\n" in text[:end]

@@ -78,7 +78,7 @@ class Prepared:
     sequence_length: int
     """Tokens of the longest row after cutting; no row of any split is longer."""
     warnings: list[str]
-    """What was noticed while preparing, in sentences for people."""
+    """Warnings about the data, as sentences for the user."""
     train: "Dataset"
     """As it is trained on: packed where the plan says so."""
     validation: "Dataset"

@@ -67,7 +67,7 @@ def _json_array(file: DataFile) -> Rows:
         text = stream.read(MAX_ARRAY_BYTES + 1)
     if len(text) > MAX_ARRAY_BYTES:
         raise FileFault(
-            f"a JSON array of more than {MAX_ARRAY_BYTES >> 20} MiB is not read",
+            f"a JSON array may have at most {MAX_ARRAY_BYTES >> 20} MiB",
             "Write it as JSON Lines, one object per line (jq -c '.[]' does that), which is read row by row.",
         )
     try:
@@ -78,7 +78,7 @@ def _json_array(file: DataFile) -> Rows:
     except json.JSONDecodeError as error:
         raise FileFault(
             f"line {error.lineno}, column {error.colno} is not JSON: {error.msg}",
-            "Fix it, or write JSON Lines: there, a bad line costs only one row.",
+            "Fix it, or use JSON Lines, where a faulty line costs only its own row.",
         ) from error
     except RecursionError as error:
         raise FileFault("its values are nested too deeply", "Write flat rows.") from error
@@ -129,13 +129,13 @@ def _header(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise FileFault(f"the first line names the column `{twice[0]}` twice", "Give each column a name of its own.")
+        raise FileFault(f"the first line names the column `{twice[0]}` twice", "Give each column a different name.")
     return names
 
 
 def _cells(header: list[str], cells: list[str]) -> Row | RowFault:
     if len(cells) != len(header):
-        return RowFault("more or fewer cells than the first line has names")
+        return RowFault("the row has more or fewer cells than the first line")
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:

@@ -83,7 +83,7 @@ def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
     if root.exists():
         raise BadInput(where, f"{path} is neither a file nor a directory", REMEDY)
     raise BadInput(
-        where, f"{path} does not exist{_siblings(root)}", "Give the path of a file or a directory, or a glob."
+        where, f"{path} does not exist{_siblings(root)}", "Use the path of an existing file or directory, or a glob."
     )
 
 
@@ -94,14 +94,16 @@ def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
         if name not in splits:
             raise BadInput(
                 where,
-                f"{root.name} is a saved DatasetDict of {', '.join(splits) or 'no split'}, and none is named {name}",
-                f"Name the split's own directory, such as {root.name}/{splits[0] if splits else name}.",
+                f"the saved DatasetDict {root.name} has no split {name}; it has {', '.join(splits) or 'none'}",
+                f"Use the directory of one split, such as {root.name}/{splits[0] if splits else name}.",
             )
         root = root / name
     if (root / "state.json").is_file():
         files = [root / Path(file).name for file in _listed(where, root / "state.json", "_data_files", "filename")]
         if missing := [file.name for file in files if not file.is_file()]:
-            raise BadInput(where, f"the saved data set {root.name} lacks its file {missing[0]}", "Copy it as a whole.")
+            raise BadInput(
+                where, f"the saved data set {root.name} lacks its file {missing[0]}", "Copy the whole directory."
+            )
         return root.parent, files
     # A ConfigMap's volume keeps its files in hidden directories (`..data`) and links to them.
     visible = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -123,7 +125,7 @@ def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
         raise BadInput(
             where,
             f"the directory {root.name} holds files of several kinds: {kinds}",
-            f"Name the files by a glob, such as {root.name}/*{most}.",
+            f"Select the files with a glob, such as {root.name}/*{most}.",
         )
     return root, next(iter(by_suffix.values()), visible)
 
@@ -136,7 +138,7 @@ def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:
         matches = sorted(base.glob("/".join(pattern.parts[first:]))) if base.is_dir() else []
     except ValueError as error:
         raise BadInput(
-            where, f"{pattern} is no glob: {error}", "Write ** as a whole part of the path: **/*.csv."
+            where, f"{pattern} is not a valid glob: {error}", "Write ** as a whole part of the path: **/*.csv."
         ) from error
     visible = [p for p in matches if not any(part.startswith(".") for part in p.relative_to(base).parts)]
     files = [p for p in visible if p.is_file()]

@@ -157,7 +157,7 @@ def _missing_columns(source: Source, present: list[str], formats: Sequence[DataF
     hints = [hint for column, hint in _KNOWN_COLUMNS.items() if column in present][:1]
     if any(file.kind is Kind.CSV for file in source.files):
         hints.append("The first line of CSV must name the columns.")
-    hints.append(f"Write each row as {_examples(formats)}, or map the columns by spec.dataset.columns.")
+    hints.append(f"Write each row as {_examples(formats)}, or map the columns with spec.dataset.columns.")
     return BadInput(
         source.field,
         f"a column is missing: the rows have {columns or 'no columns'}, expected {expected}",

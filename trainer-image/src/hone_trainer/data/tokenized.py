@@ -25,7 +25,7 @@ _TEST_COLUMNS = {"prompt_ids": Column.IDS, "reference": Column.TEXT, "prompt": C
 
 @dataclass(frozen=True)
 class Options:
-    """What decides how rows become tokens, besides the rows and the tokenizer."""
+    """What decides how rows become tokens, in addition to the rows and the tokenizer."""
 
     seed: int
     sequence_length: int | None
@@ -36,7 +36,7 @@ class Options:
 
 @dataclass
 class SplitRows:
-    """What is kept in memory of each row of a split, in the order of its file: about 40 bytes a row."""
+    """What is held in memory of each row of a split, in the order of its file: about 40 bytes a row."""
 
     lengths: "array[int]" = field(default_factory=lambda: array("q"))
     first_trained: "array[int]" = field(default_factory=lambda: array("q"))
@@ -45,7 +45,7 @@ class SplitRows:
     places: list[str] = field(default_factory=list)
 
     def add(self, row: EncodedRow, key: bytes, place: str) -> None:
-        """Note a row that was written."""
+        """Record a row that was written."""
         self.lengths.append(row.length)
         self.first_trained.append(row.first_trained)
         self.keys.append(key)

@@ -12,7 +12,7 @@ from hone_trainer.protocol.probe import Probe, load_probe
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 
-_BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the steps tried out first"}
+_BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the probe"}
 """Where memory ran out, by the rank's stage; in others, a step says it."""
 
 
@@ -86,7 +86,7 @@ class PodAttempt:
         return status.stage if status else None
 
     def step_down(self, level: int, verdict: Verdict) -> None:
-        """Go to a lower level of the memory fallback, for this pod and for later attempts, and record why.
+        """Continue at a further level of the memory fallback, in this pod and in later attempts, and record why.
 
         Args:
             level: the new level.

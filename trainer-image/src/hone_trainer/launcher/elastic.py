@@ -1,4 +1,4 @@
-"""torchrun, with its word on dead ranks kept: `python -m hone_trainer.launcher.elastic <torchrun's arguments>`.
+"""torchrun, with a record of the ranks that died: `python -m hone_trainer.launcher.elastic <torchrun's arguments>`.
 
 torchrun itself turns every rank's exit code and signal into its own exit code 1 and a table on stderr. Here the
 ranks that it saw die first are written to the status directory, before it sends SIGTERM to the others.
@@ -32,7 +32,7 @@ def main() -> int:
         )
         return 1
     except Exception as error:
-        # Before there are ranks: most often, the other pods did not come to the meeting place in time.
+        # Before there are ranks: most often, the other pods did not reach the rendezvous in time.
         traceback.print_exc()
         node = int(os.environ.get(NODE_RANK_ENV) or "0")
         status.write_verdict(None, from_exception(error, None, node, None))

@@ -19,6 +19,7 @@ from hone_trainer.protocol.status import STATUS_DIR_ENV, StatusDir
 MASTER_PORT_ENV = "HONE_MASTER_PORT"
 """Environment variable with another rendezvous port. For several gangs on one machine."""
 POLL_SECONDS = 0.2
+_SET_MASTER = "Set it to the DNS name of pod 0. The operator sets it in the pods that it creates."
 
 CPU_HEAP = ":".join(
     [
@@ -30,11 +31,11 @@ CPU_HEAP = ":".join(
 )
 """glibc's heap for ranks whose tensors lie in it; other C libraries ignore it.
 
-torch allocates tensors aligned to 64 bytes, for which glibc cuts a few bytes off in front. By default such scraps wait
-in its caches of small chunks and part the holes that freed tensors leave, so that no tensor of the same size fits into
-one, and the heap grows instead. Without these caches all that is freed joins its neighbors at once. So more often a
-large hole is at the heap's end; the third and fourth setting keep glibc from giving that back to the kernel in every
-step, only to have it zeroed and mapped again.
+torch allocates tensors aligned to 64 bytes, so glibc splits off a few bytes in front of each. By default it keeps these
+small chunks in caches, where they fragment the space that freed tensors leave: no tensor of the same size fits there,
+and the heap grows. Without the caches, freed chunks are merged with their neighbors at once. The end of the heap is
+then free more often; the third and fourth setting keep glibc from returning it to the kernel in every step, which would
+zero and map it again.
 """
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -79,16 +80,16 @@ def run_ranks(
 
 
 def torchrun_arguments(config: RunConfig, node: int, *, probing: bool = False) -> list[str]:
-    """torchrun's arguments for this pod: where the ranks meet, how many there are, what they run.
+    """torchrun's arguments for this pod: the rendezvous address, how many ranks there are, what they run.
 
     Raises:
-        BadInput: there are several pods, and none is named as the one to meet at.
+        BadInput: there are several pods, but the address of pod 0 is not set.
     """
     topology = config.topology
     if topology.nodes > 1:
         master = os.environ.get(MASTER_ENV)
         if not master:
-            raise BadInput(MASTER_ENV, f"is not set, but the run has {topology.nodes} nodes", None)
+            raise BadInput(MASTER_ENV, f"is not set, but the run has {topology.nodes} nodes", _SET_MASTER)
         # Another port for the probe: its last connections may still linger when the run begins.
         port = int(os.environ.get(MASTER_PORT_ENV) or MASTER_PORT) + probing
     else:
@@ -118,7 +119,7 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
     }
     if config.topology.gpus_per_node == 0:
         environment["DS_ACCELERATOR"] = "cpu"
-        # Threads that wait by spinning eat the CPU quota that the others need.
+        # Threads that wait by spinning use up the CPU quota that the others need.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["CUDA_VISIBLE_DEVICES"] = ""
         environment["GLIBC_TUNABLES"] = CPU_HEAP

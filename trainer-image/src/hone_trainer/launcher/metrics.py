@@ -23,7 +23,7 @@ _GAUGES: list[tuple[str, str, Read]] = [
     ("hone_train_grad_norm", "Norm of the gradient before clipping.", lambda s: s.grad_norm),
     ("hone_train_tokens_per_second", "Non-padding tokens per second over all ranks.", lambda s: s.tokens_per_second),
     ("hone_train_step_duration_seconds", "Recent mean of a step's duration.", lambda s: s.seconds_per_step),
-    ("hone_train_checkpoint_step", "Step of the newest whole checkpoint.", lambda s: s.checkpoint_step),
+    ("hone_train_checkpoint_step", "Step of the newest complete checkpoint.", lambda s: s.checkpoint_step),
     (
         "hone_train_checkpoint_duration_seconds",
         "How long the newest checkpoint took to write.",
@@ -31,7 +31,7 @@ _GAUGES: list[tuple[str, str, Read]] = [
     ),
     (
         "hone_train_observed_timestamp_seconds",
-        "When the rank last told its state, in seconds since the epoch.",
+        "When the rank last reported its state, in seconds since the epoch.",
         lambda s: s.observed_time,
     ),
     ("hone_train_gpu_memory_peak_bytes", "Most GPU memory that the rank's tensors took.", lambda s: s.gpu_peak_bytes),

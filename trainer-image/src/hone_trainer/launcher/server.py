@@ -46,6 +46,13 @@ def serve(
     """
     registry = CollectorRegistry()
     registry.register(RankCollector(status, measured))
+    server = (_DualStackServer if socket.has_dualstack_ipv6() else _Server)(("", port), _handler(registry, progress))
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    return server
+
+
+def _handler(registry: CollectorRegistry, progress: Callable[[], Progress] | None) -> type[BaseHTTPRequestHandler]:
+    """The class that answers requests; arguments as of `serve`."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds for a client to send its request; a silent one must not hold a thread
@@ -73,6 +80,4 @@ def serve(
             self.end_headers()
             self.wfile.write(body)
 
-    server = (_DualStackServer if socket.has_dualstack_ipv6() else _Server)(("", port), Handler)
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    return server
+    return Handler

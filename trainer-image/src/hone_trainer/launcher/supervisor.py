@@ -75,11 +75,11 @@ class Supervisor:
 
     def _describe(self, stacks: dict[int, str], suspect: int | None, idle: float) -> str:
         limit = watchdog.limit(self._moves, self._pod.config.hang_floor_seconds)
-        idle_for = f"no rank of this pod has moved for {idle:.0f} s, more than {limit:.0f} s"
+        idle_for = f"no rank of this pod has made progress for {idle:.0f} s (limit: {limit:.0f} s)"
         if suspect is None:
             return f"{idle_for}; all of them wait for ranks of other pods"
         if not stacks[suspect]:
-            return f"{idle_for}; rank {suspect} is the suspect: it did not answer when asked for its stacks"
+            return f"{idle_for}; rank {suspect} is the suspect: it did not return its stack traces"
         return f"{idle_for}; rank {suspect} is the suspect: it is in {watchdog.place(stacks[suspect])}"
 
     def _write_stacks(self, stacks: dict[int, str]) -> str:
@@ -89,5 +89,5 @@ class Supervisor:
         try:
             write_atomic(path, watchdog.report(stacks).encode())
         except OSError as error:
-            return f"all stacks are in the pod's log alone, since {path.name} could not be written: {error}"
-        return f"all stacks: {path}"
+            return f"stack traces are only in the pod's log, because {path.name} could not be written: {error}"
+        return f"stack traces: {path}"

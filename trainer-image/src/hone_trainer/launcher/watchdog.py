@@ -1,7 +1,7 @@
-"""The watchdog: notices a pod whose ranks no longer move, asks each of them where it is, and names a suspect.
+"""The watchdog: detects a pod whose ranks no longer move, collects the stacks of each, and names a suspect.
 
-A rank moves when it finishes a step or enters another stage. What it is that takes long does not matter: a status that
-is old because a step takes long is no sign of anything until the limit is over.
+A rank moves when it finishes a step or enters another stage. Why a step takes long does not matter: an old
+status is no sign of a hang until the limit has passed.
 """
 
 import os
@@ -78,7 +78,7 @@ def stuck(moves: Moves, floor: float) -> float | None:
         floor: the least time in seconds that a step is given.
     """
     stages = {stage for _, stage, _ in moves.last.values()}
-    # A rank that is still starting excuses no other: those cannot train before it does, except for a moment.
+    # A rank that is still starting does not excuse the others: they cannot train without it for long.
     if not stages & WATCHED or stages - WATCHED - {"Starting"}:
         return None
     idle = moves.now - max(since for _, _, since in moves.last.values())
@@ -88,8 +88,8 @@ def stuck(moves: Moves, floor: float) -> float | None:
 def ask_for_stacks(status: StatusDir, pids: dict[int, int], seconds: float = ANSWER_SECONDS) -> dict[int, str]:
     """The stacks of every thread of each rank, by rank; empty for a rank that does not answer.
 
-    A rank answers from within a C function too, but not where the kernel holds or has stopped it. One that has not yet
-    registered for the signal is not sent it: it would die of it.
+    A rank also answers from within a C function, but not while the kernel blocks or has stopped it. No signal is sent
+    to a rank that has not yet registered for it: the signal would kill it.
 
     Args:
         status: where the ranks write.

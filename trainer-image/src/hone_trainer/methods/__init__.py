@@ -12,9 +12,9 @@ from hone_trainer.methods.base import Method
 
 
 def _method(type: MethodType) -> Method:
-    found = pkgutil.resolve_name(f"{__name__}.{type.value.lower()}:METHOD")
-    assert isinstance(found, Method)
-    return found
+    method = pkgutil.resolve_name(f"{__name__}.{type.value.lower()}:METHOD")
+    assert isinstance(method, Method)
+    return method
 
 
 METHODS: Mapping[MethodType, Method] = {type: _method(type) for type in MethodType}

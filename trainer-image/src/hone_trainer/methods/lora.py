@@ -14,7 +14,7 @@ from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.merging import merged_model
-from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.planfile import require_plan
 
 if TYPE_CHECKING:
     import torch
@@ -67,10 +67,7 @@ def _export_merged(config: RunConfig, architecture: Architecture, checkpoint: Pa
     if architecture.has_head:
         from hone_trainer.models import head
 
-        planned = load_plan(config)
-        if planned is None:
-            raise RuntimeError(f"{config.paths.run} holds no plan")
-        classes = load_prepared(planned.prepared).classes
+        classes = load_prepared(require_plan(config).prepared).classes
         merged = merged_model(auto, base, checkpoint, **head.settings(classes))
         merged.config.get_text_config().pad_token_id = padding_id(load_tokenizer(base), chat=classes is None)
     else:

@@ -33,7 +33,7 @@ _SAMPLE_BYTES = 64 << 10
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared", "score")
 _OUTPUT_HEADS = ("lm_head", "embed_out")
 NOT_QUANTIZED = (*_OUTPUT_HEADS, "score", "classifier")
-"""Heads, as transformers names them: too few values to spare memory, and what is trained or told of last."""
+"""Output heads, as transformers names them: they are small, and the results depend on them directly."""
 _CLASS_HEAD = "score.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -91,7 +91,7 @@ class ModelFacts:
         if outputs != classes:
             raise BadInput(
                 "spec.model",
-                f"its head has {outputs} outputs, and this job needs {classes}",
+                f"its head has {outputs} outputs, but this job needs {classes}",
                 "Name the model that it was trained from.",
             )
         shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
@@ -109,13 +109,13 @@ class ModelFacts:
         if freeze.layers >= self.layers:
             raise BadInput(
                 "spec.method.freeze.layers",
-                f"{freeze.layers} layers are to be frozen, and the model has {self.layers}",
-                f"Use at most {self.layers - 1}, so that a layer is left to train.",
+                f"{freeze.layers} layers cannot be frozen: the model has {self.layers}",
+                f"Use at most {self.layers - 1}, so that at least one layer is trained.",
             )
         if freeze.embeddings and not any(is_frozen(name, Freeze(embeddings=True)) for name in self.shapes):
             raise BadInput(
                 "spec.method.freeze.embeddings",
-                "this model's weights have none of the usual names of embeddings",
+                "the embeddings cannot be found: no weight of this model has one of their usual names",
                 "Leave it out.",
             )
         return sum(math.prod(shape) for name, shape in self.shapes.items() if is_frozen(name, freeze))
@@ -147,8 +147,8 @@ class ModelFacts:
             if not any(_matches(name, target) for name in linear):
                 raise BadInput(
                     "spec.method.lora.targetModules",
-                    f"`{target}` is no linear layer of this model",
-                    f"Choose among {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
+                    f"`{target}` is not a linear layer of this model",
+                    f"Use one of {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
                 )
         return [shape for name, shape in linear.items() if any(_matches(name, t) for t in lora.target_modules)]
 
@@ -157,15 +157,13 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
     """The facts about the model in a directory.
 
     Raises:
-        BadInput: there is no such directory, or it is no causal language model that can be trained.
+        BadInput: there is no such directory, or it is not a causal language model that can be trained.
     """
     path = Path(directory)
     _require_directory(path)
     raw = _read_json(path / "config.json")
     if "quantization_config" in raw:
-        raise BadInput(
-            "spec.model", "its weights are quantized already", "Give the unquantized weights; they can be trained."
-        )
+        raise BadInput("spec.model", "its weights are quantized already", "Use the unquantized model.")
     config = _load_config(path, architecture)
     shapes = _weight_shapes(path)
     hidden = int(config.hidden_size)
@@ -217,13 +215,13 @@ def _require_directory(path: Path) -> None:
     if not path.is_dir():
         parent = next(p for p in path.parents if p.is_dir())
         models = _models_below(parent)
-        instead = f"models there: {', '.join(models)}" if models else f"it holds {_listing(parent, directories=True)}"
+        instead = f"with {', '.join(models)}" if models else f"which has {_listing(parent, directories=True)}"
         raise BadInput(
-            FIELD, f"there is no directory {path}; the nearest is {parent}, {instead}", "Name one that exists."
+            FIELD, f"there is no directory {path}; the nearest is {parent}, {instead}", "Use one that exists."
         )
     if not (path / "config.json").is_file():
         models = _models_below(path)
-        hint = f"Models below it: {', '.join(models)}." if models else "Copy the model's files there."
+        hint = f"Use one of the models below it: {', '.join(models)}." if models else "Copy the model's files there."
         raise BadInput(FIELD, f"no config.json in {path}; it holds {_listing(path, directories=False)}", hint)
 
 
@@ -287,13 +285,13 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
         ) from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise BadInput(
-            "spec.model", f"{config.model_type} is no causal language model", "Choose a model that generates text."
+            "spec.model", f"{config.model_type} is not a causal language model", "Choose a model that generates text."
         )
     kinds = list(getattr(config, "architectures", None) or [])
     if not architecture.has_head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise BadInput(
             "spec.model",
-            f"it is a {kinds[0]}: its head gives scores, and the one for tokens is gone",
+            f"it is a {kinds[0]}, whose head outputs scores and not tokens",
             "Name the model that it was trained from.",
         )
     if architecture.has_head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
@@ -335,7 +333,7 @@ def _header_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Shapes from a safetensors file's header: 8 bytes of length, then JSON."""
     broken = BadInput(
         "spec.model",
-        f"{file.name} is not a whole safetensors file ({file.stat().st_size} bytes)",
+        f"{file.name} is not a complete safetensors file ({file.stat().st_size} bytes)",
         "Copy it again; with Git, fetch it with git lfs pull.",
     )
     with file.open("rb") as stream:

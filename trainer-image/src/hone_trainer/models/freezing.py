@@ -1,4 +1,4 @@
-"""Which weights `spec.method.freeze` leaves as they are: told by their names, alike in files and in models."""
+"""Which weights `spec.method.freeze` leaves as they are: identified by their names, the same in files and in models."""
 
 import re
 from typing import TYPE_CHECKING

@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 _NAMES = ("score", "classifier")
 _DEFAULT_SCALE = 0.02
 
-
 SCORE = "reward"
 """The only label of a model that scores."""
 
 
 def settings(classes: Classes | None) -> dict[str, Any]:
-    """What transformers is told of the head when it loads the model; it lies in the artifact's config, too.
+    """Settings of the head for transformers' `from_pretrained`; the artifact's config has them, too.
 
     Args:
-        classes: the classes; None: the head gives one score. Its problem type makes vLLM give it as it is, where it
-            would else squash it into a probability.
+        classes: the classes; None: the head gives one score. Its problem type makes vLLM return the score
+            itself; otherwise vLLM would turn it into a probability.
     """
     if classes is None:
         return {"id2label": {0: SCORE}, "label2id": {SCORE: 0}, "problem_type": "regression"}

@@ -1,4 +1,4 @@
-"""A model made ready to be asked: on this process's device, in evaluation mode."""
+"""A model ready for inference: on this process's device, in evaluation mode."""
 
 from typing import TypeVar
 

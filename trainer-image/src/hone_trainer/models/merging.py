@@ -17,14 +17,14 @@ from hone_trainer.protocol.units import gib
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_KEPT = (*TOKENIZER_FILES, "generation_config.json")
+_SERVED_FILES = (*TOKENIZER_FILES, "generation_config.json")
 _TEMPORARY = ".merging-"
 
 log = logging.getLogger(__name__)
 
 
 def ensure_merged(merge: Merge) -> None:
-    """Make the merged model, unless it is there: jobs on one workspace share it.
+    """Create the merged model, unless it exists: jobs on one workspace share it.
 
     Raises:
         BadInput: the adapter's base is no longer the one that it was trained on, or the workspace is too small.
@@ -32,13 +32,13 @@ def ensure_merged(merge: Merge) -> None:
     into = Path(merge.merged)
     remove_stale(into.parent, _TEMPORARY)
     if into.exists():
-        log.info("Merged before", extra={"directory": str(into)})
+        log.info("Already merged", extra={"directory": str(into)})
         return
     base = Path(merge.base)
     if merge.base_digest is not None and model_digest(base) != merge.base_digest:
         raise BadInput(
             merge.field,
-            f"is an adapter, and {base} is no longer the model that it was trained on",
+            f"is an adapter, but {base} is no longer the model that it was trained on",
             "Put that model back, or train the adapter again.",
         )
     into.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def ensure_merged(merge: Merge) -> None:
         model = merged_model(AutoModelForCausalLM, base, Path(merge.adapter))
         model.config._name_or_path = _base_name(Path(merge.adapter))
         model.save_pretrained(directory)
-        copy_kept(Path(merge.adapter), directory)
+        copy_served_files(Path(merge.adapter), directory)
         sync_tree(directory)
         directory.chmod(0o755)
         try:
@@ -66,7 +66,7 @@ def ensure_merged(merge: Merge) -> None:
 def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: Any) -> "PreTrainedModel":
     """The base model with the adapter added to its weights, in the base's own data type.
 
-    What is added stays in fp32 until it is, so that each weight is rounded once: PEFT's `safe_merge` rounds twice.
+    The adapter's product is added in fp32, so that each weight is rounded once: PEFT's `safe_merge` rounds twice.
 
     Args:
         auto: transformers' Auto class of the model.
@@ -84,9 +84,9 @@ def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: A
     return merged
 
 
-def copy_kept(source: Path, directory: Path) -> None:
+def copy_served_files(source: Path, directory: Path) -> None:
     """Copy byte for byte what is served with the weights: what was not trained is served as it was."""
-    for name in _KEPT:
+    for name in _SERVED_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
     templates = source / "additional_chat_templates"
@@ -104,6 +104,6 @@ def _require_space(volume: Path, needed: int) -> None:
     if needed > free:
         raise BadInput(
             "spec.workspace.size",
-            f"an adapter is to be merged with its base into a model of {gib(needed)}; {gib(free)} are free there",
-            f"Give the workspace {gib(needed)} more.",
+            f"merging an adapter with its base model needs {gib(needed)}, but {gib(free)} are free",
+            f"Raise it by {gib(needed)}.",
         )

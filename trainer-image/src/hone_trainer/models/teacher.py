@@ -1,4 +1,4 @@
-"""The model that another one learns from: checked against it before training, and loaded to be asked alone."""
+"""The teacher that a model learns from: checked against the model before training, and loaded for inference only."""
 
 from typing import TYPE_CHECKING
 
@@ -8,10 +8,10 @@ from hone_trainer.protocol.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FIELD = "spec.teacher"
-_REMEDY = "Use a teacher of the base model's own family, or another base."
+_REMEDY = "Use a teacher of the same model family as the base model, or another base model."
 
 
 def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFacts | None:
@@ -23,52 +23,65 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
         length: most tokens of prompt and answer.
 
     Raises:
-        BadInput: it is no causal language model, its context is shorter than that, or it has another vocabulary than
-            the base: the two are compared word by word. Only of padding it may have more.
+        BadInput: it is not a causal language model, its context is shorter than `length`, or its vocabulary differs
+            from the base model's: the two are compared token by token. It may only have more padding.
     """
     directory = config.paths.teacher
     if directory is None:
         return None
     try:
-        facts, tokenizer = read_model(directory), load_tokenizer(directory)
+        teacher, tokenizer = read_model(directory), load_tokenizer(directory)
     except BadInput as error:
         raise BadInput(error.field.replace("spec.model", FIELD, 1), error.message, error.hint) from error
-    if facts.vocab_size < student.vocab_size:
+    _check_vocabulary(teacher, tokenizer, student, load_tokenizer(config.paths.model))
+    if teacher.max_length < length:
         raise BadInput(
             FIELD,
-            f"vocab_size in its config.json is {facts.vocab_size}, less than the base model's {student.vocab_size}",
+            f"its context has {teacher.max_length} tokens, but the longest prompt and answer together have {length}",
+            f"Set spec.hyperparameters.sequenceLength to {teacher.max_length}, or use another teacher.",
+        )
+    return teacher
+
+
+def _check_vocabulary(
+    teacher: ModelFacts,
+    teacher_tokenizer: "PreTrainedTokenizerBase",
+    student: ModelFacts,
+    student_tokenizer: "PreTrainedTokenizerBase",
+) -> None:
+    """Refuse a teacher whose logits do not stand for the student's tokens; padding at its vocabulary's end is allowed.
+
+    Raises:
+        BadInput: naming a token that differs.
+    """
+    if teacher.vocab_size < student.vocab_size:
+        raise BadInput(
+            FIELD,
+            f"vocab_size in its config.json is {teacher.vocab_size}, less than the base model's {student.vocab_size}",
             _REMEDY,
         )
-    theirs, ours = tokenizer.get_vocab(), load_tokenizer(config.paths.model).get_vocab()
-    # Some families' tokenizers have a token that the smaller of their models cannot say, such as one for images.
+    theirs, ours = teacher_tokenizer.get_vocab(), student_tokenizer.get_vocab()
+    # Some families' tokenizers have a token that the smaller of their models cannot generate, such as one for images.
     if beyond := [word for word, index in theirs.items() if index >= student.vocab_size and word not in ours]:
         raise BadInput(
             FIELD,
-            f"its tokenizer has {len(beyond)} tokens, such as {beyond[0]!r}, past the base model's vocab_size of "
+            f"its tokenizer has {len(beyond)} tokens, such as {beyond[0]!r}, beyond the base model's vocab_size of "
             f"{student.vocab_size}",
             _REMEDY,
         )
-    others = [word for word, index in ours.items() if theirs.get(word) != index]
-    if others:
+    if others := [word for word, index in ours.items() if theirs.get(word) != index]:
         raise BadInput(
             FIELD,
-            f"its tokenizer has another number, or none, for {len(others)} of the base model's {len(ours)} tokens, "
+            f"its tokenizer gives another id, or none, to {len(others)} of the base model's {len(ours)} tokens, "
             f"such as {others[0]!r}",
             _REMEDY,
         )
-    if facts.max_length < length:
-        raise BadInput(
-            FIELD,
-            f"its context has {facts.max_length} tokens, and the longest prompt with its answer {length}",
-            f"Set spec.hyperparameters.sequenceLength to {facts.max_length}, or use another teacher.",
-        )
-    return facts
 
 
 def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
-    """The teacher, without gradients and dropout. Under ZeRO-3 it is spread over the ranks, as `load_model` tells.
+    """The teacher, without gradients and dropout. Under ZeRO-3 it is sharded over the ranks, as `load_model` explains.
 
-    Padding of its vocabulary that the base has not is cut off, as `read_teacher` has seen it to be.
+    Entries of its vocabulary beyond the base model's are removed: `read_teacher` has checked that they are padding.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 

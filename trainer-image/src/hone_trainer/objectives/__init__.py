@@ -11,6 +11,6 @@ from hone_trainer.objectives.components import Components
 
 def components(objective: Objective) -> Components:
     """An objective's components; importing them imports none of the large libraries."""
-    found = pkgutil.resolve_name(f"{__name__}.{objective.module}:COMPONENTS")
-    assert isinstance(found, Components)
-    return found
+    record = pkgutil.resolve_name(f"{__name__}.{objective.module}:COMPONENTS")
+    assert isinstance(record, Components)
+    return record

@@ -1,4 +1,4 @@
-"""Distillation: the model answers prompts itself, and each token is drawn to what a teacher would have said there.
+"""Distillation: the model answers prompts itself, and each token is pulled toward the teacher's prediction there.
 
 The loss of a token of the model's own answer y to a prompt x (R. Agarwal et al., On-Policy Distillation of Language
 Models, arXiv 2306.13649, section 3, with reverse KL), by TRL's DistillationTrainer:
@@ -6,8 +6,8 @@ Models, arXiv 2306.13649, section 3, with reverse KL), by TRL's DistillationTrai
     sum over the vocabulary v of p(v | x, y_<t) · log(p(v | x, y_<t) / q(v | x, y_<t)),  p the model, q the teacher
 
 Both are taken at the temperature that answers are drawn at. TRL's `beta` goes from this divergence, 1, to the other
-direction, 0; it is no hyperparameter: on the model's own answers, this one brings it to say nothing that the teacher
-would not.
+direction, 0; it is no hyperparameter: on the model's own answers, this direction keeps it from saying what the
+teacher would not.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""DPO: the better of two answers is made likelier than the worse one, by TRL's DPOTrainer.
+"""DPO: the better of two answers becomes more probable than the worse one, by TRL's DPOTrainer.
 
 The loss of a pair (R. Rafailov et al., Direct Preference Optimization, arXiv 2305.18290, equation 7), log p being
 summed over an answer's tokens, and ref the model before training:

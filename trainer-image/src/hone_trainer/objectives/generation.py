@@ -37,7 +37,7 @@ class OnPolicyMixin(TrainerMixin):
             super(OnPolicyMixin, self)._generate_single_turn(prompt_ids[start : start + most], *rest)  # type: ignore[misc]
             for start in range(0, len(prompt_ids), most)
         ]
-        # GRPO's also gives log-probabilities, which only vLLM tells.
+        # GRPO's also gives log-probabilities, which only vLLM returns.
         if isinstance(parts[0], tuple):
             return [ids for completions, *_ in parts for ids in completions], *parts[0][1:]
         return [ids for completions in parts for ids in completions]

@@ -1,4 +1,4 @@
-"""GRPO: answers that are rewarded more than others to the same prompt are made likelier, by TRL's GRPOTrainer.
+"""GRPO: answers with a higher reward than others to the same prompt become more probable, by TRL's GRPOTrainer.
 
 The loss of an answer's token (Z. Shao et al., DeepSeekMath, arXiv 2402.03300, equations 3 and 4), with ratio the
 token's probability over that when it was drawn, and ref the model before training:

@@ -41,7 +41,7 @@ class Inputs:
 
     @property
     def beta(self) -> float:
-        """The planned weight of the loss's own.
+        """The planned weight of the loss's own term.
 
         Raises:
             ValueError: the plan has none, so it is of another objective.
@@ -66,7 +66,7 @@ class Inputs:
 
 
 def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[str, Any]:
-    """transformers' TrainingArguments as the plan wants them, for every objective."""
+    """transformers' TrainingArguments that follow from the plan, for every objective."""
     on_gpu = config.topology.gpus_per_node > 0
     return {
         "output_dir": str(output_dir),

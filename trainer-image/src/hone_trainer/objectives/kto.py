@@ -1,7 +1,7 @@
-"""KTO: good answers are made likelier and bad ones less likely, by TRL's KTOTrainer.
+"""KTO: good answers become more probable and bad ones less probable, by TRL's KTOTrainer.
 
 The loss of an answer y to x (K. Ethayarajh et al., KTO, arXiv 2402.01306, equation 7), with r = log p - log p_ref
-summed over its tokens, and ref the model before training; z is how much likelier answers to other prompts have become:
+summed over its tokens, and ref the model before training; z is the mean of r for answers to other prompts:
 
     weight · (1 - sigmoid(beta · (r - z)))  of a good one,  weight · (1 - sigmoid(beta · (z - r)))  of a bad one
 """

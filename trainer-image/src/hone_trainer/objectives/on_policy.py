@@ -51,6 +51,6 @@ def _check_one_kind(surveyed: Survey) -> None:
     if surveyed.chat and surveyed.plain_text:
         raise BadInput(
             "spec.dataset.train",
-            "some prompts are strings and others lists of messages",
+            "some prompts are strings and others are lists of messages",
             "Write all prompts as strings, or all as lists of messages.",
         )

@@ -1,4 +1,4 @@
-"""ORPO: answers are learned and at once preferred to worse ones, without a model to compare with, by TRL's ORPOTrainer.
+"""ORPO: better answers are learned and preferred to worse ones in one loss, without a reference, by TRL's ORPOTrainer.
 
 The loss of a pair (J. Hong et al., ORPO, arXiv 2403.07691, equations 6 and 7), log p being the mean over an answer's
 tokens, and odds p / (1 - p):

@@ -1,7 +1,7 @@
 """Log-probabilities of the answers under the model as it was before training, which DPO and KTO compare with.
 
 They are computed once, before the first step, and cached in a file of the run for later attempts: so no second model
-takes up memory, and a run that goes on compares with the same figures to the last digit.
+takes up memory, and a resumed run compares with exactly the same figures.
 """
 
 import io

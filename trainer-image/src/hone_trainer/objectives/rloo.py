@@ -1,4 +1,4 @@
-"""RLOO: answers that are rewarded more than the others to the same prompt are made likelier, by TRL's RLOOTrainer.
+"""RLOO: answers with a higher reward than others to the same prompt become more probable, by TRL's RLOOTrainer.
 
 The loss of an answer (A. Ahmadian et al., Back to Basics, arXiv 2402.14740, equation 8, clipped as PPO's), with ratio
 its probability over that when it was drawn, and ref the model before training:

@@ -26,7 +26,7 @@ else:
 
 
 class TrainerMixin(Trainer):
-    """Put before transformers' Trainer, or one of TRL's: tells each step's loss and gradient norm to `health`.
+    """Put before transformers' Trainer, or one of TRL's: reports each step's loss and gradient norm to `health`.
 
     It also lets DDP hold the gradients once.
     """
@@ -51,7 +51,7 @@ class TrainerMixin(Trainer):
         self.eval_dataset = rows
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The loss on the validation rows. Training goes on as if it had not been computed."""
+        """The loss on the validation rows. Computing it does not change the training that follows."""
         with _random_state_restored():
             return super().evaluate(*args, **kwargs)
 

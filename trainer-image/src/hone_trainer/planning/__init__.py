@@ -1,1 +1,1 @@
-"""What prepare decides before training, and how an attempt that ran out of memory goes on."""
+"""What prepare decides before training, and how an attempt that ran out of memory continues."""

@@ -28,7 +28,7 @@ def global_batch_size(config: RunConfig) -> int:
         below, above = requested // unit * unit, (requested // unit + 1) * unit
         why = f"{requested} rows cannot be divided among {processes} processes"
         if group:
-            why = f"{requested} answers are not {group} to each prompt, shared evenly by {processes} processes"
+            why = f"{requested} is not a multiple of both {group} answers to each prompt and {processes} processes"
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
             why,
@@ -62,8 +62,8 @@ def micro_batches(requested: int | None, per_rank: int, least: int = 1) -> list[
     if per_rank < least:
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
-            f"leaves each process {per_rank} row of a step, and at least {least} must go through the model at once",
-            f"Use at least {least} for each process.",
+            f"leaves each process {per_rank} row of a step, but this objective needs {least} in each forward pass",
+            f"Use at least {least} per process.",
         )
     divisors = [m for m in range(per_rank, least - 1, -1) if per_rank % m == 0]
     if requested is None:
@@ -71,13 +71,13 @@ def micro_batches(requested: int | None, per_rank: int, least: int = 1) -> list[
     if requested < least:
         raise BadInput(
             "spec.compute.microBatchSize",
-            f"{requested} row at a time is too few: this objective needs {least} to go through the model together",
+            f"{requested} is too small: this objective needs {least} rows in each forward pass",
             f"Use at least {least}, or leave it out.",
         )
     if requested not in divisors:
         raise BadInput(
             "spec.compute.microBatchSize",
-            f"{requested} does not divide the {per_rank} rows that each process has of the global batch",
+            f"{requested} does not divide the {per_rank} rows of the global batch that each process gets",
             f"Use one of {', '.join(map(str, reversed(divisors[-12:])))}, or change globalBatchSize.",
         )
     return [requested]
@@ -92,8 +92,8 @@ def steps_per_pass(prompts: int, per_step: int) -> int:
     if prompts < per_step:
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
-            f"a step takes the answers to {per_step} prompts, and there are {prompts} to train on",
-            "Use a smaller one, or give more rows.",
+            f"a step needs {per_step} prompts, but there are only {prompts} training rows",
+            "Lower it, or add rows.",
         )
     return prompts // per_step
 

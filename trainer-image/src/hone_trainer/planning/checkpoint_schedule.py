@@ -45,7 +45,7 @@ def plan_saves(checkpoint: Checkpoint, total_steps: int, checkpoint_bytes: int, 
     elif every_minutes is not None:
         reasons["checkpointEveryMinutes"] = "Set in the spec."
     else:
-        every_steps, reasons["checkpointEverySteps"] = max(1, total_steps // 10), "A tenth."
+        every_steps, reasons["checkpointEverySteps"] = max(1, total_steps // 10), "Steps / 10."
         if seconds is not None:
             # J. W. Young, "A first order approximation to the optimum checkpoint interval", 1974.
             min_seconds = math.sqrt(2 * seconds * SECONDS_BETWEEN_FAILURES)
@@ -66,8 +66,8 @@ def _grace_warning(grace: int, seconds: float, measured: str) -> str:
         else "Use a faster workspace, or LoRA."
     )
     return (
-        f"A checkpoint takes {_time(seconds)} to save ({measured.rstrip('.')}), and an evicted pod has {grace} s for "
-        f"that and the step under way: it may lose what it did since the last checkpoint. {remedy}"
+        f"A checkpoint takes {_time(seconds)} to save ({measured.rstrip('.')}), but an evicted pod has {grace} s to "
+        f"finish its step and save: it may lose the steps since the last checkpoint. {remedy}"
     )
 
 
@@ -90,6 +90,6 @@ def plan_evaluations(rows: int, total: int, *, generates: bool) -> tuple[int | N
         generates: whether the model generates what it learns from.
     """
     if generates:
-        why = "None: every step tells the reward or loss of answers that it has not yet learned from."
-        return None, f"{why}{' The validation rows are left unused.' if rows else ''}"
-    return (max(1, total // 10), "A tenth.") if rows else (None, "No validation rows.")
+        why = "None: every step reports the reward or loss of new answers."
+        return None, f"{why}{' The validation rows are not used.' if rows else ''}"
+    return (max(1, total // 10), "Steps / 10.") if rows else (None, "No validation rows.")

@@ -1,4 +1,4 @@
-"""Settings that cannot be right, whatever the data and the model are."""
+"""Settings that are wrong whatever the data and the model are."""
 
 from hone.contract.rules.run_config import refusals_of
 from hone.contract.runconfig import RunConfig

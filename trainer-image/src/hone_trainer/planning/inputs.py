@@ -1,4 +1,4 @@
-"""What a plan follows from: the user's settings, and what prepare found out about data, models and workspace."""
+"""What a plan follows from: the user's settings, and what prepare has learned of data, models and workspace."""
 
 from dataclasses import dataclass
 

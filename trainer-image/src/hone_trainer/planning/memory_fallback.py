@@ -42,7 +42,7 @@ class Level:
 
 
 class ReachedLevel(Model):
-    """The content of `<run>/memory-rung.json`: the level that a pod has reached in place, for the attempts after it."""
+    """The content of `<run>/LEVEL_FILE`: the level that a pod has reached in place, for the attempts after it."""
 
     run_config: str = ""
     """Digest of the RunConfig of that pod."""
@@ -108,7 +108,7 @@ def why_precision(precision: str, *, on_gpu: bool) -> str:
     if not on_gpu:
         return "CPU."
     if precision == "float32":
-        return "Full without ZeRO: bfloat16 would swallow small updates; compute is autocast."
+        return "Full without ZeRO: bfloat16 would lose small updates; compute is autocast."
     return "Half the memory."
 
 
@@ -191,7 +191,7 @@ def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     memory = plan.memory
     states = memory.weights_bytes + memory.gradients_bytes + memory.optimizer_bytes
     row = memory.activations_bytes // plan.micro_batch_size
-    limit = f", of {_gib(memory.limit_bytes)} that a process has" if memory.limit_bytes else ""
+    limit = f"; a process has {_gib(memory.limit_bytes)}" if memory.limit_bytes else ""
     remedies = [] if loading else [f"spec.hyperparameters.sequenceLength below {plan.sequence_length}"]
     method = MethodType(plan.method)
     if method.facts.lighter:
@@ -203,11 +203,11 @@ def hint_at_the_end(plan: Plan, last: Plan, *, loading: bool) -> str:
     spared = (
         "The model did not fit before training began"
         if loading
-        else f"Nothing is left to spare: microBatchSize is {last.micro_batch_size} and gradient checkpointing is on"
+        else f"No memory is left to save: microBatchSize is {last.micro_batch_size} and gradient checkpointing is on"
     )
     return (
-        f"{spared}. By estimate weights, gradients and optimizer take {_gib(states)}, and activations of one row "
-        f"{_gib(row)} without checkpointing{limit}. In a new run, use {'; or '.join(remedies)}."
+        f"{spared}. By estimate, weights, gradients and optimizer take {_gib(states)}, and the activations of one "
+        f"row {_gib(row)} without checkpointing{limit}. In a new run, use {'; or '.join(remedies)}."
     )
 
 

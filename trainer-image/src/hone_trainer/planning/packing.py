@@ -44,7 +44,7 @@ class Packing:
     """Packed training rows, once there are any."""
 
 
-UNPACKED = Packing("Rows stay as they are.")
+UNPACKED = Packing("Rows are not packed.")
 
 
 def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_apart: Callable[[], bool]) -> Packing:
@@ -71,14 +71,14 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
         if objection is not None:
             return Packing(objection)
     if not keeps_apart():
-        seen = f"In a model of type {facts.model_type}, rows that are packed together would see each other"
+        seen = f"In a model of type {facts.model_type}, rows packed together would attend to each other"
         if requested:
             raise BadInput(FIELD, seen, "Leave it out.")
         return Packing(f"{seen}.")
     if requested:
         return Packing("Set in the spec.", length)
     saving = _saving(facts, lengths, share, length)
-    return Packing(f"About {saving:.0%} less work than with padding.", length)
+    return Packing(f"About {saving:.0%} less compute than padding.", length)
 
 
 def packed_rows_per_step(share: int, rows: int, packed_rows: int) -> int:
@@ -96,7 +96,7 @@ def _length(lengths: Sequence[int], share: int) -> int:
 
 
 def _objection(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> str | None:
-    """Why rows had better stay as they are, or None."""
+    """Why rows should not be packed, or None."""
     rows, tokens, longest = len(lengths), sum(lengths), max(lengths)
     if longest > MOST_PACKED_TOKENS:
         return f"The longest row has {longest} tokens; above {MOST_PACKED_TOKENS}, attention would cost too much."
@@ -112,7 +112,7 @@ def _objection(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], sha
         return f"Only {steps} optimizer steps, fewer than {MIN_STEPS}."
     saving = _saving(facts, lengths, share, length)
     if saving < MIN_SAVING:
-        return f"It would save {max(0.0, saving):.0%} of the work, less than {MIN_SAVING:.0%}."
+        return f"It would save {max(0.0, saving):.0%} of compute, less than {MIN_SAVING:.0%}."
     return None
 
 

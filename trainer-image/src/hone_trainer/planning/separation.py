@@ -1,7 +1,7 @@
 """Whether rows that are packed into one stay unseen by each other: tried out on a small model of the same kind.
 
-Which architectures heed `position_ids` that start again at 0 is in their code, not in their config: those with a state
-that runs along the row (Mamba, linear attention) or with positions of their own (ALiBi) mostly do not.
+Which architectures respect `position_ids` that start again at 0 is in their code, not in their config: those with a
+state that runs along the row (Mamba, linear attention) or with positions of their own (ALiBi) mostly do not.
 """
 
 import copy
@@ -34,7 +34,7 @@ def keeps_rows_apart(directory: Path) -> bool:
     try:
         return _difference(_shrunk(AutoConfig.from_pretrained(str(directory), local_files_only=True))) <= _CLOSE
     except Exception as error:
-        log.info("Packing could not be tried out", extra={"error": f"{type(error).__name__}: {error}"[:500]})
+        log.info("Packing could not be tested", extra={"error": f"{type(error).__name__}: {error}"[:500]})
         return False
 
 

@@ -10,7 +10,7 @@ from hone_trainer.protocol.units import gib
 
 
 def check_output(config: RunConfig, weights_bytes: int) -> None:
-    """See that a whole model fits onto the artifact's claim, while its size may still be changed.
+    """Check that a whole model fits into the artifact's claim, while its size can still be changed.
 
     Args:
         config: the run.
@@ -24,13 +24,13 @@ def check_output(config: RunConfig, weights_bytes: int) -> None:
     if config.output_bytes is not None and weights_bytes > config.output_bytes:
         raise BadInput(
             "spec.output.size",
-            f"the artifact is a whole model of {gib(weights_bytes)}; its claim has {gib(config.output_bytes)}",
-            f"Give it at least {gib(weights_bytes + weights_bytes // 10)}.",
+            f"the artifact is a whole model of {gib(weights_bytes)}, but its claim has {gib(config.output_bytes)}",
+            f"Set it to at least {gib(weights_bytes + weights_bytes // 10)}.",
         )
 
 
 def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | None:
-    """See that the kept checkpoints fit, and one more: the oldest goes only once the next one is whole.
+    """Check that all checkpoints fit, and one more: the oldest is removed only once the next one is complete.
 
     Args:
         workspace: a directory on the volume.
@@ -44,13 +44,13 @@ def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | Non
         BadInput: they would not fit into the empty volume.
     """
     usage, needed = shutil.disk_usage(workspace), (keep + 1) * checkpoint_bytes
-    message = f"{keep} checkpoints and the next one, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
+    message = f"{keep} checkpoints and the one being written, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
     if needed > usage.total:
         raise BadInput(
             "spec.workspace.size",
-            f"{message}; the volume has {gib(usage.total)}",
-            f"Give it at least {gib(2 * needed)}, or lower spec.checkpoint.keep.",
+            f"{message}, but the volume has {gib(usage.total)}",
+            f"Set it to at least {gib(2 * needed)}, or lower spec.checkpoint.keep.",
         )
     if needed > usage.free:
-        return f"{message}; {gib(usage.free)} are free on the workspace: raise spec.workspace.size or make room."
+        return f"{message}, but {gib(usage.free)} are free: raise spec.workspace.size, or free space on the workspace."
     return None

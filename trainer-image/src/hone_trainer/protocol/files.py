@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, removing what is half-written, and whether a volume takes any."""
+"""Atomic writes, removal of half-written files, and whether a volume is full."""
 
 import errno
 import os
@@ -64,7 +64,7 @@ def _sync(path: Path) -> None:
 def remove_stale(parent: Path, prefix: str) -> None:
     """Remove directories that a killed pod left half-written.
 
-    A run that is still at it has touched its own within a day.
+    A run that still writes to one has changed it within a day.
 
     Args:
         parent: where they lie; it need not exist.

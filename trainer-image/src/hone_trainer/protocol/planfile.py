@@ -7,6 +7,7 @@ from pathlib import Path
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.runconfig import digest_of
 
 PLAN_FILE = "plan.json"
@@ -36,6 +37,19 @@ def load_plan(config: RunConfig) -> PlanFile | None:
         return None
     plan = PlanFile.model_validate_json(path.read_text())
     return plan if plan.run_config_digest == digest_of(config) else None
+
+
+def require_plan(config: RunConfig) -> PlanFile:
+    """The plan that prepare made for this very RunConfig.
+
+    Raises:
+        BadInput: there is none.
+        ValueError: the file is there but is not a plan.
+    """
+    plan = load_plan(config)
+    if plan is None:
+        raise BadInput("RunConfig", f"there is no plan for it in {config.paths.run}", "Run the prepare step first.")
+    return plan
 
 
 def save_plan(config: RunConfig, plan: PlanFile) -> Path:

@@ -40,10 +40,10 @@ def load_run_config() -> RunConfig:
 
 
 def load_attempt() -> Attempt:
-    """What differs in this attempt; without a word of the operator, the first one.
+    """What differs in this attempt; the first attempt where the operator has set nothing.
 
     Raises:
-        BadInput: what stands in the environment is no Attempt.
+        BadInput: the environment variable holds no valid Attempt.
     """
     attempt = os.environ.get(ATTEMPT_ENV)
     try:
@@ -55,8 +55,8 @@ def load_attempt() -> Attempt:
 def digest_of(config: RunConfig) -> str:
     """A digest of the configuration's content: `sha256:` and 64 hex digits.
 
-    A field at its default does not count, nor does the version: a run goes on with the image of a later release, which
-    may know more fields.
+    A field at its default does not count, nor does the version: a run may continue with the image of a later release,
+    which may know more fields.
     """
     content = config.model_dump(
         mode="json", by_alias=True, exclude={"version"}, exclude_none=True, exclude_defaults=True

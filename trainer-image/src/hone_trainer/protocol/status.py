@@ -3,7 +3,7 @@
 rank-<n>.json       rank n's RankStatus; replaced at most once a second
 verdict-<n>.json    why rank n ended, where it can say so
 stacks-<n>.txt      rank n's stacks, once it was sent SIGUSR1
-failures.json       torchrun's word on the ranks that died: exit codes and times
+failures.json       the ranks that torchrun saw die: exit codes and times
 stop                raised by the launcher on SIGTERM; every rank checks it at each step
 """
 

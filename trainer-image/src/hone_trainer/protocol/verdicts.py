@@ -34,7 +34,7 @@ _BY_TYPE: dict[str, FailureClass] = {
     "ConnectionError": FailureClass.COMMUNICATION,
 }
 
-# gloo, CUDA's libraries and the CPU allocator raise a bare RuntimeError: only its words tell.
+# gloo, CUDA's libraries and the CPU allocator raise a bare RuntimeError: only its text shows what happened.
 _BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
     (
         re.compile(
@@ -60,18 +60,18 @@ HINTS: dict[FailureClass, str] = {
     FailureClass.DIVERGED: "Lower spec.hyperparameters.learningRate, or look for broken rows in the data.",
     FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
     FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
-    FailureClass.HUNG: "The named file has the stacks of every thread of each rank: see what the suspect is doing.",
-    FailureClass.COMMUNICATION: "Look for another rank or pod that ended first; else check the network between pods.",
+    FailureClass.HUNG: "The named file has the stack traces of every rank: see where the suspect hangs.",
+    FailureClass.COMMUNICATION: "Check whether another rank or pod failed first; if not, check the pods' network.",
 }
 
 
 def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
-    """The failure class of what ended a rank; what nothing here knows is Crashed.
+    """The failure class of what ended a rank; Crashed where no rule matches.
 
     Args:
         error: what ended it.
-        on_gpu: whether tensors are on a GPU. Where they are not, one that finds no room in the host's memory is what
-            the memory fallback can help against.
+        on_gpu: whether tensors are on a GPU. Where they are not, the memory fallback can help against a failed
+            allocation in the host's memory.
     """
     for cause in _causes(error):
         for kind in type(cause).__mro__:
@@ -88,7 +88,7 @@ def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
 def from_exception(
     error: BaseException, rank: int | None, node: int | None, step: int | None, *, on_gpu: bool = False
 ) -> Verdict:
-    """The verdict of a process that ends with `error`: the error's own words and the line that raised it.
+    """The verdict of a process that ends with `error`: the error's own text and the line that raised it.
 
     Args:
         error: what ended it.
@@ -110,7 +110,7 @@ def from_exception(
 
 
 def from_exit(rank: int, node: int, code: int, when: float, step: int | None, killed_for_memory: bool) -> Verdict:
-    """The verdict on a rank that died without a word of its own.
+    """The verdict on a rank that died without reporting a verdict.
 
     Args:
         rank: its global rank.
@@ -123,17 +123,20 @@ def from_exit(rank: int, node: int, code: int, when: float, step: int | None, ki
     if code == -signal.SIGKILL and killed_for_memory:
         failure_class, how = (
             FailureClass.HOST_OUT_OF_MEMORY,
-            "was killed by the kernel: the pod is over its memory limit",
+            "was killed by the kernel because the pod exceeded its memory limit",
         )
     elif code < 0:
         failure_class, how = FailureClass.CRASHED, f"was killed by {signal_name(-code)}"
     else:
-        failure_class, how = FailureClass.CRASHED, f"exited with code {code} without saying why; see the pod's log"
+        failure_class, how = (
+            FailureClass.CRASHED,
+            f"exited with code {code} without an error message; see the pod's log",
+        )
     return _verdict(failure_class, f"rank {rank} {how}", rank=rank, node=node, step=step, code=code, when=when)
 
 
 def merge(verdicts: list[Verdict]) -> Verdict:
-    """The root cause: the class that is looked for first, then the earliest, then the lowest rank.
+    """The root cause: the class with the highest priority, then the earliest verdict, then the lowest rank.
 
     Raises:
         ValueError: there are no verdicts.
@@ -167,7 +170,7 @@ def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) 
     if not verdicts:
         how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
         failure_class = FailureClass.HOST_OUT_OF_MEMORY if killed_for_memory else FailureClass.CRASHED
-        message = f"torchrun {how}, and no rank could say why; see the pod's log"
+        message = f"torchrun {how}, and no rank reported an error; see the pod's log"
         return _verdict(failure_class, message, rank=None, node=node, step=min(steps.values(), default=None), code=code)
     return merge(verdicts)
 

@@ -1,8 +1,9 @@
-"""What of `spec.reward` can be wrong before anything is trained. The user's code is read here, and never run."""
+"""Checks of `spec.reward` before anything is trained. The user's code is read here, and never run."""
 
 import ast
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hone.contract.rewards import REWARDS, RewardFunction, Rewards
 from hone_trainer.data.conversation import require_template
@@ -10,12 +11,14 @@ from hone_trainer.data.labels import padding_id
 from hone_trainer.models.architectures import SCORER
 from hone_trainer.protocol.errors import BadInput
 
+if TYPE_CHECKING:
+    from hone_trainer.models.facts import ModelFacts
+
 MODEL = "spec.reward.model"
 """The field of the spec that names a reward model."""
 
-
-GIVEN = ("prompts", "completions", "reference")
-"""What the user's code is called with, by keyword."""
+ARGUMENTS = ("prompts", "completions", "reference")
+"""The keyword arguments that a user's function is called with."""
 _SHAPE = "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`"
 
 
@@ -31,7 +34,7 @@ def compared_by(rewards: Rewards | None) -> str | None:
 
 
 def check_rewards(rewards: Rewards | None) -> dict[Path, bytes]:
-    """See that every function can be called.
+    """Check that every function can be called.
 
     Returns:
         The user's code as it was checked, by the paths where the steps after prepare look for it.
@@ -53,15 +56,15 @@ def _check_pattern(field: str, pattern: str) -> None:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise BadInput(
-            field, f"`{pattern}` is no regular expression: {error}", "Write one that Python's `re` reads."
-        ) from (error)
+            field, f"`{pattern}` is not a regular expression: {error}", "Use the syntax of Python's `re`."
+        ) from error
 
 
 def _check_code(field: str, function: RewardFunction) -> bytes:
     path = Path(function.mounted or "")
     if not path.is_file():
         raise BadInput(
-            f"{field}.configMap", f"there is no {function.source}", "Make the ConfigMap, or name another key."
+            f"{field}.configMap", f"there is no {function.source}", "Create the ConfigMap, or use another key."
         )
     try:
         code = path.read_bytes()
@@ -70,7 +73,7 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise BadInput(
             f"{field}.configMap",
-            f"{function.source}{where} is no Python: {error.msg if isinstance(error, SyntaxError) else error}",
+            f"{function.source}{where} is not valid Python: {error.msg if isinstance(error, SyntaxError) else error}",
             "Fix the file in the ConfigMap.",
         ) from error
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -80,20 +83,22 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
         raise BadInput(
             f"{field}.function",
             f"{function.source} defines no function `{function.function}`; it defines {others}",
-            f"{_SHAPE}, or name another.",
+            f"{_SHAPE}, or use another function.",
         )
     if isinstance(definition, ast.AsyncFunctionDef):
-        raise BadInput(f"{field}.function", f"`{function.function}` is asynchronous", "Write it with `def` alone.")
+        raise BadInput(
+            f"{field}.function", f"`{function.function}` is asynchronous", "Define it with `def`, without `async`."
+        )
     if definition.args.kwarg is None:
         raise BadInput(
             f"{field}.function",
-            f"`{function.function}` takes no further keywords, and will be given some",
+            f"`{function.function}` does not accept further keyword arguments",
             f"{_SHAPE}.",
         )
     if others := ", ".join(f"`{name}`" for name in _missing(definition.args)):
         raise BadInput(
             f"{field}.function",
-            f"`{function.function}` needs {others}, and is given {', '.join(GIVEN)}, by keyword",
+            f"`{function.function}` requires {others}, but is called with {', '.join(ARGUMENTS)}, by keyword",
             f"{_SHAPE}, with a default for each further parameter.",
         )
     return code
@@ -104,11 +109,11 @@ def _missing(arguments: ast.arguments) -> list[str]:
     positional = [*arguments.posonlyargs, *arguments.args]
     needed = positional[: len(positional) - len(arguments.defaults)]
     needed += [one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
-    return [one.arg for one in needed if one.arg not in GIVEN or one in arguments.posonlyargs]
+    return [one.arg for one in needed if one.arg not in ARGUMENTS or one in arguments.posonlyargs]
 
 
 def check_model(directory: str, *, chat: bool) -> int:
-    """See that a directory holds a reward model, by its config and tokenizer alone.
+    """Check that a directory holds a reward model, by its config and tokenizer alone.
 
     Args:
         directory: of the model.
@@ -122,15 +127,33 @@ def check_model(directory: str, *, chat: bool) -> int:
     """
     from transformers import AutoConfig
 
-    from hone_trainer.models.facts import load_tokenizer, read_model
-
     path = Path(directory)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise BadInput(
             MODEL,
-            "is an adapter, which scores nothing without its base",
-            "Merge it: set spec.output.merge to Always in the job that made it.",
+            "is an adapter, which cannot score answers without its base model",
+            "Merge it: set spec.output.merge to Always in the job that trained it.",
         )
+    facts = _read(directory, chat=chat)
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    if config.num_labels != 1 or not any("score" in name or "classifier" in name for name in facts.shapes):
+        kinds = " or ".join(config.architectures or ["a model of another kind"])
+        raise BadInput(
+            MODEL,
+            f"is {kinds} with {config.num_labels} outputs, but a reward model has one",
+            "Use a model trained with objective Reward, or any sequence classifier with one label.",
+        )
+    return facts.parameters
+
+
+def _read(directory: str, *, chat: bool) -> "ModelFacts":
+    """The facts about a reward model whose tokenizer can encode what it scores.
+
+    Raises:
+        BadInput: model or tokenizer cannot be used; the field is that of the reward model.
+    """
+    from hone_trainer.models.facts import load_tokenizer, read_model
+
     try:
         facts = read_model(directory, SCORER)
         tokenizer = load_tokenizer(directory)
@@ -140,12 +163,4 @@ def check_model(directory: str, *, chat: bool) -> int:
     except BadInput as error:
         field = error.field.replace("spec.model", MODEL, 1) if error.field.startswith("spec.model") else MODEL
         raise BadInput(field, error.message, error.hint) from error
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    if config.num_labels != 1 or not any("score" in name or "classifier" in name for name in facts.shapes):
-        kinds = " or ".join(config.architectures or ["a model of another kind"])
-        raise BadInput(
-            MODEL,
-            f"is {kinds} with {config.num_labels} outputs, not a model that scores an answer by one",
-            "Name a model that objective Reward made, or any sequence classifier with one label.",
-        )
-    return facts.parameters
+    return facts

@@ -28,7 +28,7 @@ LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
 _AGAIN_SECONDS = 1.0
 _LEAST_SECONDS = 0.01
-"""No call is begun with less left: its end could come before its beginning is over."""
+"""A call is not started with less time left: the timer could fire before the call has begun."""
 
 
 class _TooLong(BaseException):
@@ -40,15 +40,16 @@ _FAILURES = (Exception, _TooLong, SystemExit)
 
 
 def _of_the_run(error: BaseException) -> bool:
-    """Whether it is the pod's end, or the want of a GPU's memory, most of which the model takes up.
+    """Whether the error is the run's and not the function's: a stop of the pod, or a GPU that is out of memory.
 
-    There is no fallback for a host's memory, and most of it is the code's own.
+    The model takes up most of a GPU's memory. Of the host's memory, most is the function's own, so that counts as its
+    fault.
     """
     return classify(error, on_gpu=True) in (FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY)
 
 
-def loaded(field: str, function: RewardFunction) -> Rewarding:
-    """The function of a file, checked at each call.
+def load_function(field: str, function: RewardFunction) -> Rewarding:
+    """The function of a file, as a reward whose figures are checked at each call.
 
     Args:
         field: the field of the spec that names it.
@@ -58,12 +59,44 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
         BadInput: the file cannot be run, or has no such function.
     """
     source = f"{function.source}: `{function.function}`"
+    callee = getattr(_run_file(field, function), function.function, None)
+    if not callable(callee):
+        raise BadInput(
+            f"{field}.function", f"{source} is not a function after the file is loaded", "Define it as a function."
+        )
+
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Any], reference: Sequence[Any] | None = None, **_: Any
+    ) -> list[float | None]:
+        # TRL passes more arguments, which finish does not have: a function that used them would fail there.
+        arguments = {"prompts": prompts, "completions": completions, "reference": reference}
+        try:
+            figures = _figures(callee, arguments, LIMIT_SECONDS)
+        except _FAILURES as error:
+            if _of_the_run(error):
+                log.error("The run ended inside a reward function", extra={"field": field, "function": source})
+                raise
+            row = "" if isinstance(error, _TooLong) else _failing(callee, arguments)
+            raise BadInput(
+                f"{field}.configMap", f"{source} failed: {_words(error, function)}{row}", "Fix the function."
+            ) from error
+        return _checked(figures, f"{field}.configMap", source, prompts, completions)
+
+    return reward
+
+
+def _run_file(field: str, function: RewardFunction) -> ModuleType:
+    """The module that the function's file defines, once it has run.
+
+    Raises:
+        BadInput: it cannot be run.
+    """
     try:
         module = ModuleType(f"hone_reward_{abs(hash(function.label))}")
         module.__file__ = str(function.file)
-        # As for any import: dataclasses, for one, look their module up there.
+        # As an import would: dataclasses, for example, look their module up there.
         sys.modules[module.__name__] = module
-        # No loader of importlib's: it would leave bytecode on the workspace.
+        # No loader of importlib: it would write bytecode to the workspace.
         code = compile(Path(module.__file__).read_bytes(), module.__file__, "exec", dont_inherit=True)
         with _limited(LIMIT_SECONDS):
             exec(code, module.__dict__)
@@ -75,30 +108,7 @@ def loaded(field: str, function: RewardFunction) -> Rewarding:
             f"{function.source} cannot be loaded: {_words(error, function)}",
             "Fix the file in the ConfigMap.",
         ) from error
-    callee = getattr(module, function.function, None)
-    if not callable(callee):
-        raise BadInput(
-            f"{field}.function", f"{source} is no function once the file is loaded", "Define it as a function."
-        )
-
-    def reward(
-        prompts: Sequence[Any], completions: Sequence[Any], reference: Sequence[Any] | None = None, **_: Any
-    ) -> list[float | None]:
-        # TRL gives more, which finish has not: what used it would fail there, after all training.
-        arguments = {"prompts": prompts, "completions": completions, "reference": reference}
-        try:
-            figures = _figures(callee, arguments, LIMIT_SECONDS)
-        except _FAILURES as error:
-            if _of_the_run(error):
-                log.error("Ended in a reward function", extra={"field": field, "function": source})
-                raise
-            row = "" if isinstance(error, _TooLong) else _failing(callee, arguments)
-            raise BadInput(
-                f"{field}.configMap", f"{source} failed: {_words(error, function)}{row}", "Fix the function."
-            ) from error
-        return _checked(figures, f"{field}.configMap", source, prompts, completions)
-
-    return reward
+    return module
 
 
 def _figures(callee: Any, arguments: dict[str, Sequence[Any] | None], seconds: float) -> Any:
@@ -120,12 +130,12 @@ def _checked(
         values = list(figures)
     except TypeError as error:
         raise BadInput(
-            field, f"{source} gave {_kind(figures)}, not a list of numbers", "Return one for each."
+            field, f"{source} returned {_kind(figures)}, not a list of numbers", "Return one for each of `completions`."
         ) from error
     if len(values) != len(completions):
         raise BadInput(
             field,
-            f"{source} gave {len(values)} figures for {len(completions)} answers",
+            f"{source} returned {len(values)} numbers for {len(completions)} answers",
             "Return one for each of `completions`, in their order; None where it does not apply.",
         )
     checked: list[float | None] = []
@@ -142,7 +152,7 @@ def _checked(
             shown = value if isinstance(value, float) else _kind(value)
             raise BadInput(
                 field,
-                f"{source} gave {shown}, not a finite number{_row(prompt, completion)}",
+                f"{source} returned {shown}, not a finite number{_row(prompt, completion)}",
                 "Return a number for each answer, or None where it does not apply.",
             )
         checked.append(number)

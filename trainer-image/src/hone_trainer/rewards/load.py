@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.rewards.checks import field_of
-from hone_trainer.rewards.code import loaded
+from hone_trainer.rewards.code import load_function
 from hone_trainer.rewards.functions import Rewarding, named
 from hone_trainer.rewards.model import LABEL, load_model
 
@@ -34,7 +34,7 @@ def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
     if config.paths.reward_model is not None:
         rewards.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
     for index, function in enumerate(config.reward.functions if config.reward else []):
-        call = named(function) if function.name else loaded(field_of(index), function)
+        call = named(function) if function.name else load_function(field_of(index), function)
         labels = [reward.label for reward in rewards]
         label = function.label if function.label not in labels else f"{function.label} {index + 1}"
         rewards.append(Reward(label, function.weight, call))

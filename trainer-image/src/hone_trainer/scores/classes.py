@@ -1,7 +1,7 @@
 """How classification is scored: the tuned model's probabilities against the most frequent class of the training rows.
 
-macroF1            mean over the classes of 2 · TP / (2 · TP + FP + FN); classes that neither stand in the rows nor
-                   were given are left out
+macroF1            mean over the classes of 2 · TP / (2 · TP + FP + FN); classes that neither occur in the rows
+                   nor are predicted are left out
 accuracy           share of rows whose most probable class is theirs
 calibrationError   expected calibration error in 10 bins of equal width: Σ |B| / n · |accuracy(B) − confidence(B)|,
                    a row's confidence being the probability of its most probable class
@@ -96,46 +96,59 @@ def compare(classes: Classes, truth: np.ndarray, tuned: np.ndarray) -> tuple[Eva
         truth: index of each row's class, shape [rows]; at least one row.
         tuned: the tuned model's probabilities, shape [rows, classes].
     """
-    count, total = len(truth), len(classes.names)
-    guess = np.full(count, classes.majority)
-    # The base is as sure of each class as the training rows let it be.
-    share = np.full(count, max(classes.rows) / sum(classes.rows))
+    guess = np.full(len(truth), classes.majority)
+    # The base is as confident of its class as the class's share of the training rows.
+    share = np.full(len(truth), max(classes.rows) / sum(classes.rows))
     answer, confidence = tuned.argmax(axis=1), tuned.max(axis=1)
     right, guessed = answer == truth, guess == truth
-
-    def f1(predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return macro_f1(truth[rows], predicted[rows], total)
-
-    def error(sure: np.ndarray, hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return calibration_error(sure[rows], hits[rows])
-
+    accuracy = Score(
+        metric="accuracy",
+        higher_is_better=True,
+        samples=len(truth),
+        base=proportion(guessed),
+        tuned=proportion(right),
+        improvement=paired_difference(guessed, right),
+    )
     scores = [
-        Score(
-            metric="macroF1",
-            higher_is_better=True,
-            samples=count,
-            base=bootstrap(lambda rows: f1(guess, rows), count),
-            tuned=bootstrap(lambda rows: f1(answer, rows), count),
-            improvement=bootstrap(lambda rows: f1(answer, rows) - f1(guess, rows), count),
-        ),
-        Score(
-            metric="accuracy",
-            higher_is_better=True,
-            samples=count,
-            base=proportion(guessed),
-            tuned=proportion(right),
-            improvement=paired_difference(guessed, right),
-        ),
-        Score(
-            metric="calibrationError",
-            higher_is_better=False,
-            samples=count,
-            base=bootstrap(lambda rows: error(share, guessed, rows), count),
-            tuned=bootstrap(lambda rows: error(confidence, right, rows), count),
-            improvement=bootstrap(lambda rows: error(share, guessed, rows) - error(confidence, right, rows), count),
-        ),
+        _macro_f1_score(truth, guess, answer, len(classes.names)),
+        accuracy,
+        _calibration_score((share, guessed), (confidence, right)),
     ]
     return EvaluationSummary(scores=scores), _notes(classes, truth, right)
+
+
+def _macro_f1_score(truth: np.ndarray, base: np.ndarray, tuned: np.ndarray, classes: int) -> Score:
+    """Macro F1 of base and tuned model; indices of classes, shape [rows] each."""
+
+    def f1(predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return macro_f1(truth[rows], predicted[rows], classes)
+
+    return Score(
+        metric="macroF1",
+        higher_is_better=True,
+        samples=len(truth),
+        base=bootstrap(lambda rows: f1(base, rows), len(truth)),
+        tuned=bootstrap(lambda rows: f1(tuned, rows), len(truth)),
+        improvement=bootstrap(lambda rows: f1(tuned, rows) - f1(base, rows), len(truth)),
+    )
+
+
+def _calibration_score(base: tuple[np.ndarray, np.ndarray], tuned: tuple[np.ndarray, np.ndarray]) -> Score:
+    """Calibration error of base and tuned model, each as confidence and correctness; shape [rows] each."""
+    count = len(base[0])
+
+    def error(model: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> np.ndarray:
+        confidence, right = model
+        return calibration_error(confidence[rows], right[rows])
+
+    return Score(
+        metric="calibrationError",
+        higher_is_better=False,
+        samples=count,
+        base=bootstrap(lambda rows: error(base, rows), count),
+        tuned=bootstrap(lambda rows: error(tuned, rows), count),
+        improvement=bootstrap(lambda rows: error(base, rows) - error(tuned, rows), count),
+    )
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -147,7 +160,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
         return np.bincount(flat, minlength=len(values) * classes).reshape(len(values), classes)
 
     every = np.ones(truth.shape, dtype=bool)
-    # Rows of the class and rows that were given it: 2 · TP + FP + FN.
+    # Rows of the class and rows predicted as it: 2 · TP + FP + FN.
     both = counts(truth, every) + counts(predicted, every)
     hits = counts(truth, truth == predicted)
     f1 = np.divide(2.0 * hits, both, out=np.zeros(both.shape), where=both > 0)
@@ -170,7 +183,9 @@ def _notes(classes: Classes, truth: np.ndarray, right: np.ndarray) -> list[str]:
     ]
     missing = len(classes.names) - len(np.unique(truth))
     if missing:
-        notes.append(f"{missing} of {len(classes.names)} classes have no test row: macroF1 says nothing of them.")
+        notes.append(f"{missing} of {len(classes.names)} classes have no test row, so macroF1 does not measure them.")
     if right.all():
-        notes.append("Every test row is right, which leaves macroF1's bootstrap no width: accuracy's interval has one.")
+        notes.append(
+            "Every test row is classified correctly, so the interval of macroF1 has no width: use that of accuracy."
+        )
     return notes

@@ -8,7 +8,8 @@ in nats per token, at temperature 1; q is the teacher, p the model, x the prompt
 to it, T tokens with its end. 0 is a model that would say everything as the teacher does; lower is better.
 
 Training takes the other direction, on answers of the model's own. These differ from base to tuned model, so that their
-figures would not be of the same text, and one that babbles is near any teacher who babbles on.
+figures would not be of the same text, and a model that repeats itself is close to any teacher that continues the
+repetition.
 """
 
 from pathlib import Path
@@ -101,7 +102,7 @@ def divergences(
         ids, mask = padded([prompts[row] + answers[row] for row in batch], pad, left=False, device=model.device)
         logits = [each(input_ids=ids, attention_mask=mask, use_cache=False).logits for each in (teacher, model)]
         for place, row in enumerate(batch):
-            # The token before it tells what each token was expected to be.
+            # The logits at the token before it are the prediction of each token.
             answer = slice(len(prompts[row]) - 1, lengths[row] - 1)
             q, p = (torch.log_softmax(each[place, answer].float(), dim=-1) for each in logits)
             figures[row] = (q.exp() * (q - p)).sum(dim=-1).mean().item()
@@ -128,5 +129,5 @@ def _notes(answers: list[list[int]], limit: int) -> list[str]:
     length = sum(map(len, answers)) / len(answers)
     notes = [f"{METRIC}: nats per token of the teacher's answers, which have {length:.3g} tokens on average."]
     if cut := sum(len(answer) == limit for answer in answers):
-        notes.append(f"{cut} of them were cut at {limit} tokens (maxCompletionLength), or end there.")
+        notes.append(f"{cut} of these answers have {limit} tokens, the limit (maxCompletionLength).")
     return notes

@@ -1,6 +1,6 @@
 """How a reward model is scored: in how many pairs of answers it scores the better one higher.
 
-pairAccuracy       share of pairs with r_chosen > r_rejected; of a coin 0.5
+pairAccuracy       share of pairs with r_chosen > r_rejected; 0.5 by chance
 """
 
 from pathlib import Path
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
     from hone_trainer.data.prepared import Prepared
 
-COIN = 0.5
+CHANCE = 0.5
 NO_ROWS = "The test split has no rows, so nothing was measured."
 _NOTE = (
-    "The base model has no head for scores: its figure is a coin's, 0.5, which is known and has no width; the "
-    "improvement is the tuned model's figure less that."
+    "The base model has no head for scores, so the base is chance: exactly 0.5, without an interval. The improvement "
+    "is the tuned model's value minus 0.5."
 )
 
 
 def evaluate(
     config: RunConfig, planned: PlanFile, prepared: "Prepared", test: "Dataset", directory: Path, dtype: torch.dtype
 ) -> Evaluated:
-    """Score the exported model against a coin; arguments as in `scores.answers.evaluate`."""
+    """Score the exported model against chance; arguments as in `scores.answers.evaluate`."""
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
     model = METHODS[config.method.type].load(config, SCORER, directory, dtype)
@@ -56,11 +56,11 @@ def evaluate(
             test["prompt"][:SAMPLES], test["reference"][:SAMPLES], chosen, rejected, strict=False
         )
     ]
-    score = against_a_coin("pairAccuracy", chosen > rejected)
+    score = against_chance("pairAccuracy", chosen > rejected)
     return Evaluated(EvaluationSummary(scores=[score]), [_NOTE], samples)
 
 
-def against_a_coin(metric: str, hits: np.ndarray) -> Score:
+def against_chance(metric: str, hits: np.ndarray) -> Score:
     """The share of hits against one half.
 
     Args:
@@ -72,7 +72,7 @@ def against_a_coin(metric: str, hits: np.ndarray) -> Score:
         metric=metric,
         higher_is_better=True,
         samples=len(hits),
-        base=Interval(value=COIN, lower=COIN, upper=COIN),
+        base=Interval(value=CHANCE, lower=CHANCE, upper=CHANCE),
         tuned=tuned,
-        improvement=Interval(value=tuned.value - COIN, lower=tuned.lower - COIN, upper=tuned.upper - COIN),
+        improvement=Interval(value=tuned.value - CHANCE, lower=tuned.lower - CHANCE, upper=tuned.upper - CHANCE),
     )

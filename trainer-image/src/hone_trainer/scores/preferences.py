@@ -4,10 +4,10 @@ Log-probabilities are summed over an answer's tokens, as in the loss of DPO, not
 
 preferenceAccuracy  share of pairs with log p(chosen) > log p(rejected), for the tuned model and for the base
 rewardAccuracy      share of pairs whose better answer gained more: with r = log p_tuned - log p_base, r(chosen) >
-                    r(rejected). That is what DPO trains for; the base has no r, and is a coin
+                    r(rejected). That is what DPO trains for; the base has no r: its value is 0.5, chance
 rewardAUC           of rated answers, which have no pairs: the probability that a good one has a higher r than a bad
-                    one, 1/2 for the same r (area under the ROC curve). Of no use would be the sign of r alone: answers
-                    may all gain or all lose, and KTO compares with how much they do. A coin has 0.5
+                    one, 1/2 for the same r (area under the ROC curve). The sign of r alone would not do: all answers
+                    may gain, or all may lose, and KTO compares with how much they do. Chance is 0.5
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
-from hone_trainer.scores.pairs import COIN, NO_ROWS, against_a_coin
+from hone_trainer.scores.pairs import CHANCE, NO_ROWS, against_chance
 from hone_trainer.scores.rows import likelihoods
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
     from hone_trainer.data.prepared import Prepared
 
-_ALIKE = "Nearly all samples of the rows have the same figure"
+_ALIKE = "Nearly all bootstrap samples have the same value"
 _WITHOUT_WIDTH = {
     1.0: "Every good answer gained more than every bad one",
     0.0: "Every bad answer gained more than every good one",
 }
 _UNEVEN = 1.25
-"""How much longer one kind of answers is on the whole than the other, from which on that is told."""
+"""Ratio of the lengths of better and worse answers above which a note mentions it."""
 
 
 def evaluate_pairs(
@@ -80,7 +80,7 @@ def compare_pairs(base: np.ndarray, tuned: np.ndarray) -> EvaluationSummary:
         tuned=proportion(of_tuned),
         improvement=paired_difference(of_base, of_tuned),
     )
-    return EvaluationSummary(scores=[preference, against_a_coin("rewardAccuracy", gained[:, 0] > gained[:, 1])])
+    return EvaluationSummary(scores=[preference, against_chance("rewardAccuracy", gained[:, 0] > gained[:, 1])])
 
 
 def evaluate_rated(
@@ -118,21 +118,21 @@ def compare_rated(good: np.ndarray, gained: np.ndarray) -> tuple[EvaluationSumma
     if good.all() or not good.any():
         return EvaluationSummary(scores=[]), ["The test rows all have the same rating, so nothing was measured."]
     tuned = bootstrap(lambda rows: area_under_curve(good, gained, rows), len(good))
-    improvement = Interval(value=tuned.value - COIN, lower=tuned.lower - COIN, upper=tuned.upper - COIN)
+    improvement = Interval(value=tuned.value - CHANCE, lower=tuned.lower - CHANCE, upper=tuned.upper - CHANCE)
     score = Score(
         metric="rewardAUC",
         higher_is_better=True,
         samples=len(good),
-        base=Interval(value=COIN, lower=COIN, upper=COIN),
+        base=Interval(value=CHANCE, lower=CHANCE, upper=CHANCE),
         tuned=tuned,
         improvement=improvement,
     )
     notes = [
-        "rewardAUC: how often tuning made a good answer likelier by more than a bad one; the base is a coin, 0.5, "
-        "which is known and has no width."
+        "rewardAUC: how often training raised the probability of a good answer more than that of a bad one. The base "
+        "is chance: exactly 0.5, without an interval."
     ]
     if tuned.lower == tuned.upper:
-        notes.append(f"{_WITHOUT_WIDTH.get(tuned.value, _ALIKE)}, which leaves the bootstrap no width.")
+        notes.append(f"{_WITHOUT_WIDTH.get(tuned.value, _ALIKE)}, so the bootstrap interval has no width.")
     return EvaluationSummary(scores=[score]), notes
 
 
@@ -155,7 +155,7 @@ def area_under_curve(good: np.ndarray, figures: np.ndarray, rows: np.ndarray) ->
     of_bad, of_good = times[:, 0], times[:, 1]
     pairs = of_good.sum(axis=1) * of_bad.sum(axis=1)
     won = (of_good * (of_bad.cumsum(axis=1) - of_bad / 2)).sum(axis=1)
-    return np.asarray(np.divide(won, pairs, out=np.full(samples, COIN), where=pairs > 0))
+    return np.asarray(np.divide(won, pairs, out=np.full(samples, CHANCE), where=pairs > 0))
 
 
 def log_probabilities(
@@ -199,14 +199,14 @@ def _preferred(pair: np.ndarray) -> str:
 
 def _notes(chosen: int, rejected: int) -> list[str]:
     notes = [
-        "preferenceAccuracy: the better answer is the likelier one. rewardAccuracy: tuning made it likelier by more "
-        "than the worse one; its base is a coin, 0.5, which is known and has no width."
+        "preferenceAccuracy: how often the better answer is the more probable one. rewardAccuracy: how often training "
+        "raised its probability more than that of the worse one; its base is chance: exactly 0.5, without an interval."
     ]
     longer = max(chosen, rejected) / max(1, min(chosen, rejected))
     if longer > _UNEVEN:
         which = "better" if chosen > rejected else "worse"
         notes.append(
-            f"The {which} answers are {longer:.1f} times as long as the others, and a long answer is less likely than "
-            "a short one: read rewardAccuracy, in which that cancels out."
+            f"The {which} answers are {longer:.1f} times as long as the others, and longer answers are less probable: "
+            "use rewardAccuracy, in which the length cancels out."
         )
     return notes

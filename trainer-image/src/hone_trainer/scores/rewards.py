@@ -43,8 +43,8 @@ def evaluate(
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), [NO_ROWS], [])
     limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
-    # First, so that what cannot be loaded is told at once. A reward model waits in the host's memory meanwhile: the
-    # sum is what train began with, too.
+    # First, so that what cannot be loaded is reported at once. A reward model waits in the host's memory meanwhile,
+    # as it does when training begins.
     rewards = load_rewards(config, _ROWS)
     base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
     of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
@@ -104,9 +104,11 @@ def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple
         columns += [(clip(one.label, _NAME), base[:, i], tuned[:, i]) for i, one in enumerate(rewards)]
     scores = [score for name, one, other in columns if (score := _score(name, one, other))]
     parts = " + ".join(f"{reward.weight:g} · {reward.label}" for reward in rewards)
-    notes = [f"reward: {parts}, of the likeliest answer to each prompt."]
+    notes = [f"reward: {parts}, of the greedy answer to each prompt."]
     if left := int((np.isnan(of_base) | np.isnan(of_tuned)).sum()):
-        notes.append(f"{left} of {len(base)} rows count nowhere: no reward applied to the base's or the tuned answer.")
+        notes.append(
+            f"{left} of {len(base)} rows are not counted: no reward applies to the base's or the tuned answer."
+        )
     return EvaluationSummary(scores=scores), notes
 
 

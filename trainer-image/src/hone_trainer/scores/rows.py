@@ -25,6 +25,7 @@ SCORER_VERSION = 1
 _BATCH_ROWS = 32
 _BATCH_BYTES = 1 << 30  # of logits, in fp32
 _LOG_SECONDS = 10
+_GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def answer_rows(
 
 
 def load_cached(path: Path) -> RowScores | None:
-    """Scores that an earlier run left, or None."""
+    """Scores that an earlier run stored, or None."""
     try:
         return RowScores(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
@@ -79,7 +80,7 @@ def load_cached(path: Path) -> RowScores | None:
 
 
 def save_cached(path: Path, scores: RowScores) -> None:
-    """Leave scores for later runs."""
+    """Store scores for later runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(asdict(scores)).encode())
 
@@ -158,19 +159,20 @@ def answer_ids(
         generated = cast(_Generates, model).generate(
             input_ids=ids,
             attention_mask=mask,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **_GREEDY,
             max_new_tokens=min(max_new_tokens, longest - ids.shape[1]),
             pad_token_id=pad,
             eos_token_id=stops,
         )
         for index, answer in zip(indices, generated[:, ids.shape[1] :].tolist(), strict=True):
-            end = next((place for place, token in enumerate(answer, start=1) if token in (stops or ())), None)
-            answers[index] = answer[:end]
+            answers[index] = _until_stop(answer, stops or [])
     return answers
+
+
+def _until_stop(answer: list[int], stops: list[int]) -> list[int]:
+    """The ids up to and including the first one that ends an answer; all where none does."""
+    end = next((place for place, token in enumerate(answer, start=1) if token in stops), None)
+    return answer[:end]
 
 
 def _stops(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
@@ -196,7 +198,7 @@ def batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
 
 
 def padded(rows: list[list[int]], value: int, *, left: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as one tensor, filled up with `value`, and the mask that tells its own tokens; shape [rows, longest]."""
+    """Rows as one tensor, filled up with `value`, and the mask of its own tokens; shape [rows, longest]."""
     longest = max(len(row) for row in rows)
     filled, mask = [], []
     for row in rows:

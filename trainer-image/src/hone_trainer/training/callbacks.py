@@ -1,4 +1,4 @@
-"""The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what the launcher gets to know."""
+"""The Trainer's callbacks: when to save and stop, agreed upon by all ranks, and what is reported to the launcher."""
 
 import logging
 import math
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Decision(IntEnum):
     """What the ranks do after a step; the highest that any rank requests holds for all."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1
     SAVE_AND_STOP = 2
     STOP = 3
@@ -84,7 +84,7 @@ class Checkpointing(TrainerCallback):
         self._status = status
         self._health = health
         self._last_save = time.monotonic()
-        # The loss of rewarded answers is around 0 from the start. How far a teacher is away is a measure.
+        # The loss of rewarded answers is around 0 from the start and measures nothing; the distance to a teacher does.
         self._divergence = Divergence(measures=not OBJECTIVES[config.objective].needs.reward)
         self._overdue = False
         self._doubtful = False
@@ -124,9 +124,9 @@ class Checkpointing(TrainerCallback):
         self._divergence.take(losses / self._plan.world_size, finite=not nonfinite)
         verdict = self._divergence.verdict
         if verdict is None and nonfinite and final:
-            verdict = "the loss or its gradient was not a finite number at the end"
+            verdict = "the loss or its gradient was not a finite number in the last step"
         if verdict is not None:
-            raise Diverged(f"{verdict}, up to step {step}; the newest checkpoint is from before")
+            raise Diverged(f"{verdict}, up to step {step}; the newest checkpoint is from before that")
         # A run must end, with a loss that is high for some steps too.
         doubtful = self._doubtful = bool(self._divergence.nonfinite or (self._divergence.high and not final))
         self._overdue = decision >= Decision.SAVE and doubtful
@@ -145,7 +145,7 @@ class Checkpointing(TrainerCallback):
             self._stop_requested_at = self._stop_requested_at or time.monotonic()
             waited = time.monotonic() - self._stop_requested_at
             return Decision.STOP if waited >= self._patience else Decision.SAVE_AND_STOP
-        return Decision.SAVE if final or self._overdue or self._due(step) else Decision.GO_ON
+        return Decision.SAVE if final or self._overdue or self._due(step) else Decision.CONTINUE
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

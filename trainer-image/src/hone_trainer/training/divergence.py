@@ -1,6 +1,6 @@
 """When a run has diverged: a pure rule on its steps' losses.
 
-It has where either of these holds:
+A run has diverged if either of these holds:
 
 - `MAX_NONFINITE_STEPS` steps in a row have a loss or a gradient that is not finite;
 - `MAX_HIGH_STEPS` steps in a row have a loss above `HIGH_FACTOR` times the median of those before. Not before
@@ -19,7 +19,7 @@ MIN_LOSSES = 20
 
 
 class Divergence:
-    """Follows one attempt's losses. Every rank gives it the same figures, so all come to the same end.
+    """Follows one attempt's losses. Every rank gives it the same figures, so all reach the same verdict.
 
     Args:
         measures: whether the loss is a measure, so that a high one says something.
@@ -79,6 +79,6 @@ class Divergence:
         if len(self._high) >= MAX_HIGH_STEPS:
             return (
                 f"the loss was above {HIGH_FACTOR:g} times its median of {self.median:.4g} for {len(self._high)} steps "
-                f"in a row, lately {self._high[-1]:.4g}"
+                f"in a row, most recently {self._high[-1]:.4g}"
             )
         return None

@@ -1,4 +1,4 @@
-"""What a rank asks of its trainer, whichever library its class comes from."""
+"""What a rank needs of its trainer, whichever library its class comes from."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol

@@ -27,8 +27,8 @@ def _of_classes(classes: Classes) -> tuple[Balance, str]:
 
 def _of_ratings(classes: Classes) -> tuple[Balance, str]:
     (bad, good), (for_good, for_bad) = classes.rows, rated_weights(classes)
-    why = f"{good} good rows to {bad} bad ones"
+    why = f"{good} good to {bad} bad rows"
     if for_good == for_bad:
-        return Balance.NONE, f"{why}: within 1 to 4/3."
+        return Balance.NONE, f"{why}: ratio in 1 to 4/3."
     weighed = f"good ones weigh {for_good:.3g}" if for_good > 1 else f"bad ones weigh {for_bad:.3g}"
-    return Balance.WEIGHT, f"{why}, not within 1 to 4/3: {weighed}."
+    return Balance.WEIGHT, f"{why}, ratio not in 1 to 4/3: {weighed}."

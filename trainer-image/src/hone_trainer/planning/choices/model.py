@@ -28,11 +28,11 @@ def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
         return choices.choose(method=Choice(inputs.method.value))
     configured, default_rank = inputs.config.method.lora or Lora(), Lora().rank
     rank = configured.rank
-    merged = "The adapter is merged into a whole model in the end: vLLM serves no trained head in an adapter."
+    merged = "The adapter is merged into a whole model: vLLM cannot serve a trained head in an adapter."
     choices = choices.choose(
         lora_rank=spec_or(rank if rank != default_rank else None, rank, "Default."),
         method=Choice(inputs.method.value, merged if needs.has_head(inputs.objective) else None),
-        lora_alpha=spec_or(configured.alpha, rank, "As large as the rank."),
+        lora_alpha=spec_or(configured.alpha, rank, "Equal to the rank."),
         lora_dropout=_dropout(inputs, configured),
     )
     lora = configured.model_copy(
@@ -43,7 +43,7 @@ def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
 
 def _dropout(inputs: PlanInputs, configured: Lora) -> Choice:
     if not needs.defaults(inputs.objective).lora_dropout:
-        return spec_or(configured.dropout, 0.0, "It would blur what is compared.")
+        return spec_or(configured.dropout, 0.0, "Adds noise to the comparison.")
     small, why = why_by_rows(inputs.rows)
     return spec_or(configured.dropout, _DROPOUT if small else 0.0, why)
 
@@ -59,7 +59,7 @@ def choose_trainable(inputs: PlanInputs, choices: Choices) -> Choices:
     trainable = model.lora_parameters(choices.lora) if choices.lora else model.parameters - frozen
     if not frozen:
         return choices.choose(trainable_parameters=Choice(trainable))
-    why = f"spec.method.freeze leaves {frozen:,} of {model.parameters:,} as they are."
+    why = f"spec.method.freeze freezes {frozen:,} of {model.parameters:,}."
     choices = choices.choose(trainable_parameters=Choice(trainable, why))
     if not (freeze and freeze.embeddings and model.tied):
         return choices

@@ -61,7 +61,7 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
     )
     if inputs.on_gpu and topology.memory_bytes is None:
         choices = choices.warn(
-            "Whether it fits is unknown: set spec.compute.gpuMemory to have that checked before training."
+            "Whether the model fits is unknown: set spec.compute.gpuMemory to have this checked before training."
         )
     return choices if _fits(layout.memory) else choices.warn(_shortage(inputs, choices, layout))
 
@@ -72,7 +72,7 @@ def _by_rule(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
     checkpointing = inputs.on_gpu and choices.model.parameters >= _LARGE_MODEL
     sizes, most = _micro_batches(inputs, choices)
     layout = _layout(inputs, choices, stage, sizes[0], checkpointing=checkpointing)
-    why_checkpointing = "Memory is unknown" + (" and the model large." if checkpointing else ".")
+    why_checkpointing = "Memory is unknown" + (", the model large." if checkpointing else ".")
     return layout, _Why(why_stage, why_checkpointing, f"At most {most} tokens at once.")
 
 
@@ -88,7 +88,7 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
         why_stage = _WHY_STAGE[layout.zero_stage]
     return layout, _Why(
         why_stage,
-        "Else it would not fit." if layout.gradient_checkpointing else "It fits without.",
+        "Needed to fit." if layout.gradient_checkpointing else "Fits without it.",
         f"The largest of at most {most} tokens that fits." if _fits(layout.memory) else "The smallest.",
     )
 
@@ -99,7 +99,7 @@ def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
     if topology.zero_stage is not None:
         return [topology.zero_stage], "Set in the spec."
     if topology.world_size == 1:
-        return [0], "One process has nothing to share."
+        return [0], "Only one process."
     known = topology.memory_bytes is not None
     if not known and method.facts.first_stage:
         return [method.facts.first_stage], f"{method.value} on several processes whose memory is unknown."
@@ -170,16 +170,16 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
     """
     memory, limit = layout.memory, layout.memory.limit_bytes or 0
     figures = (
-        f"about {gib(memory.total_bytes)} are needed per process, {gib(limit)} are there "
+        f"each process needs about {gib(memory.total_bytes)}, but has {gib(limit)} "
         f"(weights {gib(memory.weights_bytes)}, gradients {gib(memory.gradients_bytes)}, "
         f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
     remedies = _remedies(inputs.method, layout, limit)
     hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."
     if states_bytes(memory) > limit:
-        message = f"the model of {choices.model.parameters:,} parameters is too big: {figures}"
+        message = f"the model of {choices.model.parameters:,} parameters is too large: {figures}"
         raise BadInput("spec.compute", message, hint)
-    return f"It may run out of memory: by estimate {figures}. {hint}"
+    return f"Training may run out of memory: {figures}. {hint}"
 
 
 def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:

@@ -23,15 +23,15 @@ def check_scarce_data(inputs: PlanInputs, choices: Choices) -> Choices:
     if rows >= data.min_samples:
         return choices
     message = (
-        f"{rows} rows are left to train on after validation and test are held out, minSamples is {data.min_samples}"
+        f"{rows} training rows are left after validation and test are held out, but minSamples is {data.min_samples}"
     )
     if data.on_scarce_data is OnScarceData.FAIL:
         raise BadInput(
             "spec.dataset.minSamples",
             message,
-            "Give more rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
+            "Add rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
         )
-    return choices.warn(f"Little data: {message}. The result may not hold on other data.")
+    return choices.warn(f"Little data: {message}. The result may not generalize to other data.")
 
 
 def choose_generation(inputs: PlanInputs, choices: Choices) -> Choices:
@@ -44,7 +44,7 @@ def choose_generation(inputs: PlanInputs, choices: Choices) -> Choices:
     if not count:
         return choices
     length = completion_length(inputs.config, inputs.model.max_length)
-    why = f"At most {LONGEST}, and half of what prompt and answer may have together."
+    why = f"At most {LONGEST}, and half of the limit of prompt and answer."
     if count > 1:
         default = f"Default of {inputs.objective.value}."
         choices = choices.choose(generations=spec_or(spec.generations, count, default))
@@ -79,7 +79,7 @@ def choose_packing(inputs: PlanInputs, choices: Choices) -> Choices:
         return _without_packing(choices, inputs.packing.why)
     packed = _with_packing(inputs, choices)
     if inputs.spec.packing is None and is_tight(choose_placement(inputs, packed)):
-        return _without_packing(choices, "Padded rows need less memory at once.")
+        return _without_packing(choices, "Padding needs less memory.")
     return packed
 
 
@@ -106,5 +106,5 @@ def choose_beta(inputs: PlanInputs, choices: Choices) -> Choices:
         return choices
     choice = spec_or(inputs.spec.beta, default, f"Default of {inputs.objective.value}.")
     if inputs.holds_reference:
-        choice = replace(choice, reason=f"{choice.reason} A second copy of the model is held to compare with.")
+        choice = replace(choice, reason=f"{choice.reason} Holds a second copy of the model as reference.")
     return choices.choose(beta=choice)

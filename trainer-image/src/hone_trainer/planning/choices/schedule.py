@@ -1,4 +1,4 @@
-"""How a run goes on over time: its steps, their rates, when it is evaluated and when it saves itself."""
+"""The course of a run over time: its steps, their rates, when it is evaluated and when it saves checkpoints."""
 
 import math
 
@@ -44,7 +44,7 @@ def choose_steps(inputs: PlanInputs, choices: Choices) -> Choices:
         choices = choices.choose(total_steps=Choice(total, f"{epochs:g} epochs × {per_epoch} steps."))
     if total >= _FEW_STEPS:
         return choices
-    return choices.warn(f"Only {total} optimizer steps: give more rows or epochs, or a smaller globalBatchSize.")
+    return choices.warn(f"Only {total} optimizer steps: add rows or epochs, or lower globalBatchSize.")
 
 
 def _steps_per_epoch(inputs: PlanInputs, choices: Choices) -> int:
