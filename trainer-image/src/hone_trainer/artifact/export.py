@@ -65,12 +65,6 @@ def write_card(
 ) -> None:
     """Write the model card: what this is, what it was made from and how good it is."""
     library = "peft" if kind == "Adapter" else "transformers"
-    scores = "\n".join(
-        f"| {score.metric} | {'higher' if score.higher_is_better else 'lower'} | {score.samples} "
-        f"| {_figure(score.base)} | {_figure(score.tuned)} | {_figure(score.improvement)} |"
-        for score in evaluation.scores
-    )
-    table = f"| metric | better | rows | base | tuned | improvement |\n|---|---|---|---|---|---|\n{scores}\n"
     text = f"""---
 base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
 library_name: {library}
@@ -92,10 +86,22 @@ pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 
 Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
 
-{table if evaluation.scores else ""}
+{_score_table(evaluation)}
 {chr(10).join(notes)}
 """
     (directory / CARD_FILE).write_text(text)
+
+
+def _score_table(evaluation: EvaluationSummary) -> str:
+    """The scores as a table in Markdown; empty without scores."""
+    if not evaluation.scores:
+        return ""
+    rows = "\n".join(
+        f"| {score.metric} | {'higher' if score.higher_is_better else 'lower'} | {score.samples} "
+        f"| {_figure(score.base)} | {_figure(score.tuned)} | {_figure(score.improvement)} |"
+        for score in evaluation.scores
+    )
+    return f"| metric | better | rows | base | tuned | improvement |\n|---|---|---|---|---|---|\n{rows}\n"
 
 
 def _figure(interval: Interval) -> str:

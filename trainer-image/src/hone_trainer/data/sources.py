@@ -114,20 +114,25 @@ def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
             f"the directory {root} holds no file{below}",
             f"{REMEDY} For files in its subdirectories, use a glob: **/*.",
         )
+    return root, _of_one_kind(where, root, visible)
+
+
+def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:
+    """Of a directory's files, those with a suffix of data; all where none has one."""
     by_suffix: dict[str, list[Path]] = {}
-    for file in visible:
+    for file in files:
         if suffix := suffix_of(file):
             by_suffix.setdefault(suffix, []).append(file)
     if len(by_suffix) > 1:
         # Most often these are the same rows in several kinds, or notes next to the rows: reading all would be wrong.
-        kinds = ", ".join(f"{len(files)} {suffix}" for suffix, files in by_suffix.items())
+        kinds = ", ".join(f"{len(same)} {suffix}" for suffix, same in by_suffix.items())
         most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]))
         raise BadInput(
             where,
             f"the directory {root.name} holds files of several kinds: {kinds}",
             f"Select the files with a glob, such as {root.name}/*{most}.",
         )
-    return root, next(iter(by_suffix.values()), visible)
+    return next(iter(by_suffix.values()), files)
 
 
 def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:

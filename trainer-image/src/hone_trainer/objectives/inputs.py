@@ -25,6 +25,26 @@ SCHEDULERS = {
     Scheduler.CONSTANT: "constant_with_warmup",
 }
 
+_FIXED_ARGUMENTS: dict[str, Any] = {
+    "prediction_loss_only": True,
+    # Not fused, it needs two more copies of what it updates, which under ZeRO is all at once.
+    "optim": "adamw_torch_fused",
+    "fp16": False,
+    "ddp_timeout": 600,
+    "ddp_find_unused_parameters": False,
+    "logging_strategy": "steps",
+    "logging_first_step": True,
+    # Its default hides losses that are not finite.
+    "logging_nan_inf_filter": False,
+    "disable_tqdm": True,
+    "report_to": "none",
+    "push_to_hub": False,
+    # hone_trainer.training.callbacks.Checkpointing decides when to save and when to evaluate.
+    "save_strategy": "no",
+    "eval_strategy": "no",
+}
+"""The training arguments that are the same in every run."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -69,12 +89,12 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
     """transformers' TrainingArguments that follow from the plan, for every objective."""
     on_gpu = config.topology.gpus_per_node > 0
     return {
+        **_FIXED_ARGUMENTS,
         "output_dir": str(output_dir),
         "max_steps": plan.total_steps,
         "per_device_train_batch_size": plan.micro_batch_size,
         # Several rows would be packed by the collator as those of training are.
         "per_device_eval_batch_size": 1 if plan.packing else plan.micro_batch_size,
-        "prediction_loss_only": True,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": SCHEDULERS[plan.scheduler],
@@ -82,29 +102,13 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "weight_decay": plan.weight_decay,
         "max_grad_norm": plan.max_grad_norm,
         "seed": config.hyperparameters.seed,
-        # Not fused, it needs two more copies of what it updates, which under ZeRO is all at once.
-        "optim": "adamw_torch_fused",
         # Weights in fp32 are trained under autocast on GPUs; DeepSpeed keeps them in the planned type itself.
         "bf16": on_gpu and (plan.zero_stage == 0 or plan.precision == "bfloat16"),
-        "fp16": False,
         "use_cpu": not on_gpu,
         "ddp_backend": "nccl" if on_gpu else "gloo",
-        "ddp_timeout": 600,
-        "ddp_find_unused_parameters": False,
         "deepspeed": deepspeed_config(plan),
         "gradient_checkpointing": plan.gradient_checkpointing,
         "dataloader_pin_memory": on_gpu,
-        "logging_strategy": "steps",
-        "logging_first_step": True,
         # Often enough to watch; the Trainer keeps every line in each checkpoint.
         "logging_steps": max(1, min(25, plan.total_steps // 100)),
-        # Its default hides losses that are not finite.
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-        "report_to": "none",
-        "push_to_hub": False,
-        # hone_trainer.training.callbacks.Checkpointing decides when.
-        "save_strategy": "no",
-        # The same callback decides that, too.
-        "eval_strategy": "no",
     }

@@ -85,23 +85,26 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
             f"{function.source} defines no function `{function.function}`; it defines {others}",
             f"{_SHAPE}, or use another function.",
         )
+    _check_definition(f"{field}.function", definition)
+    return code
+
+
+def _check_definition(field: str, definition: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    """Refuse a function that cannot be called with `ARGUMENTS` alone, by keyword."""
     if isinstance(definition, ast.AsyncFunctionDef):
-        raise BadInput(
-            f"{field}.function", f"`{function.function}` is asynchronous", "Define it with `def`, without `async`."
-        )
+        raise BadInput(field, f"`{definition.name}` is asynchronous", "Define it with `def`, without `async`.")
     if definition.args.kwarg is None:
         raise BadInput(
-            f"{field}.function",
-            f"`{function.function}` does not accept further keyword arguments",
+            field,
+            f"`{definition.name}` does not accept further keyword arguments",
             f"{_SHAPE}.",
         )
     if others := ", ".join(f"`{name}`" for name in _missing(definition.args)):
         raise BadInput(
-            f"{field}.function",
-            f"`{function.function}` requires {others}, but is called with {', '.join(ARGUMENTS)}, by keyword",
+            field,
+            f"`{definition.name}` requires {others}, but is called with {', '.join(ARGUMENTS)}, by keyword",
             f"{_SHAPE}, with a default for each further parameter.",
         )
-    return code
 
 
 def _missing(arguments: ast.arguments) -> list[str]:

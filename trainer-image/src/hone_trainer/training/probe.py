@@ -98,9 +98,7 @@ def probe_steps(
             [timing],
         )
         trainer.train()
-    on_gpu = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if on_gpu else max(host.own_memory("VmHWM") - resident, 0)
-    (peak,) = highest([peak], trainer.args.device)
+    (peak,) = highest([_peak_bytes(resident)], trainer.args.device)
     if first.rank == 0:
         seconds = timing.ends[-1] - timing.ends[-2]
         measured = save_probe(config, level=level, peak_bytes=peak, seconds_per_step=seconds)
@@ -108,6 +106,13 @@ def probe_steps(
             "probe",
             extra={"measured": measured.to_dict(), "estimatedBytes": plan.memory.total_bytes, "longestRows": len(rows)},
         )
+
+
+def _peak_bytes(resident: int) -> int:
+    """Most memory that this process took: on a GPU by its tensors, on the CPU above what was resident before."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return max(host.own_memory("VmHWM") - resident, 0)
 
 
 def longest_rows(dataset: "Dataset", count: int) -> list[int]:
