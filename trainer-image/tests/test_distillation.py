@@ -196,7 +196,7 @@ def test_a_teacher_that_numbers_its_words_otherwise_is_refused(shared: Path, tmp
     config = config.model_copy(update={"paths": config.paths.model_copy(update={"teacher": str(other)})})
     with pytest.raises(BadInput, match="to 2 of the base model's 22 tokens, such as") as refused:
         read_teacher(config, read_model(config.paths.model), 16)
-    assert "own family" in (refused.value.hint or "")
+    assert "same model family" in (refused.value.hint or "")
 
 
 def test_what_is_no_model_is_refused_as_the_teacher(shared: Path, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _no_model, "spec.model.claim.path: there is no directory", "Use one that exists", id="unknown model path"
         ),
-        pytest.param(_no_model, "models there: llama/tiny", "", id="and what there is instead"),
+        pytest.param(_no_model, "with the models llama/tiny", "", id="and what there is instead"),
         pytest.param(_no_config_json, "spec.model.claim.path: no config.json", "models below it: tiny", id="a parent"),
         pytest.param(_without("model.safetensors"), "spec.model: no weights in", "*.safetensors", id="no weights"),
         pytest.param(
@@ -373,7 +373,7 @@ def test_scarce_data_that_only_warn_are_planned(pod: Pod, make_config: Any) -> N
             "No row is left for the test",
             id="no test",
         ),
-        pytest.param([*(chat_row(i) for i in range(50)), "oops"], {}, "1 rows were left out", id="bad rows"),
+        pytest.param([*(chat_row(i) for i in range(50)), "oops"], {}, "1 faulty rows were left out", id="bad rows"),
     ],
 )
 def test_what_is_allowed_but_hardly_wanted_is_warned_of(

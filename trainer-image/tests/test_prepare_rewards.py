@@ -101,7 +101,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
         pytest.param(
             {"hyperparameters": {"globalBatchSize": 4000}},
             "spec.hyperparameters.globalBatchSize",
-            "answers to 500 prompts",
+            "a step needs 500 prompts",
             id="fewer prompts than a step has",
         ),
         pytest.param(

@@ -104,7 +104,8 @@ def _train(rank: int, status: StatusDir) -> None:
     validation = prepared.validation
     trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
     _run(trainer, plan, resume, reports)
-    _preempted_if(saves.stopped, f"at step {reports.step}; the newest checkpoint is from step {saves.saved_step}")
+    saved = "none" if saves.saved_step is None else f"step {saves.saved_step}"
+    _preempted_if(saves.stopped, f"at step {reports.step}; newest checkpoint of this attempt: {saved}")
     reports.report(stage="Done")
 
 

@@ -215,7 +215,9 @@ def _require_directory(path: Path) -> None:
     if not path.is_dir():
         parent = next(p for p in path.parents if p.is_dir())
         models = _models_below(parent)
-        instead = f"with {', '.join(models)}" if models else f"which has {_listing(parent, directories=True)}"
+        instead = (
+            f"with the models {', '.join(models)}" if models else f"which has {_listing(parent, directories=True)}"
+        )
         raise BadInput(
             FIELD, f"there is no directory {path}; the nearest is {parent}, {instead}", "Use one that exists."
         )
