@@ -175,5 +175,5 @@ def test_finish_merges_its_own_adapter_and_scores_what_is_served(
     assert not (artifact / "adapter_config.json").exists()
     last = checkpoint.final_checkpoint(config)[0]
     lora.export(config.model_copy(update={"merge_output": False}), CHAT, last, tmp_path)
-    adapter = logits(lora.load(config, tmp_path, torch.float32))
+    adapter = logits(lora.load(config, CHAT, tmp_path, torch.float32))
     assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(artifact)), adapter, atol=1e-5)
