@@ -100,7 +100,7 @@ def config_of(cell: str, base: Path, directory: Path) -> RunConfig:
     facts = OBJECTIVES[Objective(objective)]
     convert = FORMATS[DATA[facts.data.formats[0]]]
     rows.write_text("".join(json.dumps(convert(review)) + "\n" for review in reviews(ROWS, seed=5)))
-    written = REWARDED if facts.needs.reward else ANSWERS if facts.rollout else {}
+    written = REWARDED if facts.needs.reward else ANSWERS if facts.generates else {}
     return RunConfig.from_dict(
         {
             "job": {"namespace": "matrix", "name": "cell", "uid": "0"},

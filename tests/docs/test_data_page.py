@@ -79,7 +79,7 @@ def test_prompts_that_differ_in_case_and_spacing_share_a_split() -> None:
 
 def test_it_names_the_objectives_that_leave_validation_unused() -> None:
     (listed,) = re.findall(r"([\w, ]+) leave them unused", PAGE.replace("\n", " "))
-    assert re.split(", | and ", listed.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.rollout]
+    assert re.split(", | and ", listed.strip()) == [o.value for o, facts in OBJECTIVES.items() if facts.generates]
 
 
 def test_every_field_in_it_exists() -> None:

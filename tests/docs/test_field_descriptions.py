@@ -18,20 +18,20 @@ NAMES = re.compile(rf"\b({'|'.join(OBJECTIVES)})\b")
 
 Fits = Callable[[ObjectiveFacts], object]
 FIELDS: dict[str, Fits] = {
-    "dataset.validation": lambda facts: facts.rollout,
+    "dataset.validation": lambda facts: facts.generates,
     "dataset.trainOn": lambda facts: facts.data.marks_tokens,
     "dataset.balance": lambda facts: facts.data.balances,
     "teacher": lambda facts: facts.needs.teacher,
     "reward": lambda facts: facts.needs.reward,
     "compute.microBatchSize": lambda facts: facts.data.least_micro_batch > 1,
     "hyperparameters.globalBatchSize": lambda facts: facts.data.least_micro_batch > 1 or facts.needs.reward,
-    "hyperparameters.sequenceLength": lambda facts: facts.rollout,
+    "hyperparameters.sequenceLength": lambda facts: facts.generates,
     "hyperparameters.packing": lambda facts: facts.data.packs,
     "hyperparameters.beta": lambda facts: facts.defaults.beta is not None,
     "hyperparameters.generations": lambda facts: facts.needs.reward,
-    "hyperparameters.maxCompletionLength": lambda facts: facts.rollout,
-    "hyperparameters.temperature": lambda facts: facts.rollout,
-    "evaluation.maxNewTokens": lambda facts: facts.rollout,
+    "hyperparameters.maxCompletionLength": lambda facts: facts.generates,
+    "hyperparameters.temperature": lambda facts: facts.generates,
+    "evaluation.maxNewTokens": lambda facts: facts.generates,
     "method.lora.dropout": lambda facts: facts.defaults.lora_dropout,
     "output.merge": lambda facts: facts.has_head,
 }

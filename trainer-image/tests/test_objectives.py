@@ -32,7 +32,7 @@ def test_every_method_has_its_facts() -> None:
 def test_an_objective_has_components_that_fit_its_facts(objective: Objective) -> None:
     facts, parts = OBJECTIVES[objective], components(objective)
     assert parts.architecture.has_head == facts.has_head
-    assert bool(parts.activation_terms.generated_micro_batches) == (facts.rollout is not None)
+    assert bool(parts.activation_terms.generated_micro_batches) == facts.generates
     assert callable(parts.evaluate)
 
 

@@ -1,4 +1,4 @@
-"""DPO, KTO and ORPO: a rank in this process trains on a tiny model, finish scores; and what they compare with."""
+"""Objectives that learn from preferences and ratings: a rank here trains a tiny model, finish scores it; the scores."""
 
 import os
 import tracemalloc
@@ -11,14 +11,20 @@ import tiny
 from in_process import final_weights, finished, train_here
 
 from hone.contract.methods import MethodType
-from hone.contract.objectives import Objective
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import DataFormat
 from hone_trainer.objectives.reference import ReferenceCache
 from hone_trainer.protocol.verdicts import Preempted
 from hone_trainer.scores import preferences
 from hone_trainer.training import callbacks
 
-METRICS = {Objective.DPO: "preferenceAccuracy", Objective.KTO: "rewardAUC", Objective.ORPO: "preferenceAccuracy"}
+PREFERENCES = {DataFormat.PREFERENCE, DataFormat.UNPAIRED_PREFERENCE}
+METRICS = {
+    objective: facts.metric
+    for objective, facts in OBJECTIVES.items()
+    if PREFERENCES.issuperset(facts.data.formats) and not facts.has_head
+}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import tiny
 from in_process import final_weights, finished, train_here
 
 from hone.contract.methods import MethodType
-from hone.contract.objectives import Objective
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.rewards import RewardFunction, Rewards
 from hone.contract.runconfig import RunConfig
 from hone_trainer.protocol.errors import BadInput
@@ -16,7 +16,7 @@ from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.training import callbacks
 
-BOTH = (Objective.GRPO, Objective.RLOO)
+REWARDED = [objective for objective, facts in OBJECTIVES.items() if facts.needs.reward]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def rank(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 @pytest.mark.train
 @pytest.mark.parametrize("method", MethodType)
-@pytest.mark.parametrize("objective", BOTH)
+@pytest.mark.parametrize("objective", REWARDED)
 def test_three_steps_of_each_method_end_in_a_model_that_chats(
     objective: Objective, method: MethodType, rank: Callable, tmp_path: Path
 ) -> None:
@@ -58,7 +58,7 @@ def test_three_steps_of_each_method_end_in_a_model_that_chats(
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("objective", BOTH)
+@pytest.mark.parametrize("objective", REWARDED)
 def test_it_learns_what_is_rewarded(objective: Objective, rank: Callable) -> None:
     report = finished(
         rank(objective, method=MethodType.FULL, steps=90, every=90, micro_batch=64, learning_rate=2e-3, beta=0.0)

@@ -27,7 +27,6 @@ from hone.contract.verdict import Verdict
 from hone_trainer.data.checks import check_format, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
-from hone_trainer.data.formats import COLUMNS
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
@@ -38,7 +37,7 @@ from hone_trainer.planning.checks import check_settings
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
 from hone_trainer.planning.plan import make_plan
-from hone_trainer.planning.rollouts import completion_length, generations
+from hone_trainer.planning.rollouts import completion_length
 from hone_trainer.planning.volume import check_output, check_volume
 from hone_trainer.planning.write_speed import write_speed
 from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint
@@ -140,13 +139,12 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
         0.0 if config.data.validation else config.data.validation_fraction,
         0.0 if config.data.test else config.data.test_fraction,
         objective.data.formats,
-        generated=objective.rollout is not None,
+        generated=objective.generates,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
     check_format(config.objective, rows.format)
     train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
-    labeled = any("label" in COLUMNS[format] for format in objective.data.formats)
-    classes = find_classes(rows.refs) if labeled else None
+    classes = find_classes(rows.refs) if objective.data.labels else None
     components(config.objective).check_rows(rows)
     return _Data(sources, rows, train_on, classes)
 
@@ -170,7 +168,7 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
 
 def _encoder_options(config: RunConfig, data: _Data, max_length: int) -> EncoderOptions:
     options = EncoderOptions(data.survey.chat, data.train_on, data.classes)
-    if generations(config) is None:
+    if not OBJECTIVES[config.objective].generates:
         return options
     return replace(
         options,

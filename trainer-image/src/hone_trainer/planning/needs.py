@@ -1,6 +1,6 @@
 """What the plan asks of an objective: the only module of this package that reads the table of objectives."""
 
-from hone.contract.objectives import OBJECTIVES, Defaults, Objective
+from hone.contract.objectives import OBJECTIVES, Defaults, Labels, Objective
 from hone_trainer.objectives import components
 from hone_trainer.objectives.on_policy import MICRO_BATCHES_AT_ONCE
 
@@ -21,9 +21,9 @@ def has_head(objective: Objective) -> bool:
     return OBJECTIVES[objective].has_head
 
 
-def balances_ratings(objective: Objective) -> bool:
-    """Whether the classes are ratings, good and bad, which have weights of their own."""
-    return objective is Objective.KTO
+def learns_from_ratings(objective: Objective) -> bool:
+    """Whether the labels of the rows are ratings, good and bad, which have weights of their own."""
+    return OBJECTIVES[objective].data.labels is Labels.RATINGS
 
 
 def packs(objective: Objective) -> bool:
@@ -52,6 +52,7 @@ def most_generated_at_once(micro_batch_size: int) -> int:
 
 
 def holds_reference(objective: Objective, *, beta: float | None, adapts: bool) -> bool:
-    """Whether a second copy of the model is held to compare with. DPO and KTO work out its figures beforehand; an
-    adapter that is switched off is the reference itself."""
-    return bool(OBJECTIVES[objective].rollout and OBJECTIVES[objective].needs.reference and beta and not adapts)
+    """Whether a second copy of the model is held to compare with. For rows with answers its figures are computed before
+    training; without its adapter, a model is the reference itself."""
+    facts = OBJECTIVES[objective]
+    return bool(facts.generates and facts.needs.reference and beta and not adapts)

@@ -8,10 +8,20 @@ import pkgutil
 from collections.abc import Mapping
 from enum import StrEnum
 
-from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, Rollout
+from hone.contract.objectives.base import Data, Defaults, Labels, Needs, ObjectiveFacts, Rollout
 from hone.contract.settings import DataFormat
 
-__all__ = ["OBJECTIVES", "Data", "Defaults", "Needs", "Objective", "ObjectiveFacts", "Rollout", "objectives_of"]
+__all__ = [
+    "OBJECTIVES",
+    "Data",
+    "Defaults",
+    "Labels",
+    "Needs",
+    "Objective",
+    "ObjectiveFacts",
+    "Rollout",
+    "objectives_of",
+]
 
 
 class Objective(StrEnum):

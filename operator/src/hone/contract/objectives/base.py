@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from hone.contract.methods import MethodType
 from hone.contract.settings import DataFormat, Scheduler
+
+
+class Labels(Enum):
+    """What the labels of rows are."""
+
+    CLASSES = auto()
+    RATINGS = auto()
+    """Good or bad."""
 
 
 @dataclass(frozen=True)
@@ -15,15 +24,20 @@ class Data:
         formats: their formats; the first one is what the matrix tries.
         marks_tokens: whether `dataset.trainOn` selects the tokens on which the loss is computed.
         packs: whether several rows may be packed into one.
-        balances: whether rows of rare classes may have more weight (`dataset.balance`).
+        labels: what the labels of the rows are; None: the rows have none.
         least_micro_batch: minimum number of rows in a forward pass.
     """
 
     formats: tuple[DataFormat, ...]
     marks_tokens: bool = False
     packs: bool = False
-    balances: bool = False
+    labels: Labels | None = None
     least_micro_batch: int = 1
+
+    @property
+    def balances(self) -> bool:
+        """Whether rows with rare labels may have more weight (`dataset.balance`)."""
+        return self.labels is not None
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,11 @@ class ObjectiveFacts:
     rollout: Rollout | None = None
     needs: Needs = Needs()
     has_head: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model generates the answers that it learns from."""
+        return self.rollout is not None
 
 
 def rates(adapters: float, full: float) -> Mapping[MethodType, float]:

@@ -1,6 +1,6 @@
 """Classification: cross-entropy over the classes of a text."""
 
-from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
+from hone.contract.objectives.base import Data, Defaults, Labels, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
@@ -8,7 +8,7 @@ FACTS = ObjectiveFacts(
     have="texts with their classes",
     want="a model that predicts the class",
     metric="macroF1",
-    data=Data(formats=(DataFormat.TEXT_LABEL,), balances=True),
+    data=Data(formats=(DataFormat.TEXT_LABEL,), labels=Labels.CLASSES),
     defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.LINEAR, warmup_ratio=0.06, epochs=3.0),
     has_head=True,
 )

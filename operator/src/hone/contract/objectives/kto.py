@@ -1,6 +1,6 @@
 """KTO: answers rated good become more likely and those rated bad less likely, relative to the base model."""
 
-from hone.contract.objectives.base import Data, Defaults, Needs, ObjectiveFacts, rates
+from hone.contract.objectives.base import Data, Defaults, Labels, Needs, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
@@ -8,7 +8,7 @@ FACTS = ObjectiveFacts(
     have="answers that were each rated good or bad, such as thumbs up and down",
     want="more answers like the good ones, fewer like the bad ones",
     metric="rewardAUC",
-    data=Data(formats=(DataFormat.UNPAIRED_PREFERENCE,), balances=True, least_micro_batch=2),
+    data=Data(formats=(DataFormat.UNPAIRED_PREFERENCE,), labels=Labels.RATINGS, least_micro_batch=2),
     defaults=Defaults(
         learning_rate=rates(1e-5, 1e-6),
         scheduler=Scheduler.COSINE,

@@ -99,7 +99,7 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
         remedy="Remove it.",
     )
     rewarded = _names(objectives, lambda facts: facts.needs.reward)
-    writing = _names(objectives, lambda facts: facts.rollout)
+    writing = _names(objectives, lambda facts: facts.generates)
     yield _only_with("hyperparameters.generations", rewarded)
     yield _only_with("hyperparameters.maxCompletionLength", writing)
     yield _only_with("hyperparameters.temperature", writing)

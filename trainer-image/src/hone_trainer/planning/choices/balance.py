@@ -11,7 +11,7 @@ def choose_balance(inputs: PlanInputs, choices: Choices) -> Choices:
     """By how unequal the classes are; none where rows have no classes."""
     if not inputs.classes:
         return choices
-    by_size = _of_ratings if needs.balances_ratings(inputs.objective) else _of_classes
+    by_size = _of_ratings if needs.learns_from_ratings(inputs.objective) else _of_classes
     default, why = by_size(inputs.classes)
     configured = inputs.config.data.balance
     return choices.choose(balance=spec_or(configured and configured.value, default.value, why))
