@@ -16,6 +16,7 @@ from dev.uv import ROOT
 from hone.api.descriptions import EPOCHS_OF_FEW, EPOCHS_OF_MANY, number
 from hone.contract.methods import METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts, objectives_of
+from hone.contract.rewards import REWARDS
 from hone.contract.settings import DataFormat
 from hone_trainer.planning.rollouts import LONGEST
 
@@ -90,6 +91,12 @@ def capabilities(old: str) -> str:
     return _table(["objective", "trains"], rows) + _table(["method", "distributed by"], methods) + "\n"
 
 
+def rewards(old: str) -> str:
+    """Every reward function with its value, and whether rows need a reference."""
+    rows = [[f"`{name}`", facts.gives, "yes" if facts.compares else "no"] for name, facts in REWARDS.items()]
+    return _table(["function", "value", "needs a reference"], rows) + "\n"
+
+
 def formats(old: str) -> str:
     """The column of objectives in a table whose rows begin with a format; the other columns stay."""
     lines = []
@@ -104,6 +111,7 @@ BLOCKS: Mapping[str, Callable[[str], str]] = {
     "choice": choice,
     "objectives": objectives,
     "capabilities": capabilities,
+    "rewards": rewards,
     "formats": formats,
 }
 """By name: what a block's text becomes."""

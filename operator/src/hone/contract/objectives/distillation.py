@@ -5,8 +5,8 @@ from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
     trains="to answer like another model",
-    have="prompts, and a better or larger model with the same vocabulary",
-    want="a model that answers like that one",
+    have="prompts, and a better or larger model with the same vocabulary, the teacher",
+    want="a model that answers like the teacher",
     metric="klToTeacher",
     data=Data(
         formats=(

@@ -6,7 +6,7 @@ from hone.contract.settings import DataFormat, Scheduler
 FACTS = ObjectiveFacts(
     trains="to prefer the better of two answers",
     have="two answers to each prompt, one of them better, and a base model that is already tuned to answer",
-    want="a model that answers like the better ones",
+    want="a model that answers like the better ones, kept close to its base",
     metric="preferenceAccuracy",
     data=Data(formats=(DataFormat.PREFERENCE,)),
     defaults=Defaults(

@@ -6,7 +6,7 @@ from hone.contract.settings import DataFormat, Scheduler
 FACTS = ObjectiveFacts(
     trains="to give answers like those rated good, unlike those rated bad",
     have="answers that were each rated good or bad, such as thumbs up and down",
-    want="more answers like the good ones, fewer like the bad ones",
+    want="a model that answers like the good ones and unlike the bad ones, kept close to its base",
     metric="rewardAUC",
     data=Data(formats=(DataFormat.UNPAIRED_PREFERENCE,), labels=Labels.RATINGS, least_micro_batch=2),
     defaults=Defaults(

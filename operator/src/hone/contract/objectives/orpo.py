@@ -4,7 +4,7 @@ from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to answer as the better of two answers, and unlike the worse one",
+    trains="to answer like the better of two answers, and unlike the worse one",
     have="two answers to each prompt, one of them better, and a base model that is not tuned to answer yet",
     want="SFT and preferences in one job",
     metric="preferenceAccuracy",

@@ -4,7 +4,7 @@ from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to score answers as people do",
+    trains="to score answers: the better of two gets the higher score",
     have="two answers to each prompt, one of them better",
     want="a model that scores answers, to rank them or to reward another job",
     metric="pairAccuracy",

@@ -4,7 +4,7 @@ from hone.contract.objectives.base import Data, Defaults, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
-    trains="to answer like the data",
+    trains="to answer like the examples in the data",
     have="conversations, or prompts with the answers that you want",
     want="a model that gives such answers",
     metric="exactMatch or loss",
