@@ -14,7 +14,7 @@ import yaml
 
 from dev.uv import ROOT
 from hone.api.descriptions import EPOCHS_OF_FEW, EPOCHS_OF_MANY, number
-from hone.contract.methods import METHODS, MethodType
+from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts, objectives_of
 from hone.contract.rewards import REWARDS
 from hone.contract.settings import DataFormat
@@ -60,7 +60,8 @@ def examples() -> dict[Objective, list[str]]:
 def objectives(old: str) -> str:
     """What each objective learns from, is scored by and starts with, and its examples."""
     links = examples()
-    head = ["objective", "rows ([data](data.md))", "scored by", "rate LoRA, QLoRA / Full", "epochs", "`beta`"]
+    rates = f"rate {', '.join(ADAPTER_METHODS)} / {', '.join(WEIGHT_METHODS)}"
+    head = ["objective", "rows ([data](data.md))", "scored by", rates, "epochs", "`beta`"]
     rows = [
         [
             f"`{objective}`",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from string import Formatter
 from typing import TypeVar
 
-from hone.contract.methods import MethodType
+from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, ObjectiveFacts, objectives_of
 from hone.contract.settings import DataFormat
 
@@ -103,6 +103,9 @@ def values() -> dict[str, str]:
         "on_policy": _names(lambda facts: facts.generates, ", "),
         "on_policy_listed": _names(lambda facts: facts.generates),
         "has_head": _names(lambda facts: facts.has_head),
+        "methods": " ".join(facts.trains for facts in METHODS.values()),
+        "adapter_methods": " or ".join(ADAPTER_METHODS),
+        "weight_methods": " or ".join(WEIGHT_METHODS),
         "taught": _names(lambda facts: facts.needs.teacher, ", "),
         "packs": _names(lambda facts: facts.data.packs, ", "),
         "marks_tokens": _names(lambda facts: facts.data.marks_tokens, ", "),

@@ -101,14 +101,13 @@ class Method(Model):
 
     type: Annotated[
         MethodType,
-        Field(
-            description="Weights to train. LoRA trains small matrices added to the frozen weights of the base model. "
-            "QLoRA does the same, with the frozen weights quantized to 4 bits. Full trains all weights."
-        ),
+        Field(description="Weights to train. {methods}"),
     ] = MethodType.LORA
-    lora: Annotated[Lora | None, Field(description="Settings of LoRA. Allowed only with type LoRA or QLoRA.")] = None
+    lora: Annotated[Lora | None, Field(description="Settings of LoRA. Allowed only with type {adapter_methods}.")] = (
+        None
+    )
     freeze: Annotated[
-        Freeze | None, Field(description="Weights that are not trained. Allowed only with type Full.")
+        Freeze | None, Field(description="Weights that are not trained. Allowed only with type {weight_methods}.")
     ] = None
 
 

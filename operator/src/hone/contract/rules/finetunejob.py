@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hone.contract.expressions import Compare, Expression, IsSet, OneOf, Sum, Value
-from hone.contract.methods import METHODS, MethodType
+from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts
 from hone.contract.rewards import REWARDS
 from hone.contract.rules.places import (
@@ -23,7 +23,7 @@ Objectives = Mapping[Objective, ObjectiveFacts]
 OBJECTIVE = Value("objective", Objective.SFT.value)
 METHOD = Value("method.type", MethodType.LORA.value)
 GPUS = Value("compute.gpusPerNode", 1)
-FULL = Compare(METHOD, "==", MethodType.FULL.value)
+ADAPTS = OneOf(METHOD, ADAPTER_METHODS)
 FUNCTIONS = "spec.reward.functions[]"
 VARIABLES = ("spec.compute.pod.env[]",)
 ALL_STAGES = tuple(sorted({stage for facts in METHODS.values() for stage in facts.zero_stages}))
@@ -120,15 +120,16 @@ def _on_methods(objectives: Objectives) -> Iterator[Rule]:
             )
     yield Rule(
         path="spec.method.lora",
-        applies_if=IsSet("method.lora") & FULL,
-        message="is supported only with type LoRA or QLoRA",
-        remedy="Remove it, or set type to LoRA or QLoRA.",
+        applies_if=IsSet("method.lora") & ~ADAPTS,
+        message=f"is supported only with type {_either(ADAPTER_METHODS)}",
+        remedy=f"Remove it, or set type to {_either(ADAPTER_METHODS)}.",
     )
     yield Rule(
         path="spec.method.freeze",
-        applies_if=IsSet("method.freeze") & ~FULL,
-        message="is supported only with type Full: LoRA and QLoRA do not train the base model's weights",
-        remedy="Remove it, or set type to Full.",
+        applies_if=IsSet("method.freeze") & ADAPTS,
+        message=f"is supported only with type {_either(WEIGHT_METHODS)}: {' and '.join(ADAPTER_METHODS)} do not train "
+        "the base model's weights",
+        remedy=f"Remove it, or set type to {_either(WEIGHT_METHODS)}.",
     )
     yield _runs_under(ALL_STAGES, IsSet("compute.zeroStage"), "", "")
     for method, method_facts in METHODS.items():
@@ -241,7 +242,7 @@ _ON_RESOURCES = (
     ),
     Rule(
         path="spec.output.merge",
-        applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ~FULL,
+        applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ADAPTS,
         message="cannot be Never with model.jobRef: the adapter would lose its base when that job is deleted",
         remedy="Use Auto, or name the base in model.claim.",
         spec_only=True,
