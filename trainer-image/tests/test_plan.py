@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from hone.contract.methods import ADAPTER_METHODS
 from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.rules.finetunejob import either
 from hone.contract.runconfig import RunConfig, Topology
 from hone.contract.settings import Scheduler
 from hone_trainer.data.classes import Classes
@@ -338,8 +340,8 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
         pytest.param(
             {"method": {"type": "Full", "lora": {"rank": 8}}},
             "spec.method.lora",
-            "only with type LoRA or QLoRA",
-            "set type to LoRA or QLoRA",
+            f"only with type {either(ADAPTER_METHODS)}",
+            f"set type to {either(ADAPTER_METHODS)}",
             id="LoRA's settings with Full",
         ),
         pytest.param(

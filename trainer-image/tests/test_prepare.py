@@ -12,8 +12,10 @@ import pytest
 from data_files import KINDS, save_folder, write
 from rows import CHAT_TEMPLATE, chat_row
 
+from hone.contract.methods import ADAPTER_METHODS
 from hone.contract.plan import Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
+from hone.contract.rules.finetunejob import either
 from hone.contract.runconfig import RunConfig
 from hone_trainer import prepare as step
 from hone_trainer.data import build
@@ -310,7 +312,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(
             _set("method", type="Full", lora={"rank": 8}),
-            "spec.method.lora: is supported only with type LoRA or QLoRA",
+            f"spec.method.lora: is supported only with type {either(ADAPTER_METHODS)}",
             "type to LoRA",
             id="LoRA in Full",
         ),

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from hone.core.finetunejob import FINETUNEJOB
+from hone.core.kind import AnyKind
+from hone.core.modeldeployment import MODELDEPLOYMENT
 from hone.core.names import RESOURCE_LABELS, label_value
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
@@ -41,16 +44,13 @@ def labels_of(cluster: FakeCluster) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("build", "label", "kinds"),
-    [
-        (tuned, "hone.dev/job", {"ConfigMap", "PersistentVolumeClaim", "Service", "Job"}),
-        (served, "hone.dev/deployment", {"Deployment", "Service"}),
-    ],
+    ("build", "label", "kind"),
+    [(tuned, "hone.dev/job", FINETUNEJOB), (served, "hone.dev/deployment", MODELDEPLOYMENT)],
 )
 @pytest.mark.parametrize("name", ["support", "3b.v1-sft", LONG])
-def test_every_child_and_pod_names_its_resource_by_a_label(build: Any, label: str, kinds: set[str], name: str) -> None:
+def test_every_child_and_pod_names_its_resource_by_a_label(build: Any, label: str, kind: AnyKind, name: str) -> None:
     cluster = build(name)
-    assert {ref.kind for ref in cluster.created} == kinds
+    assert {ref.kind for ref in cluster.created} == {child.kind for child in kind.children}
     for labels in labels_of(cluster):
         assert {key: labels[key] for key in RESOURCE_LABELS.values() if key in labels} == {label: label_value(name)}
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, ObjectiveFacts, objectives_of
+from hone.contract.rules.finetunejob import either
 from hone.contract.settings import DataFormat
 
 T = TypeVar("T")
@@ -104,8 +105,8 @@ def values() -> dict[str, str]:
         "on_policy_listed": _names(lambda facts: facts.generates),
         "has_head": _names(lambda facts: facts.has_head),
         "methods": " ".join(facts.trains for facts in METHODS.values()),
-        "adapter_methods": " or ".join(ADAPTER_METHODS),
-        "weight_methods": " or ".join(WEIGHT_METHODS),
+        "adapter_methods": either(ADAPTER_METHODS),
+        "weight_methods": either(WEIGHT_METHODS),
         "taught": _names(lambda facts: facts.needs.teacher, ", "),
         "packs": _names(lambda facts: facts.data.packs, ", "),
         "marks_tokens": _names(lambda facts: facts.data.marks_tokens, ", "),

@@ -47,7 +47,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
     )
 
 
-def _either(names: Sequence[object]) -> str:
+def either(names: Sequence[object]) -> str:
     """Names as a sentence lists them: `a`, `a or b`, `a, b or c`."""
     *others, last = map(str, names)
     return f"{', '.join(others)} or {last}" if others else last
@@ -62,7 +62,7 @@ def _only_with(path: str, names: tuple[str, ...]) -> Rule:
     return Rule(
         path=f"spec.{path}",
         applies_if=IsSet(path) & ~OneOf(OBJECTIVE, names),
-        message=f"is supported only with objective {_either(names)}",
+        message=f"is supported only with objective {either(names)}",
         remedy="Remove it.",
     )
 
@@ -72,7 +72,7 @@ def _needed_with(path: str, names: tuple[str, ...], purpose: str) -> Iterator[Ru
     yield Rule(
         path=f"spec.{path}",
         applies_if=~IsSet(path) & OneOf(OBJECTIVE, names),
-        message=f"is required with objective {_either(names)}",
+        message=f"is required with objective {either(names)}",
         remedy=purpose,
     )
     yield _only_with(path, names)
@@ -88,14 +88,14 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield Rule(
         path="spec.hyperparameters.beta",
         applies_if=Compare(Value("hyperparameters.beta"), "<=", 0.0) & OneOf(OBJECTIVE, above_zero),
-        message=f"must be above 0 with objective {_either(above_zero)}: with 0 the model would learn no preference",
+        message=f"must be above 0 with objective {either(above_zero)}: with 0 the model would learn no preference",
         remedy="Set it above 0, or remove it to use the default.",
     )
     packing = _names(objectives, lambda facts: facts.data.packs)
     yield Rule(
         path="spec.hyperparameters.packing",
         applies_if=Compare(Value("hyperparameters.packing"), "==", True) & ~OneOf(OBJECTIVE, packing),
-        message=f"can be true only with objective {_either(packing)}: rows of other objectives cannot be packed",
+        message=f"can be true only with objective {either(packing)}: rows of other objectives cannot be packed",
         remedy="Remove it.",
     )
     rewarded = _names(objectives, lambda facts: facts.needs.reward)
@@ -115,21 +115,21 @@ def _on_methods(objectives: Objectives) -> Iterator[Rule]:
             yield Rule(
                 path="spec.method.type",
                 applies_if=Compare(OBJECTIVE, "==", objective.value) & OneOf(METHOD, others),
-                message=f"cannot be {_either(others)} with objective {objective.value}",
-                remedy=f"Use {_either([method.value for method in facts.defaults.learning_rate])}.",
+                message=f"cannot be {either(others)} with objective {objective.value}",
+                remedy=f"Use {either([method.value for method in facts.defaults.learning_rate])}.",
             )
     yield Rule(
         path="spec.method.lora",
         applies_if=IsSet("method.lora") & ~ADAPTS,
-        message=f"is supported only with type {_either(ADAPTER_METHODS)}",
-        remedy=f"Remove it, or set type to {_either(ADAPTER_METHODS)}.",
+        message=f"is supported only with type {either(ADAPTER_METHODS)}",
+        remedy=f"Remove it, or set type to {either(ADAPTER_METHODS)}.",
     )
     yield Rule(
         path="spec.method.freeze",
         applies_if=IsSet("method.freeze") & ADAPTS,
-        message=f"is supported only with type {_either(WEIGHT_METHODS)}: {' and '.join(ADAPTER_METHODS)} do not train "
+        message=f"is supported only with type {either(WEIGHT_METHODS)}: {' and '.join(ADAPTER_METHODS)} do not train "
         "the base model's weights",
-        remedy=f"Remove it, or set type to {_either(WEIGHT_METHODS)}.",
+        remedy=f"Remove it, or set type to {either(WEIGHT_METHODS)}.",
     )
     yield _runs_under(ALL_STAGES, IsSet("compute.zeroStage"), "", "")
     for method, method_facts in METHODS.items():
@@ -147,8 +147,8 @@ def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alter
     return Rule(
         path="spec.compute.zeroStage",
         applies_if=applies_if & ~OneOf(Value("compute.zeroStage"), stages),
-        message=f"must be {_either(stages)}{why}",
-        remedy=f"Use {_either(stages)}{alternative}.",
+        message=f"must be {either(stages)}{why}",
+        remedy=f"Use {either(stages)}{alternative}.",
     )
 
 
@@ -160,7 +160,7 @@ def _on_data(objectives: Objectives) -> Iterator[Rule]:
             applies_if=Compare(OBJECTIVE, "==", objective.value)
             & IsSet("dataset.format")
             & ~OneOf(Value("dataset.format"), (DataFormat.AUTO.value, *formats)),
-            message=f"is not supported with objective {objective.value}, which reads rows of format {_either(formats)}",
+            message=f"is not supported with objective {objective.value}, which reads rows of format {either(formats)}",
             remedy=f"Use {'one of these' if len(formats) > 1 else formats[0]} or Auto, or another objective.",
         )
     test, validation = Value("dataset.test.fraction"), Value("dataset.validation.fraction")
@@ -191,14 +191,14 @@ _ON_REWARDS = (
         path=f"{FUNCTIONS}.pattern",
         scope=FUNCTIONS,
         applies_if=OneOf(Value("name"), MATCHING) & ~IsSet("pattern"),
-        message=f"is required with name {_either(MATCHING)}",
+        message=f"is required with name {either(MATCHING)}",
         remedy="Set the regular expression to search for in answers.",
     ),
     Rule(
         path=f"{FUNCTIONS}.pattern",
         scope=FUNCTIONS,
         applies_if=IsSet("pattern") & ~OneOf(Value("name"), MATCHING),
-        message=f"is supported only with name {_either(MATCHING)}",
+        message=f"is supported only with name {either(MATCHING)}",
         remedy="Remove it.",
         spec_only=True,
     ),
