@@ -68,7 +68,10 @@ def test_its_shares_are_those_of_the_code() -> None:
     assert shares == {DEFAULT_HELD_OUT} == {paths.validation_fraction, paths.test_fraction}
     (most,) = (limit.le for limit in HeldOut.model_fields["fraction"].metadata if hasattr(limit, "le"))
     assert f"up to {most}" in section
-    cut = [float(share) / 100 for share in re.findall(r"(\d+) %", PAGE.partition("## What carries loss")[2])]
+    cut = [
+        float(share) / 100
+        for share in re.findall(r"(\d+) %", PAGE.partition("## Tokens on which the loss is computed")[2])
+    ]
     assert cut == [build_errors.WARN_TRUNCATED, build_errors.FAIL_TRUNCATED]
 
 
@@ -89,5 +92,5 @@ def test_every_field_in_it_exists() -> None:
 
 
 def test_it_names_every_choice_of_what_carries_loss() -> None:
-    section = PAGE.partition("## What carries loss")[2]
+    section = PAGE.partition("## Tokens on which the loss is computed")[2]
     assert [choice for choice in TrainOn if f"`{choice.value}`" not in section] == []

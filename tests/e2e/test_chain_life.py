@@ -67,7 +67,7 @@ def test_what_waits_has_no_pods_and_says_what_it_waits_for(waited: dict[str, Obj
     for job in waited.values():
         assert job["status"]["phase"] == "Pending" and job["children"] == {}
         (ready,) = (c for c in job["status"]["conditions"] if c["type"] == "Ready")
-        assert ready["message"].startswith(f"waits for FineTuneJob '{SFT}' (")
+        assert ready["message"].startswith(f"waiting for FineTuneJob '{SFT}' (")
 
 
 def test_each_read_what_the_one_before_it_made(jobs: dict[str, Object]) -> None:

@@ -369,7 +369,7 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
         pytest.param(
             {**QLORA, **gang(2, zeroStage=3)},
             "spec.compute.zeroStage",
-            "must be 0 or 2 with method QLoRA: transformers loads all quantized weights in each process",
+            "must be 0 or 2 with method QLoRA: transformers 5.23 loads all quantized weights in each process",
             "Use 0 or 2, or set spec.method.type to LoRA.",
             id="QLoRA under ZeRO-3",
         ),
@@ -517,6 +517,6 @@ def test_kto_has_two_rows_in_a_forward_pass_at_least() -> None:
     with pytest.raises(BadInput, match="is too small") as error:
         rated_plan(500, 500, topology={"microBatchSize": 1})
     assert error.value.field == "spec.compute.microBatchSize"
-    with pytest.raises(BadInput, match="leaves each process 1 row") as error:
+    with pytest.raises(BadInput, match="gives each process 1 row") as error:
         rated_plan(500, 500, topology={"processesPerNode": 4}, hyperparameters={"globalBatchSize": 4})
     assert error.value.field == "spec.hyperparameters.globalBatchSize"

@@ -245,7 +245,7 @@ def test_a_head_with_other_outputs_is_refused_before_its_weights_are_loaded() ->
     assert for_three.with_head(3) == for_three
     with pytest.raises(BadInput, match=r"spec\.model: its head has 3 outputs, but this job needs 2") as refused:
         for_three.with_head(2)
-    assert refused.value.hint == "Name the model that it was trained from."
+    assert refused.value.hint == "Use the base model that it was trained from."
 
 
 def test_weights_that_are_pickles_are_counted_without_loading_them(tiny_model: Path, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _with_config(architectures=["LlamaForSequenceClassification"]),
             "spec.model: it is a LlamaForSequenceClassification",
-            "Name the model that it was trained from",
+            "Use the base model that it was trained from",
             id="a reward model",
         ),
         pytest.param(

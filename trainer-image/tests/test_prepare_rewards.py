@@ -107,7 +107,7 @@ def test_keys_and_values_of_answers_written_at_once_are_counted_where_they_need_
         pytest.param(
             {"hyperparameters": {"maxCompletionLength": 256}},
             "spec.hyperparameters.maxCompletionLength",
-            "leave no room for a prompt in the 256 of the model's context",
+            "leave no room for a prompt: the model's context is 256 tokens",
             id="answers as long as the context",
         ),
         pytest.param(

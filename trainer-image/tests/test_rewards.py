@@ -86,7 +86,7 @@ GOOD = "def reward(prompts, completions, reference=None, **kwargs):\n    return 
         pytest.param("def reward(:\n", "configMap", "rewards/brevity.py, line 1 is not valid Python", id="no Python"),
         pytest.param("def grade(**kwargs): ...\n", "function", "no function `reward`; it defines `grade`", id="other"),
         pytest.param("async def reward(**kwargs): ...\n", "function", "asynchronous", id="asynchronous"),
-        pytest.param("def reward(completions): ...\n", "function", "does not accept further keyword", id="no keywords"),
+        pytest.param("def reward(completions): ...\n", "function", "does not accept `", id="no keywords"),
         pytest.param(
             "def reward(prompts, completion_ids, **kwargs): ...\n",
             "function",

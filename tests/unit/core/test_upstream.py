@@ -55,9 +55,9 @@ def run_config(cluster: FakeCluster) -> str:
     ("case", "job", "state", "reason", "words"),
     [
         ("is not there", None, "Reconciling", "JobNotFound", "spec.model.jobRef.name: namespace 'team-a' has no"),
-        ("is new", unfinished(), "Reconciling", "WaitingForJob", "waits for FineTuneJob 'job' (Pending)"),
+        ("is new", unfinished(), "Reconciling", "WaitingForJob", "waiting for FineTuneJob 'job' (Pending)"),
         ("trains", unfinished(phase="Training", progress={"step": 2, "totalSteps": 5, "percent": 40}), "Reconciling",
-         "WaitingForJob", "waits for FineTuneJob 'job' (Training, 40 %)"),
+         "WaitingForJob", "waiting for FineTuneJob 'job' (Training, 40 %)"),
         ("has failed", failed(), "Stalled", "JobFailed", "FineTuneJob 'job' failed: no rows; fix it, or delete it"),
         ("is stalled", failed("Stalled"), "Stalled", "JobStalled", "FineTuneJob 'job' cannot continue: no rows"),
     ],
@@ -350,7 +350,7 @@ def test_an_adapter_of_a_model_of_the_users_own_is_merged_where_it_is_asked_for(
 def test_a_job_that_reads_two_models_waits_for_both_and_keeps_both() -> None:
     cluster = following(unfinished(), objective="RLOO", reward={"model": {"jobRef": {"name": "judge"}}})
     cluster.converge()
-    assert "waits for FineTuneJob 'job'" in cluster.message("Ready")
+    assert "waiting for FineTuneJob 'job'" in cluster.message("Ready")
     cluster.add(complete("Adapter")).converge()
     assert cluster.condition("Reconciling") == ("True", "JobNotFound")
     assert cluster.message("Reconciling").startswith("spec.reward.model.jobRef.name: ")

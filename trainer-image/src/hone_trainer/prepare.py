@@ -160,7 +160,7 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
         raise BadInput(
             "spec.hyperparameters.sequenceLength",
             f"{length} tokens are more than the model's context of {facts.max_length}",
-            f"Use at most {facts.max_length}, or leave it out.",
+            f"Use at most {facts.max_length}, or remove it.",
         )
     tokenizer = load_tokenizer(config.paths.model)
     return _Models(facts, tokenizer, components(config.objective).reward_model(config, rows.chat))

@@ -73,8 +73,8 @@ class ModelSource(Model):
     claim: Annotated[
         ClaimPath | None,
         Field(
-            description="Directory on a PersistentVolumeClaim with config, weights and tokenizer, as transformers "
-            "saves them. Exactly one of claim and jobRef must be set."
+            description="Directory on a PersistentVolumeClaim with config, weights and tokenizer, as "
+            "save_pretrained writes them. Exactly one of claim and jobRef must be set."
         ),
     ] = None
     job_ref: Annotated[
@@ -206,8 +206,8 @@ class Dataset(Model):
         TrainOn | None,
         Field(
             description="{marks_tokens}: tokens on which the loss is computed. Assistant: the assistant's messages of "
-            "a conversation. Completion: the completion of a prompt. All: all tokens. Default: Assistant for "
-            "conversations, Completion for other formats."
+            "a conversation. Completion: the completion, or the last answer of a conversation. All: all tokens. "
+            "Default: Assistant for Messages, ShareGPT and Alpaca, Completion for PromptCompletion."
         ),
     ] = None
     balance: Annotated[
@@ -217,7 +217,7 @@ class Dataset(Model):
             "rows the same weight. Classification: the weight is n / (k * n_c) with n rows, k classes and n_c rows of "
             "the class. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: Weight for "
             "Classification if the largest class has more than 3 times the rows of the smallest one, and for KTO if "
-            "the good rows do not have such a share without weights; None in all other cases."
+            "the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
         ),
     ] = None
     min_samples: Annotated[
@@ -424,7 +424,7 @@ class FineTuneJobSpec(Model):
 
 
 class FineTuneJob(Model):
-    """Fine-tunes a base model on a dataset, compares its scores with the base model's, and stores it on a claim."""
+    """Fine-tunes a base model on a dataset, scores it and the base model, and stores the tuned model on a claim."""
 
     spec: Annotated[FineTuneJobSpec, Field(description="Desired state of the FineTuneJob.")]
     status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None

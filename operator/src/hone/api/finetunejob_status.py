@@ -121,7 +121,7 @@ class FoundModel(Model):
     """A model of another job, as it was when this job started."""
 
     job: Annotated[str, Field(max_length=253, description="FineTuneJob that produced the model.")]
-    job_uid: Annotated[str, Field(max_length=64, description="uid of that job. Another job may have its name by now.")]
+    job_uid: Annotated[str, Field(max_length=64, description="UID of that job. A newer job may have the same name.")]
     claim: Annotated[str, Field(max_length=253, description="PersistentVolumeClaim with the model.")]
     digest: Annotated[str, Field(max_length=128, description="Digest of its files.")]
     base_claim: Annotated[
@@ -158,7 +158,7 @@ class FineTuneJobStatus(Model):
     """Observed state of the FineTuneJob."""
 
     phase: Annotated[
-        Phase | None, Field(description="Current phase, for people. Programs should read the conditions.")
+        Phase | None, Field(description="Current phase, to be read by people. Programs should read the conditions.")
     ] = None
     observed_generation: Annotated[
         int | None, Field(ge=0, description="Generation of the spec that the operator last acted on.")

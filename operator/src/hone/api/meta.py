@@ -43,7 +43,7 @@ class Condition(Model):
     reason: Annotated[
         str, Field(min_length=1, max_length=1024, description="Reason for the status, as one CamelCase word.")
     ]
-    message: Annotated[str, Field(max_length=32768, description="Details for people.")] = ""
+    message: Annotated[str, Field(max_length=32768, description="Human-readable details.")] = ""
     last_transition_time: Annotated[Time, Field(description="Time at which the status last changed.")]
     observed_generation: Annotated[
         int | None, Field(ge=0, description="Generation of the spec for which the condition was observed.")

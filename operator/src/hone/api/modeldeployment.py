@@ -116,7 +116,7 @@ class ModelDeploymentStatus(Model):
     """Observed state of the ModelDeployment."""
 
     phase: Annotated[
-        Phase | None, Field(description="Current phase, for people. Programs should read the conditions.")
+        Phase | None, Field(description="Current phase, to be read by people. Programs should read the conditions.")
     ] = None
     observed_generation: Annotated[
         int | None, Field(ge=0, description="Generation of the spec that the operator last acted on.")

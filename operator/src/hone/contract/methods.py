@@ -56,8 +56,8 @@ METHODS: Mapping[MethodType, MethodFacts] = {
         "QLoRA does the same, with the frozen weights quantized to 4 bits.",
         adapts=True,
         zero_stages=(0, 2),
-        why_not_zero="transformers loads all quantized weights in each process instead of sharding them "
-        "(5.23, modeling_utils.py: `is_deepspeed_zero3_enabled() and not is_quantized`)",
+        why_not_zero="transformers 5.23 loads all quantized weights in each process instead of sharding them "
+        "(modeling_utils.py: `is_deepspeed_zero3_enabled() and not is_quantized`)",
         quantized=True,
     ),
     MethodType.FULL: MethodFacts(

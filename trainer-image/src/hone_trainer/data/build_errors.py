@@ -34,7 +34,7 @@ def check_truncation(truncated: int, count: int, longest: int, limit: int, optio
         raise BadInput(
             "spec.hyperparameters.sequenceLength",
             f"{message}; at most {FAIL_TRUNCATED:.0%} may be truncated",
-            f"Raise it to {needed}, leave it out to fit the data, or shorten the rows.",
+            f"Raise it to {needed}, remove it to fit the data, or shorten the rows.",
         )
     raise BadInput(
         "spec.dataset.train",

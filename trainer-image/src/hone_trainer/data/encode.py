@@ -77,7 +77,7 @@ class Encoder:
         if not tokenizer.is_fast:
             raise BadInput(
                 "spec.model",
-                f"its tokenizer {type(tokenizer).__name__} is a slow one, without character offsets",
+                f"its tokenizer {type(tokenizer).__name__} is a slow tokenizer, without character offsets",
                 "Save the tokenizer with its tokenizer.json (save_pretrained of a fast tokenizer).",
             )
         if chat:

@@ -92,7 +92,7 @@ class ModelFacts:
             raise BadInput(
                 "spec.model",
                 f"its head has {outputs} outputs, but this job needs {classes}",
-                "Name the model that it was trained from.",
+                "Use the base model that it was trained from.",
             )
         shapes = {n: s for n, s in self.shapes.items() if not any(part in _OUTPUT_HEADS for part in n.split("."))}
         shapes[_CLASS_HEAD] = (classes, self.hidden_size)
@@ -116,7 +116,7 @@ class ModelFacts:
             raise BadInput(
                 "spec.method.freeze.embeddings",
                 "the embeddings cannot be found: no weight of this model has one of their usual names",
-                "Leave it out.",
+                "Remove it.",
             )
         return sum(math.prod(shape) for name, shape in self.shapes.items() if is_frozen(name, freeze))
 
@@ -219,7 +219,9 @@ def _require_directory(path: Path) -> None:
             f"with the models {', '.join(models)}" if models else f"which has {_listing(parent, directories=True)}"
         )
         raise BadInput(
-            FIELD, f"there is no directory {path}; the nearest is {parent}, {instead}", "Use one that exists."
+            FIELD,
+            f"there is no directory {path}; the nearest existing one is {parent}, {instead}",
+            "Use one that exists.",
         )
     if not (path / "config.json").is_file():
         models = _models_below(path)
@@ -294,7 +296,7 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
         raise BadInput(
             "spec.model",
             f"it is a {kinds[0]}, whose head outputs scores and not tokens",
-            "Name the model that it was trained from.",
+            "Use the base model that it was trained from.",
         )
     if architecture.has_head and config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise BadInput(

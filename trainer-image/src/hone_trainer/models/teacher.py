@@ -65,15 +65,15 @@ def _check_vocabulary(
     if beyond := [word for word, index in theirs.items() if index >= student.vocab_size and word not in ours]:
         raise BadInput(
             FIELD,
-            f"its tokenizer has {len(beyond)} tokens, such as {beyond[0]!r}, beyond the base model's vocab_size of "
-            f"{student.vocab_size}",
+            f"its tokenizer has {len(beyond)} tokens, such as {beyond[0]!r}, whose ids are not below the base model's "
+            f"vocab_size of {student.vocab_size}",
             _REMEDY,
         )
     if others := [word for word, index in ours.items() if theirs.get(word) != index]:
         raise BadInput(
             FIELD,
-            f"its tokenizer gives another id, or none, to {len(others)} of the base model's {len(ours)} tokens, "
-            f"such as {others[0]!r}",
+            f"{len(others)} of the base model's {len(ours)} tokens, such as {others[0]!r}, have another id or are "
+            "missing in its tokenizer",
             _REMEDY,
         )
 

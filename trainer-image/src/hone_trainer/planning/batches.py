@@ -62,7 +62,7 @@ def micro_batches(requested: int | None, per_rank: int, least: int = 1) -> list[
     if per_rank < least:
         raise BadInput(
             "spec.hyperparameters.globalBatchSize",
-            f"leaves each process {per_rank} row of a step, but this objective needs {least} in each forward pass",
+            f"gives each process {per_rank} row per step, but this objective needs {least} rows in each forward pass",
             f"Use at least {least} per process.",
         )
     divisors = [m for m in range(per_rank, least - 1, -1) if per_rank % m == 0]
@@ -72,7 +72,7 @@ def micro_batches(requested: int | None, per_rank: int, least: int = 1) -> list[
         raise BadInput(
             "spec.compute.microBatchSize",
             f"{requested} is too small: this objective needs {least} rows in each forward pass",
-            f"Use at least {least}, or leave it out.",
+            f"Use at least {least}, or remove it.",
         )
     if requested not in divisors:
         raise BadInput(

@@ -73,7 +73,7 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
     if not keeps_apart():
         seen = f"In a model of type {facts.model_type}, rows packed together would attend to each other"
         if requested:
-            raise BadInput(FIELD, seen, "Leave it out.")
+            raise BadInput(FIELD, seen, "Remove it.")
         return Packing(f"{seen}.")
     if requested:
         return Packing("Set in the spec.", length)

@@ -41,7 +41,7 @@ def completion_length(config: RunConfig, max_length: int) -> int:
         what = "spec.hyperparameters.sequenceLength" if limit != max_length else "the model's context"
         raise BadInput(
             "spec.hyperparameters.maxCompletionLength",
-            f"{requested} tokens leave no room for a prompt in the {limit} of {what}",
+            f"{requested} tokens leave no room for a prompt: {what} is {limit} tokens",
             f"Use at most {limit // 2}.",
         )
     return requested or min(LONGEST, limit // 2)

@@ -96,7 +96,7 @@ def _check_definition(field: str, definition: ast.FunctionDef | ast.AsyncFunctio
     if definition.args.kwarg is None:
         raise BadInput(
             field,
-            f"`{definition.name}` does not accept further keyword arguments",
+            f"`{definition.name}` does not accept `**kwargs`",
             f"{_SHAPE}.",
         )
     if others := ", ".join(f"`{name}`" for name in _missing(definition.args)):

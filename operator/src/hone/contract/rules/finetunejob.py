@@ -168,12 +168,12 @@ def _on_data(objectives: Objectives) -> Iterator[Rule]:
         path="spec.dataset.test.fraction",
         applies_if=Compare(test, "<=", 0.0),
         message="must be above 0: base and tuned model are compared on the test rows",
-        remedy="Set it above 0, or name test rows in claim or configMap.",
+        remedy="Set it above 0, or set claim or configMap to use separate test rows.",
     )
     yield Rule(
         path="spec.dataset.validation.fraction",
         applies_if=Compare(Sum(validation, test), ">=", 1.0),
-        message="leaves no rows to train on: the sum with test.fraction is 1 or more",
+        message="leaves no rows to train on: validation.fraction and test.fraction add up to 1 or more",
         remedy="Lower one of them so that the sum is below 1.",
     )
 
@@ -244,7 +244,7 @@ _ON_RESOURCES = (
         path="spec.output.merge",
         applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ADAPTS,
         message="cannot be Never with model.jobRef: the adapter would lose its base when that job is deleted",
-        remedy="Use Auto, or name the base in model.claim.",
+        remedy="Use Auto, or set model.claim instead of model.jobRef.",
         spec_only=True,
     ),
 )

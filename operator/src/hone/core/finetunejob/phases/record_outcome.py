@@ -114,4 +114,4 @@ def _no_result(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> F
             f"{attempt.step} ended with exit code 0 but left no result that this operator can read",
             hint=f"use the trainer image of the operator's release; this job uses {state.run.image}",
         )
-    return failures.make(FailureClass.NODE_LOST, f"the pod of {attempt.step} is gone, and its result is lost")
+    return failures.make(FailureClass.NODE_LOST, f"the {attempt.step} pod was deleted before its result was read")

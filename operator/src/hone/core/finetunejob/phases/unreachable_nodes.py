@@ -26,8 +26,9 @@ def check_nodes(state: State) -> None:
         name, node = pod.raw["metadata"]["name"], (pod.raw.get("spec") or {}).get("nodeName", "none")
         state.trouble = Trouble(
             REASON,
-            f"pod {name} should have terminated by {deadline}, but node {node} has not confirmed it; no other attempt "
-            "starts, since the pod may still write. If the node is down for good, delete the Node object, or run "
-            f"`kubectl taint nodes {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`",
+            f"pod {name} should have terminated by {deadline}, but node {node} has not confirmed it. The next attempt "
+            "does not start, because the pod may still write to the volumes. If the node is permanently down, delete "
+            f"the Node object, or run `kubectl taint nodes {node} "
+            "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`",
         )
         return

@@ -24,7 +24,7 @@ TERMINATED = 143
 
 HINTS = {
     FailureClass.HOST_OUT_OF_MEMORY: "raise spec.compute.resources.limits.memory, or lower spec.compute.microBatchSize",
-    FailureClass.NEVER_STARTED: "check what keeps the pods from starting: image, quota, node selector, free resources",
+    FailureClass.NEVER_STARTED: "check why the pods do not start: image, quota, node selector, free resources",
     FailureClass.DEADLINE_EXCEEDED: "raise spec.activeDeadlineSeconds; the run's checkpoints are kept",
 }
 PREPARE_HINTS = {

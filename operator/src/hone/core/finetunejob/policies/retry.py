@@ -56,11 +56,12 @@ def give_up(step: str, failure: Failure, failures: Mapping[str, int], limit: int
         return GiveUp(str(cls), message)
     times = failures.get(key(step, cls), 0)
     if policy.at_most is not None and times >= policy.at_most:
-        return GiveUp(str(cls), f"{step} failed with {cls} {times} times; last failure: {message}")
+        return GiveUp(str(cls), f"{step} failed {times} times with {cls}; last failure: {message}")
     total = counted(failures, step)
     if policy.counts and total > limit:
         return GiveUp(
-            "RetryLimitExceeded", f"{step} failed {total} times, retry.limit is {limit}; last failure: {message}"
+            "RetryLimitExceeded",
+            f"{step} failed, and its failures ({total}) exceed retry.limit ({limit}); last failure: {message}",
         )
     return None
 

@@ -193,7 +193,7 @@ def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
     if stalled and is_true(status.conditions, "Stalled"):
         return Trouble("JobStalled", f"FineTuneJob {name!r} cannot continue: {stalled.message}")
     percent = f", {status.progress.percent} %" if status.progress else ""
-    return Trouble(WAITING, f"waits for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
+    return Trouble(WAITING, f"waiting for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
 
 
 def _model_of(job: Object) -> FoundModel | None:

@@ -145,7 +145,7 @@ def _progress_available(state: State) -> Finding:
 
 def _promotable(complete: bool, failed: bool) -> Finding:
     if complete:
-        return Finding("Promotable", TRUE, "NoGate", "the job has no gate")
+        return Finding("Promotable", TRUE, "NoGate", "no minimum score is required")
     return Finding("Promotable", FALSE, "Failed") if failed else Finding("Promotable", UNKNOWN, "NotScoredYet")
 
 
