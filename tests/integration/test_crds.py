@@ -108,12 +108,12 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "labels for SFT": (
         ftj("dataset.format", "TextLabel"),
         "spec.dataset.format",
-        "objective SFT reads rows of format Messages,",
+        "objective SFT, which reads rows of format Messages,",
     ),
     "conversations for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.format", "Messages"),
         "spec.dataset.format",
-        "objective Classification reads rows of format TextLabel",
+        "objective Classification, which reads rows of format TextLabel",
     ),
     "loss on tokens for Classification": (
         edited(ftj("objective", "Classification"), "spec.dataset.trainOn", "All"),
@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "pairs for KTO": (
         edited(ftj("objective", "KTO"), "spec.dataset.format", "Preference"),
         "spec.dataset.format",
-        "objective KTO reads rows of format UnpairedPreference",
+        "objective KTO, which reads rows of format UnpairedPreference",
     ),
     "rewards for SFT": (
         ftj("reward", {"functions": [{"name": "F1"}]}),

@@ -137,7 +137,7 @@ async def test_a_claim_that_is_missing_is_waited_for(cluster: Cluster) -> None:
     await cluster.create(rows, finetunejob())
     async with cluster.operator():
         message = await troubled(cluster, "PersistentVolumeClaimNotFound")
-        assert "spec.model.claim.name" in message and "'base-models'" in message and "make it" in message
+        assert "spec.model.claim.name" in message and "'base-models'" in message and "create it" in message
         code, table, error = await kubectl(cluster, "get", "ftj", "sft", "--output", "wide")
         assert (code, error) == (0, "")
         assert message in table, "kubectl tells why"
@@ -219,7 +219,7 @@ async def test_a_started_jobs_edit_is_refused_and_does_not_disturb_it(cluster: C
     await cluster.create(*inputs(), finetunejob())
     async with cluster.operator():
         job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
-    with pytest.raises(Invalid, match=r"use a new metadata\.name"):
+    with pytest.raises(Invalid, match=r"Create a job with another metadata\.name"):
         await cluster.patch(FTJ, "sft", {"spec": {"hyperparameters": {"epochs": 5}}})
     assert await cluster.get(FTJ, "sft") == job
 
