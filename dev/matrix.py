@@ -163,7 +163,7 @@ def run(cell: str, base: Path) -> Outcome:
 
     directory = Path(tempfile.mkdtemp(prefix="hone-matrix-"))
     try:
-        if OBJECTIVES[Objective(cell.split("/")[0])].teacher:
+        if OBJECTIVES[Objective(cell.split("/")[0])].needs.teacher:
             teacher.ensure(base)
         began = time.monotonic()
         config = config_of(cell, base, directory)
