@@ -13,15 +13,16 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dev.bench_turns import turns_callback
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import Trainer
+    from trl import SFTTrainer
 
     from hone_trainer.objectives.inputs import Inputs
+    from hone_trainer.training.rank_trainer import RankTrainer
 
 
 def hone(job: dict[str, Any], reports: int) -> None:
@@ -43,9 +44,9 @@ def hone(job: dict[str, Any], reports: int) -> None:
     os.environ |= {RUN_CONFIG_ENV: str(run), STATUS_DIR_ENV: str(status)} | rank | meet
     build = sft.COMPONENTS.build
 
-    def build_with_turns(inputs: "Inputs") -> "Trainer":
+    def build_with_turns(inputs: "Inputs") -> "RankTrainer":
         trainer = build(inputs)
-        _add_turns(trainer, job, reports)
+        _add_turns(cast("SFTTrainer", trainer), job, reports)
         return trainer
 
     sft.COMPONENTS = replace(sft.COMPONENTS, build=build_with_turns)
@@ -129,7 +130,7 @@ def trl(job: dict[str, Any], reports: int) -> None:
     trainer.train()
 
 
-def _add_turns(trainer: "Trainer", job: dict[str, Any], reports: int) -> None:
+def _add_turns(trainer: "SFTTrainer", job: dict[str, Any], reports: int) -> None:
     trainer.add_callback(turns_callback(job["steps"], reports, lambda: trainer._total_train_tokens))
 
 

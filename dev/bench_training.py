@@ -78,7 +78,7 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
     gradient checkpointing are each one's own.
     """
     model = write_model(directory / "model", **SIZES)
-    rows = []
+    comparisons: list[dict[str, Any]] = []
     for name, (make_lengths, rows, rows_per_turn) in SAMPLES.items():
         lengths = make_lengths(rows)
         run = plan_run(directory / name, model, write_rows(directory / f"{name}.jsonl", lengths))
@@ -86,7 +86,7 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
         for against, overrides in TRL_VARIANTS.items():
             theirs = {"kind": "trl", "totalSteps": 10 * len(lengths), "overrides": overrides}
             steps = [max(1, rows_per_turn // plan["globalBatchSize"]), rows_per_turn // TRL_BATCH]
-            label = f"{name}-{len(rows)}"
+            label = f"{name}-{len(comparisons)}"
             blocks = _race(
                 directory,
                 {f"{label}-hone": {"kind": "hone"}, f"{label}-trl": theirs},
@@ -98,7 +98,7 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
             )
             hone, trl = ([turn[side] for turn in blocks] for side in (0, 1))
             rates = [sum(b.tokens for b in side) / sum(sum(b.seconds) for b in side) for side in (hone, trl)]
-            rows.append(
+            comparisons.append(
                 {
                     "samples": name,
                     "tokensPerSample": round(statistics.mean(lengths)),
@@ -107,10 +107,10 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
                     "rowsPerTurn": rows_per_turn,
                     "tokensPerSecond": {"hone": rates[0], "trl": rates[1]},
                     "ratio": ratio_of_sums([_rate(b) for b in hone], [_rate(b) for b in trl]).to_dict(),
-                    "hone": {name: plan.get(name) for name in ("globalBatchSize", "microBatchSize", "packing")},
+                    "hone": {key: plan.get(key) for key in ("globalBatchSize", "microBatchSize", "packing")},
                 }
             )
-    return rows
+    return comparisons
 
 
 def defaults_table(rows: list[dict[str, Any]]) -> str:

@@ -99,7 +99,8 @@ class Side:
                 raise RuntimeError(f"{self.log.stem} {why}; the end of {self.log}:\n{tail}")
             self._rest += read
         line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def take_turns(sides: list[Side], turns: int, report: Callable[[int], None]) -> list[list[Block]]:

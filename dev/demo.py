@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 from dev import chat, install, uv
 from dev.cluster import paths
@@ -162,7 +163,8 @@ def serve(kube: Kube) -> None:
     with kube.port_forward(f"service/{service}", 80) as url:
         base = next(name for name in chat.models(url) if name != tuned)
         for review in reviews(3, QUESTION_SEED):
-            question = FORMATS["chat"](review)["messages"][0]["content"]
+            messages = cast(list[dict[str, str]], FORMATS["chat"](review)["messages"])
+            question = messages[0]["content"]
             print("\n  " + question.replace("\n", "\n  "))
             print(f"    base model   {chat.ask(url, base, question)!r}")
             print(f"    tuned model  {chat.ask(url, tuned, question)!r}   (right: {review.label})", flush=True)

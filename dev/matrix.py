@@ -349,10 +349,10 @@ def main() -> int:
     for cell, outcome in run_all(list(todo(chosen, memory, fresh=arguments.fresh)), base):
         memory.save(cell, outcome)
         print(f"{cell}: {outcome.result} in {outcome.seconds:.0f} s. {outcome.words}", flush=True)
-    outcomes: dict[str, Any] = {cell: outcome for cell in cells() if (outcome := memory.load(cell))}
+    outcomes: dict[str, Any] = {cell: past for cell in cells() if (past := memory.load(cell))}
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(render(outcomes, list(PLACEMENTS)))
-    bad = [cell for cell in chosen if (known := memory.load(cell)) is None or not as_it_should(cell, known)]
+    bad = [cell for cell in chosen if not ((past := memory.load(cell)) and as_it_should(cell, past))]
     print(f"== {len(chosen) - len(bad)} cells as they should be, {len(bad)} not: {', '.join(bad) or 'none'} ==")
     return 1 if bad else 0
 

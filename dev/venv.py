@@ -48,7 +48,7 @@ def build(environment: Path) -> None:
     binary, env = uv.ensure(), uv.environment()
     environment.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([binary, "venv", "--quiet", "--python", sys.executable, environment], env=env, check=True)
-    install = [binary, "pip", "install", "--require-hashes", "--no-deps", "--compile-bytecode"]
+    install: list[str | Path] = [binary, "pip", "install", "--require-hashes", "--no-deps", "--compile-bytecode"]
     subprocess.run([*install, "--python", environment / "bin" / "python", "-r", LOCK], env=env, check=True)
     (environment / "COMPLETE").write_text("")
 
