@@ -144,8 +144,9 @@ class RunConfig(Model):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     paths: Paths = Field(default_factory=Paths)
-    merges: list[Merge] = []
-    """Models to merge before anything else; `paths` name the merged models."""
+    materialize: Annotated[list[Merge], Field(alias="merges")] = []
+    """What prepare writes to the workspace before anything reads it; `paths` name the results. Its key in the file is
+    from a time when merging was all there was, and runs that have started keep it."""
     merge_output: bool = False
     """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None

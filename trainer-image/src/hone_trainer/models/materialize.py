@@ -1,6 +1,6 @@
 """Brings models into the workspace before anything reads them: today, adapters of other jobs merged with their bases.
 
-To add a kind of entry, add its list to `entries` and its function to `_MATERIALIZERS`.
+To add a kind of entry, add its type to `RunConfig.materialize` and its function to `_MATERIALIZERS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,18 +10,13 @@ from hone.contract.runconfig import Merge, RunConfig
 Entry = Merge
 
 
-def entries(config: RunConfig) -> list[Entry]:
-    """Everything that a run needs materialized, in order."""
-    return list(config.merges)
-
-
 def materialize(config: RunConfig) -> None:
     """Materialize every entry that the workspace does not hold yet.
 
     Raises:
         BadInput: an entry's source is not what it was, or the workspace is too small.
     """
-    for entry in entries(config):
+    for entry in config.materialize:
         _MATERIALIZERS[type(entry)](entry)
 
 

@@ -110,6 +110,7 @@ class ObjectiveFacts:
         rollout: the answers that the model generates in training; None: it learns from the answers in the rows.
         needs: what the loss needs in addition.
         has_head: whether a head for classes or a score replaces the one for tokens: the result does not generate text.
+        scores_answers: whether the result scores answers, so that other jobs may name it as their reward model.
     """
 
     trains: str
@@ -121,6 +122,7 @@ class ObjectiveFacts:
     rollout: Rollout | None = None
     needs: Needs = Needs()
     has_head: bool = False
+    scores_answers: bool = False
 
     @property
     def generates(self) -> bool:

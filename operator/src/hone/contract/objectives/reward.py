@@ -17,4 +17,5 @@ FACTS = ObjectiveFacts(
         lora_dropout=False,
     ),
     has_head=True,
+    scores_answers=True,
 )

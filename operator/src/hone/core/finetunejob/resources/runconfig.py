@@ -48,7 +48,7 @@ def run_config(run: Run) -> RunConfig:
             run=directory,
             output=OUTPUT_DIRECTORY,
         ),
-        merges=[merge for source in models.values() for merge in source.materialize],
+        materialize=[entry for source in models.values() for entry in source.materialize],
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
     )

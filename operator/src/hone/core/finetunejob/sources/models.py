@@ -49,7 +49,7 @@ READS: dict[str, Reads] = {
     "rewardModel": Reads(
         "spec.reward.model",
         lambda spec: spec.reward.model if spec.reward else None,
-        lambda theirs, ours: theirs == Objective.REWARD,
+        lambda theirs, ours: OBJECTIVES[theirs].scores_answers,
         "whose model does not score answers; name a job with objective Reward",
     ),
     "teacher": Reads("spec.teacher", lambda spec: spec.teacher, lambda theirs, ours: _generates_text(theirs), _NO_TEXT),
