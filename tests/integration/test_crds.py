@@ -222,6 +222,11 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "Remove size, storageClassName and accessModes",
     ),
     "a quantity that is none": (ftj("output", {"size": "20 GB"}), "spec.output.size", "should match"),
+    "a negative number as quantity": (
+        ftj("output", {"size": -1}),
+        "spec.output.size",
+        "should be greater than or equal to 0",
+    ),
     "replicas below 0": (modeldeployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
     "a variable with a value and a Secret": (
         ftj("compute.pod", {"env": [{"name": "KEY", "value": "k", "valueFrom": SECRET}]}),

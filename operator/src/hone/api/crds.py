@@ -106,6 +106,8 @@ class _Structural:
         if out.get("x-kubernetes-int-or-string"):
             del out["type"]
             out["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+            # The pattern is for strings only; a quantity may also be written as a number.
+            out["minimum"] = 0
         if out.get("type") == "integer":
             out["format"] = "int64"
         return out
