@@ -66,6 +66,7 @@ TOOLS = {
         },
         minutes=5,
     ),
+    "firewall": Tool({"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"}, minutes=5),
     "node": Tool({command: f"./{command}" for command in ("pause", "volume", "probe")}, minutes=1),
     "helm": Tool(
         packages={"helm": f"{_HELM}/cmd/helm"},
@@ -78,7 +79,7 @@ TOOLS = {
     ),
     "kubeconform": Tool({"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}, minutes=1),
 }
-NODE_TOOLS = ("kubernetes", "registry", "addons", "node")
+NODE_TOOLS = ("kubernetes", "registry", "addons", "firewall", "node")
 CONTROL_PLANE_TOOLS = ("kubernetes", "addons")
 
 

@@ -16,6 +16,7 @@ STOP_GRACE = 3.0
 STOP_ORDER = (
     "kubelet",
     "kube-proxy",
+    "kube-router",
     "local-path-provisioner",
     "coredns",
     "kube-scheduler",

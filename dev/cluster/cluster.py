@@ -23,6 +23,7 @@ COMPONENTS = (
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
+    "kube-router",
     "coredns",
     "local-path-provisioner",
 )
@@ -71,6 +72,7 @@ def problems() -> list[str]:
         ("the API server is not ready", api.ready),
         ("kubelet is not healthy", lambda: answers(f"http://127.0.0.1:{node.KUBELET_HEALTH_PORT}/healthz")),
         ("the node is not Ready", lambda: node_ready(api)),
+        ("NetworkPolicies are not enforced", lambda: answers(f"http://127.0.0.1:{node.FIREWALL_HEALTH_PORT}/healthz")),
         ("the registry does not answer", lambda: containerd.registry_has("/v2/")),
         ("DNS does not answer", lambda: addons.resolves(f"kubernetes.default.svc.{paths.CLUSTER_DOMAIN}")),
         ("there is no default service account", lambda: api.exists(DEFAULT_SERVICE_ACCOUNT)),
@@ -144,6 +146,7 @@ def _start(running: Processes) -> None:
         components.start_scheduler(running, at, authority)
         node.start_kubelet(running, authority, at.server)
         node.start_proxy(running, authority, at.server)
+        node.start_firewall(running, authority, at.server)
         addons.apply_manifests(api)
         addons.start_dns(running)
         addons.start_provisioner(running)

@@ -76,6 +76,15 @@ def tear_down() -> None:
         if rules:
             command, text = ["iptables-restore", "-w", "--noflush"], "\n".join([*rules, ""])
             subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+    _destroy_sets()
+
+
+def _destroy_sets() -> None:
+    """Remove kube-router's sets of addresses, which no rule names any longer."""
+    names = subprocess.run(["ipset", "list", "-n"], capture_output=True, text=True).stdout.split()
+    for name in names:
+        if name.startswith("KUBE-"):
+            subprocess.run(["ipset", "destroy", name], capture_output=True)
 
 
 def removal(table: str, saved: Iterable[str]) -> list[str]:

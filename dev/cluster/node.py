@@ -1,4 +1,4 @@
-"""The node: kubelet and kube-proxy."""
+"""The node: kubelet, kube-proxy, and kube-router, which enforces NetworkPolicies and does nothing else."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from dev.cluster.processes import Processes
 
 KUBELET_PORT = 10250
 KUBELET_HEALTH_PORT = 10248
+FIREWALL_HEALTH_PORT = 20244
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
 
 
@@ -120,4 +121,27 @@ def start_proxy(processes: Processes, authority: Authority, server: str) -> None
         [build.binary("kube-proxy"), f"--config={file}"],
         {"PATH": deps.search_path()},
         {file: json.dumps(config, indent=1)},
+    )
+
+
+def start_firewall(processes: Processes, authority: Authority, server: str) -> None:
+    """kube-router with its firewall alone: pods have their addresses from CNI, and Services are kube-proxy's."""
+    file = paths.state() / "firewall.kubeconfig"
+    # It reads nodes, namespaces, pods, services and policies, for which no built-in role is made.
+    subject = Subject("kube-router", ("system:masters",))
+    processes.start(
+        "kube-router",
+        [
+            build.binary("kube-router"),
+            "--run-firewall=true",
+            "--run-router=false",
+            "--run-service-proxy=false",
+            "--enable-cni=false",
+            f"--kubeconfig={authority.kubeconfig(file, server, 'firewall', subject)}",
+            f"--hostname-override={paths.NODE_NAME}",
+            f"--service-cluster-ip-range={paths.SERVICE_CIDR}",
+            f"--health-port={FIREWALL_HEALTH_PORT}",
+            "--metrics-port=0",
+        ],
+        {"PATH": deps.search_path()},
     )
