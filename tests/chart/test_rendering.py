@@ -9,6 +9,7 @@ import yaml
 
 from hone.core import names
 from hone.runtime import options
+from hone.runtime.options import from_environment
 from tests.chart.conftest import CHART, Manifest, Render, env_of, of_kind, pod_of
 
 VARIANTS = {
@@ -200,3 +201,26 @@ def test_every_value_is_described_and_in_the_schema() -> None:
         is_leaf = colon and (value.strip() or line.startswith("    ") is False)
         if is_leaf and value.strip() and not key.startswith(("#", "requests", "limits")):
             assert lines[number - 1].strip().startswith("#"), f"{key} has no description above it"
+
+
+def test_network_policies_admit_the_operator_and_those_who_scrape(render: Render) -> None:
+    manifests = render({"networkPolicies": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "gateway"}}}]}})
+    (policy,) = of_kind(manifests, "NetworkPolicy")
+    (deployment,) = of_kind(manifests, "Deployment")
+    pod = deployment["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (rule,) = policy["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["metrics"] and rule["from"]
+    env = {entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0]["env"]}
+    peers = from_environment({"HONE_NETWORK_POLICIES": env["HONE_NETWORK_POLICIES"]}).settings.network_policies
+    assert peers is not None and peers.clients and list(peers.metrics) == rule["from"] and not peers.enforced
+    (operator,) = peers.operator
+    assert operator["podSelector"]["matchLabels"] == policy["spec"]["podSelector"]["matchLabels"]
+    namespace = {"kubernetes.io/metadata.name": deployment["metadata"]["namespace"]}
+    assert operator["namespaceSelector"]["matchLabels"] == namespace
+
+
+def test_without_network_policies_there_are_none(render: Render) -> None:
+    manifests = render({"networkPolicies": {"enabled": False}})
+    assert not of_kind(manifests, "NetworkPolicy")
+    assert "HONE_NETWORK_POLICIES" not in str(of_kind(manifests, "Deployment"))

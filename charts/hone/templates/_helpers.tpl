@@ -52,6 +52,15 @@ other charts, so it is refused only where image.registry does not say where our 
 {{- printf "%s/%s%s" $registry $image.repository $version }}
 {{- end }}
 
+{{/* Who may connect to the pods of users, as the operator reads it: JSON. */}}
+{{- define "hone.networkPeers" -}}
+{{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) }}
+{{- $pod := dict "matchLabels" (include "hone.selectorLabels" . | fromYaml) }}
+{{- $operator := list (dict "namespaceSelector" $namespace "podSelector" $pod) }}
+{{- $values := pick .Values.networkPolicies "metrics" "clients" "egress" "enforced" }}
+{{- merge (dict "operator" $operator) $values | toJson }}
+{{- end }}
+
 {{/*
 Everything that the operator may do, in each namespace it serves. Never Secrets, exec, logs, nodes, or anything of RBAC.
 Server-side apply needs create and patch; it is used where patch stands.
@@ -79,6 +88,9 @@ Server-side apply needs create and patch; it is used where patch stands.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create]

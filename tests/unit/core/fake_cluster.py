@@ -9,6 +9,7 @@ from hone.contract.results import StepResult
 from hone.core.children import ref_of
 from hone.core.kinds import KINDS
 from hone.core.names import UID_LABEL
+from hone.core.network import NetworkPeers
 from hone.core.observed import Observed, Pod, ProgressReading, Ref
 from hone.core.plan import Apply, Event, Plan
 from hone.core.settings import Settings
@@ -35,7 +36,8 @@ class FakeCluster:
     events: list[Event] = field(default_factory=list)
     created: list[Ref] = field(default_factory=list)
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(default_factory=lambda: Settings(network_policies=NetworkPeers()))
+    """The operator's; as the chart installs it, with NetworkPolicies."""
     progress: ProgressReading | None = None
     writes: int = 0
     crash_at: int | None = None

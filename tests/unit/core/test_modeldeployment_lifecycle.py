@@ -68,7 +68,12 @@ def test_it_owns_the_claim_before_it_serves() -> None:
     ready = cluster(make.complete_job(DIGEST))
     assert ready.reconcile().apply == (), "first the status names the claim"
     plan = ready.reconcile()
-    assert [apply.body["kind"] for apply in plan.apply] == ["PersistentVolumeClaim", "Service", "Deployment"]
+    assert [apply.body["kind"] for apply in plan.apply] == [
+        "PersistentVolumeClaim",
+        "NetworkPolicy",
+        "Service",
+        "Deployment",
+    ]
     assert plan.apply[0].field_manager.startswith("hone-mdep-")
     assert ready.resource["metadata"]["uid"] in owners(ready)
     assert not any(o.get("controller") for o in plan.apply[0].body["metadata"]["ownerReferences"])
@@ -80,7 +85,7 @@ def test_a_retained_claim_gets_no_owner() -> None:
     claim["metadata"]["ownerReferences"] = []
     claim["metadata"]["annotations"]["hone.dev/retain"] = "true"
     ready.reconcile()
-    assert [apply.body["kind"] for apply in ready.reconcile().apply] == ["Service", "Deployment"]
+    assert [apply.body["kind"] for apply in ready.reconcile().apply] == ["NetworkPolicy", "Service", "Deployment"]
 
 
 def test_it_is_ready_when_all_servers_of_the_revision_answer() -> None:

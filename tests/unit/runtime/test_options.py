@@ -2,6 +2,7 @@
 
 import pytest
 
+from hone.core.network import NetworkPeers
 from hone.runtime.options import OptionError, Options, from_environment, table
 
 
@@ -26,6 +27,14 @@ def test_each_variable_sets_its_field() -> None:
     assert (options.metrics_port, options.log_level) == (9090, "debug")
 
 
+def test_network_policies_are_for_the_peers_that_are_named() -> None:
+    peers = from_environment(
+        {"HONE_NETWORK_POLICIES": '{"operator": [{"podSelector": {}}], "egress": null, "enforced": true}'}
+    ).settings.network_policies
+    assert peers == NetworkPeers(operator=({"podSelector": {}},), enforced=True)
+    assert from_environment({"HONE_NETWORK_POLICIES": ""}).settings.network_policies is None
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -36,6 +45,10 @@ def test_each_variable_sets_its_field() -> None:
         ("HONE_RESYNC_SECONDS", "0", "must be 1 or above"),
         ("HONE_PROGRESS_SECONDS", "0", "must be 0.1 or above"),
         ("HONE_REFUSED_SECONDS", "0", "must be 0.1 or above"),
+        ("HONE_NETWORK_POLICIES", "[", "not a JSON object with lists"),
+        ("HONE_NETWORK_POLICIES", '{"clients": 1}', "not a JSON object with lists"),
+        ("HONE_NETWORK_POLICIES", '{"client": []}', "unknown client; use clients, egress, metrics, operator"),
+        ("HONE_NETWORK_POLICIES", '{"clients": [{}]}', "an empty one would mean anybody"),
         ("HONE_LOG_LEVEL", "loud", "debug, info, warning, error"),
     ],
 )

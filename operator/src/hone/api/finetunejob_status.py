@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import Condition, Text, Time
+from hone.api.meta import Condition, NetworkPolicyStatus, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, EvaluationSummary
@@ -211,5 +211,6 @@ class FineTuneJobStatus(Model):
             "prepared again.",
         ),
     ] = None
+    network_policy: NetworkPolicyStatus = None
     start_time: Annotated[Time | None, Field(description="Time at which the first trainer Job was created.")] = None
     completion_time: Annotated[Time | None, Field(description="Time at which the job ended.")] = None

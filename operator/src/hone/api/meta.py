@@ -27,6 +27,23 @@ Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-ti
 Digest = Annotated[str, Field(max_length=128)]
 
 
+class Enforcement(StrEnum):
+    """Whether the NetworkPolicy of a resource's pods has an effect."""
+
+    ENFORCED = "Enforced"
+    NOT_KNOWN = "NotKnownToBeEnforced"
+
+
+NetworkPolicyStatus = Annotated[
+    Enforcement | None,
+    Field(
+        description="Whether the NetworkPolicy of the pods has an effect. Only the cluster's network plugin knows: "
+        "Enforced if the administrator said so at the installation of Hone, else NotKnownToBeEnforced. Absent if the "
+        "newest pods have no NetworkPolicy.",
+    ),
+]
+
+
 class ConditionStatus(StrEnum):
     """Whether a condition holds."""
 

@@ -11,6 +11,7 @@ from hone.api.meta import (
     Digest,
     EnvVar,
     LocalReference,
+    NetworkPolicyStatus,
     PodSettings,
     ResourceRequirements,
 )
@@ -139,6 +140,7 @@ class ModelDeploymentStatus(Model):
     replicas: Annotated[int | None, Field(ge=0, description="Number of server pods.")] = None
     ready_replicas: Annotated[int | None, Field(ge=0, description="Number of server pods that are ready.")] = None
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the server pods.")] = None
+    network_policy: NetworkPolicyStatus = None
     stable: Annotated[Revision | None, Field(description="Revision that is served.")] = None
     candidate: Annotated[Revision | None, Field(description="Revision that is being rolled out.")] = None
 

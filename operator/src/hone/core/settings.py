@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from hone.core.network import NetworkPeers
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -13,6 +15,7 @@ class Settings:
         server_cpu_image: vLLM's image for `gpus: 0`.
         image_pull_policy: of all pods; empty: Kubernetes' default.
         progress_seconds: least seconds between two readings, and status writes, of a run's progress.
+        network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
 
@@ -20,5 +23,6 @@ class Settings:
     server_image: str = "vllm/vllm-openai:v0.31.0"
     server_cpu_image: str = "ghcr.io/hone-dev/hone-vllm-cpu:0.1.0"
     image_pull_policy: str = ""
+    network_policies: NetworkPeers | None = None
     progress_seconds: float = 10.0
     resync_seconds: float = 1800.0

@@ -1,11 +1,13 @@
 """The process's options, read from `HONE_*`: the core's Settings, and where to watch and listen."""
 
+import json
 import os
 import socket
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 
+from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -82,10 +84,30 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
         if not least <= number < 1e9:
             raise OptionError(f"{variable(f.name)}={text!r}: must be {least} or above, and below 1e9")
         return number
+    if kind == NetworkPeers | None:
+        return _network_peers(variable(f.name), text) if text else None
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _network_peers(name: str, text: str) -> NetworkPeers:
+    """Who may connect to users' pods, from JSON with the fields of NetworkPeers."""
+    lists = {f.name for f in fields(NetworkPeers)} - {"enforced"}
+    try:
+        value = json.loads(text)
+        unknown = sorted(set(value) - lists - {"enforced"})
+        rules = {key: tuple(value[key] or ()) for key in lists & set(value)}
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"{name}: not a JSON object with lists: {error}") from None
+    if unknown:
+        raise OptionError(f"{name}: unknown {', '.join(unknown)}; use {', '.join(sorted(lists))} and enforced")
+    if not all(isinstance(rule, dict) and rule for entries in rules.values() for rule in entries):
+        raise OptionError(f"{name}: the lists must hold objects that are not empty: an empty one would mean anybody")
+    return NetworkPeers(**rules, enforced=value.get("enforced") is True)
 
 
 def _shown(f: "Field[typing.Any]") -> str:
     if f.default is MISSING:
         return "the host name"
+    if f.default is None:
+        return ""
     return ",".join(f.default) if isinstance(f.default, tuple) else str(f.default)

@@ -1,5 +1,5 @@
 // Command probe checks from inside a pod what pods need of the cluster: that names resolve, that pods and Services
-// answer, and that a volume is written to and read by several. It ends when all of it holds, or fails when time is up.
+// answer, or are refused, and that a volume is written to and read by several. It ends when all of it holds, or fails when time is up.
 package main
 
 import (
@@ -23,6 +23,7 @@ func main() {
 	read := flag.String("read", "", "files that must appear, with commas between")
 	resolve := flag.String("resolve", "", "names that must resolve, with commas between")
 	get := flag.String("get", "", "URLs that must answer, with commas between")
+	refused := flag.String("refused", "", "URLs that must come to be refused, with commas between")
 	timeout := flag.Duration("timeout", time.Minute, "how long to try")
 	linger := flag.Duration("linger", 5*time.Second, "how long to go on serving the others after success")
 	flag.Parse()
@@ -32,7 +33,7 @@ func main() {
 		fail(os.WriteFile(*write, []byte("probe\n"), 0o644))
 	}
 	deadline := time.Now().Add(*timeout)
-	for list, check := range map[*string]func(string) error{read: stat, resolve: lookup, get: fetch} {
+	for list, check := range map[*string]func(string) error{read: stat, resolve: lookup, get: fetch, refused: refuse} {
 		for _, item := range strings.FieldsFunc(*list, func(r rune) bool { return r == ',' }) {
 			began, err := time.Now(), check(item)
 			for ; err != nil && time.Now().Before(deadline); err = check(item) {
@@ -73,6 +74,14 @@ func fetch(url string) error {
 		if response.StatusCode != http.StatusOK {
 			return fmt.Errorf("%s: %s", url, response.Status)
 		}
+	}
+	return nil
+}
+
+// refuse succeeds once a connection is refused: a policy takes a moment to reach the node of a new pod.
+func refuse(url string) error {
+	if fetch(url) == nil {
+		return fmt.Errorf("%s answers", url)
 	}
 	return nil
 }

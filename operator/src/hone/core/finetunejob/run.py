@@ -115,6 +115,11 @@ class Run(Subject):
         """The headless Service through which the ranks find pod 0."""
         return self.base_name
 
+    @property
+    def network_policy(self) -> str:
+        """The NetworkPolicy of the run's pods."""
+        return self.base_name
+
     def job(self, step: str, attempt: int) -> str:
         """The Job of an attempt."""
         return f"{self.base_name}-{step}-{attempt}"

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hone.core.children import ChildType, Write
+from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.deployment import scale
 from hone.core.modeldeployment.resources.service import differs, service
 from hone.core.modeldeployment.server import Role, Server
 from hone.core.modeldeployment.snapshot import Snapshot
+from hone.core.network import APPLIED_POLICY
 from hone.core.observed import Object, Ref
 from hone.core.plan import Apply
 
@@ -20,11 +22,13 @@ class Row:
         type: its type.
         name: its name, without rendering it.
         apply: brings the live object (None if it does not exist) to its desired state; None if it is up to date.
+        is_needed: whether the ModelDeployment has it.
     """
 
     type: ChildType
     name: Callable[[Server], str]
     apply: Callable[[Snapshot, Object | None], Apply | None]
+    is_needed: Callable[[Server], bool] = lambda server: True
 
     def ref(self, server: Server) -> Ref:
         """Its Ref."""
@@ -35,6 +39,11 @@ def _service(snapshot: Snapshot, live: Object | None) -> Apply | None:
     return Apply(service(snapshot.server)) if differs(snapshot.server, live) else None
 
 
+def _network_policy(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    server = snapshot.server
+    return Apply(networkpolicy.network_policy(server)) if networkpolicy.differs(server, live) else None
+
+
 def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
     if snapshot.rendered is not None and not snapshot.blocked:
         return Apply(snapshot.rendered)
@@ -42,6 +51,13 @@ def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
 
 
 CHILDREN: tuple[Row, ...] = (
+    # First, so that no pod exists without it.
+    Row(
+        APPLIED_POLICY,
+        name=lambda server: server.network_policy.name,
+        apply=_network_policy,
+        is_needed=lambda server: server.settings.network_policies is not None,
+    ),
     Row(
         ChildType("v1", "Service", Write.APPLY, watched=True),
         name=lambda server: server.service.name,
@@ -55,3 +71,8 @@ CHILDREN: tuple[Row, ...] = (
 )
 CHILD_TYPES = tuple(row.type for row in CHILDREN)
 """The types of all objects that a ModelDeployment creates."""
+
+
+def needed(server: Server) -> list[Row]:
+    """The objects that this ModelDeployment has."""
+    return [row for row in CHILDREN if row.is_needed(server)]

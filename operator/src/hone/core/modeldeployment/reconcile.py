@@ -6,7 +6,7 @@ from hone.api.modeldeployment import ModelDeploymentStatus, Phase
 from hone.core import refusal
 from hone.core.children import Standing, standing
 from hone.core.kind import Fetched
-from hone.core.modeldeployment.children import CHILDREN
+from hone.core.modeldeployment.children import needed
 from hone.core.modeldeployment.selection import select
 from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref
@@ -36,7 +36,7 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
     read = claims(old)
     if job in fetched and (artifact := select(server.job, fetched[job], old).artifact):
         read.add(artifact.claim)
-    return (job, *(row.ref(server) for row in CHILDREN), *(claim_ref(claim) for claim in sorted(read)))
+    return (job, *(row.ref(server) for row in needed(server)), *(claim_ref(claim) for claim in sorted(read)))
 
 
 def follows(resource: Object) -> tuple[Ref, ...]:
@@ -75,7 +75,7 @@ def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime
 def _name_taken(server: Server, observed: Observed, now: datetime) -> Plan | None:
     """The Plan where an object that is not ours has the name of a child, or None."""
     resource = server.resource
-    for ref in (row.ref(server) for row in CHILDREN):
+    for ref in (row.ref(server) for row in needed(server)):
         whose = standing(resource, observed.get(ref))
         if whose == Standing.FOREIGN:
             return _stopped(resource, "Stalled", "NameConflict", refusal.name_taken(ref), now, CONFLICT_SECONDS)
@@ -99,7 +99,7 @@ def _serve(snapshot: Snapshot, observed: Observed) -> list[Apply]:
         return []
     claim = observed.get(claim_ref(snapshot.artifact.claim))
     applies = [take(server, claim)] if claim is not None and is_usable(claim) else []
-    applies += [row.apply(snapshot, child(server, observed, row.ref(server))) for row in CHILDREN]
+    applies += [row.apply(snapshot, child(server, observed, row.ref(server))) for row in needed(server)]
     return [apply for apply in applies if apply is not None]
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Runtime
 from hone.core import names
+from hone.core.network import APPLIED_POLICY
 from hone.core.observed import Ref
 from hone.core.subject import Subject
 
@@ -69,6 +70,11 @@ class Server(Subject):
     def service(self) -> Ref:
         """The Service. Its name depends only on the resource's name, so that the address outlives the resource."""
         return Ref("v1", "Service", names.unique(self.name, KIND, self.name))
+
+    @property
+    def network_policy(self) -> Ref:
+        """The NetworkPolicy of the servers' pods."""
+        return APPLIED_POLICY.ref(names.unique(self.name, self.uid))
 
     @property
     def url(self) -> str:

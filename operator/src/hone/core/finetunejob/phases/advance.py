@@ -9,6 +9,7 @@ from hone.core.finetunejob.resources.runconfig import config_map_name
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.steps import FIRST
 from hone.core.finetunejob.steps.step import Step
+from hone.core.network import enforcement
 from hone.core.times import rfc3339
 
 
@@ -40,6 +41,7 @@ def _start(state: State, step: Step) -> None:
         if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
     state.write(Child(job(run, step, attempt(step.name, number, state.status.failures), config), JOB.write))
+    state.status.network_policy = enforcement(run.settings.network_policies)
     state.begin(step, number, rfc3339(state.now))
     if step is FIRST:
         state.status.prepared_spec = run.spec_digest

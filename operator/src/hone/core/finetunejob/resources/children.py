@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.core.children import Child, ChildType, Write
 from hone.core.finetunejob.resources.claims import output_claim, workspace_claim
+from hone.core.finetunejob.resources.networkpolicy import network_policy
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name
 from hone.core.finetunejob.resources.service import service
 from hone.core.finetunejob.run import FINISH, TRAIN, Run
 from hone.core.finetunejob.steps import STEPS
 from hone.core.finetunejob.steps.step import next_number
+from hone.core.network import POLICY
 from hone.core.observed import Object, Ref
 
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
@@ -44,6 +46,13 @@ class Row:
 
 
 CHILDREN: tuple[Row, ...] = (
+    # First, so that no pod exists without it.
+    Row(
+        POLICY,
+        name=lambda run, config: run.network_policy,
+        build=lambda run, config: network_policy(run),
+        is_needed=lambda run, step: run.settings.network_policies is not None,
+    ),
     Row(
         ChildType("v1", "ConfigMap", Write.CREATE_ONCE),
         name=lambda run, config: config,

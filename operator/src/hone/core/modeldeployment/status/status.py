@@ -9,6 +9,7 @@ from hone.core.modeldeployment.resources import vllm
 from hone.core.modeldeployment.selection import COMPLETE, FINAL, short
 from hone.core.modeldeployment.server import Role
 from hone.core.modeldeployment.snapshot import Snapshot
+from hone.core.network import enforcement
 
 WAITING = ("WaitingForJob", "ArtifactNotFound")
 
@@ -76,6 +77,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         replicas=live.get("replicas", 0),
         ready_replicas=live.get("readyReplicas", 0),
         selector=",".join(f"{key}={value}" for key, value in server.selector(Role.STABLE).items()),
+        network_policy=enforcement(server.settings.network_policies),
         stable=snapshot.stable,
         candidate=snapshot.candidate,
     )

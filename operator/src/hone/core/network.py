@@ -1,0 +1,81 @@
+"""NetworkPolicies of pods: who may connect to them, and to whom they may connect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone.api.meta import Enforcement
+from hone.core.children import ChildType, Write, metadata
+from hone.core.observed import Object
+
+Peer = dict[str, Any]
+"""A NetworkPolicyPeer: pods by their labels and namespaces, or a block of addresses."""
+Rule = dict[str, Any]
+
+POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.CREATE_ONCE)
+APPLIED_POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.APPLY)
+DNS_PORT = 53
+
+
+@dataclass(frozen=True)
+class NetworkPeers:
+    """Who may connect to the pods of users, in addition to the pods that belong together.
+
+    Attributes:
+        operator: the operator's own pod, which reads the progress of runs.
+        metrics: what scrapes metrics, such as Prometheus.
+        clients: what may call served models from another namespace, such as a gateway.
+        egress: NetworkPolicyEgressRules: what all pods may connect to in addition to DNS.
+        enforced: whether the cluster's network plugin is known to enforce NetworkPolicies.
+    """
+
+    operator: tuple[Peer, ...] = ()
+    metrics: tuple[Peer, ...] = ()
+    clients: tuple[Peer, ...] = ()
+    egress: tuple[Rule, ...] = ()
+    enforced: bool = False
+
+
+def enforcement(peers: NetworkPeers | None) -> Enforcement | None:
+    """What status says of the NetworkPolicy of a resource's pods; None if they have none."""
+    if peers is None:
+        return None
+    return Enforcement.ENFORCED if peers.enforced else Enforcement.NOT_KNOWN
+
+
+def tcp(port: int) -> dict[str, Any]:
+    """A TCP port of a rule."""
+    return {"port": port, "protocol": "TCP"}
+
+
+def admit(peers: Sequence[Peer], *ports: dict[str, Any]) -> list[Rule]:
+    """Ingress from these peers, on all ports if none is given. No peers: no rule, since an empty list means anybody."""
+    if not peers:
+        return []
+    rule: Rule = {"from": list(peers)}
+    return [{**rule, "ports": list(ports)} if ports else rule]
+
+
+def dns() -> Rule:
+    """Egress to DNS. It names no pods, since DNS may run on the nodes."""
+    return {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+
+
+def policy(
+    resource: Object, name: str, step: str, selector: dict[str, str], ingress: list[Rule], egress: list[Rule]
+) -> Object:
+    """A NetworkPolicy for the pods of a resource that have the labels `selector`.
+
+    What it does not allow is refused where the cluster's network plugin enforces policies.
+    """
+    return {
+        "apiVersion": POLICY.api_version,
+        "kind": POLICY.kind,
+        "metadata": metadata(resource, name, step),
+        "spec": {
+            "podSelector": {"matchLabels": selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        },
+    }

@@ -1,0 +1,92 @@
+"""NetworkPolicies: created before the pods that they protect, and they admit nobody else."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hone.contract.runconfig import METRICS_PORT
+from hone.core.finetunejob.resources import networkpolicy as run_policy
+from hone.core.finetunejob.run import Run
+from hone.core.modeldeployment.resources import networkpolicy as server_policy
+from hone.core.modeldeployment.server import HTTP_PORT, Server
+from hone.core.network import NetworkPeers
+from hone.core.settings import Settings
+from tests.unit.core import make
+from tests.unit.core.fake_cluster import FakeCluster
+
+OPERATOR = {"namespaceSelector": {"matchLabels": {"name": "hone"}}, "podSelector": {"matchLabels": {"app": "hone"}}}
+PROMETHEUS = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+GATEWAY = {"namespaceSelector": {"matchLabels": {"name": "gateway"}}}
+JUDGE = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}
+PEERS = NetworkPeers(operator=(OPERATOR,), metrics=(PROMETHEUS,), clients=(GATEWAY,), egress=(JUDGE,))
+SETTINGS = Settings(network_policies=PEERS)
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A FineTuneJob with all that it needs."""
+    return FakeCluster(make.finetunejob()).add(
+        make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": ""})
+    )
+
+
+def admitted(policy: Any, port: int) -> list[Any]:
+    """The peers that may connect to a port."""
+    rules = policy["spec"]["ingress"]
+    assert all(rule["from"] for rule in rules), "a rule without peers admits anybody"
+    return [
+        peer
+        for rule in rules
+        if "ports" not in rule or port in [each["port"] for each in rule["ports"]]
+        for peer in rule["from"]
+    ]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_only_pods_of_the_same_run_reach_its_ranks(nodes: int) -> None:
+    run = Run(make.finetunejob(compute={"nodes": nodes, "gpusPerNode": 1}), SETTINGS)
+    policy = run_policy.network_policy(run)
+    ours = {"podSelector": {"matchLabels": {"hone.dev/uid": run.uid}}}
+    assert policy["spec"]["podSelector"] == ours["podSelector"]
+    assert admitted(policy, 29400) == admitted(policy, 40001) == [ours]
+    assert admitted(policy, METRICS_PORT) == [ours, OPERATOR, PROMETHEUS]
+    assert [rule.get("to") for rule in policy["spec"]["egress"]] == [[ours], None, JUDGE["to"]]
+
+
+def test_a_server_is_for_its_namespace_and_the_clients() -> None:
+    policy = server_policy.network_policy(Server(make.modeldeployment(), SETTINGS))
+    assert admitted(policy, HTTP_PORT) == [{"podSelector": {}}, GATEWAY, PROMETHEUS]
+    assert admitted(policy, METRICS_PORT) == []
+
+
+def test_nobody_is_admitted_where_nobody_is_named() -> None:
+    settings = Settings(network_policies=NetworkPeers())
+    policy = run_policy.network_policy(Run(make.finetunejob(), settings))
+    assert admitted(policy, METRICS_PORT) == [{"podSelector": policy["spec"]["podSelector"]}]
+
+
+def test_it_exists_before_the_first_job(cluster: FakeCluster) -> None:
+    cluster.settings = SETTINGS
+    plan = cluster.reconcile()
+    kinds = [obj["kind"] for obj in plan.create]
+    assert kinds.index("NetworkPolicy") < kinds.index("Job")
+    assert cluster.reconcile().create == ()
+
+
+def test_status_says_what_is_known_of_its_effect(cluster: FakeCluster) -> None:
+    cluster.settings = SETTINGS
+    cluster.reconcile()
+    assert cluster.resource["status"]["networkPolicy"] == "NotKnownToBeEnforced"
+
+
+def test_status_says_what_the_administrator_knows(cluster: FakeCluster) -> None:
+    cluster.settings = Settings(network_policies=replace(PEERS, enforced=True))
+    cluster.reconcile()
+    assert cluster.resource["status"]["networkPolicy"] == "Enforced"
+
+
+def test_without_the_setting_there_is_none(cluster: FakeCluster) -> None:
+    cluster.settings = Settings()
+    assert "NetworkPolicy" not in [obj["kind"] for obj in cluster.reconcile().create]
+    assert "networkPolicy" not in cluster.resource["status"]
