@@ -13,6 +13,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from hone.api import API_VERSION
 from hone.core.kinds import KINDS
+from hone.core.network import NetworkPeers
 from hone.core.observed import Object, Ref
 from hone.core.settings import Settings
 from hone.runtime.client import Client, Hook, ref_of
@@ -20,7 +21,7 @@ from hone.runtime.operator import Operator
 from hone.runtime.options import Options
 
 FTJ, MDEP = "FineTuneJob", "ModelDeployment"
-SETTINGS = Settings(progress_seconds=0.5, resync_seconds=600.0)
+SETTINGS = Settings(network_policies=NetworkPeers(), progress_seconds=0.5, resync_seconds=600.0)
 OPTIONS = Options(settings=SETTINGS, drain_seconds=5.0, refused_seconds=1.0, pod_name="hone-test")
 LIFE_SECONDS = 180.0
 
