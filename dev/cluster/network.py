@@ -1,12 +1,13 @@
 """The host's side of the pod network: the bridge, its one masquerade rule, and the removal of everything again."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from dev.cluster import paths
+from dev.cluster import deps, paths
 
 # A fixed address: by default a bridge takes the lowest of its ports', so it would change as pods come and go.
 BRIDGE_MAC = "0a:58:0a:58:00:01"
@@ -80,7 +81,9 @@ def tear_down() -> None:
 
 
 def _destroy_sets() -> None:
-    """Remove kube-router's sets of addresses, which no rule names any longer."""
+    """Remove kube-router's sets of addresses, which no rule names any longer; none where ipset is not installed."""
+    if not shutil.which("ipset", path=deps.search_path()):
+        return
     names = subprocess.run(["ipset", "list", "-n"], capture_output=True, text=True).stdout.split()
     for name in names:
         if name.startswith("KUBE-"):

@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "examples"
 DATA = EXAMPLES / "data/reviews.jsonl"
 MANAGED = "app.kubernetes.io/managed-by=hone"
 # Children that Hone makes, by kubectl's words.
-CHILD_KINDS = ("job", "pod", "service", "deployment", "configmap", "persistentvolumeclaim")
+CHILD_KINDS = ("job", "pod", "service", "deployment", "configmap", "persistentvolumeclaim", "networkpolicy")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """NetworkPolicies: created before the pods that they protect, and they admit nobody else."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -90,3 +91,15 @@ def test_without_the_setting_there_is_none(cluster: FakeCluster) -> None:
     cluster.settings = Settings()
     assert "NetworkPolicy" not in [obj["kind"] for obj in cluster.reconcile().create]
     assert "networkPolicy" not in cluster.resource["status"]
+
+
+def test_what_the_api_server_fills_in_is_no_difference() -> None:
+    """A policy that always differed would be written by every reconcile."""
+    web = NetworkPeers(egress=({"ports": [{"port": 443}]},), metrics=({"namespaceSelector": {"matchLabels": {}}},))
+    server = Server(make.modeldeployment(), Settings(network_policies=web))
+    live = copy.deepcopy(server_policy.network_policy(server))
+    live["spec"]["egress"][-1]["ports"][0]["protocol"] = "TCP"
+    live["spec"]["ingress"][0]["from"][-1]["namespaceSelector"] = {}
+    assert not server_policy.differs(server, live)
+    assert server_policy.differs(Server(make.modeldeployment(), SETTINGS), live)
+    assert server_policy.differs(server, None)

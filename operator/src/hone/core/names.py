@@ -23,7 +23,7 @@ OWNER_ANNOTATION = "hone.dev/owner"
 RETAIN_ANNOTATION = "hone.dev/retain"
 """On a claim that outlives its FineTuneJob; it never gets an owner of our kinds."""
 INPUTS_ANNOTATION = "hone.dev/inputs"
-"""Digest of the inputs that a Deployment was rendered from: it is rendered again only when they change."""
+"""Digest of what a Deployment or NetworkPolicy was rendered from: it is applied again only when that changes."""
 SPEC_ANNOTATION = "hone.dev/spec"
 """Digest of the FineTuneJob's spec from which a Job was rendered."""
 

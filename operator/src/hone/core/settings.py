@@ -14,8 +14,8 @@ class Settings:
         server_image: vLLM's image for GPUs.
         server_cpu_image: vLLM's image for `gpus: 0`.
         image_pull_policy: of all pods; empty: Kubernetes' default.
-        progress_seconds: least seconds between two readings, and status writes, of a run's progress.
         network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
+        progress_seconds: least seconds between two readings, and status writes, of a run's progress.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
 

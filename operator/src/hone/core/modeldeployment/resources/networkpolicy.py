@@ -1,7 +1,9 @@
 """The NetworkPolicy of a ModelDeployment's pods: who may call the model, and that the server itself calls nobody."""
 
+import json
+
 from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
-from hone.core.names import UID_LABEL
+from hone.core.names import INPUTS_ANNOTATION, UID_LABEL, digest
 from hone.core.network import NetworkPeers, admit, dns, policy, tcp
 from hone.core.observed import Object
 
@@ -13,7 +15,7 @@ def network_policy(server: Server) -> Object:
     """
     peers = server.settings.network_policies or NetworkPeers()
     callers = [{"podSelector": {}}, *peers.clients, *peers.metrics]
-    return policy(
+    rendered = policy(
         server.resource,
         server.network_policy.name,
         STEP,
@@ -21,8 +23,17 @@ def network_policy(server: Server) -> Object:
         ingress=admit(callers, tcp(HTTP_PORT)),
         egress=[dns(), *peers.egress],
     )
+    rendered["metadata"]["annotations"][INPUTS_ANNOTATION] = digest(json.dumps(rendered["spec"], sort_keys=True))
+    return rendered
 
 
 def differs(server: Server, live: Object | None) -> bool:
-    """Whether the policy has to be applied: it does not exist, or allows something else."""
-    return live is None or live["spec"] != network_policy(server)["spec"]
+    """Whether the policy has to be applied: it does not exist, or was rendered from another spec.
+
+    Specs are not compared: the API server fills in what administrators leave out of their peers, such as a protocol.
+    """
+    return live is None or _inputs(live) != _inputs(network_policy(server))
+
+
+def _inputs(obj: Object) -> str | None:
+    return (obj["metadata"].get("annotations") or {}).get(INPUTS_ANNOTATION)
