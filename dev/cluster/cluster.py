@@ -27,6 +27,7 @@ COMPONENTS = (
     "coredns",
     "local-path-provisioner",
 )
+NODE = f"/api/v1/nodes/{paths.NODE_NAME}"
 DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 READY_SECONDS = 120.0
 
@@ -82,10 +83,9 @@ def problems() -> list[str]:
 
 
 def node_ready(api: Api) -> bool:
-    path = f"/api/v1/nodes/{paths.NODE_NAME}"
-    if not api.exists(path):
+    if not api.exists(NODE):
         return False
-    conditions = {c["type"]: c["status"] for c in api.get(path).get("status", {}).get("conditions", [])}
+    conditions = {c["type"]: c["status"] for c in api.get(NODE).get("status", {}).get("conditions", [])}
     return conditions.get("Ready") == "True"
 
 
@@ -146,10 +146,12 @@ def _start(running: Processes) -> None:
         components.start_scheduler(running, at, authority)
         node.start_kubelet(running, authority, at.server)
         node.start_proxy(running, authority, at.server)
-        node.start_firewall(running, authority, at.server)
         addons.apply_manifests(api)
         addons.start_dns(running)
         addons.start_provisioner(running)
+        # kube-router ends if its node does not exist yet.
+        wait_until(lambda: api.exists(NODE), "kubelet registering the node", READY_SECONDS, interval=0.2)
+        node.start_firewall(running, authority, at.server)
         wait_ready()
     say(f"the cluster is ready; KUBECONFIG={paths.kubeconfig()}")
 
