@@ -140,6 +140,33 @@ def test_again_tells_the_same_without_work(
     assert run_finish(fresh) == first
 
 
+def test_a_changed_artifact_is_refused_and_its_old_digest_is_not_reported(
+    fresh: RunConfig, run_finish: Finish, tmp_path: Path
+) -> None:
+    first = run_finish(fresh)
+    output = Path(fresh.paths.output)
+    shutil.copytree(output, tmp_path / "as-written")
+    report = json.loads((output / "report.json").read_text())
+    report["files"][0]["sha256"] = "0" * 64
+    attacks: dict[str, Callable[[Path], object]] = {
+        "'README.md' has other content": lambda at: (at / "README.md").write_bytes(
+            (at / "README.md").read_bytes().swapcase()
+        ),
+        "'modeling.py' was added": lambda at: (at / "modeling.py").touch(),
+        "'tokenizer.json' is missing": lambda at: (at / "tokenizer.json").unlink(),
+        "'vocab.txt' is a link": lambda at: (at / "vocab.txt").symlink_to("/proc/self/environ"),
+        "report.json has another digest": lambda at: (output / "report.json").write_text(json.dumps(report)),
+    }
+    for words, attack in attacks.items():
+        attack(output / "artifact")
+        code, result = run_finish(fresh)
+        assert (code, result.verdict.failure_class, result.artifact) == (64, FailureClass.BAD_INPUT, None), words
+        assert words in result.verdict.message
+        shutil.rmtree(output)
+        shutil.copytree(tmp_path / "as-written", output)
+    assert run_finish(fresh) == first
+
+
 def test_the_bases_scores_are_made_once(fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_finish(fresh)
     shutil.rmtree(fresh.paths.output)

@@ -2,7 +2,8 @@
 
     python -m hone_trainer.finish
 
-Writes `<output>/artifact/` and, last, `<output>/report.json`. Run again on a finished run it only reports the result.
+Writes `<output>/artifact/` and, last, `<output>/report.json` with the artifact's manifest. Run again on a finished run
+it checks every file against that manifest, and reports the result.
 """
 
 import logging
@@ -23,7 +24,7 @@ from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.objectives import components
-from hone_trainer.protocol import host
+from hone_trainer.protocol import host, manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
@@ -51,7 +52,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         config = load_run_config()
-        report = load_report(config) or _finish(config)
+        report = load_report(config)
+        if report is None:
+            report = _finish(config)
+        else:
+            _check_artifact(config, report)
         result = StepResult(
             step="finish", evaluation=report.evaluation, artifact=report.artifact, final_step=report.final_step
         )
@@ -70,6 +75,23 @@ def load_report(config: RunConfig) -> Report | None:
         return Report.model_validate_json((Path(config.paths.output) / REPORT_FILE).read_text())
     except (OSError, ValidationError):
         return None
+
+
+def _check_artifact(config: RunConfig, report: Report) -> None:
+    """Refuse an artifact that is no longer what this step has written: neither its digest nor another one is reported.
+
+    Raises:
+        BadInput: a file was changed, added or removed, or the report itself was changed.
+    """
+    problems = manifest.differences(Path(config.paths.output) / ARTIFACT_DIR, report.files)
+    if manifest.digest_of(report.files) != report.artifact.digest:
+        problems.append(f"{REPORT_FILE} has another digest than that of the files that it lists")
+    if problems:
+        raise BadInput(
+            "spec.output",
+            f"the artifact on the job's claim was changed after it was written: {manifest.in_words(problems)}",
+            "Find out what else writes to the claim, then delete this job and apply it again.",
+        )
 
 
 def _finish(config: RunConfig) -> Report:
@@ -111,7 +133,7 @@ def _export_and_score(
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, directory, dtype)
     export.write_card(directory, config, planned.plan, planned.dataset, evaluated.evaluation, evaluated.notes, kind)
-    return _report(config, planned, complete, evaluated, kind, export.list_files(directory))
+    return _report(config, planned, complete, evaluated, kind, manifest.list_files(directory))
 
 
 def _report(
@@ -132,7 +154,7 @@ def _report(
         dataset=planned.dataset,
         evaluation=evaluated.evaluation,
         artifact=ArtifactSummary(
-            digest=export.digest_of(files),
+            digest=manifest.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
             kind=kind,
             api=components(config.objective).architecture.api,

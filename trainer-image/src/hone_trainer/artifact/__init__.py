@@ -1,1 +1,1 @@
-"""What a run leaves behind: the exported model with its card and digest."""
+"""What a run leaves behind: the exported model with its card."""

@@ -1,11 +1,9 @@
-"""The artifact: the trained weights with all that is served with them, and a digest over it."""
+"""The artifact: the trained weights with all that is served with them, and its model card."""
 
-import hashlib
 import json
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.report import ArtifactFile
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
@@ -26,24 +24,6 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
     copy_served_files(Path(config.paths.model), directory)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
-
-
-def list_files(directory: Path) -> list[ArtifactFile]:
-    """Every file of the artifact with its digest, in order of path."""
-    files = []
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append(
-            ArtifactFile(path=path.relative_to(directory).as_posix(), sha256=digest, size_bytes=path.stat().st_size)
-        )
-    return files
-
-
-def digest_of(files: list[ArtifactFile]) -> str:
-    """One digest over all files: of what `sha256sum` prints for them in order of path."""
-    lines = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
-    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
 def max_model_length(config: RunConfig) -> int | None:
