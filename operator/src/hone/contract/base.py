@@ -5,6 +5,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+MAX_INT32 = 2**31 - 1
+"""Maximum of a count."""
+MAX_BYTES = 2**53 - 1
+"""Maximum of a number of bytes, parameters or tokens: the largest integer that every JSON reader takes exactly."""
+
 
 class Model(BaseModel):
     """A value with camelCase keys in JSON. Unknown keys are ignored, so that a newer writer does not break a reader."""

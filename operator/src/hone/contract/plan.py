@@ -4,10 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.contract.base import Model
+from hone.contract.base import MAX_BYTES, MAX_INT32, Model
 from hone.contract.settings import Scheduler
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
+Amount = Annotated[int, Field(ge=0, le=MAX_BYTES)]
+"""A number of bytes, parameters or tokens."""
+Positive = Annotated[int, Field(ge=1, le=MAX_INT32)]
 Sentence = Annotated[str, Field(max_length=512)]
 
 
@@ -52,7 +55,7 @@ class DatasetSummary(Model):
         Count, Field(description="Number of rows left out because another split contains the same row.")
     ] = 0
     truncated_rows: Annotated[Count, Field(description="Number of training rows truncated to the sequence length.")] = 0
-    tokens: Annotated[Count, Field(description="Number of tokens in the training rows.")] = 0
+    tokens: Annotated[Amount, Field(description="Number of tokens in the training rows.")] = 0
     trained_token_share: Annotated[
         float, Field(ge=0, le=1, description="Fraction of the tokens on which the loss is computed, from 0 to 1.")
     ] = 0.0
@@ -73,18 +76,18 @@ class DatasetSummary(Model):
 class MemoryEstimate(Model):
     """Estimated peak memory per process in bytes, by part. Formulas: DESIGN, "Choices the plan makes"."""
 
-    weights_bytes: Annotated[Count, Field(description="Bytes of the model weights.")]
-    gradients_bytes: Annotated[Count, Field(description="Bytes of the gradients.")]
+    weights_bytes: Annotated[Amount, Field(description="Bytes of the model weights.")]
+    gradients_bytes: Annotated[Amount, Field(description="Bytes of the gradients.")]
     optimizer_bytes: Annotated[
-        Count,
+        Amount,
         Field(description="Bytes of the optimizer state, including a float32 copy of the weights if there is one."),
     ]
     activations_bytes: Annotated[
-        Count, Field(description="Bytes of the activations of one micro-batch of the longest row.")
+        Amount, Field(description="Bytes of the activations of one micro-batch of the longest row.")
     ]
-    overhead_bytes: Annotated[Count, Field(description="Bytes of libraries and buffers, and a safety margin.")]
-    total_bytes: Annotated[Count, Field(description="Sum of the parts in bytes.")]
-    limit_bytes: Annotated[Count | None, Field(description="Bytes that a process may use, if known.")] = None
+    overhead_bytes: Annotated[Amount, Field(description="Bytes of libraries and buffers, and a safety margin.")]
+    total_bytes: Annotated[Amount, Field(description="Sum of the parts in bytes.")]
+    limit_bytes: Annotated[Amount | None, Field(description="Bytes that a process may use, if known.")] = None
 
 
 class Plan(Model):
@@ -92,40 +95,37 @@ class Plan(Model):
 
     objective: Annotated[str, Field(max_length=32, description="Training objective.")] = "SFT"
     method: Annotated[str, Field(max_length=32, description="Training method: LoRA, QLoRA or Full.")] = "LoRA"
-    total_steps: Annotated[int, Field(ge=1, description="Number of optimizer steps of the whole run.")]
+    total_steps: Annotated[Positive, Field(description="Number of optimizer steps of the whole run.")]
     epochs: Annotated[float, Field(gt=0, description="Number of passes over the training rows.")]
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")]
     scheduler: Annotated[Scheduler, Field(description="Learning rate schedule.")]
     warmup_ratio: Annotated[float, Field(ge=0, description="Fraction of the steps over which the learning rate rises.")]
     global_batch_size: Annotated[
-        int,
+        Positive,
         Field(
-            ge=1,
             description="Rows per optimizer step, over all processes; with packing, on average. {rewarded}: answers "
             "instead of rows.",
         ),
     ]
-    micro_batch_size: Annotated[
-        int, Field(ge=1, description="Rows, or packed sequences, per process and forward pass.")
-    ]
+    micro_batch_size: Annotated[Positive, Field(description="Rows, or packed sequences, per process and forward pass.")]
     gradient_accumulation_steps: Annotated[
-        int, Field(ge=1, description="Number of forward and backward passes per optimizer step.")
+        Positive, Field(description="Number of forward and backward passes per optimizer step.")
     ]
-    sequence_length: Annotated[int, Field(ge=1, description="Maximum length of a row in tokens.")]
+    sequence_length: Annotated[Positive, Field(description="Maximum length of a row in tokens.")]
     packing: Annotated[
         bool,
         Field(description="Whether several rows are packed into one sequence instead of being padded."),
     ] = False
     packed_sequence_length: Annotated[
-        int | None, Field(ge=1, description="Maximum length of a packed sequence in tokens, if rows are packed.")
+        Positive | None, Field(description="Maximum length of a packed sequence in tokens, if rows are packed.")
     ] = None
     weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
     generations: Annotated[
-        int | None, Field(ge=2, description="{rewarded}: number of answers generated for each prompt.")
+        int | None, Field(ge=2, le=MAX_INT32, description="{rewarded}: number of answers generated for each prompt.")
     ] = None
     max_completion_length: Annotated[
-        int | None,
-        Field(ge=1, description="{on_policy}: maximum length in tokens of an answer that the model generates."),
+        Positive | None,
+        Field(description="{on_policy}: maximum length in tokens of an answer that the model generates."),
     ] = None
     temperature: Annotated[
         float | None, Field(gt=0, description="{on_policy}: sampling temperature of the answers generated in training.")
@@ -134,7 +134,7 @@ class Plan(Model):
         float | None, Field(ge=0, description="Value of hyperparameters.beta, for objectives that use it.")
     ] = None
     max_grad_norm: Annotated[float, Field(gt=0, description="Maximum norm to which gradients are clipped.")]
-    world_size: Annotated[int, Field(ge=1, description="Number of training processes over all pods.")]
+    world_size: Annotated[Positive, Field(description="Number of training processes over all pods.")]
     zero_stage: Annotated[int, Field(ge=0, le=3, description="ZeRO stage of DeepSpeed; 0 is plain DDP.")]
     precision: Annotated[
         str,
@@ -153,21 +153,18 @@ class Plan(Model):
     probe: Annotated[
         bool, Field(description="Whether two steps on the longest rows are run as a test before training starts.")
     ] = False
-    lora_rank: Annotated[int | None, Field(description="Rank of LoRA.")] = None
-    lora_alpha: Annotated[int | None, Field(description="Scale of LoRA: updates are multiplied by alpha / rank.")] = (
+    lora_rank: Annotated[Positive | None, Field(description="Rank of LoRA.")] = None
+    lora_alpha: Annotated[Count | None, Field(description="Scale of LoRA: updates are multiplied by alpha / rank.")] = (
         None
     )
     lora_dropout: Annotated[float | None, Field(description="Dropout probability of LoRA.")] = None
-    checkpoint_every_steps: Annotated[int | None, Field(ge=1, description="Optimizer steps between checkpoints.")] = (
-        None
-    )
+    checkpoint_every_steps: Annotated[Positive | None, Field(description="Optimizer steps between checkpoints.")] = None
     checkpoint_every_minutes: Annotated[
-        int | None, Field(ge=1, description="Minutes between checkpoints, if set instead of steps.")
+        Positive | None, Field(description="Minutes between checkpoints, if set instead of steps.")
     ] = None
     evaluation_every_steps: Annotated[
-        int | None,
+        Positive | None,
         Field(
-            ge=1,
             description="Optimizer steps between evaluations on the validation rows. Absent without validation rows.",
         ),
     ] = None
@@ -175,9 +172,9 @@ class Plan(Model):
         float | None,
         Field(ge=0, description="Minimum number of seconds between two checkpoints, if checkpointEverySteps is set."),
     ] = None
-    parameters: Annotated[Count, Field(description="Number of parameters of the model.")]
-    trainable_parameters: Annotated[Count, Field(description="Number of parameters that are trained.")]
-    checkpoint_bytes: Annotated[Count, Field(description="Estimated size of one checkpoint in bytes.")] = 0
+    parameters: Annotated[Amount, Field(description="Number of parameters of the model.")]
+    trainable_parameters: Annotated[Amount, Field(description="Number of parameters that are trained.")]
+    checkpoint_bytes: Annotated[Amount, Field(description="Estimated size of one checkpoint in bytes.")] = 0
     balance: Annotated[
         str | None,
         Field(max_length=16, description="{balances}: Weight if the loss is weighted by class, else None."),

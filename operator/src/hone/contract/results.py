@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hone.contract import VERSION
 from hone.contract.base import Model
-from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.plan import Amount, Count, DatasetSummary, Plan, Positive
 from hone.contract.verdict import Verdict
 
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -26,7 +26,7 @@ class Score(Model):
 
     metric: Annotated[str, Field(max_length=64, description="Name of the metric.")]
     higher_is_better: Annotated[bool, Field(description="Whether a larger value is better.")]
-    samples: Annotated[int, Field(ge=0, description="Number of test rows scored.")]
+    samples: Annotated[Count, Field(description="Number of test rows scored.")]
     base: Annotated[Interval, Field(description="Value of the base model.")]
     tuned: Annotated[Interval, Field(description="Value of the tuned model.")]
     improvement: Annotated[
@@ -47,7 +47,7 @@ class ArtifactSummary(Model):
     """The exported artifact."""
 
     digest: Annotated[str, Field(max_length=128, description="Digest of the exported files.")]
-    size_bytes: Annotated[int, Field(ge=0, description="Size of the exported files in bytes.")]
+    size_bytes: Annotated[Amount, Field(description="Size of the exported files in bytes.")]
     kind: Annotated[
         str, Field(max_length=32, description="Adapter, which needs its base model, or Model, a whole model.")
     ]
@@ -58,10 +58,10 @@ class ArtifactSummary(Model):
             description="API of a server of the artifact: Chat (default), Classify (classes) or Reward (scores).",
         ),
     ] = None
-    lora_rank: Annotated[int | None, Field(description="Rank of an adapter.")] = None
+    lora_rank: Annotated[Positive | None, Field(description="Rank of an adapter.")] = None
     base: Annotated[str | None, Field(max_length=512, description="Name of the base model.")] = None
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
-    max_model_length: Annotated[int | None, Field(description="Context length of the model in tokens.")] = None
+    max_model_length: Annotated[Positive | None, Field(description="Context length of the model in tokens.")] = None
 
 
 class StepResult(Model):
@@ -75,9 +75,9 @@ class StepResult(Model):
     plan: Plan | None = None
     evaluation: EvaluationSummary | None = None
     artifact: ArtifactSummary | None = None
-    final_step: Annotated[int | None, Field(ge=0)] = None
+    final_step: Count | None = None
     """train: the optimizer step at which the run ended."""
-    restarts: Annotated[int, Field(ge=0)] = 0
+    restarts: Count = 0
     """train: how often the ranks were restarted within the pod."""
     changes: list[Annotated[str, Field(max_length=256)]] = []
     """train: what was done differently from the plan, and why, in sentences; at most 8."""

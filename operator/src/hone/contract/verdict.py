@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.contract.base import Model
+from hone.contract.base import MAX_INT32, Model
 from hone.contract.exits import FailureClass
 
 
@@ -14,10 +14,13 @@ class Verdict(Model):
     failure_class: Annotated[FailureClass, Field(alias="class", description="The failure class.")]
     message: Annotated[str, Field(max_length=1024, description="What happened, in one or a few sentences.")]
     hint: Annotated[str | None, Field(max_length=512, description="What to do about it.")] = None
-    rank: Annotated[int | None, Field(ge=0, description="Global rank that failed first.")] = None
-    node: Annotated[int | None, Field(ge=0, description="Index of that rank's pod in the gang.")] = None
-    exit_code: Annotated[int | None, Field(description="Exit code of that process; negative for a signal.")] = None
-    step: Annotated[int | None, Field(ge=0, description="Last optimizer step that was finished.")] = None
+    rank: Annotated[int | None, Field(ge=0, le=MAX_INT32, description="Global rank that failed first.")] = None
+    node: Annotated[int | None, Field(ge=0, le=MAX_INT32, description="Index of that rank's pod in the gang.")] = None
+    exit_code: Annotated[
+        int | None,
+        Field(ge=-MAX_INT32, le=MAX_INT32, description="Exit code of that process; negative for a signal."),
+    ] = None
+    step: Annotated[int | None, Field(ge=0, le=MAX_INT32, description="Last optimizer step that was finished.")] = None
     final: Annotated[bool, Field(description="Whether a retry cannot help, even if the class allows one.")] = False
     time: Annotated[
         float | None, Field(description="When, in seconds since the epoch; orders the ranks' verdicts.")

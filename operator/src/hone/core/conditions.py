@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hone.api.meta import Condition, ConditionStatus
+from hone.core import reported
 from hone.core.times import rfc3339
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -44,8 +45,8 @@ def merge(
             Condition(
                 type=finding.type,
                 status=finding.status,
-                reason=finding.reason,
-                message=finding.message[:MAX_MESSAGE],
+                reason=reported.text(finding.reason),
+                message=reported.text(finding.message, MAX_MESSAGE),
                 last_transition_time=since,
                 observed_generation=generation,
             )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hone.api.meta import Condition
+from hone.core import reported
 from hone.core.conditions import TRUE, find
 from hone.core.plan import Event, EventType
 
@@ -11,12 +12,12 @@ MAX_MESSAGE = 1000
 
 def normal(reason: str, message: str) -> Event:
     """An Event of type Normal."""
-    return Event(EventType.NORMAL, reason, message[:MAX_MESSAGE])
+    return Event(EventType.NORMAL, reason, reported.text(message, MAX_MESSAGE))
 
 
 def warning(reason: str, message: str) -> Event:
     """An Event of type Warning."""
-    return Event(EventType.WARNING, reason, message[:MAX_MESSAGE])
+    return Event(EventType.WARNING, reason, reported.text(message, MAX_MESSAGE))
 
 
 def became_true(old: Sequence[Condition], new: Sequence[Condition], kind: str) -> Condition | None:

@@ -1,5 +1,6 @@
 """What a pod's status shows: whether it started, what keeps it from starting, how it ended."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
 def index(pod: Pod) -> int | None:
     """The pod's index in an Indexed Job."""
     value = (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-completion-index")
-    return int(value) if value is not None and value.isdigit() else None
+    return int(value) if value and re.fullmatch("[0-9]{1,9}", value) else None
 
 
 def phase(pod: Pod) -> str:

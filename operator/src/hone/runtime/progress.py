@@ -1,23 +1,17 @@
-"""Reads the progress of a trainer pod, which is not trusted: short timeout, no redirects, limited body, checks."""
+"""Reads the progress of a trainer pod, which is not trusted: short timeout, no redirects, limited body."""
 
-import json
-import math
 import os
-from typing import Any
 
 import aiohttp
-import pydantic
 
-from hone.contract import VERSION
 from hone.contract.progress import Progress
 from hone.contract.runconfig import METRICS_PORT
+from hone.core import reported
 from hone.core.kind import ProgressTarget
 from hone.core.observed import ProgressReading
 
 TIMEOUT_SECONDS = 2.0
 MAX_BYTES = 16 * 1024
-MAX_COUNT = 10**12
-"""No run has more steps; a larger count is rejected."""
 
 
 class ProgressReader:
@@ -54,7 +48,7 @@ class ProgressReader:
             error = f"no answer: {failure or type(failure).__name__}"
         except ValueError as failure:
             error = str(failure)
-        return ProgressReading(target.pod_uid, error=error[:256])
+        return ProgressReading(target.pod_uid, error=reported.text(error, 256))
 
     async def _read(self, target: ProgressTarget) -> Progress:
         host = f"[{target.pod_ip}]" if ":" in target.pod_ip else target.pod_ip
@@ -67,34 +61,4 @@ class ProgressReader:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"the pod's answer is longer than {MAX_BYTES} bytes")
-        return parse(body, target.pod_uid)
-
-
-def parse(body: bytes, pod_uid: str) -> Progress:
-    """The progress in a pod's answer; numbers that are not finite become None.
-
-    Raises:
-        ValueError: it is not valid, of another pod, of an unknown version, or out of range.
-    """
-    try:
-        progress = Progress.from_dict(_dict(json.loads(body, parse_constant=lambda _: None)))
-    except (pydantic.ValidationError, RecursionError, ValueError) as error:
-        raise ValueError(f"the pod's answer is not a valid progress report: {str(error).splitlines()[0]}") from error
-    if progress.version not in (VERSION, VERSION - 1):
-        raise ValueError(f"the pod's answer has version {progress.version}; this operator reads {VERSION}")
-    if progress.pod_uid != pod_uid:
-        raise ValueError("another pod answered at this pod's address")
-    steps = (progress.step, progress.total_steps, progress.checkpoint_step or 0, progress.resumed_from_step or 0)
-    if not all(0 <= count <= MAX_COUNT for count in (*steps, progress.restarts)):
-        raise ValueError("the pod's answer has a count that is out of range")
-    floats = (progress.epoch, progress.observed_time, progress.tokens_per_second, progress.seconds_per_step)
-    if not all(value is None or (math.isfinite(value) and 0 <= value < 1e15) for value in floats):
-        raise ValueError("the pod's answer has a number that is out of range")
-    values = {name: value for name, value in progress if not (isinstance(value, float) and not math.isfinite(value))}
-    return Progress(**values)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return {key: item for key, item in value.items() if item is not None}
+        return reported.progress(body, target.pod_uid)

@@ -4,19 +4,18 @@ from collections.abc import Iterable
 
 from hone.api.finetunejob_status import MAX_CHANGE, MAX_CHANGES, AttemptStatus
 from hone.contract.results import StepResult
+from hone.core import reported
 
 
 def adjusted(attempt: AttemptStatus, restarts: int, changes: Iterable[str]) -> AttemptStatus:
     """The attempt with what its pods report. Neither value shrinks: what was recorded once stays.
 
-    The pods are not trusted: the sentences are limited in number and length, and contain neither line breaks nor
-    lone surrogates, which cannot be stored in a status.
+    The pods are not trusted: the sentences are limited in number and length.
     """
-    lines = (" ".join(text.encode(errors="replace").decode().split()) for text in changes)
-    cut = (text if len(text) <= MAX_CHANGE else text[: MAX_CHANGE - 1] + "…" for text in lines if text)
-    sentences = list(dict.fromkeys([*(attempt.changes or []), *cut]))[:MAX_CHANGES]
+    shown = (reported.text(" ".join(sentence.split()), MAX_CHANGE) for sentence in changes)
+    sentences = list(dict.fromkeys([*(attempt.changes or []), *(sentence for sentence in shown if sentence)]))
     most = max(attempt.restarts or 0, restarts)
-    return attempt.model_copy(update={"restarts": most or None, "changes": sentences or None})
+    return attempt.model_copy(update={"restarts": most or None, "changes": sentences[:MAX_CHANGES] or None})
 
 
 def adjusted_by(attempt: AttemptStatus, results: Iterable[StepResult]) -> AttemptStatus:

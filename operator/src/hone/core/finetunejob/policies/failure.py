@@ -1,18 +1,15 @@
 """Why a Job failed: the cause among all its pods, or in the Job's own message where the pods are gone."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from hone.api.finetunejob_status import Failure
-from hone.contract import VERSION
 from hone.contract.exits import POLICIES, FailureClass, from_exit_code
 from hone.contract.results import StepResult
 from hone.core import pods as podinfo
+from hone.core import reported
 from hone.core.finetunejob.run import PREPARE
 from hone.core.names import STEP_LABEL
 from hone.core.observed import Object, Pod
@@ -61,31 +58,14 @@ class End:
 def make(cls: FailureClass, message: str, **more: Any) -> Failure:
     """A failure with its class's hint, cut to the API's lengths."""
     hint = more.pop("hint", None) or HINTS.get(cls)
-    text = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
-    return Failure(failure_class=str(cls), message=text, hint=hint, **more)
+    shown = reported.text(hint) if hint else None
+    return Failure(failure_class=str(cls), message=reported.text(message, MAX_MESSAGE), hint=shown, **more)
 
 
 def result_of(pod: Pod) -> StepResult | None:
     """The result in the pod's termination message; None if it has none, or one that cannot be stored in a status."""
-    ended = podinfo.terminated(pod)
-    try:
-        result = StepResult.model_validate_json(ended["message"]) if ended and ended.get("message") else None
-    except ValidationError:
-        return None
-    if result is None or result.version not in (VERSION, VERSION - 1) or not _can_be_stored(result.model_dump()):
-        return None
-    return result
-
-
-def _can_be_stored(value: Any) -> bool:
-    """Whether the API server accepts every number in it. Pods are not trusted, and a refused status stops the job."""
-    if isinstance(value, dict):
-        return all(_can_be_stored(inner) for inner in value.values())
-    if isinstance(value, list):
-        return all(_can_be_stored(inner) for inner in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return not isinstance(value, int) or abs(value) < 2**63
+    ended = podinfo.terminated(pod) or {}
+    return reported.step_result(str(ended.get("message") or ""))
 
 
 def job_condition(job: Object, kind: str) -> dict[str, Any] | None:
@@ -121,7 +101,7 @@ def _from_message(message: str) -> End | None:
     """How the pod ended that the Job's own message names, or None if it names none."""
     if "condition DisruptionTarget" in message:
         return End(_DISRUPTED, True, make(FailureClass.PREEMPTED, message))
-    if code := re.search(r"exit code (\d+)", message):
+    if code := re.search(r"exit code ([0-9]{1,9})\b", message):
         cls = from_exit_code(int(code[1]))
         return End(_tier(cls), True, make(cls, message, exit_code=int(code[1])))
     return None

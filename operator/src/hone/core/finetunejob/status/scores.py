@@ -2,10 +2,13 @@
 
 from hone.contract.results import EvaluationSummary, Interval
 
+MAX_PLAIN = 1e9
+"""The column has 64 characters for a score with its interval."""
+
 
 def _text(value: float) -> str:
-    """Two decimals; more digits where two would hide the figure."""
-    return f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}"
+    """Two decimals; in powers of ten where two would hide the figure, or need hundreds of digits before them."""
+    return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < MAX_PLAIN else f"{value:.1e}"
 
 
 def score(evaluation: EvaluationSummary) -> str | None:
