@@ -38,7 +38,7 @@ def make_adapter(model: Path, directory: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     adapted.peft_config["default"].base_model_name_or_path = "hf://example/tiny"
     adapted.save_pretrained(directory)
-    merging.copy_served_files(model, directory)
+    merging.copy_served_files(model, directory, "spec.model")
     (directory / "chat_template.jinja").write_text("{{ messages[0].content }}")
     return directory
 
@@ -129,8 +129,8 @@ def test_a_job_that_was_slower_takes_the_others(
 ) -> None:
     merge, original = merge_of(parts, tmp_path), merging.copy_served_files
 
-    def meanwhile(source: Path, directory: Path) -> None:
-        original(source, directory)
+    def meanwhile(source: Path, directory: Path, field: str) -> None:
+        original(source, directory, field)
         shutil.copytree(directory, merge.merged)
         (Path(merge.merged) / "whose").write_text("the other's")
 

@@ -109,7 +109,7 @@ def test_files_of_a_volume_are_read_with_their_columns_named_and_none_beyond_it(
     code, result = pod.run(make_config(data=data | {"minSamples": 11}))
     assert code == 64
     assert result.verdict is not None
-    assert "three/rows.jsonl is outside the volume" in result.verdict.message
+    assert "three/rows.jsonl leads out of its volume" in result.verdict.message
 
 
 def test_a_second_run_answers_the_frozen_plan(pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """What the pods are told, from the spec."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import MOUNTS, RunConfig
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name, memory_per_process, run_config
 from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.models import model_sources
 from hone.core.settings import Settings
 from tests.unit.core import make
 
@@ -25,6 +27,15 @@ def test_defaults() -> None:
     assert config.paths.run == "/mnt/workspace/team-a/support-bot/11111111-aaaa"
     assert (config.topology.nodes, config.topology.processes_per_node, config.topology.gpus_per_node) == (1, 1, 0)
     assert config.model_name == "tiny"
+
+
+def test_the_volumes_of_models_are_mounted_where_the_trainer_takes_them_for_volumes() -> None:
+    model = {"claim": {"name": "models", "path": "base/7b"}}
+    pods = model_sources(run(objective="Distillation", model=model, teacher=model, reward={"model": model}))
+    mounts = [mount.path for source in pods.values() for mount in source.mounts]
+    assert mounts == ["/mnt/model", "/mnt/reward-model", "/mnt/teacher"]
+    assert {str(PurePosixPath(path).parent) for path in mounts} == {MOUNTS}
+    assert [source.path for source in pods.values()] == [f"{path}/base/7b" for path in mounts]
 
 
 def test_held_out_data_of_its_own_or_a_fraction() -> None:

@@ -23,6 +23,7 @@ from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import chosen_rows, load_prepared
+from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
 from hone_trainer.protocol import host, manifest
 from hone_trainer.protocol.errors import BadInput
@@ -96,6 +97,8 @@ def _check_artifact(config: RunConfig, report: Report) -> None:
 
 def _finish(config: RunConfig) -> Report:
     planned = require_plan(config)
+    # Again: since prepare, the volumes may have changed.
+    check_models(models(config))
     last = checkpoint.final_checkpoint(config)
     if last is None:
         raise RuntimeError(f"no final checkpoint in {config.paths.run}: training has not finished")

@@ -30,6 +30,7 @@ from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
+from hone_trainer.models.directories import check_models, originals
 from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import components
 from hone_trainer.objectives.warnings import WarningInputs
@@ -94,6 +95,7 @@ def prepare(config: RunConfig) -> PlanFile:
     if done := _existing_plan(config):
         return done
     check_settings(config)
+    check_models(originals(config))
     # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
     data = _survey(config, _find_sources(config))
     reward_code = check_rewards(config.reward)

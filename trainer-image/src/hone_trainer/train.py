@@ -19,6 +19,7 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.plan import Plan
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
+from hone_trainer.models.directories import check_models, models
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.zero import use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
@@ -78,6 +79,8 @@ def _train(rank: int, status: StatusDir) -> None:
     attempt = load_attempt()
     plan = plan_of_attempt(planned.plan, config.topology, attempt)
     _preempted_if(status.stop_raised(), "before its first step")
+    # Again: since prepare, the volumes may have changed.
+    check_models(models(config))
 
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth

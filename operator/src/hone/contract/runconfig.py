@@ -20,6 +20,8 @@ from hone.contract.settings import (
 )
 
 RUN_CONFIG_PATH = "/etc/hone/run.json"
+MOUNTS = "/mnt"
+"""All volumes of a run are mounted below it. Of models and adapters, `<MOUNTS>/<name>` is the root of the volume."""
 ATTEMPT_ENV = "HONE_ATTEMPT"
 """Environment variable that holds an `Attempt` as JSON in trainer pods."""
 NODE_RANK_ENV = "JOB_COMPLETION_INDEX"

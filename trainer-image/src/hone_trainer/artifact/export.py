@@ -7,6 +7,7 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
+from hone_trainer.models.facts import read_json
 from hone_trainer.models.merging import copy_served_files
 from hone_trainer.objectives import components
 from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
@@ -21,14 +22,14 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
         Adapter or Model.
     """
     kind = METHODS[config.method.type].export(config, components(config.objective).architecture, checkpoint, directory)
-    copy_served_files(Path(config.paths.model), directory)
+    copy_served_files(Path(config.paths.model), directory, "spec.model")
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
 
 
 def max_model_length(config: RunConfig) -> int | None:
     """Longest context in tokens that the base model was made for."""
-    settings = json.loads((Path(config.paths.model) / "config.json").read_text())
+    settings = read_json(Path(config.paths.model), "config.json")
     text = settings.get("text_config") or settings
     length: int | None = text.get("max_position_embeddings")
     return length

@@ -5,12 +5,13 @@ import io
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import BinaryIO, cast
 
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.volumes import open_file
 
 
 class Kind(StrEnum):
@@ -55,25 +56,25 @@ _REFUSED = {
 }
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _plain(stream: BinaryIO) -> BinaryIO:
+    return stream
 
 
-def _open_gzip(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "rb"))
+def _gzip(stream: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
 
 
-def _open_zstd(path: Path) -> BinaryIO:
+def _zstd(stream: BinaryIO) -> BinaryIO:
     import pyarrow as pa
 
-    return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
+    return io.BufferedReader(pa.CompressedInputStream(stream, "zstd"))
 
 
-_CODECS: dict[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
-    b"\x1f\x8b": ("gzip", _open_gzip),
-    b"\x28\xb5\x2f\xfd": ("zstd", _open_zstd),
+_CODECS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {
+    b"\x1f\x8b": ("gzip", _gzip),
+    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
 }
-"""Compressions by their first bytes: name, and what opens a file. Files of several members or frames are read whole."""
+"""Compressions by their first bytes: name, and what decompresses. Files of several members or frames are read whole."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,25 @@ class DataFile:
         path: where it lies.
         name: what messages call it: its path below the directory that was named.
         kind: how it holds its rows.
-        opener: opens it for reading, decompressed.
+        volume: the root of its volume, which no link leads out of.
+        field: the spec's field that names it, for errors.
+        decompress: from its bytes to those of its text.
     """
 
     path: Path
     name: str
     kind: Kind
-    opener: Callable[[Path], BinaryIO]
+    volume: Path
+    field: str
+    decompress: Callable[[BinaryIO], BinaryIO] = _plain
+
+    def open_raw(self) -> BinaryIO:
+        """Its bytes as they are stored, from the first."""
+        return open_file(self.path.parent, self.path.name, self.field, self.volume)
 
     def open(self) -> BinaryIO:
         """Its bytes, decompressed, from the first."""
-        return self.opener(self.path)
+        return self.decompress(self.open_raw())
 
 
 def suffix_of(path: PurePath) -> str | None:
@@ -103,24 +112,26 @@ def suffix_of(path: PurePath) -> str | None:
     return path.suffix.lower() if path.suffix.lower() in _SUFFIXES else None
 
 
-def data_file(field: str, path: Path, name: str) -> DataFile:
+def data_file(field: str, path: Path, name: str, volume: Path) -> DataFile:
     """See what kind of file it is.
 
     Args:
         field: the spec's field that names it, for errors.
         path: the file.
         name: what messages call it.
+        volume: the root of its volume, which no link leads out of.
 
     Raises:
         BadInput: it cannot be read, or holds no rows of any kind.
     """
+    file = DataFile(path, name, Kind.JSONL, volume, field)
     try:
-        with path.open("rb") as stream:
+        with file.open_raw() as stream:
             head = stream.read(_HEAD)
         codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
-        opener = codec[1] if codec else _open_plain
         if codec:
-            with opener(path) as stream:
+            file = replace(file, decompress=codec[1])
+            with file.open() as stream:
                 head = stream.read(_HEAD)
     except BROKEN as error:
         raise damaged(field, name, error) from error
@@ -130,9 +141,9 @@ def data_file(field: str, path: Path, name: str) -> DataFile:
             field, f"{name} is {table} compressed with {codec[0]}", "Decompress it: only text may be compressed."
         )
     if table:
-        return DataFile(path, name, table, opener)
+        return replace(file, kind=table)
     _refuse(field, name, head)
-    return DataFile(path, name, _text_kind(field, name, head), opener)
+    return replace(file, kind=_text_kind(field, name, head))
 
 
 def damaged(field: str, name: str, error: BaseException) -> BadInput:

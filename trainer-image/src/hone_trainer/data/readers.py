@@ -159,14 +159,15 @@ def _cell(cell: str) -> Any:
 def _parquet(file: DataFile) -> Rows:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file.path) as table:
+    with file.open_raw() as stream, pq.ParquetFile(stream) as table:
         yield from _batches(table.schema_arrow, table.iter_batches(batch_size=_BATCH))
 
 
 def _arrow(file: DataFile) -> Rows:
     import pyarrow as pa
 
-    with pa.memory_map(str(file.path)) as stream:
+    # The open file itself by its descriptor: its path may lead elsewhere by now.
+    with file.open_raw() as source, pa.memory_map(f"/proc/self/fd/{source.fileno()}") as stream:
         if stream.read(6) == b"ARROW1":
             with pa.ipc.open_file(stream) as batches:
                 yield from _batches(batches.schema, (batches.get_batch(i) for i in range(batches.num_record_batches)))

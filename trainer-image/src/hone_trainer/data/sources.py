@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hone_trainer.data.kinds import REMEDY, DataFile, data_file, suffix_of
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.volumes import locate, open_file, shown
 
 _MAX_LISTED = 10
+_MAX_LIST_BYTES = 16 << 20
 _WILDCARDS = frozenset("*?[")
 
 
@@ -49,19 +51,12 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     Raises:
         BadInput: there is no such path, no file in it, none that may be read, or what lies there holds no rows.
     """
-    where = f"spec.dataset.{name}"
+    where, volume = f"spec.dataset.{name}", mount or Path("/")
     try:
-        base, files = _files(where, name, path)
-        data_files = []
-        for file in files:
-            relative = file.relative_to(base).as_posix()
-            if mount is not None and not file.resolve().is_relative_to(mount.resolve()):
-                raise BadInput(
-                    where,
-                    f"{relative} is outside the volume, at {file.resolve()}",
-                    "Put the file itself on the volume, or use the claim that holds it.",
-                )
-            data_files.append(data_file(where, file, relative))
+        # Before anything is listed or read; each file is located again when it is opened.
+        locate(_base(Path(path)), "", where, volume)
+        base, files = _files(where, name, path, volume)
+        data_files = [data_file(where, file, shown(file.relative_to(base).as_posix()), volume) for file in files]
     except PermissionError as error:
         raise BadInput(
             where,
@@ -71,13 +66,19 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     return Source(name, tuple(data_files), columns or {})
 
 
-def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
+def _base(path: Path) -> Path:
+    """The part of a path before its first wildcard."""
+    first = next((i for i, part in enumerate(path.parts) if _WILDCARDS & set(part)), None)
+    return path if first is None or path.exists() else Path(*path.parts[:first])
+
+
+def _files(where: str, name: str, path: str, volume: Path) -> tuple[Path, list[Path]]:
     """The files that a path stands for, and the directory that their names are relative to."""
     root = Path(path)
     if root.is_file():
         return root.parent, [root]
     if root.is_dir():
-        return _in_directory(where, name, root)
+        return _in_directory(where, name, root, volume)
     if _WILDCARDS & set(path) and not root.exists():
         return _matches(where, root)
     if root.exists():
@@ -87,10 +88,10 @@ def _files(where: str, name: str, path: str) -> tuple[Path, list[Path]]:
     )
 
 
-def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
+def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path, list[Path]]:
     """The files that a directory stands for, and the directory that their names are relative to."""
     if (root / "dataset_dict.json").is_file():
-        splits = _listed(where, root / "dataset_dict.json", "splits")
+        splits = _listed(where, root / "dataset_dict.json", volume, "splits")
         if name not in splits:
             raise BadInput(
                 where,
@@ -99,7 +100,8 @@ def _in_directory(where: str, name: str, root: Path) -> tuple[Path, list[Path]]:
             )
         root = root / name
     if (root / "state.json").is_file():
-        files = [root / Path(file).name for file in _listed(where, root / "state.json", "_data_files", "filename")]
+        listed = _listed(where, root / "state.json", volume, "_data_files", "filename")
+        files = [root / Path(file).name for file in listed]
         if missing := [file.name for file in files if not file.is_file()]:
             raise BadInput(
                 where, f"the saved data set {root.name} lacks its file {missing[0]}", "Copy the whole directory."
@@ -137,10 +139,9 @@ def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:
 
 def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:
     """The files that a glob matches, and the directory that it begins in."""
-    first = next(i for i, part in enumerate(pattern.parts) if _WILDCARDS & set(part))
-    base = Path(*pattern.parts[:first])
+    base = _base(pattern)
     try:
-        matches = sorted(base.glob("/".join(pattern.parts[first:]))) if base.is_dir() else []
+        matches = sorted(base.glob(str(pattern.relative_to(base)))) if base.is_dir() else []
     except ValueError as error:
         raise BadInput(
             where, f"{pattern} is not a valid glob: {error}", "Write ** as a whole part of the path: **/*.csv."
@@ -157,10 +158,11 @@ def _matches(where: str, pattern: Path) -> tuple[Path, list[Path]]:
     return base, files
 
 
-def _listed(where: str, path: Path, key: str, part: str | None = None) -> list[str]:
+def _listed(where: str, path: Path, volume: Path, key: str, part: str | None = None) -> list[str]:
     """The names that a JSON file of `datasets` lists under a key."""
     try:
-        listed = json.loads(path.read_bytes())[key]
+        with open_file(path.parent, path.name, where, volume) as file:
+            listed = json.loads(file.read(_MAX_LIST_BYTES))[key]
         return [str(item[part] if part else item) for item in listed]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(where, f"{path.parent.name}/{path.name} lists no {key}", "Save the data set again.") from error

@@ -1,7 +1,6 @@
 """LoRA: small matrices next to the frozen weights, by PEFT. The artifact is the adapter."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,9 +11,10 @@ from hone_trainer.data.prepared import load_prepared
 from hone_trainer.methods import full
 from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
-from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.facts import load_tokenizer, read_json
 from hone_trainer.models.merging import merged_model
 from hone_trainer.protocol.planfile import require_plan
+from hone_trainer.protocol.volumes import copy_file
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,8 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
     if config.merge_output or architecture.has_head:
         _export_merged(config, architecture, checkpoint, directory)
         return "Model"
-    shutil.copyfile(checkpoint / WEIGHTS_FILE, directory / WEIGHTS_FILE)
-    settings = json.loads((checkpoint / CONFIG_FILE).read_text())
+    copy_file(checkpoint, WEIGHTS_FILE, directory / WEIGHTS_FILE, "spec.workspace")
+    settings = read_json(checkpoint, CONFIG_FILE, "spec.workspace")
     settings["base_model_name_or_path"] = config.model_name
     settings["inference_mode"] = True
     if isinstance(settings.get("target_modules"), list):

@@ -15,6 +15,7 @@ from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
 from hone_trainer.protocol.errors import BadInput, clip
+from hone_trainer.protocol.volumes import check_tree, open_file, read_file, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ FIELD = "spec.model.claim.path"
 _MAX_LISTED = 20
 _MAX_VISITED = 500
 _MAX_HEADER = 100 << 20
+_MAX_JSON = 64 << 20
 _WHOLE_FILE = 64 << 20
 _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
@@ -160,8 +162,9 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
         BadInput: there is no such directory, or it is not a causal language model that can be trained.
     """
     path = Path(directory)
+    check_tree(path, "spec.model")
     _require_directory(path)
-    raw = _read_json(path / "config.json")
+    raw = read_json(path, "config.json")
     if "quantization_config" in raw:
         raise BadInput("spec.model", "its weights are quantized already", "Use the unquantized model.")
     config = _load_config(path, architecture)
@@ -195,6 +198,7 @@ def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     path = Path(directory)
+    check_tree(path, "spec.model")
     if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
         raise BadInput(
             "spec.model",
@@ -241,7 +245,7 @@ def _models_below(root: Path) -> list[str]:
                 if visited > _MAX_VISITED or len(models) >= _MAX_LISTED:
                     return models
                 if (child / "config.json").is_file():
-                    models.append(str(child.relative_to(root)))
+                    models.append(shown(child.relative_to(root)))
                 else:
                     below.append(child)
         level = below
@@ -250,25 +254,43 @@ def _models_below(root: Path) -> list[str]:
 
 def _children(directory: Path) -> list[Path]:
     try:
-        return sorted(p for p in directory.iterdir() if p.is_dir() and not p.name.startswith("."))
+        # Without links, which may lead out of the volume.
+        inner = (p for p in directory.iterdir() if p.is_dir() and not p.is_symlink())
+        return sorted(p for p in inner if not p.name.startswith("."))
     except PermissionError:
         return []
 
 
 def _listing(directory: Path, *, directories: bool) -> str:
-    names = sorted(p.name for p in directory.iterdir() if not directories or p.is_dir())
-    shown = ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
-    return shown or ("no directory" if directories else "nothing")
+    names = sorted(shown(p.name) for p in directory.iterdir() if not directories or p.is_dir())
+    text = ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
+    return text or ("no directory" if directories else "nothing")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(directory: Path, name: str, field: str = "spec.model") -> dict[str, Any]:
+    """The object in a JSON file of a model's directory.
+
+    Raises:
+        BadInput: there is none, it cannot be read, or it holds something else.
+    """
     try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise BadInput("spec.model", f"{path.name} is not JSON: {error}", "Copy the file again.") from error
+        value = json.loads(read_file(directory, name, field, _MAX_JSON))
+    except OSError as error:
+        raise _unreadable(field, name, error) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(field, f"{name} is not JSON: {clip(str(error), 200)}", "Copy the file again.") from error
     if not isinstance(value, dict):
-        raise BadInput("spec.model", f"{path.name} is not a JSON object", "Copy the file again.")
+        raise BadInput(field, f"{name} is not a JSON object", "Copy the file again.")
     return value
+
+
+def _unreadable(field: str, name: str, error: OSError) -> Exception:
+    """The error for a file that cannot be opened; the volume's own errors may be gone next time."""
+    if isinstance(error, FileNotFoundError):
+        return BadInput(field, f"there is no {name}", "Copy the whole model.")
+    if isinstance(error, PermissionError):
+        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
+    return error
 
 
 def _load_config(path: Path, architecture: Architecture) -> Any:
@@ -309,9 +331,9 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
 
 def _weight_shapes(path: Path) -> Shapes:
     files = sorted(path.glob("*.safetensors"))
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        named = set(_read_json(index).get("weight_map", {}).values())
+    index = "model.safetensors.index.json"
+    if (path / index).is_file():
+        named = set(read_json(path, index).get("weight_map", {}).values())
         if missing := sorted(named - {file.name for file in files}):
             raise BadInput(
                 "spec.model",
@@ -340,7 +362,7 @@ def _header_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         f"{file.name} is not a complete safetensors file ({file.stat().st_size} bytes)",
         "Copy it again; with Git, fetch it with git lfs pull.",
     )
-    with file.open("rb") as stream:
+    with open_file(file.parent, file.name, "spec.model") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= min(_MAX_HEADER, file.stat().st_size - 8):
@@ -377,12 +399,12 @@ def _matches(module: str, target: str) -> bool:
 
 def model_digest(path: Path) -> str:
     """SHA-256 over config, tokenizer and weights. Of large weight files evenly spaced samples, so it takes seconds."""
-    digest = hashlib.sha256((path / "config.json").read_bytes())
+    digest = hashlib.sha256(read_file(path, "config.json", "spec.model", _MAX_JSON))
     digest.update(tokenizer_digest(path).encode())
     for file in sorted([*path.glob("*.safetensors"), *path.glob("*.bin")]):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as stream:
+        with open_file(path, file.name, "spec.model") as stream:
             for offset, length in _sampled(size):
                 stream.seek(offset)
                 digest.update(stream.read(length))

@@ -1,6 +1,5 @@
 """Merges adapters with their base models: those of other jobs before anything reads them, this run's own at its end."""
 
-import json
 import logging
 import shutil
 import tempfile
@@ -8,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.runconfig import Merge
-from hone_trainer.data.digest import TOKENIZER_FILES
-from hone_trainer.models.facts import model_digest, weights_bytes
+from hone_trainer.data.digest import TEMPLATES, tokenizer_files
+from hone_trainer.models.facts import model_digest, read_json, weights_bytes
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_stale, sync_tree
 from hone_trainer.protocol.units import gib
+from hone_trainer.protocol.volumes import check_tree, copy_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SERVED_FILES = (*TOKENIZER_FILES, "generation_config.json")
+GENERATION_FILE, GENERATION_BYTES = "generation_config.json", 1 << 20
 _TEMPORARY = ".merging-"
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ def ensure_merged(merge: Merge) -> None:
         log.info("Already merged", extra={"directory": str(into)})
         return
     base = Path(merge.base)
+    check_tree(base, merge.field)
+    check_tree(Path(merge.adapter), merge.field)
     if merge.base_digest is not None and model_digest(base) != merge.base_digest:
         raise BadInput(
             merge.field,
@@ -48,9 +50,9 @@ def ensure_merged(merge: Merge) -> None:
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=into.parent))
     try:
         model = merged_model(AutoModelForCausalLM, base, Path(merge.adapter))
-        model.config._name_or_path = _base_name(Path(merge.adapter))
+        model.config._name_or_path = _base_name(Path(merge.adapter), merge.field)
         model.save_pretrained(directory)
-        copy_served_files(Path(merge.adapter), directory)
+        copy_served_files(Path(merge.adapter), directory, merge.field)
         sync_tree(directory)
         directory.chmod(0o755)
         try:
@@ -84,19 +86,30 @@ def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: A
     return merged
 
 
-def copy_served_files(source: Path, directory: Path) -> None:
-    """Copy byte for byte what is served with the weights: what was not trained is served as it was."""
-    for name in _SERVED_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, directory / name)
-    templates = source / "additional_chat_templates"
-    if templates.is_dir():
-        shutil.copytree(templates, directory / templates.name, dirs_exist_ok=True)
+def copy_served_files(source: Path, directory: Path, field: str) -> None:
+    """Copy byte for byte what is served with the weights: what was not trained is served as it was.
+
+    Only the files of a tokenizer and the generation config, and only as regular files of limited size on the volume:
+    whoever fills it must not put another file of this pod into what is served.
+
+    Args:
+        source: directory of the model or adapter.
+        directory: of the artifact.
+        field: the spec's field that names the source, for errors.
+
+    Raises:
+        BadInput: a file leads out of its volume, is no regular file, or is too large.
+    """
+    (directory / TEMPLATES).mkdir(exist_ok=True)
+    for name, limit in {**tokenizer_files(source, field), GENERATION_FILE: GENERATION_BYTES}.items():
+        copy_file(source, name, directory / name, field, limit)
+    if not any((directory / TEMPLATES).iterdir()):
+        (directory / TEMPLATES).rmdir()
 
 
-def _base_name(adapter: Path) -> str:
+def _base_name(adapter: Path, field: str) -> str:
     """What the adapter calls its base: no path of this pod."""
-    return str(json.loads((adapter / "adapter_config.json").read_text()).get("base_model_name_or_path") or "")
+    return str(read_json(adapter, "adapter_config.json", field).get("base_model_name_or_path") or "")
 
 
 def _require_space(volume: Path, needed: int) -> None:

@@ -10,12 +10,16 @@ from hone_trainer.data.conversation import require_template
 from hone_trainer.data.labels import padding_id
 from hone_trainer.models.architectures import SCORER
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.volumes import read_file
 
 if TYPE_CHECKING:
     from hone_trainer.models.facts import ModelFacts
 
 MODEL = "spec.reward.model"
 """The field of the spec that names a reward model."""
+
+MAX_CODE_BYTES = 1 << 20
+"""Most bytes of a user's function; a ConfigMap holds no more."""
 
 ARGUMENTS = ("prompts", "completions", "reference")
 """The keyword arguments that a user's function is called with."""
@@ -67,7 +71,7 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
             f"{field}.configMap", f"there is no {function.source}", "Create the ConfigMap, or use another key."
         )
     try:
-        code = path.read_bytes()
+        code = read_file(path.parent, path.name, f"{field}.configMap", MAX_CODE_BYTES)
         tree = ast.parse(code, filename=str(function.source))
     except (SyntaxError, ValueError) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""

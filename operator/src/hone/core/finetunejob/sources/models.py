@@ -8,7 +8,7 @@ from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
-from hone.contract.runconfig import Merge
+from hone.contract.runconfig import MOUNTS, Merge
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.source import Dependency, Source
@@ -131,4 +131,4 @@ def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:
 
 
 def _directory(name: str) -> str:
-    return "/mnt/" + re.sub("[A-Z]", lambda capital: f"-{capital.group().lower()}", name)
+    return f"{MOUNTS}/" + re.sub("[A-Z]", lambda capital: f"-{capital.group().lower()}", name)

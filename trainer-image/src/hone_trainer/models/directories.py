@@ -1,0 +1,32 @@
+"""The directories of models that a run reads, with the field of the spec that names each; checked before they are."""
+
+from pathlib import Path
+
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.volumes import check_tree
+
+FIELDS = {"model": "spec.model", "reward_model": "spec.reward.model", "teacher": "spec.teacher"}
+"""The fields of the spec that name models, by the names of `Paths`."""
+
+
+def models(config: RunConfig) -> dict[Path, str]:
+    """The models that all steps read, with their fields. What is merged exists only once prepare has written it."""
+    paths = {getattr(config.paths, name): field for name, field in FIELDS.items()}
+    return {Path(path): field for path, field in paths.items() if path is not None}
+
+
+def originals(config: RunConfig) -> dict[Path, str]:
+    """What prepare reads on volumes that users fill, with the fields: models, and what it merges them from."""
+    merged = {Path(merge.merged) for merge in config.materialize}
+    adapters = {Path(path): merge.field for merge in config.materialize for path in (merge.adapter, merge.base)}
+    return {**{path: field for path, field in models(config).items() if path not in merged}, **adapters}
+
+
+def check_models(directories: dict[Path, str]) -> None:
+    """Refuse models whose files are not all on their volumes.
+
+    Raises:
+        BadInput: naming field and file.
+    """
+    for directory, field in directories.items():
+        check_tree(directory, field)
