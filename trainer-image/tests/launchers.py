@@ -3,6 +3,7 @@
 Each start imports torch, transformers and DeepSpeed in every rank: tests make few, and use each for much.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -128,6 +129,19 @@ class Launcher:
                 continue
         return pids
 
+    def listening(self) -> set[tuple[str, int]]:
+        """Where this pod's processes accept connections: addresses as /proc/net shows them in hex, and ports."""
+        mine = {
+            name.removeprefix("socket:[").rstrip("]")
+            for pid in self.pids()
+            for name in _links(Path(f"/proc/{pid}/fd"))
+            if name.startswith("socket:[")
+        }
+        tables = "".join(Path("/proc/net", table).read_text() for table in ("tcp", "tcp6"))
+        lines = [line.split() for line in tables.splitlines()]
+        at = (fields[1].split(":") for fields in lines if fields[3] == "0A" and fields[9] in mine)
+        return {(address, int(port, 16)) for address, port in at}
+
     def kill(self, **more: str) -> None:
         """SIGKILL to the pod's processes, the launcher first, as when its node is lost; or to one rank's."""
         for pid in sorted(self.pids(**more)):
@@ -136,6 +150,16 @@ class Launcher:
     def log(self) -> str:
         """The last of what it and its ranks printed."""
         return self._log_path.read_text(errors="replace")[-20000:]
+
+
+def _links(directory: Path) -> list[str]:
+    """Targets of its links; none of those that went meanwhile."""
+    names = []
+    with contextlib.suppress(OSError):
+        for entry in directory.iterdir():
+            with contextlib.suppress(OSError):
+                names.append(str(entry.readlink()))
+    return names
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """The launcher without its ranks: arguments, verdicts, the HTTP port, and runs that need no training."""
 
+import contextlib
 import json
 import re
 import socket
@@ -16,7 +17,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
 from hone.contract.verdict import Verdict
 from hone_trainer import launch
-from hone_trainer.launcher import gang
+from hone_trainer.launcher import gang, tunnel
 from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import serve
 from hone_trainer.planning.memory_fallback import load_level
@@ -57,26 +58,53 @@ def with_topology(config: RunConfig, **changes: object) -> RunConfig:
 # Arguments and environment.
 
 
-def test_a_gang_meets_at_pod_0(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HONE_MASTER", "tiny-0.tiny")
-    arguments = gang.torchrun_arguments(run, node=1)
+def test_torchrun_meets_on_loopback(run: RunConfig) -> None:
+    arguments = gang.torchrun_arguments(run, node=1, store_port=4711)
     assert "--nnodes=2" in arguments
-    assert "--node-rank=1" in arguments
+    assert "--rdzv-conf=rank=1" in arguments
     assert "--nproc-per-node=3" in arguments
-    assert "--master-addr=tiny-0.tiny" in arguments
-    assert "--master-port=29400" in arguments
+    assert "--rdzv-endpoint=127.0.0.1:4711" in arguments
     assert "--max-restarts=0" in arguments
+
+
+@pytest.fixture
+def tunnels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What is opened for other pods, without the key."""
+    opened: list[tuple[object, ...]] = []
+
+    @contextlib.contextmanager
+    def record(*arguments: object) -> Iterator[None]:
+        opened.append(arguments[:-1])
+        yield
+
+    monkeypatch.setattr(tunnel, "entrance", record)
+    monkeypatch.setattr(tunnel, "passage", record)
+    monkeypatch.setenv("HONE_MASTER", "tiny-0.tiny")
+    return opened
+
+
+@pytest.mark.parametrize(("probing", "port"), [(False, 29400), (True, 29401)])
+def test_a_gang_meets_at_pod_0(run: RunConfig, tunnels: list[tuple[object, ...]], probing: bool, port: int) -> None:
+    with gang.rendezvous(run, 0, probing=probing) as store_port:
+        assert tunnels == [(port, store_port)]
+    with gang.rendezvous(run, 1, probing=probing) as local_port:
+        assert tunnels[1:] == [("tiny-0.tiny", port, local_port)]
 
 
 def test_a_gang_without_a_meeting_place_is_refused(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HONE_MASTER", raising=False)
-    with pytest.raises(BadInput, match="HONE_MASTER"):
-        gang.torchrun_arguments(run, node=0)
+    with pytest.raises(BadInput, match="HONE_MASTER"), gang.rendezvous(run, 0):
+        pytest.fail("it has no address")
 
 
-def test_one_pod_stays_on_loopback(run: RunConfig) -> None:
-    arguments = gang.torchrun_arguments(with_topology(run, nodes=1, processes_per_node=2), node=0)
-    assert "--master-addr=127.0.0.1" in arguments
+def test_one_pod_opens_nothing_to_others(run: RunConfig, tunnels: list[tuple[object, ...]]) -> None:
+    alone = with_topology(run, nodes=1, processes_per_node=2)
+    with gang.rendezvous(alone, 0):
+        assert tunnels == []
+    for gpus in (0, 2):
+        environment = gang.rank_environment(with_topology(run, nodes=1, gpus_per_node=gpus))
+        assert (environment["GLOO_SOCKET_IFNAME"], environment["NCCL_SOCKET_IFNAME"]) == ("lo", "lo")
+    assert "NCCL_SOCKET_IFNAME" not in gang.rank_environment(run)
 
 
 def test_ranks_share_the_cpus(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,11 +319,6 @@ def test_no_probe_once_there_is_a_checkpoint(run: RunConfig, tmp_path: Path, mon
     attempts = starts(monkeypatch, [crash])
     assert launch.main() == 70
     assert attempts == [(0, False)]
-
-
-def test_the_probe_meets_at_another_port(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HONE_MASTER", "tiny-0.tiny")
-    assert "--master-port=29401" in gang.torchrun_arguments(run, node=1, probing=True)
 
 
 # Verdicts.

@@ -2,25 +2,36 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import tiny
 from launchers import END_SECONDS, START_SECONDS, Launcher, free_port, largest_difference, newest_step
+from torch.distributed import DistNetworkError, DistStoreError, TCPStore
 
 from hone.contract.exits import FailureClass
 from hone.contract.methods import MethodType
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same in IPv6, and ::1, as /proc/net shows them."""
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 
 
 def test_a_pod_that_lost_its_peer_says_so(tmp_path: Path, start: Callable[..., Launcher]) -> None:
     config = tiny.make_run(tmp_path, nodes=2, steps=5000, every=10)
-    meeting = {"HONE_MASTER": "127.0.0.1", "HONE_MASTER_PORT": str(free_port())}
+    port = free_port()
+    meeting = {"HONE_MASTER": "127.0.0.1", "HONE_MASTER_PORT": str(port)}
     first, second = (start(tmp_path, f"pod-{node}", JOB_COMPLETION_INDEX=node, **meeting) for node in ("0", "1"))
     first.until(lambda progress: progress.get("checkpointStep", 0) >= 10)
     assert second.get("/progress")[0] == 404, "rank 0 is in the other pod"
     assert 'hone_train_step{rank="1"}' in second.get("/metrics")[1]
+    # By torch's own rendezvous, a stranger who reaches this port reads and writes the keys by which ranks meet.
+    with pytest.raises((DistNetworkError, DistStoreError)):
+        TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
+    open_ports = {port for address, port in first.listening() if address not in LOOPBACK}
+    assert {port, first.port} <= open_ports
     second.kill()
     code, result = first.wait()
     assert (code, result.verdict.failure_class) == (68, FailureClass.COMMUNICATION), first.log()
@@ -42,6 +53,9 @@ def test_a_gang_under_zero_3_that_was_lost_goes_on_exactly(tmp_path: Path, start
 
     launcher = start(cut, "b1")
     launcher.until(lambda progress: progress.get("checkpointStep", 0) >= 5)
+    listening = launcher.listening()
+    assert len(listening) > 1, "the store should listen, too"
+    assert {port for address, port in listening if address not in LOOPBACK} == {launcher.port}
     launcher.kill()
     launcher.process.wait()
     assert 5 <= newest_step(config) < 30

@@ -62,6 +62,8 @@ _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
 _TO_GENERATE = ("prompt_ids", "images", "multimodal_fields")
 _REFERENCE_COLUMNS = "log-probabilities before training are written to the run's directory, not among the shared rows"
 
+_LOOPBACK = "a rendezvous of our own, whose store listens on the loopback address"
+
 
 def _of_each(owners: Iterable[str], name: str, used_in: tuple[str, ...], why: str, **more: Any) -> tuple[Hook, ...]:
     """The same hook of several classes."""
@@ -337,6 +339,16 @@ _DATA = (
 _PROCESS = (
     Hook("torch.distributed.run", "parse_args", ("launcher/elastic.py",), "torchrun's own arguments", ("args",)),
     Hook("torch.distributed.run", "run", ("launcher/elastic.py",), "torchrun, whose errors are read", ("args",)),
+    *(
+        Hook("torch.distributed.elastic.rendezvous", name, ("launcher/store.py",), _LOOPBACK, parameters)
+        for name, parameters in (
+            ("RendezvousHandler", None),
+            ("RendezvousInfo", ("store", "rank", "world_size", "bootstrap_store_info")),
+            ("RendezvousParameters", None),
+            ("RendezvousStoreInfo", ("master_addr", "master_port")),
+            ("rendezvous_handler_registry", None),
+        )
+    ),
     Hook(
         "torch.autograd.graph",
         "_engine_run_backward",

@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 from hone.contract.runconfig import NODE_RANK_ENV
+from hone_trainer.launcher import store
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import from_exception
@@ -21,6 +22,7 @@ def main() -> int:
     """Run the ranks; 0 when all of them ended with 0, else 1."""
     setup_logging()
     status = StatusDir.from_env()
+    store.register()
     try:
         run(parse_args(sys.argv[1:]))
     except ChildFailedError as error:

@@ -1,5 +1,6 @@
 """This pod's share of the gang: torchrun and its ranks, from their start until none of them is left."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -7,10 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from hone.contract.runconfig import ATTEMPT_ENV, MASTER_ENV, MASTER_PORT, Attempt, RunConfig
 from hone.contract.verdict import Verdict
+from hone_trainer.launcher import tunnel
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.probe import PROBE_ENV
@@ -52,8 +55,22 @@ def run_ranks(
     Returns:
         torchrun's exit code, or the verdict of `supervise`. None of the processes that it started is left.
     """
+    with rendezvous(config, node, probing=probing) as store_port:
+        return _run_torchrun(config, node, store_port, status, attempt, supervise, probing=probing)
+
+
+def _run_torchrun(
+    config: RunConfig,
+    node: int,
+    store_port: int,
+    status: StatusDir,
+    attempt: Attempt,
+    supervise: Supervise,
+    *,
+    probing: bool,
+) -> int | Verdict:
     torchrun = subprocess.Popen(
-        [sys.executable, "-m", "hone_trainer.launcher.elastic", *torchrun_arguments(config, node, probing=probing)],
+        [sys.executable, "-m", "hone_trainer.launcher.elastic", *torchrun_arguments(config, node, store_port)],
         env={
             **os.environ,
             **rank_environment(config),
@@ -79,27 +96,42 @@ def run_ranks(
         end_children()
 
 
-def torchrun_arguments(config: RunConfig, node: int, *, probing: bool = False) -> list[str]:
-    """torchrun's arguments for this pod: the rendezvous address, how many ranks there are, what they run.
+@contextlib.contextmanager
+def rendezvous(config: RunConfig, node: int, *, probing: bool = False) -> Iterator[int]:
+    """Where torchrun finds its store, as a port of the loopback address; for several pods, with a tunnel to pod 0.
 
     Raises:
         BadInput: there are several pods, but the address of pod 0 is not set.
     """
+    store_port = _free_port()
+    if config.topology.nodes == 1:
+        yield store_port
+        return
+    master = os.environ.get(MASTER_ENV)
+    if not master:
+        raise BadInput(MASTER_ENV, f"is not set, but the run has {config.topology.nodes} nodes", _SET_MASTER)
+    # Another port for the probe: its last connections may still linger when the run begins.
+    port = int(os.environ.get(MASTER_PORT_ENV) or MASTER_PORT) + probing
+    key = tunnel.load_key(Path(config.paths.run))
+    with tunnel.entrance(port, store_port, key) if node == 0 else tunnel.passage(master, port, store_port, key):
+        yield store_port
+
+
+def torchrun_arguments(config: RunConfig, node: int, store_port: int) -> list[str]:
+    """torchrun's arguments for this pod: the rendezvous, how many ranks there are, what they run.
+
+    Args:
+        config: the run's configuration.
+        node: index of this pod.
+        store_port: port of the loopback address at which the ranks meet.
+    """
     topology = config.topology
-    if topology.nodes > 1:
-        master = os.environ.get(MASTER_ENV)
-        if not master:
-            raise BadInput(MASTER_ENV, f"is not set, but the run has {topology.nodes} nodes", _SET_MASTER)
-        # Another port for the probe: its last connections may still linger when the run begins.
-        port = int(os.environ.get(MASTER_PORT_ENV) or MASTER_PORT) + probing
-    else:
-        master, port = "127.0.0.1", _free_port()
     return [
         f"--nnodes={topology.nodes}",
-        f"--node-rank={node}",
         f"--nproc-per-node={topology.processes_per_node}",
-        f"--master-addr={master}",
-        f"--master-port={port}",
+        "--rdzv-backend=hone",
+        f"--rdzv-endpoint={tunnel.LOOPBACK}:{store_port}",
+        f"--rdzv-conf=rank={node}",
         "--max-restarts=0",
         "--module",
         "hone_trainer.train",
@@ -117,14 +149,16 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
     }
+    if config.topology.nodes == 1:
+        # Nobody outside the pod is to reach what the ranks listen on.
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+        environment["NCCL_SOCKET_IFNAME"] = "lo"
     if config.topology.gpus_per_node == 0:
         environment["DS_ACCELERATOR"] = "cpu"
         # Threads that wait by spinning use up the CPU quota that the others need.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["CUDA_VISIBLE_DEVICES"] = ""
         environment["GLIBC_TUNABLES"] = CPU_HEAP
-        if config.topology.nodes == 1:
-            environment["GLOO_SOCKET_IFNAME"] = "lo"
     return environment
 
 
