@@ -312,6 +312,83 @@ def test_a_crash_loop_tells_the_servers_last_words_and_stalls_at_the_deadline() 
     assert ready.status["phase"] == "Failed"
 
 
+def checked(cluster: FakeCluster, state: dict[str, Any], last: dict[str, Any] | None = None) -> None:
+    """A pod whose check of the artifact is in this state."""
+    labels = deployment(cluster)["spec"]["template"]["metadata"]["labels"]
+    pod = make.pod("s", state={"waiting": {"reason": "PodInitializing"}}, labels=labels).raw
+    check = {"name": "verify", "ready": False, "state": state, "lastState": last or {}}
+    pod["status"]["initContainerStatuses"] = [check]
+    cluster.pods["s"] = pod
+
+
+def test_a_changed_artifact_is_not_served_and_the_status_says_which_file() -> None:
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
+    failed = make.exited(64, "its files have the digest sha256:1 instead of sha256:2: 'config.json' has other content")
+    backing_off = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
+    for state, last in ((failed, None), (backing_off, failed), (make.RUNNING, failed)):
+        checked(ready, state, last)
+        ready.converge()
+        assert ready.condition("Stalled") == ("True", "ArtifactChanged"), state
+        assert ready.condition("Available") == ("False", "ArtifactChanged")
+        assert "'config.json' has other content" in ready.message("Stalled")
+        assert ready.status["phase"] == "Failed"
+    assert ready.reasons().count("ArtifactChanged") == 1
+    # Once the files are as they were, the same pod passes.
+    checked(ready, make.exited(0, ""), failed)
+    ready.converge()
+    assert ready.condition("Reconciling") == ("True", "RollingOut")
+
+
+def test_a_check_that_cannot_run_is_no_changed_artifact() -> None:
+    ready = cluster(make.complete_job(DIGEST))
+    ready.converge()
+    checked(ready, make.RUNNING, make.exited(1, "No module named hone_trainer.verify"))
+    ready.converge()
+    assert ready.condition("Reconciling") == ("True", "CrashLoopBackOff")
+    assert "init container 'verify' ended with exit code 1" in ready.message("Reconciling")
+    checked(ready, {"waiting": {"reason": "ErrImagePull", "message": "hone-trainer: not found"}})
+    ready.converge()
+    assert ready.condition("Reconciling") == ("True", "ImagePullBackOff")
+
+
+def test_the_artifact_is_checked_before_the_server_starts_and_mounted_alone_and_read_only() -> None:
+    pod = deployment(served())["spec"]["template"]["spec"]
+    (check,), (server,) = pod["initContainers"], pod["containers"]
+    assert check["command"] == ["python", "-m", "hone_trainer.verify"]
+    assert check["args"] == ["/mnt/artifact/artifact", DIGEST]
+    assert check["securityContext"] == server["securityContext"]
+    mounts = [
+        {mount["mountPath"]: mount for mount in container["volumeMounts"] if "/mnt/" in mount["mountPath"]}
+        for container in (check, server)
+    ]
+    whole = {"name": "claim-0", "mountPath": "/mnt/artifact", "readOnly": True}
+    alone = {**whole, "mountPath": "/mnt/artifact/artifact", "subPath": "artifact"}
+    assert mounts == [
+        {"/mnt/artifact": whole},
+        {"/mnt/artifact/artifact": alone, "/mnt/model": mounts[1]["/mnt/model"]},
+    ]
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "job-output", "readOnly": True}
+
+
+def test_the_check_needs_nothing_that_the_server_does_not_need() -> None:
+    spec = deployment(served(gpus=2, resources={"limits": {"memory": "64Gi"}}))["spec"]["template"]["spec"]
+    (check,), (server,) = spec["initContainers"], spec["containers"]
+    assert check["resources"] == {"limits": {"memory": "64Gi"}}
+    assert server["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "2"}
+
+
+def test_an_upgrade_of_the_operator_that_adds_the_check_restarts_no_server() -> None:
+    ready = served()
+    pod = deployment(ready)["spec"]["template"]["spec"]
+    del pod["initContainers"]
+    pod["containers"][0]["volumeMounts"][0] = {"name": "claim-0", "mountPath": "/mnt/artifact", "readOnly": True}
+    before = copy.deepcopy(deployment(ready))
+    assert ready.reconcile().apply == ()
+    assert deployment(ready) == before
+    assert ready.condition("Ready") == ("True", "Serving")
+
+
 def test_an_upgrade_of_the_operator_that_adds_labels_restarts_no_server() -> None:
     ready = served()
     template = deployment(ready)["spec"]["template"]["metadata"]

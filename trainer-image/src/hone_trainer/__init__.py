@@ -1,1 +1,1 @@
-"""What runs in the pods of a FineTuneJob: the steps prepare, launch (with train under it) and finish."""
+"""What runs in a FineTuneJob's pods: prepare, launch (with train under it) and finish; and verify, in a server's."""

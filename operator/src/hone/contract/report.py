@@ -24,6 +24,12 @@ class ArtifactFile(Model):
     size_bytes: Annotated[int, Field(ge=0, description="Size in bytes.")]
 
 
+class Manifest(Model):
+    """The files of a directory. A report is one, too."""
+
+    files: Annotated[list[ArtifactFile], Field(description="The files, by path.")]
+
+
 class Sample(Model):
     """A test prompt with the answers of base and tuned model, decoded greedily; or a text with its class."""
 

@@ -46,9 +46,15 @@ def is_over(pod: Pod) -> bool:
 
 
 def container(pod: Pod) -> Object:
-    """The status of the pod's container, empty where there is none yet. All our pods have one container."""
+    """The status of the pod's container, empty where there is none yet. All our pods have one, and servers run an init
+    container before it."""
     statuses = (pod.raw.get("status") or {}).get("containerStatuses") or [{}]
     return dict(statuses[0])
+
+
+def init_containers(pod: Pod) -> list[Object]:
+    """The statuses of what runs before the pod's container."""
+    return [dict(status) for status in (pod.raw.get("status") or {}).get("initContainerStatuses") or []]
 
 
 def terminated(pod: Pod) -> dict[str, Any] | None:
@@ -94,11 +100,12 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             # A separate reason: most claims are bound within seconds, and a later reason must still be reported.
             reason = "ClaimNotBound" if _UNBOUND in message else "Unschedulable"
             return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {message}")
-        waiting = (container(pod).get("state") or {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if reason and reason not in _STARTING:
-            message = str(waiting.get("message") or "no details")
-            # "Back-off pulling image …: ErrImagePull: <cause>" alternates with the bare cause.
-            cause = message.partition(": ErrImagePull: ")[2] or message
-            return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {cause}")
+        for status in (*init_containers(pod), container(pod)):
+            waiting = (status.get("state") or {}).get("waiting") or {}
+            reason = waiting.get("reason", "")
+            if reason and reason not in _STARTING:
+                message = str(waiting.get("message") or "no details")
+                # "Back-off pulling image …: ErrImagePull: <cause>" alternates with the bare cause.
+                cause = message.partition(": ErrImagePull: ")[2] or message
+                return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {cause}")
     return None

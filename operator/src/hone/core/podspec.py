@@ -33,11 +33,15 @@ _NO_SIDECARS_ANNOTATIONS = {"sidecar.istio.io/inject": "false", "linkerd.io/inje
 
 @dataclass(frozen=True)
 class ClaimMount:
-    """A PersistentVolumeClaim at a path."""
+    """A PersistentVolumeClaim, or a directory of it, at a path.
+
+    The kubelet follows no link out of the volume on the way to that directory.
+    """
 
     claim: str
     path: str
     read_only: bool = True
+    sub_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,19 @@ SCRATCH = (ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/s
 is evicted before it fills the node's disk and affects other pods; /dev/shm is limited by the pod's memory."""
 
 
+@dataclass(frozen=True)
+class InitContainer:
+    """A container that has to succeed before the pod's own starts.
+
+    Attributes:
+        container: the container; mounts and security are added by `pod_template`.
+        mounts: its mounts in addition to `SCRATCH`; it has none of the pod's container.
+    """
+
+    container: Object
+    mounts: Sequence[Mount]
+
+
 def resources(
     requested: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
 ) -> dict[str, Any]:
@@ -91,7 +108,7 @@ def _variable(entry: EnvVar) -> dict[str, Any]:
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts. A claim is one volume even if mounted twice: two volumes of one claim can hang the kubelet.
+    """Volumes, and a mount of each. A claim is one volume even if mounted twice: two can hang the kubelet.
 
     A claim that is only read is a read-only volume, too: its files keep their owner and cannot be changed.
     """
@@ -105,6 +122,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             name = names.setdefault(mount.claim, f"claim-{len(names)}")
             read_only = {} if mount.claim in written else {"readOnly": True}
             volumes[name] = {"name": name, "persistentVolumeClaim": {"claimName": mount.claim, **read_only}}
+            fields |= {"subPath": mount.sub_path} if mount.sub_path else {}
         elif isinstance(mount, ConfigMapMount):
             name = f"file-{mount.path.strip('/').replace('/', '-')}"
             items = [{"key": mount.key, "path": mount.file}]
@@ -127,6 +145,7 @@ def pod_template(
     settings: PodSettings | None,
     grace_seconds: int,
     labels: Mapping[str, str] | None = None,
+    init: InitContainer | None = None,
     **spec: Any,
 ) -> Object:
     """A pod template under restricted Pod Security, without a token.
@@ -135,6 +154,7 @@ def pod_template(
         resource: the resource that the pod belongs to.
         step: what the pod is for.
         container: the only container; mounts and security are added here.
+        init: what runs before it.
         mounts: its mounts in addition to `SCRATCH`.
         settings: what the user set on the pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
@@ -142,7 +162,9 @@ def pod_template(
         spec: further fields of the pod's spec, in camelCase.
     """
     settings = settings or PodSettings()
-    volumes, container_mounts = _volumes((*mounts, *SCRATCH))
+    volumes, container_mounts = _volumes((*mounts, *SCRATCH, *(init.mounts if init else ())))
+    count = len(mounts) + len(SCRATCH)
+    before = [_restricted(init.container, container_mounts[len(mounts) :])] if init else []
     return {
         "metadata": _pod_metadata(resource, step, settings, labels or {}),
         "spec": {
@@ -152,12 +174,15 @@ def pod_template(
             "securityContext": POD_SECURITY,
             **_placement(settings),
             **spec,
-            "containers": [
-                {**container, "volumeMounts": container_mounts, "securityContext": CONTAINER_SECURITY},
-            ],
+            **({"initContainers": before} if before else {}),
+            "containers": [_restricted(container, container_mounts[:count])],
             "volumes": volumes,
         },
     }
+
+
+def _restricted(container: Object, mounts: list[dict[str, Any]]) -> Object:
+    return {**container, "volumeMounts": mounts, "securityContext": CONTAINER_SECURITY}
 
 
 def _pod_metadata(resource: Object, step: str, settings: PodSettings, labels: Mapping[str, str]) -> Object:

@@ -60,14 +60,18 @@ def digest_of(files: Iterable[ArtifactFile]) -> str:
 def differences(directory: Path, files: Iterable[ArtifactFile]) -> list[str]:
     """In what `directory` differs from its manifest: each file with what is wrong; empty if it does not."""
     try:
-        present = {file.path: file for file in list_files(directory)}
+        return compare(list_files(directory), files)
     except (NoRegularFile, FileNotFoundError, NotADirectoryError) as error:
         return [str(error)]
-    expected = {file.path: file for file in files}
+
+
+def compare(files: Iterable[ArtifactFile], expected: Iterable[ArtifactFile]) -> list[str]:
+    """In what the files that are there differ from those of a manifest."""
+    present, listed = {file.path: file for file in files}, {file.path: file for file in expected}
     return [
-        f"{path!a} {_difference(expected.get(path), present.get(path))}"
-        for path in sorted(expected.keys() | present.keys())
-        if expected.get(path) != present.get(path)
+        f"{path!a} {_difference(listed.get(path), present.get(path))}"
+        for path in sorted(listed.keys() | present.keys())
+        if listed.get(path) != present.get(path)
     ]
 
 

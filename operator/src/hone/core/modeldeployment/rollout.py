@@ -3,12 +3,16 @@
 from collections.abc import Iterable
 from typing import Any
 
+from hone.contract.exits import FailureClass, exit_code
 from hone.core import pods as podinfo
+from hone.core.modeldeployment.server import VERIFY
 from hone.core.names import REVISION_LABEL
 from hone.core.observed import Object, Pod
 from hone.core.pods import Trouble
 
 MAX_LAST_WORDS = 600
+ARTIFACT_CHANGED = "ArtifactChanged"
+"""Reason of a rollout whose artifact failed the check: only who changed the files can repair that."""
 
 
 def desired(live: Object) -> int:
@@ -49,16 +53,35 @@ def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble 
 
 
 def _crash(pod: Pod) -> Trouble | None:
-    """A server that exited and is not ready again, running or waiting: one reason, so that conditions do not flap."""
+    """A container that exited and is not ready again, running or waiting: one reason, or conditions would flap."""
     if podinfo.is_over(pod) or "deletionTimestamp" in pod.raw["metadata"]:
         return None
+    for status in podinfo.init_containers(pod):
+        if trouble := _failed_check(status):
+            return trouble
     container = podinfo.container(pod)
     last = (container.get("lastState") or {}).get("terminated")
     if not last or container.get("ready"):
         return None
-    words = str(last.get("message") or "").strip()[-MAX_LAST_WORDS:]
-    message = f"the server ended with exit code {last.get('exitCode')} ({last.get('reason', 'Error')})"
-    return Trouble("CrashLoopBackOff", message + (f": {words}" if words else ""))
+    return Trouble("CrashLoopBackOff", _ended("the server", last))
+
+
+def _failed_check(status: Object) -> Trouble | None:
+    """What the init container reported when it failed. It runs again and again; between two runs it is as it was."""
+    states = ((status.get(name) or {}).get("terminated") for name in ("state", "lastState"))
+    last = next((state for state in states if state), None)
+    if status.get("ready") or not last or last.get("exitCode") == 0:
+        return None
+    if status.get("name") != VERIFY or last.get("exitCode") != exit_code(FailureClass.BAD_INPUT):
+        return Trouble("CrashLoopBackOff", _ended(f"init container {status.get('name')!r}", last))
+    words = str(last.get("message") or "").strip()[:MAX_LAST_WORDS]
+    return Trouble(ARTIFACT_CHANGED, f"the artifact is not what its job wrote, so no server starts: {words}")
+
+
+def _ended(what: str, terminated: Object) -> str:
+    words = str(terminated.get("message") or "").strip()[-MAX_LAST_WORDS:]
+    message = f"{what} ended with exit code {terminated.get('exitCode')} ({terminated.get('reason', 'Error')})"
+    return message + (f": {words}" if words else "")
 
 
 def _condition(live: Object | None, kind: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from hone.core.observed import Ref
 from hone.core.subject import Subject
 
 STEP = "serve"
+VERIFY = "verify"
+"""The init container that checks the artifact."""
 
 
 class Role(StrEnum):

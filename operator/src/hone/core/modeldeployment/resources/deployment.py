@@ -3,16 +3,20 @@
 import json
 
 from hone.api import modeldeployment
+from hone.api.finetunejob_status import ArtifactStatus
+from hone.contract.report import ARTIFACT_DIR
+from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.modeldeployment.resources import vllm
 from hone.core.modeldeployment.selection import ServedArtifact
-from hone.core.modeldeployment.server import HTTP_PORT, STEP, Role, Server
+from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, VERIFY, Role, Server
 from hone.core.observed import Object
 from hone.core.plan import Apply
-from hone.core.podspec import ClaimMount, Mount, env, pod_template, resources
+from hone.core.podspec import ClaimMount, InitContainer, Mount, env, pod_template, resources
 
 SCALE_MANAGER = "hone-scale"
+VERIFY_MODULE = "hone_trainer.verify"
 PRE_STOP_SECONDS = 5
 """Time for the endpoint's removal to reach every proxy before the server stops accepting connections."""
 END_SECONDS = 10
@@ -33,11 +37,40 @@ def inputs(server: Server, served: ServedArtifact) -> str:
     return names.digest(json.dumps([spec, identity], sort_keys=True), length=16)
 
 
+def _resources(server: Server, gpus: int) -> Object:
+    default_cpu, default_memory = (4 * server.spec.gpus, 16 * server.spec.gpus) if server.spec.gpus else (1, 3)
+    defaults = {"cpu": str(default_cpu), "memory": f"{default_memory}Gi"}
+    return resources(server.spec.resources, defaults, gpus, server.spec.gpu_resource)
+
+
+def _pull_policy(server: Server) -> Object:
+    policy = server.settings.image_pull_policy
+    return {"imagePullPolicy": policy} if policy else {}
+
+
+def _verify(server: Server, served: ServedArtifact) -> InitContainer:
+    """The init container that compares the artifact's files with their digest. The server starts only if they agree.
+
+    Its resources are the server's: a pod needs the larger of both, so it needs no more than without it. It mounts the
+    whole claim, because the report next to the artifact names the files.
+    """
+    container: Object = {
+        "name": VERIFY,
+        "image": server.settings.trainer_image,
+        "command": ["python", "-m", VERIFY_MODULE],
+        "args": [vllm.SERVED_DIRECTORY, served.artifact.digest],
+        "resources": _resources(server, gpus=0),
+        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **_pull_policy(server),
+    }
+    return InitContainer(container, [ClaimMount(served.artifact.claim, vllm.CLAIM_DIRECTORY)])
+
+
 def _container(server: Server, served: ServedArtifact) -> Object:
     probe: Object = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
     startup = server.startup_seconds(served.artifact.weights_bytes)
-    default_cpu, default_memory = (4 * server.spec.gpus, 16 * server.spec.gpus) if server.spec.gpus else (1, 3)
-    container: Object = {
+    return {
         "name": "server",
         "image": server.image,
         "command": list(vllm.COMMAND),
@@ -48,12 +81,7 @@ def _container(server: Server, served: ServedArtifact) -> Object:
             user_wins=True,
         ),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
-        "resources": resources(
-            server.spec.resources,
-            {"cpu": str(default_cpu), "memory": f"{default_memory}Gi"},
-            server.spec.gpus,
-            server.spec.gpu_resource,
-        ),
+        "resources": _resources(server, server.spec.gpus),
         "startupProbe": {
             **probe,
             "periodSeconds": PROBE_PERIOD_SECONDS,
@@ -63,10 +91,8 @@ def _container(server: Server, served: ServedArtifact) -> Object:
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        **_pull_policy(server),
     }
-    if server.settings.image_pull_policy:
-        container["imagePullPolicy"] = server.settings.image_pull_policy
-    return container
 
 
 def _revision(template: Object, served: ServedArtifact) -> str:
@@ -84,7 +110,7 @@ def _revision(template: Object, served: ServedArtifact) -> str:
 def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
     """The Deployment. Without replicas if the spec has none, so that an autoscaler may own them."""
     artifact = served.artifact
-    mounts: list[Mount] = [ClaimMount(artifact.claim, vllm.ARTIFACT_DIRECTORY)]
+    mounts: list[Mount] = [ClaimMount(artifact.claim, vllm.SERVED_DIRECTORY, sub_path=ARTIFACT_DIR)]
     if vllm.is_adapter(served) and artifact.model_claim:
         mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
     template = pod_template(
@@ -94,6 +120,7 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         mounts,
         server.spec.pod,
         PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
+        init=_verify(server, served),
     )
     template["metadata"]["labels"][names.REVISION_LABEL] = _revision(template, served)
     meta = metadata(server.resource, server.deployment(role).name, STEP)
@@ -107,11 +134,17 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
             **replicas,
             "selector": {"matchLabels": server.selector(role)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "progressDeadlineSeconds": server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS,
+            "progressDeadlineSeconds": _progress_seconds(server, artifact),
             "revisionHistoryLimit": 2,
             "template": template,
         },
     }
+
+
+def _progress_seconds(server: Server, artifact: ArtifactStatus) -> int:
+    """How long a rollout may take: the artifact is read once to verify it and once to load it."""
+    verify = artifact.size_bytes // BYTES_PER_SECOND
+    return verify + server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS
 
 
 def revision_of(rendered: Object) -> str:

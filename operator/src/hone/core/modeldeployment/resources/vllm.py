@@ -6,7 +6,9 @@ from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.quantity import as_int
 
 MODEL_DIRECTORY = "/mnt/model"
-ARTIFACT_DIRECTORY = "/mnt/artifact"
+CLAIM_DIRECTORY = "/mnt/artifact"
+SERVED_DIRECTORY = f"{CLAIM_DIRECTORY}/{ARTIFACT_DIR}"
+"""Where the server has the artifact's files. The report next to them, with rows of the test data, it has not."""
 COMMAND = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -36,7 +38,7 @@ with the raw score if the model's config has the problem type `regression`, as a
 def arguments(server: Server, served: ServedArtifact) -> list[str]:
     """vLLM's arguments; the user's come last and win."""
     artifact, name = served.artifact, server.served_name
-    path = f"{ARTIFACT_DIRECTORY}/{ARTIFACT_DIR}"
+    path = SERVED_DIRECTORY
     if is_adapter(served):
         rank = next((known for known in LORA_RANKS if known >= (artifact.lora_rank or 1)), LORA_RANKS[-1])
         flags = [

@@ -25,7 +25,8 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
         message = f"serving {short(snapshot.artifact.digest)}"
         return "Ready", "Serving", message if selection.reason == COMPLETE else selection.message
     if trouble := snapshot.trouble:
-        return ("Stalled" if rollout.is_stuck(snapshot.live) else "Reconciling"), trouble.reason, trouble.message
+        is_final = rollout.is_stuck(snapshot.live) or trouble.reason == rollout.ARTIFACT_CHANGED
+        return ("Stalled" if is_final else "Reconciling"), trouble.reason, trouble.message
     if snapshot.rendered is None and rollout.is_stuck(snapshot.live):
         return "Stalled", "ProgressDeadlineExceeded", "the server does not start and reports no reason; see its logs"
     return "Reconciling", "RollingOut", f"rolling out {short(snapshot.artifact.digest)}"
