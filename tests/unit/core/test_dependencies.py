@@ -135,3 +135,57 @@ def test_a_missing_claim_of_another_jobs_model_is_told_by_the_field_of_the_spec(
     assert message.startswith(
         f"spec.model.jobRef.name: namespace 'team-a' has no PersistentVolumeClaim {claim!r}; {words}"
     )
+
+
+RETAINED: dict[str, Any] = {"annotations": {"hone.dev/retain": "true"}}
+OWNED: dict[str, Any] = {
+    "ownerReferences": [{"apiVersion": "hone.dev/v1alpha1", "kind": "ModelDeployment", "name": "bot", "uid": "m"}]
+}
+LABELED: dict[str, Any] = {"labels": {"hone.dev/uid": "job-uid", "hone.dev/step": "prepare"}}
+
+
+@pytest.mark.parametrize(
+    ("case", "claim", "owner"),
+    [
+        ("another job's artifact", make.artifact_claim("theirs"), "FineTuneJob 'job'"),
+        ("an artifact that a deployment serves", make.claim("theirs", **OWNED), "ModelDeployment 'bot'"),
+        ("a retained artifact", make.claim("theirs", **RETAINED), "a FineTuneJob"),
+        ("another job's workspace", make.claim("theirs", **LABELED), "a FineTuneJob"),
+    ],
+)
+def test_a_claim_of_another_resource_is_never_written_to(case: str, claim: dict[str, Any], owner: str) -> None:
+    cluster = finetunejob_cluster(workspace={"claimName": "theirs"}).add(claim)
+    cluster.converge()
+    assert cluster.created == [], case
+    assert cluster.condition("Stalled") == ("True", "ClaimReserved")
+    message = cluster.message("Stalled")
+    assert message.startswith(f"spec.workspace.claimName: PersistentVolumeClaim 'theirs' belongs to {owner}"), message
+    assert message.endswith("name a claim that you created, or remove the field")
+    assert cluster.reasons() == ["ClaimReserved"]
+    cluster.edit(workspace={"claimName": "base-models"})
+    cluster.converge()
+    assert cluster.jobs() == ["prepare-1"]
+
+
+def test_the_owner_of_a_claim_cannot_be_hidden_by_a_race_with_its_creation() -> None:
+    # The claim appears between two steps of this run: each step checks again.
+    cluster = finetunejob_cluster(workspace={"claimName": "theirs"}).add(make.claim("theirs"))
+    cluster.converge()
+    cluster.complete(make.prepared())
+    cluster.add(make.artifact_claim("theirs"))
+    cluster.converge()
+    assert cluster.jobs() == ["prepare-1"]
+    assert cluster.condition("Stalled") == ("True", "ClaimReserved")
+
+
+@pytest.mark.parametrize("theirs", ["model", "dataset"])
+def test_a_claim_of_another_resource_is_read_only_where_it_is_read(theirs: str) -> None:
+    source = {"claim": {"name": "theirs", "path": "artifact"}}
+    spec = {"model": source} if theirs == "model" else {"dataset": {"train": source}}
+    cluster = finetunejob_cluster(**spec).add(make.artifact_claim("theirs"))
+    cluster.converge()
+    pod = cluster.job()["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each.get("persistentVolumeClaim", {}).get("claimName") == "theirs"]
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert volume["persistentVolumeClaim"]["readOnly"] is True
+    assert mount["readOnly"] is True

@@ -325,8 +325,9 @@ class Workspace(Model):
     claim_name: Annotated[
         ObjectName | None,
         Field(
-            description="Existing PersistentVolumeClaim to use, which lets several jobs share prepared data. Cannot be "
-            "set together with size, storageClassName or accessModes."
+            description="Existing PersistentVolumeClaim to use, which lets several jobs share prepared data. Create "
+            "it yourself: a claim that Hone created for another job is refused. Cannot be set together with size, "
+            "storageClassName or accessModes."
         ),
     ] = None
 

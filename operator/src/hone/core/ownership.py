@@ -8,7 +8,7 @@ the claim; without any reference it would never be deleted.
 
 from typing import Any
 
-from hone.api import API_VERSION
+from hone.api import API_VERSION, GROUP
 from hone.api.finetunejob import KIND as JOB_KIND
 from hone.core.children import owner_reference
 from hone.core.names import RETAIN_ANNOTATION, UID_LABEL, owner_of
@@ -25,6 +25,20 @@ def claim_ref(claim: str) -> Ref:
 def is_usable(claim: Object | None) -> bool:
     """Whether the claim exists and is not being deleted."""
     return claim is not None and "deletionTimestamp" not in claim["metadata"]
+
+
+def belongs_to(claim: Object) -> str | None:
+    """The resource of ours that the claim was created for, or that owns it; None if the claim is a user's.
+
+    Whoever may only create our resources can change neither labels nor owners of a claim.
+    """
+    meta = claim["metadata"]
+    owner = owner_of(claim) or next(
+        ((each["kind"], each["name"]) for each in _owners(claim) if each["apiVersion"].startswith(f"{GROUP}/")), None
+    )
+    if owner:
+        return f"{owner[0]} {owner[1]!r}"
+    return "a FineTuneJob" if (meta.get("labels") or {}).get(UID_LABEL) or _is_retained(claim) else None
 
 
 def take(reader: Subject, claim: Object) -> Apply | None:

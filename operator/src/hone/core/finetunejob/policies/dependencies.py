@@ -1,12 +1,16 @@
-"""What must exist before the pods of a step are created: claims and ConfigMaps that the spec names."""
+"""What must exist before a step's pods are created: claims and ConfigMaps of the spec; and which claims are refused."""
 
+from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources import sources
-from hone.core.finetunejob.sources.source import Dependency
+from hone.core.finetunejob.sources.source import RESERVED, Dependency
 from hone.core.finetunejob.steps.step import Step
 from hone.core.observed import Observed
 from hone.core.ownership import claim_ref
 from hone.core.pods import Trouble
+
+STALLED_REASONS = (*upstream.STALLED, RESERVED)
+"""Reasons that do not resolve by waiting: the user has to change this job's spec, or another job."""
 
 
 def dependencies(run: Run, step: Step | None = None) -> list[Dependency]:
@@ -14,11 +18,12 @@ def dependencies(run: Run, step: Step | None = None) -> list[Dependency]:
     read = [each for each in sources(run) if step is None or step.reads_originals or not each.prepare_only]
     needs = [dependency for source in read for dependency in source.dependencies]
     if run.workspace.claim_name:
-        needs.append(Dependency("spec.workspace.claimName", claim_ref(run.workspace.claim_name)))
+        claim = claim_ref(run.workspace.claim_name)
+        needs.append(Dependency("spec.workspace.claimName", claim, is_written=True))
     return needs
 
 
 def missing(run: Run, observed: Observed, step: Step) -> Trouble | None:
-    """The first object that a step lacks, with the field that names it and what to do; None if all exist."""
+    """The first object that a step lacks or must not use, with its field and what to do; None if there is none."""
     troubles = (dependency.missing(observed, run.namespace) for dependency in dependencies(run, step))
     return next((trouble for trouble in troubles if trouble), None)

@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 
 from hone.contract.runconfig import Merge
 from hone.core.observed import Observed, Ref
+from hone.core.ownership import belongs_to
 from hone.core.pods import Trouble
 from hone.core.podspec import Mount
 
 REMEDY = "create it, or name another"
+RESERVED = "ClaimReserved"
+"""Reason of a claim that must not be used: only another spec can resolve that."""
 
 
 @dataclass(frozen=True)
@@ -20,20 +23,26 @@ class Dependency:
         ref: the object.
         key: the key that a ConfigMap must have.
         remedy: what to do if it is missing.
+        is_written: whether pods write to it. A claim that Hone created for another resource is refused then: it has an
+            artifact that is served or read, or checkpoints.
     """
 
     field: str
     ref: Ref
     key: str | None = None
     remedy: str = REMEDY
+    is_written: bool = False
 
     def missing(self, observed: Observed, namespace: str) -> Trouble | None:
-        """What is missing, with the field that names it and what to do; None if it exists."""
+        """What is missing, or must not be used, with the field and what to do; None if there is nothing wrong."""
         ref, live = self.ref, observed.get(self.ref)
         if live is None:
             path = self.field + (".name" if self.key else "")
             message = f"{path}: namespace {namespace!r} has no {ref.kind} {ref.name!r}; {self.remedy}"
             return Trouble(f"{ref.kind}NotFound", message)
+        if self.is_written and (owner := belongs_to(live)):
+            message = f"{self.field}: {ref.kind} {ref.name!r} belongs to {owner}, and the pods of this job would write"
+            return Trouble(RESERVED, f"{message} to it; name a claim that you created, or remove the field")
         keys = {**(live.get("data") or {}), **(live.get("binaryData") or {})}
         if self.key is not None and self.key not in keys:
             present = ", ".join(sorted(keys)[:8]) or "none"

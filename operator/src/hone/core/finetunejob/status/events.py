@@ -4,10 +4,11 @@ from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJo
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
 from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
 from hone.core.plan import Event
 from hone.core.pods import Trouble
 
-_QUIET = (upstream.WAITING, *upstream.STALLED)
+_QUIET = (upstream.WAITING, *STALLED_REASONS)
 """Reasons without an Event: no action is needed, or the job is Stalled, which has its own."""
 
 

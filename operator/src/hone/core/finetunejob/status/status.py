@@ -5,6 +5,7 @@ from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
 from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
 from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
@@ -69,7 +70,7 @@ def _kstate(state: State) -> str:
         return "Ready"
     if state.run.spec.suspend:
         return "Paused"
-    return "Stalled" if state.trouble and state.trouble.reason in upstream.STALLED else "Reconciling"
+    return "Stalled" if state.trouble and state.trouble.reason in STALLED_REASONS else "Reconciling"
 
 
 def _now(state: State) -> tuple[str, str]:
