@@ -294,6 +294,7 @@ OPENS_ITS_OWN = {
     "data/prepared": "the prepared data, on the workspace",
     "data/readers": "what `DataFile` has opened",
     "finish": "the run's own report",
+    "launcher/tunnel": "the run's key, in the run's own directory",
     "launcher/watchdog": "what the ranks wrote",
     "planning/memory_fallback": "the run's own directory",
     "protocol/files": "temporary files that it makes",

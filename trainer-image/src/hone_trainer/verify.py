@@ -19,9 +19,12 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.report import REPORT_FILE, ArtifactFile, Manifest
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone_trainer.protocol import manifest
-from hone_trainer.protocol.errors import MAX_MESSAGE, clip
+from hone_trainer.protocol.errors import MAX_MESSAGE, BadInput, clip
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.results import TERMINATION_LOG_ENV
+from hone_trainer.protocol.volumes import read_file
+
+MAX_REPORT_BYTES = 64 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +63,9 @@ def verify(directory: Path, digest: str) -> str | None:
 def _manifest(directory: Path, digest: str) -> list[ArtifactFile] | None:
     """The files that the artifact had when the job wrote it; None if no report with this digest is there."""
     try:
-        files = Manifest.model_validate_json((directory.parent / REPORT_FILE).read_bytes()).files
-    except (OSError, ValidationError):
+        report = read_file(directory.parent, REPORT_FILE, "status.artifact", MAX_REPORT_BYTES)
+        files = Manifest.model_validate_json(report).files
+    except (OSError, BadInput, ValidationError):
         return None
     return files if manifest.digest_of(files) == digest else None
 
