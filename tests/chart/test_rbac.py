@@ -94,8 +94,8 @@ def calls() -> set[tuple[str, str, str]]:
         for child in kind.children:
             verbs = ("get", "create", "patch") if child.write == Write.APPLY else ("get", "create")
             requests |= {(group_of(child.api_version), plural(child.kind), verb) for verb in verbs}
-    for api_version, _, name in WATCHED_CHILDREN:
-        requests |= {(group_of(api_version), name, verb) for verb in ("list", "watch")}
+    for watched in WATCHED_CHILDREN:
+        requests |= {(group_of(watched.api_version), watched.plural, verb) for verb in ("list", "watch")}
     for name, case in inputs():
         plan = expected(name)
         applied = [entry["body"] for entry in plan.get("apply", [])]

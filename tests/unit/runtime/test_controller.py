@@ -1,6 +1,7 @@
 """A controller with a client that lies in memory: what is written in which order, and when it looks again."""
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from hone.runtime.controller import Controller, Key
 from hone.runtime.errors import ApiError, Conflict, Forbidden, Transient
 from hone.runtime.events import EventRecorder
 from hone.runtime.evidence import EvidenceCache
+from hone.runtime.index import Index
 from hone.runtime.metrics import Metrics
 from hone.runtime.observe import Observer
 
@@ -42,9 +44,11 @@ class FakeClient:
     def __init__(self, obj: Object | None) -> None:
         self.obj = obj
         self.writes: list[str] = []
+        self.reads = 0
         self.fails: dict[str, ApiError | Exception] = {}
 
     async def get(self, namespace: str, ref: Ref) -> Object | None:
+        self.reads += 1
         self._may_fail(f"get {ref.kind}")
         return self.obj if ref.kind == "FineTuneJob" else None
 
@@ -61,6 +65,7 @@ class FakeClient:
         self._write(f"delete {ref.kind}", {})
 
     async def update_status(self, obj: Object, status: dict[str, Any]) -> Object:
+        self.status_of = obj
         return self._write("status", {**obj, "status": status})
 
     def _write(self, what: str, answer: Object) -> Object:
@@ -76,8 +81,16 @@ class FakeClient:
 class Case:
     """A controller of one kind whose decisions are given."""
 
-    def __init__(self, plan: Plan | Exception, obj: Object | None = None, idle: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan | Exception,
+        obj: Object | None = None,
+        idle: bool = False,
+        is_drastic: Callable[[Subject, Observed, Plan], bool] = lambda subject, observed, plan: False,
+    ) -> None:
         self.client: Any = FakeClient(obj or resource())
+        self.index, self.seconds = Index(), 0.0
+        self.index.put(obj or resource())
         self.metrics = Metrics()
         self.refused: list[tuple[str, str, Plan]] = []
 
@@ -92,13 +105,16 @@ class Case:
 
         kind = Kind(
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
-            subject=Subject, children=(), refs=lambda subject, fetched: (), reconcile=reconcile,
-            progress_target=lambda obj, pods: None,
+            subject=Subject, children=(), refs=lambda subject, fetched: (), may_lack=lambda subject, ref: False,
+            reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
             idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
         )  # fmt: skip
-        observer = Observer(self.client, Settings(), EvidenceCache(), None, lambda: 0.0)  # type: ignore[arg-type]
+        progress: Any = None
+        observer = Observer(self.client, self.index, Settings(), EvidenceCache(), progress, lambda: 0.0)
         recorder = EventRecorder(self.client, self.metrics, lambda: NOW, "test")
-        self.controller = Controller(kind, self.client, observer, recorder, Settings(), self.metrics, lambda: NOW)
+        self.controller = Controller(
+            kind, self.client, observer, recorder, Settings(), self.metrics, lambda: NOW, clock=lambda: self.seconds
+        )
 
     async def look(self) -> float | None:
         """Work on the key once; returns when it is looked at again, None for never."""
@@ -131,10 +147,49 @@ async def test_with_nothing_due_the_next_look_is_the_jittered_resync() -> None:
     assert all(delay and 1620 <= delay <= 1980 for delay in delays) and len(set(delays)) > 1
 
 
-async def test_an_idle_resource_costs_one_read() -> None:
+async def test_an_idle_resource_costs_nothing() -> None:
     case = Case(FULL, idle=True)
     await case.look()
-    assert case.client.writes == []
+    assert case.client.writes == [] and case.client.reads == 0
+
+
+async def test_what_the_watches_have_shown_is_not_read_again() -> None:
+    case = Case(FULL)
+    await case.look()
+    assert case.client.reads == 0
+
+
+@pytest.mark.parametrize("error", [Conflict(409, "AlreadyExists", "it is there"), Transient(500, "", "unwell")])
+async def test_after_a_write_that_failed_all_is_read_from_the_api_server_once(error: ApiError) -> None:
+    case = Case(FULL)
+    case.client.fails["create ConfigMap"] = error
+    await case.look()
+    assert case.client.reads == 0
+    case.client.fails.clear()
+    await case.look()
+    assert case.client.reads == 1
+    await case.look()
+    assert case.client.reads == 1
+
+
+async def test_a_drastic_plan_is_made_again_from_what_the_api_server_has() -> None:
+    newer = resource(resourceVersion="2")
+    case = Case(FULL, is_drastic=lambda subject, observed, plan: subject.resource["metadata"]["resourceVersion"] == "1")
+    case.client.obj = newer
+    await case.look()
+    assert case.client.reads == 1
+    assert case.client.status_of == newer
+
+
+async def test_all_is_read_from_the_api_server_now_and_then() -> None:
+    case = Case(Plan())
+    await case.look()
+    case.seconds = Settings().resync_seconds - 1
+    await case.look()
+    assert case.client.reads == 0
+    case.seconds += 2
+    await case.look()
+    assert case.client.reads == 1
 
 
 async def test_a_resource_that_is_being_deleted_is_left_to_garbage_collection() -> None:
@@ -179,7 +234,7 @@ async def test_a_refusal_is_told_in_the_api_servers_words_and_tried_again_slowly
 @pytest.mark.parametrize(("retry_after", "least"), [(None, 0.0), (9.0, 9.0)])
 async def test_a_passing_error_backs_off(retry_after: float | None, least: float) -> None:
     case = Case(FULL)
-    case.client.fails["get FineTuneJob"] = Transient(429, "TooManyRequests", "slow down", retry_after)
+    case.client.fails["create ConfigMap"] = Transient(429, "TooManyRequests", "slow down", retry_after)
     delay = await case.look()
     assert delay is not None and least <= delay < least + 1
     assert case.count("error") == 1
@@ -206,6 +261,6 @@ async def test_a_resource_that_is_gone_takes_its_gauges_along() -> None:
     case = Case(FULL)
     await case.look()
     assert b'name="a"' in case.metrics.text()
-    case.client.obj = None
+    case.index.remove(resource())
     assert await case.look() is None
     assert b'name="a"' not in case.metrics.text()

@@ -7,9 +7,10 @@ import pytest
 from hone.api import API_VERSION
 from hone.core.kinds import KINDS
 from hone.core.names import OWNER_ANNOTATION
-from hone.core.observed import Object
+from hone.core.observed import Object, Ref
 from hone.runtime.controller import Key
 from hone.runtime.evidence import EvidenceCache
+from hone.runtime.index import Index
 from hone.runtime.triggers import Triggers
 from tests.unit.runtime.support import pod
 
@@ -19,8 +20,8 @@ class Woken:
 
     def __init__(self) -> None:
         self.keys: list[tuple[str, str]] = []
-        self.evidence = EvidenceCache()
-        self.triggers = Triggers(KINDS, self._add, self.evidence)
+        self.evidence, self.index = EvidenceCache(), Index()
+        self.triggers = Triggers(KINDS, self._add, self.index, self.evidence, frozenset({"ConfigMap"}))
 
     def _add(self, kind: str, key: Key) -> None:
         self.keys.append((kind, key.name))
@@ -91,9 +92,41 @@ def test_a_deleted_deployment_is_not_woken(woken: Woken) -> None:
     assert woken.by("MODIFIED", job("a")) == [("FineTuneJob", "a")]
 
 
-def test_a_pod_that_ends_is_kept_as_evidence(woken: Woken) -> None:
+def test_a_deleted_pod_is_kept_as_evidence(woken: Woken) -> None:
     woken.by("MODIFIED", pod("p", phase="Failed"))
-    assert [entry.raw["metadata"]["uid"] for entry in woken.evidence.merge("job-uid", [])] == ["p"]
+    assert len(woken.evidence) == 0, "it is in the index"
+    woken.by("DELETED", pod("p", phase="Failed"))
+    assert [entry.raw["metadata"]["uid"] for entry in woken.evidence.merge("ns", "job-uid", [])] == ["p"]
+    assert woken.index.pods("ns", "job-uid") == []
+
+
+@pytest.mark.parametrize(("phase", "count"), [("Failed", 1), ("Running", 0)])
+def test_a_pod_whose_deletion_was_missed_is_evidence_only_if_it_was_ending(
+    woken: Woken, phase: str, count: int
+) -> None:
+    woken.triggers.vanished(pod("p", phase=phase))
+    assert len(woken.evidence) == count
+    assert woken.keys == [("FineTuneJob", "sft")]
+
+
+def test_a_child_that_is_as_it_was_known_wakes_nobody(woken: Woken) -> None:
+    woken.by("ADDED", pod("p", resourceVersion="1"))
+    assert woken.by("MODIFIED", pod("p", resourceVersion="2")) == []
+    assert woken.by("MODIFIED", pod("p", phase="Failed", resourceVersion="3")) == [("FineTuneJob", "sft")]
+    assert woken.by("MODIFIED", pod("p", resourceVersion="2")) == [], "an older state"
+    assert woken.by("DELETED", pod("p", resourceVersion="4")) == [("FineTuneJob", "sft")]
+
+
+def test_our_own_status_write_wakes_its_resource_once_more(woken: Woken) -> None:
+    written = job("a")
+    woken.index.put(written)
+    assert woken.by("MODIFIED", written) == [("FineTuneJob", "a")]
+
+
+def test_children_that_hardly_change_are_indexed_and_wake_nobody(woken: Woken) -> None:
+    config = {**pod("c"), "kind": "ConfigMap"}
+    assert woken.by("ADDED", config) == []
+    assert woken.index.get("ns", Ref("v1", "ConfigMap", "c")) is not None
 
 
 def test_a_kind_of_our_name_in_another_group_is_not_ours(woken: Woken) -> None:

@@ -26,12 +26,18 @@ class ChildType:
         kind: such as `Job`.
         write: how it is written.
         watched: whether its events trigger a reconcile of its owner. Not needed for objects that hardly change.
+        metadata_only: whether decisions read nothing but its metadata.
+        foreign: whether decisions also read objects of the type that others created.
+        indexed: whether it is watched at all. Not if clusters may lack it, or the operator may not list it.
     """
 
     api_version: str
     kind: str
     write: Write
     watched: bool = False
+    metadata_only: bool = False
+    foreign: bool = False
+    indexed: bool = True
 
     def ref(self, name: str) -> Ref:
         """The name of such an object."""

@@ -28,11 +28,13 @@ class ProgressTarget(NamedTuple):
 class Kind(Generic[S]):
     """A kind that the operator reconciles.
 
-    One reconcile of a resource: stop if `idle`; parse it into a `subject`; GET the objects that `refs` names, and call
-    `refs` again with the result until it names nothing new; then LIST the pods with label `hone.dev/uid` (after the
-    GETs, so that a Complete Job is never combined with pods from before its end), and add remembered pods that are
-    deleted; query `progress_target` for its progress, at most every `settings.progress_seconds` (in between, pass the
-    last reading of that pod); call `reconcile`; execute the Plan.
+    One reconcile of a resource: stop if `idle`; parse it into a `subject`; read the objects that `refs` names, and call
+    `refs` again with the result until it names nothing new; then its pods, with label `hone.dev/uid`, and remembered
+    ones that are deleted; query `progress_target` for its progress, at most every `settings.progress_seconds` (in
+    between, pass the last reading of that pod); call `reconcile`; execute the Plan.
+
+    What is read comes from the watches, which may lag. Where `is_drastic` says so of the Plan, everything is read again
+    from the API server, and the Plan is made from that.
 
     All functions are pure, and none raises on a resource that its CRD accepts.
 
@@ -42,11 +44,13 @@ class Kind(Generic[S]):
         api_version: its group and version.
         subject: the resource as decisions see it, given the operator's settings: parsed once per reconcile.
         children: the types of objects that it creates.
-        refs: the objects to GET, the fetched ones included, given the subject and what was fetched.
+        refs: the objects to read, the fetched ones included, given the subject and what was fetched.
+        may_lack: whether an object that no watch has shown may count as absent, because a Plan would only create it,
+            which meets whatever exists under its name.
         reconcile: what to do, given the subject, what was observed, and the time (with its zone).
         progress_target: the pod to ask for progress, or None.
-        idle: whether nothing is due, so that no GET and no LIST is needed; an idle resource is
-            reconciled again when it changes.
+        is_drastic: whether a Plan would do harm if what was observed is not what the API server has.
+        idle: whether nothing is due, so that nothing is read; an idle resource is reconciled again when it changes.
         follows: resources of ours that this one waits for; their events trigger its reconcile.
         refused: the Plan after the API server refused a write of a Plan for good (403, 422), given the resource, that
             Plan, `<kind>/<name>` of the refused object, the server's message and the time. It updates the status.
@@ -58,8 +62,10 @@ class Kind(Generic[S]):
     subject: Callable[[Object, Settings], S]
     children: tuple[ChildType, ...]
     refs: Callable[[S, Fetched], tuple[Ref, ...]]
+    may_lack: Callable[[S, Ref], bool]
     reconcile: Callable[[S, Observed, datetime], Plan]
     progress_target: Callable[[Object, tuple[Pod, ...]], ProgressTarget | None]
+    is_drastic: Callable[[S, Observed, Plan], bool]
     idle: Callable[[Object], bool]
     follows: Callable[[Object], tuple[Ref, ...]]
     refused: Callable[[Object, Plan, str, str, datetime], Plan]

@@ -12,8 +12,8 @@ Peer = dict[str, Any]
 """A NetworkPolicyPeer: pods by their labels and namespaces, or a block of addresses."""
 Rule = dict[str, Any]
 
-POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.CREATE_ONCE)
-APPLIED_POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.APPLY)
+POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.CREATE_ONCE, metadata_only=True)
+APPLIED_POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.APPLY, metadata_only=True)
 DNS_PORT = 53
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hone.core.names import COMPLETION_INDEX_LABEL, JOB_NAME_LABEL
 from hone.core.observed import Object, Pod
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -24,14 +25,12 @@ class Trouble:
 
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
     """The pods of the Job of that name."""
-    return tuple(
-        pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name") == job
-    )
+    return tuple(pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == job)
 
 
 def index(pod: Pod) -> int | None:
     """The pod's index in an Indexed Job."""
-    value = (pod.raw["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-completion-index")
+    value = (pod.raw["metadata"].get("labels") or {}).get(COMPLETION_INDEX_LABEL)
     return int(value) if value and re.fullmatch("[0-9]{1,9}", value) else None
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -98,19 +98,28 @@ class Client:
         metrics: counts the calls.
         hook: called around every call.
         field_manager: the writer that the API server records, if `apply` names no other.
+        wrote: called with each object that a write changed, as the API server answered it.
+        deleted: called with apiVersion, kind and metadata of each object that a deletion of ours removed.
 
     Attributes:
         calls: how many calls were made, by (verb, kind).
     """
 
     def __init__(
-        self, api: ApiClient, metrics: Metrics, hook: Hook | None = None, field_manager: str = FIELD_MANAGER
+        self,
+        api: ApiClient,
+        metrics: Metrics,
+        hook: Hook | None = None,
+        field_manager: str = FIELD_MANAGER,
+        wrote: Callable[[Object], None] = lambda obj: None,
+        deleted: Callable[[Object], None] = lambda obj: None,
     ) -> None:
         self._api = api
         self._api.user_agent = USER_AGENT
         self._writer = [("fieldManager", field_manager)]
         self._metrics = metrics
         self._hook = hook
+        self._wrote, self._deleted = wrote, deleted
         self._number = 0
         self.calls: Counter[tuple[str, str]] = Counter()
 
@@ -137,15 +146,15 @@ class Client:
         Raises:
             Conflict: one of that name exists.
         """
-        return await self._call("create", ref_of(body), namespace, body, self._writer)
+        return await self._write("create", ref_of(body), namespace, body, self._writer)
 
     async def apply(self, namespace: str, body: Object, field_manager: str) -> Object:
         """Server-side apply: we own the fields in `body`, and give up those that it omits."""
-        return await self._call("apply", ref_of(body), namespace, body, [("fieldManager", field_manager), _FORCE])
+        return await self._write("apply", ref_of(body), namespace, body, [("fieldManager", field_manager), _FORCE])
 
     async def patch(self, namespace: str, ref: Ref, body: Object) -> Object:
         """JSON merge patch."""
-        return await self._call("patch", ref, namespace, body, self._writer)
+        return await self._write("patch", ref, namespace, body, self._writer)
 
     async def delete(self, namespace: str, ref: Ref, uid: str) -> None:
         """Delete the object with that uid in the background; not an error if it is gone already.
@@ -155,9 +164,14 @@ class Client:
         """
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            await self._call("delete", ref, namespace, body)
+            answer = await self._call("delete", ref, namespace, body)
         except NotFound:
-            return
+            answer = {}
+        if answer.get("kind") == ref.kind:
+            self._wrote(answer)  # It has finalizers, and remains until they are removed.
+        else:
+            metadata = {"namespace": namespace, "name": ref.name, "uid": uid}
+            self._deleted({"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata})
 
     async def update_status(self, resource: Object, status: dict[str, Any]) -> Object:
         """Replace the status of `resource`, as it was read.
@@ -169,7 +183,7 @@ class Client:
         # The API server validates the whole object, so the rest is sent as well, and ignored.
         metadata = {key: value for key, value in resource["metadata"].items() if key != "managedFields"}
         body = {**resource, "metadata": metadata, "status": status}
-        return await self._call("update_status", ref_of(resource), metadata["namespace"], body, self._writer)
+        return await self._write("update_status", ref_of(resource), metadata["namespace"], body, self._writer)
 
     async def kinds(self, api_version: str) -> set[str]:
         """The kinds that the API server knows in a group and version; empty if it does not know the group."""
@@ -178,6 +192,13 @@ class Client:
         except NotFound:
             return set()
         return {entry["kind"] for entry in answer.get("resources") or []}
+
+    async def _write(
+        self, verb: str, ref: Ref, namespace: str, body: Object, query: Sequence[tuple[str, str]]
+    ) -> Object:
+        answer = await self._call(verb, ref, namespace, body, query)
+        self._wrote(answer)
+        return answer
 
     async def _call(
         self, verb: str, ref: Ref, namespace: str, body: Object | None = None, query: Sequence[tuple[str, str]] = ()

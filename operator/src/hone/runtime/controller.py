@@ -1,7 +1,9 @@
 """One controller per kind: takes a key from the queue, observes, reconciles, executes, and requeues it."""
 
 import logging
+import math
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
@@ -44,6 +46,7 @@ class Controller:
         now: the present time, with its zone.
         workers: maximum number of resources that are reconciled at a time.
         refused_seconds: seconds until a refused write is retried.
+        clock: seconds since some moment.
 
     Attributes:
         queue: add a Key to have its resource reconciled.
@@ -60,12 +63,15 @@ class Controller:
         now: Callable[[], datetime],
         workers: int = 8,
         refused_seconds: float = REFUSED_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kind, self._client, self._observer, self._recorder = kind, client, observer, recorder
         self._settings, self._metrics, self._now = settings, metrics, now
         self._refused_seconds = refused_seconds
         self._name = kind.name.lower()
         self._uids: dict[Key, str] = {}
+        self._clock = clock
+        self._fresh_at: dict[Key, float] = {}  # when everything is to be read from the API server again
         self.queue: WorkQueue[Key] = WorkQueue(self._name, self._process, metrics, workers)
         metrics.controller(self._name, workers)
 
@@ -83,12 +89,14 @@ class Controller:
         """Reconcile, and requeue the key. Returns controller-runtime's name of the result."""
         where = {"controller": self._name, "namespace": key.namespace, "resource": key.name}
         try:
-            after = await self._reconcile(key)
+            after = await self._reconcile(key, fresh=self._clock() >= self._fresh_at.get(key, math.inf))
         except Conflict as error:
             log.debug("changed in the meantime, reconciling again: %s", error, extra=where)
+            self._fresh_at[key] = -math.inf
             self.queue.add_rate_limited(key)
             return "requeue"
         except ApiError as error:
+            self._fresh_at[key] = -math.inf  # A write that got no answer may have taken effect.
             delay = self.queue.add_rate_limited(key, at_least=error.retry_after or 0.0)
             level = logging.WARNING if self.queue.failures(key) >= SLOW_TRANSIENT_FAILURES else logging.INFO
             log.log(level, "retrying in %.1f s: %s", delay, error, extra=where)
@@ -106,15 +114,21 @@ class Controller:
         self.queue.add_after(key, after)
         return "requeue_after"
 
-    async def _reconcile(self, key: Key) -> float | None:
-        """Reconcile a resource. Returns the seconds until the next reconcile, or None if only an event triggers one."""
+    async def _reconcile(self, key: Key, fresh: bool) -> float | None:
+        """Reconcile a resource. Returns the seconds until the next reconcile, or None if only an event triggers one.
+
+        Args:
+            key: the resource.
+            fresh: whether to read everything from the API server: a write failed, or the last such time is long ago.
+        """
         kind = self._kind
-        resource = await self._client.get(key.namespace, Ref(kind.api_version, kind.name, key.name))
+        resource = await self._observer.resource(key.namespace, Ref(kind.api_version, kind.name, key.name), fresh)
         uid = resource["metadata"]["uid"] if resource else None
         if (known := self._uids.get(key)) and known != uid:
-            self._observer.forget(known)
+            self._observer.forget(key.namespace, known)
         if resource is None or uid is None:
             self._uids.pop(key, None)
+            self._fresh_at.pop(key, None)
             self._metrics.resources.forget(kind.name, *key)
             return None
         self._uids[key] = uid
@@ -122,10 +136,15 @@ class Controller:
         if "deletionTimestamp" in resource["metadata"]:
             return None  # Garbage collection does the rest; a child created now would delay it.
         if kind.idle(resource):
+            self._fresh_at.pop(key, None)
             return self._resync()
         subject = kind.subject(resource, self._settings)
-        observed = await self._observer.observe(kind, subject)
+        observed = await self._observer.observe(kind, subject, fresh)
         plan = kind.reconcile(subject, observed, self._now())
+        if not fresh and kind.is_drastic(subject, observed, plan):
+            return await self._reconcile(key, fresh=True)
+        if fresh or key not in self._fresh_at:
+            self._fresh_at[key] = self._clock() + self._settings.resync_seconds
         try:
             after = await execute(self._client, self._recorder, resource, plan)
         except WriteRefused as refusal:

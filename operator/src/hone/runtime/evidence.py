@@ -1,63 +1,91 @@
-"""A cache of pods that ended or were ending: after a pod is deleted, no other object records how it ended."""
+"""A cache of pods that ended and are deleted: no other object records how they ended.
 
-from collections import OrderedDict
+Tenants do not trust each other, so a pod counts only for a resource in its own namespace, and no namespace can push the
+pods of another one out of the cache.
+"""
+
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Pod
 
 MAX_PODS = 1000
+MAX_NAMESPACE_PODS = 200
+
+
+class _Key(NamedTuple):
+    namespace: str
+    owner: str
+    uid: str
 
 
 class EvidenceCache:
-    """The last state of pods that were ending or deleted; the oldest are dropped first.
+    """The last state of pods that are gone, trimmed (`hone.core.trim`).
 
     In memory only: after a restart of the operator, the Job's own failure message is used instead.
 
     Args:
-        limit: maximum number of pods.
+        limit: maximum number of pods; beyond it, the namespace that has the most loses its oldest.
+        per_namespace: maximum number of pods of a namespace; its oldest are dropped first.
     """
 
-    def __init__(self, limit: int = MAX_PODS) -> None:
-        self._limit = limit
-        self._pods: OrderedDict[str, Object] = OrderedDict()
+    def __init__(self, limit: int = MAX_PODS, per_namespace: int = MAX_NAMESPACE_PODS) -> None:
+        self._limit, self._per_namespace = limit, per_namespace
+        self._pods: OrderedDict[_Key, Object] = OrderedDict()
+        self._counts: Counter[str] = Counter()
 
-    def saw(self, event_type: str | None, pod: Object) -> None:
-        """Handle a watch event of a pod; only pods that have ended or are ending are cached."""
-        uid = pod["metadata"]["uid"]
-        if event_type != "DELETED" and not _ending(pod):
-            return
-        metadata = {key: value for key, value in pod["metadata"].items() if key != "managedFields"}
-        self._pods[uid] = {"apiVersion": "v1", "kind": "Pod", **pod, "metadata": metadata}
-        self._pods.move_to_end(uid)
-        while len(self._pods) > self._limit:
-            self._pods.popitem(last=False)
+    def saw_deleted(self, pod: Object) -> None:
+        """A pod was deleted; `pod` is its last state."""
+        self._keep(_Key(pod["metadata"]["namespace"], _owner(pod), pod["metadata"]["uid"]), pod)
 
-    def merge(self, owner_uid: str, live: Sequence[Object]) -> tuple[Pod, ...]:
-        """The resource's pods: those that exist, then remembered ones that were deleted.
+    def saw_vanish(self, pod: Object) -> None:
+        """A pod is gone, and nobody saw its deletion: its last known state counts only if it was ending."""
+        if is_ending(pod):
+            self.saw_deleted(pod)
+
+    def merge(self, namespace: str, owner_uid: str, live: Sequence[Object]) -> tuple[Pod, ...]:
+        """The resource's pods: those that exist, then those that are gone.
 
         Args:
-            owner_uid: uid of the resource that the pods belong to.
-            live: its pods as they were just listed.
+            namespace: namespace of the resource.
+            owner_uid: its uid.
+            live: its pods that exist.
         """
         present = {pod["metadata"]["uid"] for pod in live}
-        gone = [pod for uid, pod in self._pods.items() if uid not in present and _owner(pod) == owner_uid]
-        return (*(Pod(pod) for pod in live), *(Pod(pod, gone=True) for pod in gone))
+        keys = [key for key in self._pods if key[:2] == (namespace, owner_uid) and key.uid not in present]
+        return (*(Pod(pod) for pod in live), *(Pod(self._pods[key], gone=True) for key in keys))
 
-    def forget(self, owner_uid: str) -> None:
+    def forget(self, namespace: str, owner_uid: str) -> None:
         """Drop the pods of a resource that was deleted."""
-        for uid in [uid for uid, pod in self._pods.items() if _owner(pod) == owner_uid]:
-            del self._pods[uid]
+        for key in [key for key in self._pods if key[:2] == (namespace, owner_uid)]:
+            self._drop(key)
 
     def __len__(self) -> int:
         return len(self._pods)
 
+    def _keep(self, key: _Key, pod: Object) -> None:
+        if self._pods.pop(key, None) is None:
+            self._counts[key.namespace] += 1
+        self._pods[key] = pod
+        if self._counts[key.namespace] > self._per_namespace:
+            self._drop_oldest(key.namespace)
+        if len(self._pods) > self._limit:
+            self._drop_oldest(max(self._counts, key=lambda namespace: self._counts[namespace]))
 
-def _owner(pod: Object) -> str | None:
-    return (pod["metadata"].get("labels") or {}).get(UID_LABEL)
+    def _drop_oldest(self, namespace: str) -> None:
+        self._drop(next(key for key in self._pods if key.namespace == namespace))
+
+    def _drop(self, key: _Key) -> None:
+        del self._pods[key]
+        self._counts[key.namespace] -= 1
+        if not self._counts[key.namespace]:
+            del self._counts[key.namespace]
 
 
-def _ending(pod: Object) -> bool:
+def is_ending(pod: Object) -> bool:
+    """Whether the pod has ended, or is about to."""
     status = pod.get("status") or {}
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return (
@@ -65,3 +93,7 @@ def _ending(pod: Object) -> bool:
         or status.get("phase") in ("Succeeded", "Failed", "Unknown")
         or any("terminated" in (entry.get("state") or {}) for entry in statuses)
     )
+
+
+def _owner(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(UID_LABEL, ""))

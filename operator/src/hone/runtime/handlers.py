@@ -1,51 +1,52 @@
-"""kopf, used only as a source of watch events: no finalizers, no annotations, no state of its own.
+"""kopf, used only as a source of listings and watch events: no finalizers, no annotations, no state of its own.
 
-It runs in a thread with its own event loop, because it cancels every task of its loop when it stops.
+It runs in a thread with its own event loop, because it cancels every task of its loop when it stops. Listings are taken
+from its session page by page and kopf is shown none of their objects, or it would keep a task and a memory for each.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import aiohttp
 import kopf
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
+from yarl import URL
 
+from hone.core.kinds import Watched
 from hone.core.observed import Object
-from hone.runtime.client import USER_AGENT
+from hone.core.trim import trimmed
+from hone.runtime.client import USER_AGENT, path
+from hone.runtime.listings import Page
 
 MAX_ATTEMPT_SECONDS = 30.0
+PAGE_SIZE = 50
+"""Objects per page of a listing. An object may have 1.5 MB, and a page is in memory whole before it is trimmed."""
+METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
+"""The media type of objects, or lists of objects, without anything but their metadata."""
 log = logging.getLogger(__name__)
 
 
-class Watched(NamedTuple):
-    """A kind to watch.
-
-    Attributes:
-        api_version: such as `batch/v1`.
-        kind: such as `Job`.
-        plural: such as `jobs`.
-        selector: label selector that the server filters with; empty for all objects.
-    """
-
-    api_version: str
-    kind: str
-    plural: str
-    selector: str = ""
+class _Watch(NamedTuple):
+    watched: Watched
+    namespace: str
 
 
 class Watcher:
-    """Watches the cluster, and passes every event to `saw` in the loop that started it.
+    """Watches the cluster, and passes what it sees, trimmed, to the loop that started it.
 
     Args:
         watched: the kinds to watch.
         namespaces: the namespaces to watch; none: all.
         configuration: how to reach the API server; read again when a token was refused.
-        saw: called with the type (None while listing) and the object of each event.
+        saw: called with the type and the object of each event.
+        listed: called with each page of each listing.
+        on_listed: called once each kind was listed in each namespace.
     """
 
     def __init__(
@@ -54,8 +55,18 @@ class Watcher:
         namespaces: Sequence[str],
         configuration: Configuration,
         saw: Callable[[str | None, Object], None],
+        listed: Callable[[Page], None],
+        on_listed: Callable[[], None],
     ) -> None:
         self._watched, self._namespaces, self._configuration, self._saw = watched, namespaces, configuration, saw
+        self._pages, self._on_listed = listed, on_listed
+        self._watches = {
+            path(each.api_version, each.kind, namespace): _Watch(each, namespace)
+            for each in watched
+            for namespace in namespaces or [""]
+        }
+        self._prefix = URL(configuration.host).path.rstrip("/")
+        self._unlisted = set(self._watches)
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._established: set[str] = set()
@@ -110,6 +121,8 @@ class Watcher:
         settings.process.ultimate_exiting_timeout = None
         settings.networking.request_timeout = MAX_ATTEMPT_SECONDS
         settings.queueing.exit_timeout = 0.5
+        settings.queueing.idle_timeout = 1.0  # Each object that changed has a task until then.
+        settings.watching.chunk_size = PAGE_SIZE
         for watched in self._watched:
             if watched.selector:
                 settings.watching.label_selectors[watched.api_version, watched.plural] = watched.selector
@@ -125,9 +138,7 @@ class Watcher:
 
     def _handler(self, watched: Watched) -> Callable[..., Any]:
         async def handle(event: kopf.RawEvent, **_: Any) -> None:
-            # Items of a listing come without apiVersion and kind.
-            body = {**event["object"], "apiVersion": watched.api_version, "kind": watched.kind}
-            self._loop.call_soon_threadsafe(self._saw, event["type"], body)
+            self._post(self._saw, event["type"], _typed(watched, event["object"]))
 
         return handle
 
@@ -138,15 +149,70 @@ class Watcher:
         if token := await configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
         trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(self._on_request)
         trace.on_request_end.append(self._on_answer)
+        take_page = self._take_page
+
+        class Response(aiohttp.ClientResponse):
+            async def json(self, **options: Any) -> Any:
+                return take_page(self.url, await super().json(**options))
+
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(configuration).ssl_context),
+            response_class=Response,
             headers=headers,
             trace_configs=[trace],
             trust_env=True,
         )
         return kopf.AiohttpSession(server=configuration.host, default_namespace=None, aiohttp_session=session)
 
+    def _watch(self, url: URL) -> _Watch | None:
+        """What the URL lists or watches."""
+        return self._watches.get(url.path.removeprefix(self._prefix))
+
+    async def _on_request(
+        self, _session: Any, _context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
+    ) -> None:
+        watch = self._watch(params.url)
+        if watch and watch.watched.metadata_only:
+            what = "PartialObjectMetadata" if "watch" in params.url.query else "PartialObjectMetadataList"
+            params.headers["Accept"] = METADATA.format(what)
+
+    def _take_page(self, url: URL, answer: Any) -> Any:
+        """Pass a page of a listing on, and return what kopf shall see of it: where to continue."""
+        watch = self._watch(url)
+        if watch is None or not isinstance(answer, dict) or "items" not in answer:
+            return answer
+        metadata = answer.get("metadata") or {}
+        page = Page(
+            watch.watched.api_version,
+            watch.watched.kind,
+            watch.namespace,
+            [_typed(watch.watched, item) for item in answer["items"] or []],
+            str(metadata.get("resourceVersion", "")),
+            first="continue" not in url.query,
+            last=not metadata.get("continue"),
+        )
+        self._post(self._listed, url.path.removeprefix(self._prefix), page)
+        return {**answer, "items": []}
+
+    def _listed(self, where: str, page: Page) -> None:
+        self._pages(page)
+        if page.last and where in self._unlisted:
+            self._unlisted.discard(where)
+            if not self._unlisted:
+                self._on_listed()
+
     async def _on_answer(self, _session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         if "watch" in params.url.query and params.response.status == 200:
-            self._loop.call_soon_threadsafe(self._established.add, params.url.path)
+            self._post(self._established.add, params.url.path)
+
+    def _post(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call something in the loop that started us; once that is closed, nobody cares."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _typed(watched: Watched, obj: Mapping[str, Any]) -> Object:
+    """The object, trimmed. Items of listings lack apiVersion and kind, and mere metadata has others."""
+    return trimmed({**obj, "apiVersion": watched.api_version, "kind": watched.kind})

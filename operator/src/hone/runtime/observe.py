@@ -1,24 +1,31 @@
-"""Reads everything that a reconcile needs: the objects that the resource refers to, its pods, its progress."""
+"""Reads everything that a reconcile needs: from the index, and from the API server what the index cannot answer."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from hone.core.kind import AnyKind
+from hone.core.kinds import WATCHED, Watched, is_watched
 from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Observed, ProgressReading, Ref
 from hone.core.settings import Settings
 from hone.core.subject import Subject
+from hone.core.trim import trimmed
 from hone.runtime.client import Client
 from hone.runtime.evidence import EvidenceCache
+from hone.runtime.index import Index
 from hone.runtime.progress import ProgressReader
+
+_WATCHED = {(watched.api_version, watched.kind): watched for watched in WATCHED}
 
 
 class Observer:
-    """Observes resources. All objects are read from the API server; only a pod's last progress is cached.
+    """Observes resources.
 
     Args:
         client: the client.
+        index: what the watches have shown.
         settings: the operator's settings.
-        evidence: pods that ended or were ending.
+        evidence: pods that are gone.
         progress: reads the progress of pods.
         clock: seconds since some moment.
     """
@@ -26,28 +33,46 @@ class Observer:
     def __init__(
         self,
         client: Client,
+        index: Index,
         settings: Settings,
         evidence: EvidenceCache,
         progress: ProgressReader,
         clock: Callable[[], float],
     ) -> None:
-        self._client, self._settings, self._evidence = client, settings, evidence
+        self._client, self._index, self._settings, self._evidence = client, index, settings, evidence
         self._progress, self._clock = progress, clock
         self._readings: dict[str, tuple[float, ProgressReading]] = {}  # by uid of the resource
 
-    async def observe(self, kind: AnyKind, subject: Subject) -> Observed:
-        """Everything that `kind.reconcile` reads of the subject."""
-        resource = subject.resource
-        namespace, uid = resource["metadata"]["namespace"], resource["metadata"]["uid"]
+    async def resource(self, namespace: str, ref: Ref, fresh: bool) -> Object | None:
+        """A resource of our kinds.
+
+        Args:
+            namespace: its namespace.
+            ref: its name.
+            fresh: whether to read from the API server.
+        """
+        return await self._read(namespace, ref) if fresh else self._index.get(namespace, ref)
+
+    async def observe(self, kind: AnyKind, subject: Subject, fresh: bool = False) -> Observed:
+        """Everything that `kind.reconcile` reads of the subject.
+
+        Args:
+            kind: the subject's kind.
+            subject: the subject.
+            fresh: whether to read from the API server whatever the index knows.
+        """
+        namespace, uid = subject.namespace, subject.uid
         objects: dict[Ref, Object | None] = {}
-        while missing := [ref for ref in kind.refs(subject, objects) if ref not in objects]:
-            for ref in dict.fromkeys(missing):
-                objects[ref] = await self._client.get(namespace, ref)
+        while missing := [*dict.fromkeys(ref for ref in kind.refs(subject, objects) if ref not in objects)]:
+            unknown = [ref for ref in missing if fresh or not self._answers(kind, subject, ref)]
+            read = await asyncio.gather(*(self._read(namespace, ref) for ref in unknown))
+            objects |= {ref: self._index.get(namespace, ref) for ref in missing}
+            objects |= dict(zip(unknown, read, strict=True))
         # The pods come last, so that a complete Job is never combined with pods from before its end.
-        live = await self._client.list(namespace, "v1", "Pod", f"{UID_LABEL}={uid}")
-        pods = self._evidence.merge(uid, live)
+        live = await self._list_pods(namespace, uid) if fresh else self._index.pods(namespace, uid)
+        pods = self._evidence.merge(namespace, uid, live)
         reading = None
-        if target := kind.progress_target(resource, pods):
+        if target := kind.progress_target(subject.resource, pods):
             at, reading = self._readings.get(uid, (float("-inf"), None))
             if not reading or reading.pod_uid != target.pod_uid or self._stale(at):
                 reading = await self._progress.read(target)
@@ -56,10 +81,42 @@ class Observer:
             self._readings.pop(uid, None)
         return Observed(objects=objects, pods=pods, progress=reading)
 
-    def forget(self, uid: str) -> None:
+    def forget(self, namespace: str, uid: str) -> None:
         """Drop what is remembered about a resource that was deleted."""
         self._readings.pop(uid, None)
-        self._evidence.forget(uid)
+        self._evidence.forget(namespace, uid)
+
+    def _answers(self, kind: AnyKind, subject: Subject, ref: Ref) -> bool:
+        """Whether the index can tell what a reconcile needs to know of an object."""
+        watched: Watched | None = _WATCHED.get((ref.api_version, ref.kind))
+        if watched is None or not watched.selector:
+            return watched is not None
+        if self._index.version(subject.namespace, ref) is None:
+            return kind.may_lack(subject, ref)  # No watch shows objects without our label.
+        return not watched.metadata_only or kind.may_lack(subject, ref)
+
+    async def _read(self, namespace: str, ref: Ref) -> Object | None:
+        """An object, from the API server."""
+        known = self._index.version(namespace, ref)
+        obj = await self._client.get(namespace, ref)
+        if obj is None:
+            self._index.absent(namespace, ref, known)
+        elif is_watched(obj):
+            self._index.put(trimmed(obj))
+        return obj
+
+    async def _list_pods(self, namespace: str, uid: str) -> Sequence[Object]:
+        """The pods of a resource, from the API server."""
+        known = self._index.pods(namespace, uid)
+        live = [trimmed(pod) for pod in await self._client.list(namespace, "v1", "Pod", f"{UID_LABEL}={uid}")]
+        uids = {pod["metadata"]["uid"] for pod in live}
+        for pod in live:
+            self._index.put(pod)
+        for pod in known:
+            if pod["metadata"]["uid"] not in uids:
+                self._index.remove(pod)
+                self._evidence.saw_vanish(pod)
+        return live
 
     def _stale(self, at: float) -> bool:
         # A small tolerance: the reconcile for the next reading may come slightly early.

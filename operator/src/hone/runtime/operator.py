@@ -10,14 +10,17 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone.core.kind import AnyKind
-from hone.core.kinds import WATCHED_CHILDREN
-from hone.core.names import MANAGED_SELECTOR
+from hone.core.kinds import WATCHED, WATCHED_CHILDREN, is_watched
+from hone.core.observed import Object
+from hone.core.trim import trimmed
 from hone.runtime.client import Client, Hook
 from hone.runtime.controller import Controller, Key
 from hone.runtime.errors import Transient
 from hone.runtime.events import EventRecorder
 from hone.runtime.evidence import EvidenceCache
-from hone.runtime.handlers import Watched, Watcher
+from hone.runtime.handlers import Watcher
+from hone.runtime.index import Index
+from hone.runtime.listings import Listings
 from hone.runtime.metrics import Metrics
 from hone.runtime.observe import Observer
 from hone.runtime.options import Options
@@ -58,10 +61,13 @@ class Operator:
     ) -> None:
         self._kinds, self._options = kinds, options
         self.metrics = Metrics()
-        self.client = Client(ApiClient(configuration), self.metrics, hook)
+        self._index = Index()
+        self.client = Client(
+            ApiClient(configuration), self.metrics, hook, wrote=self._wrote, deleted=self._index.remove
+        )
         self._progress = ProgressReader()
         evidence = EvidenceCache()
-        observer = Observer(self.client, options.settings, evidence, self._progress, time.monotonic)
+        observer = Observer(self.client, self._index, options.settings, evidence, self._progress, time.monotonic)
         recorder = EventRecorder(self.client, self.metrics, now, options.pod_name)
         self._controllers = {
             name: Controller(
@@ -77,12 +83,12 @@ class Operator:
             )
             for name, kind in kinds.items()
         }
-        triggers = Triggers(kinds, self._add, evidence)
-        watched = [
-            *(Watched(kind.api_version, kind.name, kind.plural) for kind in kinds.values()),
-            *(Watched(*child, MANAGED_SELECTOR) for child in WATCHED_CHILDREN),
-        ]
-        self._watcher = Watcher(watched, options.watch_namespaces, configuration, triggers.saw)
+        silent = frozenset(child.kind for child in WATCHED_CHILDREN if not child.triggers)
+        triggers = Triggers(kinds, self._add, self._index, evidence, silent)
+        listings = Listings(self._index, triggers)
+        self._watcher = Watcher(
+            WATCHED, options.watch_namespaces, configuration, triggers.saw, listings.page, self._start_queues
+        )
 
     @property
     def ready(self) -> bool:
@@ -102,9 +108,7 @@ class Operator:
                 await asyncio.sleep(KINDS_SECONDS)
 
     def start(self) -> None:
-        """Start to watch and to reconcile. The API server must know our kinds (`wait_for_kinds`)."""
-        for controller in self._controllers.values():
-            controller.queue.start()
+        """Start to watch, then to reconcile once all is listed. Call `wait_for_kinds` before."""
         self._watcher.start()
 
     async def wait(self) -> None:
@@ -124,6 +128,15 @@ class Operator:
             log.warning("some reconciles were interrupted; the next operator process repeats them")
         await self._progress.close()
         await self.client.close()
+
+    def _start_queues(self) -> None:
+        for controller in self._controllers.values():
+            controller.queue.start()
+
+    def _wrote(self, obj: Object) -> None:
+        """Take in the answer to a write of ours, so that the next reconcile reads it."""
+        if is_watched(obj):
+            self._index.put(trimmed(obj))
 
     def _add(self, kind: str, key: Key) -> None:
         self._controllers[kind].queue.add(key)

@@ -1,4 +1,4 @@
-"""Maps a watch event to the keys that it affects, and caches ended pods; makes no decisions."""
+"""Takes in what the watches bring: into the index, and as the keys that it affects; makes no decisions."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from hone.core.names import owner_of
 from hone.core.observed import Object, Ref
 from hone.runtime.controller import Key
 from hone.runtime.evidence import EvidenceCache
+from hone.runtime.index import Change, Index
 
 
 class _Followed(NamedTuple):
@@ -21,11 +22,21 @@ class Triggers:
     Args:
         kinds: the kinds that are reconciled, by name.
         add: adds a key to the queue of a kind.
-        evidence: caches the pods that end.
+        index: takes in every object.
+        evidence: takes in the pods that are gone.
+        silent: kinds of children whose changes trigger nothing.
     """
 
-    def __init__(self, kinds: Mapping[str, AnyKind], add: Callable[[str, Key], None], evidence: EvidenceCache) -> None:
-        self._kinds, self._add, self._evidence = kinds, add, evidence
+    def __init__(
+        self,
+        kinds: Mapping[str, AnyKind],
+        add: Callable[[str, Key], None],
+        index: Index,
+        evidence: EvidenceCache,
+        silent: frozenset[str] = frozenset(),
+    ) -> None:
+        self._kinds, self._add, self._index, self._evidence = kinds, add, index, evidence
+        self._silent = silent
         self._follows: dict[tuple[str, Key], tuple[_Followed, ...]] = {}
         self._followers: dict[_Followed, set[tuple[str, Key]]] = {}
 
@@ -33,21 +44,42 @@ class Triggers:
         """Handle one watch event.
 
         Args:
-            event_type: ADDED, MODIFIED or DELETED; None for an object of the first listing.
-            obj: the object, with apiVersion and kind.
+            event_type: ADDED, MODIFIED or DELETED; None for an object of a listing.
+            obj: the object, trimmed, with apiVersion and kind.
         """
+        if event_type == "DELETED":
+            self._index.remove(obj)
+            if obj["kind"] == "Pod":
+                self._evidence.saw_deleted(obj)
+            self._wake(obj, gone=True)
+            return
+        change = self._index.put(obj)
+        # Our own status writes trigger one more reconcile; a child that is as we wrote it, or read it, triggers none.
+        if change == Change.CHANGED or (change == Change.SAME and (event_type is None or self._kind(obj))):
+            self._wake(obj, gone=False)
+
+    def vanished(self, obj: Object) -> None:
+        """Handle an object that a new listing lacks: its deletion was missed."""
         if obj["kind"] == "Pod":
-            self._evidence.saw(event_type, obj)
+            self._evidence.saw_vanish(obj)
+        self._wake(obj, gone=True)
+
+    def _wake(self, obj: Object, gone: bool) -> None:
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-        if (kind := self._kinds.get(obj["kind"])) and kind.api_version == obj["apiVersion"]:
-            self._index(kind, Key(namespace, name), obj if event_type != "DELETED" else None)
+        if kind := self._kind(obj):
+            self._follow(kind, Key(namespace, name), None if gone else obj)
             self._add(kind.name, Key(namespace, name))
             for follower, key in self._followers.get(_Followed(namespace, _ref(obj)), ()):
                 self._add(follower, key)
-        elif (owner := owner_of(obj)) and owner[0] in self._kinds:
+        elif obj["kind"] not in self._silent and (owner := owner_of(obj)) and owner[0] in self._kinds:
             self._add(owner[0], Key(namespace, owner[1]))
 
-    def _index(self, kind: AnyKind, key: Key, resource: Object | None) -> None:
+    def _kind(self, obj: Object) -> AnyKind | None:
+        """The kind of a resource of ours; None for a child."""
+        kind = self._kinds.get(obj["kind"])
+        return kind if kind and kind.api_version == obj["apiVersion"] else None
+
+    def _follow(self, kind: AnyKind, key: Key, resource: Object | None) -> None:
         """Remember what the resource follows; None: it is gone and follows nothing."""
         identity = (kind.name, key)
         for followed in self._follows.pop(identity, ()):

@@ -8,6 +8,7 @@ from hone.core.finetunejob.policies.upstream import job_refs
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
 from hone.core.finetunejob.resources.children import CHILD_TYPES
 from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.snapshot import is_drastic, may_lack
 from hone.core.finetunejob.status.progress import target
 from hone.core.kind import Kind
 from hone.core.observed import Object, Ref
@@ -30,8 +31,10 @@ FINETUNEJOB = Kind(
     subject=Run,
     children=CHILD_TYPES,
     refs=refs,
+    may_lack=may_lack,
     reconcile=reconcile,
     progress_target=target,
+    is_drastic=is_drastic,
     idle=idle,
     follows=_follows,
     refused=refused,

@@ -1,20 +1,22 @@
 """The objects to read before a decision, and whether all of them have been read."""
 
-from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus
-from hone.core.children import Standing, standing
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
+from hone.core.children import Standing, Write, standing
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import dependencies
 from hone.core.finetunejob.policies.failure import job_condition
-from hone.core.finetunejob.resources.children import child_refs
+from hone.core.finetunejob.resources.children import CHILD_TYPES, child_refs
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
 from hone.core.kind import Fetched
-from hone.core.observed import Object, Ref
+from hone.core.observed import Object, Observed, Ref
+from hone.core.plan import Plan
+from hone.core.pods import of_job, phase
 
 
 def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ...]:
     """What to read: only the Job while an attempt runs; once it has ended, everything that the next one needs."""
-    jobs = {run.job_ref(a.step, a.number) for a in status.attempts if a.result == AttemptResult.RUNNING}
+    jobs = _running(run, status)
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs))
     return tuple(sorted(jobs | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched)))
@@ -57,3 +59,56 @@ def foreign(state: State) -> Ref | None:
         if standing(run.resource, state.observed.get(ref)) not in (Standing.ABSENT, Standing.OURS):
             return ref
     return None
+
+
+def may_lack(run: Run, ref: Ref) -> bool:
+    """Whether an object may count as absent because no watch has shown it; see `Kind.may_lack`.
+
+    What we create once may: creating it again meets the one that exists. The Job of a running attempt may not: without
+    it, the attempt would count as lost. Nor may what is applied, or what others name.
+    """
+    status = FineTuneJobStatus.from_dict(run.resource.get("status") or {})
+    created = any(
+        (child.api_version, child.kind, child.write) == (ref.api_version, ref.kind, Write.CREATE_ONCE)
+        for child in CHILD_TYPES
+    )
+    return created and _is_child_name(run, ref) and ref not in _running(run, status)
+
+
+def is_drastic(run: Run, observed: Observed, plan: Plan) -> bool:
+    """Whether a Plan must be made from what the API server has, not what watches have shown; see `Kind.is_drastic`.
+
+    So it is before a failure is recorded, before an attempt follows one that did not succeed (its pods may live on),
+    and before a result is taken from fewer pods than the Job counts. A run where all goes well needs none of that.
+    """
+    if plan.status is None:
+        return False
+    old = FineTuneJobStatus.from_dict(run.resource.get("status") or {}).attempts
+    before = {(attempt.step, attempt.number): attempt.result for attempt in old}
+    new = FineTuneJobStatus.from_dict(plan.status).attempts
+    begins = any((attempt.step, attempt.number) not in before for attempt in new)
+    ended = [attempt for attempt in new if before.get((attempt.step, attempt.number)) != attempt.result]
+    return (
+        (begins and bool(old) and old[-1].result not in (AttemptResult.RUNNING, AttemptResult.SUCCEEDED))
+        or any(attempt.result == AttemptResult.FAILED for attempt in ended)
+        or any(_lacks_pods(run, observed, each) for each in ended if each.result == AttemptResult.SUCCEEDED)
+    )
+
+
+def _lacks_pods(run: Run, observed: Observed, attempt: AttemptStatus) -> bool:
+    """Whether the attempt's Job counts more pods that succeeded than were observed."""
+    job = observed.objects.get(run.job_ref(attempt.step, attempt.number)) or {}
+    pods = of_job(observed.pods, attempt.job)
+    return int((job.get("status") or {}).get("succeeded") or 0) > len(
+        [pod for pod in pods if phase(pod) == "Succeeded"]
+    )
+
+
+def _is_child_name(run: Run, ref: Ref) -> bool:
+    """Whether the name follows from the run's uid."""
+    return ref.name == run.base_name or ref.name.startswith(f"{run.base_name}-")
+
+
+def _running(run: Run, status: FineTuneJobStatus) -> set[Ref]:
+    """The Jobs of running attempts."""
+    return {run.job_ref(a.step, a.number) for a in status.attempts if a.result == AttemptResult.RUNNING}

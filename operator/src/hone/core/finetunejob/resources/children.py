@@ -17,7 +17,7 @@ from hone.core.observed import Object, Ref
 
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
 """The Job of an attempt. It is not in the table: each attempt has its own, named by step and number."""
-CLAIM = ChildType("v1", "PersistentVolumeClaim", Write.CREATE_ONCE)
+CLAIM = ChildType("v1", "PersistentVolumeClaim", Write.CREATE_ONCE, metadata_only=True, foreign=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ CHILDREN: tuple[Row, ...] = (
         is_needed=lambda run, step: run.settings.network_policies is not None,
     ),
     Row(
-        ChildType("v1", "ConfigMap", Write.CREATE_ONCE),
+        ChildType("v1", "ConfigMap", Write.CREATE_ONCE, metadata_only=True),
         name=lambda run, config: config,
         build=config_map,
         is_needed=lambda run, step: True,

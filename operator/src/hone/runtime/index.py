@@ -1,0 +1,160 @@
+"""What the watches and our own writes have shown, by kind, namespace and name: reconciles read from it.
+
+An object is never replaced by an older one, so a read after our own write is never older than that write: the write's
+answer is put into the index at once. An object that was deleted never comes back under its uid.
+"""
+
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from hone.core.names import UID_LABEL
+from hone.core.observed import Object, Ref
+
+MAX_DELETED = 4096
+"""Uids of deleted objects that are remembered: events of such an object that arrive late are ignored."""
+
+
+class Change(StrEnum):
+    """What an object changed in the index."""
+
+    STALE = "Stale"
+    """Nothing: it is older than the one that is there, or has been deleted since."""
+    SAME = "Same"
+    """Only the resourceVersion."""
+    CHANGED = "Changed"
+
+
+class _Entry(NamedTuple):
+    uid: str
+    version: int
+    data: bytes
+    owner: str
+
+
+_Place = tuple[str, str]
+"""Namespace and name."""
+
+
+class Index:
+    """Trimmed objects (`hone.core.trim`), compressed. It holds whatever is put into it; it knows nothing of watches."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], dict[_Place, _Entry]] = {}
+        self._pods: dict[_Place, set[str]] = {}  # names of pods by namespace and uid of the resource
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, obj: Object) -> Change:
+        """Take in an object that was listed, or that a watch event or the answer to a write has shown."""
+        meta = obj["metadata"]
+        kind, place = (obj["apiVersion"], obj["kind"]), (meta["namespace"], meta["name"])
+        entry = _Entry(meta["uid"], _version(meta), _packed(obj), _owner(obj))
+        old = self._kinds.setdefault(kind, {}).get(place)
+        if entry.uid in self._deleted or (old and entry.version < old.version):
+            return Change.STALE
+        if old and old.owner != entry.owner:
+            self._unlink(kind, place, old)
+        self._kinds[kind][place] = entry
+        if kind == _POD:
+            self._pods.setdefault((place[0], entry.owner), set()).add(place[1])
+        return Change.SAME if old and (old.uid, old.data) == (entry.uid, entry.data) else Change.CHANGED
+
+    def remove(self, obj: Object) -> None:
+        """An object was deleted, or is known to be gone; another one under its name stays."""
+        meta = obj["metadata"]
+        self._remove((obj["apiVersion"], obj["kind"]), (meta["namespace"], meta["name"]), meta["uid"])
+
+    def get(self, namespace: str, ref: Ref) -> Object | None:
+        """The newest known state of an object, or None."""
+        entry = self._entry(namespace, ref)
+        return None if entry is None else _object((ref.api_version, ref.kind), (namespace, ref.name), entry)
+
+    def version(self, namespace: str, ref: Ref) -> tuple[str, int] | None:
+        """Which state of an object is known: its uid and resourceVersion."""
+        entry = self._entry(namespace, ref)
+        return None if entry is None else (entry.uid, entry.version)
+
+    def absent(self, namespace: str, ref: Ref, known: tuple[str, int] | None) -> None:
+        """The API server has no such object. What has become known since `known` was stays: it may be newer."""
+        if known is not None and self.version(namespace, ref) == known:
+            self._remove((ref.api_version, ref.kind), (namespace, ref.name), known[0])
+
+    def pods(self, namespace: str, owner_uid: str) -> list[Object]:
+        """The pods of a resource, by name."""
+        names = sorted(self._pods.get((namespace, owner_uid), ()))
+        return [_object(_POD, (namespace, name), self._kinds[_POD][namespace, name]) for name in names]
+
+    def vanished(
+        self, api_version: str, kind: str, namespace: str, uids: Collection[str], version: str
+    ) -> Iterator[Object]:
+        """Remove what a listing no longer has, and yield it: its deletion was missed.
+
+        Args:
+            api_version: of the kind.
+            kind: what was listed.
+            namespace: where; empty: everywhere.
+            uids: what the listing has.
+            version: the listing's resourceVersion; what is newer than that stays.
+        """
+        entries = self._kinds.get((api_version, kind), {})
+        gone = [
+            (place, entry)
+            for place, entry in entries.items()
+            if entry.uid not in uids and namespace in ("", place[0]) and entry.version <= int(version or 0)
+        ]
+        for place, entry in gone:
+            self._remove((api_version, kind), place, entry.uid)
+            yield _object((api_version, kind), place, entry)
+
+    def __len__(self) -> int:
+        return sum(len(entries) for entries in self._kinds.values())
+
+    def _entry(self, namespace: str, ref: Ref) -> _Entry | None:
+        return self._kinds.get((ref.api_version, ref.kind), {}).get((namespace, ref.name))
+
+    def _remove(self, kind: tuple[str, str], place: _Place, uid: str) -> None:
+        self._deleted[uid] = None
+        while len(self._deleted) > MAX_DELETED:
+            self._deleted.popitem(last=False)
+        entry = self._kinds.get(kind, {}).get(place)
+        if entry is not None and entry.uid == uid:
+            del self._kinds[kind][place]
+            self._unlink(kind, place, entry)
+
+    def _unlink(self, kind: tuple[str, str], place: _Place, entry: _Entry) -> None:
+        """Forget that a pod belongs to its resource."""
+        group = (place[0], entry.owner)
+        if kind == _POD and group in self._pods:
+            self._pods[group].discard(place[1])
+            if not self._pods[group]:
+                del self._pods[group]
+
+
+_POD = ("v1", "Pod")
+
+
+def _owner(obj: Object) -> str:
+    return str((obj["metadata"].get("labels") or {}).get(UID_LABEL, ""))
+
+
+def _version(metadata: dict[str, Any]) -> int:
+    # All of one API server's versions are numbers of one sequence, so they can be compared (KEP-5504).
+    text = str(metadata.get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0
+
+
+def _packed(obj: Object) -> bytes:
+    """The object without what its key tells, compressed: most objects are those of finished runs, seldom read."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    rest = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+    return zlib.compress(json.dumps({**rest, "metadata": metadata}, separators=(",", ":")).encode(), 1)
+
+
+def _object(kind: tuple[str, str], place: _Place, entry: _Entry) -> Object:
+    obj: Object = json.loads(zlib.decompress(entry.data))
+    if entry.version:
+        obj["metadata"]["resourceVersion"] = str(entry.version)
+    return {"apiVersion": kind[0], "kind": kind[1], **obj}

@@ -1,0 +1,205 @@
+"""The whole operator before an API server in memory: what a life costs, and that faults of watches change nothing."""
+
+import asyncio
+import copy
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.configuration import Configuration
+
+from hone.core.kinds import KINDS
+from hone.core.network import NetworkPeers
+from hone.core.observed import Object
+from hone.core.settings import Settings
+from hone.runtime.operator import Operator
+from hone.runtime.options import Options
+from tests.unit.core import make
+from tests.unit.runtime.fake_api import Event, FakeApi, FakeNodes, Fault
+
+SETTINGS = Settings(network_policies=NetworkPeers(), progress_seconds=60.0, resync_seconds=600.0)
+WATCHES = ("list", "watch")
+"""Verbs of the watches, which cost nothing a run."""
+
+
+@asynccontextmanager
+async def operating(api: FakeApi, **settings: Any) -> AsyncIterator[Operator]:
+    """An operator that serves `api`."""
+    configuration = Configuration()
+    configuration.host, configuration.retries = api.url, False
+    options = Options(settings=Settings(**{**vars(SETTINGS), **settings}), drain_seconds=1.0, pod_name="test")
+    operator = Operator(KINDS, configuration, options)
+    operator.start()
+    try:
+        yield operator
+    finally:
+        await operator.stop()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    server = FakeApi()
+    await server.start()
+    server.add(make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": "{}"}))
+    yield server
+    await server.stop()
+
+
+def run(number: int = 0, **spec: Any) -> Object:
+    """A FineTuneJob."""
+    return make.finetunejob(f"run-{number}", uid=f"{number:08d}-aaaa", **spec)
+
+
+def phases(api: FakeApi) -> Counter[str]:
+    return Counter((obj.get("status") or {}).get("phase", "") for obj in api.of("FineTuneJob"))
+
+
+async def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -> None:
+    """Poll until `probe` returns something true."""
+    for _ in range(int(seconds / 0.02)):
+        if probe():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+async def live(api: FakeApi, count: int = 1, seconds: float = 30.0) -> FakeNodes:
+    """As many lives at once, each to its end. The pods of one of them fail once."""
+    nodes = FakeNodes(api)
+    nodes.failing["run-1-train-1"] = (70, make.verdict("Hung", "no rank made a step"))
+    api.add(*(run(number) for number in range(count)))
+    done = f"{count} runs to succeed"
+    await wait_for(done, lambda: phases(api)["Succeeded"] == count, seconds)
+    return nodes
+
+
+def end_of(api: FakeApi) -> list[Any]:
+    """What lives ended as, without times."""
+    ends = []
+    for obj in sorted(api.of("FineTuneJob"), key=lambda obj: str(obj["metadata"]["name"])):
+        status = copy.deepcopy(obj["status"])
+        for attempt in status["attempts"]:
+            attempt.pop("startTime"), attempt.pop("endTime")
+        conditions = [(each["type"], each["status"], each["reason"]) for each in status.pop("conditions")]
+        for key in ("startTime", "completionTime", "progress"):
+            status.pop(key, None)
+        ends.append((status, conditions))
+    return ends
+
+
+def run_requests(api: FakeApi) -> Counter[tuple[str, str]]:
+    """The requests of runs, without those of the watches."""
+    return Counter({key: count for key, count in api.requests.items() if key[0] not in WATCHES})
+
+
+async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> None:
+    async with operating(api):
+        await live(api)
+        listed = {name: count for (verb, name), count in api.requests.items() if verb == "list"}
+    reads = {key for key in run_requests(api) if key[0] == "get"}
+    assert reads == {("get", "configmaps")}, "only the user's ConfigMap, whose keys no watch shows"
+    assert listed["pods"] == 1 and listed["jobs"] == 1
+
+
+def delayed(rng: random.Random) -> Fault:
+    async def fault(events: list[Event]) -> list[Event]:
+        await asyncio.sleep(rng.uniform(0.0, 0.3))
+        return events
+
+    return fault
+
+
+def repeated(rng: random.Random) -> Fault:
+    seen: list[Event] = []
+
+    async def fault(events: list[Event]) -> list[Event]:
+        seen.extend(events)
+        return [*events, *rng.sample(seen, min(3, len(seen)))]
+
+    return fault
+
+
+def reordered(rng: random.Random) -> Fault:
+    async def fault(events: list[Event]) -> list[Event]:
+        await asyncio.sleep(0.05)  # so that there is something to shuffle
+        return rng.sample(events, len(events))
+
+    return fault
+
+
+def lost(rng: random.Random, api: FakeApi) -> Fault:
+    """Events are lost, and some time later the watch finds that it has to list again."""
+
+    async def fault(events: list[Event]) -> list[Event]:
+        delivered = [event for event in events if rng.random() > 0.4]
+        if len(delivered) < len(events):
+            asyncio.get_running_loop().call_later(0.4, api.forget_history)
+        return delivered
+
+    return fault
+
+
+FAULTS: dict[str, Callable[[random.Random, FakeApi], Fault]] = {
+    "late": lambda rng, api: delayed(rng),
+    "twice, and old ones again": lambda rng, api: repeated(rng),
+    "in another order": lambda rng, api: reordered(rng),
+    "missed until the next listing": lost,
+}
+
+
+async def test_a_life_ends_the_same_whatever_the_watches_deliver(api: FakeApi) -> None:
+    async with operating(api):
+        nodes = await live(api, 3)
+    expected, jobs = end_of(api), sorted(nodes.jobs)
+    assert len(jobs) == 10, "three steps of three runs, and one again"
+    assert expected[1][0]["attempts"][1]["failure"]["message"] == "no rank made a step"
+    for name, make_fault in FAULTS.items():
+        other = FakeApi()
+        await other.start()
+        other.add(make.claim("base-models"), make.config_map("reviews", **{"train.jsonl": "{}"}))
+        rng = random.Random(1)
+        other.fault = lambda make_fault=make_fault, rng=rng, other=other: make_fault(rng, other)  # type: ignore[misc]
+        async with operating(other):
+            nodes = await live(other, 3, seconds=60)
+        assert end_of(other) == expected, name
+        assert sorted(nodes.jobs) == jobs, f"{name}: an attempt was made twice"
+        await other.stop()
+
+
+async def test_an_operator_that_starts_late_reads_what_is_there_before_it_acts(api: FakeApi) -> None:
+    async with operating(api):
+        nodes = FakeNodes(api, seconds=0.3)
+        api.add(*(run(number) for number in range(3)))
+        await wait_for("the first Jobs", lambda: len(nodes.jobs) == 3)
+    async with operating(api):
+        await wait_for("the runs to succeed", lambda: phases(api)["Succeeded"] == 3)
+    assert len(nodes.jobs) == 9
+
+
+async def test_listings_come_in_pages_and_the_rest_is_read_too(api: FakeApi) -> None:
+    for number in range(120):
+        api.add({**run(number, suspend=True), "kind": "FineTuneJob"})
+    async with operating(api):
+        await wait_for("all to be seen", lambda: phases(api)["Suspended"] == 120)
+    assert max(api.pages) == 50
+
+
+async def test_of_claims_and_config_maps_only_the_metadata_is_asked_for(api: FakeApi) -> None:
+    shown: list[str] = []
+    original = FakeApi._list
+
+    def listing(self: FakeApi, request: Any, api_version: str, kind: str, namespace: str) -> Object:
+        if "PartialObjectMetadataList" in request.headers.get("Accept", ""):
+            shown.append(kind)
+        return original(self, request, api_version, kind, namespace)
+
+    FakeApi._list = listing  # type: ignore[method-assign]
+    try:
+        async with operating(api):
+            await wait_for("all to be listed", lambda: len(api.pages) >= 8)
+    finally:
+        FakeApi._list = original  # type: ignore[method-assign]
+    assert sorted(shown) == ["ConfigMap", "NetworkPolicy", "PersistentVolumeClaim"]
