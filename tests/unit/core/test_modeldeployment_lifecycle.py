@@ -7,6 +7,7 @@ import pytest
 
 from hone.core.names import OWNER_ANNOTATION, STEP_LABEL, UID_LABEL
 from hone.core.observed import Ref
+from hone.core.trim import trimmed
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import FakeCluster
 
@@ -318,7 +319,7 @@ def checked(cluster: FakeCluster, state: dict[str, Any], last: dict[str, Any] | 
     pod = make.pod("s", state={"waiting": {"reason": "PodInitializing"}}, labels=labels).raw
     check = {"name": "verify", "ready": False, "state": state, "lastState": last or {}}
     pod["status"]["initContainerStatuses"] = [check]
-    cluster.pods["s"] = pod
+    cluster.pods["s"] = trimmed({"apiVersion": "v1", "kind": "Pod", **pod})
 
 
 def test_a_changed_artifact_is_not_served_and_the_status_says_which_file() -> None:

@@ -41,6 +41,13 @@ def test_of_a_living_pod_that_vanishes_nobody_knows_how_it_ended() -> None:
     assert uids(cache) == [] and not is_ending(pod("p"))
 
 
+@pytest.mark.parametrize(("code", "ending"), [(0, False), (64, True)])
+def test_a_pod_whose_init_container_succeeded_only_begins(code: int, ending: bool) -> None:
+    server = pod("p")
+    server["status"]["initContainerStatuses"] = [{"name": "verify", "state": {"terminated": {"exitCode": code}}}]
+    assert is_ending(server) == ending
+
+
 def test_a_pod_that_was_deleted_while_it_ran_is_remembered() -> None:
     cache = EvidenceCache()
     cache.saw_deleted(pod("p"))

@@ -38,7 +38,7 @@ _METADATA: _Tree = {
     "annotations": _names(*_ANNOTATIONS),
 }
 _CONDITIONS = _names("type", "status", "reason", "message")
-_CONTAINER = _names("state", "lastState", "ready")
+_CONTAINER = _names("name", "state", "lastState", "ready")
 
 FIELDS: dict[str, _Tree] = {
     "Job": {

@@ -87,11 +87,14 @@ class EvidenceCache:
 def is_ending(pod: Object) -> bool:
     """Whether the pod has ended, or is about to."""
     status = pod.get("status") or {}
-    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    ended = [(entry.get("state") or {}).get("terminated") for entry in status.get("containerStatuses") or []]
+    # An init container that succeeded is how a pod begins.
+    before = [(entry.get("state") or {}).get("terminated") for entry in status.get("initContainerStatuses") or []]
     return (
         "deletionTimestamp" in pod["metadata"]
         or status.get("phase") in ("Succeeded", "Failed", "Unknown")
-        or any("terminated" in (entry.get("state") or {}) for entry in statuses)
+        or any(state is not None for state in ended)
+        or any(state is not None and state.get("exitCode") != 0 for state in before)
     )
 
 
