@@ -27,7 +27,22 @@ RULES: dict[str, Sequence[Rule]] = {
 SCHEMAS: dict[str, Schema] = {
     crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds().values()
 }
-TEXTS = (NAME, "a", "rows.jsonl", "a/../b", "../b", "..", "a..b", "x1", "Exists", "NoSchedule", "nvidia.com/gpu", "A_b")
+TEXTS = (
+    NAME,
+    "a",
+    "rows.jsonl",
+    "a/../b",
+    "../b",
+    "..",
+    "a..b",
+    "x1",
+    "Exists",
+    "NoSchedule",
+    "nvidia.com/gpu",
+    "A_b",
+    "system-node-critical",
+    "memory",
+)
 QUANTITIES = ("1Gi", "500m", 4)
 INVALID = 0.04
 """Share of the values that the schema refuses."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hone.contract.expressions import Compare, Count, Expression, HasPart, IsSet, OneOf, Sum, Value, literal
+from hone.contract.expressions import Compare, Count, Expression, HasPart, IsSet, Matches, OneOf, Sum, Value, literal
 
 OBJECT = {"a": {"on": False, "size": 0.0, "path": "x/../y"}, "kind": "B"}
 HOLDS = [
@@ -27,6 +27,9 @@ HOLDS = [
     (HasPart(Value("a.path"), "/", ".."), True),
     (HasPart(Value("kind"), "/", ".."), False),
     (HasPart(Value("c.path"), "/", ".."), False),
+    (Matches(Value("kind"), "A|B"), True),
+    (Matches(Value("a.path"), "x"), False),
+    (Matches(Value("c.path"), ".*"), False),
     (IsSet("a") & IsSet("c"), False),
     (IsSet("a") | IsSet("c"), True),
 ]
@@ -36,6 +39,7 @@ CEL = [
     (Compare(Value("a"), ">", 0.0), "(has(self.a) && self.a > 0.0)"),
     (Compare(Value("a", True), "==", True), "((has(self.a) ? self.a : true) == true)"),
     (OneOf(Value("a"), ("A", "B")), "(has(self.a) && self.a in ['A', 'B'])"),
+    (Matches(Value("a"), r"x\..*|y"), "(has(self.a) && self.a.matches('^(?:x\\\\..*|y)$'))"),
     (~(IsSet("a") | IsSet("b")), "!((has(self.a)) || (has(self.b)))"),
     (Compare(Count(("a", "b")), "!=", 1), "(((has(self.a) ? 1 : 0) + (has(self.b) ? 1 : 0)) != 1)"),
 ]

@@ -81,7 +81,7 @@ def test_every_field_of_one_type_has_its_rules() -> None:
     schema = finetunejob.FineTuneJob.model_json_schema(by_alias=True)
     by_type = {
         name: set(_places(schema, name))
-        for name in ("ModelSource", "ClaimPath", "DataSource", "HeldOut", "RewardFunction", "EnvVar")
+        for name in ("ModelSource", "ClaimPath", "DataSource", "HeldOut", "RewardFunction", "EnvVar", "PodSettings")
     }
     assert by_type == {
         "ModelSource": set(places.MODEL_SOURCES),
@@ -90,9 +90,11 @@ def test_every_field_of_one_type_has_its_rules() -> None:
         "HeldOut": set(places.HELD_OUT),
         "RewardFunction": {rules.FUNCTIONS},
         "EnvVar": set(rules.VARIABLES),
+        "PodSettings": set(rules.POD_SETTINGS),
     }
     schema = modeldeployment.ModelDeployment.model_json_schema(by_alias=True)
     assert set(_places(schema, "EnvVar")) == set(modeldeployment_rules.VARIABLES)
+    assert set(_places(schema, "PodSettings")) == set(modeldeployment_rules.POD_SETTINGS)
 
 
 def _places(schema: dict[str, Any], name: str) -> Iterator[str]:
@@ -118,6 +120,36 @@ def test_defaults_in_rules_are_those_of_the_types() -> None:
         "method.type": Method.model_fields["type"].default,
         "compute.gpusPerNode": Compute.model_fields["gpus_per_node"].default,
     }
+
+
+@pytest.mark.parametrize(
+    ("resource", "is_refused"),
+    {
+        "nvidia.com/gpu": False, "amd.com/gpu": False, "nvidia.com/mig-1g.5gb": False, "habana.ai/gaudi": False,
+        "memory": True, "cpu": True, "ephemeral-storage": True, "hugepages-2Mi": True, "pods": True, "gpu": True,
+        "attachable-volumes-aws-ebs": True, "requests.nvidia.com/gpu": True, "kubernetes.io/batch-cpu": True,
+        "alpha.kubernetes.io/nvidia-gpu": True, "nvidia.com/": True, "a/b/c": True, "Nvidia.com/gpu": True,
+        f"nvidia.com/{'g' * 64}": True, "nvidia.com/gpu\n": True,
+    }.items(),
+)  # fmt: skip
+def test_a_gpu_resource_is_a_device_of_a_domain(resource: str, is_refused: bool) -> None:
+    for rule, spec in (
+        (places.device("compute.gpuResource"), {"compute": {"gpuResource": resource}}),
+        (places.device("gpuResource"), {"gpuResource": resource}),
+    ):
+        assert bool(list(rule.refusals({"spec": spec}))) is is_refused
+
+
+@pytest.mark.parametrize(("kind", "place"), [("FineTuneJob", "compute.pod"), ("ModelDeployment", "pod")])
+def test_priority_classes_of_the_cluster_are_refused_by_field(kind: str, place: str) -> None:
+    example = copy.deepcopy(next(example for example in examples() if example["kind"] == kind))
+    node = example["spec"]
+    for part in place.split("."):
+        node = node.setdefault(part, {})
+    node["priorityClassName"] = "systems"
+    assert refusals(RULES[kind], example) == []
+    node["priorityClassName"] = "system-node-critical"
+    assert [refusal.field for refusal in refusals(RULES[kind], example)] == [f"spec.{place}.priorityClassName"]
 
 
 def test_a_run_config_is_refused_as_its_spec_is() -> None:

@@ -5,6 +5,7 @@ parent is, has no value; `Value` may give it a default, since specs are stored w
 """
 
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,6 +238,27 @@ class HasPart(Expression):
         return text is not None and self.part in text.split(self.separator)
 
     def values(self) -> Iterator[Value]:
+        yield self.value
+
+
+@dataclass(frozen=True)
+class Matches(Expression):
+    """Whether the whole of a text matches a regular expression; false where the field has no value.
+
+    The expression must mean the same in RE2, which CEL uses, and in Python.
+    """
+
+    value: Value
+    pattern: str
+
+    def cel(self) -> str:
+        return _guarded(f"{self.value.cel()}.matches({literal(f'^(?:{self.pattern})$')})", self.value)
+
+    def holds(self, value: Object) -> bool:
+        text = self.value.of(value)
+        return text is not None and re.fullmatch(self.pattern, text) is not None
+
+    def values(self) -> Iterator["Value"]:
         yield self.value
 
 

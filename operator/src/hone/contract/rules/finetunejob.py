@@ -11,8 +11,10 @@ from hone.contract.rules.places import (
     DATA_SOURCES,
     HELD_OUT,
     MODEL_SOURCES,
+    device,
     exactly_one,
     inside_the_volume,
+    not_of_the_cluster,
     one_value,
 )
 from hone.contract.rules.rule import Rule
@@ -26,6 +28,7 @@ GPUS = Value("compute.gpusPerNode", 1)
 ADAPTS = OneOf(METHOD, ADAPTER_METHODS)
 FUNCTIONS = "spec.reward.functions[]"
 VARIABLES = ("spec.compute.pod.env[]",)
+POD_SETTINGS = ("spec.compute.pod",)
 ALL_STAGES = tuple(sorted({stage for facts in METHODS.values() for stage in facts.zero_stages}))
 MATCHING = tuple(name.value for name, facts in REWARDS.items() if facts.matches)
 
@@ -43,6 +46,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(exactly_one(place, "claim", "configMap", "fraction") for place in HELD_OUT),
         *(inside_the_volume(place) for place in CLAIM_PATHS),
         *(one_value(place) for place in VARIABLES),
+        *(not_of_the_cluster(place) for place in POD_SETTINGS),
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )
 
@@ -232,6 +236,7 @@ _ON_RESOURCES = (
         remedy="Remove it, or set gpusPerNode to 0 to train on the CPU.",
         spec_only=True,
     ),
+    device("compute.gpuResource"),
     Rule(
         path="spec.workspace.claimName",
         applies_if=IsSet("workspace.claimName")

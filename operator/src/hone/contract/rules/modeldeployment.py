@@ -1,7 +1,12 @@
 """The rules on a ModelDeployment."""
 
-from hone.contract.rules.places import one_value
+from hone.contract.rules.places import device, not_of_the_cluster, one_value
 from hone.contract.rules.rule import Rule
 
 VARIABLES = ("spec.runtime.env[]", "spec.pod.env[]")
-RULES: tuple[Rule, ...] = tuple(one_value(place) for place in VARIABLES)
+POD_SETTINGS = ("spec.pod",)
+RULES: tuple[Rule, ...] = (
+    device("gpuResource"),
+    *(one_value(place) for place in VARIABLES),
+    *(not_of_the_cluster(place) for place in POD_SETTINGS),
+)

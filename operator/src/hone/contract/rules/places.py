@@ -1,6 +1,6 @@
 """Rules on objects that occur in several places of a spec, such as a model or an environment variable."""
 
-from hone.contract.expressions import Compare, Count, HasPart, IsSet, Value
+from hone.contract.expressions import Compare, Count, HasPart, IsSet, Matches, Value
 from hone.contract.rules.rule import Rule
 
 MODEL_SOURCES = ("spec.model", "spec.teacher", "spec.reward.model")
@@ -42,5 +42,36 @@ def one_value(place: str) -> Rule:
         applies_if=IsSet("value") & IsSet("valueFrom"),
         message="cannot be set together with value",
         remedy="Remove value or valueFrom.",
+        spec_only=True,
+    )
+
+
+_DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+EXTENDED_RESOURCE = rf"{_DOMAIN}/[A-Za-z0-9]([-_.A-Za-z0-9]{{0,61}}[A-Za-z0-9])?"
+"""A resource name with a domain, such as nvidia.com/gpu."""
+NATIVE_RESOURCE = r"requests\..*|.*kubernetes\.io/.*"
+"""Names with a domain that are Kubernetes' own, not a device's."""
+
+
+def device(path: str) -> Rule:
+    """The rule that a field names an extended resource: Kubernetes would take `memory` for bytes of memory."""
+    value = Value(path)
+    return Rule(
+        path=f"spec.{path}",
+        applies_if=IsSet(path) & (~Matches(value, EXTENDED_RESOURCE) | Matches(value, NATIVE_RESOURCE)),
+        message="must be an extended resource, whose name has a domain, such as nvidia.com/gpu",
+        remedy="Use the name under which the nodes offer their GPUs: see status.allocatable of a node.",
+        spec_only=True,
+    )
+
+
+def not_of_the_cluster(place: str) -> Rule:
+    """The rule that pods do not have a priority class of the cluster's own pods, which would displace all others."""
+    return Rule(
+        path=f"{place}.priorityClassName",
+        scope=place,
+        applies_if=Matches(Value("priorityClassName"), "system-.*"),
+        message="must not begin with 'system-': these classes are for pods that the cluster itself needs",
+        remedy="Use another PriorityClass, or remove it.",
         spec_only=True,
     )
