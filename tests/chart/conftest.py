@@ -1,5 +1,6 @@
 """Renders the chart with the real helm, which is built by dev.cluster where it is missing."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +22,30 @@ Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
 
 
+def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm, which is built where it is missing."""
+    build.ensure(["helm"])
+    return subprocess.run([build.binary("helm"), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def manifests_of(values: Manifest, folder: Path) -> list[Manifest]:
+    """The manifests of a release `hone` in namespace `hone-system`; a refusal of helm is an AssertionError."""
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    command = ("template", "hone", str(CHART), "--namespace", "hone-system", "--values", str(file))
+    result = run_helm(*command, "--kube-version", KUBE_VERSION)
+    assert result.returncode == 0, result.stderr
+    return [manifest for manifest in yaml.load_all(result.stdout, LOADER) if manifest]
+
+
 @pytest.fixture(scope="session")
 def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs helm on the chart: `helm("template", "hone", str(CHART))`."""
-    build.ensure(["helm"])
-    binary = build.binary("helm")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=60)
-
-    return run
+    return run_helm
 
 
 @pytest.fixture(scope="session")
-def render(helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> Render:
+def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     """The chart's manifests for the given values; a refusal of helm is an AssertionError with its words."""
 
     rendered: dict[str, str] = {}
@@ -42,13 +53,9 @@ def render(helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path_facto
     def run(values: Manifest | None = None) -> list[Manifest]:
         text = yaml.safe_dump(values or {})
         if text not in rendered:
-            file = tmp_path_factory.mktemp("values") / "values.yaml"
-            file.write_text(text)
-            command = ("template", "hone", str(CHART), "--namespace", "hone-system", "--values", str(file))
-            result = helm(*command, "--kube-version", KUBE_VERSION)
-            assert result.returncode == 0, result.stderr
-            rendered[text] = result.stdout
-        return [manifest for manifest in yaml.load_all(rendered[text], LOADER) if manifest]
+            rendered[text] = json.dumps(manifests_of(values or {}, tmp_path_factory.mktemp("values")))
+        manifests: list[Manifest] = json.loads(rendered[text])
+        return manifests
 
     return run
 

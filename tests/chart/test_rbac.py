@@ -58,8 +58,9 @@ def test_with_namespaces_it_has_no_right_outside_of_them(render: Render) -> None
     assert [r["metadata"]["namespace"] for r in of_kind(manifests, "Role")] == ["team-a", "team-b"]
 
 
-def test_without_crds_and_with_namespaces_nothing_is_cluster_wide(render: Render) -> None:
-    manifests = render({"watchNamespaces": ["team-a"], "crds": {"enabled": False}})
+def test_with_namespaces_and_without_crds_and_policy_nothing_is_cluster_wide(render: Render) -> None:
+    without_policy = {"admissionPolicies": {"operator": {"enabled": False}}}
+    manifests = render({"watchNamespaces": ["team-a"], "crds": {"enabled": False}, **without_policy})
     cluster_wide = [m["kind"] for m in manifests if "namespace" not in m["metadata"]]
     assert cluster_wide == []
 

@@ -17,6 +17,8 @@ from dev.cluster.say import wait_until
 from hone.api.crds import crds
 from hone.runtime.client import Client
 from hone.runtime.metrics import Metrics
+from tests.chart.conftest import manifests_of
+from tests.integration.identity import Identity, install
 from tests.integration.kubelet import stages
 from tests.integration.support import Cluster, NewCluster, object_of
 
@@ -50,25 +52,45 @@ def promtool() -> str:
 
 
 @pytest.fixture(scope="session")
-def configuration(plane: ControlPlane) -> Configuration:
-    """The client's configuration for the control plane, as an administrator."""
+def identity(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """The operator's account, with the rights and the policy that the chart gives it, and no others."""
+    folder = tmp_path_factory.mktemp("identity")
+    return install(plane.api, plane.kubeconfig, manifests_of({}, folder), folder)
+
+
+def _configuration(kubeconfig: Path) -> Configuration:
+    """The client's configuration for the control plane."""
     client_configuration = Configuration()
     client_configuration.retries = False
-    asyncio.run(load_kube_config(config_file=str(plane.kubeconfig), client_configuration=client_configuration))
+    asyncio.run(load_kube_config(config_file=str(kubeconfig), client_configuration=client_configuration))
     return client_configuration
 
 
+@pytest.fixture(scope="session")
+def administrator(plane: ControlPlane) -> Configuration:
+    """How an administrator reaches the API server."""
+    return _configuration(plane.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def configuration(identity: Identity) -> Configuration:
+    """How the operator reaches the API server."""
+    return _configuration(identity.kubeconfig)
+
+
 @pytest.fixture
-async def new_cluster(plane: ControlPlane, configuration: Configuration) -> AsyncIterator[NewCluster]:
+async def new_cluster(
+    plane: ControlPlane, identity: Identity, administrator: Configuration, configuration: Configuration
+) -> AsyncIterator[NewCluster]:
     """Makes namespaces of the test's own, which enforce restricted Pod Security, with a client for each."""
-    client = Client(ApiClient(configuration), Metrics(), field_manager="test")
+    client = Client(ApiClient(administrator), Metrics(), field_manager="test")
 
     async def make() -> Cluster:
         namespace = f"test-{next(_numbers)}"
         body = object_of("v1", "Namespace", namespace)
         body["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
         await client.create("", body)
-        return Cluster(client, configuration, namespace, plane.kubeconfig)
+        return Cluster(client, configuration, namespace, plane.kubeconfig, identity.kubeconfig)
 
     yield make
     await client.close()

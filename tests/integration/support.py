@@ -68,15 +68,17 @@ class Cluster:
 
     Attributes:
         client: an administrator's client, not the operator's.
-        configuration: how to reach the API server.
+        configuration: how the operator reaches the API server: with the rights of the chart.
         namespace: the test's own namespace.
-        kubeconfig: for commands.
+        kubeconfig: an administrator's, for commands.
+        operator_kubeconfig: the operator's.
     """
 
     client: Client
     configuration: Configuration
     namespace: str
     kubeconfig: Path
+    operator_kubeconfig: Path
 
     async def create(self, *objects: Object) -> None:
         """Create objects."""

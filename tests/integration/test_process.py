@@ -48,7 +48,7 @@ async def started(cluster: Cluster, kubeconfig: Path | None = None) -> AsyncIter
     metrics, probes = free_ports(2)
     environment = {
         **os.environ,
-        "KUBECONFIG": str(kubeconfig or cluster.kubeconfig),
+        "KUBECONFIG": str(kubeconfig or cluster.operator_kubeconfig),
         "HONE_WATCH_NAMESPACES": cluster.namespace,
         "HONE_METRICS_PORT": str(metrics),
         "HONE_PROBE_PORT": str(probes),
@@ -105,7 +105,9 @@ async def test_a_process_ends_on_sigterm_in_the_middle_and_the_next_one_continue
 
 async def test_without_an_api_server_it_lives_and_is_not_ready(cluster: Cluster, tmp_path: Path) -> None:
     (nobody,) = free_ports(1)
-    config = re.sub(r"https://127\.0\.0\.1:[0-9]+", f"https://127.0.0.1:{nobody}", cluster.kubeconfig.read_text())
+    config = re.sub(
+        r"https://127\.0\.0\.1:[0-9]+", f"https://127.0.0.1:{nobody}", cluster.operator_kubeconfig.read_text()
+    )
     (tmp_path / "kubeconfig").write_text(config)
     async with started(cluster, tmp_path / "kubeconfig") as operator:
 

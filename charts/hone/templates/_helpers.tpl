@@ -62,6 +62,15 @@ other charts, so it is refused only where image.registry does not say where our 
 {{- end }}
 
 {{/*
+Whether the cluster has ValidatingAdmissionPolicies; not empty if so. Every version that the chart supports has them,
+unless an administrator switched the API off, which only a cluster can tell: `helm template` knows no kinds.
+*/}}
+{{- define "hone.hasAdmissionPolicies" -}}
+{{- $versions := .Capabilities.APIVersions }}
+{{- if or ($versions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy") (not ($versions.Has "apps/v1/Deployment")) }}yes{{ end }}
+{{- end }}
+
+{{/*
 Everything that the operator may do, in each namespace it serves. Never Secrets, exec, logs, nodes, or anything of RBAC.
 Server-side apply needs create and patch; it is used where patch stands.
 */}}
