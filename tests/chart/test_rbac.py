@@ -85,6 +85,17 @@ def test_no_role_with_rights_for_users_is_bound_by_the_chart(render: Render) -> 
     assert not bound & aggregated
 
 
+@pytest.mark.parametrize("role", ["view", "edit"])
+def test_each_role_for_users_is_added_to_the_clusters_own_unless_switched_off(role: str, render: Render) -> None:
+    off = render({"userRoles": {f"aggregateTo{role.title()}": False}})
+    for manifests, expected_roles in ((render(), {"view", "edit"}), (off, {"view", "edit"} - {role})):
+        roles = [each for each in of_kind(manifests, "ClusterRole") if each["metadata"]["name"] != "hone"]
+        assert {each["metadata"]["name"] for each in roles} == {"hone-view", "hone-edit"}
+        labels = [label for each in roles for label in each["metadata"]["labels"]]
+        aggregated = {label.rpartition("-")[2] for label in labels if "aggregate-to-" in label}
+        assert aggregated == expected_roles
+
+
 @functools.cache
 def calls() -> set[tuple[str, str, str]]:
     """(group, resource, verb) of every call that the operator makes for its children and in the golden cases."""

@@ -149,6 +149,28 @@ def test_only_the_operators_own_labels_win_over_those_of_its_pod(render: Render)
     assert honors == {"hone": {True}, "hone-workloads": {False}}
 
 
+LIMITS = ("sampleLimit", "labelLimit", "labelNameLengthLimit", "labelValueLengthLimit")
+
+
+def test_no_scrape_is_without_limits(render: Render) -> None:
+    monitors = pod_monitors(render)
+    assert len(monitors) == 2
+    for spec in monitors.values():
+        assert all(type(spec[limit]) is int and spec[limit] > 0 for limit in LIMITS), spec
+    assert monitors["hone"]["sampleLimit"] > monitors["hone-workloads"]["sampleLimit"]
+
+
+def test_limits_of_scrapes_are_those_of_the_values(render: Render) -> None:
+    limits = {limit: number for number, limit in enumerate(LIMITS, 1_000_001)}
+    values = {"enabled": True, "operatorSampleLimit": 0, **limits}
+    specs = {
+        each["metadata"]["name"]: each["spec"]
+        for each in of_kind(render({"metrics": {"podMonitor": values}}), "PodMonitor")
+    }
+    assert {limit: specs["hone-workloads"][limit] for limit in LIMITS} == limits
+    assert specs["hone"]["sampleLimit"] == 0
+
+
 def test_a_workloads_series_name_its_resource_and_step(render: Render) -> None:
     assert pod_monitors(render)["hone-workloads"]["podTargetLabels"] == [
         *names.RESOURCE_LABELS.values(),
