@@ -19,6 +19,8 @@ VARIANTS = {
     "a mirror": {"image": {"registry": "mirror.example.com/hub", "pullPolicy": "Always", "pullSecrets": ["pull"]}},
     "digests": {"image": {"operator": {"digest": f"sha256:{'0' * 64}"}}},
     "pod monitors": {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
+    "allow-lists": {"admissionPolicies": {"users": {"enabled": True, "images": [], "tolerations": ["gpu", "team-*"]}}},
+    "no policies": {"admissionPolicies": {"operator": {"enabled": False}}},
     "no metrics service": {"metrics": {"service": {"enabled": False}}},
     "scheduling": {
         "operator": {

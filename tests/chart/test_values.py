@@ -23,6 +23,13 @@ BAD = {
     "a resync that would never end": ({"operator": {"resyncSeconds": 1}}, "/operator/resyncSeconds"),
     "two replicas": ({"operator": {"replicas": 2}}, "replicas"),
     "an interval without a unit": ({"metrics": {"podMonitor": {"interval": "30"}}}, "/metrics/podMonitor/interval"),
+    "no list": ({"admissionPolicies": {"users": {"images": "a"}}}, "/admissionPolicies/users/images"),
+    "a star in the middle": (
+        {"admissionPolicies": {"users": {"images": ["a*b"]}}},
+        "/admissionPolicies/users/images/0",
+    ),
+    "a quote": ({"admissionPolicies": {"users": {"images": ['a"b']}}}, "/admissionPolicies/users/images/0"),
+    "a limit below 0": ({"metrics": {"podMonitor": {"sampleLimit": -1}}}, "/metrics/podMonitor/sampleLimit"),
     "a registry for all charts": ({"global": {"imageRegistry": "mirror.example.com"}}, "set image.registry"),
     "a name with a dot": ({"fullnameOverride": "a.b"}, "/fullnameOverride"),
 }

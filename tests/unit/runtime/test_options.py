@@ -2,6 +2,7 @@
 
 import pytest
 
+from hone.core.allowlists import AllowLists
 from hone.core.network import NetworkPeers
 from hone.runtime.options import OptionError, Options, from_environment, table
 
@@ -35,6 +36,14 @@ def test_network_policies_are_for_the_peers_that_are_named() -> None:
     assert from_environment({"HONE_NETWORK_POLICIES": ""}).settings.network_policies is None
 
 
+def test_allow_lists_have_the_names_of_the_chart() -> None:
+    lists = from_environment(
+        {"HONE_ALLOW_LISTS": '{"priorityClasses": ["low", "batch-*"], "images": []}'}
+    ).settings.allow_lists
+    assert lists == AllowLists(priority_classes=("low", "batch-*"), images=())
+    assert from_environment({"HONE_ALLOW_LISTS": ""}).settings.allow_lists == AllowLists()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -49,6 +58,11 @@ def test_network_policies_are_for_the_peers_that_are_named() -> None:
         ("HONE_NETWORK_POLICIES", '{"clients": 1}', "not a JSON object with lists"),
         ("HONE_NETWORK_POLICIES", '{"client": []}', "unknown client; use clients, egress, metrics, operator"),
         ("HONE_NETWORK_POLICIES", '{"clients": [{}]}', "an empty one would mean anybody"),
+        ("HONE_ALLOW_LISTS", "[", "not a JSON object with lists"),
+        ("HONE_ALLOW_LISTS", '{"images": null}', "not a JSON object with lists"),
+        ("HONE_ALLOW_LISTS", '{"images": "a"}', "the lists must hold texts that are not empty"),
+        ("HONE_ALLOW_LISTS", '{"images": [""]}', "the lists must hold texts that are not empty"),
+        ("HONE_ALLOW_LISTS", '{"image": []}', "unknown image; use priorityClasses, tolerations, annotations, images"),
         ("HONE_LOG_LEVEL", "loud", "debug, info, warning, error"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hone.core.allowlists import ANYTHING, AllowLists
 from hone.core.network import NetworkPeers
 
 
@@ -15,6 +16,7 @@ class Settings:
         server_cpu_image: vLLM's image for `gpus: 0`.
         image_pull_policy: of all pods; empty: Kubernetes' default.
         network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
+        allow_lists: what users may ask for in their pods.
         progress_seconds: least seconds between two readings, and status writes, of a run's progress.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
@@ -24,5 +26,6 @@ class Settings:
     server_cpu_image: str = "ghcr.io/hone-dev/hone-vllm-cpu:0.1.0"
     image_pull_policy: str = ""
     network_policies: NetworkPeers | None = None
+    allow_lists: AllowLists = ANYTHING
     progress_seconds: float = 10.0
     resync_seconds: float = 1800.0

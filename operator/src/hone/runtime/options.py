@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 
+from hone.core.allowlists import ANYTHING, AllowLists, chart_name
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
 
@@ -84,6 +85,8 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
         if not least <= number < 1e9:
             raise OptionError(f"{variable(f.name)}={text!r}: must be {least} or above, and below 1e9")
         return number
+    if kind is AllowLists:
+        return _allow_lists(variable(f.name), text) if text else ANYTHING
     if kind == NetworkPeers | None:
         return _network_peers(variable(f.name), text) if text else None
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -105,9 +108,27 @@ def _network_peers(name: str, text: str) -> NetworkPeers:
     return NetworkPeers(**rules, enforced=value.get("enforced") is True)
 
 
+def _allow_lists(name: str, text: str) -> AllowLists:
+    """What users may ask for, from JSON with the lists of AllowLists under their names in the chart."""
+    lists = {chart_name(f.name): f.name for f in fields(AllowLists)}
+    try:
+        value = json.loads(text)
+        unknown = sorted(set(value) - set(lists))
+        entries = {lists[key]: tuple(value[key]) for key in lists if key in value}
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"{name}: not a JSON object with lists: {error}") from None
+    if unknown:
+        raise OptionError(f"{name}: unknown {', '.join(unknown)}; use {', '.join(lists)}")
+    if not all(
+        isinstance(each, list) and all(isinstance(entry, str) and entry for entry in each) for each in value.values()
+    ):
+        raise OptionError(f"{name}: the lists must hold texts that are not empty")
+    return AllowLists(**entries)
+
+
 def _shown(f: "Field[typing.Any]") -> str:
     if f.default is MISSING:
         return "the host name"
-    if f.default is None:
+    if f.default is None or isinstance(f.default, AllowLists):
         return ""
     return ",".join(f.default) if isinstance(f.default, tuple) else str(f.default)

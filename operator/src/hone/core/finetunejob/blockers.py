@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FoundModel
+from hone.core.allowlists import not_allowed
 from hone.core.finetunejob.policies.dependencies import missing
 from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
@@ -52,6 +53,15 @@ def suspended(state: State) -> Blocked | None:
     return Blocked() if state.run.spec.suspend else None
 
 
+def asks_too_much(state: State) -> Blocked | None:
+    """The spec asks for pods that the administrator does not allow. An edit or a restart of the operator wakes us."""
+    run = state.run
+    images = {"spec.compute.image": run.compute.image}
+    lists = run.settings.allow_lists
+    trouble = not_allowed(lists, run.resource, "spec.compute.pod", run.compute.pod, images)
+    return Blocked(trouble=trouble) if trouble else None
+
+
 def pods_end(state: State) -> Blocked | None:
     """Pods of the last attempt may still write to the volumes."""
     return Blocked(CHECK_SECONDS) if state.live_pods else None
@@ -93,6 +103,7 @@ def dependency_missing(state: State) -> Blocked | None:
 BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     retries_exhausted,
     suspended,
+    asks_too_much,
     pods_end,
     backs_off,
     objects_unread,

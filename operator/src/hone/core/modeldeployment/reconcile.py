@@ -4,6 +4,7 @@ from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase
 from hone.core import refusal
+from hone.core.allowlists import not_allowed
 from hone.core.children import Standing, standing
 from hone.core.kind import Fetched
 from hone.core.modeldeployment.children import needed
@@ -52,6 +53,9 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
         return Plan()
     if server.fault:
         return _stopped(resource, "Stalled", "InvalidSpec", refusal.spec_fault(server.fault), now)
+    images = {"spec.runtime.image": server.runtime.image}
+    if trouble := not_allowed(server.settings.allow_lists, resource, "spec.pod", server.spec.pod, images):
+        return _stopped(resource, "Stalled", trouble.reason, trouble.message, now)
     if taken := _name_taken(server, observed, now):
         return taken
     old = _old(resource)

@@ -1,5 +1,6 @@
 """What must exist before a step's pods are created: claims and ConfigMaps of the spec; and which claims are refused."""
 
+from hone.core.allowlists import NOT_ALLOWED
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources import sources
@@ -9,7 +10,7 @@ from hone.core.observed import Observed
 from hone.core.ownership import claim_ref
 from hone.core.pods import Trouble
 
-STALLED_REASONS = (*upstream.STALLED, RESERVED)
+STALLED_REASONS = (*upstream.STALLED, RESERVED, NOT_ALLOWED)
 """Reasons that do not resolve by waiting: the user has to change this job's spec, or another job."""
 
 

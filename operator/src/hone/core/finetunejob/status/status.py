@@ -3,6 +3,7 @@
 from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
+from hone.core.allowlists import NOT_ALLOWED
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
@@ -30,7 +31,7 @@ def phase(state: State) -> Phase:
         return Phase.SUCCEEDED
     if state.run.spec.suspend:
         return Phase.SUSPENDED
-    if state.trouble and state.trouble.reason in upstream.REASONS:
+    if state.trouble and state.trouble.reason in (NOT_ALLOWED, *upstream.REASONS):
         return Phase.PENDING
     attempt = state.running
     pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
