@@ -11,34 +11,19 @@ from dev.cluster.api import Api
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.say import wait_until
 from hone.api import API_VERSION
-from hone.core.finetunejob.resources.networkpolicy import network_policy
-from hone.core.finetunejob.run import Run
 from hone.core.names import MANAGED_BY, MANAGED_BY_LABEL, RETAIN_ANNOTATION, UID_LABEL
 from hone.core.observed import Object
 from tests.chart.conftest import manifests_of
 from tests.chart.test_rbac import operator_rules
-from tests.golden.cases import expected, inputs
+from tests.golden.objects import objects
 from tests.integration.identity import DENIED, NAMESPACE, Identity
-from tests.integration.support import FTJ, SETTINGS, Cluster, finetunejob, object_of
+from tests.integration.support import FTJ, Cluster, finetunejob, object_of
 
 UID = "11111111-aaaa"
 Change = Callable[[Object], Any]
 
 
-def written() -> Iterator[tuple[str, Object]]:
-    """Every object that the golden cases create or apply, but for claims of other jobs, which exist."""
-    for name, _ in inputs():
-        plan = expected(name)
-        applied = [entry["body"] for entry in plan.get("apply", [])]
-        for body in (*plan.get("create", []), *applied):
-            if UID_LABEL in (body["metadata"].get("labels") or {}):
-                yield f"{name} {body['kind']}", body
-    job = finetunejob()
-    job["metadata"] |= {"namespace": "team-a", "uid": UID}
-    yield "NetworkPolicy", network_policy(Run(job, SETTINGS))
-
-
-OBJECTS = dict(written())
+OBJECTS = dict(objects())
 
 
 def example(kind: str, namespace: str, change: Change | None = None) -> Object:
