@@ -36,6 +36,8 @@ TEXTS = (
     "..",
     "a..b",
     "x1",
+    "RANK",
+    "HONE_A",
     "Exists",
     "NoSchedule",
     "nvidia.com/gpu",

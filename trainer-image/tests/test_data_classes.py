@@ -60,7 +60,7 @@ def test_classes_are_ordered_and_counted(
         pytest.param(
             {"train": range(MAX_CLASSES + 1)},
             "spec.dataset.train",
-            "1001 different labels, such as",
+            "1001 different labels; at most",
             id="too many",
         ),
     ],

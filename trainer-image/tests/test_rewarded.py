@@ -87,7 +87,7 @@ def test_own_code_that_fails_ends_the_run_as_bad_input(rank: Callable, tmp_path:
     path = tmp_path / "reward.py"
     path.write_text("def reward(completions, **_):\n    return [1 / 0 for _ in completions]\n")
     own = RewardFunction(file=str(path), source="rewards/half.py")
-    with pytest.raises(BadInput, match="ZeroDivisionError: division by zero in line 2; for the prompt") as error:
+    with pytest.raises(BadInput, match="ZeroDivisionError in line 2; for a prompt") as error:
         rank(Objective.RLOO, steps=2, reward=Rewards(functions=[own]))
     assert from_exception(error.value, 0, 0, 0).failure_class == "BadInput"
 

@@ -64,7 +64,7 @@ def main() -> int:
     except Exception as error:
         if not isinstance(error, BadInput | Preempted):
             traceback.print_exc()
-        result = StepResult(step="finish", verdict=from_exception(error, None, None, None))
+        result = StepResult(step="finish", verdict=from_exception(error, None, None, None, reads_rows=True))
     write_result(result)
     logger.info("ended", extra={"result": result.to_dict()})
     return exit_code(result.verdict.failure_class) if result.verdict else 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES
-from hone.contract.plan import Plan
+from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import TrainOn
@@ -41,7 +41,7 @@ from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.rollouts import completion_length
 from hone_trainer.planning.volume import check_output, check_volume
 from hone_trainer.planning.write_speed import write_speed
-from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint
+from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint, place_of, words_of
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
@@ -293,16 +293,22 @@ def main() -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        prepared = prepare(load_run_config())
+        config = load_run_config()
+        prepared = prepare(config)
     except BadInput as error:
         log.error(str(error), extra={"hint": error.hint})
         return _end(error.verdict())
     except Exception as error:
         log.exception("prepare failed")
         return _end(_crashed(error))
-    write_result(StepResult(step=STEP, dataset=prepared.dataset, plan=prepared.plan))
+    write_result(StepResult(step=STEP, dataset=_shown(prepared.dataset, config), plan=prepared.plan))
     log.info("Prepared", extra={"totalSteps": prepared.plan.total_steps, "trainRows": prepared.dataset.train_rows})
     return 0
+
+
+def _shown(dataset: DatasetSummary, config: RunConfig) -> DatasetSummary:
+    """What the job's status shows of the data: a row only if its author wants that."""
+    return dataset if config.data.show_example else dataset.model_copy(update={"example": None})
 
 
 def _end(verdict: Verdict) -> int:
@@ -313,7 +319,7 @@ def _end(verdict: Verdict) -> int:
 def _crashed(error: Exception) -> Verdict:
     return Verdict(
         failure_class=FailureClass.CRASHED,
-        message=clip(f"{type(error).__name__}: {error}", 1024),
+        message=f"{type(error).__name__}: {clip(words_of(error), 800)}{place_of(error)}",
         hint=full_disk_hint(error),
         exit_code=exit_code(FailureClass.CRASHED),
         time=time.time(),

@@ -220,6 +220,14 @@ class Dataset(Model):
             "the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
         ),
     ] = None
+    show_example: Annotated[
+        bool,
+        Field(
+            description="Whether status.dataset.example shows a training row. Everyone who may read the job can read "
+            "it there. status.dataset.exampleOutline shows the parts and lengths of the row in any case, and the "
+            "report next to the artifact contains it."
+        ),
+    ] = False
     min_samples: Annotated[
         int, Field(ge=1, le=1_000_000_000, description="Number of training rows below which onScarceData applies.")
     ] = 500

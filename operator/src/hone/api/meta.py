@@ -116,7 +116,11 @@ class EnvVar(Model):
     name: Annotated[
         str,
         Field(
-            min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", description="Name of the variable."
+            min_length=1,
+            max_length=253,
+            pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$",
+            description="Name of the variable. Names that Hone, torchrun or a loader depends on are reserved: HONE_*, "
+            "LD_*, MASTER_*, PET_*, TORCHELASTIC_*, RANK, WORLD_SIZE, JOB_COMPLETION_INDEX, PYTHONPATH and their like.",
         ),
     ]
     value: Annotated[str | None, Field(max_length=4096, description="Value of the variable. Default: empty.")] = None

@@ -69,7 +69,14 @@ class DatasetSummary(Model):
     ] = None
     example: Annotated[
         str | None,
-        Field(max_length=1024, description="A decoded row, with «» around the tokens on which the loss is computed."),
+        Field(
+            max_length=1024,
+            description="A training row, decoded, with «» around the tokens on which the loss is computed. Only with "
+            "dataset.showExample.",
+        ),
+    ] = None
+    example_outline: Annotated[
+        str | None, Field(max_length=256, description="Parts of a training row, with their lengths in characters.")
     ] = None
 
 

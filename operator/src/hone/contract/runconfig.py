@@ -64,6 +64,8 @@ class DataPaths(Model):
     """None: Assistant for messages, Completion for prompt/completion."""
     balance: Balance | None = None
     """Classification, KTO: how classes of unequal size are balanced; None: the plan chooses."""
+    show_example: bool | None = None
+    """Whether a training row may be shown in the job's status. None: no."""
     min_samples: int = 500
     on_scarce_data: OnScarceData = OnScarceData.WARN
 

@@ -163,6 +163,7 @@ def _summary(
         class_count=len(counts.classes.names) if counts.classes else None,
         classes=counts.classes.shown() if counts.classes else None,
         example=tokenized.example,
+        example_outline=tokenized.outline,
     )
 
 

@@ -67,7 +67,7 @@ def find_classes(refs: list[RowRef]) -> Classes:
     if len(train) > MAX_CLASSES:
         raise BadInput(
             "spec.dataset.train",
-            f"the rows have {len(train)} different labels, such as {_some(train)}; at most {MAX_CLASSES} are allowed",
+            f"the rows have {len(train)} different labels; at most {MAX_CLASSES} are allowed",
             "Check that `label` names a class, not a text or a number to predict.",
         )
     if len(train) < 2:

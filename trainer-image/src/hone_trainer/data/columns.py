@@ -5,7 +5,7 @@ from dataclasses import replace
 from hone_trainer.data.formats import COLUMNS, OPTIONAL_COLUMNS
 from hone_trainer.data.read import rows
 from hone_trainer.data.sources import Source
-from hone_trainer.protocol.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, clip, plain_names
 
 FIELD = "spec.dataset.columns"
 _MAX_LISTED = 20
@@ -37,7 +37,7 @@ def check_columns(sources: list[Source]) -> None:
                 break
     if missing and present:
         name, theirs = next((name, theirs) for name, theirs in columns.items() if theirs in missing)
-        listed = ", ".join(f"`{clip(column, 40)}`" for column in list(present)[:_MAX_LISTED])
+        listed = plain_names(list(present)[:_MAX_LISTED])
         raise BadInput(
             FIELD,
             f"`{name}` is mapped to `{clip(theirs, 40)}`, but no row has that column; the rows have {listed}",

@@ -95,7 +95,13 @@ class Conversation:
         try:
             return tokenizer.apply_chat_template(list(self.messages), tools=tools, chat_template=template, **options)
         except (TemplateError, TypeError) as error:
-            raise RowFault(f"the chat template rejects the conversation: {clip(str(error), 200)}") from error
+            raise RowFault(f"the chat template rejects the conversation{_words(error, tokenizer, template)}") from error
+
+
+def _words(error: Exception, tokenizer: "PreTrainedTokenizerBase", template: str | None) -> str:
+    """What the template says, if it says so for every conversation: other words may be those of the row."""
+    words = str(error)
+    return f": {clip(words, 200)}" if words and words in str(template or tokenizer.chat_template) else ""
 
 
 def require_template(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hone_trainer.data.kinds import DataFile, Kind, delimiter_of
-from hone_trainer.protocol.errors import RowFault
+from hone_trainer.protocol.errors import RowFault, plain_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,7 +129,9 @@ def _header(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise FileFault(f"the first line names the column `{twice[0]}` twice", "Give each column a different name.")
+        raise FileFault(
+            f"the first line names the column {plain_names(twice[:1])} twice", "Give each column a different name."
+        )
     return names
 
 

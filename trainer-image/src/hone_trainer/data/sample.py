@@ -47,6 +47,17 @@ class Sample:
         references = [{"references": self.references}] if self.references else []
         return [self.messages, self.prompt, self.completion, *label, *rejected, *references]
 
+    def outline(self) -> str:
+        """Its parts in their order, each with its length in characters, and none of their text."""
+        parts = [(message["role"], message["content"]) for message in self.messages]
+        parts += [("prompt", self.prompt), ("completion", self.completion)]
+        if isinstance(self.rejected, str):
+            parts.append(("rejected", self.rejected))
+        else:
+            parts += [(f"rejected {message['role']}", message["content"]) for message in self.rejected]
+        parts += [("reference", reference) for reference in self.references]
+        return ", ".join(f"{name} ({len(text)})" for name, text in parts if text)
+
     @property
     def answer_start(self) -> int:
         """Index of the first message of what is tested: the last assistant turn, or all of a rated answer.

@@ -14,7 +14,7 @@ from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import choose_split, prompt_key, row_key
 from hone_trainer.data.ticker import Ticker
-from hone_trainer.protocol.errors import BadInput, RowFault, clip
+from hone_trainer.protocol.errors import BadInput, RowFault, plain_names
 
 _MAX_COLUMNS = 20
 
@@ -152,7 +152,7 @@ def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
 
 
 def _missing_columns(source: Source, present: list[str], formats: Sequence[DataFormat]) -> BadInput:
-    columns = ", ".join(f"`{clip(column, 40)}`" for column in present[:_MAX_COLUMNS])
+    columns = plain_names(present[:_MAX_COLUMNS])
     expected = " or ".join(" and ".join(f"`{c}`" for c in COLUMNS[format]) for format in formats)
     hints = [hint for column, hint in _KNOWN_COLUMNS.items() if column in present][:1]
     if any(file.kind is Kind.CSV for file in source.files):

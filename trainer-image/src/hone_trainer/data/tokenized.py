@@ -14,12 +14,13 @@ from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, good_samples
 from hone_trainer.data.ticker import Ticker
-from hone_trainer.protocol.errors import RowFault
+from hone_trainer.protocol.errors import RowFault, clip
 
 if TYPE_CHECKING:
     from datasets import Features
 
 _MAX_EXAMPLE = 1024
+_MAX_OUTLINE = 256
 _TEST_COLUMNS = {"prompt_ids": Column.IDS, "reference": Column.TEXT, "prompt": Column.TEXT}
 
 
@@ -60,11 +61,13 @@ class Tokenized:
         splits: the rows of each split, by name.
         learns_to_stop: whether in any training row a token that ends a turn carries loss.
         example: the first training row as text; None without rows.
+        outline: the parts of that row with their lengths.
     """
 
     splits: dict[str, SplitRows]
     learns_to_stop: bool = False
     example: str | None = None
+    outline: str | None = None
 
 
 def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options) -> Tokenized:
@@ -91,7 +94,9 @@ def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncod
             result.splits[ref.split].add(encoded, shuffle_key(options.seed, ref.row), place)
             if ref.split == "train":
                 result.learns_to_stop = result.learns_to_stop or encoder.learns_to_stop(encoded)
-                result.example = result.example or encoder.decode(encoded, _MAX_EXAMPLE)
+                if result.outline is None:
+                    result.example = encoder.decode(encoded, _MAX_EXAMPLE)
+                    result.outline = clip(sample.outline(), _MAX_OUTLINE)
         for writer in writers.values():
             writer.finalize()
     return result

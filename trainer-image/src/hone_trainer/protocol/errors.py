@@ -3,6 +3,8 @@
 import errno
 import re
 import time
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from hone.contract.exits import FailureClass, exit_code
@@ -10,6 +12,8 @@ from hone.contract.verdict import Verdict
 
 MAX_MESSAGE = 1024
 MAX_HINT = 512
+_OWN_WORDS = (OSError, MemoryError, ImportError, RuntimeError, ArithmeticError)
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.\-]{0,39}", re.ASCII)
 
 # safetensors has no errno, but the system's words.
 _FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")
@@ -66,6 +70,23 @@ class RowFault(Exception):
 def clip(text: str, limit: int) -> str:
     """`text` with at most `limit` characters; an ellipsis shows that something is missing."""
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
+
+
+def place_of(error: BaseException) -> str:
+    """The line that raised it, such as ` (build.py:120)`; empty where it was not raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
+
+
+def plain_names(names: Iterable[str]) -> str:
+    """Names of columns for a message; one that is no plain name may be content, such as the first line of a CSV."""
+    return ", ".join(f"`{name}`" if _PLAIN_NAME.fullmatch(name) else f"one of {len(name)} characters" for name in names)
+
+
+def words_of(error: BaseException) -> str:
+    """The error's own words, where they are about files, memory or the program; else they may repeat a row of data."""
+    own = isinstance(error, _OWN_WORDS) and not isinstance(error, ValueError)
+    return str(error) if own else "see the pod's log for its words"
 
 
 def full_disk_hint(error: BaseException) -> str | None:

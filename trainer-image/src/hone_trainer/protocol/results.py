@@ -1,13 +1,20 @@
 """A step's result as the pod's termination message, which Kubernetes cuts off after 4096 bytes."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, StepResult
-from hone_trainer.protocol.errors import clip
+from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, clip
 
+_SECRET = 8
+"""Characters of the shortest value that is left out of a verdict."""
+_PUBLIC = re.compile(
+    r"HONE_\w+|HOSTNAME|HOME|PATH|PWD|OLDPWD|LANG|LC_\w+|SHELL|USER|KUBERNETES_\w+|\w+_VERSION"
+).fullmatch
+"""Variables that the image, Kubernetes or Hone sets: pods' names and paths, which messages need."""
 TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
 """Environment variable with another path for the message, where there is no kubelet."""
 
@@ -20,8 +27,25 @@ def write_result(result: StepResult) -> Path:
     """
     path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
     # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
-    path.write_bytes(encode(result))
+    path.write_bytes(encode(without_values(result, os.environ)))
     return path
+
+
+def without_values(result: StepResult, environment: Mapping[str, str]) -> StepResult:
+    """The result, whose verdict names environment variables instead of repeating their values.
+
+    A value may come from a Secret, and libraries repeat values in their errors. Short values are left: they would be
+    seen in words where they are not meant.
+    """
+    if (verdict := result.verdict) is None:
+        return result
+    values = {value: name for name, value in environment.items() if len(value) >= _SECRET and not _PUBLIC(name)}
+    message, hint = verdict.message, verdict.hint
+    for value in sorted(values, key=len, reverse=True):
+        message = message.replace(value, f"${values[value]}")
+        hint = hint.replace(value, f"${values[value]}") if hint else None
+    shorter = {"message": clip(message, MAX_MESSAGE), "hint": clip(hint, MAX_HINT) if hint else None}
+    return result.model_copy(update={"verdict": verdict.model_copy(update=shorter)})
 
 
 def encode(result: StepResult, limit: int = MAX_TERMINATION_BYTES) -> bytes:

@@ -23,11 +23,14 @@ def load_run_config() -> RunConfig:
     Raises:
         BadInput: there is none, it cannot be read, or its version is not one this trainer understands.
     """
-    path = Path(os.environ.get(RUN_CONFIG_ENV) or RUN_CONFIG_PATH)
+    # Errors name the variable, not its value, which may come from a Secret.
+    path = f"the file that {RUN_CONFIG_ENV} names" if os.environ.get(RUN_CONFIG_ENV) else RUN_CONFIG_PATH
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput("RunConfig", f"cannot read {path}: {error}", _HINT) from error
+        value = json.loads(Path(os.environ.get(RUN_CONFIG_ENV) or RUN_CONFIG_PATH).read_text())
+    except OSError as error:
+        raise BadInput("RunConfig", f"cannot read {path}: {error.strerror}", _HINT) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput("RunConfig", f"{path} is not JSON", _HINT) from error
     version = value.get("version", VERSION) if isinstance(value, dict) else None
     if version not in (VERSION, VERSION - 1):
         raise BadInput("RunConfig", f"{path} has version {version}, this trainer reads {VERSION}", _HINT)
@@ -49,7 +52,7 @@ def load_attempt() -> Attempt:
     try:
         return Attempt.model_validate_json(attempt) if attempt else Attempt(number=1)
     except ValidationError as error:
-        raise BadInput(ATTEMPT_ENV, f"{error.errors()[0]['msg']}: {attempt}", _HINT) from error
+        raise BadInput(ATTEMPT_ENV, "is not valid", _HINT) from error
 
 
 def digest_of(config: RunConfig) -> str:

@@ -3,12 +3,11 @@
 import re
 import signal
 import time
-import traceback
 from collections.abc import Iterator
 
 from hone.contract.exits import POLICIES, FailureClass, exit_code
 from hone.contract.verdict import Verdict
-from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip, full_disk_hint
+from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip, full_disk_hint, place_of, words_of
 from hone_trainer.protocol.status import StatusDir
 
 
@@ -86,7 +85,13 @@ def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
 
 
 def from_exception(
-    error: BaseException, rank: int | None, node: int | None, step: int | None, *, on_gpu: bool = False
+    error: BaseException,
+    rank: int | None,
+    node: int | None,
+    step: int | None,
+    *,
+    on_gpu: bool = False,
+    reads_rows: bool = False,
 ) -> Verdict:
     """The verdict of a process that ends with `error`: the error's own text and the line that raised it.
 
@@ -95,15 +100,16 @@ def from_exception(
         rank, node: its global rank and pod; None where it is no rank.
         step: last optimizer step that was finished.
         on_gpu: as in `classify`.
+        reads_rows: whether the process handles the text of rows, which its errors must not repeat.
     """
     if isinstance(error, BadInput):
         return error.verdict().model_copy(update={"rank": rank, "node": node, "step": step})
     failure_class = classify(error, on_gpu=on_gpu)
-    message = str(error) or type(error).__name__
+    message = (words_of(error) if reads_rows and failure_class is FailureClass.CRASHED else str(error)) or type(
+        error
+    ).__name__
     if failure_class not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-        message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{where}"
+        message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{place_of(error)}"
     verdict = _verdict(failure_class, message, rank=rank, node=node, step=step, code=exit_code(failure_class))
     hint = full_disk_hint(error) if failure_class == FailureClass.CRASHED else None
     return verdict.model_copy(update={"hint": hint}) if hint else verdict

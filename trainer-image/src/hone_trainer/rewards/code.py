@@ -26,6 +26,7 @@ log = logging.getLogger("hone_trainer.rewards")
 
 LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
+_FIX = "Fix the function. The pod's log has the error's words."
 _AGAIN_SECONDS = 1.0
 _LEAST_SECONDS = 0.01
 """A call is not started with less time left: the timer could fire before the call has begun."""
@@ -77,9 +78,9 @@ def load_function(field: str, function: RewardFunction) -> Rewarding:
                 log.error("The run ended inside a reward function", extra={"field": field, "function": source})
                 raise
             row = "" if isinstance(error, _TooLong) else _failing(callee, arguments)
-            raise BadInput(
-                f"{field}.configMap", f"{source} failed: {_words(error, function)}{row}", "Fix the function."
-            ) from error
+            # Its own words may repeat a row, which the job's status must not show.
+            log.error("A reward function failed", extra={"field": field, "function": source}, exc_info=error)
+            raise BadInput(f"{field}.configMap", f"{source} failed: {_place(error, function)}{row}", _FIX) from error
         return _checked(figures, f"{field}.configMap", source, prompts, completions)
 
     return reward
@@ -178,7 +179,8 @@ def _failing(callee: Any, arguments: dict[str, Sequence[Any] | None]) -> str:
 
 
 def _row(prompt: Any, completion: Any) -> str:
-    return f"; for the prompt {clip(text_of(prompt), 120)!r} and the answer {clip(text_of(completion), 120)!r}"
+    """Which answer it was, by lengths: a row of the data is not shown in errors."""
+    return f"; for a prompt of {len(text_of(prompt))} characters and an answer of {len(text_of(completion))}"
 
 
 def _kind(value: Any) -> str:
@@ -187,11 +189,16 @@ def _kind(value: Any) -> str:
 
 def _words(error: BaseException, function: RewardFunction) -> str:
     """What an exception says, and in which line of the user's file it arose."""
+    return _place(error, function, f": {clip(str(error), 300)}")
+
+
+def _place(error: BaseException, function: RewardFunction, words: str = "") -> str:
+    """The kind of an exception, and in which line of the user's file it arose."""
     if isinstance(error, _TooLong):
         return f"it took longer than {LIMIT_SECONDS:g} s"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == function.file]
     where = f" in line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}: {clip(str(error), 300)}{where}"
+    return f"{type(error).__name__}{words}{where}"
 
 
 @contextmanager

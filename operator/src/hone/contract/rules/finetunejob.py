@@ -15,6 +15,7 @@ from hone.contract.rules.places import (
     exactly_one,
     inside_the_volume,
     not_of_the_cluster,
+    not_reserved,
     one_value,
 )
 from hone.contract.rules.rule import Rule
@@ -45,7 +46,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(exactly_one(place, "claim", "configMap") for place in DATA_SOURCES),
         *(exactly_one(place, "claim", "configMap", "fraction") for place in HELD_OUT),
         *(inside_the_volume(place) for place in CLAIM_PATHS),
-        *(one_value(place) for place in VARIABLES),
+        *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )

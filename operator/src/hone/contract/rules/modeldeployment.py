@@ -1,12 +1,12 @@
 """The rules on a ModelDeployment."""
 
-from hone.contract.rules.places import device, not_of_the_cluster, one_value
+from hone.contract.rules.places import device, not_of_the_cluster, not_reserved, one_value
 from hone.contract.rules.rule import Rule
 
 VARIABLES = ("spec.runtime.env[]", "spec.pod.env[]")
 POD_SETTINGS = ("spec.pod",)
 RULES: tuple[Rule, ...] = (
     device("gpuResource"),
-    *(one_value(place) for place in VARIABLES),
+    *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
     *(not_of_the_cluster(place) for place in POD_SETTINGS),
 )

@@ -1,11 +1,37 @@
 """Rules on objects that occur in several places of a spec, such as a model or an environment variable."""
 
-from hone.contract.expressions import Compare, Count, HasPart, IsSet, Matches, Value
+from hone.contract.expressions import Compare, Count, HasPart, IsSet, Matches, OneOf, Value
 from hone.contract.rules.rule import Rule
 
 MODEL_SOURCES = ("spec.model", "spec.teacher", "spec.reward.model")
 DATA_SOURCES = ("spec.dataset.train",)
 HELD_OUT = ("spec.dataset.validation", "spec.dataset.test")
+RESERVED_PREFIXES = ("HONE_", "LD_", "MASTER_", "PET_", "TORCHELASTIC_")
+RESERVED_NAMES = (
+    "GCONV_PATH",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "JOB_COMPLETION_INDEX",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "PYTHONBREAKPOINT",
+    "PYTHONEXECUTABLE",
+    "PYTHONHOME",
+    "PYTHONINSPECT",
+    "PYTHONPATH",
+    "PYTHONPLATLIBDIR",
+    "PYTHONPYCACHEPREFIX",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    "PYTHONWARNINGS",
+    "RANK",
+    "ROLE_NAME",
+    "ROLE_RANK",
+    "ROLE_WORLD_SIZE",
+    "WORLD_SIZE",
+)
+"""Variables that Hone, torchrun and Kubernetes set, and those by which the loaders of libraries and of Python run or
+read what they name. Their readers repeat a value that they do not understand, which may come from a Secret."""
 CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *HELD_OUT))
 
 
@@ -73,5 +99,19 @@ def not_of_the_cluster(place: str) -> Rule:
         applies_if=Matches(Value("priorityClassName"), "system-.*"),
         message="must not begin with 'system-': these classes are for pods that the cluster itself needs",
         remedy="Use another PriorityClass, or remove it.",
+        spec_only=True,
+    )
+
+
+def not_reserved(place: str) -> Rule:
+    """The rule that an environment variable is none that the pod's own programs depend on."""
+    name = Value("name")
+    prefixes = ", ".join(f"{prefix}*" for prefix in RESERVED_PREFIXES)
+    return Rule(
+        path=f"{place}.name",
+        scope=place,
+        applies_if=Matches(name, f"({'|'.join(RESERVED_PREFIXES)}).*") | OneOf(name, RESERVED_NAMES),
+        message=f"is reserved ({prefixes}, PYTHONPATH and others): Hone, torchrun or the loader sets or obeys it",
+        remedy="Use another name.",
         spec_only=True,
     )

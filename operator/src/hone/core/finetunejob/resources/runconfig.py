@@ -81,6 +81,7 @@ def _data(run: Run) -> DataPaths:
         columns=dataset.columns,
         train_on=dataset.train_on,
         balance=dataset.balance,
+        show_example=dataset.show_example or None,
         min_samples=dataset.min_samples,
         on_scarce_data=dataset.on_scarce_data,
     )
