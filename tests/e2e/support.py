@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from dev import chat, install
 from dev.kube import Kube, KubeError, Object, is_true
 from dev.uv import ROOT
 from hone.contract.report import Report
+from hone.contract.runconfig import MASTER_PORT
 
 EXAMPLES = ROOT / "examples"
 DATA = EXAMPLES / "data/reviews.jsonl"
@@ -169,6 +172,20 @@ def processes_of(pod: Object) -> dict[int, str]:
         if any(mark in cgroups for mark in marks):
             commands[int(folder.name)] = words
     return commands
+
+
+def joins_rendezvous(address: str) -> bool:
+    """Whether torch's own client can use the store of the pods' rendezvous without knowing the run's key."""
+    from torch.distributed import DistNetworkError, DistStoreError, TCPStore
+
+    with socket.create_connection((address, MASTER_PORT), timeout=10):
+        pass  # It can be reached: what follows is not refused by the network.
+    try:
+        store = TCPStore(address, MASTER_PORT, is_master=False, timeout=timedelta(seconds=10), wait_for_workers=False)
+        store.set("stranger", "1")
+        return bool(store.get("stranger") == b"1")
+    except (DistNetworkError, DistStoreError):
+        return False
 
 
 def kill_rank(pod: Object) -> int:

@@ -12,6 +12,7 @@ from tests.e2e.support import (
     apply_file,
     evict,
     finished,
+    joins_rendezvous,
     kill_rank,
     namespace,
     replace_operator,
@@ -25,6 +26,8 @@ NAME = "3b.v1-sft"
 TRAINING_SECONDS = 900
 expositions: list[str] = []
 """What both trainer pods showed as metrics right before the rank was killed."""
+strangers: list[bool] = []
+"""Whether somebody without the run's key could use the ranks' store, from an address that no policy keeps out."""
 replaced: list[str] = []
 """The phases in which the operator's pod was deleted."""
 
@@ -83,6 +86,8 @@ def killed(ns: Kube) -> dict[str, int]:
     pods = train_pods(ns, (ns.get("finetunejob", NAME) or {})["metadata"]["uid"])
     assert len(pods) == 2
     expositions.extend(scrape(f"{pod['status']['podIP']}:9400") for pod in pods)
+    # The test runs on the node, and a NetworkPolicy does not apply to what a node sends to its own pods.
+    strangers.append(joins_rendezvous(pods[0]["status"]["podIP"]))
     kill_rank(pods[1])
     return {"checkpoint": status["checkpoint"]["step"], "total": status["progress"]["totalSteps"]}
 
@@ -134,6 +139,10 @@ def test_the_plan_is_two_processes_with_zero_2(ns: Kube, killed: dict[str, int])
 def test_promtool_finds_no_fault_in_the_trainers_metrics(killed: dict[str, int]) -> None:
     assert [f'hone_train_step{{rank="{rank}"}}' in text for rank, text in enumerate(expositions)] == [True, True]
     assert [lint(text) for text in expositions] == ["", ""]
+
+
+def test_a_stranger_is_no_rank_even_where_no_policy_stops_it(killed: dict[str, int]) -> None:
+    assert strangers == [False]
 
 
 def test_the_killed_rank_is_named_as_the_cause(ns: Kube, resumed: list[int]) -> None:
