@@ -264,7 +264,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(
             _with_config(quantization_config={"quant_method": "awq"}),
-            "spec.model: its weights are quantized already",
+            "spec.model: `quantization_config` in config.json says that the weights are quantized already",
             "unquantized",
             id="quantized weights",
         ),

@@ -35,6 +35,15 @@ def test_an_adapter_is_served_beside_its_base_with_its_own_tokenizer() -> None:
     assert "--tokenizer=/mnt/artifact/artifact" in flags
 
 
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+@pytest.mark.parametrize("api", ["Chat", "Classify", "Reward"])
+@pytest.mark.parametrize("kind", ["Adapter", "Model"])
+def test_no_server_trusts_code_from_a_models_directory_or_loads_from_a_hub(kind: str, api: str, gpus: int) -> None:
+    flags = arguments(server(gpus=gpus), served(kind=kind, api=api))
+    assert not [flag for flag in flags if "trust" in flag or flag.startswith(("--hf-", "--load-format", "--code-"))]
+    assert environment(server(gpus=gpus))["HF_HUB_OFFLINE"] == "1"
+
+
 def test_a_whole_model_is_served_by_itself() -> None:
     flags = arguments(server(), served(kind="Model", modelClaim=None, modelPath=None))
     assert flags[:2] == ["--model=/mnt/artifact/artifact", "--served-model-name=bot"]

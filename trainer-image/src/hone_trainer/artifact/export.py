@@ -7,9 +7,10 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
-from hone_trainer.models.facts import read_json
 from hone_trainer.models.merging import copy_served_files
+from hone_trainer.models.untrusted import CONFIG, CONFIG_BYTES
 from hone_trainer.objectives import components
+from hone_trainer.protocol.volumes import read_json
 from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
 
 CARD_FILE = "README.md"
@@ -29,7 +30,7 @@ def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
 
 def max_model_length(config: RunConfig) -> int | None:
     """Longest context in tokens that the base model was made for."""
-    settings = read_json(Path(config.paths.model), "config.json")
+    settings = read_json(Path(config.paths.model), CONFIG, "spec.model", CONFIG_BYTES)
     text = settings.get("text_config") or settings
     length: int | None = text.get("max_position_embeddings")
     return length

@@ -7,6 +7,7 @@ from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
+from hone_trainer.models.loading import load_config, load_model
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ def load_base(auto: Any, config: RunConfig, plan: Plan, **settings: Any) -> "Pre
     import torch
 
     dtype = getattr(torch, plan.precision)
-    model: PreTrainedModel = auto.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True, **settings)
+    model: PreTrainedModel = load_model(auto, config.paths.model, dtype=dtype, **settings)
     return model
 
 
@@ -39,12 +40,8 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
 
     The Trainer's consolidated weights are read, which it saves with every ZeRO stage used here.
     """
-    from transformers import AutoConfig
-
-    base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True)
-    model = architecture.model_class().from_pretrained(
-        str(checkpoint), dtype=base.dtype or "auto", local_files_only=True
-    )
+    base = load_config(config.paths.model)
+    model = load_model(architecture.model_class(), checkpoint, dtype=base.dtype or "auto")
     model.config._name_or_path = config.model_name
     model.save_pretrained(directory)
     return "Model"
@@ -52,9 +49,7 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
 
 def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The exported model."""
-    model: PreTrainedModel = architecture.model_class().from_pretrained(
-        str(directory), dtype=dtype, local_files_only=True
-    )
+    model: PreTrainedModel = load_model(architecture.model_class(), directory, dtype=dtype)
     return model
 
 

@@ -11,18 +11,17 @@ from hone_trainer.data.prepared import load_prepared
 from hone_trainer.methods import full
 from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
-from hone_trainer.models.facts import load_tokenizer, read_json
+from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.loading import load_adapter, load_model
 from hone_trainer.models.merging import merged_model
+from hone_trainer.models.untrusted import ADAPTER, ADAPTER_WEIGHTS, CONFIG_BYTES
 from hone_trainer.protocol.planfile import require_plan
-from hone_trainer.protocol.volumes import copy_file
+from hone_trainer.protocol.volumes import copy_file, read_json
 
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
     from transformers import PreTrainedModel
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 
 
 def peft_config(config: RunConfig, architecture: Architecture, plan: Plan) -> "LoraConfig":
@@ -50,14 +49,14 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
     if config.merge_output or architecture.has_head:
         _export_merged(config, architecture, checkpoint, directory)
         return "Model"
-    copy_file(checkpoint, WEIGHTS_FILE, directory / WEIGHTS_FILE, "spec.workspace")
-    settings = read_json(checkpoint, CONFIG_FILE, "spec.workspace")
+    copy_file(checkpoint, ADAPTER_WEIGHTS, directory / ADAPTER_WEIGHTS, "spec.workspace")
+    settings = read_json(checkpoint, ADAPTER, "spec.workspace", CONFIG_BYTES)
     settings["base_model_name_or_path"] = config.model_name
     settings["inference_mode"] = True
     if isinstance(settings.get("target_modules"), list):
         # A set when PEFT wrote it: in one order, equal adapters have equal digests.
         settings["target_modules"].sort()
-    (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    (directory / ADAPTER).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
     return "Adapter"
 
 
@@ -78,13 +77,11 @@ def _export_merged(config: RunConfig, architecture: Architecture, checkpoint: Pa
 
 def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The base model with the exported adapter next to its weights, not merged: as the server runs it."""
-    from peft import PeftModel
-
-    if not (directory / CONFIG_FILE).exists():
+    if not (directory / ADAPTER).exists():
         return full.load(config, architecture, directory, dtype)
-    base = architecture.model_class().from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
+    base = load_model(architecture.model_class(), config.paths.model, dtype=dtype)
     # To its callers, PEFT's wrapper is the model that it wraps.
-    return cast("PreTrainedModel", PeftModel.from_pretrained(base, str(directory)))
+    return cast("PreTrainedModel", load_adapter(base, directory))
 
 
 METHOD = Method(load_base=full.load_base, peft_config=peft_config, export=export, load=load)

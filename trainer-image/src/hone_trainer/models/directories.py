@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hone.contract.runconfig import RunConfig
-from hone_trainer.protocol.volumes import check_tree
+from hone_trainer.models.untrusted import check_model
 
 FIELDS = {"model": "spec.model", "reward_model": "spec.reward.model", "teacher": "spec.teacher"}
 """The fields of the spec that name models, by the names of `Paths`."""
@@ -23,10 +23,10 @@ def originals(config: RunConfig) -> dict[Path, str]:
 
 
 def check_models(directories: dict[Path, str]) -> None:
-    """Refuse models whose files are not all on their volumes.
+    """Refuse models whose files are not all on their volumes, or ask for code or other files.
 
     Raises:
         BadInput: naming field and file.
     """
     for directory, field in directories.items():
-        check_tree(directory, field)
+        check_model(directory, field)

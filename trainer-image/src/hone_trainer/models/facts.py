@@ -1,21 +1,22 @@
 """Facts about a base model's directory, read from its config and the headers of its weights: no weight is loaded."""
 
 import hashlib
-import json
 import logging
 import math
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.settings import Freeze, Lora
 from hone_trainer.data.digest import tokenizer_digest
+from hone_trainer.models import loading
 from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
+from hone_trainer.models.untrusted import CONFIG_BYTES, check_model
+from hone_trainer.models.weights import MAX_LISTED, Shapes, listing, weight_shapes
 from hone_trainer.protocol.errors import BadInput, clip
-from hone_trainer.protocol.volumes import check_tree, open_file, read_file, shown
+from hone_trainer.protocol.volumes import open_file, read_file, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIELD = "spec.model.claim.path"
-_MAX_LISTED = 20
 _MAX_VISITED = 500
-_MAX_HEADER = 100 << 20
-_MAX_JSON = 64 << 20
 _WHOLE_FILE = 64 << 20
 _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
@@ -37,8 +35,6 @@ _OUTPUT_HEADS = ("lm_head", "embed_out")
 NOT_QUANTIZED = (*_OUTPUT_HEADS, "score", "classifier")
 """Output heads, as transformers names them: they are small, and the results depend on them directly."""
 _CLASS_HEAD = "score.weight"
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -162,13 +158,10 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
         BadInput: there is no such directory, or it is not a causal language model that can be trained.
     """
     path = Path(directory)
-    check_tree(path, "spec.model")
+    check_model(path, "spec.model")
     _require_directory(path)
-    raw = read_json(path, "config.json")
-    if "quantization_config" in raw:
-        raise BadInput("spec.model", "its weights are quantized already", "Use the unquantized model.")
     config = _load_config(path, architecture)
-    shapes = _weight_shapes(path)
+    shapes = weight_shapes(path)
     hidden = int(config.hidden_size)
     return ModelFacts(
         directory=path,
@@ -195,18 +188,18 @@ def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
     Raises:
         BadInput: there is none, or it cannot be loaded.
     """
-    from transformers import AutoTokenizer
-
     path = Path(directory)
-    check_tree(path, "spec.model")
+    check_model(path, "spec.model")
     if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
         raise BadInput(
             "spec.model",
-            f"no tokenizer in {path}: it has {_listing(path, directories=False)}",
+            f"no tokenizer in {path}: it has {listing(path, directories=False)}",
             "Copy tokenizer.json and tokenizer_config.json of the model there.",
         )
     try:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        return loading.load_tokenizer(path)
+    except BadInput:
+        raise
     except Exception as error:  # whatever a broken file makes the libraries raise
         raise BadInput(
             "spec.model",
@@ -219,9 +212,7 @@ def _require_directory(path: Path) -> None:
     if not path.is_dir():
         parent = next(p for p in path.parents if p.is_dir())
         models = _models_below(parent)
-        instead = (
-            f"with the models {', '.join(models)}" if models else f"which has {_listing(parent, directories=True)}"
-        )
+        instead = f"with the models {', '.join(models)}" if models else f"which has {listing(parent, directories=True)}"
         raise BadInput(
             FIELD,
             f"there is no directory {path}; the nearest existing one is {parent}, {instead}",
@@ -230,7 +221,7 @@ def _require_directory(path: Path) -> None:
     if not (path / "config.json").is_file():
         models = _models_below(path)
         hint = f"Use one of the models below it: {', '.join(models)}." if models else "Copy the model's files there."
-        raise BadInput(FIELD, f"no config.json in {path}; it holds {_listing(path, directories=False)}", hint)
+        raise BadInput(FIELD, f"no config.json in {path}; it holds {listing(path, directories=False)}", hint)
 
 
 def _models_below(root: Path) -> list[str]:
@@ -242,7 +233,7 @@ def _models_below(root: Path) -> list[str]:
         for parent in level:
             for child in _children(parent):
                 visited += 1
-                if visited > _MAX_VISITED or len(models) >= _MAX_LISTED:
+                if visited > _MAX_VISITED or len(models) >= MAX_LISTED:
                     return models
                 if (child / "config.json").is_file():
                     models.append(shown(child.relative_to(root)))
@@ -261,48 +252,17 @@ def _children(directory: Path) -> list[Path]:
         return []
 
 
-def _listing(directory: Path, *, directories: bool) -> str:
-    names = sorted(shown(p.name) for p in directory.iterdir() if not directories or p.is_dir())
-    text = ", ".join(names[:_MAX_LISTED]) + (" …" if len(names) > _MAX_LISTED else "")
-    return text or ("no directory" if directories else "nothing")
-
-
-def read_json(directory: Path, name: str, field: str = "spec.model") -> dict[str, Any]:
-    """The object in a JSON file of a model's directory.
-
-    Raises:
-        BadInput: there is none, it cannot be read, or it holds something else.
-    """
-    try:
-        value = json.loads(read_file(directory, name, field, _MAX_JSON))
-    except OSError as error:
-        raise _unreadable(field, name, error) from error
-    except (ValueError, RecursionError) as error:
-        raise BadInput(field, f"{name} is not JSON: {clip(str(error), 200)}", "Copy the file again.") from error
-    if not isinstance(value, dict):
-        raise BadInput(field, f"{name} is not a JSON object", "Copy the file again.")
-    return value
-
-
-def _unreadable(field: str, name: str, error: OSError) -> Exception:
-    """The error for a file that cannot be opened; the volume's own errors may be gone next time."""
-    if isinstance(error, FileNotFoundError):
-        return BadInput(field, f"there is no {name}", "Copy the whole model.")
-    if isinstance(error, PermissionError):
-        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
-    return error
-
-
 def _load_config(path: Path, architecture: Architecture) -> Any:
     """The language model's config, with transformers' own names for its sizes."""
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
     try:
-        config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        config = loading.load_config(path)
+    except BadInput:
+        raise
     except Exception as error:  # unknown architectures, wrong types: each config class raises its own
         raise BadInput(
             "spec.model",
@@ -329,66 +289,6 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
     return config.get_text_config()
 
 
-def _weight_shapes(path: Path) -> Shapes:
-    files = sorted(path.glob("*.safetensors"))
-    index = "model.safetensors.index.json"
-    if (path / index).is_file():
-        named = set(read_json(path, index).get("weight_map", {}).values())
-        if missing := sorted(named - {file.name for file in files}):
-            raise BadInput(
-                "spec.model",
-                f"{len(missing)} of {len(named)} weight files are missing, the first is {missing[0]}",
-                "Copy the whole model.",
-            )
-        files = [path / name for name in sorted(named)]
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        shapes.update(_header_shapes(file))
-    if shapes:
-        return shapes
-    if any(path.glob("*.bin")):
-        return _shapes_on_meta(path)
-    raise BadInput(
-        "spec.model",
-        f"no weights in {path}: it has {_listing(path, directories=False)}",
-        "Copy the model's *.safetensors files there.",
-    )
-
-
-def _header_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes from a safetensors file's header: 8 bytes of length, then JSON."""
-    broken = BadInput(
-        "spec.model",
-        f"{file.name} is not a complete safetensors file ({file.stat().st_size} bytes)",
-        "Copy it again; with Git, fetch it with git lfs pull.",
-    )
-    with open_file(file.parent, file.name, "spec.model") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(_MAX_HEADER, file.stat().st_size - 8):
-            raise broken
-        try:
-            header = json.loads(stream.read(length))
-            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-            shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in entries.items()}
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise broken from error
-    if file.stat().st_size != 8 + length + end:
-        raise broken
-    return shapes
-
-
-def _shapes_on_meta(path: Path) -> Shapes:
-    """Shapes of a model whose weights are pickles, from its architecture, without memory for them."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(path), local_files_only=True))
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
 def _is_linear(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_ADAPTED)
 
@@ -399,7 +299,7 @@ def _matches(module: str, target: str) -> bool:
 
 def model_digest(path: Path) -> str:
     """SHA-256 over config, tokenizer and weights. Of large weight files evenly spaced samples, so it takes seconds."""
-    digest = hashlib.sha256(read_file(path, "config.json", "spec.model", _MAX_JSON))
+    digest = hashlib.sha256(read_file(path, "config.json", "spec.model", CONFIG_BYTES))
     digest.update(tokenizer_digest(path).encode())
     for file in sorted([*path.glob("*.safetensors"), *path.glob("*.bin")]):
         size = file.stat().st_size

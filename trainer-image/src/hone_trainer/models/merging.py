@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.runconfig import Merge
 from hone_trainer.data.digest import TEMPLATES, tokenizer_files
-from hone_trainer.models.facts import model_digest, read_json, weights_bytes
+from hone_trainer.models.facts import model_digest, weights_bytes
+from hone_trainer.models.loading import load_adapter, load_config, load_model
+from hone_trainer.models.untrusted import ADAPTER, CONFIG_BYTES, check_model
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_stale, sync_tree
 from hone_trainer.protocol.units import gib
-from hone_trainer.protocol.volumes import check_tree, copy_file
+from hone_trainer.protocol.volumes import copy_file, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,8 +37,8 @@ def ensure_merged(merge: Merge) -> None:
         log.info("Already merged", extra={"directory": str(into)})
         return
     base = Path(merge.base)
-    check_tree(base, merge.field)
-    check_tree(Path(merge.adapter), merge.field)
+    check_model(base, merge.field)
+    check_model(Path(merge.adapter), merge.field)
     if merge.base_digest is not None and model_digest(base) != merge.base_digest:
         raise BadInput(
             merge.field,
@@ -77,12 +79,10 @@ def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: A
         settings: further arguments for loading the base.
     """
     import torch
-    from peft import PeftModel
-    from transformers import AutoConfig
 
-    dtype = AutoConfig.from_pretrained(str(base), local_files_only=True).dtype or torch.float32
-    model = auto.from_pretrained(str(base), dtype=dtype, local_files_only=True, **settings)
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(dtype)
+    dtype = load_config(base).dtype or torch.float32
+    model = load_model(auto, base, dtype=dtype, **settings)
+    merged: PreTrainedModel = load_adapter(model, adapter).merge_and_unload().to(dtype)
     return merged
 
 
@@ -109,7 +109,7 @@ def copy_served_files(source: Path, directory: Path, field: str) -> None:
 
 def _base_name(adapter: Path, field: str) -> str:
     """What the adapter calls its base: no path of this pod."""
-    return str(read_json(adapter, "adapter_config.json", field).get("base_model_name_or_path") or "")
+    return str(read_json(adapter, ADAPTER, field, CONFIG_BYTES).get("base_model_name_or_path") or "")
 
 
 def _require_space(volume: Path, needed: int) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.models.facts import ModelFacts, load_tokenizer, read_model
+from hone_trainer.models.loading import load_config, load_model
 from hone_trainer.protocol.errors import BadInput
 
 if TYPE_CHECKING:
@@ -83,14 +84,12 @@ def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
 
     Entries of its vocabulary beyond the base model's are removed: `read_teacher` has checked that they are padding.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     if config.paths.teacher is None:
         raise ValueError("the run has no teacher")
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        config.paths.teacher, dtype=dtype, local_files_only=True
-    )
-    base = AutoConfig.from_pretrained(config.paths.model, local_files_only=True).get_text_config()
+    model: PreTrainedModel = load_model(AutoModelForCausalLM, config.paths.teacher, FIELD, dtype=dtype)
+    base = load_config(config.paths.model).get_text_config()
     if model.config.get_text_config().vocab_size > base.vocab_size:
         # Larger models of a family are often padded to a multiple that more GPUs can share.
         model.resize_token_embeddings(base.vocab_size)

@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from hone_trainer.models.loading import build_model, load_config
+
 log = logging.getLogger(__name__)
 
 # Small enough to be built in no time; the layers are enough for every pattern of kinds of layers.
@@ -29,10 +31,8 @@ def keeps_rows_apart(directory: Path) -> bool:
 
     False too where no small model of this kind can be built: then nothing is known.
     """
-    from transformers import AutoConfig
-
     try:
-        return _difference(_shrunk(AutoConfig.from_pretrained(str(directory), local_files_only=True))) <= _CLOSE
+        return _difference(_shrunk(load_config(directory))) <= _CLOSE
     except Exception as error:
         log.info("Packing could not be tested", extra={"error": f"{type(error).__name__}: {error}"[:500]})
         return False
@@ -56,8 +56,7 @@ def _difference(config: Any) -> float:
     # Its weights are random, but the random state of whoever asks must not change.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        auto: Any = AutoModelForCausalLM  # whose methods have no types
-        model = auto.from_config(config, dtype=torch.float32).eval()
+        model = build_model(AutoModelForCausalLM, config, dtype=torch.float32).eval()
         first, second = (torch.randint(config.vocab_size, (1, length)) for length in (7, 10))
         positions = torch.cat([torch.arange(7), torch.arange(10)])[None]
         alone = model(input_ids=second, use_cache=False).logits

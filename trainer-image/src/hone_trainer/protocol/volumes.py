@@ -6,11 +6,12 @@ every file that Hone itself reads or copies is opened here, component by compone
 """
 
 import errno
+import json
 import os
 import shutil
 import stat
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hone.contract.runconfig import MOUNTS
 from hone_trainer.protocol.errors import BadInput, clip
@@ -135,6 +136,32 @@ def read_file(directory: Path, name: str, field: str, limit: int) -> bytes:
     if len(content) > limit:
         raise _too_large(field, directory / name, limit)
     return content
+
+
+def read_json(directory: Path, name: str, field: str, limit: int) -> dict[str, Any]:
+    """The object in a JSON file of a model's directory.
+
+    Raises:
+        BadInput: there is none, it cannot be read, or it holds something else.
+    """
+    try:
+        value = json.loads(read_file(directory, name, field, limit))
+    except OSError as error:
+        raise _unreadable(field, name, error) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(field, f"{name} is not JSON: {clip(str(error), 200)}", "Copy the file again.") from error
+    if not isinstance(value, dict):
+        raise BadInput(field, f"{name} is not a JSON object", "Copy the file again.")
+    return value
+
+
+def _unreadable(field: str, name: str, error: OSError) -> Exception:
+    """The error for a file that cannot be opened; the volume's own errors may be gone next time."""
+    if isinstance(error, FileNotFoundError):
+        return BadInput(field, f"there is no {name}", "Copy the whole model.")
+    if isinstance(error, PermissionError):
+        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
+    return error
 
 
 def copy_file(directory: Path, name: str, target: Path, field: str, limit: int | None = None) -> bool:

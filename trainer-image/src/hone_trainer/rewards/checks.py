@@ -9,6 +9,7 @@ from hone.contract.rewards import REWARDS, RewardFunction, Rewards
 from hone_trainer.data.conversation import require_template
 from hone_trainer.data.labels import padding_id
 from hone_trainer.models.architectures import SCORER
+from hone_trainer.models.loading import load_config
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import read_file
 
@@ -132,8 +133,6 @@ def check_model(directory: str, *, chat: bool) -> int:
     Raises:
         BadInput: it does not.
     """
-    from transformers import AutoConfig
-
     path = Path(directory)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise BadInput(
@@ -142,7 +141,7 @@ def check_model(directory: str, *, chat: bool) -> int:
             "Merge it: set spec.output.merge to Always in the job that trained it.",
         )
     facts = _read(directory, chat=chat)
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    config = load_config(directory, MODEL)
     if config.num_labels != 1 or not any("score" in name or "classifier" in name for name in facts.shapes):
         kinds = " or ".join(config.architectures or ["a model of another kind"])
         raise BadInput(

@@ -12,6 +12,7 @@ import torch
 from hone_trainer.data.conversation import Conversation, Message
 from hone_trainer.data.labels import padding_id
 from hone_trainer.data.text import ids_of, text_ids
+from hone_trainer.models import loading
 from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.rewards.checks import MODEL as FIELD
 from hone_trainer.rewards.functions import Rewarding
@@ -37,9 +38,8 @@ def load_model(directory: str, rows: int) -> Rewarding:
     tokenizer = load_tokenizer(directory)
     pad = padding_id(tokenizer, chat=True)
     on_gpu = torch.cuda.is_available()
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory, dtype=torch.bfloat16 if on_gpu else torch.float32, local_files_only=True
-    )
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    model = loading.load_model(AutoModelForSequenceClassification, directory, FIELD, dtype=dtype)
     model.config.get_text_config().pad_token_id = pad
     model.eval().requires_grad_(False)
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)

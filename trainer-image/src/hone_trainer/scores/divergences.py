@@ -25,6 +25,7 @@ from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.inference import for_inference
+from hone_trainer.models.loading import load_model
 from hone_trainer.models.teacher import load_teacher
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
@@ -62,7 +63,7 @@ def evaluate(
             model = (
                 METHODS[config.method.type].load(config, CHAT, directory, dtype)
                 if name == "tuned"
-                else AutoModelForCausalLM.from_pretrained(config.paths.model, dtype=dtype, local_files_only=True)
+                else load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype)
             )
             model = for_inference(model)
             figures.append(divergences(teacher, model, prompts, answers, pad, name))
