@@ -238,6 +238,16 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.runtime.env[0].valueFrom",
         "cannot be set together with value",
     ),
+    "a variable of an unknown step": (
+        ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": SECRET, "steps": ["Serve"]}]}),
+        "spec.compute.pod.env[0].steps[0]",
+        "Unsupported value",
+    ),
+    "a variable of no step": (
+        ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": SECRET, "steps": []}]}),
+        "spec.compute.pod.env[0].steps",
+        "should have at least 1 items",
+    ),
     "a Secret without a key": (
         ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "wandb"}}}]}),
         "spec.compute.pod.env[0].valueFrom.secretKeyRef.key",

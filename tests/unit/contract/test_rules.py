@@ -81,7 +81,15 @@ def test_every_field_of_one_type_has_its_rules() -> None:
     schema = finetunejob.FineTuneJob.model_json_schema(by_alias=True)
     by_type = {
         name: set(_places(schema, name))
-        for name in ("ModelSource", "ClaimPath", "DataSource", "HeldOut", "RewardFunction", "EnvVar", "PodSettings")
+        for name in (
+            "ModelSource",
+            "ClaimPath",
+            "DataSource",
+            "HeldOut",
+            "RewardFunction",
+            "StepEnvVar",
+            "JobPodSettings",
+        )
     }
     assert by_type == {
         "ModelSource": set(places.MODEL_SOURCES),
@@ -89,8 +97,8 @@ def test_every_field_of_one_type_has_its_rules() -> None:
         "DataSource": set(places.DATA_SOURCES),
         "HeldOut": set(places.HELD_OUT),
         "RewardFunction": {rules.FUNCTIONS},
-        "EnvVar": set(rules.VARIABLES),
-        "PodSettings": set(rules.POD_SETTINGS),
+        "StepEnvVar": set(rules.VARIABLES),
+        "JobPodSettings": set(rules.POD_SETTINGS),
     }
     schema = modeldeployment.ModelDeployment.model_json_schema(by_alias=True)
     assert set(_places(schema, "EnvVar")) == set(modeldeployment_rules.VARIABLES)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hone.api.finetunejob import StepName
 from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.jobs import job
@@ -181,14 +182,49 @@ def test_the_users_settings_are_merged_but_ours_win() -> None:
     assert chosen == {key: settings[key] for key in chosen}
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads(step: str) -> None:
+def test_a_variable_may_come_from_a_secret_which_the_kubelet_reads() -> None:
     key = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
     maybe = {"secretKeyRef": {"name": "hub", "key": "token", "optional": True}}
     users = [{"name": "WANDB_API_KEY", "valueFrom": key}, {"name": "HF_TOKEN", "valueFrom": maybe}, {"name": "EMPTY"}]
-    env = container(rendered(step, compute={"gpusPerNode": 0, "pod": {"env": users}}))["env"]
+    env = container(rendered("train", compute={"gpusPerNode": 0, "pod": {"env": users}}))["env"]
     theirs = [entry for entry in env if not entry["name"].startswith("HONE_")]
     assert theirs == [*users[:2], {"name": "EMPTY", "value": ""}]
+
+
+KEY = {"secretKeyRef": {"name": "judge", "key": "token"}}
+REWARDED = {"objective": "GRPO", "reward": {"functions": [{"configMap": {"name": "mine", "key": "reward.py"}}]}}
+MATCHED = {"objective": "GRPO", "reward": {"functions": [{"name": "ExactMatch"}]}}
+
+
+@pytest.mark.parametrize(
+    ("variable", "spec", "steps"),
+    [
+        ({"value": "x"}, {}, ["prepare", "train", "finish"]),
+        ({}, {}, ["prepare", "train", "finish"]),
+        ({"value": "x", "steps": ["Train"]}, {}, ["train"]),
+        ({"valueFrom": KEY}, {}, ["train"]),
+        ({"valueFrom": KEY}, MATCHED, ["train"]),
+        ({"valueFrom": KEY}, REWARDED, ["train", "finish"]),
+        ({"valueFrom": KEY, "steps": ["Train"]}, REWARDED, ["train"]),
+        ({"valueFrom": KEY, "steps": ["Prepare", "Finish"]}, {}, ["prepare", "finish"]),
+        ({"valueFrom": KEY, "steps": ["Prepare", "Train", "Finish"]}, {}, ["prepare", "train", "finish"]),
+    ],
+)
+def test_a_variable_reaches_only_the_steps_that_it_is_meant_for(
+    variable: dict[str, Any], spec: dict[str, Any], steps: list[str]
+) -> None:
+    compute = {"gpusPerNode": 0, "pod": {"env": [{"name": "TOKEN", **variable}]}}
+    reached = {}
+    for step in STEPS:
+        env = {entry["name"]: entry for entry in container(rendered(step, compute=compute, **spec))["env"]}
+        reached |= {step: env["TOKEN"]} if "TOKEN" in env else {}
+    assert list(reached) == steps
+    # Kubernetes knows no such field.
+    assert not [entry for entry in reached.values() if "steps" in entry]
+
+
+def test_the_steps_of_a_variable_are_those_of_a_job() -> None:
+    assert [name.lower() for name in StepName] == list(STEPS)
 
 
 def test_no_secret_stands_in_for_what_we_tell() -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.meta import (
     AccessMode,
+    EnvVar,
     LocalReference,
     ObjectName,
     PodSettings,
@@ -240,6 +241,37 @@ class Dataset(Model):
     ] = OnScarceData.WARN
 
 
+class StepName(StrEnum):
+    """A step of a job, whose pods a variable is meant for."""
+
+    PREPARE = "Prepare"
+    TRAIN = "Train"
+    FINISH = "Finish"
+
+
+class StepEnvVar(EnvVar):
+    """An environment variable of the pods of some or all steps."""
+
+    steps: Annotated[
+        list[StepName] | None,
+        Field(
+            min_length=1,
+            max_length=3,
+            description="Steps whose pods get the variable. Default: all for a plain value. A value from a Secret "
+            "reaches only pods that run your code: those of Train, and of Finish if reward.functions has a configMap.",
+        ),
+    ] = None
+
+
+StepEnvVars = Annotated[list[StepEnvVar], Field(max_length=64, description="Environment variables to add.")]
+
+
+class JobPodSettings(PodSettings):
+    """Further settings of the pods of a job, merged into their specs. Labels set by Hone take precedence."""
+
+    env: StepEnvVars | None = None  # type: ignore[assignment]
+
+
 class Compute(Model):
     """The trainer pods and their resources."""
 
@@ -290,7 +322,7 @@ class Compute(Model):
     resources: Annotated[
         ResourceRequirements | None, Field(description="CPU and memory per trainer pod. GPUs are set by gpusPerNode.")
     ] = None
-    pod: Annotated[PodSettings | None, Field(description="Settings of all pods of the job.")] = None
+    pod: Annotated[JobPodSettings | None, Field(description="Settings of all pods of the job.")] = None
 
 
 class Prepare(Model):

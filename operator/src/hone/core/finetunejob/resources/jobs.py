@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hone.api.finetunejob import StepEnvVar
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, POD_UID_ENV, Attempt
 from hone.core.children import metadata
@@ -38,6 +39,16 @@ def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
     ]
 
 
+def _reaches(run: Run, step: Step, entry: StepEnvVar) -> bool:
+    """Whether the pods of a step get a variable of the user's.
+
+    prepare and finish read models and data that others fill: what they do not need, no such file can get hold of.
+    """
+    if entry.steps is not None:
+        return step.name in [name.lower() for name in entry.steps]
+    return entry.value_from is None or step.runs_users_code(run)
+
+
 def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]:
     ours = {
         **{name: value for source in sources(run) if _reads(step, source) for name, value in source.env.items()},
@@ -45,7 +56,8 @@ def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]
         **step.env(run, run.job(step.name, attempt.number)),
     }
     settings = run.compute.pod
-    variables = env(ours, (settings.env if settings else None) or [])
+    users = [entry for entry in (settings.env if settings else None) or [] if _reaches(run, step, entry)]
+    variables = env(ours, users)
     variables = [entry for entry in variables if entry["name"] != POD_UID_ENV]
     variables.append({"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
     return variables

@@ -7,6 +7,7 @@ from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus, Phase
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
+from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step
 from hone.core.podspec import ClaimMount, Mount
@@ -56,6 +57,10 @@ def _mounts(run: Run) -> list[Mount]:
     return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False)]
 
 
+def _scores_with_functions(run: Run) -> bool:
+    return bool(reward_sources(run))
+
+
 FINISH_STEP = Step(
     name=FINISH,
     module="hone_trainer.finish",
@@ -65,4 +70,5 @@ FINISH_STEP = Step(
     resources=_resources,
     gpus=_gpus,
     mounts=_mounts,
+    runs_users_code=_scores_with_functions,
 )

@@ -31,6 +31,10 @@ def _short(run: Run) -> int:
     return GRACE_SECONDS
 
 
+def _never(run: Run) -> bool:
+    return False
+
+
 def _nothing(run: Run) -> Mapping[str, Any]:
     return {}
 
@@ -54,6 +58,7 @@ class Step:
         gpus: GPUs that all of them hold together.
         mounts: their mounts in addition to the RunConfig, the models and the workspace.
         env: variables, given the name of the Job as well.
+        runs_users_code: whether its pods run code of the user's; only those get a variable from a Secret by default.
         ports: ports of a container.
         pod_spec: further fields of the pod's spec.
         job_spec: further fields of the Job's spec.
@@ -71,6 +76,7 @@ class Step:
     gpus: Callable[[Run], int] = _none
     mounts: Callable[[Run], Sequence[Mount]] = no_mounts
     env: Callable[[Run, str], Mapping[str, str]] = _no_variables
+    runs_users_code: Callable[[Run], bool] = _never
     ports: Sequence[Mapping[str, Any]] = ()
     pod_spec: Callable[[Run], Mapping[str, Any]] = _nothing
     job_spec: Callable[[Run], Mapping[str, Any]] = _nothing
