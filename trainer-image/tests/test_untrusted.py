@@ -12,8 +12,12 @@ import pytest
 import tiny
 
 import hone_trainer
+from hone.contract.runconfig import RunConfig
+from hone_trainer import prepare
 from hone_trainer.models import loading, untrusted
+from hone_trainer.models.architectures import CHAT, CLASSIFIER
 from hone_trainer.models.facts import load_tokenizer, read_model
+from hone_trainer.models.trial import check_loads
 from hone_trainer.models.untrusted import check_model
 from hone_trainer.protocol.errors import BadInput
 
@@ -175,6 +179,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_adapter_as_peft_writes_it_is_loaded(adapter: Path) -> None:
     from transformers import AutoModelForCausalLM
 
+    change(adapter / "adapter_config.json", modules_to_save=["classifier", "score"])  # as with a new head
+    check_model(adapter, "spec.model")
+    change(adapter / "adapter_config.json", modules_to_save=None)
     base = loading.load_model(AutoModelForCausalLM, adapter.parent / "base")
     assert loading.load_adapter(base, adapter).peft_config["default"].r == 4
 
@@ -190,6 +197,8 @@ def test_an_adapter_as_peft_writes_it_is_loaded(adapter: Path) -> None:
         ("target_modules", "(a+)+$"),
         ("target_modules", [{"a": 1}]),
         ("modules_to_save", ["embed_tokens"]),
+        ("modules_to_save", ["score", 7]),
+        ("modules_to_save", "(a+)+$"),
         ("exclude_modules", "(a+)+$"),
         ("rank_pattern", {"(a+)+$": 10**9}),
         ("layers_pattern", "(a+)+$"),
@@ -286,6 +295,17 @@ def test_a_tensor_that_is_not_what_its_header_says_is_refused(model: Path, broke
         read_model(str(model))
 
 
+@pytest.mark.parametrize("offset", [-128, -4, 4])
+def test_tensors_that_overlap_are_refused(model: Path, offset: int) -> None:
+    header, tensors = header_of(model / "model.safetensors")
+    inner = header["model.layers.0.post_attention_layernorm.weight"]
+    assert 128 < inner["data_offsets"][0] < len(tensors) - 256
+    inner["data_offsets"] = [place + offset for place in inner["data_offsets"]]
+    write_weights(model / "model.safetensors", header, tensors)
+    with pytest.raises(BadInput, match="its tensors overlap"):
+        read_model(str(model))
+
+
 @pytest.mark.parametrize("length", [0, 7, 1 << 20, 1 << 40, (1 << 64) - 1])
 def test_a_header_of_another_length_is_refused(model: Path, length: int) -> None:
     header, tensors = header_of(model / "model.safetensors")
@@ -305,6 +325,75 @@ def test_a_header_of_another_form_is_refused(model: Path, header: Any) -> None:
 def test_an_index_that_names_no_files_of_the_model_is_refused(model: Path, files: Any) -> None:
     change(model / "model.safetensors.index.json", weight_map=files)
     with pytest.raises(BadInput, match=r"weight_map in model.safetensors.index.json|weight files are missing"):
+        read_model(str(model))
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"intermediate_size": 100}, r"model\.layers\.0\.mlp\.down_proj\.weight has the shape \[32, 64\]"),
+        ({"num_hidden_layers": 3}, r"9 of its weights are missing, the first is model\.layers\.2\."),
+        ({"hidden_act": "evil"}, "it cannot be loaded: KeyError"),
+        ({"pad_token_id": 10**6}, "it cannot be loaded: "),
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights_is_refused_before_gpus_are_held(
+    model: Path, values: dict[str, Any], problem: str
+) -> None:
+    check_loads(model, CHAT, "spec.model")
+    change(model / "config.json", **values)
+    with pytest.raises(BadInput, match=rf"spec\.teacher: {problem}") as refused:
+        check_loads(model, CHAT, "spec.teacher")
+    assert refused.value.hint
+
+
+def test_a_new_head_may_be_missing(model: Path) -> None:
+    check_loads(model, CLASSIFIER, "spec.model")
+    header, tensors = header_of(model / "model.safetensors")
+    header["score.weight"] = {"dtype": "F32", "shape": [5, 32], "data_offsets": [len(tensors), len(tensors) + 640]}
+    write_weights(model / "model.safetensors", header, tensors + bytes(640))
+    check_loads(model, CLASSIFIER, "spec.model")
+
+
+def test_prepare_tries_to_load_the_model(model: Path, make_config: Any) -> None:
+    change(model / "config.json", num_hidden_layers=3)
+    with pytest.raises(BadInput, match="of its weights are missing"):
+        prepare.prepare(RunConfig.from_dict(make_config(paths={"model": str(model)})))
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "vocab_size", "num_attention_heads", "head_dim"])
+@pytest.mark.parametrize("size", [0, -1, 10**9, 10**30, 1e300])
+def test_sizes_that_no_model_has_are_refused_before_anything_of_that_size_is_built(
+    model: Path, key: str, size: float
+) -> None:
+    change(model / "config.json", **{key: size})
+    with pytest.raises(BadInput, match=rf"spec\.model: `{key}` in config.json is "):
+        read_model(str(model))
+
+
+def test_more_layers_than_weights_are_refused_before_they_are_built(model: Path) -> None:
+    change(model / "config.json", num_hidden_layers=2000)
+    with pytest.raises(BadInput, match="has 2000 layers, but there are only 20 weights"):
+        read_model(str(model))
+
+
+@pytest.mark.parametrize("name", [0.5, "LlamaForCausalLM", [7]])
+def test_names_of_classes_that_are_none_are_refused(model: Path, name: Any) -> None:
+    change(model / "config.json", architectures=name)
+    with pytest.raises(BadInput, match=r"spec\.model: "):
+        read_model(str(model))
+
+
+def test_a_tokenizer_that_loads_but_does_not_encode_is_refused(model: Path) -> None:
+    change(model / "tokenizer_config.json", model_max_length="x")
+    with pytest.raises(BadInput, match="its tokenizer cannot be loaded"):
+        load_tokenizer(model)
+
+
+def test_a_link_to_nothing_is_a_missing_file(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors").symlink_to("missing")
+    with pytest.raises(BadInput, match=r"there is no model\.safetensors"):
         read_model(str(model))
 
 

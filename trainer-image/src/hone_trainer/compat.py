@@ -306,7 +306,7 @@ _MODELS = (
     Hook(
         "peft.utils.constants",
         "SAFETENSORS_WEIGHTS_NAME",
-        ("methods/lora.py",),
+        ("models/untrusted.py",),
         "an adapter's weights",
         value="adapter_model.safetensors",
     ),

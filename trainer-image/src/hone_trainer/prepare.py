@@ -153,6 +153,7 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
 
 def _read_models(config: RunConfig, rows: Survey) -> _Models:
     from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
+    from hone_trainer.models.trial import check_loads
 
     facts = read_model(config.paths.model, components(config.objective).architecture)
     check_output(config, weights_bytes(facts.directory))
@@ -165,6 +166,7 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
             f"Use at most {facts.max_length}, or remove it.",
         )
     tokenizer = load_tokenizer(config.paths.model)
+    check_loads(facts.directory, components(config.objective).architecture, "spec.model")
     return _Models(facts, tokenizer, components(config.objective).reward_model(config, rows.chat))
 
 

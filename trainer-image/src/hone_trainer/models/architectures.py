@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+HEADS = ("score", "classifier")
+"""Names of the modules that are heads for classes or scores, as transformers' models have them."""
+
 
 @dataclass(frozen=True)
 class Architecture:

@@ -16,7 +16,7 @@ from hone_trainer.models.freezing import is_frozen
 from hone_trainer.models.untrusted import CONFIG_BYTES, check_model
 from hone_trainer.models.weights import MAX_LISTED, Shapes, listing, weight_shapes
 from hone_trainer.protocol.errors import BadInput, clip
-from hone_trainer.protocol.volumes import open_file, read_file, shown
+from hone_trainer.protocol.volumes import read_file, require_file, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -162,12 +162,19 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
     _require_directory(path)
     config = _load_config(path, architecture)
     shapes = weight_shapes(path)
-    hidden = int(config.hidden_size)
+    hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    if layers > len(shapes):
+        # Whoever builds such a model takes minutes to see it.
+        raise BadInput(
+            "spec.model",
+            f"its config.json has {layers} layers, but there are only {len(shapes)} weights",
+            "Copy the whole model, with the config and the weights of the same version.",
+        )
     return ModelFacts(
         directory=path,
         model_type=str(config.model_type),
         hidden_size=hidden,
-        layers=int(config.num_hidden_layers),
+        layers=layers,
         intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
         vocab_size=int(config.vocab_size),
         max_length=context_length(config),
@@ -197,7 +204,9 @@ def load_tokenizer(directory: str | Path) -> "PreTrainedTokenizerBase":
             "Copy tokenizer.json and tokenizer_config.json of the model there.",
         )
     try:
-        return loading.load_tokenizer(path)
+        tokenizer = loading.load_tokenizer(path)
+        tokenizer("a")  # some values fail only here
+        return tokenizer
     except BadInput:
         raise
     except Exception as error:  # whatever a broken file makes the libraries raise
@@ -273,7 +282,9 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
         raise BadInput(
             "spec.model", f"{config.model_type} is not a causal language model", "Choose a model that generates text."
         )
-    kinds = list(getattr(config, "architectures", None) or [])
+    kinds = getattr(config, "architectures", None) or []
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise BadInput("spec.model", "`architectures` in config.json is no list of names", "Copy the file again.")
     if not architecture.has_head and kinds and all(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise BadInput(
             "spec.model",
@@ -304,7 +315,7 @@ def model_digest(path: Path) -> str:
     for file in sorted([*path.glob("*.safetensors"), *path.glob("*.bin")]):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode())
-        with open_file(path, file.name, "spec.model") as stream:
+        with require_file(path, file.name, "spec.model") as stream:
             for offset, length in _sampled(size):
                 stream.seek(offset)
                 digest.update(stream.read(length))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hone_trainer.data.classes import Classes
+from hone_trainer.models.architectures import HEADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_NAMES = ("score", "classifier")
 _DEFAULT_SCALE = 0.02
 
 SCORE = "reward"
@@ -33,9 +33,14 @@ def settings(classes: Classes | None) -> dict[str, Any]:
     }
 
 
+def is_head(name: str) -> bool:
+    """Whether a weight's name is that of such a head."""
+    return name.split(".")[0] in HEADS
+
+
 def head_of(model: "PreTrainedModel") -> torch.nn.Module:
     """The model's head, shape [classes, hidden]."""
-    return next(head for name in _NAMES if isinstance(head := getattr(model, name, None), torch.nn.Module))
+    return next(head for name in HEADS if isinstance(head := getattr(model, name, None), torch.nn.Module))
 
 
 def initialize(model: "PreTrainedModel", seed: int) -> None:

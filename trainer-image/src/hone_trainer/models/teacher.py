@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hone.contract.runconfig import RunConfig
+from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import ModelFacts, load_tokenizer, read_model
 from hone_trainer.models.loading import load_config, load_model
 from hone_trainer.protocol.errors import BadInput
@@ -27,6 +28,8 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
         BadInput: it is not a causal language model, its context is shorter than `length`, or its vocabulary differs
             from the base model's: the two are compared token by token. It may only have more padding.
     """
+    from hone_trainer.models.trial import check_loads
+
     directory = config.paths.teacher
     if directory is None:
         return None
@@ -41,6 +44,7 @@ def read_teacher(config: RunConfig, student: ModelFacts, length: int) -> ModelFa
             f"its context has {teacher.max_length} tokens, but the longest prompt and answer together have {length}",
             f"Set spec.hyperparameters.sequenceLength to {teacher.max_length}, or use another teacher.",
         )
+    check_loads(directory, CHAT, FIELD)
     return teacher
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hone_trainer.data.digest import TOKENIZER_FILES, tokenizer_files
+from hone_trainer.models.architectures import HEADS
 from hone_trainer.protocol.errors import BadInput, clip
 from hone_trainer.protocol.volumes import check_tree, locate, names_in, read_json, shown
 
@@ -83,6 +84,18 @@ REFUSED: Mapping[str, Refused] = {
 }
 """What is refused wherever it stands in a file, by key. There is no field that allows it."""
 
+_LAYERS, _WIDTH, _HEADS, _VOCABULARY, _POSITIONS = 2_000, 1 << 20, 1 << 13, 1 << 24, 1 << 28
+LARGEST: Mapping[str, int] = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"), _LAYERS),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "intermediate_size", "n_inner", "ffn_dim", "d_ff"), _WIDTH),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "num_heads"), _HEADS),
+    **dict.fromkeys(("head_dim", "num_experts", "num_local_experts", "n_routed_experts", "num_labels"), 1 << 16),
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), _POSITIONS),
+    "vocab_size": _VOCABULARY,
+}
+"""The largest values of sizes in config.json: several times those of any known model. Libraries build lists and modules
+of these sizes before they read a weight."""
+
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _LORA: Mapping[str, tuple[type, ...]] = {
     "r": (int,),
@@ -123,6 +136,8 @@ def check_model(directory: Path, field: str) -> None:
     for name in (CONFIG, GENERATION, TOKENIZER):
         for key, value in _entries(_object(directory, name, field)):
             _check_entry(field, name, key, value)
+            if name == CONFIG:
+                _check_size(field, key, value)
     for name in ("custom_generate", ".metadata"):
         if _exists(directory, name, field):
             raise BadInput(field, f"{name} {_RUNS_CODE}", "Remove it.")
@@ -171,11 +186,21 @@ def _check_entry(field: str, name: str, key: str, value: Any) -> None:
         raise BadInput(field, f"`{key}` in {name} {refused.problem}: {_short(value)}", refused.remedy)
 
 
+def _check_size(field: str, key: str, value: Any) -> None:
+    most = LARGEST.get(key)
+    if most is None or not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    if not 0 < value <= most:
+        raise BadInput(field, f"`{key}` in {CONFIG} is {_short(value)}, not from 1 to {most}", "Copy the file again.")
+
+
 def _check_adapter(settings: dict[str, Any], field: str) -> None:
     """Refuse an adapter that is not a plain LoRA, as Hone writes it."""
     from peft import LoraConfig
 
     defaults = vars(LoraConfig())
+    if set(_names(settings.get("modules_to_save"))) <= set(HEADS):  # trained together with the adapter
+        settings = {**settings, "modules_to_save": None}
     for key, value in {"peft_type": None, "r": None, "target_modules": None, **settings}.items():
         types = _LORA.get(key)
         if (
@@ -188,6 +213,12 @@ def _check_adapter(settings: dict[str, Any], field: str) -> None:
             raise BadInput(field, f"`{key}` in {ADAPTER} is not supported: {_short(value)}", _SAVE_AGAIN)
     if settings["peft_type"] != "LORA" or not all(isinstance(name, str) for name in settings["target_modules"]):
         raise BadInput(field, f"{ADAPTER} is not that of a LoRA", _SAVE_AGAIN)
+
+
+def _names(value: Any) -> list[str]:
+    """A list of names as it is; one with an empty name for anything else."""
+    names = value or []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else [""]
 
 
 def _check_weights(directory: Path, field: str) -> None:

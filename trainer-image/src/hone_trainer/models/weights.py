@@ -13,7 +13,7 @@ from typing import Any
 
 from hone_trainer.models.untrusted import INDEX, INDEX_BYTES
 from hone_trainer.protocol.errors import BadInput
-from hone_trainer.protocol.volumes import open_file, read_json, shown
+from hone_trainer.protocol.volumes import read_json, require_file, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,7 +74,7 @@ def _indexed(path: Path) -> set[str]:
 
 
 def _header_shapes(path: Path, name: str) -> dict[str, tuple[int, ...]]:
-    with open_file(path, name, _FIELD) as stream:
+    with require_file(path, name, _FIELD) as stream:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

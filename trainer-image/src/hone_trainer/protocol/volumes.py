@@ -125,13 +125,33 @@ def open_file(directory: Path, name: str, field: str, volume: Path | None = None
         os.close(handle)
 
 
+def require_file(directory: Path, name: str, field: str) -> BinaryIO:
+    """Open a regular file that a model must have; see `open_file`.
+
+    Raises:
+        BadInput: as of `open_file`, or it does not exist, or may not be read.
+    """
+    try:
+        return _readable(directory, name, field)
+    except FileNotFoundError as error:
+        raise BadInput(field, f"there is no {shown(name)}", "Copy the whole model.") from error
+
+
+def _readable(directory: Path, name: str, field: str) -> BinaryIO:
+    try:
+        return open_file(directory, name, field)
+    except PermissionError as error:
+        problem = f"{shown(name)} may not be read by the pod's user"
+        raise BadInput(field, problem, "Let all users read it (chmod a+r).") from error
+
+
 def read_file(directory: Path, name: str, field: str, limit: int) -> bytes:
     """The whole content of a regular file, at most `limit` bytes; see `open_file`.
 
     Raises:
         BadInput: as of `open_file`, or it is larger.
     """
-    with open_file(directory, name, field) as file:
+    with _readable(directory, name, field) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise _too_large(field, directory / name, limit)
@@ -145,23 +165,16 @@ def read_json(directory: Path, name: str, field: str, limit: int) -> dict[str, A
         BadInput: there is none, it cannot be read, or it holds something else.
     """
     try:
-        value = json.loads(read_file(directory, name, field, limit))
-    except OSError as error:
-        raise _unreadable(field, name, error) from error
+        with require_file(directory, name, field) as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise _too_large(field, directory / name, limit)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BadInput(field, f"{name} is not JSON: {clip(str(error), 200)}", "Copy the file again.") from error
     if not isinstance(value, dict):
         raise BadInput(field, f"{name} is not a JSON object", "Copy the file again.")
     return value
-
-
-def _unreadable(field: str, name: str, error: OSError) -> Exception:
-    """The error for a file that cannot be opened; the volume's own errors may be gone next time."""
-    if isinstance(error, FileNotFoundError):
-        return BadInput(field, f"there is no {name}", "Copy the whole model.")
-    if isinstance(error, PermissionError):
-        return BadInput(field, f"{name} may not be read by the pod's user", "Let all users read it (chmod a+r).")
-    return error
 
 
 def copy_file(directory: Path, name: str, target: Path, field: str, limit: int | None = None) -> bool:
@@ -174,7 +187,7 @@ def copy_file(directory: Path, name: str, target: Path, field: str, limit: int |
         BadInput: as of `open_file`, or it has more than `limit` bytes.
     """
     try:
-        source = open_file(directory, name, field)
+        source = _readable(directory, name, field)
     except FileNotFoundError:
         return False
     with source:

@@ -133,6 +133,8 @@ def check_model(directory: str, *, chat: bool) -> int:
     Raises:
         BadInput: it does not.
     """
+    from hone_trainer.models.trial import check_loads
+
     path = Path(directory)
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         raise BadInput(
@@ -149,6 +151,7 @@ def check_model(directory: str, *, chat: bool) -> int:
             f"is {kinds} with {config.num_labels} outputs, but a reward model has one",
             "Use a model trained with objective Reward, or any sequence classifier with one label.",
         )
+    check_loads(directory, SCORER, MODEL)
     return facts.parameters
 
 
