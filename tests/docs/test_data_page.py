@@ -40,7 +40,7 @@ def test_it_names_every_suffix_and_no_other() -> None:
 
 def test_its_limits_are_those_of_the_code() -> None:
     limits = [int(figure) << 20 for figure in re.findall(r"(\d+) MiB", PAGE)]
-    assert limits == [readers.MAX_ROW_BYTES, readers.MAX_ARRAY_BYTES]
+    assert limits == [readers.MAX_ROW_BYTES, readers.MAX_ARRAY_BYTES, *[kinds.MIN_EXPANSION] * 2]
 
 
 @pytest.mark.parametrize(("format", "objectives", "row"), ROWS)

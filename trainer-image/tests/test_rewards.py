@@ -26,7 +26,7 @@ from hone_trainer.scores import rewards as scores
 
 def figure(name: RewardName, answer: Any, reference: Any = None, **settings: Any) -> float | None:
     function = RewardFunction(name=name, **settings)
-    (score,) = named(function)(prompts=["?"], completions=[answer], reference=[reference])
+    (score,) = named("spec.reward.functions[0]", function)(prompts=["?"], completions=[answer], reference=[reference])
     return score
 
 

@@ -128,21 +128,23 @@ def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_scratch_space_is_bounded(step: str) -> None:
-    mounted = volumes(rendered(step))
+    mounted = volumes(rendered(step, compute={"gpusPerNode": 2}))
     assert mounted["/tmp"]["emptyDir"] == {"sizeLimit": "10Gi"}
-    assert mounted["/dev/shm"]["emptyDir"] == {"medium": "Memory"}
+    assert mounted["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi" if step == TRAIN else "1Gi"}
 
 
 @pytest.mark.parametrize(
     ("step", "compute", "want"),
     [
-        (TRAIN, {"gpusPerNode": 4}, {"nvidia.com/gpu": "4"}),
-        (TRAIN, {"gpusPerNode": 2, "gpuResource": "amd.com/gpu"}, {"amd.com/gpu": "2"}),
+        (TRAIN, {"gpusPerNode": 4}, {"memory": "512Gi", "nvidia.com/gpu": "4"}),
+        (TRAIN, {"gpusPerNode": 2, "gpuResource": "amd.com/gpu"}, {"memory": "256Gi", "amd.com/gpu": "2"}),
         (TRAIN, {"resources": {"limits": {"memory": "8Gi"}}}, {"memory": "8Gi", "nvidia.com/gpu": "1"}),
-        (TRAIN, {"gpusPerNode": 0}, None),
-        (PREPARE, {"gpusPerNode": 4}, None),
-        (FINISH, {"gpusPerNode": 4}, {"nvidia.com/gpu": "1"}),
-        (FINISH, {"gpusPerNode": 0}, None),
+        (TRAIN, {"resources": {"limits": {"cpu": 4}}}, {"cpu": "4", "memory": "128Gi", "nvidia.com/gpu": "1"}),
+        (TRAIN, {"resources": {"requests": {"memory": "1Gi"}}}, {"nvidia.com/gpu": "1"}),
+        (TRAIN, {"gpusPerNode": 0, "processesPerNode": 3}, {"memory": "24Gi"}),
+        (PREPARE, {"gpusPerNode": 4}, {"memory": "8Gi"}),
+        (FINISH, {"gpusPerNode": 4}, {"memory": "128Gi", "nvidia.com/gpu": "1"}),
+        (FINISH, {"gpusPerNode": 0}, {"memory": "8Gi"}),
     ],
 )
 def test_limits(step: str, compute: dict[str, Any], want: dict[str, str] | None) -> None:

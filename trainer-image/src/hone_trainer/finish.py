@@ -25,7 +25,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
-from hone_trainer.protocol import host, manifest
+from hone_trainer.protocol import host, limits, manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
@@ -38,6 +38,10 @@ from hone_trainer.training import checkpoint
 if TYPE_CHECKING:
     from hone_trainer.scores.evaluated import Evaluated
 
+SECONDS = 7200.0
+"""How long the step may take, in addition to what it allows for the answers that it generates."""
+TOKENS_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 1.0, 5_000_000
+"""How slowly a model may generate, as a large one on a few CPUs, and be read and written."""
 _TEMPORARY = ".artifact-"
 
 logger = logging.getLogger(__name__)
@@ -132,6 +136,10 @@ def _export_and_score(
 
     prepared = load_prepared(planned.prepared)
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
+    # Base and tuned model; each row also takes as long as a few tokens where nothing is generated.
+    limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
+    longest = planned.plan.max_completion_length or config.evaluation.max_new_tokens
+    limits.allow(2 * len(rows) * (longest + prepared.sequence_length) / TOKENS_PER_SECOND)
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, directory, dtype)
@@ -184,4 +192,4 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(limits.supervised("finish", main, SECONDS))

@@ -41,6 +41,7 @@ from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.rollouts import completion_length
 from hone_trainer.planning.volume import check_output, check_volume
 from hone_trainer.planning.write_speed import write_speed
+from hone_trainer.protocol import limits
 from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint, place_of, words_of
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.logs import setup_logging
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("hone_trainer.prepare")
 
 STEP = "prepare"
+SECONDS = 1800.0
+"""How long the step may take, in addition to what it allows for the size of data and models."""
+ROW_BYTES_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 50_000, 5_000_000
+"""How slowly data and models may be read: a loaded node with a slow volume is several times faster."""
 _MAX_WARNINGS = 16
 
 
@@ -98,15 +103,26 @@ def prepare(config: RunConfig) -> PlanFile:
     check_models(originals(config))
     # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
     data = _survey(config, _find_sources(config))
+    limits.reading("", "")
     reward_code = check_rewards(config.reward)
+    _allow_for_models(config)
     materialize(config)
     models = _read_models(config, data.survey)
     prepared = _tokenize(config, data, models)
+    limits.reading("", "")
     packing = _pack(config, models.facts, prepared)
     plan = _plan(config, models, prepared, packing)
     plan = _with_warnings(plan, config, data.survey, models, prepared)
     _write_reward_code(reward_code)
     return _write_plan(config, plan, models.facts, prepared)
+
+
+def _allow_for_models(config: RunConfig) -> None:
+    """Add the time to read, and perhaps to merge, the models."""
+    bases = [entry.base for entry in config.materialize]
+    for directory in filter(None, (config.paths.model, config.paths.reward_model, config.paths.teacher, *bases)):
+        size = sum(path.stat().st_size for path in Path(directory).glob("*") if path.is_file())
+        limits.allow(size / WEIGHT_BYTES_PER_SECOND)
 
 
 def _existing_plan(config: RunConfig) -> PlanFile | None:
@@ -128,6 +144,7 @@ def _find_sources(config: RunConfig) -> list[Source]:
     ]
     for source in sources:
         kinds = sorted({file.kind.value for file in source.files})
+        limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
         log.info("Files found", extra={"split": source.name, "files": len(source.files), "kinds": ", ".join(kinds)})
     return sources
 
@@ -334,4 +351,4 @@ def _stop(_signal: int, _frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(limits.supervised(STEP, main, SECONDS))

@@ -320,7 +320,11 @@ class Compute(Model):
         Field(min_length=1, max_length=1024, description="Trainer image. Default: the one configured in the operator."),
     ] = None
     resources: Annotated[
-        ResourceRequirements | None, Field(description="CPU and memory per trainer pod. GPUs are set by gpusPerNode.")
+        ResourceRequirements | None,
+        Field(
+            description="CPU and memory per trainer pod. GPUs are set by gpusPerNode. Default: 4 CPUs and 16Gi per "
+            "GPU, at most 128Gi; on the CPU 1 CPU and 2Gi per process, at most 8Gi."
+        ),
     ] = None
     pod: Annotated[JobPodSettings | None, Field(description="Settings of all pods of the job.")] = None
 
@@ -328,7 +332,13 @@ class Compute(Model):
 class Prepare(Model):
     """The CPU pod that checks the data and plans the training before GPUs are requested."""
 
-    resources: Annotated[ResourceRequirements | None, Field(description="CPU and memory of the prepare pod.")] = None
+    resources: Annotated[
+        ResourceRequirements | None,
+        Field(
+            description="CPU and memory of the prepare pod. Default: 500m and 2Gi, at most 8Gi, or 128Gi if it merges "
+            "the adapter of another job."
+        ),
+    ] = None
 
 
 class Retry(Model):

@@ -66,9 +66,14 @@ class ScratchMount:
 
 Mount = ClaimMount | ConfigMapMount | ScratchMount
 
-SCRATCH = (ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/shm", memory=True))
-"""In every pod: the root file system is read-only, and processes share tensors through /dev/shm. A pod that fills /tmp
-is evicted before it fills the node's disk and affects other pods; /dev/shm is limited by the pod's memory."""
+
+def scratch(shm_size: str | None) -> tuple[ScratchMount, ...]:
+    """In every pod: the root file system is read-only, and processes share tensors through /dev/shm.
+
+    A pod that fills /tmp is evicted before it fills the node's disk and affects other pods. What is in /dev/shm counts
+    as the pod's memory; without a size of its own, it is limited by that of the pod.
+    """
+    return ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/shm", memory=True, size=shm_size)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class InitContainer:
 
     Attributes:
         container: the container; mounts and security are added by `pod_template`.
-        mounts: its mounts in addition to `SCRATCH`; it has none of the pod's container.
+        mounts: its mounts in addition to those of `scratch`; it has none of the pod's container.
     """
 
     container: Object
@@ -85,10 +90,26 @@ class InitContainer:
 
 
 def resources(
-    requested: ResourceRequirements | None, defaults: Mapping[str, str], gpus: int = 0, gpu_resource: str = ""
+    requested: ResourceRequirements | None,
+    defaults: Mapping[str, str],
+    gpus: int = 0,
+    gpu_resource: str = "",
+    memory_limit: str | None = None,
 ) -> dict[str, Any]:
-    """A container's resources: those that the user requested, or the default requests; GPUs as limits."""
+    """A container's resources: those that the user requested, or the default requests; GPUs as limits.
+
+    Args:
+        requested: the user's.
+        defaults: requests of a container for which the user requests nothing.
+        gpus: its GPUs.
+        gpu_resource: their resource in Kubernetes.
+        memory_limit: its memory limit where the user mentions no memory; None: no limit.
+    """
     fields: dict[str, Any] = requested.to_dict() if requested else {"requests": dict(defaults)}
+    requests, limits = fields.get("requests", {}), fields.get("limits", {})
+    if memory_limit and "memory" not in limits and (requested is None or "memory" not in requests):
+        reserved = {**requests, "memory": requests.get("memory", defaults["memory"])}
+        fields |= {"requests": reserved, "limits": {**limits, "memory": memory_limit}}
     if gpus:
         fields["limits"] = {**fields.get("limits", {}), gpu_resource: str(gpus)}
     return fields
@@ -146,6 +167,7 @@ def pod_template(
     grace_seconds: int,
     labels: Mapping[str, str] | None = None,
     init: InitContainer | None = None,
+    shm_size: str | None = None,
     **spec: Any,
 ) -> Object:
     """A pod template under restricted Pod Security, without a token.
@@ -155,15 +177,17 @@ def pod_template(
         step: what the pod is for.
         container: the only container; mounts and security are added here.
         init: what runs before it.
-        mounts: its mounts in addition to `SCRATCH`.
+        mounts: its mounts in addition to those of `scratch`.
         settings: what the user set on the pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
         labels: labels in addition to those of every child.
+        shm_size: size of /dev/shm; None: as large as the pod's memory.
         spec: further fields of the pod's spec, in camelCase.
     """
     settings = settings or PodSettings()
-    volumes, container_mounts = _volumes((*mounts, *SCRATCH, *(init.mounts if init else ())))
-    count = len(mounts) + len(SCRATCH)
+    shared = scratch(shm_size)
+    volumes, container_mounts = _volumes((*mounts, *shared, *(init.mounts if init else ())))
+    count = len(mounts) + len(shared)
     before = [_restricted(init.container, container_mounts[len(mounts) :])] if init else []
     return {
         "metadata": _pod_metadata(resource, step, settings, labels or {}),

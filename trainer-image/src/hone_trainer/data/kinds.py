@@ -3,12 +3,13 @@
 import gzip
 import io
 import json
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol
 
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import open_file
@@ -28,6 +29,10 @@ REMEDY = "Use JSON Lines (one object per line), a JSON array, CSV, TSV, Parquet,
 BROKEN = (EOFError, OSError, NotImplementedError, ValueError, zlib.error)
 """What gzip, pyarrow and the codecs raise where a file is damaged; pyarrow's own errors are kinds of these."""
 
+TEXT_EXPANSION, TABLE_EXPANSION = 200, 1000
+"""How many times its size a compressed text may expand to, and a table, which stores equal values once."""
+MIN_EXPANSION = 256 << 20
+"""Bytes that a file may expand to in any case. More is no data, but made to fill the memory or time of its reader."""
 _HEAD = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _TEXT_SUFFIXES = {
@@ -56,18 +61,82 @@ _REFUSED = {
 }
 
 
+class _Readable(Protocol):
+    """What is used of a decompressor."""
+
+    def readinto(self, buffer: Any) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+class FileFault(Exception):
+    """The rest of a file cannot be read.
+
+    Args:
+        message: what is wrong, beginning with the place within the file where there is one.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def expansion_limit(size: int, factor: int) -> int:
+    """How many bytes a file of that size may expand to."""
+    return factor * size + MIN_EXPANSION
+
+
+def too_large(what: str) -> FileFault:
+    """The error for a file that holds far more than its size, such as `100 MiB`."""
+    return FileFault(
+        f"it expands to more than {what}, hundreds of times its size",
+        "Check the file. If it is right, store the rows as JSON Lines without compression.",
+    )
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed stream that ends with a FileFault at its limit."""
+
+    def __init__(self, stream: "_Readable", limit: int) -> None:
+        self._stream, self._limit, self._left = stream, limit, limit
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer."""
+        count = int(self._stream.readinto(buffer) or 0)
+        self._left -= count
+        if self._left < 0:
+            raise too_large(f"{self._limit >> 20} MiB")
+        return count
+
+    def close(self) -> None:
+        """Close the decompressor."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def _bounded(source: BinaryIO, stream: "_Readable") -> BinaryIO:
+    """The decompressed stream of a file, which ends where the file expands too far."""
+    return io.BufferedReader(_Bounded(stream, expansion_limit(os.fstat(source.fileno()).st_size, TEXT_EXPANSION)))
+
+
 def _plain(stream: BinaryIO) -> BinaryIO:
     return stream
 
 
 def _gzip(stream: BinaryIO) -> BinaryIO:
-    return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+    return _bounded(stream, gzip.GzipFile(fileobj=stream))
 
 
 def _zstd(stream: BinaryIO) -> BinaryIO:
     import pyarrow as pa
 
-    return io.BufferedReader(pa.CompressedInputStream(stream, "zstd"))
+    return _bounded(stream, pa.CompressedInputStream(stream, "zstd"))
 
 
 _CODECS: dict[bytes, tuple[str, Callable[[BinaryIO], BinaryIO]]] = {

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hone_trainer.data.kinds import BROKEN, damaged
-from hone_trainer.data.readers import READERS, FileFault
+from hone_trainer.data.kinds import BROKEN, FileFault, damaged
+from hone_trainer.data.readers import READERS
 from hone_trainer.data.sources import Source
+from hone_trainer.protocol import limits
 from hone_trainer.protocol.errors import BadInput, RowFault
 
 
@@ -18,11 +19,18 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
         BadInput: the rest of a file cannot be read.
     """
     for file in source.files:
+        limits.reading(source.field, file.name)
         try:
             for place, row in READERS[file.kind](file):
                 yield f"{file.name}:{place}", row if isinstance(row, RowFault) else rename(row, source.columns)
         except FileFault as fault:
             raise BadInput(source.field, f"{file.name}: {fault}", fault.hint) from fault
+        except MemoryError as error:
+            raise BadInput(
+                source.field,
+                f"{file.name} does not fit into the pod's memory while it is read",
+                "Check what it expands to, split it, or raise spec.prepare.resources.limits.memory.",
+            ) from error
         except BROKEN as error:
             raise damaged(source.field, file.name, error) from error
 

@@ -4,36 +4,30 @@ import csv
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from hone_trainer.data.kinds import DataFile, Kind, delimiter_of
+from hone_trainer.data.kinds import TABLE_EXPANSION, DataFile, FileFault, Kind, delimiter_of, expansion_limit, too_large
 from hone_trainer.protocol.errors import RowFault, plain_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_ROW_BYTES = 64 << 20
 """Most bytes of a line of JSON Lines, and most characters of a line or a cell of a table."""
 MAX_ARRAY_BYTES = 256 << 20
 """Most bytes of a JSON array, which is held in memory as a whole, with some times as much for its objects."""
 _BATCH = 1000
+MIN_ROWS, ROWS_PER_BYTE = 1_000_000, 10
+"""Rows that a table may have, in any case and for each byte of its file."""
+_DENSE = 50
+"""A column that is compressed more than this many times may repeat a long value, which a batch of rows would hold as
+often."""
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | RowFault]]
-
-
-class FileFault(Exception):
-    """The rest of a file cannot be read.
-
-    Args:
-        message: what is wrong, beginning with the place within the file where there is one.
-        hint: what to do about it.
-    """
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 def _json_lines(file: DataFile) -> Rows:
@@ -162,7 +156,33 @@ def _parquet(file: DataFile) -> Rows:
     import pyarrow.parquet as pq
 
     with file.open_raw() as stream, pq.ParquetFile(stream) as table:
-        yield from _batches(table.schema_arrow, table.iter_batches(batch_size=_BATCH))
+        size = _size(stream)
+        count = _rows_at_once(size, table.metadata)
+        yield from _batches(size, table.schema_arrow, table.iter_batches(batch_size=count))
+
+
+def _size(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_size
+
+
+def _rows_at_once(size: int, metadata: "pq.FileMetaData") -> int:
+    """How many rows are decoded at once: few where a short part of the file may stand for a long value in each row.
+
+    Raises:
+        FileFault: the file says itself that it expands too far.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    _check_size(size, sum(group.total_byte_size for group in groups), metadata.num_rows)
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    longest = max(
+        (
+            column.total_uncompressed_size
+            for column in columns
+            if column.total_uncompressed_size > _DENSE * max(1, column.total_compressed_size)
+        ),
+        default=0,
+    )
+    return max(1, min(_BATCH, MAX_ROW_BYTES // longest)) if longest else _BATCH
 
 
 def _arrow(file: DataFile) -> Rows:
@@ -172,18 +192,21 @@ def _arrow(file: DataFile) -> Rows:
     with file.open_raw() as source, pa.memory_map(f"/proc/self/fd/{source.fileno()}") as stream:
         if stream.read(6) == b"ARROW1":
             with pa.ipc.open_file(stream) as batches:
-                yield from _batches(batches.schema, (batches.get_batch(i) for i in range(batches.num_record_batches)))
+                each = (batches.get_batch(i) for i in range(batches.num_record_batches))
+                yield from _batches(_size(source), batches.schema, each)
         else:
             stream.seek(0)
             with pa.ipc.open_stream(stream) as batches:
-                yield from _batches(batches.schema, batches)
+                yield from _batches(_size(source), batches.schema, batches)
 
 
-def _batches(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
+def _batches(file_size: int, schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
     classes = _class_names(schema)
     encoded = {field.name: field.type for field in schema if "arrow.json" in str(field.type)}
-    number = 0
+    number = size = count = 0
     for batch in batches:
+        size, count = size + batch.nbytes, count + batch.num_rows
+        _check_size(file_size, size, count)
         for start in range(0, batch.num_rows, _BATCH):
             for row in batch.slice(start, _BATCH).to_pylist():
                 number += 1
@@ -192,6 +215,19 @@ def _batches(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"]) -> Rows:
                 for name, kind in encoded.items():
                     row[name] = _decoded(row[name], kind)
                 yield f"row {number}", row
+
+
+def _check_size(file_size: int, size: int, count: int) -> None:
+    """Refuse a table with more bytes or rows than its file can hold as data.
+
+    Raises:
+        FileFault: so it is.
+    """
+    limit, most = expansion_limit(file_size, TABLE_EXPANSION), MIN_ROWS + ROWS_PER_BYTE * file_size
+    if size > limit:
+        raise too_large(f"{limit >> 20} MiB")
+    if count > most:
+        raise too_large(f"{most} rows")
 
 
 def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ _QUOTAS = [
     ("/sys/fs/cgroup/cpu.max", None),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 ]
+_MEMORY_FILES = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
 _OOM_FILES = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
 
 
@@ -48,6 +49,26 @@ def rss_bytes(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return None
+
+
+def anonymous_bytes(pid: int) -> int | None:
+    """Memory of a process that no file backs, in bytes, or None where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def memory_limit(files: list[str] | None = None) -> int:
+    """Memory that this container may take, in bytes: its cgroup's limit, or all that the host has."""
+    total = int(Path("/proc/meminfo").read_text().partition("MemTotal:")[2].split()[0]) * 1024
+    for name in files or _MEMORY_FILES:
+        with contextlib.suppress(OSError):
+            text = Path(name).read_text().strip()
+            if text.isdigit():
+                return min(int(text), total)
+    return total
 
 
 def own_memory(name: str) -> int:

@@ -11,7 +11,9 @@ from hone_trainer.data.labels import padding_id
 from hone_trainer.models.architectures import SCORER
 from hone_trainer.models.loading import load_config
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.limits import TooLong, limited
 from hone_trainer.protocol.volumes import read_file
+from hone_trainer.rewards.functions import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from hone_trainer.models.facts import ModelFacts
@@ -58,7 +60,12 @@ def check_rewards(rewards: Rewards | None) -> dict[Path, bytes]:
 
 def _check_pattern(field: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
+        with limited(LIMIT_SECONDS):
+            re.compile(pattern)
+    except TooLong as error:
+        raise BadInput(
+            field, f"it took longer than {LIMIT_SECONDS:g} s to compile", "Use a simpler pattern."
+        ) from error
     except (re.error, RecursionError, OverflowError) as error:
         raise BadInput(
             field, f"`{pattern}` is not a regular expression: {error}", "Use the syntax of Python's `re`."

@@ -5,13 +5,10 @@ Only train and finish load them, whose pods have no token; what is wrong with th
 
 import logging
 import math
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 from hone.contract.exits import FailureClass
 from hone.contract.rewards import RewardFunction
 from hone_trainer.protocol.errors import BadInput, clip
+from hone_trainer.protocol.limits import TooLong, limited
 from hone_trainer.protocol.verdicts import classify
 from hone_trainer.rewards.functions import Rewarding, text_of
 
@@ -27,16 +25,10 @@ log = logging.getLogger("hone_trainer.rewards")
 LIMIT_SECONDS = 60.0
 """For one call. A call that hangs in a library, where no signal reaches it, is ended with its step by the watchdog."""
 _FIX = "Fix the function. The pod's log has the error's words."
-_AGAIN_SECONDS = 1.0
 _LEAST_SECONDS = 0.01
 """A call is not started with less time left: the timer could fire before the call has begun."""
 
-
-class _TooLong(BaseException):
-    """The call took longer than its limit. No Exception: the user's own `except Exception` would swallow it."""
-
-
-_FAILURES = (Exception, _TooLong, SystemExit)
+_FAILURES = (Exception, TooLong, SystemExit)
 """What ends the user's code as its own fault, unless `_of_the_run` applies."""
 
 
@@ -77,7 +69,7 @@ def load_function(field: str, function: RewardFunction) -> Rewarding:
             if _of_the_run(error):
                 log.error("The run ended inside a reward function", extra={"field": field, "function": source})
                 raise
-            row = "" if isinstance(error, _TooLong) else _failing(callee, arguments)
+            row = "" if isinstance(error, TooLong) else _failing(callee, arguments)
             # Its own words may repeat a row, which the job's status must not show.
             log.error("A reward function failed", extra={"field": field, "function": source}, exc_info=error)
             raise BadInput(f"{field}.configMap", f"{source} failed: {_place(error, function)}{row}", _FIX) from error
@@ -99,7 +91,7 @@ def _run_file(field: str, function: RewardFunction) -> ModuleType:
         sys.modules[module.__name__] = module
         # No loader of importlib: it would write bytecode to the workspace.
         code = compile(Path(module.__file__).read_bytes(), module.__file__, "exec", dont_inherit=True)
-        with _limited(LIMIT_SECONDS):
+        with limited(LIMIT_SECONDS):
             exec(code, module.__dict__)
     except _FAILURES as error:
         if _of_the_run(error):
@@ -114,7 +106,7 @@ def _run_file(field: str, function: RewardFunction) -> ModuleType:
 
 def _figures(callee: Any, arguments: dict[str, Sequence[Any] | None], seconds: float) -> Any:
     """What the user's function gives back; a generator runs here, too, within the limit."""
-    with _limited(seconds):
+    with limited(seconds):
         figures = callee(**arguments)
         return list(figures) if isinstance(figures, Iterator) else figures
 
@@ -169,7 +161,7 @@ def _failing(callee: Any, arguments: dict[str, Sequence[Any] | None]) -> str:
             break
         try:
             _figures(callee, {name: values and [values[index]] for name, values in arguments.items()}, left)
-        except _TooLong:
+        except TooLong:
             break
         except _FAILURES as error:
             if _of_the_run(error):
@@ -194,34 +186,8 @@ def _words(error: BaseException, function: RewardFunction) -> str:
 
 def _place(error: BaseException, function: RewardFunction, words: str = "") -> str:
     """The kind of an exception, and in which line of the user's file it arose."""
-    if isinstance(error, _TooLong):
+    if isinstance(error, TooLong):
         return f"it took longer than {LIMIT_SECONDS:g} s"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == function.file]
     where = f" in line {lines[-1]}" if lines else ""
     return f"{type(error).__name__}{words}{where}"
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """End what runs within by `_TooLong` after so many seconds; only the main thread can be ended so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    ended = False
-
-    def end(*_: object) -> None:
-        nonlocal ended
-        ended = True
-        raise _TooLong
-
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        # Again and again, for code that catches everything.
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    if ended:
-        raise _TooLong

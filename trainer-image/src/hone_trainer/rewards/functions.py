@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hone.contract.rewards import RewardFunction, RewardName
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.limits import TooLong, limited
 
+LIMIT_SECONDS = 20.0
+"""For the answers of one call. A pattern without nested repeats takes milliseconds."""
 Completion = str | list[dict[str, Any]]
 Reference = str | list[str] | None
 Rewarding = Callable[..., list[float | None]]
@@ -65,16 +69,33 @@ _COMPARING: dict[RewardName, Callable[[str, Sequence[str]], float]] = {
 }
 
 
-def named(function: RewardFunction) -> Rewarding:
-    """A function of the list, as TRL calls it."""
+def named(field: str, function: RewardFunction) -> Rewarding:
+    """A function of the list, as TRL calls it; `field` of the spec is its own."""
     if function.name is None:
         raise ValueError(f"{function.label} is none of the list")
     if function.name is RewardName.REGEX:
-        search = re.compile(function.pattern or "").search
-        return lambda completions, **_: [float(search(text_of(one)) is not None) for one in completions]
+        return _matching(f"{field}.pattern", function.pattern or "")
     figure = _COMPARING[function.name]
 
     def reward(completions: Sequence[Completion], reference: Sequence[Reference], **_: Any) -> list[float | None]:
         return [figure(text_of(one), references_of(those)) for one, those in zip(completions, reference, strict=True)]
+
+    return reward
+
+
+def _matching(field: str, pattern: str) -> Rewarding:
+    """Whether each answer has a match of the pattern, found within a time limit."""
+    search = re.compile(pattern).search
+
+    def reward(completions: Sequence[Completion], **_: Any) -> list[float | None]:
+        try:
+            with limited(LIMIT_SECONDS):
+                return [float(search(text_of(one)) is not None) for one in completions]
+        except TooLong as error:
+            raise BadInput(
+                field,
+                f"`{pattern}` took longer than {LIMIT_SECONDS:g} s on {len(completions)} answers",
+                "Write it without repeats inside of repeats, such as (a+)+, which try every way to divide a text.",
+            ) from error
 
     return reward

@@ -34,7 +34,8 @@ def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
     if config.paths.reward_model is not None:
         rewards.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
     for index, function in enumerate(config.reward.functions if config.reward else []):
-        call = named(function) if function.name else load_function(field_of(index), function)
+        load = named if function.name else load_function
+        call = load(field_of(index), function)
         labels = [reward.label for reward in rewards]
         label = function.label if function.label not in labels else f"{function.label} {index + 1}"
         rewards.append(Reward(label, function.weight, call))

@@ -115,6 +115,7 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
             _mounts(run, step, config),
             run.compute.pod,
             step.grace_seconds(run),
+            shm_size=step.shm_size(run),
             restartPolicy="Never",
             **step.pod_spec(run),
         ),

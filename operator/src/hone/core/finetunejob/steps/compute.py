@@ -15,7 +15,8 @@ def compute_resources(run: Run, gpus: int, ranks: int) -> dict[str, Any]:
         ranks: its processes.
     """
     compute = run.compute
-    # On GPUs: enough to feed each one, and to hold the weights once while they are loaded.
-    cpu, memory = (4, 16) if compute.gpus_per_node else (1, 2)
+    # On GPUs: enough to feed each one, and to hold the weights once while they are loaded; at most what activations
+    # that are offloaded to the host take.
+    cpu, memory, most = (4, 16, 128) if compute.gpus_per_node else (1, 2, 8)
     defaults = {"cpu": str(cpu * ranks), "memory": f"{memory * ranks}Gi"}
-    return resources(compute.resources, defaults, gpus, compute.gpu_resource)
+    return resources(compute.resources, defaults, gpus, compute.gpu_resource, f"{most * ranks}Gi")

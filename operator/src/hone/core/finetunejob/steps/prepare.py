@@ -8,6 +8,7 @@ from hone.contract.results import StepResult
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
 from hone.core.finetunejob.sources.data import data_sources
+from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.step import Step
 from hone.core.podspec import Mount, resources
@@ -34,7 +35,9 @@ def _mounts(run: Run) -> list[Mount]:
 
 
 def _resources(run: Run) -> dict[str, Any]:
-    return resources(run.prepare.resources, {"cpu": "500m", "memory": "2Gi"})
+    merges = any(source.materialize for source in model_sources(run).values())
+    # A merge holds all weights of a base model in memory, whose size is not known here.
+    return resources(run.prepare.resources, {"cpu": "500m", "memory": "2Gi"}, memory_limit="128Gi" if merges else "8Gi")
 
 
 PREPARE_STEP = Step(

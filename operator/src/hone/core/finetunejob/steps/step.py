@@ -35,6 +35,10 @@ def _never(run: Run) -> bool:
     return False
 
 
+def _small(run: Run) -> str:
+    return "1Gi"
+
+
 def _nothing(run: Run) -> Mapping[str, Any]:
     return {}
 
@@ -62,6 +66,7 @@ class Step:
         ports: ports of a container.
         pod_spec: further fields of the pod's spec.
         job_spec: further fields of the Job's spec.
+        shm_size: size of /dev/shm in a pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
         reads_originals: whether it reads the original sources, of which later steps see only the prepared form.
     """
@@ -80,6 +85,7 @@ class Step:
     ports: Sequence[Mapping[str, Any]] = ()
     pod_spec: Callable[[Run], Mapping[str, Any]] = _nothing
     job_spec: Callable[[Run], Mapping[str, Any]] = _nothing
+    shm_size: Callable[[Run], str] = _small
     grace_seconds: Callable[[Run], int] = _short
     reads_originals: bool = False
 

@@ -71,6 +71,11 @@ def _job_spec(run: Run) -> Mapping[str, Any]:
     return {"activeDeadlineSeconds": seconds} if seconds else {}
 
 
+def _shm_size(run: Run) -> str:
+    """For the libraries by which the ranks of a pod exchange tensors."""
+    return f"{run.processes_per_node * (4 if run.compute.gpus_per_node else 1)}Gi"
+
+
 def _grace_seconds(run: Run) -> int:
     return run.checkpoint.grace_period_seconds
 
@@ -89,5 +94,6 @@ TRAIN_STEP = Step(
     ports=({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},),
     pod_spec=_pod_spec,
     job_spec=_job_spec,
+    shm_size=_shm_size,
     grace_seconds=_grace_seconds,
 )
