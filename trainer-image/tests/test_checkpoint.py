@@ -1,12 +1,18 @@
 """Checkpoints: what counts as whole, which is resumed from, what is removed."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import Attempt, RunConfig
+from hone_trainer.launcher.attempt import PodAttempt
+from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 
 
@@ -140,3 +146,72 @@ def test_what_is_in_the_way_of_a_checkpoint_is_removed_unless_it_is_one(tmp_path
     for path in (half, good, foreign):
         checkpoint.discard_unusable(path, "mine")
     assert steps(tmp_path) == [20]
+
+
+def change_byte(path: Path) -> None:
+    """Change a file, but not its size."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def replace_by_link(path: Path) -> None:
+    """A link to the same content."""
+    elsewhere = path.parent.parent / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+ATTACKS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "changed byte": (lambda at: change_byte(at / "model.safetensors"), "'model.safetensors' has other content"),
+    "changed byte below": (lambda at: change_byte(at / "global_step/shard.pt"), "'global_step/shard.pt' has other"),
+    "added pickle": (lambda at: (at / "pytorch_model.bin").write_bytes(b"x"), "'pytorch_model.bin' was added"),
+    "link": (lambda at: replace_by_link(at / "model.safetensors"), "'model.safetensors' is a link"),
+}
+
+
+@pytest.mark.parametrize(("attack", "words"), ATTACKS.values(), ids=ATTACKS)
+def test_a_changed_checkpoint_is_passed_over_for_an_earlier_one(
+    tmp_path: Path, attack: Callable[[Path], object], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = run_in(tmp_path)
+    directory = checkpoint.checkpoints_dir(config)
+    make(directory, 10)
+    attack(make(directory, 20))
+    assert checkpoint.newest(config)[1].step == 20, "its sizes are those that it had"
+    (sentence,) = checkpoint.discard_changed(config)
+    assert sentence.startswith("the checkpoint of step 20 is not used: ")
+    assert words in sentence
+    assert checkpoint.newest(config)[1].step == 10
+    assert checkpoint.discard_changed(config) == []
+    assert "changed after it was written" in caplog.text
+
+
+def test_all_checkpoints_may_be_changed(tmp_path: Path) -> None:
+    config = run_in(tmp_path)
+    for step in (10, 20):
+        change_byte(make(checkpoint.checkpoints_dir(config), step) / "model.safetensors")
+    assert len(checkpoint.discard_changed(config)) == 2
+    assert checkpoint.newest(config) is None
+
+
+def test_a_run_in_flight_at_an_upgrade_resumes_from_a_checkpoint_without_digests(tmp_path: Path) -> None:
+    config = run_in(tmp_path)
+    path = make(checkpoint.checkpoints_dir(config), 10)
+    mark = json.loads((path / checkpoint.COMPLETE_FILE).read_text())
+    del mark["sha256"]
+    (path / checkpoint.COMPLETE_FILE).write_text(json.dumps(mark))
+    assert checkpoint.discard_changed(config) == []
+    assert checkpoint.newest(config)[1].step == 10
+
+
+def test_a_launcher_reports_which_checkpoints_it_does_not_use(tmp_path: Path) -> None:
+    config = tiny.make_run(tmp_path)
+    directory = checkpoint.checkpoints_dir(config)
+    make(directory, 10)
+    change_byte(make(directory, 20) / "model.safetensors")
+    pod = PodAttempt(config, require_plan(config).plan, Attempt(number=2), 0, StatusDir(tmp_path / "status"))
+    pod.begin()
+    assert pod.progress().checkpoint_step == 10
+    assert pod.changes == pod.progress().changes
+    assert pod.changes == ["the checkpoint of step 20 is not used: 'model.safetensors' has other content"]

@@ -185,6 +185,21 @@ def test_the_bases_scores_are_made_once(fresh: RunConfig, run_finish: Finish, mo
     assert second == first, "the same checkpoint gives the same artifact and scores"
 
 
+def test_a_final_checkpoint_that_was_changed_is_not_exported(
+    fresh: RunConfig, run_finish: Finish, tmp_path: Path
+) -> None:
+    weights = checkpoint.final_checkpoint(fresh)[0] / "model.safetensors"
+    original = weights.read_bytes()
+    weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    code, result = run_finish(fresh)
+    weights.write_bytes(original)
+    assert (code, result.verdict.failure_class) == (64, FailureClass.BAD_INPUT)
+    assert "spec.workspace: the final checkpoint was changed" in result.verdict.message
+    assert "'model.safetensors' has other content" in result.verdict.message
+    assert list(Path(fresh.paths.output).iterdir()) == []
+    assert run_finish(fresh)[0] == 0
+
+
 def test_a_failure_leaves_nothing_half_made(
     fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

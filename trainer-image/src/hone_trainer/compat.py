@@ -56,6 +56,7 @@ class Incompatible(Exception):
 _BASE = ("objectives/trainer.py",)
 _REFERENCE = ("objectives/reference.py",)
 _ROLLOUT = ("objectives/generation.py",)
+_ZERO = ("models/zero.py",)
 _STEP = ("model", "inputs", "num_items_in_batch")
 _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
@@ -265,16 +266,25 @@ _MEMORY = (
         "trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's words", value=32768
     ),
     Hook("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", ("methods/qlora.py",), "off: it has no gradient"),
-    Hook(
-        "deepspeed.ops", "__compatible_ops__", ("models/zero.py",), "ranks on CPUs compile no shared-memory all-reduce"
-    ),
+    Hook("deepspeed.ops", "__compatible_ops__", _ZERO, "ranks on CPUs compile no shared-memory all-reduce"),
     Hook(
         "deepspeed.ops.op_builder.cpu.ShareMemCommBuilder",
         "NAME",
-        ("models/zero.py",),
+        _ZERO,
         "the key of that all-reduce",
         value="deepspeed_shm_comm",
     ),
+    Hook(
+        "deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine.TorchCheckpointEngine",
+        "load",
+        _ZERO,
+        "it would unpickle anything from a checkpoint",
+        ("path", "map_location"),
+        override=True,
+    ),
+    Hook("deepspeed.runtime.fp16.loss_scaler", "LossScaler", _ZERO, "a class that checkpoints hold"),
+    Hook("deepspeed.runtime.zero.config", "ZeroStageEnum", _ZERO, "a class that checkpoints hold"),
+    Hook("deepspeed.utils.tensor_fragment", "fragment_address", _ZERO, "a class that checkpoints hold"),
     Hook(
         "deepspeed.runtime.zero.partition_parameters",
         "ds_id",

@@ -106,6 +106,12 @@ def _finish(config: RunConfig) -> Report:
     last = checkpoint.final_checkpoint(config)
     if last is None:
         raise RuntimeError(f"no final checkpoint in {config.paths.run}: training has not finished")
+    if problems := checkpoint.differences(*last):
+        raise BadInput(
+            "spec.workspace",
+            f"the final checkpoint was changed after it was written: {manifest.in_words(problems)}",
+            "Find out what else writes to the claim, then delete this job and apply it again.",
+        )
     output = Path(config.paths.output)
     _remove_leftovers(output)
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))

@@ -21,7 +21,7 @@ from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.models.facts import load_tokenizer
-from hone_trainer.models.zero import use_gloo_alone
+from hone_trainer.models.zero import load_checkpoints_as_data, use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
@@ -86,8 +86,10 @@ def _train(rank: int, status: StatusDir) -> None:
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
 
     quiet_libraries()
-    if plan.zero_stage and not config.topology.gpus_per_node:
-        use_gloo_alone()
+    if plan.zero_stage:
+        load_checkpoints_as_data()
+        if not config.topology.gpus_per_node:
+            use_gloo_alone()
     resume = checkpoint.newest(config)
     if resume:
         _check_same_gang(resume[1], plan)

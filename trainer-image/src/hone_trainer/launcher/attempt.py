@@ -8,10 +8,13 @@ from hone.contract.progress import Progress
 from hone.contract.runconfig import POD_UID_ENV, Attempt, RunConfig
 from hone.contract.verdict import Verdict
 from hone_trainer.planning import memory_fallback
+from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.probe import Probe, load_probe
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 
+MAX_CHANGE = 256
+"""Most characters of a sentence on what differs from the plan, as in StepResult."""
 _BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the probe"}
 """Where memory ran out, by the rank's stage; in others, a step says it."""
 
@@ -34,6 +37,7 @@ class PodAttempt:
         self.status = status
         self.levels = memory_fallback.fallback_levels(planned, config.topology)
         self.restarts = 0
+        self._given_up: list[str] = []
         self.measured: Probe | None = None
         """What the probe measured at this level of the memory fallback."""
         self._reached = memory_fallback.load_level(config)
@@ -50,7 +54,8 @@ class PodAttempt:
     @property
     def changes(self) -> list[str]:
         """How it differs from the plan, in sentences."""
-        return memory_fallback.changes_of_attempt(self.planned, self.levels, self.attempt, self._reached)
+        changes = memory_fallback.changes_of_attempt(self.planned, self.levels, self.attempt, self._reached)
+        return [*changes, *(clip(words, MAX_CHANGE) for words in self._given_up)]
 
     def checkpoint_stage(self) -> int | None:
         """ZeRO stage of the newest checkpoint, or None before the first one."""
@@ -62,7 +67,8 @@ class PodAttempt:
         return self.planned.probe and self.measured is None and checkpoint.newest(self.config) is None
 
     def begin(self) -> None:
-        """Record where a start of the ranks begins: it is the progress until rank 0 has reported any."""
+        """Choose the checkpoint from which the ranks start: it is the progress until rank 0 has reported any."""
+        self._given_up += checkpoint.discard_changed(self.config)
         newest = checkpoint.newest(self.config)
         step = newest[1].step if newest else None
         self.measured = load_probe(self.config, self.level)

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration for a ZeRO stage."""
+"""DeepSpeed: its configuration for a ZeRO stage, and what it may load from a checkpoint."""
 
 from typing import Any
 
@@ -53,3 +53,24 @@ def use_gloo_alone() -> None:
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+
+
+def load_checkpoints_as_data() -> None:
+    """Let DeepSpeed load tensors, plain values and its own three classes from a checkpoint, and nothing else.
+
+    By itself it unpickles whatever is there, and a pickle can run any code. All else of a checkpoint, the random states
+    included, transformers loads in this way already.
+    """
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+    TorchCheckpointEngine.load = _load_as_data
+
+
+def _load_as_data(engine: Any, path: str, map_location: Any = None) -> Any:
+    import torch
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        return torch.load(path, map_location=map_location, weights_only=True)

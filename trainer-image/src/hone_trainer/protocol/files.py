@@ -76,9 +76,3 @@ def remove_stale(parent: Path, prefix: str) -> None:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             continue
-
-
-def sizes(directory: Path) -> dict[str, int]:
-    """Size in bytes of every file under `directory`, by relative path, in order of path."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}

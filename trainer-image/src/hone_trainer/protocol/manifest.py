@@ -37,14 +37,19 @@ class NoRegularFile(ValueError):
         self.path = path
 
 
-def list_files(directory: Path) -> list[ArtifactFile]:
+def list_files(directory: Path, without: Iterable[str] = ()) -> list[ArtifactFile]:
     """Every file under `directory`, in order of path. Files of one directory are read in parallel.
+
+    Args:
+        directory: the directory.
+        without: paths that are left out.
 
     Raises:
         NoRegularFile: there is something else than directories and regular files.
     """
     files: list[ArtifactFile] = []
-    for parent, descriptor, names in _directories(directory):
+    for parent, descriptor, present in _directories(directory):
+        names = [name for name in present if parent + name not in without]
         with ThreadPoolExecutor(host.cpus()) as pool:
             entries = pool.map(lambda name: _entry(parent + name, name, descriptor), names)  # noqa: B023
             files.extend(entries)
@@ -57,10 +62,16 @@ def digest_of(files: Iterable[ArtifactFile]) -> str:
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
-def differences(directory: Path, files: Iterable[ArtifactFile]) -> list[str]:
-    """In what `directory` differs from its manifest: each file with what is wrong; empty if it does not."""
+def differences(directory: Path, files: Iterable[ArtifactFile], without: Iterable[str] = ()) -> list[str]:
+    """In what `directory` differs from its manifest: each file with what is wrong; empty if it does not.
+
+    Args:
+        directory: the directory.
+        files: its manifest.
+        without: paths that the manifest leaves out.
+    """
     try:
-        return compare(list_files(directory), files)
+        return compare(list_files(directory, without), files)
     except (NoRegularFile, FileNotFoundError, NotADirectoryError) as error:
         return [str(error)]
 

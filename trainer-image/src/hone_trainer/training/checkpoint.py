@@ -5,6 +5,9 @@
 
 Half checkpoints are never resumed from, nor are those of another RunConfig: an edit of the spec can overtake the start
 of a pod, which then trains by the old one for a while. Both are removed once a later one is whole.
+
+COMPLETE.json has the SHA-256 of every file. Launchers compare them before ranks resume, and finish before it exports;
+sizes alone are compared more often, because all of the weights have to be read for a digest.
 """
 
 import json
@@ -17,9 +20,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone.contract.base import Model
+from hone.contract.report import ArtifactFile
 from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import WorkspaceFull, full_disk_hint
-from hone_trainer.protocol.files import is_full, sizes, sync_tree, write_atomic
+from hone_trainer.protocol.files import is_full, sync_tree, write_atomic
 from hone_trainer.protocol.runconfig import digest_of
 
 COMPLETE_FILE = "COMPLETE.json"
@@ -46,6 +51,9 @@ class Complete(Model):
     """Digest of the RunConfig it was made by; None from a release that did not say."""
     files: dict[str, int] = {}
     """Size in bytes of every file, by relative path; another size or a missing file means that it is not whole."""
+    sha256: dict[str, str] | None = None
+    """SHA-256 of every file, by relative path. None in checkpoints of releases that did not write it: a run that was in
+    flight at an upgrade resumes from them, and sizes are the only check."""
 
 
 def checkpoints_dir(config: RunConfig) -> Path:
@@ -93,6 +101,43 @@ def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
     return last if last and last[1].final else None
 
 
+def differences(checkpoint: Path, mark: Complete) -> list[str]:
+    """In what the files differ from those that were written: each with what is wrong; empty if they do not.
+
+    Reads the whole checkpoint. Without digests, which older releases did not write, nothing is known to differ.
+    """
+    if mark.sha256 is None:
+        return []
+    files = [
+        ArtifactFile(path=path, sha256=digest, size_bytes=mark.files.get(path, 0))
+        for path, digest in mark.sha256.items()
+    ]
+    return manifest.differences(checkpoint, files, without=(COMPLETE_FILE,))
+
+
+def discard_changed(config: RunConfig) -> list[str]:
+    """Give up the newest checkpoints whose files are not those that were written, until one is as it was.
+
+    Call it before ranks resume: each of them then takes the newest that is left. What is given up counts as half a
+    checkpoint.
+
+    Returns:
+        What was given up, in sentences.
+    """
+    given_up = []
+    while last := newest(config):
+        path, mark = last
+        problems = differences(path, mark)
+        if not problems:
+            break
+        (path / COMPLETE_FILE).unlink(missing_ok=True)
+        given_up.append(f"the checkpoint of step {mark.step} is not used: {manifest.in_words(problems)}")
+        logger.warning(
+            "a checkpoint was changed after it was written", extra={"path": str(path), "words": given_up[-1]}
+        )
+    return given_up
+
+
 def discard_unusable(checkpoint: Path, run_config: str | None = None) -> None:
     """Remove what there is of this checkpoint, unless it is whole and, where that is given, of this RunConfig."""
     if checkpoint.exists() and _usable(checkpoint, run_config) is None:
@@ -124,13 +169,15 @@ def complete(
     (checkpoint / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
     sync_tree(checkpoint)
+    files = manifest.list_files(checkpoint)
     mark = Complete(
         step=step,
         world_size=world_size,
         zero_stage=zero_stage,
         final=final,
         run_config=run_config,
-        files=sizes(checkpoint),
+        files={file.path: file.size_bytes for file in files},
+        sha256={file.path: file.sha256 for file in files},
     )
     write_atomic(checkpoint / COMPLETE_FILE, json.dumps(mark.to_dict(), indent=1).encode(), durable=True)
     return mark
