@@ -20,7 +20,7 @@ from launchers import Launcher
 from hone.contract.methods import MethodType
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method
-from hone_trainer.models.facts import read_model
+from hone_trainer.models.facts import model_digest, read_model
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory
 from hone_trainer.planning.memory_terms import FIXED_CPU, MARGIN, TrainingStep, saved_values_of_layer
@@ -192,7 +192,7 @@ def make_run(cell: Cell, root: Path) -> RunConfig:
             dataset=summary,
             prepared=str(prepared),
             run_config_digest=digest_of(config),
-            model_digest=facts.digest,
+            model_digest=model_digest(facts.directory),
         ),
     )
     return config

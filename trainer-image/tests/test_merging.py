@@ -1,8 +1,10 @@
 """Adapters that are merged with their bases: another job's in prepare, and this run's own in finish."""
 
+import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from hone.contract.report import Report
 from hone.contract.runconfig import Merge
 from hone_trainer import finish, train
 from hone_trainer.methods import lora
-from hone_trainer.models import merging
+from hone_trainer.models import facts, merging
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer, model_digest, read_model
 from hone_trainer.protocol.errors import BadInput
@@ -113,10 +115,59 @@ def test_it_is_done_once(parts: tuple[Path, Path], tmp_path: Path, monkeypatch: 
     merging.ensure_merged(merge)
 
 
-def test_what_killed_merges_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    merge = merge_of((tmp_path, tmp_path), tmp_path)
+def change_byte(path: Path) -> None:
+    """Change a file, but not its size."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def replace_by_link(path: Path) -> None:
+    """A link to the same content."""
+    elsewhere = path.parent.parent / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def swap(merged: Path) -> None:
+    """Another model with a manifest that fits it."""
+    manifest_file = merged / merging.MANIFEST_FILE
+    written = json.loads(manifest_file.read_text())
+    manifest_file.write_text(json.dumps({**written, "madeOf": "sha256:1 sha256:2"}))
+
+
+POISONS: dict[str, Callable[[Path], object]] = {
+    "changed weights": lambda at: change_byte(at / "model.safetensors"),
+    "changed tokenizer": lambda at: change_byte(at / "tokenizer.json"),
+    "added code": lambda at: (at / "modeling.py").write_text("import os"),
+    "removed file": lambda at: (at / "chat_template.jinja").unlink(),
+    "link": lambda at: replace_by_link(at / "model.safetensors"),
+    "no manifest": lambda at: (at / merging.MANIFEST_FILE).unlink(),
+    "another model": swap,
+    "link of the whole": replace_by_link,
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+def test_a_merged_model_that_was_changed_is_merged_again(
+    parts: tuple[Path, Path], tmp_path: Path, poison: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    merge = merge_of(parts, tmp_path)
+    merging.ensure_merged(merge)
+    into = Path(merge.merged)
+    right = {path.name: path.read_bytes() for path in into.iterdir()}
+    poison(into)
+    merging.ensure_merged(merge)
+    assert not into.is_symlink()
+    assert {path.name: path.read_bytes() for path in into.iterdir()} == right
+    assert "made again" in caplog.text
+    assert not list(into.parent.glob(".merging-*"))
+
+
+def test_what_killed_merges_left_is_removed_after_a_day(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    merge = merge_of(parts, tmp_path)
     others = [Path(merge.merged).parent / name for name in (".merging-old", ".merging-new", "old")]
-    for path in [Path(merge.merged), *others]:
+    for path in others:
         (path / "part").mkdir(parents=True)
     for path in (others[0], others[2]):
         os.utime(path, (time.time() - 25 * 3600,) * 2)
@@ -128,16 +179,40 @@ def test_a_job_that_was_slower_takes_the_others(
     parts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merge, original = merge_of(parts, tmp_path), merging.copy_served_files
+    merging.ensure_merged(merge)
+    Path(merge.merged).rename(tmp_path / "theirs")
 
     def meanwhile(source: Path, directory: Path, field: str) -> None:
         original(source, directory, field)
-        shutil.copytree(directory, merge.merged)
-        (Path(merge.merged) / "whose").write_text("the other's")
+        (tmp_path / "theirs").rename(merge.merged)
 
+    theirs = (tmp_path / "theirs").stat().st_ino
     monkeypatch.setattr(merging, "copy_served_files", meanwhile)
     merging.ensure_merged(merge)
-    assert (Path(merge.merged) / "whose").read_text() == "the other's"
+    assert Path(merge.merged).stat().st_ino == theirs
     assert [path.name for path in Path(merge.merged).parent.iterdir()] == ["1"]
+
+
+def test_a_base_of_which_one_byte_was_changed_is_refused(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    # Beyond the samples of large files, which were all that a digest covered.
+    base = tmp_path / "base"
+    shutil.copytree(parts[0], base)
+    with (base / "model-2.safetensors").open("wb") as file:
+        file.truncate(facts._WHOLE_FILE + (1 << 20))
+    digest = model_digest(base)
+    sampled = facts._sampled_digest(base)
+    with (base / "model-2.safetensors").open("r+b") as file:
+        file.seek(facts._SAMPLE_BYTES + 1000)
+        file.write(b"x")
+    assert facts._sampled_digest(base) == sampled, "the samples do not see it"
+    with pytest.raises(BadInput, match="no longer the model that it was trained on"):
+        merging.ensure_merged(merge_of((base, parts[1]), tmp_path, digest))
+
+
+def test_an_adapter_of_an_older_release_knows_its_base_by_samples(parts: tuple[Path, Path], tmp_path: Path) -> None:
+    recorded = facts._sampled_digest(parts[0])
+    assert recorded != model_digest(parts[0])
+    merging.ensure_merged(merge_of(parts, tmp_path, recorded))
 
 
 def test_a_base_that_was_replaced_is_refused(parts: tuple[Path, Path], tmp_path: Path) -> None:

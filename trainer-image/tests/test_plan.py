@@ -39,7 +39,6 @@ FACTS = ModelFacts(
     vocab_size=VOCABULARY,
     max_length=4096,
     shapes=SHAPES,
-    digest="sha256:0",
 )
 FULL: dict[str, Any] = {"method": {"type": "Full"}}
 QLORA: dict[str, Any] = {"method": {"type": "QLoRA"}}

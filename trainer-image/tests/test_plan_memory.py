@@ -24,7 +24,6 @@ FACTS = ModelFacts(
     vocab_size=1000,
     max_length=512,
     shapes={"w": (1000, 1000)},
-    digest="sha256:0",
 )
 
 

@@ -21,6 +21,7 @@ from hone_trainer import prepare as step
 from hone_trainer.data import build
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.models import merging
+from hone_trainer.protocol import manifest
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.runconfig import digest_of
 
@@ -347,6 +348,58 @@ def test_another_jobs_adapter_is_merged_before_the_model_is_read(
     merge = {"field": "spec.model", "adapter": "/none", "base": str(tiny_model), "merged": str(merged)}
     code, result = pod.run(make_config(paths={"model": str(merged)}, merges=[merge]))
     assert code == 0 and result.plan is not None
+
+
+def change_byte(directory: Path) -> None:
+    """Change the weights, but not their size."""
+    weights = directory / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+
+
+def add_link(directory: Path) -> None:
+    """A link from the artifact to another of its files."""
+    (directory / "added.jinja").symlink_to("config.json")
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (change_byte, "its files have the digest sha256:"),
+        (lambda directory: (directory / "modeling.py").touch(), "its files have the digest sha256:"),
+        (lambda directory: (directory / "generation_config.json").unlink(), "its files have the digest sha256:"),
+        (add_link, "'added.jinja' is a link"),
+    ],
+    ids=["changed byte", "added file", "removed file", "link"],
+)
+def test_another_jobs_model_that_was_changed_is_refused(
+    pod: Pod, make_config: Any, tiny_model: Path, tmp_path: Path, attack: Callable[[Path], object], words: str
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "upstream/artifact")
+    upstream = {
+        "field": "spec.model.jobRef.name",
+        "path": str(model),
+        "digest": manifest.digest_of(manifest.list_files(model)),
+    }
+    config = make_config([chat_row(i) for i in range(50)], paths={"model": str(model)}, artifacts=[upstream])
+    attack(model)
+    code, result = pod.run(config)
+    assert code == 64
+    message = result.verdict.message
+    assert message.startswith("spec.model.jobRef.name: that job's model was changed after it was written: ")
+    assert words in message
+    assert result.plan is None
+
+
+def test_another_jobs_model_that_is_as_it_was_written_is_read(
+    pod: Pod, make_config: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = copy_of(tiny_model, tmp_path / "upstream/artifact")
+    digest = manifest.digest_of(manifest.list_files(model))
+    upstream = {"field": "spec.model.jobRef.name", "path": str(model), "digest": digest}
+    code, _ = pod.run(make_config([chat_row(i) for i in range(50)], paths={"model": str(model)}, artifacts=[upstream]))
+    assert code == 0
 
 
 def _scarce(config: dict[str, Any]) -> None:

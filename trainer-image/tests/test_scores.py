@@ -177,8 +177,26 @@ def test_a_config_that_names_no_context_is_one_of_2048_tokens(model_and_rows: tu
 
 def test_scores_are_found_again_unless_broken(tmp_path: Path) -> None:
     path = tmp_path / "scores" / "a.json"
-    assert load_cached(path) is None
-    save_cached(path, RowScores(losses=[1.5], answers=["yes"]))
-    assert load_cached(path) == RowScores(losses=[1.5], answers=["yes"])
+    key = {"model": "sha256:1", "rows": 1}
+    assert load_cached(path, key) is None
+    save_cached(path, key, RowScores(losses=[1.5], answers=["yes"]))
+    assert load_cached(path, key) == RowScores(losses=[1.5], answers=["yes"])
     path.write_text('{"losses": [1.5')
-    assert load_cached(path) is None
+    assert load_cached(path, key) is None
+
+
+def test_cached_scores_that_were_changed_or_are_of_another_model_are_not_believed(tmp_path: Path) -> None:
+    path, key, scores = tmp_path / "a.json", {"model": "sha256:1"}, RowScores(losses=[1.5], answers=["yes"])
+    save_cached(path, key, scores)
+    written = path.read_text()
+    for attack in (
+        written.replace("1.5", "9.5"),  # a worse base makes the tuned model look better
+        written.replace('"yes"', '"no"'),
+        '{"losses": [9.5], "answers": ["no"]}',  # as older releases wrote it
+        "[]",
+    ):
+        assert attack != written
+        path.write_text(attack)
+        assert load_cached(path, key) is None, attack
+    save_cached(path, {"model": "sha256:2"}, scores)
+    assert load_cached(path, key) is None, "the scores of another model under this one's name"

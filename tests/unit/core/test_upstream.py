@@ -312,6 +312,10 @@ def test_a_circle_that_others_make_is_none_of_ours() -> None:
     assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
 
 
+ARTIFACTS = [{"field": "spec.model.jobRef.name", "path": "/mnt/model/artifact", "digest": "sha256:1"}]
+"""What prepare compares with the digest that the other job reported."""
+
+
 def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
     cluster = following(complete("Adapter"))
     mounts = mounts_by_step(cluster)
@@ -323,6 +327,7 @@ def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
     assert (merge["adapter"], merge["base"]) == ("/mnt/model/artifact", "/mnt/model-base/tiny")
     assert merge["merged"] == config["paths"]["model"] and merge["merged"].startswith("/mnt/workspace/models/")
     assert (merge["field"], merge["baseDigest"]) == ("spec.model", "sha256:ba5e")
+    assert config["artifacts"] == ARTIFACTS
     assert config["mergeOutput"] and config["modelName"] == "job"
 
 
@@ -332,6 +337,7 @@ def test_a_whole_model_is_read_where_it_lies() -> None:
     assert all(("job-output", "/mnt/model") in mounts[step] for step in ("prepare", "train", "finish"))
     config = run_config_of(cluster)
     assert config["paths"]["model"] == "/mnt/model/artifact" and config["merges"] == []
+    assert config["artifacts"] == ARTIFACTS
     assert config["mergeOutput"], "else its adapter would need a claim that may go with the other job"
 
 

@@ -24,6 +24,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import TrainOn
 from hone.contract.verdict import Verdict
+from hone_trainer.artifact.difference import check_artifacts
 from hone_trainer.data.checks import check_format, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
@@ -106,6 +107,7 @@ def prepare(config: RunConfig) -> PlanFile:
     limits.reading("", "")
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
+    check_artifacts(config.artifacts)
     materialize(config)
     models = _read_models(config, data.survey)
     prepared = _tokenize(config, data, models)
@@ -295,12 +297,14 @@ def _write_reward_code(code: dict[Path, bytes]) -> None:
 
 
 def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared) -> PlanFile:
+    from hone_trainer.models.facts import model_digest
+
     result = PlanFile(
         plan=plan,
         dataset=prepared.summary,
         prepared=str(prepared.directory),
         run_config_digest=digest_of(config),
-        model_digest=facts.digest,
+        model_digest=model_digest(facts.directory),
     )
     save_plan(config, result)
     return result

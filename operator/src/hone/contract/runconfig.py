@@ -116,6 +116,17 @@ class Paths(Model):
     an output without report.json is incomplete."""
 
 
+class UpstreamArtifact(Model):
+    """The artifact of another job that a run reads, whole model or adapter, as that job reported it."""
+
+    field: str
+    """Path of the field of the spec that names the job."""
+    path: str
+    """The artifact's directory."""
+    digest: str
+    """Digest of its files, from the other job's status."""
+
+
 class Merge(Model):
     """An adapter of another job that prepare merges with its base, before anything reads the model."""
 
@@ -151,6 +162,8 @@ class RunConfig(Model):
     materialize: Annotated[list[Merge], Field(alias="merges")] = []
     """What prepare writes to the workspace before anything reads it; `paths` name the results. Its key in the file is
     from a time when merging was all there was, and runs that have started keep it."""
+    artifacts: list[UpstreamArtifact] = []
+    """What prepare compares with its digest before anything reads it. Runs that an older release started have none."""
     merge_output: bool = False
     """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None

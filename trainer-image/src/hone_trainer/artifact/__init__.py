@@ -1,1 +1,1 @@
-"""What a run leaves behind: the exported model with its card."""
+"""What a run leaves behind: the exported model with its card, and the check of one."""

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
 from hone_trainer.models.untrusted import CONFIG_BYTES, check_model
 from hone_trainer.models.weights import MAX_LISTED, Shapes, listing, weight_shapes
+from hone_trainer.protocol import host, manifest
 from hone_trainer.protocol.errors import BadInput, clip
 from hone_trainer.protocol.volumes import read_file, require_file, shown
 
@@ -47,7 +50,6 @@ class ModelFacts:
         hidden_size, layers, intermediate_size, vocab_size: of the language model.
         max_length: longest context in tokens.
         shapes: the shape of each weight by name.
-        digest: over config, tokenizer and weights; names this base in caches.
         tied: whether the output head is the input embeddings.
     """
 
@@ -59,7 +61,6 @@ class ModelFacts:
     vocab_size: int
     max_length: int
     shapes: Shapes
-    digest: str
     tied: bool = False
 
     @property
@@ -179,7 +180,6 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
         vocab_size=int(config.vocab_size),
         max_length=context_length(config),
         shapes=shapes,
-        digest=model_digest(path),
         tied=bool(getattr(config, "tie_word_embeddings", False)),
     )
 
@@ -309,17 +309,49 @@ def _matches(module: str, target: str) -> bool:
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 over config, tokenizer and weights. Of large weight files evenly spaced samples, so it takes seconds."""
+    """SHA-256 over config, tokenizer and all bytes of the weights, which are read in parallel."""
+    with ThreadPoolExecutor(host.cpus()) as pool:
+        return _digest(path, pool.map(partial(_file_digest, path), _weight_files(path)))
+
+
+def is_model(path: Path, digest: str) -> bool:
+    """Whether a directory holds the model that had this digest.
+
+    Releases before recorded digests over samples of large files. They are compared in the same way; the digest of all
+    bytes never equals one of these.
+    """
+    return digest in (model_digest(path), _sampled_digest(path))
+
+
+def _digest(path: Path, weights: Iterable[bytes]) -> str:
     digest = hashlib.sha256(read_file(path, "config.json", "spec.model", CONFIG_BYTES))
     digest.update(tokenizer_digest(path).encode())
-    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.bin")]):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with require_file(path, file.name, "spec.model") as stream:
-            for offset, length in _sampled(size):
-                stream.seek(offset)
-                digest.update(stream.read(length))
+    for name, content in zip(_weight_files(path), weights, strict=True):
+        digest.update(f"{name} {(path / name).stat().st_size}\n".encode())
+        digest.update(content)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _weight_files(path: Path) -> list[str]:
+    return sorted(file.name for file in [*path.glob("*.safetensors"), *path.glob("*.bin")])
+
+
+def _file_digest(path: Path, name: str) -> bytes:
+    with require_file(path, name, "spec.model") as stream:
+        return manifest.sha256(stream.fileno(), name).encode()
+
+
+def _sampled_digest(path: Path) -> str:
+    return _digest(path, (_samples(path, name) for name in _weight_files(path)))
+
+
+def _samples(path: Path, name: str) -> bytes:
+    with require_file(path, name, "spec.model") as stream:
+        parts = []
+        for offset, length in _sampled((path / name).stat().st_size):
+            stream.seek(offset)
+            parts.append(stream.read(length))
+        return b"".join(parts)
 
 
 def weights_bytes(path: Path) -> int:

@@ -20,6 +20,9 @@ from hone_trainer.protocol import host
 _BLOCK_BYTES = 1 << 20
 _LOG_SECONDS = 10.0
 _SHOWN = 3
+_TICK_SECONDS = 2.0
+_KNOWN: dict[tuple[int, ...], str] = {}
+"""Digests of files that this process has read, by device, inode, size and times."""
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +124,7 @@ def _directories(top: Path) -> Iterator[tuple[str, int, list[str]]]:
 def _entry(path: str, name: str, directory: int) -> ArtifactFile:
     _check_name(path)
     with _opened(path, name, directory) as descriptor:
-        size = os.fstat(descriptor).st_size
-        return ArtifactFile(path=path, sha256=_sha256(path, descriptor, size), size_bytes=size)
+        return ArtifactFile(path=path, sha256=sha256(descriptor, path), size_bytes=os.fstat(descriptor).st_size)
 
 
 @contextmanager
@@ -139,7 +141,23 @@ def _opened(path: str, name: str, directory: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _sha256(path: str, descriptor: int, size: int) -> str:
+def sha256(descriptor: int, path: str) -> str:
+    """SHA-256 of an open file from its current position on, in hex; `path` is for the log.
+
+    A process reads a file once, as long as neither size nor times change. Those of files that changed just now are not
+    enough: they may change again within the same tick of the clock.
+    """
+    status = os.fstat(descriptor)
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key not in _KNOWN:
+        digest = _read(descriptor, path, status.st_size)
+        if time.time() - status.st_ctime < _TICK_SECONDS:
+            return digest
+        _KNOWN[key] = digest
+    return _KNOWN[key]
+
+
+def _read(descriptor: int, path: str, size: int) -> str:
     digest, done, next_log = hashlib.sha256(), 0, time.monotonic() + _LOG_SECONDS
     while block := os.read(descriptor, _BLOCK_BYTES):
         digest.update(block)

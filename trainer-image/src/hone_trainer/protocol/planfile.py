@@ -23,7 +23,7 @@ class PlanFile(Model):
     run_config_digest: str
     """Digest of the RunConfig this was made for."""
     model_digest: str
-    """Digest of the base model's config, tokenizer files and weight headers; names the base in caches."""
+    """Digest of the base model's config, tokenizer files and weights; names the base in caches."""
 
 
 def load_plan(config: RunConfig) -> PlanFile | None:

@@ -96,7 +96,7 @@ def _score_base(
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = Path(config.paths.workspace) / "scores" / f"{digest}.json"
-    cached = scoring.load_cached(path)
+    cached = scoring.load_cached(path, key)
     if cached is not None and len(cached.answers) == len(rows):
         logger.info("base scores found", extra={"path": str(path)})
         return cached
@@ -105,5 +105,5 @@ def _score_base(
     tokenizer = load_tokenizer(config.paths.model)
     scores = score(model, tokenizer, rows, max_new_tokens, "base")
     logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
-    scoring.save_cached(path, scores)
+    scoring.save_cached(path, key, scores)
     return scores

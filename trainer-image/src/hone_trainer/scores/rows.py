@@ -1,9 +1,10 @@
 """A model's figures for each test row: loss on the trained tokens, and the greedy answer."""
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -71,18 +72,27 @@ def answer_rows(
         return RowScores([], _answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
 
 
-def load_cached(path: Path) -> RowScores | None:
-    """Scores that an earlier run stored, or None."""
+def load_cached(path: Path, key: Mapping[str, object]) -> RowScores | None:
+    """Scores that an earlier run stored for this key; None if there are none, or they are not what it stored."""
     try:
-        return RowScores(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        stored = json.loads(path.read_text())
+        if stored.pop("sha256") != _sha256(stored) or stored["key"] != key:
+            logger.warning("cached scores were changed, and are computed again", extra={"path": str(path)})
+            return None
+        return RowScores(**stored["scores"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def save_cached(path: Path, scores: RowScores) -> None:
-    """Store scores for later runs."""
+def save_cached(path: Path, key: Mapping[str, object], scores: RowScores) -> None:
+    """Store scores for later runs: with what they are of, and a digest of both."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(asdict(scores)).encode())
+    stored = {"key": dict(key), "scores": asdict(scores)}
+    write_atomic(path, json.dumps({**stored, "sha256": _sha256(stored)}).encode())
+
+
+def _sha256(stored: object) -> str:
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def _losses(model: "PreTrainedModel", rows: "Dataset", pad: int, name: str) -> list[float]:

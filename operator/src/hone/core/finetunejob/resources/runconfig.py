@@ -49,6 +49,7 @@ def run_config(run: Run) -> RunConfig:
             output=OUTPUT_DIRECTORY,
         ),
         materialize=[entry for source in models.values() for entry in source.materialize],
+        artifacts=[artifact for source in models.values() for artifact in source.artifacts],
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
     )

@@ -8,7 +8,7 @@ from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
-from hone.contract.runconfig import MOUNTS, Merge
+from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.source import Dependency, Source
@@ -94,6 +94,7 @@ def _model(upstream: FoundModel, name: str) -> Source:
         path=f"{_directory(name)}/{ARTIFACT_DIR}",
         mounts=(ClaimMount(upstream.claim, _directory(name)),),
         dependencies=(_claim_of_another_job(upstream, name),),
+        artifacts=(_artifact(upstream, name),),
     )
 
 
@@ -122,7 +123,13 @@ def _adapter(upstream: FoundModel, name: str) -> Source:
         ),
         materialize=(merge,),
         prepare_only=True,
+        artifacts=(_artifact(upstream, name),),
     )
+
+
+def _artifact(upstream: FoundModel, name: str) -> UpstreamArtifact:
+    path = f"{_directory(name)}/{ARTIFACT_DIR}"
+    return UpstreamArtifact(field=f"{READS[name].field}.jobRef.name", path=path, digest=upstream.digest)
 
 
 def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:

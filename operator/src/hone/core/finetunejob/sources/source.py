@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hone.contract.runconfig import Merge
+from hone.contract.runconfig import Merge, UpstreamArtifact
 from hone.core.observed import Observed, Ref
 from hone.core.ownership import belongs_to
 from hone.core.pods import Trouble
@@ -61,6 +61,7 @@ class Source:
         env: variables that they need to read it.
         dependencies: the objects that must exist before they can.
         materialize: what prepare has to write to the workspace before `path` exists.
+        artifacts: artifacts of other jobs in it, which prepare compares with their digests.
         prepare_only: whether prepare alone reads the original; later steps read what prepare has written.
     """
 
@@ -70,3 +71,4 @@ class Source:
     dependencies: tuple[Dependency, ...] = ()
     materialize: tuple[Merge, ...] = ()
     prepare_only: bool = False
+    artifacts: tuple[UpstreamArtifact, ...] = ()
