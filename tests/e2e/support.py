@@ -101,12 +101,21 @@ def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
     Raises:
         KubeError: there is no such file, or the pod did not end in time.
     """
-    name = f"read-{claim}"[:63].rstrip("-")
+    return run_on_volume(kube, claim, ["cat", f"/mnt/volume/{path}"], image, read_only=True)
+
+
+def run_on_volume(kube: Kube, claim: str, command: list[str], image: str, *, read_only: bool = False) -> str:
+    """What a command prints in a small pod that has a claim in /mnt/volume.
+
+    Raises:
+        KubeError: it failed, or did not end in time.
+    """
+    name = f"volume-{claim}"[:63].rstrip("-")
     container = {
-        "name": "read",
+        "name": "main",
         "image": image,
-        "command": ["cat", f"/mnt/volume/{path}"],
-        "volumeMounts": [{"name": "volume", "mountPath": "/mnt/volume", "readOnly": True}],
+        "command": command,
+        "volumeMounts": [{"name": "volume", "mountPath": "/mnt/volume", "readOnly": read_only}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -135,10 +144,10 @@ def read_volume(kube: Kube, claim: str, path: str, image: str) -> str:
         ended = kube.wait("pod", name, lambda obj: obj["status"]["phase"] in ("Succeeded", "Failed"), "its end", 120)
         text = kube.run("logs", name)
         if ended["status"]["phase"] == "Failed":
-            raise KubeError(f"{path} on {claim}: {text}")
+            raise KubeError(f"{' '.join(command)} on {claim}: {text}")
         return text
     finally:
-        kube.run("delete", "pod", name, "--wait=false")
+        kube.run("delete", "pod", name, "--timeout=60s", seconds=80)
 
 
 def assert_serves(kube: Kube, name: str, report: Report, samples: int, seconds: float) -> Object:

@@ -7,7 +7,7 @@ import pytest
 from dev import chat, install
 from dev.kube import Kube, Object, is_true
 from hone.contract.report import Report
-from tests.e2e.support import EXAMPLES, apply_file, finished, namespace, read_volume, reviews
+from tests.e2e.support import EXAMPLES, apply_file, finished, namespace, read_volume, reviews, run_on_volume
 
 NAME = "sentiment-classes"
 TRAINING_SECONDS = 1200
@@ -77,3 +77,17 @@ def test_the_endpoints_probabilities_are_the_trainers(ns: Kube, deployment: Obje
         assert list(sample.probabilities or {}) == LABELS
         assert answer["probs"] == pytest.approx(list((sample.probabilities or {}).values()), abs=1e-2), sample.prompt
         assert answer["label"] == sample.tuned
+
+
+def test_a_changed_artifact_is_not_served_again(
+    ns: Kube, job: Object, deployment: Object, images: dict[str, str]
+) -> None:
+    """Last of all: one byte of the weights is changed on the volume, and the server's pod is replaced."""
+    where = "of=/mnt/volume/artifact/model.safetensors"
+    change = f"printf x | dd {where} bs=1 seek=100000 conv=notrunc"
+    run_on_volume(ns, job["status"]["artifact"]["claim"], ["sh", "-c", change], images["hone-base-models"])
+    ns.run("delete", "pod", f"--selector=hone.dev/uid={deployment['metadata']['uid']}", "--wait=false")
+    stalled = ns.wait("modeldeployment", NAME, lambda obj: is_true(obj, "Stalled"), "Stalled=True", SERVING_SECONDS)
+    condition = next(entry for entry in stalled["status"]["conditions"] if entry["type"] == "Stalled")
+    assert condition["reason"] == "ArtifactChanged"
+    assert "'model.safetensors' has other content" in condition["message"]
