@@ -83,19 +83,37 @@ def test_reward_model_and_functions_are_where_the_run_config_says(step: str) -> 
     assert volume["items"] == [{"key": "brevity.py", "path": "reward.py"}]
 
 
+OWN_DIRECTORY = "/mnt/workspace/team-a/support-bot/11111111-aaaa"
+
+
 @pytest.mark.parametrize(
     ("step", "command", "paths"),
     [
-        (PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True}),
-        (TRAIN, "hone_trainer.launch", {}),
-        (FINISH, "hone_trainer.finish", {"/mnt/output": False}),
+        (PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True, "/mnt/workspace": False}),
+        (TRAIN, "hone_trainer.launch", {OWN_DIRECTORY: False, "/mnt/workspace/prepared": True}),
+        (FINISH, "hone_trainer.finish", {"/mnt/output": False, "/mnt/workspace": False}),
     ],
 )
 def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, bool]) -> None:
     body = rendered(step)
     assert container(body)["command"] == ["python", "-m", command]
-    everywhere = {"/etc/hone": True, "/mnt/model": True, "/mnt/workspace": False, "/tmp": False, "/dev/shm": False}
+    everywhere = {"/etc/hone": True, "/mnt/model": True, "/tmp": False, "/dev/shm": False}
     assert mounts(body) == {**everywhere, **paths}
+
+
+def test_training_sees_its_own_directory_of_the_workspace_and_reads_what_jobs_share() -> None:
+    body = rendered(TRAIN, workspace={"claimName": "shared"})
+    mounted = {
+        mount["mountPath"]: (mount["subPath"], mount.get("readOnly", False))
+        for mount in container(body)["volumeMounts"]
+        if mount["mountPath"].startswith("/mnt/workspace")
+    }
+    assert mounted == {
+        OWN_DIRECTORY: ("team-a/support-bot/11111111-aaaa", False),
+        "/mnt/workspace/prepared": ("prepared", True),
+    }
+    run = Run(make.finetunejob(workspace={"claimName": "shared"}), Settings())
+    assert run_config(run).paths.run == OWN_DIRECTORY
 
 
 def test_a_claim_that_is_used_twice_is_one_volume() -> None:
@@ -122,7 +140,7 @@ def test_what_is_only_read_is_a_read_only_volume(step: str) -> None:
 
 def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
     mounted = volumes(rendered(workspace={"claimName": "base-models"}))
-    assert mounted["/mnt/model"] == mounted["/mnt/workspace"]
+    assert mounted["/mnt/model"] == mounted[OWN_DIRECTORY]
     assert "readOnly" not in mounted["/mnt/model"]["persistentVolumeClaim"]
 
 

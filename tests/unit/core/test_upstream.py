@@ -322,6 +322,7 @@ def test_an_adapter_is_merged_by_prepare_which_alone_mounts_both() -> None:
     assert mounts["prepare"] >= {("job-output", "/mnt/model"), ("base-models", "/mnt/model-base")}
     for step in ("train", "finish"):
         assert not {path for _, path in mounts[step]} & {"/mnt/model", "/mnt/model-base"}
+    assert "/mnt/workspace/models" in {path for _, path in mounts["train"]}
     config = run_config_of(cluster)
     (merge,) = config["merges"]
     assert (merge["adapter"], merge["base"]) == ("/mnt/model/artifact", "/mnt/model-base/tiny")

@@ -106,6 +106,11 @@ class Run(Subject):
         return self.workspace.claim_name or f"{self.base_name}-workspace"
 
     @property
+    def directory(self) -> str:
+        """The run's own directory on the workspace, which other jobs may share."""
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+    @property
     def output_claim(self) -> str:
         """The artifact's claim."""
         return f"{self.base_name}-output"

@@ -7,14 +7,14 @@ from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, POD_UID_ENV, Attempt
 from hone.core.children import metadata
 from hone.core.finetunejob.resources.runconfig import CONFIG_DIRECTORY, CONFIG_FILE
-from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources import sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps.step import Step
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object
-from hone.core.podspec import ClaimMount, ConfigMapMount, Mount, env, pod_template
+from hone.core.podspec import ConfigMapMount, Mount, env, pod_template
 
 POD_FAILURE_POLICY = {
     "rules": [
@@ -34,7 +34,7 @@ def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
     return [
         ConfigMapMount(config, CONFIG_FILE, CONFIG_DIRECTORY, CONFIG_FILE),
         *(mount for source in models for mount in source.mounts),
-        ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),
+        *step.workspace(run),
         *step.mounts(run),
     ]
 

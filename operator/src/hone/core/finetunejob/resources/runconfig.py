@@ -30,7 +30,7 @@ def memory_per_process(run: Run) -> int | None:
 def run_config(run: Run) -> RunConfig:
     """Everything that the run's pods need to know of it."""
     models = model_sources(run)
-    directory = f"{WORKSPACE_DIRECTORY}/{run.namespace}/{run.name}/{run.uid}"
+    directory = f"{WORKSPACE_DIRECTORY}/{run.directory}"
     return RunConfig(
         job=JobIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
         model_name=model_name(run.spec.model),

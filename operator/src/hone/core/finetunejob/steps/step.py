@@ -7,8 +7,8 @@ from typing import Any
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, Phase
 from hone.contract.results import StepResult
 from hone.core.finetunejob.draft import Draft
-from hone.core.finetunejob.run import Run
-from hone.core.podspec import Mount
+from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.podspec import ClaimMount, Mount
 
 GRACE_SECONDS = 30
 """Grace period of a step that starts again from its cached results."""
@@ -17,6 +17,11 @@ GRACE_SECONDS = 30
 def no_mounts(run: Run) -> Sequence[Mount]:
     """Only the RunConfig, the models and the workspace."""
     return ()
+
+
+def whole_workspace(run: Run) -> Sequence[Mount]:
+    """The workspace with what jobs share on it."""
+    return (ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),)
 
 
 def _none(run: Run) -> int:
@@ -61,6 +66,7 @@ class Step:
         pods: number of pods.
         gpus: GPUs that all of them hold together.
         mounts: their mounts in addition to the RunConfig, the models and the workspace.
+        workspace: how they mount the workspace.
         env: variables, given the name of the Job as well.
         runs_users_code: whether its pods run code of the user's; only those get a variable from a Secret by default.
         ports: ports of a container.
@@ -80,6 +86,7 @@ class Step:
     pods: Callable[[Run], int] = _one
     gpus: Callable[[Run], int] = _none
     mounts: Callable[[Run], Sequence[Mount]] = no_mounts
+    workspace: Callable[[Run], Sequence[Mount]] = whole_workspace
     env: Callable[[Run, str], Mapping[str, str]] = _no_variables
     runs_users_code: Callable[[Run], bool] = _never
     ports: Sequence[Mapping[str, Any]] = ()

@@ -8,9 +8,11 @@ from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import MASTER_ENV, METRICS_PORT
 from hone.core.finetunejob.draft import Draft
-from hone.core.finetunejob.run import TRAIN, Run
+from hone.core.finetunejob.run import TRAIN, WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded
+from hone.core.podspec import ClaimMount, Mount
 
 
 def _is_done(status: FineTuneJobStatus) -> bool:
@@ -62,6 +64,17 @@ def _always(run: Run) -> bool:
     return True
 
 
+def _workspace(run: Run) -> Sequence[Mount]:
+    """The run's own directory; what prepare wrote for all jobs on the workspace, read-only; and nothing of other jobs.
+
+    Prepare has made these directories: the kubelet would make them as root.
+    """
+    shared = ["prepared", *(["models"] if any(source.materialize for source in model_sources(run).values()) else [])]
+    claim = run.workspace_claim
+    own = ClaimMount(claim, f"{WORKSPACE_DIRECTORY}/{run.directory}", read_only=False, sub_path=run.directory)
+    return (own, *(ClaimMount(claim, f"{WORKSPACE_DIRECTORY}/{name}", sub_path=name) for name in shared))
+
+
 def _pod_spec(run: Run) -> Mapping[str, Any]:
     return {"subdomain": run.service} if run.compute.nodes > 1 else {}
 
@@ -89,6 +102,7 @@ TRAIN_STEP = Step(
     resources=_resources,
     pods=_pods,
     gpus=_gpus,
+    workspace=_workspace,
     env=_env,
     runs_users_code=_always,
     ports=({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},),
