@@ -20,6 +20,7 @@ import yaml
 from hone.contract.progress import Progress
 from hone.core.children import ref_of
 from hone.core.kinds import KINDS
+from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Observed, Pod, ProgressReading, Ref
 from hone.core.plan import Plan
 from hone.core.settings import Settings
@@ -138,14 +139,16 @@ def observe(subject: Subject, cluster: dict[str, Any]) -> Observed:
     """What the runtime would have read, were the cluster as `cluster` says.
 
     Raises:
-        AssertionError: an object is there that the core never reads; the case would say something untrue.
+        AssertionError: an object of ours is there that the core never reads; the case would say something untrue.
+            What users have made is there in all steps, and read in those that need it.
     """
     existing = {ref_of(obj): obj for obj in cluster.get("objects") or []}
     fetched: dict[Ref, Object | None] = {}
     kind = KINDS[subject.resource["kind"]]
     while new := set(kind.refs(subject, fetched)) - set(fetched):
         fetched |= {ref: existing.get(ref) for ref in new}
-    assert set(existing) <= set(fetched), f"never read: {set(existing) - set(fetched)}"
+    ours = {ref for ref, obj in existing.items() if UID_LABEL in (obj["metadata"].get("labels") or {})}
+    assert ours <= set(fetched), f"never read: {ours - set(fetched)}"
     pods = tuple(Pod(pod.get("raw", pod), pod.get("gone", False)) for pod in cluster.get("pods") or [])
     return Observed(fetched, pods, _reading(cluster.get("progress")))
 

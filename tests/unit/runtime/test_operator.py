@@ -66,10 +66,11 @@ async def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-async def live(api: FakeApi, count: int = 1, seconds: float = 30.0) -> FakeNodes:
+async def live(api: FakeApi, count: int = 1, seconds: float = 30.0, failing: bool = True) -> FakeNodes:
     """As many lives at once, each to its end. The pods of one of them fail once."""
     nodes = FakeNodes(api)
-    nodes.failing["run-1-train-1"] = (70, make.verdict("Hung", "no rank made a step"))
+    if failing:
+        nodes.failing["run-1-train-1"] = (70, make.verdict("Hung", "no rank made a step"))
     api.add(*(run(number) for number in range(count)))
     done = f"{count} runs to succeed"
     await wait_for(done, lambda: phases(api)["Succeeded"] == count, seconds)
@@ -93,6 +94,33 @@ def end_of(api: FakeApi) -> list[Any]:
 def run_requests(api: FakeApi) -> Counter[tuple[str, str]]:
     """The requests of runs, without those of the watches."""
     return Counter({key: count for key, count in api.requests.items() if key[0] not in WATCHES})
+
+
+def expected_requests(count: int) -> Counter[tuple[str, str]]:
+    """What so many lives of three Jobs cost. One request more, of whatever kind, is to be explained here."""
+    each = {
+        ("get", "configmaps"): 1,  # the user's data: no watch shows which keys it has
+        ("create", "networkpolicies"): 1,
+        ("create", "configmaps"): 1,
+        ("create", "persistentvolumeclaims"): 2,
+        ("create", "jobs"): 3,
+        ("update", "finetunejobs"): 5,  # prepare, train and finish begin; training's pods have started; the end
+        ("create", "events"): 4,  # each step succeeded, and the whole
+    }
+    return Counter({key: number * count for key, number in each.items()})
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
+    async with operating(api):
+        await live(api, count, failing=False)
+        await asyncio.sleep(0.3)
+    requests = run_requests(api)
+    # Where pods end soon after they start, one status tells both.
+    most = expected_requests(count)
+    assert requests == most | {("update", "finetunejobs"): requests["update", "finetunejobs"]}
+    assert requests["update", "finetunejobs"] <= most["update", "finetunejobs"]
+    assert most.total() == 17 * count
 
 
 async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> None:

@@ -1,5 +1,7 @@
 """The objects to read before a decision, and whether all of them have been read."""
 
+from collections.abc import Sequence
+
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
 from hone.core.children import Standing, Write, standing
 from hone.core.finetunejob.policies import upstream
@@ -8,6 +10,8 @@ from hone.core.finetunejob.policies.failure import job_condition
 from hone.core.finetunejob.resources.children import CHILD_TYPES, child_refs
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
+from hone.core.finetunejob.steps import FIRST, STEPS
+from hone.core.finetunejob.steps.step import Step, last_attempt
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Plan
@@ -19,10 +23,21 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
     jobs = _running(run, status)
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs))
-    return tuple(sorted(jobs | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched)))
+    steps = [step for step in STEPS.values() if step is not FIRST or _may_prepare(run, status, fetched)]
+    return tuple(sorted(jobs | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched, steps)))
 
 
-def _refs_of_next_attempt(run: Run, status: FineTuneJobStatus, waits: bool, fetched: Fetched) -> set[Ref]:
+def _may_prepare(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> bool:
+    """Whether an attempt at prepare may begin in this reconcile; it alone reads the user's ConfigMaps."""
+    attempt = last_attempt(status, FIRST.name)
+    job = fetched.get(run.job_ref(attempt.step, attempt.number)) if attempt else None
+    is_done = FIRST.is_done(status) or (job is not None and job_condition(job, "Complete") is not None)
+    return not is_done or status.prepared_spec != run.spec_digest
+
+
+def _refs_of_next_attempt(
+    run: Run, status: FineTuneJobStatus, waits: bool, fetched: Fetched, steps: Sequence[Step]
+) -> set[Ref]:
     """The objects that the next attempt depends on.
 
     Args:
@@ -30,8 +45,10 @@ def _refs_of_next_attempt(run: Run, status: FineTuneJobStatus, waits: bool, fetc
         status: its status as it was read.
         waits: whether the run may still wait for other jobs.
         fetched: what has been read so far.
+        steps: the steps that it may be an attempt at.
     """
-    refs = child_refs(run, status) | {each.ref for each in dependencies(run)} | upstream.held_refs(run)
+    needs = {each.ref for step in steps for each in dependencies(run, step)}
+    refs = child_refs(run, status) | needs | upstream.held_refs(run)
     return refs | upstream.refs(run, fetched) if waits else refs
 
 
@@ -43,7 +60,8 @@ def has_ended(job: Object | None) -> bool:
 def are_known(state: State) -> bool:
     """Whether everything that an attempt needs was read."""
     run, fetched = state.run, state.observed.objects
-    refs = _refs_of_next_attempt(run, state.old, state.status.prepared_spec is None, fetched)
+    steps = [state.step] if state.step else []
+    refs = _refs_of_next_attempt(run, state.old, state.status.prepared_spec is None, fetched, steps)
     if state.step:
         refs.add(run.job_ref(state.step.name, state.next_number(state.step)))
     return refs <= set(fetched)

@@ -14,9 +14,9 @@ STALLED_REASONS = (*upstream.STALLED, RESERVED, NOT_ALLOWED)
 """Reasons that do not resolve by waiting: the user has to change this job's spec, or another job."""
 
 
-def dependencies(run: Run, step: Step | None = None) -> list[Dependency]:
-    """The objects that the spec names and the pods of a step mount; of all steps if `step` is None."""
-    read = [each for each in sources(run) if step is None or step.reads_originals or not each.prepare_only]
+def dependencies(run: Run, step: Step) -> list[Dependency]:
+    """The objects that the spec names and the pods of a step mount."""
+    read = [each for each in sources(run) if step.reads_originals or not each.prepare_only]
     needs = [dependency for source in read for dependency in source.dependencies]
     if run.workspace.claim_name:
         claim = claim_ref(run.workspace.claim_name)

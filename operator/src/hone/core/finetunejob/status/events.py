@@ -13,7 +13,10 @@ _QUIET = (upstream.WAITING, *STALLED_REASONS)
 
 
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
-    """What happened between the two, oldest first. Trouble is reported once for each reason."""
+    """What happened between the two, oldest first. Trouble is reported once for each reason.
+
+    The start of an attempt has no Event: status lists the attempts, and Kubernetes reports the creation of their pods.
+    """
     happened = _attempts(old, new)
     if trouble and trouble.reason not in _QUIET and not _was_shown(old, trouble):
         happened.append(warning(trouble.reason, trouble.message))
@@ -44,8 +47,6 @@ def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
     happened = []
     for attempt in new.attempts:
         was = before.get((attempt.step, attempt.number))
-        if was is None:
-            happened.append(normal(f"{attempt.step.title()}Started", f"attempt {attempt.number}: Job {attempt.job}"))
         if new_changes := [text for text in attempt.changes or [] if text not in ((was and was.changes) or [])]:
             words = "; ".join(new_changes)
             happened.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))

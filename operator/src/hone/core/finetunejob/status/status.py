@@ -4,7 +4,7 @@ from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase,
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.allowlists import NOT_ALLOWED
-from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, is_true, kstatus, merge
+from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, find, is_true, kstatus, merge
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
 from hone.core.finetunejob.policies.retry import counted
@@ -141,7 +141,13 @@ def _suspended(state: State) -> Finding:
 
 def _progress_available(state: State) -> Finding:
     attempt = progress.running_trainer(state.status.attempts)
-    pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
+    pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
+    pod = progress.rank_zero(attempt, pods) if attempt else None
+    before = find(state.old.conditions, "ProgressAvailable")
+    ended = any(podinfo.index(each) == 0 and podinfo.phase(each) in ("Succeeded", "Failed") for each in pods)
+    if ended and not pod and before:
+        # Training is ending: the next status says how, and this one would say nothing new.
+        return Finding(before.type, before.status, before.reason, before.message)
     return progress.finding(pod, state.observed.progress)
 
 
