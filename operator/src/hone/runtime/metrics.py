@@ -171,7 +171,9 @@ class ResourceGauges(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The gauges of all resources, for Prometheus' client."""
         for kind, gauges in GAUGES.items():
-            rows = [(namespace, name, status) for (of, namespace, name), status in self._statuses.items() if of == kind]
+            # A copy: metrics are rendered in a thread, and the controllers go on.
+            statuses = [*self._statuses.items()]
+            rows = [(namespace, name, status) for (of, namespace, name), status in statuses if of == kind]
             phase = GaugeMetricFamily(
                 f"hone_{kind.lower()}_phase", "1 for the phase that the resource is in.", labels=[*_LABELS, "phase"]
             )

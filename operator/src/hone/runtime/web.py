@@ -1,5 +1,13 @@
-"""The HTTP servers of the process: `/healthz` and `/readyz` on one port, `/metrics` on another."""
+"""The HTTP servers of the process: `/healthz` and `/readyz` on one port, `/metrics` on another.
 
+Anybody in the cluster may connect to them. So metrics are rendered in a thread and at most every few seconds, and a
+connection is closed after a while, or when it is the oldest of too many: a new one is always accepted.
+"""
+
+import asyncio
+import functools
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from aiohttp import web
@@ -7,6 +15,12 @@ from aiohttp import web
 from hone.runtime.metrics import Metrics
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_CONNECTIONS = 64
+"""Open connections of one port; beyond it, the oldest is closed."""
+MAX_SECONDS = 30.0
+"""How long a connection may live, whatever happens on it."""
+CACHE_SECONDS = 2.0
+"""How old the metrics may be that are shown."""
 
 
 class Server:
@@ -15,14 +29,18 @@ class Server:
     Args:
         metrics: what `/metrics` shows.
         ready: whether `/readyz` says yes.
+        max_seconds: how long a connection may live.
 
     Attributes:
         ports: the ports that are listened on, after `start`: of the metrics, of the probes.
     """
 
-    def __init__(self, metrics: Metrics, ready: Callable[[], bool]) -> None:
-        self._metrics, self._ready = metrics, ready
+    def __init__(self, metrics: Metrics, ready: Callable[[], bool], max_seconds: float = MAX_SECONDS) -> None:
+        self._metrics, self._ready, self._max_seconds = metrics, ready, max_seconds
         self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self._rendering = asyncio.Lock()
+        self._rendered: tuple[float, bytes] = (float("-inf"), b"")
         self.ports: tuple[int, ...] = ()
 
     async def start(self, metrics_port: int, probe_port: int) -> None:
@@ -36,19 +54,47 @@ class Server:
         probes.router.add_get("/healthz", self._healthz)
         probes.router.add_get("/readyz", self._readyz)
         for app, port in ((metrics, metrics_port), (probes, probe_port)):
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
             await runner.setup()
             self._runners.append(runner)
-            await web.TCPSite(runner, port=port).start()
-            self.ports = (*self.ports, runner.addresses[0][1])
+            accept = functools.partial(self._accept, runner, OrderedDict())
+            server = await asyncio.get_running_loop().create_server(accept, port=port)
+            self._servers.append(server)
+            # Where any free port was taken, IPv4 and IPv6 have different ones.
+            shown = min(server.sockets, key=lambda each: each.family)
+            self.ports = (*self.ports, shown.getsockname()[1])
 
     async def stop(self) -> None:
         """Close both ports."""
+        for server in self._servers:
+            server.close()
         for runner in self._runners:
             await runner.cleanup()
 
+    def _accept(
+        self, runner: web.AppRunner, connections: "OrderedDict[web.RequestHandler, asyncio.TimerHandle]"
+    ) -> "web.RequestHandler":
+        """The protocol of a new connection; of too many, the oldest is closed."""
+        assert runner.server is not None, "the runner is set up"
+        while len(connections) >= MAX_CONNECTIONS:
+            oldest, timer = connections.popitem(last=False)
+            timer.cancel()
+            oldest.force_close()
+        handler = runner.server()
+
+        def end() -> None:
+            connections.pop(handler, None)
+            handler.force_close()
+
+        connections[handler] = asyncio.get_running_loop().call_later(self._max_seconds, end)
+        return handler
+
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
+        async with self._rendering:
+            if time.monotonic() - self._rendered[0] >= CACHE_SECONDS:
+                text = await asyncio.to_thread(self._metrics.text)
+                self._rendered = (time.monotonic(), text)
+        return web.Response(body=self._rendered[1], headers={"Content-Type": METRICS_TYPE})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,0 +1,92 @@
+"""The ports of metrics and probes, when many or hostile clients connect."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from hone.runtime import web
+from hone.runtime.metrics import Metrics
+from hone.runtime.web import MAX_CONNECTIONS, Server
+
+
+class Counting(Metrics):
+    """Metrics whose rendering a test can hold up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renderings = 0
+        self.released = threading.Event()
+        self.released.set()
+
+    def text(self) -> bytes:
+        self.renderings += 1
+        assert self.released.wait(10.0)
+        return super().text()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    running = Server(Counting(), lambda: True, max_seconds=5.0)
+    await running.start(0, 0)
+    yield running
+    await running.stop()
+
+
+async def fetch(port: int, path: str) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), body
+
+
+async def test_metrics_and_probes_answer_on_ports_of_their_own(server: Server) -> None:
+    metrics, probes = server.ports
+    status, text = await fetch(metrics, "/metrics")
+    assert status == 200 and b"workqueue_depth" in text
+    assert await fetch(probes, "/healthz") == (200, b"ok\n")
+    assert (await fetch(probes, "/readyz"))[0] == 200
+    assert (await fetch(metrics, "/healthz"))[0] == 404
+
+
+async def test_many_readers_cost_one_rendering_and_the_probes_go_on_meanwhile(server: Server) -> None:
+    metrics, probes = server.ports
+    assert isinstance(server._metrics, Counting)
+    server._metrics.released.clear()
+    readers = [asyncio.create_task(fetch(metrics, "/metrics")) for _ in range(40)]
+    for _ in range(100):
+        await asyncio.sleep(0.01 if server._metrics.renderings else 0.05)
+    assert (await fetch(probes, "/healthz"))[0] == 200
+    assert server._metrics.renderings == 1 and not any(reader.done() for reader in readers)
+    server._metrics.released.set()
+    assert {status for status, _ in await asyncio.gather(*readers)} == {200}
+    assert server._metrics.renderings == 1
+
+
+async def test_metrics_are_rendered_again_after_a_while(server: Server, monkeypatch: Any) -> None:
+    monkeypatch.setattr(web, "CACHE_SECONDS", 0.0)
+    for _ in range(2):
+        await fetch(server.ports[0], "/metrics")
+    assert isinstance(server._metrics, Counting) and server._metrics.renderings == 2
+
+
+async def test_connections_on_which_nothing_is_sent_keep_nobody_out(server: Server) -> None:
+    for port, path in zip(server.ports, ("/metrics", "/healthz"), strict=True):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_CONNECTIONS)]
+        assert (await fetch(port, path))[0] == 200
+        await asyncio.sleep(0.1)
+        closed = [reader for reader, _ in idle if reader.at_eof()]
+        assert len(closed) > 2 * MAX_CONNECTIONS - 5, "the oldest were closed"
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_connection_is_closed_after_a_while(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[1])
+    writer.write(b"GET /healthz HTTP/1.1\r\n")  # and never the rest
+    assert await asyncio.wait_for(reader.read(), timeout=20.0) is not None
+    assert reader.at_eof()
+    writer.close()
