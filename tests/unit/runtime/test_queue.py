@@ -240,3 +240,20 @@ def samples(metrics: Metrics) -> Iterator[tuple[str, float]]:
         for sample in family.samples:
             if sample.labels.get("name") == "test" and "le" not in sample.labels:
                 yield sample.name, sample.value
+
+
+async def test_groups_take_turns() -> None:
+    """A tenant with a thousand keys does not make another one wait for all of them."""
+    done: list[str] = []
+
+    async def process(key: str) -> None:
+        done.append(key)
+
+    queue: WorkQueue[str] = WorkQueue("test", process, Metrics(), workers=1, group=lambda key: key[0])
+    for key in [*(f"a{number}" for number in range(1000)), "b0", "c0", "b1"]:
+        queue.add(key)
+    queue.start()
+    for _ in range(5000):
+        await asyncio.sleep(0)
+    assert done[:6] == ["a0", "b0", "c0", "a1", "b1", "a2"]
+    assert done[6:] == [f"a{number}" for number in range(3, 1000)], "in their order"

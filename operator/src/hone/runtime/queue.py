@@ -1,9 +1,9 @@
-"""A work queue: at most one worker per key, duplicates merged, back-off per key, delayed adds, drained on stop."""
+"""A work queue: fair between groups, one worker per key, duplicates merged, back-off, delayed adds, drained on stop."""
 
 import asyncio
 import logging
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -39,7 +39,8 @@ class WorkQueue(Generic[Key]):
     """Hands keys to `process`, at most `workers` at a time and never the same key twice at a time.
 
     A key that is added while it waits is merged with the waiting one; a key that is added while it is processed is
-    processed once more afterwards. Not thread-safe: call it from the loop in which it was started.
+    processed once more afterwards. The groups take turns, so that the keys of one do not wait for all of another's.
+    Not thread-safe: call it from the loop in which it was started.
 
     Args:
         name: the label `name` of its metrics.
@@ -47,6 +48,7 @@ class WorkQueue(Generic[Key]):
         metrics: where its metrics go.
         workers: maximum number of keys that are processed at a time.
         clock: the running event loop, by default.
+        group: the group of a key, such as its namespace; by default, all are in one.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class WorkQueue(Generic[Key]):
         metrics: Metrics,
         workers: int = 8,
         clock: Clock | None = None,
+        group: Callable[[Key], Hashable] = lambda key: None,
     ) -> None:
         self._name, self._process, self._metrics, self._workers = name, process, metrics, workers
         self._clock: Clock = clock or asyncio.get_running_loop()
-        self._ready: OrderedDict[Key, float] = OrderedDict()  # to the time it was added at
+        self._ready: dict[Key, float] = {}  # to the time it was added at
+        self._turns: OrderedDict[Hashable, deque[Key]] = OrderedDict()  # the same keys by group, the next group first
+        self._group = group
         self._later: dict[Key, Timer] = {}
         self._running: dict[Key, float] = {}  # to the time its work began at
         self._again: set[Key] = set()
@@ -110,7 +115,7 @@ class WorkQueue(Generic[Key]):
                 self._metrics.adds.labels(self._name).inc()
             return
         self._metrics.adds.labels(self._name).inc()
-        self._ready[key] = self._clock.time()
+        self._append(key)
         # Not immediately, so that a burst of adds is merged.
         asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -158,9 +163,21 @@ class WorkQueue(Generic[Key]):
         now = self._clock.time()
         return [now - since for since in self._running.values()]
 
+    def _append(self, key: Key) -> None:
+        self._ready[key] = self._clock.time()
+        self._turns.setdefault(self._group(key), deque()).append(key)
+
+    def _next(self) -> tuple[Key, float]:
+        """Take the oldest key of the group whose turn it is, and the time it was added at."""
+        group, keys = self._turns.popitem(last=False)
+        key = keys.popleft()
+        if keys:
+            self._turns[group] = keys
+        return key, self._ready.pop(key)
+
     def _dispatch(self) -> None:
         while self._open and self._ready and len(self._running) < self._workers:
-            key, added = self._ready.popitem(last=False)
+            key, added = self._next()
             now = self._clock.time()
             self._metrics.queue_seconds.labels(self._name).observe(now - added)
             self._running[key] = now
@@ -178,7 +195,7 @@ class WorkQueue(Generic[Key]):
             self._metrics.work_seconds.labels(self._name).observe(self._clock.time() - self._running.pop(key))
             if key in self._again:
                 self._again.discard(key)
-                self._ready[key] = self._clock.time()
+                self._append(key)
                 if timer := self._later.pop(key, None):
                     timer.cancel()
             self._dispatch()
