@@ -19,6 +19,7 @@ from hone.runtime.evidence import EvidenceCache
 from hone.runtime.index import Index
 from hone.runtime.metrics import Metrics
 from hone.runtime.observe import Observer
+from hone.runtime.readings import Readings
 
 KEY = Key("ns", "a")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,8 +110,8 @@ class Case:
             reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
             idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
         )  # fmt: skip
-        progress: Any = None
-        observer = Observer(self.client, self.index, Settings(), EvidenceCache(), progress, lambda: 0.0)
+        readings = Readings(None, 10.0, lambda: 0.0)  # type: ignore[arg-type]
+        observer = Observer(self.client, self.index, EvidenceCache(), readings, lambda kind, namespace, name: None)
         recorder = EventRecorder(self.client, self.metrics, lambda: NOW, "test")
         self.controller = Controller(
             kind, self.client, observer, recorder, Settings(), self.metrics, lambda: NOW, clock=lambda: self.seconds

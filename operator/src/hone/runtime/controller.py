@@ -72,7 +72,9 @@ class Controller:
         self._uids: dict[Key, str] = {}
         self._clock = clock
         self._fresh_at: dict[Key, float] = {}  # when everything is to be read from the API server again
-        self.queue: WorkQueue[Key] = WorkQueue(self._name, self._process, metrics, workers)
+        self.queue: WorkQueue[Key] = WorkQueue(
+            self._name, self._process, metrics, workers, group=lambda key: key.namespace
+        )
         metrics.controller(self._name, workers)
 
     async def _process(self, key: Key) -> None:

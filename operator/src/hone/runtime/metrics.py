@@ -171,7 +171,7 @@ class ResourceGauges(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The gauges of all resources, for Prometheus' client."""
         for kind, gauges in GAUGES.items():
-            # A copy: metrics are rendered in a thread, and the controllers go on.
+            # A copy: metrics are rendered in a thread, while controllers change the original.
             statuses = [*self._statuses.items()]
             rows = [(namespace, name, status) for (of, namespace, name), status in statuses if of == kind]
             phase = GaugeMetricFamily(

@@ -1,19 +1,19 @@
 """Reads everything that a reconcile needs: from the index, and from the API server what the index cannot answer."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 
 from hone.core.kind import AnyKind
 from hone.core.kinds import WATCHED, Watched, is_watched
 from hone.core.names import UID_LABEL
-from hone.core.observed import Object, Observed, ProgressReading, Ref
-from hone.core.settings import Settings
+from hone.core.observed import Object, Observed, Ref
 from hone.core.subject import Subject
 from hone.core.trim import trimmed
 from hone.runtime.client import Client
 from hone.runtime.evidence import EvidenceCache
 from hone.runtime.index import Index
-from hone.runtime.progress import ProgressReader
+from hone.runtime.readings import Readings
 
 _WATCHED = {(watched.api_version, watched.kind): watched for watched in WATCHED}
 
@@ -24,24 +24,21 @@ class Observer:
     Args:
         client: the client.
         index: what the watches have shown.
-        settings: the operator's settings.
         evidence: pods that are gone.
-        progress: reads the progress of pods.
-        clock: seconds since some moment.
+        readings: the progress of pods.
+        wake: called with kind, namespace and name of a resource whose pod was read.
     """
 
     def __init__(
         self,
         client: Client,
         index: Index,
-        settings: Settings,
         evidence: EvidenceCache,
-        progress: ProgressReader,
-        clock: Callable[[], float],
+        readings: Readings,
+        wake: Callable[[str, str, str], None],
     ) -> None:
-        self._client, self._index, self._settings, self._evidence = client, index, settings, evidence
-        self._progress, self._clock = progress, clock
-        self._readings: dict[str, tuple[float, ProgressReading]] = {}  # by uid of the resource
+        self._client, self._index, self._evidence = client, index, evidence
+        self._readings, self._wake = readings, wake
 
     async def resource(self, namespace: str, ref: Ref, fresh: bool) -> Object | None:
         """A resource of our kinds.
@@ -73,17 +70,15 @@ class Observer:
         pods = self._evidence.merge(namespace, uid, live)
         reading = None
         if target := kind.progress_target(subject.resource, pods):
-            at, reading = self._readings.get(uid, (float("-inf"), None))
-            if not reading or reading.pod_uid != target.pod_uid or self._stale(at):
-                reading = await self._progress.read(target)
-                self._readings[uid] = (self._clock(), reading)
+            wake = functools.partial(self._wake, kind.name, namespace, subject.name)
+            reading = await self._readings.latest(namespace, uid, target, wake)
         else:
-            self._readings.pop(uid, None)
+            self._readings.forget(uid)
         return Observed(objects=objects, pods=pods, progress=reading)
 
     def forget(self, namespace: str, uid: str) -> None:
         """Drop what is remembered about a resource that was deleted."""
-        self._readings.pop(uid, None)
+        self._readings.forget(uid)
         self._evidence.forget(namespace, uid)
 
     def _answers(self, kind: AnyKind, subject: Subject, ref: Ref) -> bool:
@@ -117,7 +112,3 @@ class Observer:
                 self._index.remove(pod)
                 self._evidence.saw_vanish(pod)
         return live
-
-    def _stale(self, at: float) -> bool:
-        # A small tolerance: the reconcile for the next reading may come slightly early.
-        return self._clock() - at >= 0.95 * self._settings.progress_seconds

@@ -25,6 +25,7 @@ from hone.runtime.metrics import Metrics
 from hone.runtime.observe import Observer
 from hone.runtime.options import Options
 from hone.runtime.progress import ProgressReader
+from hone.runtime.readings import Readings
 from hone.runtime.triggers import Triggers
 
 KINDS_SECONDS = 1.0
@@ -67,7 +68,8 @@ class Operator:
         )
         self._progress = ProgressReader()
         evidence = EvidenceCache()
-        observer = Observer(self.client, self._index, options.settings, evidence, self._progress, time.monotonic)
+        self._readings = Readings(self._progress.read, options.settings.progress_seconds, time.monotonic)
+        observer = Observer(self.client, self._index, evidence, self._readings, self._wake)
         recorder = EventRecorder(self.client, self.metrics, now, options.pod_name)
         self._controllers = {
             name: Controller(
@@ -126,6 +128,7 @@ class Operator:
         drained = await asyncio.gather(*(queue.stop(self._options.drain_seconds) for queue in queues))
         if not all(drained):
             log.warning("some reconciles were interrupted; the next operator process repeats them")
+        await self._readings.close()
         await self._progress.close()
         await self.client.close()
 
@@ -137,6 +140,9 @@ class Operator:
         """Take in the answer to a write of ours, so that the next reconcile reads it."""
         if is_watched(obj):
             self._index.put(trimmed(obj))
+
+    def _wake(self, kind: str, namespace: str, name: str) -> None:
+        self._add(kind, Key(namespace, name))
 
     def _add(self, kind: str, key: Key) -> None:
         self._controllers[kind].queue.add(key)
