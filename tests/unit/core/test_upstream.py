@@ -7,7 +7,7 @@ import pytest
 from hone.core.children import ref_of
 from hone.core.finetunejob import FINETUNEJOB
 from hone.core.finetunejob.policies import upstream
-from hone.core.observed import Observed, Ref
+from hone.core.observed import Ref
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import Crash, FakeCluster, finetunejob_cluster
 from tests.unit.core.test_finetunejob_lifecycle import LIFECYCLE, live
@@ -472,14 +472,30 @@ def test_jobs_that_read_each_others_models_in_rounds_are_each_looked_at_once(mon
     assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
 
 
-def test_a_circle_is_sought_along_any_number_of_jobs() -> None:
+def chain(last: int, end: str) -> FakeCluster:
+    """A job that waits for one that waits for another, and so on, `last` of them, and the last for `end`."""
     cluster = finetunejob_cluster(model={"jobRef": {"name": "job-1"}})
-    last = 1500
     for n in range(1, last + 1):
-        follows = f"job-{n + 1}" if n < last else "support-bot"
+        follows = f"job-{n + 1}" if n < last else end
         cluster.add(make.finetunejob(f"job-{n}", f"{n}-uid", model={"jobRef": {"name": follows}}))
-    subject = cluster.subject()
-    known = FINETUNEJOB.refs(subject, cluster.objects)
-    observed = Observed({**dict.fromkeys(known), **cluster.objects})
-    cluster.execute(FINETUNEJOB.reconcile(subject, observed, cluster.now))
+    return cluster
+
+
+def test_a_circle_is_found_along_a_chain_of_jobs() -> None:
+    cluster = chain(upstream.MAX_CHAIN, "support-bot")
+    cluster.converge()
     assert cluster.condition("Stalled") == ("True", "JobCycle")
+
+
+def test_a_chain_of_thousands_costs_a_few_reads_and_its_jobs_wait_for_the_next_one_only() -> None:
+    cluster = chain(2000, "nobody")
+    cluster.reconcile()
+    assert cluster.gets < upstream.MAX_CHAIN + 20
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
+    assert "waits for more than 64 others" in cluster.message("Reconciling")
+
+
+def test_of_a_short_chain_nothing_is_left_unchecked() -> None:
+    cluster = chain(5, "nobody")
+    cluster.reconcile()
+    assert cluster.message("Reconciling") == "waiting for FineTuneJob 'job-1' (Pending)"

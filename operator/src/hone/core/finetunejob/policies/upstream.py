@@ -26,6 +26,8 @@ WAITING = "WaitingForJob"
 GONE = "ArtifactNotFound"
 STALLED = ("JobFailed", "JobStalled", "JobCycle", "JobUnfit")
 """Reasons that do not resolve by waiting: the user has to fix the other job, or name another one."""
+MAX_CHAIN = 64
+"""Jobs that are read in search of a cycle: a chain of thousands would cost each of its jobs a read of all others."""
 REASONS = (WAITING, GONE, "JobNotFound", *STALLED)
 
 
@@ -35,11 +37,15 @@ def job_refs(spec: FineTuneJobSpec) -> dict[str, Ref]:
 
 
 def refs(run: Run, fetched: Fetched) -> set[Ref]:
-    """What to read while the job waits: the jobs, those that they wait for, and the claims of their models."""
+    """What to read while the job waits: the jobs, those that they wait for, and the claims of their models.
+
+    Of a long chain only the nearest `MAX_CHAIN` jobs are read.
+    """
     direct = set(job_refs(run.spec).values())
     refs, new = set(direct), set(direct)
     while new:
         new = {ref for job in new for ref in _waits_for(fetched.get(job))} - refs
+        new = set(sorted(new)[: max(0, MAX_CHAIN - len(refs))])
         refs |= new
     for job in (fetched.get(ref) for ref in direct):
         if job is not None and (model := _model_of(job)):
@@ -142,7 +148,9 @@ def _model_or_trouble(run: Run, observed: Observed, name: str, ref: Ref) -> tupl
         return None, Trouble("JobUnfit", message)
     model = _model_of(job)
     if model is None:
-        return None, _unfinished(field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}))
+        return None, _unfinished(
+            field, ref.name, FineTuneJobStatus.from_dict(job.get("status") or {}), _is_cut(observed)
+        )
     trouble = _claim_gone(observed, field, model)
     return (None, trouble) if trouble else (model, None)
 
@@ -182,8 +190,14 @@ def _objective(job: Object) -> Objective | None:
     return Objective(named) if named in list(Objective) else None
 
 
-def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
-    """Why a job has no model yet."""
+def _is_cut(observed: Observed) -> bool:
+    """Whether some of the jobs that are waited for, through others, were not read."""
+    jobs = [job for ref, job in observed.objects.items() if ref.kind == KIND]
+    return any(ref not in observed.objects for job in jobs for ref in _waits_for(job))
+
+
+def _unfinished(field: str, name: str, status: FineTuneJobStatus, is_cut: bool) -> Trouble:
+    """Why a job has no model yet; `is_cut`: whether it waits for more jobs than were read."""
     again = "delete it and apply it again" if status.start_time else "fix it, or delete it and apply it again"
     remedy = f"{again}; this job then continues by itself"
     if is_true(status.conditions, "Failed"):
@@ -193,7 +207,9 @@ def _unfinished(field: str, name: str, status: FineTuneJobStatus) -> Trouble:
     if stalled and is_true(status.conditions, "Stalled"):
         return Trouble("JobStalled", f"FineTuneJob {name!r} cannot continue: {stalled.message}")
     percent = f", {status.progress.percent} %" if status.progress else ""
-    return Trouble(WAITING, f"waiting for FineTuneJob {name!r} ({status.phase or 'Pending'}{percent})")
+    words = f"; it waits for more than {MAX_CHAIN} others: whether they wait for each other was not checked"
+    where = f"{status.phase or 'Pending'}{percent}"
+    return Trouble(WAITING, f"waiting for FineTuneJob {name!r} ({where}){words if is_cut else ''}")
 
 
 def _model_of(job: Object) -> FoundModel | None:
