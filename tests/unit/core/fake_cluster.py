@@ -35,6 +35,8 @@ class FakeCluster:
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     created: list[Ref] = field(default_factory=list)
+    written: dict[Ref, dict[str, Any]] = field(default_factory=dict)
+    """Every object that was ever created, as it was then."""
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     settings: Settings = field(default_factory=lambda: Settings(network_policies=NetworkPeers()))
     """The operator's; as the chart installs it, with NetworkPolicies."""
@@ -132,6 +134,7 @@ class FakeCluster:
         stored["metadata"] |= {"uid": f"made-{self.serial}", "creationTimestamp": rfc3339(self.now), "generation": 1}
         self.objects[ref_of(obj)] = stored
         self.created.append(ref_of(obj))
+        self.written[ref_of(obj)] = copy.deepcopy(stored)
 
     def _apply(self, apply: Apply) -> None:
         body, live = apply.body, self.objects.get(ref_of(apply.body))

@@ -167,7 +167,7 @@ def test_a_job_has_not_ended_while_it_may_not_give_back_what_it_read(end: str) -
     assert cluster.condition("Finished") == ("True", "Succeeded" if end == "Succeeded" else "Failed")
     assert [owner["uid"] for owner in owners(cluster)] == ["job-uid"]
     assert cluster.condition("Stalled")[0] == ("True" if end == "Failed" else "False")
-    assert cluster.reasons().count("FinishSucceeded" if end == "Succeeded" else "FailedBadInput") == 1
+    assert cluster.reasons().count("Succeeded" if end == "Succeeded" else "FailedBadInput") == 1
 
 
 def test_a_model_that_an_edit_dropped_stays_known_until_it_may_be_given_back() -> None:

@@ -38,7 +38,7 @@ def served(name: str) -> FakeCluster:
 
 def labels_of(cluster: FakeCluster) -> list[dict[str, Any]]:
     """The labels of all children, and of the pods of those that have pods."""
-    children = [cluster.objects[ref] for ref in cluster.created]
+    children = [cluster.written[ref] for ref in cluster.created]
     templates = [child["spec"]["template"] for child in children if child["kind"] in ("Job", "Deployment")]
     return [each["metadata"]["labels"] for each in (*children, *templates)]
 

@@ -388,7 +388,7 @@ def mounts_by_step(cluster: FakeCluster) -> dict[str, set[tuple[str, str]]]:
     mounted = {}
     for ref in cluster.created:
         if ref.kind == "Job":
-            job = cluster.objects[ref]
+            job = cluster.written[ref]
             spec = job["spec"]["template"]["spec"]
             names = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
             mounts = spec["containers"][0]["volumeMounts"]

@@ -10,6 +10,7 @@ from hone.core.finetunejob import snapshot
 from hone.core.finetunejob.phases.advance import advance
 from hone.core.finetunejob.phases.read_progress import read_progress
 from hone.core.finetunejob.phases.record_outcome import record_outcome
+from hone.core.finetunejob.phases.remove_superseded import remove_superseded
 from hone.core.finetunejob.phases.stop_conditions import stop_if_due
 from hone.core.finetunejob.phases.unreachable_nodes import check_nodes
 from hone.core.finetunejob.policies import upstream
@@ -23,7 +24,14 @@ from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Plan
 from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped, unchanged
 
-PHASES: tuple[Callable[[State], None], ...] = (record_outcome, stop_if_due, check_nodes, read_progress, advance)
+PHASES: tuple[Callable[[State], None], ...] = (
+    record_outcome,
+    remove_superseded,
+    stop_if_due,
+    check_nodes,
+    read_progress,
+    advance,
+)
 """The phases of a reconcile; none of them is ever skipped."""
 
 

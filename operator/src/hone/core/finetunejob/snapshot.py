@@ -7,6 +7,7 @@ from hone.core.children import Standing, Write, standing
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import dependencies
 from hone.core.finetunejob.policies.failure import job_condition
+from hone.core.finetunejob.policies.superseded import superseded
 from hone.core.finetunejob.resources.children import CHILD_TYPES, child_refs
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
@@ -19,12 +20,13 @@ from hone.core.pods import of_job, phase
 
 
 def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ...]:
-    """What to read: only the Job while an attempt runs; once it has ended, everything that the next one needs."""
+    """What to read: only Jobs while an attempt runs; once it has ended, everything that the next one needs."""
     jobs = _running(run, status)
+    old = superseded(run, status)
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
-        return tuple(sorted(jobs))
+        return tuple(sorted(jobs | old))
     steps = [step for step in STEPS.values() if step is not FIRST or _may_prepare(run, status, fetched)]
-    return tuple(sorted(jobs | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched, steps)))
+    return tuple(sorted(jobs | old | _refs_of_next_attempt(run, status, status.prepared_spec is None, fetched, steps)))
 
 
 def _may_prepare(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> bool:
@@ -73,6 +75,7 @@ def foreign(state: State) -> Ref | None:
     refs = {run.job_ref(attempt.step, attempt.number) for attempt in state.status.attempts}
     if not fetched <= refs:  # while an attempt runs, only its Job was read, and no other name matters
         refs |= child_refs(run, state.old)
+    refs -= superseded(run, state.old)  # they are only to be removed
     for ref in sorted(refs & fetched):
         if standing(run.resource, state.observed.get(ref)) not in (Standing.ABSENT, Standing.OURS):
             return ref

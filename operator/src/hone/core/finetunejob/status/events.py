@@ -5,6 +5,7 @@ from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
+from hone.core.finetunejob.run import FINISH
 from hone.core.plan import Event
 from hone.core.pods import Trouble
 
@@ -50,7 +51,8 @@ def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
         if new_changes := [text for text in attempt.changes or [] if text not in ((was and was.changes) or [])]:
             words = "; ".join(new_changes)
             happened.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))
-        if attempt.result != (was.result if was else AttemptResult.RUNNING):
+        is_last = attempt.step == FINISH and attempt.result == AttemptResult.SUCCEEDED  # the run's own Event tells it
+        if attempt.result != (was.result if was else AttemptResult.RUNNING) and not is_last:
             happened.append(_ended(attempt))
     return happened
 

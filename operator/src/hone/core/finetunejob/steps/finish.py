@@ -9,7 +9,7 @@ from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.compute import compute_resources
-from hone.core.finetunejob.steps.step import Step
+from hone.core.finetunejob.steps.step import Step, removed_later
 from hone.core.podspec import ClaimMount, Mount
 
 OUTPUT_DIRECTORY = "/mnt/output"
@@ -67,6 +67,7 @@ FINISH_STEP = Step(
     is_done=_is_done,
     take_result=_take_result,
     phase=_phase,
+    job_spec=removed_later,
     resources=_resources,
     gpus=_gpus,
     mounts=_mounts,

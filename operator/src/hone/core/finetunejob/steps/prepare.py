@@ -10,7 +10,7 @@ from hone.core.finetunejob.run import PREPARE, Run
 from hone.core.finetunejob.sources.data import data_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
-from hone.core.finetunejob.steps.step import Step
+from hone.core.finetunejob.steps.step import Step, removed_later
 from hone.core.podspec import Mount, resources
 
 
@@ -48,5 +48,6 @@ PREPARE_STEP = Step(
     phase=_phase,
     resources=_resources,
     mounts=_mounts,
+    job_spec=removed_later,
     reads_originals=True,
 )

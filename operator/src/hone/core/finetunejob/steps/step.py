@@ -48,6 +48,15 @@ def _nothing(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+REMOVAL_SECONDS = 24 * 3600
+"""When Kubernetes removes an ended Job of prepare or finish, with its pods and their logs."""
+
+
+def removed_later(run: Run) -> Mapping[str, Any]:
+    """The Job is removed some time after it has ended. Not for training, which must never run again."""
+    return {"ttlSecondsAfterFinished": REMOVAL_SECONDS}
+
+
 def _no_variables(run: Run, job: str) -> Mapping[str, str]:
     return {}
 
