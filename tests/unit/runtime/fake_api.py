@@ -6,6 +6,7 @@ changes what a watch delivers; writes and reads are always true.
 
 import asyncio
 import copy
+import itertools
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -179,13 +180,17 @@ class FakeApi:
         return live
 
     def _list(self, request: web.Request, api_version: str, kind: str, namespace: str) -> Object:
-        selected = [obj for obj in self.objects.get((api_version, kind), {}).values() if _selects(request, obj)]
-        mine = [obj for obj in selected if namespace in ("", obj["metadata"]["namespace"])]
-        start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 0)) or len(mine)
-        page = mine[start : start + limit]
+        everything = self.objects.get((api_version, kind), {})
+        mine = (
+            obj
+            for obj in everything.values()
+            if namespace in ("", obj["metadata"]["namespace"]) and _selects(request, obj)
+        )
+        start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 0)) or len(everything)
+        page = [*itertools.islice(mine, start, start + limit)]
         self.pages.append(len(page))
         metadata = {"resourceVersion": str(self._version)}
-        if start + limit < len(mine):
+        if next(mine, None) is not None:
             metadata["continue"] = str(start + limit)
         items = [_shown(request, {k: v for k, v in obj.items() if k not in ("apiVersion", "kind")}) for obj in page]
         return {"apiVersion": api_version, "kind": f"{kind}List", "metadata": metadata, "items": items}

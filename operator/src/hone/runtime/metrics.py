@@ -1,8 +1,9 @@
 """The operator's metrics: controller-runtime's and client-go's names where they exist, and gauges per resource."""
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -154,39 +155,49 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class _Shown(NamedTuple):
+    """What the gauges show of a resource: its status itself would be most of the process's memory."""
+
+    phase: str
+    numbers: tuple[float | None, ...]
+
+
 class ResourceGauges(Collector):
     """Gauges read from the newest status of each resource; gone when the resource is."""
 
     def __init__(self) -> None:
-        self._statuses: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._resources: dict[tuple[str, str, str], _Shown] = {}
 
     def observe(self, kind: str, namespace: str, name: str, resource: Object) -> None:
-        """Remember the resource's status."""
-        self._statuses[kind, namespace, name] = resource.get("status") or {}
+        """Remember what the gauges show of the resource's status."""
+        status = resource.get("status") or {}
+        phase = str(status.get("phase", ""))
+        hidden = WHILE_TRAINING if phase != finetunejob_status.Phase.TRAINING else ()
+        numbers = (None if metric in hidden else _number(status, where) for metric, (_, where) in GAUGES[kind].items())
+        self._resources[kind, namespace, name] = _Shown(sys.intern(phase), tuple(numbers))
 
     def forget(self, kind: str, namespace: str, name: str) -> None:
         """Drop the series of a resource that was deleted."""
-        self._statuses.pop((kind, namespace, name), None)
+        self._resources.pop((kind, namespace, name), None)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The gauges of all resources, for Prometheus' client."""
+        # A copy: metrics are rendered in a thread, while controllers change the original.
+        resources = [*self._resources.items()]
         for kind, gauges in GAUGES.items():
-            # A copy: metrics are rendered in a thread, while controllers change the original.
-            statuses = [*self._statuses.items()]
-            rows = [(namespace, name, status) for (of, namespace, name), status in statuses if of == kind]
+            rows = [(namespace, name, shown) for (of, namespace, name), shown in resources if of == kind]
             phase = GaugeMetricFamily(
                 f"hone_{kind.lower()}_phase", "1 for the phase that the resource is in.", labels=[*_LABELS, "phase"]
             )
-            for namespace, name, status in rows:
+            for namespace, name, shown in rows:
                 for value in PHASES[kind]:
-                    phase.add_metric([namespace, name, value], float(status.get("phase") == value))
+                    phase.add_metric([namespace, name, value], float(shown.phase == value))
             yield phase
-            for metric, (help_text, where) in gauges.items():
+            for position, (metric, (help_text, _)) in enumerate(gauges.items()):
                 family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
-                for namespace, name, status in rows:
-                    if metric in WHILE_TRAINING and status.get("phase") != finetunejob_status.Phase.TRAINING:
-                        continue
-                    for number in _number(status, where):
+                for namespace, name, shown in rows:
+                    number = shown.numbers[position]
+                    if number is not None:
                         family.add_metric([namespace, name], number)
                 yield family
 
@@ -198,13 +209,12 @@ class ResourceGauges(Collector):
 _LABELS = ["namespace", "name"]
 
 
-def _number(status: dict[str, Any], where: tuple[str, ...]) -> Iterator[float]:
+def _number(status: dict[str, Any], where: tuple[str, ...]) -> float | None:
     value: Any = status
     for key in where:
         value = value.get(key) if isinstance(value, dict) else None
     try:
         number = float(value)  # The loss is text, for the column.
     except (TypeError, ValueError):
-        return
-    if math.isfinite(number):
-        yield number
+        return None
+    return number if math.isfinite(number) else None
