@@ -312,7 +312,12 @@ _MODELS = (
         ("models/merging.py", "methods/full.py", "methods/lora.py"),
         "an artifact names the base model, not a path of the pod",
     ),
-    Hook("transformers.modeling_layers.GenericForSequenceClassification", "score", ("models/head.py",), "the head"),
+    Hook(
+        "transformers.modeling_layers.GenericForSequenceClassification",
+        "score",
+        ("models/architectures.py",),
+        "the head",
+    ),
     Hook(
         "peft.utils.constants",
         "SAFETENSORS_WEIGHTS_NAME",
@@ -323,7 +328,7 @@ _MODELS = (
     Hook(
         "peft.utils.constants",
         "CONFIG_NAME",
-        ("methods/lora.py", "models/merging.py"),
+        ("models/untrusted.py",),
         "an adapter's configuration",
         value="adapter_config.json",
     ),
