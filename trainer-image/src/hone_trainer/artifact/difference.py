@@ -20,7 +20,7 @@ def check_artifacts(artifacts: list[UpstreamArtifact]) -> None:
         BadInput: naming field, job and files.
     """
     for artifact in artifacts:
-        if problem := None:
+        if problem := difference(Path(artifact.path), artifact.digest):
             raise BadInput(
                 artifact.field,
                 f"that job's model was changed after it was written: {problem}",
