@@ -1,5 +1,6 @@
 """What a pod that lies may report: valid messages, changed at random, the same ones for the same seed."""
 
+import copy
 import json
 from collections.abc import Iterator
 from random import Random
@@ -77,14 +78,19 @@ def _change(random: Random, tree: dict[str, Any]) -> None:
     elif kind == 2 and isinstance(old, list) and old:
         holder[key] = old * random.choice((2, 40, 400))
     elif kind == 3 and isinstance(old, dict):
-        old[random.choice(WORDS)] = random.choice((*WORDS, *NUMBERS, *OTHERS))
+        old[random.choice(WORDS)] = _value(random)
     elif kind == 4:
         nested: Any = old
         for _ in range(random.choice((2, 50))):
             nested = [nested] if random.random() < 0.5 else {"a": nested}
         holder[key] = nested
     else:
-        holder[key] = random.choice((*WORDS, *NUMBERS, *OTHERS))
+        holder[key] = _value(random)
+
+
+def _value(random: Random) -> Any:
+    """Any value, as a copy: a later change must not change what other messages get."""
+    return copy.deepcopy(random.choice((*WORDS, *NUMBERS, *OTHERS)))
 
 
 def _nodes(node: Any) -> Iterator[tuple[Any, Any]]:
