@@ -5,6 +5,7 @@ answer is put into the index at once. An object that was deleted never comes bac
 """
 
 import json
+import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -50,8 +51,8 @@ class Index:
     def put(self, obj: Object) -> Change:
         """Take in an object that was listed, or that a watch event or the answer to a write has shown."""
         meta = obj["metadata"]
-        kind, place = (obj["apiVersion"], obj["kind"]), (meta["namespace"], meta["name"])
-        entry = _Entry(meta["uid"], _version(meta), _packed(obj), _owner(obj))
+        kind, place = (obj["apiVersion"], obj["kind"]), (sys.intern(meta["namespace"]), meta["name"])
+        entry = _Entry(meta["uid"], _version(meta), _packed(obj), _owner(obj) if kind == _POD else "")
         old = self._kinds.setdefault(kind, {}).get(place)
         if entry.uid in self._deleted or (old and entry.version < old.version):
             return Change.STALE
