@@ -2,6 +2,7 @@
 
 from hone.core.times import rfc3339
 from tests.unit.core import make
+from tests.unit.core.fake_cluster import finetunejob_cluster
 from tests.unit.core.runs import preparing, results, training
 
 
@@ -140,3 +141,22 @@ def test_a_gang_whose_lost_pod_was_not_seen_has_started() -> None:
     cluster.drop_deleted_pods()
     cluster.converge()
     assert cluster.status["failures"] == {"train.Preempted": 1}
+
+
+def test_a_claim_that_is_bound_within_seconds_is_not_reported() -> None:
+    """Nearly every claim is unbound when its first pod is created; to tell it costs two statuses and an Event."""
+    unbound = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims",
+    }
+    cluster = finetunejob_cluster()
+    cluster.converge()
+    cluster.start({"waiting": {}}, phase="Pending", conditions=[unbound])
+    before = cluster.writes
+    plan = cluster.later(5).reconcile()
+    assert cluster.writes == before and cluster.reasons() == []
+    assert plan.requeue_after == 25.0
+    cluster.later(25).reconcile()
+    assert cluster.reasons() == ["ClaimNotBound"]

@@ -11,6 +11,8 @@ from hone.core.observed import Object, Pod
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
 """Reasons that alternate while the kubelet retries; one name keeps conditions and events from flapping."""
+CLAIM_NOT_BOUND = "ClaimNotBound"
+"""Reason of a pod whose claim has no volume yet."""
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
 """Part of the scheduler's message for a claim that has no volume yet (plugin VolumeBinding)."""
 
@@ -97,7 +99,7 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
         if scheduled and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
             message = str(scheduled.get("message", ""))
             # A separate reason: most claims are bound within seconds, and a later reason must still be reported.
-            reason = "ClaimNotBound" if _UNBOUND in message else "Unschedulable"
+            reason = CLAIM_NOT_BOUND if _UNBOUND in message else "Unschedulable"
             return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {message}")
         for status in (*init_containers(pod), container(pod)):
             waiting = (status.get("state") or {}).get("waiting") or {}

@@ -10,8 +10,9 @@ from hone.core.observed import Object, Pod
 from hone.core.pods import Trouble
 from hone.core.times import seconds_since
 
-NO_PODS_SECONDS = 30.0
-"""A Job that has no pods after this time is reported: a quota or an admission policy may refuse them."""
+PATIENCE_SECONDS = 30.0
+"""A Job that has no pods after this time, or whose pods' claims are not bound, is reported: a quota or an admission
+policy may refuse its pods, or nothing makes volumes."""
 
 
 def all_started(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> bool:
@@ -31,7 +32,7 @@ def never_started(state: State, attempt: AttemptStatus, job: Object | None, pods
         return None
     if all_started(state, attempt, pods) or waited(state, attempt, job) < deadline:
         return None
-    trouble = find_trouble(state, attempt, job, pods)
+    trouble = podinfo.trouble(pods) or find_trouble(state, attempt, job, pods)
     why = f"{trouble.reason}: {trouble.message}" if trouble else "the kubelet reports no reason"
     return failures.make(
         FailureClass.NEVER_STARTED, f"not all pods started within startDeadlineSeconds ({deadline}): {why}"
@@ -57,10 +58,12 @@ def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
 
 
 def find_trouble(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Trouble | None:
-    """What keeps the attempt's pods from starting, or None."""
-    if trouble := podinfo.trouble(pods):
+    """What keeps the attempt's pods from starting, or None. Most claims are bound and most pods made within seconds."""
+    is_early = waited(state, attempt, job) < PATIENCE_SECONDS
+    trouble = podinfo.trouble(pods)
+    if trouble and not (is_early and trouble.reason == podinfo.CLAIM_NOT_BOUND):
         return trouble
-    if not pods and waited(state, attempt, job) >= NO_PODS_SECONDS:
+    if not pods and not is_early:
         return Trouble(
             "NoPods", f"Job {attempt.job} has created no pods; `kubectl describe job {attempt.job}` shows why"
         )

@@ -2,7 +2,7 @@
 
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
-from hone.core.finetunejob.start import NO_PODS_SECONDS, all_started, find_trouble, is_queued, never_started, waited
+from hone.core.finetunejob.start import PATIENCE_SECONDS, all_started, find_trouble, is_queued, never_started, waited
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.usage import gpu_seconds
 from hone.core.plan import Delete
@@ -45,5 +45,5 @@ def _watch_start(state: State) -> None:
     state.trouble = find_trouble(state, attempt, job, pods)
     age = waited(state, attempt, job)
     state.requeue.append(max(1.0, state.run.spec.start_deadline_seconds - age))
-    if not pods and age < NO_PODS_SECONDS:
-        state.requeue.append(NO_PODS_SECONDS - age)
+    if age < PATIENCE_SECONDS and not state.trouble and (not pods or podinfo.trouble(pods)):
+        state.requeue.append(PATIENCE_SECONDS - age)
