@@ -22,4 +22,4 @@ def test_each_promise_names_how_it_is_kept_and_tests_that_exist(row: list[str]) 
     paths = re.findall(r"`([^`]+)`", tests)
     assert paths
     for path in paths:
-        assert re.search(r"^def test_", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), path
+        assert re.search(r"^(async )?def test_", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), path

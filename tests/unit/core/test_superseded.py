@@ -103,3 +103,10 @@ def test_the_job_of_a_stranger_under_the_name_is_left_alone() -> None:
     cluster.converge()
     assert cluster.objects[ref] is foreign
     assert cluster.condition("Stalled")[0] == "False", "and the run needs that name no longer"
+
+
+def test_a_step_that_is_repeated_leaves_its_last_job_only() -> None:
+    cluster = finetunejob_cluster()
+    cluster.converge()
+    preempted(cluster, 3)
+    assert jobs(cluster) == ["prepare-4"]
