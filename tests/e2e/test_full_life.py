@@ -202,11 +202,10 @@ def test_the_operator_lost_in_each_phase_made_nothing_twice(ns: Kube, resumed: l
     assert sorted("-".join(name.rsplit("-", 2)[1:]) for name in jobs) == [
         "finish-1",
         "prepare-1",
-        "train-1",
-        "train-2",
         "train-3",
-    ], jobs
-    assert sorted(jobs) == sorted(attempt["job"] for attempt in state(ns)["attempts"])
+    ], "of each step, the last one stays"
+    attempts = [attempt["job"] for attempt in state(ns)["attempts"]]
+    assert len(attempts) == len(set(attempts)) == 5 and set(jobs) < set(attempts)
 
 
 def test_training_left_only_finished_jobs_behind(ns: Kube, resumed: list[int]) -> None:

@@ -100,7 +100,9 @@ async def test_a_foreign_object_with_a_childs_name_is_left_alone(cluster: Cluste
         message = await stalled(cluster, FTJ, "NameConflict")
     assert f"{kind} {foreign['metadata']['name']!r}" in message
     assert "delete it" in message and "another name" in message
-    assert await cluster.leftovers() == before, "nothing else is created"
+    created = await cluster.leftovers() - before
+    # No watch shows a Job without our label, so it is met when ours is to be created: after what its pods need.
+    assert not created or (kind == "Job" and not any(name.startswith(("Job/", "Pod/")) for name in created)), created
     left = await cluster.get(kind, foreign["metadata"]["name"], foreign["apiVersion"])
     assert left and "ownerReferences" not in left["metadata"]
     await cluster.delete(foreign)
@@ -111,7 +113,8 @@ async def test_a_foreign_object_with_a_childs_name_is_left_alone(cluster: Cluste
 def child_of(job: Object, kind: str) -> str:
     """Name of a child of that kind that the operator will make."""
     refs = KINDS[FTJ].refs(KINDS[FTJ].subject(job, SETTINGS), {})
-    return next(ref.name for ref in refs if ref.kind == kind and ref.name not in ("base-models", "rows"))
+    names = [ref.name for ref in refs if ref.kind == kind and ref.name not in ("base-models", "rows")]
+    return next((name for name in names if name.endswith("-prepare-1")), names[0])
 
 
 async def test_a_foreign_service_with_a_deployments_name(cluster: Cluster) -> None:

@@ -36,38 +36,37 @@ def test_three_hundred_preemptions_leave_a_handful_of_jobs() -> None:
     assert jobs(cluster) == ["prepare-1", "train-301"], "Kubernetes removes the former after a day"
 
 
-def test_the_last_job_of_each_end_stays_so_that_its_logs_can_be_read() -> None:
+def test_the_last_job_of_each_step_stays_so_that_its_logs_can_be_read() -> None:
     cluster = training()
     cluster.complete(make.trained())
     cluster.converge()
-    assert jobs(cluster) == ["finish-1", "prepare-1"], "training's result is in status, and finish has begun"
     cluster.complete(make.finished())
     cluster.converge()
-    assert jobs(cluster) == ["finish-1", "prepare-1"]
+    assert jobs(cluster) == ["finish-1", "prepare-1", "train-1"]
     failed = training()
     failed.fail(64, make.verdict("BadInput"))
     failed.converge()
     assert jobs(failed) == ["prepare-1", "train-1"]
 
 
-def test_a_job_is_not_removed_in_the_reconcile_that_records_its_result() -> None:
-    """Were it gone before the status is written, training would count as lost, and run again."""
+def test_a_job_is_not_removed_before_the_status_has_its_result_and_the_next_attempt() -> None:
+    """Were it gone before, training would count as lost, and run again."""
     cluster = training()
-    cluster.complete(make.trained())
-    plan = cluster.reconcile()
-    assert plan.delete == () and "train-1" in jobs(cluster)
-    assert [delete.ref.name.rpartition("support-bot-757620-")[2] for delete in cluster.reconcile().delete] == [
-        "train-1"
-    ]
+    cluster.fail(75, make.verdict("Preempted"))
+    cluster.later(3600)
+    while "train-2" not in jobs(cluster):
+        assert cluster.reconcile().delete == () and "train-1" in jobs(cluster)
+    cluster.converge()
+    assert jobs(cluster) == ["prepare-1", "train-2"]
 
 
 @pytest.mark.parametrize("kind", ["train", "prepare", "finish"])
-def test_kubernetes_removes_the_jobs_of_the_steps_that_may_run_again(kind: str) -> None:
+def test_kubernetes_removes_the_last_job_of_each_step(kind: str) -> None:
     cluster = training()
     cluster.complete(make.trained())
     cluster.converge()
     (job,) = [obj for ref, obj in cluster.written.items() if ref.kind == "Job" and f"-{kind}-" in ref.name]
-    assert ("ttlSecondsAfterFinished" in job["spec"]) == (kind != "train")
+    assert job["spec"]["ttlSecondsAfterFinished"] == 24 * 3600
 
 
 def test_a_crash_at_any_write_removes_no_job_that_is_needed() -> None:
@@ -91,7 +90,7 @@ def test_a_crash_at_any_write_removes_no_job_that_is_needed() -> None:
     for number in range(1, whole.writes + 1):
         cluster = live(number)
         assert cluster.jobs() == ["prepare-1", "train-1", "finish-1"], f"crash at write {number}"
-        assert jobs(cluster) == ["finish-1", "prepare-1"], f"crash at write {number}"
+        assert jobs(cluster) == ["finish-1", "prepare-1", "train-1"], f"crash at write {number}"
 
 
 def test_the_job_of_a_stranger_under_the_name_is_left_alone() -> None:

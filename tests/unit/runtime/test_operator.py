@@ -106,13 +106,12 @@ def expected_requests(count: int) -> Counter[tuple[str, str]]:
         ("create", "jobs"): 3,
         ("update", "finetunejobs"): 5,  # prepare, train and finish begin; training's pods have started; the end
         ("create", "events"): 3,  # prepare and train succeeded, and the whole
-        ("delete", "jobs"): 1,  # training's; Kubernetes removes the others
     }
     return Counter({key: number * count for key, number in each.items()})
 
 
 @pytest.mark.parametrize("count", [1, 20])
-async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
+async def test_a_life_costs_sixteen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
     async with operating(api):
         await live(api, count, failing=False)
         await asyncio.sleep(0.3)
@@ -121,7 +120,7 @@ async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeA
     most = expected_requests(count)
     assert requests == most | {("update", "finetunejobs"): requests["update", "finetunejobs"]}
     assert requests["update", "finetunejobs"] <= most["update", "finetunejobs"]
-    assert most.total() == 17 * count
+    assert most.total() == 16 * count
 
 
 async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> None:

@@ -49,11 +49,15 @@ def _nothing(run: Run) -> Mapping[str, Any]:
 
 
 REMOVAL_SECONDS = 24 * 3600
-"""When Kubernetes removes an ended Job of prepare or finish, with its pods and their logs."""
+"""When Kubernetes removes a Job that has ended, with its pods and their logs."""
 
 
 def removed_later(run: Run) -> Mapping[str, Any]:
-    """The Job is removed some time after it has ended. Not for training, which must never run again."""
+    """The Job is removed some time after it has ended.
+
+    If the operator was down for all that time, the attempt counts as lost, and the step is repeated: it finds what it
+    wrote, as training finds its final checkpoint, and ends at once.
+    """
     return {"ttlSecondsAfterFinished": REMOVAL_SECONDS}
 
 

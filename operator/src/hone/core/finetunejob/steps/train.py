@@ -11,7 +11,7 @@ from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import TRAIN, WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.steps.compute import compute_resources
-from hone.core.finetunejob.steps.step import Step, has_succeeded
+from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
 from hone.core.podspec import ClaimMount, Mount
 
 
@@ -81,7 +81,7 @@ def _pod_spec(run: Run) -> Mapping[str, Any]:
 
 def _job_spec(run: Run) -> Mapping[str, Any]:
     seconds = run.spec.active_deadline_seconds
-    return {"activeDeadlineSeconds": seconds} if seconds else {}
+    return {**removed_later(run), **({"activeDeadlineSeconds": seconds} if seconds else {})}
 
 
 def _shm_size(run: Run) -> str:
