@@ -390,6 +390,14 @@ def test_a_tokenizer_that_loads_but_does_not_encode_is_refused(model: Path) -> N
         load_tokenizer(model)
 
 
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "chat_template.jinja", "generation_config.json"])
+def test_a_directory_in_place_of_a_file_is_refused(model: Path, name: str) -> None:
+    (model / name).unlink(missing_ok=True)
+    (model / name).mkdir()
+    with pytest.raises(BadInput, match=f"{name} is a directory"):
+        check_model(model, "spec.model")
+
+
 def test_a_link_to_nothing_is_a_missing_file(model: Path) -> None:
     (model / "model.safetensors").unlink()
     (model / "model.safetensors").symlink_to("missing")

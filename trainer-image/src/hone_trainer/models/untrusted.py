@@ -154,6 +154,8 @@ def check_model(directory: Path, field: str) -> None:
 def _check_sizes(directory: Path, field: str, limits: Mapping[str, int]) -> None:
     for name, limit in limits.items():
         place = locate(directory, name, field)
+        if place.is_dir():  # the copy into the artifact would find it only after the training
+            raise BadInput(field, f"{name} is a directory", "Put the file there, or remove the directory.")
         if place.is_file() and (size := place.stat().st_size) > limit:
             raise BadInput(field, f"{name} has {size} bytes, more than {limit}", "Copy the original file again.")
 
