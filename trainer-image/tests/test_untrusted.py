@@ -398,6 +398,13 @@ def test_a_directory_in_place_of_a_file_is_refused(model: Path, name: str) -> No
         check_model(model, "spec.model")
 
 
+@pytest.mark.parametrize("part", [7, "x", [1], True])
+def test_a_part_of_a_config_that_is_none_is_refused(model: Path, part: Any) -> None:
+    change(model / "config.json", text_config=part)
+    with pytest.raises(BadInput, match=r"spec\.model: "):
+        read_model(str(model))
+
+
 def test_a_link_to_nothing_is_a_missing_file(model: Path) -> None:
     (model / "model.safetensors").unlink()
     (model / "model.safetensors").symlink_to("missing")

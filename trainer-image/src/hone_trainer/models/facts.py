@@ -297,7 +297,15 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
             f"needs {architecture.auto_class}, which transformers does not have for {config.model_type}",
             "Choose another base model, such as a Llama, Mistral or Qwen, or the objective SFT.",
         )
-    return config.get_text_config()
+    text = config.get_text_config()
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
+        if type(getattr(text, name, None)) is not int:
+            raise BadInput(
+                "spec.model",
+                f"`{name}` of its language model is not in config.json",
+                "Copy the file of the model again.",
+            )
+    return text
 
 
 def _is_linear(name: str, shape: tuple[int, ...]) -> bool:
