@@ -79,6 +79,34 @@ def test_deepspeed_loads_what_it_saves_itself(tmp_path: Path, engine: Any) -> No
     assert torch.equal(loaded["fp32"], state["fp32"])
 
 
+class ByName:
+    """Pickled as early releases of Python 3.11 pickle members of an Enum, and as an attacker would reach further."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.owner, self.name)
+
+
+def test_deepspeed_loads_an_enum_that_was_pickled_by_name(tmp_path: Path, engine: Any) -> None:
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    engine.save({"zero_stage": ByName(ZeroStageEnum, "gradients")}, str(tmp_path / "states.pt"))
+    assert engine.load(str(tmp_path / "states.pt"), map_location="cpu") == {"zero_stage": ZeroStageEnum.gradients}
+
+
+@pytest.mark.parametrize("name", ["__class__", "__subclasses__", "mro"])
+def test_deepspeed_reads_no_other_attribute(tmp_path: Path, engine: Any, name: str) -> None:
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    for owner in (ZeroStageEnum, LossScaler):
+        engine.save({"zero_stage": ByName(owner, name)}, str(tmp_path / "states.pt"))
+        with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+            engine.load(str(tmp_path / "states.pt"), map_location="cpu")
+
+
 @pytest.mark.parametrize("name", ["rng_state.pth", "optimizer.pt", "scheduler.pt"])
 def test_no_other_file_of_a_checkpoint_runs_code(
     name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """DeepSpeed: its configuration for a ZeRO stage, and what it may load from a checkpoint."""
 
+import pickle
 from typing import Any
 
 from hone.contract.plan import Plan
@@ -72,5 +73,17 @@ def _load_as_data(engine: Any, path: str, map_location: Any = None) -> Any:
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
-    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+    # Early releases of Python 3.11 pickle the member of an Enum as getattr(class, name).
+    member = (_stage, "builtins.getattr")
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address, member]):
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _stage(owner: Any, name: str) -> Any:
+    """What stands for getattr while a checkpoint is loaded: it finds members of `ZeroStageEnum` and nothing else."""
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    stages = {stage.name: stage for stage in ZeroStageEnum}
+    if owner is not ZeroStageEnum or name not in stages:
+        raise pickle.UnpicklingError(f"Weights only load failed: getattr of {name!r}")
+    return stages[name]
