@@ -62,6 +62,8 @@ HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
     "a vocabulary elsewhere": ("tokenizer_config.json", {"vocab_file": "/proc/self/environ"}),
     "merges elsewhere": ("tokenizer_config.json", {"merges_file": "../../workspace/merges.txt"}),
     "a tokenizer elsewhere": ("tokenizer_config.json", {"tokenizer_file": "/mnt/workspace/tokenizer.json"}),
+    "another config": ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+    "another tokenizer": ("tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}),
     "a GGUF file": ("tokenizer_config.json", {"gguf_file": "evil.gguf"}),
     "arguments by position": ("tokenizer_config.json", {"init_inputs": ["/proc/self/environ"]}),
 }
@@ -108,6 +110,7 @@ def test_every_key_is_refused_in_its_files_also_deep_inside_and_not_where_it_is_
     ("name", "values"),
     [
         ("config.json", {"attn_implementation": "sdpa", "_attn_implementation": "eager", "num_beam_groups": 1}),
+        ("config.json", {"num_local_experts": 0, "num_experts_per_tok": 0}),
         ("config.json", {"_name_or_path": "/data/llama", "penalty_alpha": 0, "quantization_config": None}),
         ("tokenizer_config.json", {"special_tokens_map_file": "/home/a/.cache/x", "name_or_path": "/data/llama"}),
     ],

@@ -78,12 +78,16 @@ REFUSED: Mapping[str, Refused] = {
     **dict.fromkeys(("quantization_config", "compression_config"), _QUANTIZED),
     **dict.fromkeys(("fusion_config", "kernel_config", "use_kernels", "distributed_config"), _PATCHES),
     **dict.fromkeys(("constraints", "force_words_ids", "dola_layers", "penalty_alpha", "num_beam_groups"), _MODE),
+    # transformers reads these instead of config.json and tokenizer.json, unchecked and outside of the digests.
+    **dict.fromkeys(("configuration_files", "fast_tokenizer_files"), _OTHER_FILE),
     **dict.fromkeys(("transformers_weights", "gguf_file", "init_inputs", "tokenizer_object"), _OTHER_FILE),
     **dict.fromkeys(("vocab_file", "merges_file", "tokenizer_file", "spm_file", "source_spm"), _OTHER_FILE),
     **dict.fromkeys(("target_spm", "sp_model_file", "emoji_file", "normalizer_file", "codes_file"), _OTHER_FILE),
 }
 """What is refused wherever it stands in a file, by key. There is no field that allows it."""
 
+MAY_BE_ZERO = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Sizes in config.json that are 0 in dense models of a family that also has mixtures of experts, such as Granite 4."""
 _LAYERS, _WIDTH, _HEADS, _VOCABULARY, _POSITIONS = 2_000, 1 << 20, 1 << 13, 1 << 24, 1 << 28
 LARGEST: Mapping[str, int] = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"), _LAYERS),
@@ -192,8 +196,10 @@ def _check_size(field: str, key: str, value: Any) -> None:
     most = LARGEST.get(key)
     if most is None or not isinstance(value, int | float) or isinstance(value, bool):
         return
-    if not 0 < value <= most:
-        raise BadInput(field, f"`{key}` in {CONFIG} is {_short(value)}, not from 1 to {most}", "Copy the file again.")
+    least = 0 if key in MAY_BE_ZERO else 1
+    if not least <= value <= most:
+        problem = f"`{key}` in {CONFIG} is {_short(value)}, not from {least} to {most}"
+        raise BadInput(field, problem, "Copy the file again.")
 
 
 def _check_adapter(settings: dict[str, Any], field: str) -> None:
