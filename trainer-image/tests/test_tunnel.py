@@ -1,6 +1,7 @@
 """The way to the rendezvous: peers pass, and strangers reach nothing, learn nothing and lock nobody out."""
 
 import contextlib
+import errno
 import hmac
 import secrets
 import socket
@@ -215,6 +216,18 @@ def test_all_pods_have_one_key(tmp_path: Path) -> None:
     assert [path.name for path in directory.iterdir()] == [tunnel.KEY_FILE], "temporary files are left"
     assert (directory / tunnel.KEY_FILE).stat().st_mode & 0o077 == 0
     assert tunnel.load_key(tmp_path / "another") != tunnel.load_key(directory)
+
+
+def test_all_pods_have_one_key_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(tunnel.os, "link", refuse)
+    with ThreadPoolExecutor(16) as pool:
+        keys = set(pool.map(lambda _: tunnel.load_key(tmp_path), range(64)))
+    assert len(keys) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [tunnel.KEY_FILE]
+    assert (tmp_path / tunnel.KEY_FILE).stat().st_mode & 0o077 == 0
 
 
 def test_a_key_that_is_cut_short_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,16 +70,30 @@ def load_key(directory: Path) -> bytes:
 
 
 def _offer_key(path: Path) -> None:
-    """Write a key under a temporary name, and link it to `path` unless there is one: no pod sees half of it."""
+    """Write a key under a temporary name, and link it to `path` unless there is one: no pod sees half of it.
+
+    Some network file systems have no hard links, such as SMB: there, the file is written in its place, unless there is
+    one, and other pods wait until it is whole.
+    """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        key = secrets.token_bytes(_KEY_BYTES)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-        with contextlib.suppress(FileExistsError):
+            file.write(key)
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            with contextlib.suppress(FileExistsError), open(path, "xb", opener=_for_owner) as file:
+                file.write(key)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager
