@@ -195,6 +195,17 @@ def test_all_checkpoints_may_be_changed(tmp_path: Path) -> None:
     assert checkpoint.newest(config) is None
 
 
+def test_a_checkpoint_too_large_to_be_read_in_a_save_has_no_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_HASHED_BYTES", 1)
+    monkeypatch.setattr(checkpoint.manifest, "list_files", lambda *_: pytest.fail("it was read"))
+    path = make(tmp_path, 10)
+    mark = checkpoint.read_complete(path)
+    assert mark is not None and mark.sha256 is None and mark.files
+    assert checkpoint.differences(path, mark) == []
+
+
 def test_a_run_in_flight_at_an_upgrade_resumes_from_a_checkpoint_without_digests(tmp_path: Path) -> None:
     config = run_in(tmp_path)
     path = make(checkpoint.checkpoints_dir(config), 10)

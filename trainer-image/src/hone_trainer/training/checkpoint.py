@@ -6,7 +6,8 @@
 Half checkpoints are never resumed from, nor are those of another RunConfig: an edit of the spec can overtake the start
 of a pod, which then trains by the old one for a while. Both are removed once a later one is whole.
 
-COMPLETE.json has the SHA-256 of every file. Launchers compare them before ranks resume, and finish before it exports;
+COMPLETE.json has the SHA-256 of every file, unless there are too many bytes to read while all ranks wait
+(`MAX_HASHED_BYTES`). Launchers compare them before ranks resume, and finish before it exports;
 sizes alone are compared more often, because all of the weights have to be read for a digest.
 """
 
@@ -31,6 +32,9 @@ COMPLETE_FILE = "COMPLETE.json"
 TRAINING_ARGS_FILE = "training_args.bin"
 """The Trainer's pickled arguments: nothing reads them, and they can hold tokens in clear."""
 
+MAX_HASHED_BYTES = 32 << 30
+"""Most bytes of a checkpoint with digests. All other ranks wait while rank 0 reads them, on a network volume perhaps at
+0.5 GB/s, and a save that takes 10 minutes ends the gang (`ddp_timeout`)."""
 _PREFIX = "checkpoint-"
 _TORCH_WRITER = "inline_container.cc"
 """In what torch.save raises for every write that failed: positions that do not fit, and nothing of the reason."""
@@ -104,7 +108,8 @@ def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
 def differences(checkpoint: Path, mark: Complete) -> list[str]:
     """In what the files differ from those that were written: each with what is wrong; empty if they do not.
 
-    Reads the whole checkpoint. Without digests, which older releases did not write, nothing is known to differ.
+    Reads the whole checkpoint. Without digests, nothing is known to differ: older releases wrote none, and
+    large checkpoints have none.
     """
     if mark.sha256 is None:
         return []
@@ -169,15 +174,18 @@ def complete(
     (checkpoint / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
     sync_tree(checkpoint)
-    files = manifest.list_files(checkpoint)
+    sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in checkpoint.rglob("*") if path.is_file()}
+    digests = None
+    if sum(sizes.values()) <= MAX_HASHED_BYTES:
+        digests = {file.path: file.sha256 for file in manifest.list_files(checkpoint)}
     mark = Complete(
         step=step,
         world_size=world_size,
         zero_stage=zero_stage,
         final=final,
         run_config=run_config,
-        files={file.path: file.size_bytes for file in files},
-        sha256={file.path: file.sha256 for file in files},
+        files=sizes,
+        sha256=digests,
     )
     write_atomic(checkpoint / COMPLETE_FILE, json.dumps(mark.to_dict(), indent=1).encode(), durable=True)
     return mark
