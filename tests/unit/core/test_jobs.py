@@ -161,7 +161,7 @@ def test_scratch_space_is_bounded(step: str) -> None:
         (TRAIN, {"resources": {"requests": {"memory": "1Gi"}}}, {"nvidia.com/gpu": "1"}),
         (TRAIN, {"gpusPerNode": 0, "processesPerNode": 3}, {"memory": "24Gi"}),
         (PREPARE, {"gpusPerNode": 4}, {"memory": "8Gi"}),
-        (FINISH, {"gpusPerNode": 4}, {"memory": "128Gi", "nvidia.com/gpu": "1"}),
+        (FINISH, {"gpusPerNode": 4}, {"memory": "512Gi", "nvidia.com/gpu": "1"}),
         (FINISH, {"gpusPerNode": 0}, {"memory": "8Gi"}),
     ],
 )

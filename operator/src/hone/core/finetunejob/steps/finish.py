@@ -50,7 +50,8 @@ def _gpus(run: Run) -> int:
 
 
 def _resources(run: Run) -> dict[str, Any]:
-    return compute_resources(run, _gpus(run), ranks=1)
+    # It may hold the whole model that all ranks of a training pod shared.
+    return compute_resources(run, _gpus(run), ranks=1, limit_ranks=run.processes_per_node)
 
 
 def _mounts(run: Run) -> list[Mount]:
