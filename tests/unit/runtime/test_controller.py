@@ -88,6 +88,7 @@ class Case:
         obj: Object | None = None,
         idle: bool = False,
         is_drastic: Callable[[Subject, Observed, Plan], bool] = lambda subject, observed, plan: False,
+        refs: tuple[Ref, ...] = (),
     ) -> None:
         self.client: Any = FakeClient(obj or resource())
         self.index, self.seconds = Index(), 0.0
@@ -106,7 +107,7 @@ class Case:
 
         kind = Kind(
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
-            subject=Subject, children=(), refs=lambda subject, fetched: (), may_lack=lambda subject, ref: False,
+            subject=Subject, children=(), refs=lambda subject, fetched: refs, may_lack=lambda subject, ref: False,
             reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
             idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
         )  # fmt: skip
@@ -158,6 +159,13 @@ async def test_what_the_watches_have_shown_is_not_read_again() -> None:
     case = Case(FULL)
     await case.look()
     assert case.client.reads == 0
+
+
+@pytest.mark.parametrize("kind", ["PersistentVolumeClaim", "ConfigMap"])
+async def test_what_a_user_may_have_created_just_now_is_read_if_no_watch_has_shown_it(kind: str) -> None:
+    case = Case(Plan(), refs=(Ref("v1", kind, "data"),))
+    await case.look()
+    assert case.client.reads == 1
 
 
 @pytest.mark.parametrize("error", [Conflict(409, "AlreadyExists", "it is there"), Transient(500, "", "unwell")])

@@ -84,8 +84,11 @@ class Observer:
     def _answers(self, kind: AnyKind, subject: Subject, ref: Ref) -> bool:
         """Whether the index can tell what a reconcile needs to know of an object."""
         watched: Watched | None = _WATCHED.get((ref.api_version, ref.kind))
-        if watched is None or not watched.selector:
-            return watched is not None
+        if watched is None:
+            return False
+        if not watched.selector:
+            # What a user has just created may come later than the event that made us look.
+            return self._index.version(subject.namespace, ref) is not None or kind.may_lack(subject, ref)
         if self._index.version(subject.namespace, ref) is None:
             return kind.may_lack(subject, ref)  # No watch shows objects without our label.
         return not watched.metadata_only or kind.may_lack(subject, ref)
