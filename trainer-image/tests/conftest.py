@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from launchers import Launcher
 from rows import CHAT_TEMPLATE, chat_row, write_jsonl
 
@@ -16,6 +17,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a GPU: torch.cuda.is_available() is False")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model and data for the runs of a file, and this process as their only rank."""
+    root = tmp_path_factory.mktemp("shared")
+    tiny.make_run(root)
+    with tiny.only_rank():
+        yield root
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,6 @@ class RunsCode:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (self.path,)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model and data, and this process as the only rank."""
-    root = tmp_path_factory.mktemp("shared")
-    tiny.make_run(root)
-    with tiny.only_rank():
-        yield root
 
 
 @pytest.fixture

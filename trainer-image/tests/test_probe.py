@@ -1,6 +1,5 @@
 """The probe on one rank in this process: its rows, what it measures, and that it leaves the run untouched."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,6 @@ from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 from hone_trainer.training.probe import longest_rows
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model and data, and this process as their rank."""
-    root = tmp_path_factory.mktemp("shared")
-    tiny.make_run(root)
-    with tiny.only_rank():
-        yield root
 
 
 def test_the_longest_rows_are_found_by_their_tokens() -> None:

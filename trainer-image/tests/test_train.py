@@ -5,7 +5,7 @@ One process, so no agreement between ranks: that is in test_train_processes.py.
 
 import errno
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,6 @@ WEIGHTS = {
     MethodType.QLORA: "adapter_model.safetensors",
     MethodType.FULL: "model.safetensors",
 }
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model and data for every run here, and this process as their rank."""
-    root = tmp_path_factory.mktemp("shared")
-    tiny.make_run(root)
-    with tiny.only_rank():
-        yield root
 
 
 @pytest.fixture

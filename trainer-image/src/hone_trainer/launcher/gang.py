@@ -21,6 +21,8 @@ from hone_trainer.protocol.status import STATUS_DIR_ENV, StatusDir
 
 MASTER_PORT_ENV = "HONE_MASTER_PORT"
 """Environment variable with another rendezvous port. For several gangs on one machine."""
+BACKEND = "hone"
+"""torchrun's `--rdzv-backend` (`hone_trainer/launcher/store.py`), with the node's rank as `--rdzv-conf=rank=<rank>`."""
 POLL_SECONDS = 0.2
 _SET_MASTER = "Set it to the DNS name of pod 0. The operator sets it in the pods that it creates."
 
@@ -129,7 +131,7 @@ def torchrun_arguments(config: RunConfig, node: int, store_port: int) -> list[st
     return [
         f"--nnodes={topology.nodes}",
         f"--nproc-per-node={topology.processes_per_node}",
-        "--rdzv-backend=hone",
+        f"--rdzv-backend={BACKEND}",
         f"--rdzv-endpoint={tunnel.LOOPBACK}:{store_port}",
         f"--rdzv-conf=rank={node}",
         "--max-restarts=0",

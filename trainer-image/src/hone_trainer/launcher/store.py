@@ -16,9 +16,9 @@ from torch.distributed.elastic.rendezvous import (
     rendezvous_handler_registry,
 )
 
-BACKEND = "hone"
-"""torchrun's `--rdzv-backend`. It takes the node's rank as `--rdzv-conf=rank=<rank>`."""
-LOOPBACK = "127.0.0.1"
+from hone_trainer.launcher.gang import BACKEND
+from hone_trainer.launcher.tunnel import LOOPBACK
+
 _TIMEOUT_SECONDS = 600
 """How long one pod waits for the others, as in torch's static rendezvous."""
 
