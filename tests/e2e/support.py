@@ -197,8 +197,8 @@ def joins_rendezvous(address: str) -> bool:
         return False
 
 
-def kill_rank(pod: Object) -> int:
-    """Kill a training process of the pod, not its launcher, by SIGKILL; returns its id.
+def stop_rank(pod: Object) -> int:
+    """Stop a training process of the pod, not its launcher, by SIGSTOP, so that no step follows; returns its id.
 
     Raises:
         AssertionError: the pod has no training process.
@@ -207,7 +207,7 @@ def kill_rank(pod: Object) -> int:
     # torchrun's own command line ends with the rank's, but gives the number of nodes first.
     ranks = [pid for pid, words in known.items() if words.endswith("-m hone_trainer.train") and "--nnodes" not in words]
     assert ranks, f"no rank among the pod's processes: {known}"
-    os.kill(ranks[0], signal.SIGKILL)
+    os.kill(ranks[0], signal.SIGSTOP)
     return ranks[0]
 
 
