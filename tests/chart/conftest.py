@@ -1,5 +1,6 @@
 """Renders the chart with the real helm, which is built by dev.cluster where it is missing."""
 
+import functools
 import json
 import subprocess
 from collections.abc import Callable
@@ -22,10 +23,16 @@ Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
 
 
-def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run helm, which is built where it is missing."""
+@functools.cache
+def helm_binary() -> Path:
+    """Where helm is, which is built where it is missing; asked before a test moves HONE_CACHE away from it."""
     build.ensure(["helm"])
-    return subprocess.run([build.binary("helm"), *arguments], capture_output=True, text=True, timeout=60)
+    return build.binary("helm")
+
+
+def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run helm."""
+    return subprocess.run([helm_binary(), *arguments], capture_output=True, text=True, timeout=60)
 
 
 def manifests_of(values: Manifest, folder: Path) -> list[Manifest]:
@@ -41,13 +48,14 @@ def manifests_of(values: Manifest, folder: Path) -> list[Manifest]:
 @pytest.fixture(scope="session")
 def helm() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs helm on the chart: `helm("template", "hone", str(CHART))`."""
+    helm_binary()
     return run_helm
 
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     """The chart's manifests for the given values; a refusal of helm is an AssertionError with its words."""
-
+    helm_binary()
     rendered: dict[str, str] = {}
 
     def run(values: Manifest | None = None) -> list[Manifest]:

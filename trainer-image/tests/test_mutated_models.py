@@ -32,6 +32,7 @@ def check(results: list[dict[str, Any]]) -> None:
     assert not slow, slow[:5]
 
 
+@pytest.mark.train
 def test_a_mutated_model_is_refused_or_right(tiny_model: Path, tmp_path: Path) -> None:
     results = outcomes(tiny_model, tmp_path / "scratch", 0, 80)
     check(results)

@@ -124,6 +124,7 @@ KINDS = {
 }
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(("kind", "apart"), KINDS.items(), ids=KINDS)
 def test_packed_rows_do_not_see_each_other(kind: str, apart: bool, tmp_path: Path) -> None:
     from transformers import CONFIG_MAPPING
@@ -220,6 +221,7 @@ def test_the_loss_of_packed_rows_is_that_of_the_rows_alone(prepared_run: Any) ->
     assert loss([seen], True) != pytest.approx(mean, rel=1e-4), "as one long row they would see each other"
 
 
+@pytest.mark.train
 def test_a_packed_run_that_is_resumed_equals_an_uninterrupted_one(
     prepared_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

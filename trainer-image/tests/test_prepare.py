@@ -72,6 +72,7 @@ def test_the_result_tells_dataset_and_plan(pod: Pod, make_config: Any) -> None:
     assert planned.dataset.digest == f"sha256:{Path(planned.prepared).name}"
 
 
+@pytest.mark.train
 def test_every_kind_of_file_gives_the_same_prepared_rows(pod: Pod, make_config: Any, tmp_path: Path) -> None:
     rows = [chat_row(i) for i in range(40)]
     paths = [write(tmp_path / "kinds" / name, rows) for name in KINDS] + [save_folder(tmp_path / "saved", rows)]

@@ -23,7 +23,7 @@ from tests.unit.core.fake_cluster import FakeCluster
 
 STATES = {"prepare": runs.preparing, "train": runs.training, "finish": runs.finishing}
 MAX_STATUS_BYTES = 64 * 1024
-SEEDS = 2000
+SEEDS = 500
 """Messages in the unit tier. `tests/soak/test_reported.py` takes half a million."""
 
 

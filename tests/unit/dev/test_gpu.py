@@ -23,12 +23,14 @@ def collected(markers: str) -> set[str]:
     return set(re.findall(r"^\S+::\S+", run.stdout, re.MULTILINE))
 
 
+@pytest.mark.train  # Collecting imports the trainer's whole stack.
 def test_the_target_has_tests_of_all_that_only_a_gpu_shows() -> None:
     names = collected(gpu.MARKER)
     for part in ("[LoRA]", "[QLoRA]", "[Full]", "nf4", "offloading", "memory_that_the_gpu_refuses"):
         assert any(part in name for name in names), part
 
 
+@pytest.mark.train  # Collecting imports the trainer's whole stack.
 def test_no_other_tier_runs_them() -> None:
     tiers = {stage.command for tier in stages.TIERS.values() for stage in tier if stage.tests}
     markers = {command[command.index("-m", command.index("pytest")) + 1] for command in tiers}
