@@ -91,6 +91,7 @@ def is_refused(path: Path) -> None:
     assert time.monotonic() - began < MOST_SECONDS
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("case", REPEATED)
 def test_a_compressed_text_expands_within_bounds(tmp_path: Path, case: str) -> None:
     name, text, compress = REPEATED[case]
@@ -98,6 +99,7 @@ def test_a_compressed_text_expands_within_bounds(tmp_path: Path, case: str) -> N
     is_refused(tmp_path / name)
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("case", TABLES)
 def test_a_table_expands_within_bounds(tmp_path: Path, case: str) -> None:
     name, make = TABLES[case]
@@ -200,9 +202,22 @@ def test_the_containers_memory(tmp_path: Path, text: str, limited: bool) -> None
     assert (limit == 1 << 20) if limited else (limit > 1 << 28)
 
 
-def test_a_signal_reaches_the_step(tmp_path: Path) -> None:
+AT_ONCE = """
+fork = os.fork
+def slow():
+    child = fork()
+    while child and signal.SIGTERM not in signal.sigpending():
+        time.sleep(0.01)
+    return child
+os.fork = slow
+"""
+"""The parent goes on only once it has been sent the signal."""
+
+
+@pytest.mark.parametrize("setup", ["", AT_ONCE], ids=["while it runs", "right after its start"])
+def test_a_signal_reaches_the_step(tmp_path: Path, setup: str) -> None:
     work = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print('ready', flush=True); time.sleep(60)"
-    code = STEP.format(work=work, step="prepare", seconds=60)
+    code = "import os, signal, time\n" + setup + STEP.format(work=work, step="prepare", seconds=60)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
@@ -226,11 +241,13 @@ def prepared(tmp_path: Path, config: dict[str, Any], seconds: float) -> tuple[in
     return ran.returncode, StepResult.from_dict(json.loads(log.read_text()))
 
 
+@pytest.mark.train
 def test_prepare_reports_its_own_result(tmp_path: Path, make_config: Any) -> None:
     code, result = prepared(tmp_path, make_config(), 270)
     assert code == 0 and result.plan is not None and result.dataset is not None
 
 
+@pytest.mark.train
 def test_a_chat_template_that_never_ends_is_bad_input(tmp_path: Path, make_config: Any, tiny_model: Path) -> None:
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     loops = "".join(f"{{% for i{n} in range(99999) %}}" for n in range(3))

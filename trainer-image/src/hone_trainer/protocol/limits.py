@@ -31,6 +31,8 @@ _MEMORY_FIELDS = {
 }
 _BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """How a library ends a process on input that it did not expect."""
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT)
+"""What the step is to receive though its parent is the container's process."""
 
 
 class TooLong(BaseException):
@@ -108,12 +110,16 @@ def supervised(step: str, work: Callable[[], int], seconds: float) -> int:
         seconds: how long it may take, in addition to what it adds by `allow`.
     """
     begin, memory = time.monotonic(), int(host.memory_limit() * MEMORY_SHARE)
+    # Held back until they can be passed on: a signal in between would end this process alone.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
         # Its own handlers, buffers and exit code: a child never returns into its parent's code.
         os._exit(_code_of(work))
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _PASSED_ON:
         signal.signal(number, lambda received, _: _send(child, received))
+    signal.pthread_sigmask(signal.SIG_SETMASK, former)
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
