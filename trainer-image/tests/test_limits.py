@@ -211,7 +211,7 @@ def slow():
     return child
 os.fork = slow
 """
-"""The parent goes on only once it has been sent the signal."""
+"""The parent continues only once it has been sent the signal."""
 
 
 @pytest.mark.parametrize("setup", ["", AT_ONCE], ids=["while it runs", "right after its start"])
