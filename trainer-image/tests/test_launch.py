@@ -61,7 +61,7 @@ def with_topology(config: RunConfig, **changes: object) -> RunConfig:
 def test_torchrun_meets_on_loopback(run: RunConfig) -> None:
     arguments = gang.torchrun_arguments(run, node=1, store_port=4711)
     assert "--nnodes=2" in arguments
-    assert "--rdzv-conf=rank=1" in arguments
+    assert "--rdzv-conf=rank=1,timeout=1800" in arguments
     assert "--nproc-per-node=3" in arguments
     assert "--rdzv-endpoint=127.0.0.1:4711" in arguments
     assert "--max-restarts=0" in arguments
@@ -73,8 +73,8 @@ def tunnels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     opened: list[tuple[object, ...]] = []
 
     @contextlib.contextmanager
-    def record(*arguments: object) -> Iterator[None]:
-        opened.append(arguments[:-1])
+    def record(*arguments: object, **options: object) -> Iterator[None]:
+        opened.append((*arguments[:-1], *options.values()))
         yield
 
     monkeypatch.setattr(tunnel, "entrance", record)
@@ -88,7 +88,16 @@ def test_a_gang_meets_at_pod_0(run: RunConfig, tunnels: list[tuple[object, ...]]
     with gang.rendezvous(run, 0, probing=probing) as store_port:
         assert tunnels == [(port, store_port)]
     with gang.rendezvous(run, 1, probing=probing) as local_port:
-        assert tunnels[1:] == [("tiny-0.tiny", port, local_port)]
+        assert tunnels[1:] == [("tiny-0.tiny", port, local_port, 1800)]
+
+
+def test_a_pod_waits_for_the_others_as_long_as_the_operator_does(
+    run: RunConfig, tunnels: list[tuple[object, ...]]
+) -> None:
+    patient = run.model_copy(update={"start_deadline_seconds": 90_000})
+    assert "--rdzv-conf=rank=0,timeout=90000" in gang.torchrun_arguments(patient, node=0, store_port=4711)
+    with gang.rendezvous(patient, 1):
+        assert tunnels[0][-1] == 90_000
 
 
 def test_a_gang_without_a_meeting_place_is_refused(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,21 +160,21 @@ def test_ranks_that_leave_no_final_checkpoint_have_not_finished(
     assert "final checkpoint" in (tmp_path / "term").read_text()
 
 
+@pytest.mark.parametrize(("lost", "code"), [(FailureClass.COMMUNICATION, 68), (FailureClass.NEVER_STARTED, 69)])
 def test_peers_that_left_a_finished_run_are_no_failure(
-    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lost: FailureClass, code: int, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = verdict(FailureClass.COMMUNICATION)
 
     def run_ranks(*_: object, **__: object) -> Verdict:
         if ends_well:
             path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(run), 6)
             path.mkdir(parents=True)
             checkpoint.complete(path, step=6, world_size=6, zero_stage=0, final=True)
-        return lost
+        return verdict(lost)
 
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
     ends_well = False
-    assert launch.main() == 68
+    assert launch.main() == code
     ends_well = True
     assert launch.main() == 0
     assert ended(tmp_path).final_step == 6

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from launchers import START_SECONDS, Launcher, newest_step
+from launchers import START_SECONDS, Launcher, free_port, newest_step
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
@@ -75,6 +75,16 @@ def test_a_rank_that_hangs_is_found_with_its_stack(tmp_path: Path, start: Start)
     assert "training_step" in rank_0, "the other one's stack is there too"
     assert "in _sleep" in launcher.log(), "the pod's log has them as well"
     assert newest_step(config) == 2
+
+
+@pytest.mark.parametrize("node", ["0", "1"])
+def test_a_pod_whose_peer_does_not_come_has_the_class_of_a_late_pod(node: str, tmp_path: Path, start: Start) -> None:
+    tiny.make_run(tmp_path, nodes=2, start_deadline_seconds=3)
+    meeting = {"HONE_MASTER": "127.0.0.1", "HONE_MASTER_PORT": str(free_port())}
+    launcher = start(tmp_path, "a", JOB_COMPLETION_INDEX=node, **meeting)
+    code, result = launcher.wait()
+    assert (code, result.verdict.failure_class) == (69, FailureClass.NEVER_STARTED), launcher.log()
+    assert f"not all 2 pods met within startDeadlineSeconds (3), as seen by pod {node}" in result.verdict.message
 
 
 def test_a_stop_before_the_ranks_have_begun_is_prompt(tmp_path: Path, start: Start) -> None:

@@ -329,6 +329,7 @@ def make_run(
     hidden: int = 32,
     evaluate: int | None = None,
     hang_floor_seconds: float = 300.0,
+    start_deadline_seconds: int = 1800,
     probe: bool = False,
     merge_output: bool = False,
     reward: Rewards | None = None,
@@ -383,6 +384,7 @@ def make_run(
             reward_model=str(reward_model) if reward_model else None,
         ),
         hang_floor_seconds=hang_floor_seconds,
+        start_deadline_seconds=start_deadline_seconds,
         merge_output=merge_output,
     )
     (root / "run.json").write_text(config.to_json())

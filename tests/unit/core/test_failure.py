@@ -72,6 +72,11 @@ def test_one_pod(case: str, pods: list[Pod], want: C) -> None:
             C.OUT_OF_MEMORY,
         ),
         (
+            "one waited for the other in vain, which the Job deleted before it started",
+            [failed(69, verdict("NeverStarted")), pod("p-1", index=1, phase="Pending", deleted=True)],
+            C.NEVER_STARTED,
+        ),
+        (
             "one never started, the other crashed",
             [pod("p-0", phase="Failed", reason="OutOfcpu"), failed(70, verdict("Crashed"), 1)],
             C.CRASHED,

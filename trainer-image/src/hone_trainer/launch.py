@@ -41,6 +41,7 @@ from hone_trainer.training import checkpoint
 
 METRICS_PORT_ENV = "HONE_METRICS_PORT"
 """Environment variable with another port of /metrics and /progress; 0 takes a free one. For several on one machine."""
+_WITHOUT_PEERS = (FailureClass.COMMUNICATION, FailureClass.NEVER_STARTED)
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _train(node: int, status: StatusDir) -> StepResult:
     planned = require_plan(config)
     pod = PodAttempt(config, planned.plan, load_attempt(), node, status)
     verdict = _launch(pod) if checkpoint.final_checkpoint(config) is None else None
-    if verdict and verdict.failure_class is FailureClass.COMMUNICATION and checkpoint.final_checkpoint(config):
+    if verdict and verdict.failure_class in _WITHOUT_PEERS and checkpoint.final_checkpoint(config):
         # The peers had trained to the end and left; a network file system can show their checkpoint here late.
         logger.warning("training had already finished", extra={"verdict": verdict.to_dict()})
         verdict = None

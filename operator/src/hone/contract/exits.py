@@ -50,7 +50,7 @@ POLICIES: dict[FailureClass, Policy] = {
     FailureClass.HOST_OUT_OF_MEMORY: Policy(137, counts=True, retries=True, at_most=None, rank=6),
     FailureClass.HUNG: Policy(67, counts=True, retries=True, at_most=None, rank=7),
     FailureClass.CRASHED: Policy(70, counts=True, retries=True, at_most=None, rank=8),
-    FailureClass.NEVER_STARTED: Policy(None, counts=False, retries=True, at_most=5, rank=9),
+    FailureClass.NEVER_STARTED: Policy(69, counts=False, retries=True, at_most=5, rank=9),
     FailureClass.COMMUNICATION: Policy(68, counts=True, retries=True, at_most=None, rank=10),
 }
 

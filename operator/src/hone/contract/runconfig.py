@@ -168,6 +168,8 @@ class RunConfig(Model):
     """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None
     """Size of the artifact's claim; None: unknown."""
+    start_deadline_seconds: Annotated[int, Field(gt=0)] = 1800
+    """How long a pod of the gang waits for the others: as long as the operator waits for all of them to start."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0
     """A step is considered stuck after this time or ten median steps, whichever is longer."""
 

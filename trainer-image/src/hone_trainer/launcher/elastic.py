@@ -34,7 +34,7 @@ def main() -> int:
         )
         return 1
     except Exception as error:
-        # Before there are ranks: most often, the other pods did not reach the rendezvous in time.
+        # Before there are ranks, or where torchrun itself fails.
         traceback.print_exc()
         node = int(os.environ.get(NODE_RANK_ENV) or "0")
         status.write_verdict(None, from_exception(error, None, node, None))

@@ -22,7 +22,7 @@ from hone_trainer.protocol.status import STATUS_DIR_ENV, StatusDir
 MASTER_PORT_ENV = "HONE_MASTER_PORT"
 """Environment variable with another rendezvous port. For several gangs on one machine."""
 BACKEND = "hone"
-"""torchrun's `--rdzv-backend` (`hone_trainer/launcher/store.py`), with the node's rank as `--rdzv-conf=rank=<rank>`."""
+"""torchrun's `--rdzv-backend` (`hone_trainer/launcher/store.py`); `--rdzv-conf` has the node's rank and the timeout."""
 POLL_SECONDS = 0.2
 _SET_MASTER = "Set it to the DNS name of pod 0. The operator sets it in the pods that it creates."
 
@@ -115,7 +115,11 @@ def rendezvous(config: RunConfig, node: int, *, probing: bool = False) -> Iterat
     # Another port for the probe: its last connections may still linger when the run begins.
     port = int(os.environ.get(MASTER_PORT_ENV) or MASTER_PORT) + probing
     key = tunnel.load_key(Path(config.paths.run))
-    with tunnel.entrance(port, store_port, key) if node == 0 else tunnel.passage(master, port, store_port, key):
+    with (
+        tunnel.entrance(port, store_port, key)
+        if node == 0
+        else tunnel.passage(master, port, store_port, key, seconds=config.start_deadline_seconds)
+    ):
         yield store_port
 
 
@@ -133,7 +137,7 @@ def torchrun_arguments(config: RunConfig, node: int, store_port: int) -> list[st
         f"--nproc-per-node={topology.processes_per_node}",
         f"--rdzv-backend={BACKEND}",
         f"--rdzv-endpoint={tunnel.LOOPBACK}:{store_port}",
-        f"--rdzv-conf=rank={node}",
+        f"--rdzv-conf=rank={node},timeout={config.start_deadline_seconds}",
         "--max-restarts=0",
         "--module",
         "hone_trainer.train",

@@ -7,7 +7,7 @@ reaches it can become a rank. Other pods reach it only through `hone_trainer/lau
 import datetime
 import socket
 
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
@@ -19,8 +19,9 @@ from torch.distributed.elastic.rendezvous import (
 from hone_trainer.launcher.gang import BACKEND
 from hone_trainer.launcher.tunnel import LOOPBACK
 
-_TIMEOUT_SECONDS = 600
-"""How long one pod waits for the others, as in torch's static rendezvous."""
+
+class GangIncomplete(Exception):
+    """Not all pods of the gang reached the rendezvous in time."""
 
 
 class LoopbackRendezvous(RendezvousHandler):
@@ -31,7 +32,7 @@ class LoopbackRendezvous(RendezvousHandler):
         rank: of this node.
         nodes: number of nodes.
         run_id: prefix of all keys.
-        timeout_seconds: how long to wait for the store.
+        timeout_seconds: how long to wait for the other nodes.
     """
 
     def __init__(self, port: int, rank: int, nodes: int, run_id: str, timeout_seconds: int) -> None:
@@ -39,7 +40,7 @@ class LoopbackRendezvous(RendezvousHandler):
         self._rank = rank
         self._nodes = nodes
         self._run_id = run_id
-        self._timeout = datetime.timedelta(seconds=timeout_seconds)
+        self._seconds = timeout_seconds
         self._store: TCPStore | None = None
 
     def get_backend(self) -> str:
@@ -52,18 +53,28 @@ class LoopbackRendezvous(RendezvousHandler):
         return True
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Connect to the store; on node 0, open it first."""
+        """Connect to the store; on node 0, open it first, and wait for the other nodes.
+
+        Raises:
+            GangIncomplete: they did not come in time, or node 0 did not.
+        """
         if self._store is None:
             listener = _listen(self._port) if self._rank == 0 else None
-            self._store = TCPStore(
-                LOOPBACK,
-                self._port,
-                self._nodes,
-                is_master=listener is not None,
-                timeout=self._timeout,
-                multi_tenant=True,
-                master_listen_fd=listener,
-            )
+            try:
+                self._store = TCPStore(
+                    LOOPBACK,
+                    self._port,
+                    self._nodes,
+                    is_master=listener is not None,
+                    timeout=datetime.timedelta(seconds=self._seconds),
+                    multi_tenant=True,
+                    master_listen_fd=listener,
+                )
+            except DistError as error:
+                raise GangIncomplete(
+                    f"not all {self._nodes} pods met within startDeadlineSeconds ({self._seconds}), as seen by "
+                    f"pod {self._rank}: {error}"
+                ) from error
         store = PrefixStore(self._run_id, self._store)
         return RendezvousInfo(store, self._rank, self._nodes, RendezvousStoreInfo(LOOPBACK, self._port))
 
@@ -98,7 +109,7 @@ def _create(parameters: RendezvousParameters) -> RendezvousHandler:
         rank=int(parameters.get_as_int("rank", -1) or 0),
         nodes=parameters.max_nodes,
         run_id=parameters.run_id,
-        timeout_seconds=int(parameters.get_as_int("timeout", _TIMEOUT_SECONDS) or _TIMEOUT_SECONDS),
+        timeout_seconds=int(parameters.get("timeout")),
     )
 
 

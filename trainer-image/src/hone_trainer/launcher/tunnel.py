@@ -32,8 +32,6 @@ _PROOF_BYTES = hashlib.sha256().digest_size
 _GREETING = b"hone-gang-1\n"
 HANDSHAKE_SECONDS = 10.0
 """How long a connection may take to prove itself."""
-CONNECT_SECONDS = 600.0
-"""How long a pod tries to reach pod 0, as long as torch's static rendezvous waits."""
 _RETRY_SECONDS = 0.5
 MAX_UNPROVED = 64
 """Connections that have proved nothing yet. Another one ends the oldest, so that strangers cannot lock peers out."""
@@ -108,13 +106,19 @@ def entrance(port: int, store_port: int, key: bytes) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def passage(host: str, port: int, local_port: int, key: bytes) -> Iterator[None]:
+def passage(host: str, port: int, local_port: int, key: bytes, *, seconds: float) -> Iterator[None]:
     """On the other pods: connect what comes to `local_port` of the loopback address with `entrance` at `host`.
+
+    Args:
+        host, port: address of pod 0.
+        local_port: where this pod's torchrun and its ranks connect to.
+        key: of the run.
+        seconds: how long to try to reach pod 0.
 
     Raises:
         OSError: the local port is in use.
     """
-    with _in_background(_passage(host, port, local_port, key)):
+    with _in_background(_passage(host, port, local_port, key, seconds)):
         yield
 
 
@@ -140,18 +144,20 @@ async def _entrance(port: int, store_port: int, key: bytes) -> AsyncIterator[Non
 
 
 @contextlib.asynccontextmanager
-async def _passage(host: str, port: int, local_port: int, key: bytes) -> AsyncIterator[None]:
+async def _passage(host: str, port: int, local_port: int, key: bytes, seconds: float) -> AsyncIterator[None]:
     async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _join((reader, writer), await _connect(host, port, key))
+        await _join((reader, writer), await _connect(host, port, key, seconds))
 
     server = await asyncio.start_server(_quietly(lead), LOOPBACK, local_port, limit=_CHUNK_BYTES)
     async with server:
         yield
 
 
-async def _connect(host: str, port: int, key: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(
+    host: str, port: int, key: bytes, seconds: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A proved connection to pod 0, which may start later than this pod and has no name until then."""
-    until = time.monotonic() + CONNECT_SECONDS
+    until = time.monotonic() + seconds
     while True:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):

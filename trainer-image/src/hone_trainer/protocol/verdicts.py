@@ -31,6 +31,7 @@ _BY_TYPE: dict[str, FailureClass] = {
     "DistNetworkError": FailureClass.COMMUNICATION,
     "DistStoreError": FailureClass.COMMUNICATION,
     "ConnectionError": FailureClass.COMMUNICATION,
+    "GangIncomplete": FailureClass.NEVER_STARTED,
 }
 
 # gloo, CUDA's libraries and the CPU allocator raise a bare RuntimeError: only its text shows what happened.
@@ -60,6 +61,7 @@ HINTS: dict[FailureClass, str] = {
     FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
     FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
     FailureClass.HUNG: "Read the file that the message names: its stack traces show where each rank hangs.",
+    FailureClass.NEVER_STARTED: "Check why the other pods do not start, and whether pods of the job reach each other.",
     FailureClass.COMMUNICATION: "Check whether another rank or pod failed first; if not, check the pods' network.",
 }
 
@@ -108,7 +110,7 @@ def from_exception(
     message = (words_of(error) if reads_rows and failure_class is FailureClass.CRASHED else str(error)) or type(
         error
     ).__name__
-    if failure_class not in (FailureClass.DIVERGED, FailureClass.PREEMPTED):
+    if failure_class not in (FailureClass.DIVERGED, FailureClass.PREEMPTED, FailureClass.NEVER_STARTED):
         message = f"{type(error).__name__}: {clip(message, MAX_MESSAGE - 200)}{place_of(error)}"
     verdict = _verdict(failure_class, message, rank=rank, node=node, step=step, code=exit_code(failure_class))
     hint = full_disk_hint(error) if failure_class == FailureClass.CRASHED else None

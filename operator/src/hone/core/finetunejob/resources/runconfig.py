@@ -52,6 +52,7 @@ def run_config(run: Run) -> RunConfig:
         artifacts=[artifact for source in models.values() for artifact in source.artifacts],
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
+        start_deadline_seconds=run.spec.start_deadline_seconds,
     )
 
 
