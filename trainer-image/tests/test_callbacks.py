@@ -1,5 +1,6 @@
 """When to save: the decision after each step, with a clock and other ranks that the test owns."""
 
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from hone.contract.objectives import Objective
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged
-from hone_trainer.training import callbacks
+from hone_trainer.training import callbacks, checkpoint
 from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
 
 ARGS = SimpleNamespace(process_index=0, device=torch.device("cpu"))
@@ -201,6 +202,19 @@ def test_tokens_are_counted_from_where_the_attempt_began(tmp_path: Path, clock: 
     reports.on_log(ARGS, TrainerState(global_step=3), TrainerControl(), logs)
     reported = status.statuses()[0]
     assert (reported.tokens, reported.tokens_per_second, reported.reward) == (400, 40.0, 0.5)
+
+
+def test_a_checkpoint_too_large_to_be_read_again_has_no_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint-1"
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(b"weights")
+    sizes, (digest,) = {"model.safetensors": 7}, [hashlib.sha256(b"weights").hexdigest()]
+    assert callbacks._written(path, ARGS) == checkpoint.Written(sizes, {"model.safetensors": digest})
+    monkeypatch.setattr(checkpoint, "MAX_HASHED_BYTES", 6)
+    monkeypatch.setattr(checkpoint, "digests_of_part", lambda *_: pytest.fail("it was read"))
+    assert callbacks._written(path, ARGS) == checkpoint.Written(sizes, None)
 
 
 def test_a_run_ends_though_its_last_losses_were_high(tmp_path: Path) -> None:

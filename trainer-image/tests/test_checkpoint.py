@@ -23,7 +23,7 @@ def make(directory: Path, step: int, *, whole: bool = True, final: bool = False,
     (path / "model.safetensors").write_bytes(b"w" * step)
     (path / "global_step" / "shard.pt").write_bytes(b"s")
     if whole:
-        checkpoint.complete(path, step=step, world_size=2, zero_stage=2, final=final, run_config=run)
+        tiny.mark_whole(path, step=step, world_size=2, zero_stage=2, final=final, run_config=run)
     return path
 
 
@@ -109,7 +109,7 @@ def test_prune_removes_those_of_another_run_config_once_one_of_this_is_whole(tmp
 def test_training_arguments_do_not_stay(tmp_path: Path) -> None:
     path = make(tmp_path, 10, whole=False)
     (path / "training_args.bin").write_bytes(b"hub token in clear")
-    mark = checkpoint.complete(path, step=10, world_size=1, zero_stage=0, final=False)
+    mark = tiny.mark_whole(path, step=10, world_size=1, zero_stage=0, final=False)
     assert not (path / "training_args.bin").exists()
     assert sorted(mark.files) == ["global_step/shard.pt", "model.safetensors"]
 
@@ -195,15 +195,38 @@ def test_all_checkpoints_may_be_changed(tmp_path: Path) -> None:
     assert checkpoint.newest(config) is None
 
 
-def test_a_checkpoint_too_large_to_be_read_in_a_save_has_no_digests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_HASHED_BYTES", 1)
-    monkeypatch.setattr(checkpoint.manifest, "list_files", lambda *_: pytest.fail("it was read"))
-    path = make(tmp_path, 10)
+def test_a_checkpoint_without_digests_is_compared_by_sizes(tmp_path: Path) -> None:
+    path = make(tmp_path, 10, whole=False)
+    checkpoint.complete(
+        path, checkpoint.Written(checkpoint.sync_part(path, 0), None), step=10, world_size=1, zero_stage=0, final=False
+    )
     mark = checkpoint.read_complete(path)
     assert mark is not None and mark.sha256 is None and mark.files
     assert checkpoint.differences(path, mark) == []
+
+
+def test_each_rank_flushes_and_reads_its_own_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers and DeepSpeed name them; those that name no rank are rank 0's."""
+    parts = {
+        0: ["model.safetensors", "trainer_state.json", "rng_state_0.pth", "s/mp_rank_00_model_states.pt",
+            "s/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"],
+        1: ["rng_state_1.pth", "s/zero_pp_rank_1_mp_rank_00_model_states.pt"],
+        12: ["rng_state_12.pth", "s/bf16_zero_pp_rank_12_mp_rank_00_optim_states.pt"],
+    }  # fmt: skip
+    (tmp_path / "s").mkdir()
+    for names in parts.values():
+        for name in names:
+            (tmp_path / name).write_bytes(name.encode())
+    opened: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: opened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
+    for rank, names in parts.items():
+        opened.clear()
+        assert checkpoint.sync_part(tmp_path, rank) == {name: len(name) for name in names}
+        assert {name for name in opened if not Path(name).is_dir()} == {str(tmp_path / name) for name in names}
+        assert sorted(checkpoint.digests_of_part(tmp_path, rank)) == sorted(names)
+    assert checkpoint.sync_part(tmp_path, 2) == {}
 
 
 def test_a_run_in_flight_at_an_upgrade_resumes_from_a_checkpoint_without_digests(tmp_path: Path) -> None:

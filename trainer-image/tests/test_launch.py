@@ -138,7 +138,7 @@ def test_ranks_on_cpus_alone_have_another_heap(run: RunConfig) -> None:
 def test_a_finished_run_ends_at_once(run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(run), 6)
     path.mkdir(parents=True)
-    checkpoint.complete(path, step=6, world_size=6, zero_stage=0, final=True)
+    tiny.mark_whole(path, step=6, world_size=6, zero_stage=0, final=True)
     monkeypatch.setattr(gang, "run_ranks", lambda *_, **__: pytest.fail("the ranks were started"))
     assert launch.main() == 0
     assert StepResult.model_validate_json((tmp_path / "term").read_text()).final_step == 6
@@ -169,7 +169,7 @@ def test_peers_that_left_a_finished_run_are_no_failure(
         if ends_well:
             path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(run), 6)
             path.mkdir(parents=True)
-            checkpoint.complete(path, step=6, world_size=6, zero_stage=0, final=True)
+            tiny.mark_whole(path, step=6, world_size=6, zero_stage=0, final=True)
         return verdict(lost)
 
     monkeypatch.setattr(gang, "run_ranks", run_ranks)
@@ -323,7 +323,7 @@ def test_no_probe_once_there_is_a_checkpoint(run: RunConfig, tmp_path: Path, mon
     config = one_pod(run, tmp_path, probe=True)
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), 2)
     path.mkdir(parents=True)
-    checkpoint.complete(path, step=2, world_size=2, zero_stage=0, final=False)
+    tiny.mark_whole(path, step=2, world_size=2, zero_stage=0, final=False)
     crash = Verdict(failure_class=FailureClass.CRASHED, message="otherwise", rank=1, time=1.0)
     attempts = starts(monkeypatch, [crash])
     assert launch.main() == 70

@@ -228,7 +228,7 @@ def test_another_gang_may_not_resume(shared: Path, tmp_path: Path, rank: Callabl
     config = tiny.make_run(tmp_path, shared=shared)
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), 2)
     path.mkdir(parents=True)
-    checkpoint.complete(path, step=2, world_size=4, zero_stage=0, final=False)
+    tiny.mark_whole(path, step=2, world_size=4, zero_stage=0, final=False)
     with pytest.raises(BadInput, match="world size 4, but the plan has 1"):
         rank(config)
 

@@ -12,6 +12,8 @@ from torch.distributed import DistNetworkError, DistStoreError, TCPStore
 
 from hone.contract.exits import FailureClass
 from hone.contract.methods import MethodType
+from hone.contract.runconfig import RunConfig
+from hone_trainer.training import checkpoint
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1, as /proc/net shows them."""
@@ -59,12 +61,25 @@ def test_a_gang_under_zero_3_that_was_lost_goes_on_exactly(tmp_path: Path, start
     launcher.kill()
     launcher.process.wait()
     assert 5 <= newest_step(config) < 30
+    files = exported, states = [whole_checkpoint(run) for run in (whole, config)]
+    assert all(f"rng_state_{rank}.pth" in sha256 for sha256 in files for rank in (0, 1)), (
+        "both ranks' digests are there"
+    )
+    assert "model.safetensors" in exported
+    assert "model.safetensors" not in states, "only the last one is exported: others are not gathered for it"
 
     launcher = start(cut, "b2")
     code, result = launcher.wait(START_SECONDS + END_SECONDS)
     assert (code, result.final_step) == (0, 30), launcher.log()
     assert largest_difference(whole, config) == 0.0
     assert last_evaluation(launcher)["evalLoss"] == evaluated["evalLoss"]
+
+
+def whole_checkpoint(config: RunConfig) -> dict[str, str]:
+    """Digests of the newest whole checkpoint's files."""
+    newest = checkpoint.newest(config)
+    assert newest is not None and newest[1].sha256 is not None
+    return newest[1].sha256
 
 
 def last_evaluation(launcher: Launcher) -> dict:

@@ -10,12 +10,18 @@ from types import SimpleNamespace
 import pytest
 
 from hone.contract.exits import FailureClass
+from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.planning.volume import check_output, check_volume
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull
 from hone_trainer.protocol.units import GIB
 from hone_trainer.protocol.verdicts import from_exception
 from hone_trainer.training import checkpoint
+
+
+def plan_with(checkpoint_bytes: int, **changes: object) -> Plan:
+    """A plan with checkpoints of that size."""
+    return Plan.model_construct(checkpoint_bytes=checkpoint_bytes, **{"zero_stage": 0, **changes})
 
 
 @pytest.mark.parametrize(
@@ -30,20 +36,37 @@ def test_checkpoints_and_the_next_one_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, message: str | None
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total * GIB, free=free * GIB))
-    problem = check_volume(tmp_path, 20 * GIB, keep=2)
+    problem = check_volume(tmp_path, plan_with(20 * GIB), keep=2)
     assert problem is None if message is None else message in (problem or "")
 
 
 def test_a_volume_that_can_never_hold_them_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=59 * GIB, free=59 * GIB))
     with pytest.raises(BadInput) as refused:
-        check_volume(tmp_path, 20 * GIB, keep=2)
+        check_volume(tmp_path, plan_with(20 * GIB), keep=2)
     assert refused.value.field == "spec.workspace.size"
     assert (
         "2 checkpoints and the one being written, of about 20.0 GiB each, need 60.0 GiB, but the volume has 59.0"
         in str(refused.value)
     )
     assert "at least 120.0 GiB" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        pytest.param({"zero_stage": 3, "method": "Full"}, 80, id="the last one also has what finish exports"),
+        pytest.param({"zero_stage": 2, "method": "Full", "precision": "float32"}, 100, id="as it is trained"),
+        pytest.param({"zero_stage": 2, "method": "LoRA"}, 62, id="of an adapter, what is trained"),
+        pytest.param({"zero_stage": 0, "method": "Full"}, 60, id="without ZeRO all of them have it"),
+    ],
+)
+def test_the_last_checkpoint_is_larger_under_zero(
+    changes: dict[str, object], needed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=1000 * GIB, free=GIB))
+    facts = {"precision": "bfloat16", "parameters": 10 * GIB, "trainable_parameters": GIB // 2, **changes}
+    assert f"need {needed}.0 GiB" in (check_volume(tmp_path, plan_with(20 * GIB, **facts), keep=2) or "")
 
 
 @pytest.mark.parametrize(

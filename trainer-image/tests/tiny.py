@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from hone_trainer.data import encoders
 from hone_trainer.objectives import components
 from hone_trainer.protocol.planfile import PlanFile, save_plan
 from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.training import checkpoint
 
 RANK_ENV = {
     "RANK": "0",
@@ -291,6 +293,14 @@ def _write_prepared(
     meta = {"summary": summary(rows, test_rows, validation_rows).to_dict(), "sequenceLength": 16, "warnings": []}
     (directory / "prepared.json").write_text(json.dumps(meta))
     return directory
+
+
+def mark_whole(path: Path, **mark: Any) -> checkpoint.Complete:
+    """Mark a checkpoint whole, as its ranks do together, with what COMPLETE.json says of the run."""
+    ranks = range(mark["world_size"])
+    sizes = {name: size for rank in ranks for name, size in checkpoint.sync_part(path, rank).items()}
+    digests = {name: digest for rank in ranks for name, digest in checkpoint.digests_of_part(path, rank).items()}
+    return checkpoint.complete(path, checkpoint.Written(sizes, digests), **mark)
 
 
 def summary(rows: int, test_rows: int, validation_rows: int = 9) -> DatasetSummary:

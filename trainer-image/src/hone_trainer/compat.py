@@ -93,6 +93,14 @@ _TRAINER = (
     ),
     Hook(
         "transformers.Trainer",
+        "save_model",
+        _BASE,
+        "DeepSpeed's own files are enough for a checkpoint that is not exported",
+        ("output_dir", "_internal_call"),
+        override=True,
+    ),
+    Hook(
+        "transformers.Trainer",
         "_build_accelerator_args",
         _BASE,
         "its kwargs_handlers hold DDP's settings, of which no training argument sets gradient_as_bucket_view",
@@ -363,6 +371,15 @@ _PROCESS = (
             ("RendezvousStoreInfo", ("master_addr", "master_port")),
             ("rendezvous_handler_registry", None),
         )
+    ),
+    *(
+        Hook(
+            "torch.distributed.distributed_c10d",
+            name,
+            ("training/collectives.py",),
+            "how long a process group waits that is made without a time, as DeepSpeed makes its own",
+        )
+        for name in ("default_pg_timeout", "default_pg_nccl_timeout")
     ),
     Hook(
         "torch.autograd.graph",

@@ -282,7 +282,7 @@ def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models,
     parts = components(config.objective)
     template = models.tokenizer.chat_template if parts.architecture.api == "Chat" else None
     warnings = parts.warnings(WarningInputs(config, rows, prepared, template))
-    if short := check_volume(Path(config.paths.workspace), plan.checkpoint_bytes, config.checkpoint.keep):
+    if short := check_volume(Path(config.paths.workspace), plan, config.checkpoint.keep):
         warnings.append(short)
     clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]
     return plan.model_copy(update={"warnings": clipped[:_MAX_WARNINGS]})

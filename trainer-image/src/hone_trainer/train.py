@@ -23,6 +23,7 @@ from hone_trainer.models.directories import check_models, models
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.zero import load_checkpoints_as_data, use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
+from hone_trainer.protocol.deadlines import collective_seconds
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
 from hone_trainer.protocol.planfile import require_plan
@@ -84,7 +85,9 @@ def _train(rank: int, status: StatusDir) -> None:
 
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
+    from hone_trainer.training.collectives import wait_at_most
 
+    wait_at_most(collective_seconds(config, plan))
     quiet_libraries()
     if plan.zero_stage:
         load_checkpoints_as_data()

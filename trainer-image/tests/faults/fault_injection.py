@@ -44,7 +44,7 @@ SPIKE = 1000.0
 
 PLACES: dict[str, tuple[str, str, bool]] = {
     "save": ("transformers.trainer", "Trainer._save_checkpoint", False),
-    "weights": ("transformers.trainer", "Trainer.save_model", True),
+    "weights": ("hone_trainer.objectives.trainer", "TrainerMixin.save_model", True),
     "optimizer": ("transformers.trainer", "Trainer._save_optimizer_and_scheduler", True),
     "mark": ("hone_trainer.training.checkpoint", "complete", False),
     "marked": ("hone_trainer.training.checkpoint", "complete", True),

@@ -28,7 +28,7 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         "allgather_bucket_size": BUCKET_PARAMETERS,
     }
     if plan.zero_stage == 3:
-        # The checkpoint also holds the whole weights, as with the other stages: finish exports these.
+        # The last checkpoint also holds the whole weights, as with the other stages: finish exports these.
         stage["stage3_gather_16bit_weights_on_model_save"] = True
         stage["stage3_prefetch_bucket_size"] = BUCKET_PARAMETERS
         stage["stage3_max_live_parameters"] = stage["stage3_max_reuse_distance"] = LIVE_PARAMETERS

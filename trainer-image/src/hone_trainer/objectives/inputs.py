@@ -11,6 +11,7 @@ from hone_trainer.data.prepared import Prepared
 from hone_trainer.methods import METHODS
 from hone_trainer.models.freezing import freeze_weights
 from hone_trainer.models.zero import deepspeed_config
+from hone_trainer.protocol.deadlines import collective_seconds
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -30,7 +31,6 @@ _FIXED_ARGUMENTS: dict[str, Any] = {
     # Not fused, it needs two more copies of what it updates, which under ZeRO is all at once.
     "optim": "adamw_torch_fused",
     "fp16": False,
-    "ddp_timeout": 600,
     "ddp_find_unused_parameters": False,
     "logging_strategy": "steps",
     "logging_first_step": True,
@@ -105,6 +105,7 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         # Weights in fp32 are trained under autocast on GPUs; DeepSpeed keeps them in the planned type itself.
         "bf16": on_gpu and (plan.zero_stage == 0 or plan.precision == "bfloat16"),
         "use_cpu": not on_gpu,
+        "ddp_timeout": collective_seconds(config, plan),
         "ddp_backend": "nccl" if on_gpu else "gloo",
         "deepspeed": deepspeed_config(plan),
         "gradient_checkpointing": plan.gradient_checkpointing,

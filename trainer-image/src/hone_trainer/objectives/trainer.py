@@ -66,6 +66,16 @@ class TrainerMixin(Trainer):
             return None, None, None
         return super().prediction_step(*args, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the whole weights, unless DeepSpeed's own files are all that a checkpoint of this step needs.
+
+        Only finish reads the whole weights, and only those of the last checkpoint. Under ZeRO-3 rank 0 would gather
+        them from all ranks each time.
+        """
+        if self.is_deepspeed_enabled and self.state.global_step < self.state.max_steps:
+            return
+        super().save_model(output_dir, _internal_call)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with checkpoint.saving(checkpoint.checkpoint_dir(Path(str(self.args.output_dir)), self.state.global_step)):
             super()._save_checkpoint(*args, **kwargs)

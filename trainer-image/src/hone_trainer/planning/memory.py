@@ -55,9 +55,12 @@ def checkpoint_bytes(
 ) -> int:
     """Size of one checkpoint: what is trained, its two moments, and under ZeRO also the fp32 copy of the weights.
 
-    ZeRO-2 saves the weights twice: in DeepSpeed's own files, and whole, as finish exports them.
+    The last one also has the whole weights (`volume.exported_bytes`); without ZeRO all of them have.
     """
     if method.adapts:
-        return trainable * (4 + 8 + {0: 0, 2: 8, 3: 4}[zero_stage])
-    states, copies = {0: (8, 4), 2: (12, 2 * weight_bytes), 3: (12, weight_bytes)}[zero_stage]
-    return states * trainable + copies * facts.parameters
+        return trainable * (8 + {0: 4, 2: 8, 3: 4}[zero_stage])
+    if zero_stage == 0:
+        return 8 * trainable + 4 * facts.parameters
+    # ZeRO-2 saves all weights as they are used, ZeRO-3 only those of them that have no fp32 copy.
+    copied = facts.parameters if zero_stage == 2 else facts.parameters - trainable
+    return 12 * trainable + weight_bytes * copied

@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+from hone.contract.methods import MethodType
+from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.planning import needs
+from hone_trainer.planning.choices.placement import weight_bytes
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.units import gib
 
@@ -29,12 +32,21 @@ def check_output(config: RunConfig, weights_bytes: int) -> None:
         )
 
 
-def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | None:
+def exported_bytes(plan: Plan) -> int:
+    """What the last checkpoint has more than others: under ZeRO the whole weights, which finish exports."""
+    if plan.zero_stage == 0:
+        return 0
+    if MethodType(plan.method).adapts:
+        return 4 * plan.trainable_parameters
+    return weight_bytes(plan.precision) * plan.parameters
+
+
+def check_volume(workspace: Path, plan: Plan, keep: int) -> str | None:
     """Check that all checkpoints fit, and one more: the oldest is removed only once the next one is complete.
 
     Args:
         workspace: a directory on the volume.
-        checkpoint_bytes: estimated size of one checkpoint.
+        plan: with the estimated size of one checkpoint.
         keep: checkpoints to keep.
 
     Returns:
@@ -43,8 +55,9 @@ def check_volume(workspace: Path, checkpoint_bytes: int, keep: int) -> str | Non
     Raises:
         BadInput: they would not fit into the empty volume.
     """
-    usage, needed = shutil.disk_usage(workspace), (keep + 1) * checkpoint_bytes
-    message = f"{keep} checkpoints and the one being written, of about {gib(checkpoint_bytes)} each, need {gib(needed)}"
+    usage, each = shutil.disk_usage(workspace), plan.checkpoint_bytes
+    needed = (keep + 1) * each + exported_bytes(plan)
+    message = f"{keep} checkpoints and the one being written, of about {gib(each)} each, need {gib(needed)}"
     if needed > usage.total:
         raise BadInput(
             "spec.workspace.size",

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 _TRIED_BYTES = 1 << 20
@@ -50,6 +51,13 @@ def is_full(directory: Path) -> bool:
 def sync_tree(directory: Path) -> None:
     """Flush every file under `directory`, and the directories' own entries, to the disk."""
     for path in [*directory.rglob("*"), directory]:
+        _sync(path)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Flush these files, and their directories' own entries, to the disk."""
+    paths = list(paths)
+    for path in [*paths, *{path.parent for path in paths}]:
         _sync(path)
 
 

@@ -51,8 +51,9 @@ def list_files(directory: Path, without: Iterable[str] = ()) -> list[ArtifactFil
         NoRegularFile: there is something else than directories and regular files.
     """
     files: list[ArtifactFile] = []
+    left_out = set(without)
     for parent, descriptor, present in _directories(directory):
-        names = [name for name in present if parent + name not in without]
+        names = [name for name in present if parent + name not in left_out]
         with ThreadPoolExecutor(host.cpus()) as pool:
             entries = pool.map(lambda name: _entry(parent + name, name, descriptor), names)  # noqa: B023
             files.extend(entries)

@@ -5,6 +5,8 @@ import math
 import time
 from collections import deque
 from enum import IntEnum
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -16,9 +18,11 @@ from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged
 from hone_trainer.training import checkpoint
-from hone_trainer.training.collectives import barrier, highest, total
+from hone_trainer.training.collectives import barrier, gather, highest, total
 from hone_trainer.training.divergence import Divergence
 from hone_trainer.training.learning_rate import set_peak_rate
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +177,14 @@ class Checkpointing(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Mark the checkpoint whole once every rank has written its part, then drop the oldest."""
-        barrier()
+        path = checkpoint.checkpoint_dir(self._directory, state.global_step)
+        with checkpoint.saving(path):
+            written = _written(path, args)
         if args.process_index == 0:
-            path = checkpoint.checkpoint_dir(self._directory, state.global_step)
             with checkpoint.saving(path):
                 checkpoint.complete(
                     path,
+                    written,
                     step=state.global_step,
                     world_size=self._plan.world_size,
                     zero_stage=self._plan.zero_stage,
@@ -206,6 +212,19 @@ class Checkpointing(TrainerCallback):
         if plan.checkpoint_every_steps is None or step % plan.checkpoint_every_steps:
             return False
         return since >= (plan.checkpoint_min_seconds or 0)
+
+
+def _written(path: Path, args: TrainingArguments) -> checkpoint.Written:
+    """What all ranks have written to a checkpoint and flushed to the disk."""
+    sizes = _merged(gather(checkpoint.sync_part(path, args.process_index), args.device))
+    if sum(sizes.values()) > checkpoint.MAX_HASHED_BYTES:
+        return checkpoint.Written(sizes, None)
+    digests = checkpoint.digests_of_part(path, args.process_index)
+    return checkpoint.Written(sizes, _merged(gather(digests, args.device)))
+
+
+def _merged(parts: list[dict[str, T]]) -> dict[str, T]:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 class Reporting(TrainerCallback):

@@ -6,16 +6,19 @@
 Half checkpoints are never resumed from, nor are those of another RunConfig: an edit of the spec can overtake the start
 of a pod, which then trains by the old one for a while. Both are removed once a later one is whole.
 
-COMPLETE.json has the SHA-256 of every file, unless there are too many bytes to read while all ranks wait
-(`MAX_HASHED_BYTES`). Launchers compare them before ranks resume, and finish before it exports;
-sizes alone are compared more often, because all of the weights have to be read for a digest.
+Every rank flushes its own files to the disk and reads them for their digests: another machine cannot do the first, and
+would have to fetch them for the second. COMPLETE.json has the SHA-256 of every file, unless there are too many bytes to
+read again before ranks resume (`MAX_HASHED_BYTES`). Launchers compare them before ranks resume, and finish before it
+exports; sizes alone are compared more often, because all of the weights have to be read for a digest.
 """
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,7 +28,7 @@ from hone.contract.report import ArtifactFile
 from hone.contract.runconfig import RunConfig
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import WorkspaceFull, full_disk_hint
-from hone_trainer.protocol.files import is_full, sync_tree, write_atomic
+from hone_trainer.protocol.files import is_full, sync_files, write_atomic
 from hone_trainer.protocol.runconfig import digest_of
 
 COMPLETE_FILE = "COMPLETE.json"
@@ -33,9 +36,11 @@ TRAINING_ARGS_FILE = "training_args.bin"
 """The Trainer's pickled arguments: nothing reads them, and they can hold tokens in clear."""
 
 MAX_HASHED_BYTES = 32 << 30
-"""Most bytes of a checkpoint with digests. All other ranks wait while rank 0 reads them, on a network volume perhaps at
-0.5 GB/s, and a save that takes 10 minutes ends the gang (`ddp_timeout`)."""
+"""Most bytes of a checkpoint with digests. The launcher of every pod reads them before its ranks resume, on a network
+volume perhaps at 0.5 GB/s."""
 _PREFIX = "checkpoint-"
+_OF_A_RANK = re.compile(r"(?:rng_state|zero_pp_rank)_(\d+)")
+"""In names of files that every rank writes, with its rank; rank 0 alone writes all others."""
 _TORCH_WRITER = "inline_container.cc"
 """In what torch.save raises for every write that failed: positions that do not fit, and nothing of the reason."""
 
@@ -58,6 +63,14 @@ class Complete(Model):
     sha256: dict[str, str] | None = None
     """SHA-256 of every file, by relative path. None in checkpoints of releases that did not write it: a run that was in
     flight at an upgrade resumes from them, and sizes are the only check."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a checkpoint: size in bytes and, unless there are too many bytes, SHA-256 by relative path."""
+
+    sizes: dict[str, int]
+    sha256: dict[str, str] | None
 
 
 def checkpoints_dir(config: RunConfig) -> Path:
@@ -164,28 +177,53 @@ def saving(checkpoint: Path) -> Iterator[None]:
         raise WorkspaceFull(f"no space is left for {checkpoint.name}: {error}", checkpoint) from error
 
 
-def complete(
-    checkpoint: Path, *, step: int, world_size: int, zero_stage: int, final: bool, run_config: str | None = None
-) -> Complete:
-    """Mark a checkpoint whole. Call it on one rank, after every rank has written its part.
+def sync_part(checkpoint: Path, rank: int) -> dict[str, int]:
+    """Flush what this rank has written to the disk. Call it on every rank, after it has written its part.
 
-    The files are flushed to the disk before COMPLETE.json is written, so that it cannot outlive them.
+    Returns:
+        Sizes in bytes by relative path.
     """
-    (checkpoint / TRAINING_ARGS_FILE).unlink(missing_ok=True)
-    (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
-    sync_tree(checkpoint)
-    sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in checkpoint.rglob("*") if path.is_file()}
-    digests = None
-    if sum(sizes.values()) <= MAX_HASHED_BYTES:
-        digests = {file.path: file.sha256 for file in manifest.list_files(checkpoint)}
+    if rank == 0:
+        (checkpoint / TRAINING_ARGS_FILE).unlink(missing_ok=True)
+        (checkpoint / COMPLETE_FILE).unlink(missing_ok=True)
+    paths = [path for path in checkpoint.rglob("*") if path.is_file() and _writer(path) == rank]
+    sync_files(paths)
+    return {str(path.relative_to(checkpoint)): path.stat().st_size for path in paths}
+
+
+def digests_of_part(checkpoint: Path, rank: int) -> dict[str, str]:
+    """SHA-256 of what this rank has written, by relative path. Call it once every rank has written its part."""
+    others = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if _writer(path) != rank}
+    return {file.path: file.sha256 for file in manifest.list_files(checkpoint, others)}
+
+
+def _writer(path: Path) -> int:
+    rank = _OF_A_RANK.search(path.name)
+    return int(rank[1]) if rank else 0
+
+
+def complete(
+    checkpoint: Path,
+    written: Written,
+    *,
+    step: int,
+    world_size: int,
+    zero_stage: int,
+    final: bool,
+    run_config: str | None = None,
+) -> Complete:
+    """Mark a checkpoint whole. Call it on one rank, after every rank has flushed its part to the disk.
+
+    So COMPLETE.json cannot outlive the files that it names.
+    """
     mark = Complete(
         step=step,
         world_size=world_size,
         zero_stage=zero_stage,
         final=final,
         run_config=run_config,
-        files=sizes,
-        sha256=digests,
+        files=written.sizes,
+        sha256=written.sha256,
     )
     write_atomic(checkpoint / COMPLETE_FILE, json.dumps(mark.to_dict(), indent=1).encode(), durable=True)
     return mark
