@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
-from hone.contract.runconfig import MOUNTS, RunConfig
+from hone.contract.runconfig import MOUNTS, Attempt, RunConfig
+from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name, memory_per_process, run_config
-from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.run import TRAIN, Run
 from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.steps import STEPS
+from hone.core.quantity import as_int
 from hone.core.settings import Settings
 from tests.unit.core import make
 
@@ -71,7 +74,9 @@ def test_globs_keys_of_any_kind_and_names_of_columns_pass_through(source: dict[s
         ({}, 1, None),
         ({"gpuMemory": "80Gi"}, 1, 80 * 2**30),
         ({"gpusPerNode": 8, "gpuMemory": "80Gi"}, 8, 80 * 2**30),
-        ({"gpusPerNode": 0}, 1, None),
+        ({"gpusPerNode": 0}, 1, 8 * 2**30),
+        ({"gpusPerNode": 0, "processesPerNode": 3}, 3, 8 * 2**30),
+        ({"gpusPerNode": 0, "resources": {"limits": {"cpu": "4"}}}, 1, 8 * 2**30),
         ({"gpusPerNode": 0, "resources": {"limits": {"memory": "8Gi"}}}, 1, 8 * 2**30),
         ({"gpusPerNode": 0, "processesPerNode": 2, "resources": {"limits": {"memory": "8Gi"}}}, 2, 4 * 2**30),
         ({"gpusPerNode": 0, "resources": {"requests": {"memory": "8Gi"}}}, 1, None),
@@ -80,6 +85,13 @@ def test_globs_keys_of_any_kind_and_names_of_columns_pass_through(source: dict[s
 def test_processes_and_their_memory(compute: dict[str, Any], processes: int, memory: int | None) -> None:
     job = run(compute=compute)
     assert (job.processes_per_node, memory_per_process(job)) == (processes, memory)
+
+
+@pytest.mark.parametrize("compute", [{}, {"processesPerNode": 4}, {"resources": {"limits": {"memory": "6G"}}}])
+def test_on_the_cpu_the_plan_counts_on_the_limit_that_the_pod_has(compute: dict[str, Any]) -> None:
+    config = run_config(job := run(compute={"gpusPerNode": 0, **compute}))
+    (trainer,) = jobs.job(job, STEPS[TRAIN], Attempt(number=1), "config")["spec"]["template"]["spec"]["containers"]
+    assert config.topology.memory_bytes == as_int(trainer["resources"]["limits"]["memory"]) // job.processes_per_node
 
 
 def test_the_pods_read_what_was_written() -> None:

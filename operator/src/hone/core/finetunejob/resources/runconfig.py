@@ -11,6 +11,7 @@ from hone.core.finetunejob.sources.data import DATA_DIRECTORY, data_sources, hel
 from hone.core.finetunejob.sources.models import model_name, model_sources
 from hone.core.finetunejob.sources.rewards import rewards
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
+from hone.core.finetunejob.steps.train import TRAIN_STEP
 from hone.core.observed import Object
 from hone.core.quantity import as_int
 
@@ -19,12 +20,15 @@ DEFAULT_OUTPUT_SIZE = "20Gi"
 
 
 def memory_per_process(run: Run) -> int | None:
-    """Bytes that a rank may use: a GPU's memory, or on the CPU its share of the pod's limit; None if unknown."""
+    """Bytes that a rank may use: a GPU's memory, or on the CPU its share of the pod's limit; None if unknown.
+
+    The limit is that of the rendered pod, whether the spec sets it or it is the default.
+    """
     compute = run.compute
     if compute.gpus_per_node:
         return as_int(compute.gpu_memory) if compute.gpu_memory else None
-    limits = compute.resources.limits if compute.resources else None
-    return as_int(limits["memory"]) // run.processes_per_node if limits and "memory" in limits else None
+    limit = TRAIN_STEP.resources(run).get("limits", {}).get("memory")
+    return as_int(limit) // run.processes_per_node if limit else None
 
 
 def run_config(run: Run) -> RunConfig:
