@@ -17,10 +17,11 @@ from hone.api.descriptions import EPOCHS_OF_FEW, EPOCHS_OF_MANY, number
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts, objectives_of
 from hone.contract.rewards import REWARDS
+from hone.contract.rules.vllm import ARGUMENTS, CHOICES
 from hone.contract.settings import DataFormat
 from hone_trainer.planning.rollouts import LONGEST
 
-PAGES = ("README.md", "docs/objectives.md", "docs/data.md")
+PAGES = ("README.md", "docs/objectives.md", "docs/data.md", "docs/serving.md")
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NONE = "–"
 
@@ -108,12 +109,19 @@ def formats(old: str) -> str:
     return "".join(lines)
 
 
+def arguments(old: str) -> str:
+    """The arguments that users may add to vLLM's."""
+    rows = [[about, _code([f"--{name}" for name in sorted(names)])] for about, names in ARGUMENTS.items()]
+    return _table(["about", "arguments"], [*rows, ["only with these values", _code(sorted(CHOICES))]]) + "\n"
+
+
 BLOCKS: Mapping[str, Callable[[str], str]] = {
     "choice": choice,
     "objectives": objectives,
     "capabilities": capabilities,
     "rewards": rewards,
     "formats": formats,
+    "arguments": arguments,
 }
 """By name: what a block's text becomes."""
 

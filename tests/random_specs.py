@@ -44,6 +44,13 @@ TEXTS = (
     "A_b",
     "system-node-critical",
     "memory",
+    "--max_model_len=64",
+    "--no-enable-prefix-caching",
+    "--trust-remote-code",
+    "-tp",
+    "-1",
+    "VLLM_PLUGINS",
+    "VLLM_NCCL_SO_PATH",
 )
 QUANTITIES = ("1Gi", "500m", 4)
 INVALID = 0.04
@@ -78,13 +85,13 @@ def resources(seed: int, count: int) -> Iterator[Resource]:
 
 def change_for(random: Random, resource: Resource, rule: Rule) -> None:
     """Draw one or all of the fields that a rule reads."""
-    paths = sorted({f"{rule.scope}.{value.path}".lstrip(".") for value in rule.applies_if.values()} - {"metadata.name"})
+    paths = sorted({f"{rule.scope}.{value.path}".strip(".") for value in rule.applies_if.values()} - {"metadata.name"})
     for path in paths if random.random() < 0.7 else [random.choice(paths)]:
         change(random, resource, path)
 
 
 def change(random: Random, resource: Resource, path: str) -> None:
-    """Draw a field's value, or one time in five remove it. `[]` stands for an item of a list."""
+    """Draw a field's value, or one time in five remove it. `[]` stands for an item of a list; at the end, for all."""
     schema, node = SCHEMAS[resource["kind"]], resource
     *parents, last = path.split(".")
     for part in parents:
@@ -95,6 +102,7 @@ def change(random: Random, resource: Resource, path: str) -> None:
         node = node[key]
         if part.endswith("[]"):
             schema, node = schema["items"], random.choice(node)
+    last = last.removesuffix("[]")
     if random.random() < 0.2:
         node.pop(last, None)
     else:

@@ -238,6 +238,21 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.runtime.env[0].valueFrom",
         "cannot be set together with value",
     ),
+    "an argument that makes a server run a model's code": (
+        modeldeployment(runtime={"args": ["--seed=1", "--trust_remote_code"]}),
+        "spec.runtime.args[1]",
+        "not an argument that may be added",
+    ),
+    "the same after a newline": (
+        modeldeployment(runtime={"args": ["--hf-overrides=\n{}"]}),
+        "spec.runtime.args[0]",
+        "not an argument that may be added",
+    ),
+    "a variable that opens a server": (
+        modeldeployment(runtime={"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}),
+        "spec.runtime.env[0].name",
+        "a variable by which vLLM may run code",
+    ),
     "a variable of an unknown step": (
         ftj("compute.pod", {"env": [{"name": "KEY", "valueFrom": SECRET, "steps": ["Serve"]}]}),
         "spec.compute.pod.env[0].steps[0]",
@@ -315,7 +330,7 @@ ACCEPTED = {
         replicas=2,
         servedName="org/model",
         runtime={
-            "args": ["--seed=1"],
+            "args": ["--seed=1", "--max_model_len", "4096", "--no-enable-prefix-caching", "--generation-config=vllm"],
             "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {**SECRET["secretKeyRef"], "optional": True}}}],
         },
     ),

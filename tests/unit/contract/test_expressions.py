@@ -2,9 +2,21 @@
 
 import pytest
 
-from hone.contract.expressions import Compare, Count, Expression, HasPart, IsSet, Matches, OneOf, Sum, Value, literal
+from hone.contract.expressions import (
+    ArgumentName,
+    Compare,
+    Count,
+    Expression,
+    HasPart,
+    IsSet,
+    Matches,
+    OneOf,
+    Sum,
+    Value,
+    literal,
+)
 
-OBJECT = {"a": {"on": False, "size": 0.0, "path": "x/../y"}, "kind": "B"}
+OBJECT = {"a": {"on": False, "size": 0.0, "path": "x/../y"}, "kind": "B", "flag": "--no-a_b.c=d.e"}
 HOLDS = [
     (IsSet("a"), True),
     (IsSet("a.on"), True),
@@ -30,6 +42,9 @@ HOLDS = [
     (Matches(Value("kind"), "A|B"), True),
     (Matches(Value("a.path"), "x"), False),
     (Matches(Value("c.path"), ".*"), False),
+    (OneOf(ArgumentName(Value("flag")), ("--a-b",)), True),
+    (OneOf(ArgumentName(Value("kind")), ("--a-b",)), False),
+    (OneOf(ArgumentName(Value("c.flag")), ("--a-b",)), False),
     (IsSet("a") & IsSet("c"), False),
     (IsSet("a") | IsSet("c"), True),
 ]
@@ -40,6 +55,12 @@ CEL = [
     (Compare(Value("a", True), "==", True), "((has(self.a) ? self.a : true) == true)"),
     (OneOf(Value("a"), ("A", "B")), "(has(self.a) && self.a in ['A', 'B'])"),
     (Matches(Value("a"), r"x\..*|y"), "(has(self.a) && self.a.matches('^(?:x\\\\..*|y)$'))"),
+    (Matches(Value(""), "x"), "(self.matches('^(?:x)$'))"),
+    (OneOf(Value(""), ("A",)), "(self in ['A'])"),
+    (
+        OneOf(ArgumentName(Value("a")), ("--a",)),
+        "(has(self.a) && self.a.split('=')[0].split('.')[0].replace('_', '-').replace('--no-', '--') in ['--a'])",
+    ),
     (~(IsSet("a") | IsSet("b")), "!((has(self.a)) || (has(self.b)))"),
     (Compare(Count(("a", "b")), "!=", 1), "(((has(self.a) ? 1 : 0) + (has(self.b) ? 1 : 0)) != 1)"),
 ]
@@ -53,6 +74,11 @@ def test_holds_in_python(expression: Expression, expected: bool) -> None:
 @pytest.mark.parametrize(("expression", "text"), CEL)
 def test_is_written_in_cel(expression: Expression, text: str) -> None:
     assert expression.cel() == text
+
+
+def test_an_empty_path_is_the_object_itself() -> None:
+    assert Matches(Value(""), "a.*").holds("ab")  # type: ignore[arg-type]
+    assert not OneOf(ArgumentName(Value("")), ("-",)).holds("")  # type: ignore[arg-type]
 
 
 def test_a_text_is_quoted() -> None:

@@ -18,6 +18,7 @@ from hone.contract.rules import Refusal, Rule, places, refusals
 from hone.contract.rules import finetunejob as rules
 from hone.contract.rules import modeldeployment as modeldeployment_rules
 from hone.contract.rules.run_config import refusals_of
+from hone.contract.rules.vllm import closed_server, known_argument
 from hone.contract.settings import Method
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import Run
@@ -158,6 +159,87 @@ def test_priority_classes_of_the_cluster_are_refused_by_field(kind: str, place: 
     assert refusals(RULES[kind], example) == []
     node["priorityClassName"] = "system-node-critical"
     assert [refusal.field for refusal in refusals(RULES[kind], example)] == [f"spec.{place}.priorityClassName"]
+
+
+ALLOWED = (
+    *(
+        "--seed=1",
+        "--seed",
+        "-1",
+        "4096",
+        "--max_model_len=4k",
+        "--no-enable-prefix-caching",
+        "--generation-config=vllm",
+    ),
+    *("--limit-mm-per-prompt.image=2", '--override-generation-config={"temperature": 0}', "", "a=--trust-remote-code"),
+)
+NOT_ALLOWED = (
+    # They run code that they or the model's files name,
+    *("--trust-remote-code", "--trust_remote_code", "--trust-r", "--trust-remote-code=true", "--no-trust-remote-code"),
+    *(
+        "--tokenizer-mode=custom",
+        "--logits-processors=a.b:C",
+        "--middleware=a.b",
+        "--worker-cls=a.B",
+        "--scheduler-cls",
+    ),
+    *("--worker-extension-cls", "--io-processor-plugin", "--tool-parser-plugin=/tmp/a.py", "--reasoning-parser-plugin"),
+    *(
+        "--compilation-config.backend=a.b",
+        "-cc.backend=a.b",
+        "-O3",
+        "--hf-overrides",
+        "--load-format=pt",
+        "--config=/a.yml",
+    ),
+    *("--kv-transfer-config.kv_connector_module_path=a", "--speculative-config={}", "--spec-method=custom_class"),
+    *("--distributed-executor-backend=a.B", "--additional-config", "--model-impl=terratorch", "--log-config-file=/a"),
+    # open files,
+    *(
+        "--chat-template=/proc/self/environ",
+        "--allowed-local-media-path=/",
+        "--lora-modules=a=/tmp",
+        "--hf-config-path",
+    ),
+    *("--model=/tmp", "--tokenizer=/tmp", "--generation-config=/tmp", "--download-dir=/tmp", "--ssl-keyfile=/a"),
+    # admit others, or set what Hone sets.
+    *(
+        "--host=::",
+        "--port=1",
+        "--uds=/tmp/a",
+        "--trust-request-chat-template",
+        "--enable-prompt-embeds",
+        "--api-key=a",
+    ),
+    *("--served-model-name=a", "--shutdown-timeout=1", "--tool-server=demo", "--headless", "--grpc"),
+    # Neither newlines nor abbreviations get around it.
+    *("--chat-template=a\nb", "--mod=/tmp", "--no---no-seed", "--", "-", "---seed", "-q", "--seed\n", "--ſeed"),
+)
+
+
+@pytest.mark.parametrize("argument", ALLOWED)
+def test_an_argument_of_vllm_that_is_listed_is_allowed(argument: str) -> None:
+    assert list(known_argument("spec.runtime.args[]").refusals({"spec": {"runtime": {"args": [argument]}}})) == []
+
+
+@pytest.mark.parametrize("argument", NOT_ALLOWED)
+def test_no_other_argument_of_vllm_is_allowed(argument: str) -> None:
+    rule = known_argument("spec.runtime.args[]")
+    refused = rule.refusals({"spec": {"runtime": {"args": ["--seed=1", argument]}}})
+    assert [refusal.field for refusal in refused] == ["spec.runtime.args[1]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    {
+        "VLLM_API_KEY": False, "VLLM_LOGGING_LEVEL": False, "VLLM_CPU_KVCACHE_SPACE": False, "VLLM_CACHE_ROOT": False,
+        "VLLM_SERVER_DEV_MODE": True, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": True, "VLLM_LOGGING_CONFIG_PATH": True,
+        "VLLM_ALLOW_INSECURE_SERIALIZATION": True, "VLLM_LORA_RESOLVER_CACHE_DIR": True, "VLLM_NCCL_SO_PATH": True,
+    }.items(),
+)  # fmt: skip
+def test_a_variable_that_opens_a_server_is_refused(name: str, is_refused: bool) -> None:
+    rule = closed_server("spec.runtime.env[]")
+    assert bool(list(rule.refusals({"spec": {"runtime": {"env": [{"name": name, "value": "1"}]}}}))) is is_refused
 
 
 def test_a_run_config_is_refused_as_its_spec_is() -> None:

@@ -54,7 +54,8 @@ class Runtime(Model):
         list[Annotated[str, Field(max_length=1024)]] | None,
         Field(
             max_length=64,
-            description="Arguments to add to vLLM's command line. They take precedence over those set by Hone.",
+            description="Arguments to add to vLLM's command line. They take precedence over those set by Hone. "
+            "docs/serving.md lists those that are allowed.",
         ),
     ] = None
     env: Annotated[list[EnvVar] | None, Field(max_length=64, description="Environment variables to add.")] = None

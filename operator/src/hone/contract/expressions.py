@@ -1,7 +1,8 @@
 """Boolean expressions over the fields of an object, each with two meanings: CEL text, and Python over a dict.
 
-A path names a field below the object that a rule is about: `hyperparameters.beta`. A field that is absent, or whose
-parent is, has no value; `Value` may give it a default, since specs are stored without defaults.
+A path names a field below the object that a rule is about: `hyperparameters.beta`; "" is the object itself, such as an
+item of a list of texts. A field that is absent, or whose parent is, has no value; `Value` may give it a default, since
+specs are stored without defaults.
 """
 
 import operator
@@ -27,7 +28,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 def lookup(value: Object, path: str) -> Any:
     """The field's value; None where it or a parent is absent."""
     node: Any = value
-    for key in path.split("."):
+    for key in path.split(".") if path else []:
         if not isinstance(node, Mapping) or key not in node:
             return None
         node = node[key]
@@ -91,7 +92,7 @@ class Operand(ABC):
 
     def needs(self) -> str | None:
         """CEL for the fields that must be set for the operand to have a value; None: nothing."""
-        needed = [_is_set(value.path) for value in self.values() if value.default is None]
+        needed = [_is_set(value.path) for value in self.values() if value.default is None and value.path]
         return " && ".join(needed) or None
 
 
@@ -108,7 +109,7 @@ class Value(Operand):
     default: Scalar | None = None
 
     def cel(self) -> str:
-        field = f"self.{self.path}"
+        field = f"self.{self.path}" if self.path else "self"
         return field if self.default is None else f"({_is_set(self.path)} ? {field} : {literal(self.default)})"
 
     def of(self, value: Object) -> Any:
@@ -154,6 +155,23 @@ class Sum(Operand):
 
     def values(self) -> Iterator[Value]:
         yield from (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class ArgumentName(Operand):
+    """The name of a command-line argument as vLLM reads it: `--a_b.c=d` and `--no-a-b` are `--a-b`."""
+
+    argument: Value
+
+    def cel(self) -> str:
+        return f"{self.argument.cel()}.split('=')[0].split('.')[0].replace('_', '-').replace('--no-', '--')"
+
+    def of(self, value: Object) -> Any:
+        text = self.argument.of(value)
+        return text and text.split("=")[0].split(".")[0].replace("_", "-").replace("--no-", "--")
+
+    def values(self) -> Iterator[Value]:
+        yield self.argument
 
 
 def _guarded(cel: str, *operands: Operand) -> str:
@@ -206,9 +224,9 @@ class Compare(Expression):
 
 @dataclass(frozen=True)
 class OneOf(Expression):
-    """Whether a field has one of some values; false where it has none."""
+    """Whether an operand has one of some values; false where it has none."""
 
-    value: Value
+    value: Operand
     options: tuple[Scalar, ...]
 
     def cel(self) -> str:
@@ -218,7 +236,7 @@ class OneOf(Expression):
         return self.value.of(value) in self.options
 
     def values(self) -> Iterator[Value]:
-        yield self.value
+        yield from self.value.values()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hone.api.meta import PodSettings
 from hone.contract.rules.places import not_of_the_cluster
 from hone.core.observed import Object
 from hone.core.pods import Trouble
+from hone.core.refusal import rule_broken
 
 NOT_ALLOWED = "NotAllowed"
 """Reason of a resource that asks for what the administrator does not allow."""
@@ -69,7 +70,7 @@ def not_allowed(
         images: the image that the spec names, by the path of its field.
     """
     for refusal in not_of_the_cluster(place).refusals(resource):
-        return Trouble(NOT_ALLOWED, f"{refusal.field} {refusal.message}. {refusal.remedy}")
+        return Trouble(NOT_ALLOWED, rule_broken(refusal))
     uses = [Use(field, image, "images") for field, image in images.items() if image]
     uses += _uses(settings or PodSettings(), place)
     return next((Trouble(NOT_ALLOWED, _message(use, lists)) for use in uses if not _allows(lists, use)), None)

@@ -2,6 +2,7 @@
 
 from pydantic import ValidationError
 
+from hone.contract.rules import Refusal
 from hone.core.observed import Ref
 
 
@@ -10,6 +11,11 @@ def spec_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     field = ".".join(["spec", *(str(part) for part in first["loc"])])
     return f"{field}: {first['msg']}; the CRD accepts it, so upgrade the operator if it is older than the CRD"
+
+
+def rule_broken(broken: Refusal) -> str:
+    """The message for a rule that a spec breaks, as the API server words it."""
+    return f"{broken.field} {broken.message}. {broken.remedy}"
 
 
 def name_taken(ref: Ref) -> str:

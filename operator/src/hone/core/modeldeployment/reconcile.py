@@ -3,6 +3,8 @@
 from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase
+from hone.contract.rules import refusals
+from hone.contract.rules.modeldeployment import RULES
 from hone.core import refusal
 from hone.core.allowlists import not_allowed
 from hone.core.children import Standing, standing
@@ -56,6 +58,9 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     images = {"spec.runtime.image": server.runtime.image}
     if trouble := not_allowed(server.settings.allow_lists, resource, "spec.pod", server.spec.pod, images):
         return _stopped(resource, "Stalled", trouble.reason, trouble.message, now)
+    # The CRD refuses these; a resource may be older than the rule.
+    if broken := next(iter(refusals(RULES, resource)), None):
+        return _stopped(resource, "Stalled", "InvalidSpec", refusal.rule_broken(broken), now)
     if taken := _name_taken(server, observed, now):
         return taken
     old = _old(resource)
