@@ -95,6 +95,48 @@ def test_threads_of_a_cpu_server(resources: dict[str, Any] | None, want: str) ->
     assert "OMP_NUM_THREADS" not in environment(server(gpus=1, **spec))
 
 
+KV = "VLLM_CPU_KVCACHE_SPACE"
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "want"),
+    [
+        ({"gpus": 4}, 10**12, "512Gi"),
+        ({"gpus": 1, "runtime": {"args": ["--kv-offloading-size=1", "--kv_offloading_size", "20.5"]}}, 0, "149Gi"),
+        ({"gpus": 1, "runtime": {"args": ["--kv-offloading-size"]}}, 0, "128Gi"),
+        ({"gpus": 1, "runtime": {"args": [f"--kv-offloading-size={'9' * 300}"]}}, 0, "128Gi"),
+        ({}, 0, "9Gi"),
+        ({}, 5 * 2**30, "19Gi"),
+        ({"runtime": {"env": [{"name": KV, "value": "40"}]}}, 0, "48Gi"),
+        ({"pod": {"env": [{"name": KV, "value": "4"}]}}, 0, "12Gi"),
+        ({"runtime": {"env": [{"name": KV, "value": "many"}]}}, 0, "8Gi"),
+        ({"resources": {"limits": {"cpu": "4"}}}, 0, "9Gi"),
+        ({"resources": {"limits": {"memory": "4Gi"}}}, 2**40, "4Gi"),
+        ({"resources": {"requests": {"memory": "4Gi"}}}, 0, None),
+    ],
+)
+def test_memory_of_a_server_is_limited_unless_the_spec_mentions_it(
+    spec: dict[str, Any], weights: int, want: str | None
+) -> None:
+    template = deployment(server(**spec), served(weightsBytes=weights), Role.STABLE)["spec"]["template"]["spec"]
+    for container in (*template["initContainers"], *template["containers"]):
+        assert container["resources"].get("limits", {}).get("memory") == want
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({}, "1Gi"),
+        ({"gpus": 2}, "8Gi"),
+        ({"gpus": 2, "runtime": {"args": ["--kv-offloading-size=20"]}}, "28Gi"),
+    ],
+)
+def test_shared_memory_of_a_server_is_limited(spec: dict[str, Any], want: str) -> None:
+    template = deployment(server(**spec), served(), Role.STABLE)["spec"]["template"]["spec"]
+    (shm,) = (volume for volume in template["volumes"] if volume["name"] == "shm")
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": want}
+
+
 def test_the_grace_covers_drain() -> None:
     template = deployment(server(drainSeconds=300), served(), Role.STABLE)["spec"]["template"]["spec"]
     assert template["terminationGracePeriodSeconds"] > 300

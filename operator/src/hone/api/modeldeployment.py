@@ -87,7 +87,11 @@ class ModelDeploymentSpec(Model):
     ] = "nvidia.com/gpu"
     runtime: Annotated[Runtime | None, Field(description="Image, arguments and environment of the vLLM server.")] = None
     resources: Annotated[
-        ResourceRequirements | None, Field(description="CPU and memory per server pod. GPUs are set by gpus.")
+        ResourceRequirements | None,
+        Field(
+            description="CPU and memory per server pod. GPUs are set by gpus. Default: 4 CPUs and 16Gi per GPU, at "
+            "most 128Gi; on the CPU 1 CPU and 3Gi, at most 8Gi and twice the size of the weights."
+        ),
     ] = None
     pod: Annotated[PodSettings | None, Field(description="Settings of the server pods.")] = None
     start_deadline_seconds: Annotated[

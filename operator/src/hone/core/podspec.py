@@ -67,11 +67,11 @@ class ScratchMount:
 Mount = ClaimMount | ConfigMapMount | ScratchMount
 
 
-def scratch(shm_size: str | None) -> tuple[ScratchMount, ...]:
+def scratch(shm_size: str) -> tuple[ScratchMount, ...]:
     """In every pod: the root file system is read-only, and processes share tensors through /dev/shm.
 
     A pod that fills /tmp is evicted before it fills the node's disk and affects other pods. What is in /dev/shm counts
-    as the pod's memory; without a size of its own, it is limited by that of the pod.
+    as the pod's memory.
     """
     return ScratchMount("tmp", "/tmp", size="10Gi"), ScratchMount("shm", "/dev/shm", memory=True, size=shm_size)
 
@@ -165,9 +165,9 @@ def pod_template(
     mounts: Sequence[Mount],
     settings: PodSettings | None,
     grace_seconds: int,
+    shm_size: str,
     labels: Mapping[str, str] | None = None,
     init: InitContainer | None = None,
-    shm_size: str | None = None,
     **spec: Any,
 ) -> Object:
     """A pod template under restricted Pod Security, without a token.
@@ -180,8 +180,8 @@ def pod_template(
         mounts: its mounts in addition to those of `scratch`.
         settings: what the user set on the pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
+        shm_size: size of /dev/shm.
         labels: labels in addition to those of every child.
-        shm_size: size of /dev/shm; None: as large as the pod's memory.
         spec: further fields of the pod's spec, in camelCase.
     """
     settings = settings or PodSettings()

@@ -1,4 +1,4 @@
-"""What users may add to vLLM's command line and environment: settings of its own, nothing that runs code or opens files.
+"""What users may add to vLLM's command line and environment: no code, no files, no other clients.
 
 An argument that is not listed is refused, because each release of vLLM adds some that import what they name, read a
 path, or open the server to its clients.

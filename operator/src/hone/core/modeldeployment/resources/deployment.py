@@ -8,7 +8,7 @@ from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.modeldeployment.resources import vllm
+from hone.core.modeldeployment.resources import memory, vllm
 from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, VERIFY, Role, Server
 from hone.core.observed import Object
@@ -37,10 +37,10 @@ def inputs(server: Server, served: ServedArtifact) -> str:
     return names.digest(json.dumps([spec, identity], sort_keys=True), length=16)
 
 
-def _resources(server: Server, gpus: int) -> Object:
+def _resources(server: Server, served: ServedArtifact, gpus: int) -> Object:
     default_cpu, default_memory = (4 * server.spec.gpus, 16 * server.spec.gpus) if server.spec.gpus else (1, 3)
     defaults = {"cpu": str(default_cpu), "memory": f"{default_memory}Gi"}
-    return resources(server.spec.resources, defaults, gpus, server.spec.gpu_resource)
+    return resources(server.spec.resources, defaults, gpus, server.spec.gpu_resource, memory.limit(server, served))
 
 
 def _pull_policy(server: Server) -> Object:
@@ -59,7 +59,7 @@ def _verify(server: Server, served: ServedArtifact) -> InitContainer:
         "image": server.settings.trainer_image,
         "command": ["python", "-m", VERIFY_MODULE],
         "args": [vllm.SERVED_DIRECTORY, served.artifact.digest],
-        "resources": _resources(server, gpus=0),
+        "resources": _resources(server, served, gpus=0),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **_pull_policy(server),
@@ -81,7 +81,7 @@ def _container(server: Server, served: ServedArtifact) -> Object:
             user_wins=True,
         ),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
-        "resources": _resources(server, server.spec.gpus),
+        "resources": _resources(server, served, server.spec.gpus),
         "startupProbe": {
             **probe,
             "periodSeconds": PROBE_PERIOD_SECONDS,
@@ -121,6 +121,7 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         server.spec.pod,
         PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
         init=_verify(server, served),
+        shm_size=memory.shm_size(server),
     )
     template["metadata"]["labels"][names.REVISION_LABEL] = _revision(template, served)
     meta = metadata(server.resource, server.deployment(role).name, STEP)
