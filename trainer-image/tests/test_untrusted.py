@@ -4,6 +4,7 @@ import ast
 import json
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,19 @@ def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**content, **values}))
 
 
+CODE = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
 HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
-    "code of a model": ("config.json", {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.M"}}),
-    "code of another repository": ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil/repo--evil.Model"}}),
+    "code of a model": ("config.json", {"auto_map": CODE, "model_type": "evil"}),
+    "code of a class that is not built in": ("config.json", {"auto_map": CODE, "architectures": ["EvilForCausalLM"]}),
+    "code of a class of another type": ("config.json", {"auto_map": CODE, "architectures": ["Phi3ForCausalLM"]}),
+    "code of one class of two": ("config.json", {"auto_map": CODE, "architectures": ["LlamaForCausalLM", "Evil"]}),
+    "code of no class": ("config.json", {"auto_map": CODE, "architectures": None}),
+    "code of a class that is no name": ("config.json", {"auto_map": CODE, "architectures": [["LlamaForCausalLM"]]}),
+    "code of another repository": (
+        "config.json", {"auto_map": {"AutoModelForCausalLM": "evil/repo--evil.Model"}, "architectures": ["Evil"]},
+    ),
+    "code that is no name": ("config.json", {"auto_map": {"AutoConfig": 5}}),
+    "code as a list": ("config.json", {"auto_map": ["evil.Config"]}),
     "code in a part": ("config.json", {"text_config": {"auto_map": {"AutoConfig": "evil.Config"}}}),
     "a pipeline": ("config.json", {"custom_pipelines": {"x": {"impl": "evil.Pipeline"}}}),
     "attention from a repository": ("config.json", {"attn_implementation": "evil/kernel"}),
@@ -66,7 +77,7 @@ HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
     "another tokenizer": ("tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}),
     "a GGUF file": ("tokenizer_config.json", {"gguf_file": "evil.gguf"}),
     "arguments by position": ("tokenizer_config.json", {"init_inputs": ["/proc/self/environ"]}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -119,6 +130,39 @@ def test_what_usual_models_have_is_accepted(model: Path, name: str, values: dict
     change(model / name, **values)
     read_model(str(model))
     load_tokenizer(str(model))
+
+
+EVIL = "from pathlib import Path\nPath({trace!r}).write_text('imported')\nraise SystemExit\n"
+
+
+def test_the_old_code_of_a_model_that_is_built_in_is_neither_run_nor_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    trace, saved = tmp_path / "trace", tmp_path / "saved"
+    names = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoTokenizer")
+    change(model / "config.json", auto_map=dict.fromkeys(names, "evil.Evil"))
+    for name in ("evil.py", "__init__.py", "configuration_llama.py", "modeling_llama.py", "tokenization_llama.py"):
+        (model / name).write_text(EVIL.format(trace=str(trace)))
+    before = set(sys.modules)
+    assert not hasattr(loading.load_config(model), "auto_map")
+    read_model(str(model))
+    check_loads(model, CHAT, "spec.model")
+    load_tokenizer(str(model))
+    loaded = loading.load_model(AutoModelForCausalLM, model)
+    loaded.save_pretrained(saved)
+    assert not trace.exists()
+    assert not [name for name in set(sys.modules) - before if "transformers_modules" in name or "evil" in name]
+    assert type(loaded).__module__ == "transformers.models.llama.modeling_llama"
+    assert "auto_map" not in json.loads((saved / "config.json").read_text())
+    assert not list(saved.glob("*.py"))
+    # This test would see it if the code were run.
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit):
+        AutoConfig.from_pretrained(str(model), trust_remote_code=True)
+    assert trace.read_text() == "imported"
 
 
 class _Attack:

@@ -305,14 +305,20 @@ _MODELS = (
     Hook(
         "transformers.models.auto.modeling_auto",
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-        ("models/facts.py",),
+        ("models/facts.py", "models/untrusted.py"),
         "which kinds of models generate text",
     ),
     Hook(
         "transformers.models.auto.modeling_auto",
         "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-        ("models/facts.py",),
+        ("models/facts.py", "models/untrusted.py"),
         "which kinds of models can have a head for classes",
+    ),
+    Hook(
+        "transformers.models.auto.modeling_auto",
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        ("models/untrusted.py",),
+        "which kinds of models read images as well",
     ),
     Hook(
         "transformers.PreTrainedConfig",

@@ -6,7 +6,7 @@ Each call checks the directory first: since prepare, what lies there may have ch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer.models.untrusted import ADAPTER_WEIGHTS, check_model
+from hone_trainer.models.untrusted import ADAPTER_WEIGHTS, CODE_KEY, check_model
 from hone_trainer.protocol.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ def load_config(directory: str | Path, field: str = FIELD) -> Any:
     from transformers import AutoConfig
 
     check_model(Path(directory), field)
-    return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+    return _without_code(AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False))
+
+
+def _without_code(config: Any) -> Any:
+    """The config without the names of classes in the model's directory, which whoever saves it would keep."""
+    if hasattr(config, CODE_KEY):
+        delattr(config, CODE_KEY)
+    return config
 
 
 def load_tokenizer(directory: str | Path, field: str = FIELD) -> "PreTrainedTokenizerBase":
@@ -46,15 +53,17 @@ def load_model(auto: Any, directory: str | Path, field: str = FIELD, **settings:
     Args:
         auto: transformers' Auto class of the model.
         directory, field: as of `load_config`.
-        settings: more of `from_pretrained`'s arguments.
+        settings: more of `from_pretrained`'s arguments, by which it may return the model with more.
 
     Raises:
         BadInput: as of `check_model`.
     """
     check_model(Path(directory), field)
-    return auto.from_pretrained(
+    loaded = auto.from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False, use_safetensors=True, **settings
     )
+    _without_code((loaded[0] if isinstance(loaded, tuple) else loaded).config)
+    return loaded
 
 
 def build_model(auto: Any, config: Any, **settings: Any) -> Any:

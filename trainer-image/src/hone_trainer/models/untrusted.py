@@ -45,6 +45,9 @@ class Refused(NamedTuple):
     remedy: str
 
 
+CODE_KEY = "auto_map"
+"""The key that names classes in files of the directory. Accepted only at the top of a config whose classes are
+transformers' own."""
 _CODE = Refused((CONFIG, GENERATION, TOKENIZER), _UNSET, _RUNS_CODE, _REMOVE)
 _KERNEL = Refused(
     (CONFIG,),
@@ -72,7 +75,7 @@ _OTHER_FILE = Refused(
     "Remove it, and copy the file to the model's directory.",
 )
 REFUSED: Mapping[str, Refused] = {
-    **dict.fromkeys(("auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"), _CODE),
+    **dict.fromkeys((CODE_KEY, "custom_generate", "custom_pipelines", "trust_remote_code"), _CODE),
     **dict.fromkeys(("attn_implementation", "_attn_implementation", "_attn_implementation_internal"), _KERNEL),
     **dict.fromkeys(("experts_implementation", "_experts_implementation", "_experts_implementation_internal"), _KERNEL),
     **dict.fromkeys(("quantization_config", "compression_config"), _QUANTIZED),
@@ -138,7 +141,8 @@ def check_model(directory: Path, field: str) -> None:
     limits = {**dict.fromkeys((CONFIG, GENERATION, ADAPTER), CONFIG_BYTES), INDEX: INDEX_BYTES}
     _check_sizes(directory, field, {**limits, **tokenizer_files(directory, field)})
     for name in (CONFIG, GENERATION, TOKENIZER):
-        for key, value in _entries(_object(directory, name, field)):
+        content = _object(directory, name, field)
+        for key, value in _entries(_without_unused_code(content, field) if name == CONFIG else content):
             _check_entry(field, name, key, value)
             if name == CONFIG:
                 _check_size(field, key, value)
@@ -153,6 +157,44 @@ def check_model(directory: Path, field: str) -> None:
     if adapter:
         _check_adapter(adapter, field)
     _check_weights(directory, field)
+
+
+def _without_unused_code(config: dict[str, Any], field: str) -> dict[str, Any]:
+    """A config without an `auto_map` that no library follows: transformers has the model built in.
+
+    Many models keep the key from the time before that. With `trust_remote_code=False` it has no meaning then, and
+    `loading` drops it, so no artifact has it.
+    """
+    code, kind, classes = config.get(CODE_KEY), config.get("model_type"), config.get("architectures")
+    if not isinstance(code, dict) or not code or not all(isinstance(name, str) for name in code.values()):
+        return config
+    built_in = _classes(kind) if isinstance(kind, str) else []
+    if isinstance(classes, list) and classes and all(each in built_in for each in classes):
+        return {key: value for key, value in config.items() if key != CODE_KEY}
+    if built_in:
+        raise BadInput(
+            field,
+            f"`architectures` in {CONFIG} is {_short(classes)}, which transformers does not have for {kind}, and code "
+            f"from a model's directory, which `{CODE_KEY}` names, is never run",
+            f"Use another model; if it is the same as transformers' own, set `architectures` to {_short(built_in)}.",
+        )
+    return config
+
+
+def _classes(model_type: str) -> list[str]:
+    """The classes with a head that transformers has for a type of model; none where it knows no such type."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    tables = (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+    return sorted({str(table[model_type]) for table in tables if model_type in table})
 
 
 def _check_sizes(directory: Path, field: str, limits: Mapping[str, int]) -> None:
