@@ -48,9 +48,23 @@ def granted(rules: list[Manifest]) -> dict[str, set[str]]:
     return table
 
 
-def test_the_policy_permits_exactly_the_writes_that_the_role_grants(render: Render) -> None:
-    manifests = render()
-    assert permitted(policy_of(manifests)) == granted(operator_rules(manifests))
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_policy_permits_exactly_the_writes_that_the_role_grants(render: Render, enabled: bool) -> None:
+    manifests = render({"networkPolicies": {"enabled": enabled}})
+    table = permitted(policy_of(manifests))
+    assert table == granted(operator_rules(manifests))
+    # Only where Hone makes no policies may it delete those that it made before.
+    assert ("DELETE" in table["networking.k8s.io/networkpolicies"]) is not enabled
+
+
+def test_what_is_asked_of_a_policy_is_not_asked_of_one_that_is_deleted(render: Render) -> None:
+    """In CEL, a field of null is an error, which would refuse each deletion."""
+    (rule,) = (
+        each["expression"]
+        for each in policy_of(render())["validations"]
+        if "variables.target != 'networking.k8s.io/v1/networkpolicies'" in each["expression"]
+    )
+    assert rule.index("|| object == null ||") < rule.index("object.spec")
 
 
 def test_the_policy_covers_every_write_of_the_account_that_the_operator_runs_as(render: Render) -> None:

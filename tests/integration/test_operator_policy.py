@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hone.core.observed import Object
 from tests.chart.conftest import manifests_of
 from tests.chart.test_rbac import operator_rules
 from tests.golden.objects import objects
-from tests.integration.identity import DENIED, NAMESPACE, Identity
+from tests.integration.identity import DENIED, NAMESPACE, Identity, where
 from tests.integration.support import FTJ, Cluster, finetunejob, object_of
 
 UID = "11111111-aaaa"
@@ -232,6 +233,38 @@ async def test_foreign_objects_are_neither_taken_over_nor_deleted(identity: Iden
     refused(identity.delete(cluster.namespace, job), LABELS)
 
 
+async def test_network_policies_may_be_deleted_only_where_they_are_switched_off_and_only_ours(
+    identity: Identity, cluster: Cluster, plane: ControlPlane, tmp_path: Path
+) -> None:
+    job = reference(await existing(cluster, finetunejob("owner")))
+    ours, theirs = example("NetworkPolicy", cluster.namespace), example("NetworkPolicy", cluster.namespace)
+    ours["metadata"]["labels"][UID_LABEL] = job["uid"]
+    ours["metadata"]["ownerReferences"] = [{**job, "controller": True}]
+    theirs["metadata"] = {"name": "theirs", "namespace": cluster.namespace}
+    await cluster.create(ours, theirs)
+    assert identity.delete(cluster.namespace, ours)[0] == 403
+    with switched_off(plane.api, tmp_path):
+        wait_until(lambda: identity.delete(cluster.namespace, ours)[0] == 200, "the right taking effect", 30)
+        refused(identity.delete(cluster.namespace, theirs), LABELS)
+    wait_until(lambda: identity.delete(cluster.namespace, ours)[0] == 403, "the right ending", 30)
+
+
+@contextmanager
+def switched_off(api: Api, folder: Path) -> Iterator[None]:
+    """Rights and policy of the chart with NetworkPolicies switched off."""
+
+    def install(values: Object) -> None:
+        for manifest in manifests_of(values, folder):
+            if manifest["kind"] in ("ClusterRole", "ValidatingAdmissionPolicy"):
+                api.apply(where(manifest), manifest)
+
+    install({"networkPolicies": {"enabled": False}})
+    try:
+        yield
+    finally:
+        install({})
+
+
 async def test_a_deployment_that_others_changed_can_still_be_scaled_but_not_by_us_given_privileges(
     identity: Identity, cluster: Cluster
 ) -> None:
@@ -279,17 +312,17 @@ def test_a_right_that_somebody_adds_to_the_role_has_no_effect(identity: Identity
         refused(identity.create("default", secret), "may not create core/v1/secrets")
         refused(identity.create("", binding), "may not create rbac.authorization.k8s.io/v1/clusterrolebindings")
         refused(identity.delete("default", claim("any")), "may not delete core/v1/persistentvolumeclaims")
-        where = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/hone/token?dryRun=All"
+        url = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/hone/token?dryRun=All"
         token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        refused(identity.request("POST", where, token), "may not create core/v1/serviceaccounts/token")
+        refused(identity.request("POST", url, token), "may not create core/v1/serviceaccounts/token")
 
 
 @contextmanager
 def cluster_admin(api: Api, identity: Identity) -> Iterator[None]:
     """The operator's account as an administrator of the cluster, by a binding that is not the chart's."""
-    where = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/hone-too-much"
+    url = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/hone-too-much"
     api.apply(
-        where,
+        url,
         {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": "hone-too-much"},
@@ -301,7 +334,7 @@ def cluster_admin(api: Api, identity: Identity) -> Iterator[None]:
         wait_until(lambda: identity.request("GET", "/api/v1/nodes")[0] == 200, "the right taking effect", 30)
         yield
     finally:
-        api.call("DELETE", where)
+        api.call("DELETE", url)
         wait_until(lambda: identity.request("GET", "/api/v1/nodes")[0] == 403, "the right ending", 30)
 
 

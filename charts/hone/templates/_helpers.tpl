@@ -100,7 +100,8 @@ Server-side apply needs create and patch; it is used where patch stands.
 # Of these three, only the metadata is listed and watched; of ConfigMaps and policies, only our own.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [get, list, watch, create, patch]
+  # Switched off, those that exist are deleted.
+  verbs: [get, list, watch, create, patch{{ if not .Values.networkPolicies.enabled }}, delete{{ end }}]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create]

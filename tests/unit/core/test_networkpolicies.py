@@ -14,7 +14,8 @@ from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import FakeCluster
+from tests.unit.core.fake_cluster import Crash, FakeCluster
+from tests.unit.core.test_modeldeployment_lifecycle import served
 
 OPERATOR = {"namespaceSelector": {"matchLabels": {"name": "hone"}}, "podSelector": {"matchLabels": {"app": "hone"}}}
 PROMETHEUS = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
@@ -91,6 +92,54 @@ def test_without_the_setting_there_is_none(cluster: FakeCluster) -> None:
     cluster.settings = Settings()
     assert "NetworkPolicy" not in [obj["kind"] for obj in cluster.reconcile().create]
     assert "networkPolicy" not in cluster.resource["status"]
+
+
+def policies(cluster: FakeCluster) -> list[str]:
+    """The names of the policies that exist."""
+    return [ref.name for ref in cluster.objects if ref.kind == "NetworkPolicy"]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_switched_off_the_policy_of_a_run_is_removed_while_it_trains(cluster: FakeCluster, crash: bool) -> None:
+    cluster.settings = SETTINGS
+    cluster.converge()
+    cluster.complete(make.prepared())
+    cluster.converge()
+    assert len(policies(cluster)) == 1 and cluster.jobs()[-1] == "train-1"
+    cluster.settings = Settings()
+    if crash:  # after the deletion, before the status says so
+        cluster.crash_at = cluster.writes + 2
+        with pytest.raises(Crash):
+            cluster.reconcile()
+        assert "networkPolicy" in cluster.status
+        cluster.crash_at = None
+    cluster.converge()
+    assert policies(cluster) == []
+    assert "networkPolicy" not in cluster.status and cluster.jobs()[-1] == "train-1"
+    assert cluster.reconcile().delete == ()
+
+
+def test_switched_off_the_policy_of_a_server_is_removed_and_it_stays_available() -> None:
+    cluster = served()
+    assert len(policies(cluster)) == 1
+    cluster.settings = Settings()
+    cluster.converge()
+    assert policies(cluster) == []
+    assert "networkPolicy" not in cluster.status and cluster.status["phase"] == "Available"
+    cluster.settings = SETTINGS
+    cluster.converge()
+    assert len(policies(cluster)) == 1 and cluster.status["networkPolicy"] == "NotKnownToBeEnforced"
+
+
+def test_a_policy_of_somebody_else_is_never_removed(cluster: FakeCluster) -> None:
+    cluster.settings = SETTINGS
+    cluster.converge()
+    (ref,) = (ref for ref in cluster.objects if ref.kind == "NetworkPolicy")
+    del cluster.objects[ref]["metadata"]["ownerReferences"], cluster.objects[ref]["metadata"]["labels"]
+    cluster.settings = Settings()
+    for _ in range(3):
+        assert cluster.reconcile().delete == ()
+    assert policies(cluster)
 
 
 def test_what_the_api_server_fills_in_is_no_difference() -> None:

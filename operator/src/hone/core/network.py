@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone.api.meta import Enforcement
-from hone.core.children import ChildType, Write, metadata
-from hone.core.observed import Object
+from hone.core.children import ChildType, Standing, Write, metadata, standing
+from hone.core.observed import Object, Observed, Ref
+from hone.core.plan import Delete
 
 Peer = dict[str, Any]
 """A NetworkPolicyPeer: pods by their labels and namespaces, or a block of addresses."""
@@ -41,6 +42,19 @@ def enforcement(peers: NetworkPeers | None) -> Enforcement | None:
     if peers is None:
         return None
     return Enforcement.ENFORCED if peers.enforced else Enforcement.NOT_KNOWN
+
+
+def has_unwanted(peers: NetworkPeers | None, known: Enforcement | None) -> bool:
+    """Whether a resource has a policy from the time before policies were switched off, by what its status says."""
+    return peers is None and known is not None
+
+
+def removal(resource: Object, ref: Ref, observed: Observed) -> list[Delete]:
+    """Deletes the policy of a resource, unless there is none, or it is not ours."""
+    live = observed.get(ref)
+    if live is None or standing(resource, live) != Standing.OURS:
+        return []
+    return [Delete(ref, live["metadata"]["uid"])]
 
 
 def tcp(port: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hone.core.finetunejob import snapshot
 from hone.core.finetunejob.phases.advance import advance
 from hone.core.finetunejob.phases.read_progress import read_progress
 from hone.core.finetunejob.phases.record_outcome import record_outcome
+from hone.core.finetunejob.phases.remove_policy import remove_policy
 from hone.core.finetunejob.phases.remove_superseded import remove_superseded
 from hone.core.finetunejob.phases.stop_conditions import stop_if_due
 from hone.core.finetunejob.phases.unreachable_nodes import check_nodes
@@ -27,6 +28,7 @@ from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped, unc
 PHASES: tuple[Callable[[State], None], ...] = (
     record_outcome,
     remove_superseded,
+    remove_policy,
     stop_if_due,
     check_nodes,
     read_progress,

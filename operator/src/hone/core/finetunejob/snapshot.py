@@ -14,6 +14,7 @@ from hone.core.finetunejob.state import State
 from hone.core.finetunejob.steps import FIRST, STEPS
 from hone.core.finetunejob.steps.step import Step, last_attempt
 from hone.core.kind import Fetched
+from hone.core.network import POLICY, has_unwanted
 from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Plan
 from hone.core.pods import of_job, phase
@@ -23,6 +24,8 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
     """What to read: only Jobs while an attempt runs; once it has ended, everything that the next one needs."""
     jobs = _running(run, status)
     old = superseded(run, status)
+    if has_unwanted(run.settings.network_policies, status.network_policy):
+        old.add(POLICY.ref(run.network_policy))
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs | old))
     steps = [step for step in STEPS.values() if step is not FIRST or _may_prepare(run, status, fetched)]

@@ -15,9 +15,10 @@ from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref
 from hone.core.modeldeployment.status.events import events
 from hone.core.modeldeployment.status.status import status
+from hone.core.network import has_unwanted, removal
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, give_back, is_usable, take
-from hone.core.plan import Apply, Plan
+from hone.core.plan import Apply, Delete, Plan
 from hone.core.settings import Settings
 from hone.core.status import CONFLICT_SECONDS, changed, generation, stopped
 
@@ -37,9 +38,11 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
         return ()
     old, job = _old(server.resource), job_ref(server)
     read = claims(old)
+    unwanted = has_unwanted(server.settings.network_policies, old.network_policy)
     if job in fetched and (artifact := select(server.job, fetched[job], old).artifact):
         read.add(artifact.claim)
-    return (job, *(row.ref(server) for row in needed(server)), *(claim_ref(claim) for claim in sorted(read)))
+    children = [row.ref(server) for row in needed(server)] + ([server.network_policy] if unwanted else [])
+    return (job, *children, *(claim_ref(claim) for claim in sorted(read)))
 
 
 def follows(resource: Object) -> tuple[Ref, ...]:
@@ -70,6 +73,7 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     serve = _serve(snapshot, observed) if announced else []
     return Plan(
         apply=(*serve, *_give_back(server, observed, claims(old) - claims(new))),
+        delete=_unwanted(server, observed, old),
         status=changed(resource, new),
         events=events(old, new),
         requeue_after=_requeue(snapshot) if announced else 0.0,
@@ -110,6 +114,13 @@ def _serve(snapshot: Snapshot, observed: Observed) -> list[Apply]:
     applies = [take(server, claim)] if claim is not None and is_usable(claim) else []
     applies += [row.apply(snapshot, child(server, observed, row.ref(server))) for row in needed(server)]
     return [apply for apply in applies if apply is not None]
+
+
+def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) -> tuple[Delete, ...]:
+    """Deletes the NetworkPolicy after the administrator has switched policies off."""
+    if not has_unwanted(server.settings.network_policies, old.network_policy):
+        return ()
+    return tuple(removal(server.resource, server.network_policy, observed))
 
 
 def _give_back(server: Server, observed: Observed, dropped: set[str]) -> list[Apply]:

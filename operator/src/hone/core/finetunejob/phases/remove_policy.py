@@ -1,0 +1,12 @@
+"""Deletes the run's NetworkPolicy after the administrator has switched policies off."""
+
+from hone.core.finetunejob.state import State
+from hone.core.network import POLICY, has_unwanted, removal
+
+
+def remove_policy(state: State) -> None:
+    """Delete the policy if status says that there is one, and say that there is none."""
+    run = state.run
+    if has_unwanted(run.settings.network_policies, state.status.network_policy):
+        state.delete += removal(run.resource, POLICY.ref(run.network_policy), state.observed)
+        state.status.network_policy = None
