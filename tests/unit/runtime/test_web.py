@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,7 +30,7 @@ class Counting(Metrics):
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    running = Server(Counting(), lambda: True, max_seconds=5.0)
+    running = Server(Counting(), lambda: True, max_seconds=60.0)
     await running.start(0, 0)
     yield running
     await running.stop()
@@ -68,9 +69,45 @@ async def test_many_readers_cost_one_rendering_and_the_probes_go_on_meanwhile(se
 
 async def test_metrics_are_rendered_again_after_a_while(server: Server, monkeypatch: Any) -> None:
     monkeypatch.setattr(web, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(web, "PAUSES", 0)
     for _ in range(2):
         await fetch(server.ports[0], "/metrics")
     assert isinstance(server._metrics, Counting) and server._metrics.renderings == 2
+
+
+async def test_metrics_that_take_long_are_rendered_less_often(server: Server, monkeypatch: Any) -> None:
+    monkeypatch.setattr(web, "CACHE_SECONDS", 0.0)
+    assert isinstance(server._metrics, Counting)
+    server._metrics.released.clear()
+    asyncio.get_running_loop().call_later(0.5, server._metrics.released.set)
+    for _ in range(3):
+        await fetch(server.ports[0], "/metrics")
+    assert server._metrics.renderings == 1
+    server._due -= 2.5
+    await fetch(server.ports[0], "/metrics")
+    assert server._metrics.renderings == 1, "not yet ten times as long as it took"
+    server._due -= 10.0
+    await fetch(server.ports[0], "/metrics")
+    assert server._metrics.renderings == 2
+
+
+async def test_readers_that_read_nothing_take_no_memory(server: Server, monkeypatch: Any) -> None:
+    size = 8 * 2**20
+    monkeypatch.setattr(server._metrics, "text", lambda: b"#" * size)
+    tracemalloc.start()
+    try:
+        readers = [await asyncio.open_connection("127.0.0.1", server.ports[0], limit=1024) for _ in range(20)]
+        for _, writer in readers:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        first = await asyncio.gather(*(reader.readline() for reader, _ in readers))
+        status, body = await fetch(server.ports[0], "/metrics")
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert set(first) == {b"HTTP/1.1 200 OK\r\n"} and (status, len(body)) == (200, size)
+    assert used - len(body) < 2 * size, "the text once, not once for each"
+    for _, writer in readers:
+        writer.close()
 
 
 async def test_connections_on_which_nothing_is_sent_keep_nobody_out(server: Server) -> None:
@@ -84,9 +121,12 @@ async def test_connections_on_which_nothing_is_sent_keep_nobody_out(server: Serv
             writer.close()
 
 
-async def test_a_connection_is_closed_after_a_while(server: Server) -> None:
+async def test_a_connection_is_closed_after_a_while() -> None:
+    server = Server(Counting(), lambda: True, max_seconds=0.5)
+    await server.start(0, 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[1])
     writer.write(b"GET /healthz HTTP/1.1\r\n")  # and never the rest
     assert await asyncio.wait_for(reader.read(), timeout=20.0) is not None
     assert reader.at_eof()
     writer.close()
+    await server.stop()

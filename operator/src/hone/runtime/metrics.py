@@ -1,50 +1,18 @@
-"""The operator's metrics: controller-runtime's and client-go's names where they exist, and gauges per resource."""
+"""The operator's metrics: controller-runtime's and client-go's names where they exist, and those of the resources."""
 
-import math
-import sys
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from hone.api import finetunejob, finetunejob_status, modeldeployment
-from hone.core.observed import Object
+from hone.runtime.resource_metrics import ResourceGauges
 
 _RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUEUE_BUCKETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100, 1000)
 
 RESULTS = ("success", "error", "requeue", "requeue_after")
 """controller-runtime's values of the label `result`."""
-
-PHASES = {finetunejob.KIND: tuple(finetunejob_status.Phase), modeldeployment.KIND: tuple(modeldeployment.Phase)}
-
-GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    finetunejob.KIND: {
-        "hone_finetunejob_step": ("Optimizer steps done.", ("progress", "step")),
-        "hone_finetunejob_total_steps": ("Optimizer steps of the whole run.", ("progress", "totalSteps")),
-        "hone_finetunejob_loss": ("Recent mean training loss.", ("progress", "loss")),
-        "hone_finetunejob_reward": ("GRPO, RLOO: recent mean reward of the model's answers.", ("progress", "reward")),
-        "hone_finetunejob_tokens_per_second": (
-            "Training throughput over all processes.",
-            ("progress", "tokensPerSecond"),
-        ),
-        "hone_finetunejob_retries": ("Failures that counted against retry.limit.", ("usage", "retries")),
-        "hone_finetunejob_gpu_seconds": (
-            "GPU time of all attempts: seconds multiplied by the number of GPUs.",
-            ("usage", "gpuSeconds"),
-        ),
-    },
-    modeldeployment.KIND: {
-        "hone_modeldeployment_replicas": ("Server pods that exist.", ("replicas",)),
-        "hone_modeldeployment_ready_replicas": ("Server pods that are ready.", ("readyReplicas",)),
-    },
-}
-"""Per kind: metric name to its help text and its path in the status."""
-WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_reward", "hone_finetunejob_tokens_per_second")
-"""Measured by the running trainer: without one, the status has their last values, but there is nothing to plot."""
 
 
 class Metrics:
@@ -53,12 +21,15 @@ class Metrics:
     Attributes:
         registry: what is served on `/metrics`.
         resources: the gauges per resource; fed by the controllers.
+
+    Args:
+        clock: Unix time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.resources = ResourceGauges()
+        self.resources = ResourceGauges(clock)
         self.registry.register(self.resources)
         prometheus_client.ProcessCollector(registry=self.registry)
         reg = self.registry
@@ -153,68 +124,3 @@ class Metrics:
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
-
-
-class _Shown(NamedTuple):
-    """What the gauges show of a resource: its status itself would be most of the process's memory."""
-
-    phase: str
-    numbers: tuple[float | None, ...]
-
-
-class ResourceGauges(Collector):
-    """Gauges read from the newest status of each resource; gone when the resource is."""
-
-    def __init__(self) -> None:
-        self._resources: dict[tuple[str, str, str], _Shown] = {}
-
-    def observe(self, kind: str, namespace: str, name: str, resource: Object) -> None:
-        """Remember what the gauges show of the resource's status."""
-        status = resource.get("status") or {}
-        phase = str(status.get("phase", ""))
-        hidden = WHILE_TRAINING if phase != finetunejob_status.Phase.TRAINING else ()
-        numbers = (None if metric in hidden else _number(status, where) for metric, (_, where) in GAUGES[kind].items())
-        self._resources[kind, namespace, name] = _Shown(sys.intern(phase), tuple(numbers))
-
-    def forget(self, kind: str, namespace: str, name: str) -> None:
-        """Drop the series of a resource that was deleted."""
-        self._resources.pop((kind, namespace, name), None)
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The gauges of all resources, for Prometheus' client."""
-        # A copy: metrics are rendered in a thread, while controllers change the original.
-        resources = [*self._resources.items()]
-        for kind, gauges in GAUGES.items():
-            rows = [(namespace, name, shown) for (of, namespace, name), shown in resources if of == kind]
-            phase = GaugeMetricFamily(
-                f"hone_{kind.lower()}_phase", "1 for the phase that the resource is in.", labels=[*_LABELS, "phase"]
-            )
-            for namespace, name, shown in rows:
-                for value in PHASES[kind]:
-                    phase.add_metric([namespace, name, value], float(shown.phase == value))
-            yield phase
-            for position, (metric, (help_text, _)) in enumerate(gauges.items()):
-                family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
-                for namespace, name, shown in rows:
-                    number = shown.numbers[position]
-                    if number is not None:
-                        family.add_metric([namespace, name], number)
-                yield family
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Nothing: the names are known only with the resources."""
-        return ()
-
-
-_LABELS = ["namespace", "name"]
-
-
-def _number(status: dict[str, Any], where: tuple[str, ...]) -> float | None:
-    value: Any = status
-    for key in where:
-        value = value.get(key) if isinstance(value, dict) else None
-    try:
-        number = float(value)  # The loss is text, for the column.
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

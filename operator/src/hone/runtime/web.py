@@ -1,7 +1,8 @@
 """The HTTP servers of the process: `/healthz` and `/readyz` on one port, `/metrics` on another.
 
-Anybody in the cluster may connect to them. So metrics are rendered in a thread and at most every few seconds, and a
-connection is closed after a while, or when it is the oldest of too many: a new one is always accepted.
+Anybody in the cluster may connect to them. So metrics are rendered in a thread, at most every few seconds and a tenth
+of the time, and sent only as fast as a client reads them. A connection is closed after a while, or when it is the
+oldest of too many: a new one is always accepted.
 """
 
 import asyncio
@@ -20,7 +21,11 @@ MAX_CONNECTIONS = 64
 MAX_SECONDS = 30.0
 """How long a connection may live, whatever happens on it."""
 CACHE_SECONDS = 2.0
-"""How old the metrics may be that are shown."""
+"""How old the metrics are at least before they are rendered again."""
+PAUSES = 10
+"""How many times as long as it took to render them they are shown at least."""
+CHUNK_BYTES = 64 * 1024
+"""How much of the metrics is handed to a connection at a time; what its client does not read takes no more memory."""
 
 
 class Server:
@@ -40,7 +45,7 @@ class Server:
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
         self._rendering = asyncio.Lock()
-        self._rendered: tuple[float, bytes] = (float("-inf"), b"")
+        self._text, self._due = b"", float("-inf")
         self.ports: tuple[int, ...] = ()
 
     async def start(self, metrics_port: int, probe_port: int) -> None:
@@ -89,12 +94,20 @@ class Server:
         connections[handler] = asyncio.get_running_loop().call_later(self._max_seconds, end)
         return handler
 
-    async def _show_metrics(self, _: web.Request) -> web.Response:
+    async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
         async with self._rendering:
-            if time.monotonic() - self._rendered[0] >= CACHE_SECONDS:
-                text = await asyncio.to_thread(self._metrics.text)
-                self._rendered = (time.monotonic(), text)
-        return web.Response(body=self._rendered[1], headers={"Content-Type": METRICS_TYPE})
+            began = time.monotonic()
+            if began >= self._due:
+                self._text = await asyncio.to_thread(self._metrics.text)
+                ended = time.monotonic()
+                self._due = ended + max(CACHE_SECONDS, PAUSES * (ended - began))
+            text = memoryview(self._text)
+        response = web.StreamResponse(headers={"Content-Type": METRICS_TYPE, "Content-Length": str(len(text))})
+        await response.prepare(request)
+        for start in range(0, len(text), CHUNK_BYTES):
+            await response.write(text[start : start + CHUNK_BYTES])
+        await response.write_eof()
+        return response
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
