@@ -15,12 +15,15 @@ from hone.core.kinds import KINDS
 from hone.core.network import NetworkPeers
 from hone.core.observed import Object
 from hone.core.settings import Settings
+from hone.core.trim import trimmed
 from hone.runtime.operator import Operator
 from hone.runtime.options import Options
+from hone.runtime.packing import pack
 from tests.unit.core import make
 from tests.unit.runtime.fake_api import Event, FakeApi, FakeNodes, Fault
 
 SETTINGS = Settings(network_policies=NetworkPeers(), progress_seconds=60.0, resync_seconds=600.0)
+INDEXED = ("FineTuneJob", "Job", "Pod", "PersistentVolumeClaim", "ConfigMap", "NetworkPolicy")
 WATCHES = ("list", "watch")
 """Verbs of the watches, which cost nothing a run."""
 
@@ -213,6 +216,17 @@ async def test_listings_come_in_pages_and_the_rest_is_read_too(api: FakeApi) -> 
     async with operating(api):
         await wait_for("all to be seen", lambda: phases(api)["Suspended"] == 120)
     assert max(api.pages) == 50
+
+
+async def test_a_finished_run_takes_few_bytes_of_memory(api: FakeApi) -> None:
+    """10,000 of them, with the Jobs and pods that Kubernetes keeps for a day, and 500 running ones: below 150 MiB."""
+    async with operating(api):
+        await live(api, failing=False)
+        await asyncio.sleep(0.3)
+    objects = [obj for kind in INDEXED for obj in api.of(kind) if obj["metadata"]["name"].startswith("run-0")]
+    assert len(objects) == 11, "three Jobs and their pods; two claims, ConfigMap, NetworkPolicy; the resource"
+    packed = sum(len(pack(trimmed(obj))) for obj in objects)
+    assert packed < 3500, f"{packed} bytes"
 
 
 async def test_of_claims_and_config_maps_only_the_metadata_is_asked_for(api: FakeApi) -> None:

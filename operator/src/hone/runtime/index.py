@@ -4,9 +4,7 @@ An object is never replaced by an older one, so a read after our own write is ne
 answer is put into the index at once. An object that was deleted never comes back under its uid.
 """
 
-import json
 import sys
-import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from enum import StrEnum
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Ref
+from hone.runtime.packing import pack, unpack
 
 MAX_DELETED = 4096
 """Uids of deleted objects that are remembered: events of such an object that arrive late are ignored."""
@@ -41,7 +40,7 @@ _Place = tuple[str, str]
 
 
 class Index:
-    """Trimmed objects (`hone.core.trim`), compressed. It holds whatever is put into it; it knows nothing of watches."""
+    """Trimmed objects (`hone.core.trim`), packed. It holds whatever is put into it; it knows nothing of watches."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], dict[_Place, _Entry]] = {}
@@ -52,7 +51,7 @@ class Index:
         """Take in an object that was listed, or that a watch event or the answer to a write has shown."""
         meta = obj["metadata"]
         kind, place = (obj["apiVersion"], obj["kind"]), (sys.intern(meta["namespace"]), meta["name"])
-        entry = _Entry(meta["uid"], _version(meta), _packed(obj), _owner(obj) if kind == _POD else "")
+        entry = _Entry(meta["uid"], _version(meta), pack(obj), _owner(obj) if kind == _POD else "")
         old = self._kinds.setdefault(kind, {}).get(place)
         if entry.uid in self._deleted or (old and entry.version < old.version):
             return Change.STALE
@@ -147,15 +146,8 @@ def _version(metadata: dict[str, Any]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _packed(obj: Object) -> bytes:
-    """The object without what its key tells, compressed: most objects are those of finished runs, seldom read."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
-    rest = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
-    return zlib.compress(json.dumps({**rest, "metadata": metadata}, separators=(",", ":")).encode(), 1)
-
-
 def _object(kind: tuple[str, str], place: _Place, entry: _Entry) -> Object:
-    obj: Object = json.loads(zlib.decompress(entry.data))
+    obj = unpack(entry.data)
     if entry.version:
         obj["metadata"]["resourceVersion"] = str(entry.version)
     return {"apiVersion": kind[0], "kind": kind[1], **obj}
