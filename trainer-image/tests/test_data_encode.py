@@ -7,7 +7,8 @@ import pytest
 from rows import CHAT_TEMPLATE
 
 from hone.contract.settings import DataFormat, TrainOn
-from hone_trainer.data.encode import UNMARKABLE, Encoder
+from hone_trainer.data.conversation import FORGETS_TURNS
+from hone_trainer.data.encode import Encoder
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.sample import Sample
@@ -87,7 +88,7 @@ def test_a_template_that_renders_old_turns_otherwise_is_marked_by_trls_variant_o
 
 def test_a_template_that_forgets_turns_is_a_fault_of_the_row(tiny_tokenizer: Any) -> None:
     encoder = encoder_with(tiny_tokenizer, FORGETFUL)
-    with pytest.raises(RowFault, match=UNMARKABLE):
+    with pytest.raises(RowFault, match=FORGETS_TURNS):
         encoder.encode(MULTI_TURN)
 
 

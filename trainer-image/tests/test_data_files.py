@@ -177,7 +177,7 @@ def test_pairs_of_conversations_in_cells_are_read(tmp_path: Path) -> None:
 
 def test_python_s_own_writing_of_lists_in_cells_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"messages\n\"[{'role': 'user', 'content': 'a'}]\"\n")
-    with pytest.raises(BadInput, match="`messages` is not a list of messages"):
+    with pytest.raises(BadInput, match="`messages` is a list of messages as Python writes it"):
         look(find_source("train", str(tmp_path / "rows.csv")))
 
 

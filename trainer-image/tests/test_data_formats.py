@@ -83,18 +83,16 @@ HUMAN, GPT = {"from": "human", "value": "Is it good?"}, {"from": "gpt", "value":
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param({"conversations": "hello"}, "`conversations` is not a list of turns", id="a string for a list"),
+        pytest.param({"conversations": "hello"}, "`conversations` is not a list of messages", id="a string for a list"),
         pytest.param({"conversations": []}, "`conversations` is empty", id="no turn"),
         pytest.param({"conversations": [HUMAN]}, "no assistant turn in `conversations`", id="no answer"),
         pytest.param({"conversations": [GPT]}, "no turn before the assistant's", id="an answer to nothing"),
-        pytest.param({"conversations": [HUMAN, "x"]}, "not a turn with `from` and `value`", id="a string for a turn"),
+        pytest.param({"conversations": [HUMAN, "x"]}, "not a message with", id="a string for a turn"),
+        pytest.param({"conversations": [HUMAN, {"from": "gpt"}]}, "not a turn with `from` and `value`", id="no value"),
         pytest.param({"conversations": [{"from": "bard", "value": ""}]}, "other than human, gpt, system", id="bard"),
         pytest.param({"conversations": [{"from": [], "value": ""}]}, "other than human, gpt, system", id="no sender"),
         pytest.param({"conversations": [HUMAN, {**GPT, "value": 1}]}, "is not a string", id="a number"),
         pytest.param({"conversations": [HUMAN, {**GPT, "value": " "}]}, "empty assistant turn", id="blank answer"),
-        pytest.param(
-            {"conversations": [USER, ANSWER]}, "spec.dataset.columns to {messages: conversations}", id="messages"
-        ),
         pytest.param({"conversations": [HUMAN, GPT], "system": 1}, "`system` is not a string", id="system"),
         pytest.param({"conversations": [HUMAN, GPT], "tools": "[{}]"}, "tool calls are not", id="tools"),
     ],
@@ -142,6 +140,8 @@ def test_sharegpt_s_turns_become_a_conversation_with_the_system_s_column_first()
     assert to_sample(row, DataFormat.SHARE_GPT) == Sample(messages=messages, completion_start=2)
     turn = {"from": "system", "value": "Be brief."}
     assert to_sample({"conversations": [turn, HUMAN, GPT]}, DataFormat.SHARE_GPT).messages == messages
+    assert to_sample({"conversations": [*messages]}, DataFormat.SHARE_GPT).messages == messages
+    assert to_sample({"messages": [turn, HUMAN, GPT]}, DataFormat.MESSAGES).messages == messages
 
 
 def test_a_label_is_a_name_or_a_number() -> None:

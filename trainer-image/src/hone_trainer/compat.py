@@ -357,6 +357,13 @@ _DATA = (
         ("path", "features"),
     ),
     Hook(
+        "transformers.utils.chat_template_utils",
+        "render_jinja_template",
+        ("data/conversation.py",),
+        "a conversation as text, with where the template's generation blocks are in it",
+        ("conversations", "tools", "chat_template", "return_assistant_tokens_mask"),
+    ),
+    Hook(
         "trl.chat_template_utils",
         "get_training_chat_template",
         ("data/encode.py",),

@@ -22,6 +22,16 @@ class BadRows(Model):
     first: Annotated[Sentence, Field(description="File and line, or row number, of the first such row.")]
 
 
+class UnusedKey(Model):
+    """A key of rows or messages that nothing reads."""
+
+    key: Annotated[
+        str,
+        Field(max_length=128, description="Column, or key of messages such as messages[].name."),
+    ]
+    count: Annotated[Count, Field(description="Number of rows, or of messages, that have it.")]
+
+
 class ClassRows(Model):
     """A class and the number of its training rows."""
 
@@ -51,6 +61,12 @@ class DatasetSummary(Model):
     ]
     test_rows: Annotated[Count, Field(description="Number of test rows, on which the result is scored.")]
     bad_rows: Annotated[list[BadRows], Field(max_length=8, description="Rows that were left out, by reason.")] = []
+    unused_keys: Annotated[
+        list[UnusedKey],
+        Field(
+            max_length=16, description="Columns and keys of messages that training does not use, most frequent first."
+        ),
+    ] = []
     duplicate_rows: Annotated[
         Count, Field(description="Number of rows left out because another split contains the same row.")
     ] = 0

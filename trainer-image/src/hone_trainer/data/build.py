@@ -133,7 +133,7 @@ def _save_splits(directory: Path, tokenized: Tokenized, limit: int, survey: Surv
 
 
 def _warnings(survey: Survey, tokenized: Tokenized, encoder: RowEncoder, classes: Classes | None) -> list[str]:
-    warnings = []
+    warnings = survey.unused.warnings()
     if survey.faults.total:
         warnings.append(f"{survey.faults.total} faulty rows were left out: see status.dataset.badRows.")
     if not tokenized.learns_to_stop:
@@ -155,6 +155,7 @@ def _summary(
         validation_rows=counts.rows["validation"],
         test_rows=counts.rows["test"],
         bad_rows=survey.faults.summary(),
+        unused_keys=survey.unused.summary(),
         duplicate_rows=survey.duplicates,
         truncated_rows=lengths.truncated,
         tokens=counts.tokens,

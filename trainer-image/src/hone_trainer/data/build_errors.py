@@ -1,11 +1,28 @@
 """Whether tokenized rows suffice: how many are cut, and whether any training row is left."""
 
-from hone_trainer.data.conversation import HIDES_CONTENT
+from hone_trainer.data.answer import CHANGES_PROMPT, HIDES_THOUGHTS
+from hone_trainer.data.conversation import FORGETS_TURNS, HIDES_CONTENT, HIDES_REASONING, HIDES_ROLE, REJECTS
 from hone_trainer.data.encode import UNMARKABLE
+from hone_trainer.data.faults import Faults
 from hone_trainer.data.survey import Survey
 from hone_trainer.data.tokenized import Options
 from hone_trainer.protocol.errors import BadInput
 
+_OTHER_TEMPLATE = "Put a template that fits these rows into chat_template.jinja of the model's directory."
+_TEMPLATE_REMEDIES = {
+    UNMARKABLE: "Add {% generation %}…{% endgeneration %} around the assistant's text in the template, or set "
+    "spec.dataset.trainOn to All.",
+    HIDES_CONTENT: "Put a template for text into chat_template.jinja, or choose a text model.",
+    HIDES_ROLE: "Move the words of these turns into the user's first turn, or use a template that shows them: put it "
+    "into chat_template.jinja of the model's directory.",
+    CHANGES_PROMPT: _OTHER_TEMPLATE,
+    FORGETS_TURNS: _OTHER_TEMPLATE,
+    HIDES_THOUGHTS: _OTHER_TEMPLATE,
+    HIDES_REASONING: _OTHER_TEMPLATE,
+    REJECTS: "Write the rows as the template expects them, or put a template that takes them into chat_template.jinja "
+    "of the model's directory.",
+}
+"""What to do where no row can be used because of the chat template, by how the reason begins."""
 WARN_TRUNCATED = 0.01
 FAIL_TRUNCATED = 0.10
 
@@ -43,22 +60,28 @@ def check_truncation(truncated: int, count: int, longest: int, limit: int, optio
     )
 
 
+def template_problem(faults: Faults) -> BadInput | None:
+    """The error for rows that the model's chat template cannot show as they are; None if most rows are left out for
+    another reason."""
+    if not faults.counts:
+        return None
+    reason = max(faults.counts, key=lambda r: faults.counts[r])
+    remedy = next((remedy for start, remedy in _TEMPLATE_REMEDIES.items() if reason.startswith(start)), None)
+    if remedy is None:
+        return None
+    return BadInput(
+        "spec.model",
+        f"its chat template (chat_template) cannot be used for {faults.counts[reason]} rows, first "
+        f"{faults.first[reason]}: {reason}",
+        remedy,
+    )
+
+
 def no_rows_left(survey: Survey) -> BadInput:
     """The error when no training row is left, by the most telling reason."""
     faults = survey.faults
-    if UNMARKABLE in faults.counts:
-        return BadInput(
-            "spec.model",
-            f"its chat template (chat_template) cannot be used to train on the assistant's turns: {UNMARKABLE}",
-            "Add {% generation %}…{% endgeneration %} around the assistant's text in the template, or set "
-            "spec.dataset.trainOn to All.",
-        )
-    if HIDES_CONTENT in faults.counts:
-        return BadInput(
-            "spec.model",
-            f"its chat template (chat_template) cannot be used for text: {HIDES_CONTENT}",
-            "Put a template for text into chat_template.jinja, or choose a text model.",
-        )
+    if problem := template_problem(faults):
+        return problem
     if faults.counts:
         reason = max(faults.counts, key=lambda r: faults.counts[r])
         return BadInput(

@@ -2,21 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
-"""One turn: `role` and `content`."""
+"""One turn: `role` and `content`, and `REASONING` where the reasoning is not part of the content."""
+REASONING = "reasoning_content"
+_REASONING_NAMES = (REASONING, "thinking", "reasoning")
+"""The names that chat templates have for it: most, gpt-oss's, and others'."""
 
 HIDES_CONTENT = (
     "the chat template does not show the content of a message: it may be a template for images, which expects content "
     "as a list of parts"
+)
+FORGETS_TURNS = "the chat template does not show every turn of a conversation"
+HIDES_ROLE = "the chat template leaves out the turns of the role"
+REJECTS = "the chat template rejects the conversation"
+HIDES_REASONING = (
+    f"the chat template does not show the `{REASONING}` of an answer: use a template that does, write the reasoning "
+    "into the content, or remove it from the rows"
 )
 
 
@@ -55,13 +66,18 @@ class Conversation:
             add_generation_prompt: whether the text ends with what opens an assistant's turn.
 
         Raises:
-            RowFault: the template rejects the conversation, or does not show the content of its last message.
+            RowFault: the template rejects the conversation, or does not show the content of its last message, or its
+                reasoning.
         """
         text = self.render_generated(tokenizer, template, add_generation_prompt=add_generation_prompt)
+        self._require_shown(tokenizer, template, add_generation_prompt=add_generation_prompt)
         # Only the last word is looked up: a template may drop thoughts, or trim spaces.
         words = self.messages[-1]["content"].split()
         if words and words[-1] not in text:
             raise RowFault(HIDES_CONTENT)
+        words = self.messages[-1].get(REASONING, "").split()
+        if words and words[-1] not in text:
+            raise RowFault(HIDES_REASONING)
         return text
 
     def render_generated(
@@ -80,28 +96,84 @@ class Conversation:
             self._apply(tokenizer, template, tokenize=False, add_generation_prompt=add_generation_prompt),
         )
 
-    def encode_marked(self, tokenizer: "PreTrainedTokenizerBase", template: str) -> tuple[list[int], list[int]]:
-        """Token ids, and for each 1 where the template's `{% generation %}` blocks mark it as the assistant's, else 0.
+    def render_marked(self, tokenizer: "PreTrainedTokenizerBase", template: str) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation as text, and where the template's `{% generation %}` blocks begin and end in it.
 
         Raises:
             RowFault: the template rejects the conversation.
         """
-        options = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
-        encoded = cast("BatchEncoding", self._apply(tokenizer, template, **options))
-        return list(encoded["input_ids"]), list(encoded["assistant_masks"])
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            (text,), (blocks,) = render_jinja_template(
+                conversations=[[_with_names(message) for message in self.messages]],
+                tools=[*self.tools] or None,
+                chat_template=template,
+                return_assistant_tokens_mask=True,
+                **tokenizer.special_tokens_map,
+            )
+        except Exception as error:
+            raise _rejected(error, tokenizer, template) from error
+        return text, [(low, high) for low, high in blocks]
+
+    def _require_shown(
+        self, tokenizer: "PreTrainedTokenizerBase", template: str | None, *, add_generation_prompt: bool
+    ) -> None:
+        """Raise RowFault if the template leaves out a message that has words."""
+        roles = tuple(message["role"] for message in self.messages)
+        hidden = _hidden(tokenizer, str(template or tokenizer.chat_template), roles, add_generation_prompt)
+        silent = {roles[i] for i in hidden if self.messages[i]["content"].strip()}
+        if "user" in silent or "assistant" in silent:
+            raise RowFault(HIDES_CONTENT if len(roles) - 1 in hidden else FORGETS_TURNS)
+        if silent:
+            raise RowFault(f"{HIDES_ROLE} {min(silent)}")
 
     def _apply(self, tokenizer: "PreTrainedTokenizerBase", template: str | None, **options: Any) -> object:
         tools: list[dict[Any, Any] | Callable[..., Any]] | None = [*self.tools] or None
+        messages = [_with_names(message) for message in self.messages]
         try:
-            return tokenizer.apply_chat_template(list(self.messages), tools=tools, chat_template=template, **options)
-        except (TemplateError, TypeError) as error:
-            raise RowFault(f"the chat template rejects the conversation{_words(error, tokenizer, template)}") from error
+            return tokenizer.apply_chat_template(messages, tools=tools, chat_template=template, **options)
+        except Exception as error:
+            raise _rejected(error, tokenizer, template) from error
 
 
-def _words(error: Exception, tokenizer: "PreTrainedTokenizerBase", template: str | None) -> str:
-    """What the template says, if it says so for every conversation: other words may be those of the row."""
+def _with_names(message: Message) -> Message:
+    """The message with its reasoning under every name that templates have for it."""
+    if REASONING not in message:
+        return message
+    return {**message, **dict.fromkeys(_REASONING_NAMES, message[REASONING])}
+
+
+def _rejected(error: Exception, tokenizer: "PreTrainedTokenizerBase", template: str | None) -> RowFault:
+    """The fault of a row for which the template fails: on purpose, or because it does not expect such a row.
+
+    It has the template's words if it says them for every conversation: others may be those of the row.
+
+    Raises:
+        MemoryError: there is no memory left, which is no fault of the row.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     words = str(error)
-    return f": {clip(words, 200)}" if words and words in str(template or tokenizer.chat_template) else ""
+    if isinstance(error, TemplateError | TypeError):
+        said = f": {clip(words, 200)}" if words and words in str(template or tokenizer.chat_template) else ""
+        return RowFault(f"{REJECTS}{said}")
+    return RowFault(f"{REJECTS}: it fails with {type(error).__name__}")
+
+
+@lru_cache(maxsize=4096)
+def _hidden(
+    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...], add_generation_prompt: bool
+) -> frozenset[int]:
+    """Which messages of a conversation with these roles the template leaves out, by index.
+
+    Raises:
+        RowFault: the template rejects such a conversation.
+    """
+    words = [f"zq{i}x" for i in range(len(roles))]
+    turns = Conversation(tuple({"role": role, "content": word} for role, word in zip(roles, words, strict=True)))
+    text = turns.render_generated(tokenizer, template, add_generation_prompt=add_generation_prompt)
+    return frozenset(i for i, word in enumerate(words) if word not in text)
 
 
 def require_template(tokenizer: "PreTrainedTokenizerBase") -> str:

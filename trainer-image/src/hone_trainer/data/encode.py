@@ -8,23 +8,39 @@ user's words, too.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import TemplateError
 
 from hone.contract.settings import TrainOn
-from hone_trainer.data.conversation import Conversation, require_template
+from hone_trainer.data.answer import Answered, answered, carries_loss, encode_at, hides_thoughts
+from hone_trainer.data.conversation import require_template
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
-from hone_trainer.data.sample import Sample, common_length
-from hone_trainer.data.text import decoded, encode_text_answers, ids_of, opening_ids
+from hone_trainer.data.sample import Sample
+from hone_trainer.data.text import decoded, encode_prompt, encode_text_answers
 from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 UNMARKABLE = "the chat template does not tell where an assistant turn begins and ends"
+LEFT_OUT = (
+    "{} answers carry no loss, because the chat template changes an answer when more turns follow, for example by "
+    "removing its reasoning. To train on them, make each the last answer of a row."
+)
+OPENS_THOUGHTS = (
+    "In {} rows the answer has no thoughts, but the model's chat template (chat_template) ends a server's prompt with "
+    "<think>: what is served is not what was trained. Write the thoughts into the answers, or use a template that does "
+    "not open them."
+)
+SHOWN_OTHERWISE = (
+    "In {} rows the text before the last answer is not what a server asks with, because the model's chat template "
+    "(chat_template) shows earlier turns in another way than training must, for example without <think></think>. To "
+    "train on what is served, make each answer the last one of a row."
+)
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -72,7 +88,7 @@ class Encoder:
         self._train_on = train_on
         self.train_on = train_on.value
         self._template: str | None = None
-        self._left_out = 0
+        self._notes = Counter[str]()
         self.marks = "none"
         if not tokenizer.is_fast:
             raise BadInput(
@@ -89,6 +105,8 @@ class Encoder:
         Raises:
             RowFault: the template rejects the conversation, or no token of it would carry loss.
         """
+        if sample.untrained and self._train_on is TrainOn.ALL:
+            raise RowFault("a turn has weight 0, but spec.dataset.trainOn is All")
         ids, mask = self._conversation(sample) if sample.is_chat else self._text(sample)
         if self._train_on is TrainOn.ALL:
             mask = [1] * len(ids)
@@ -102,12 +120,7 @@ class Encoder:
 
     def prompt(self, sample: Sample) -> tuple[list[int], str]:
         """Ids and text that the answer is generated from, as a server would build them from the same request."""
-        if not sample.is_chat:
-            return opening_ids(self._tokenizer, sample.prompt), sample.prompt
-        # The template as the model ships it, not a training variant: that is what it will be served with.
-        conversation = sample.conversation.until(sample.last_assistant)
-        text = conversation.render(self._tokenizer, add_generation_prompt=True)
-        return ids_of(self._tokenizer, text), text
+        return encode_prompt(self._tokenizer, sample, sample.last_assistant if sample.is_chat else 0)
 
     def reference(self, sample: Sample) -> str:
         """The text that an answer is compared to."""
@@ -129,13 +142,9 @@ class Encoder:
         return bool(set(encoded.labels) & set(self._tokenizer.all_special_ids))
 
     def warnings(self) -> list[str]:
-        """How many answers carry no loss although the user's choice includes them."""
-        if not self._left_out:
-            return []
-        return [
-            f"{self._left_out} answers carry no loss, because the chat template changes an answer when more turns "
-            "follow, for example by removing its reasoning. To train on them, make each the last answer of a row."
-        ]
+        """How many answers carry no loss although the user's choice includes them, or are learned after another prompt
+        than the one that a server asks with."""
+        return [sentence.format(count) for sentence, count in self._notes.items() if count]
 
     def _choose_template(self) -> None:
         template = require_template(self._tokenizer)
@@ -154,72 +163,83 @@ class Encoder:
         """Whether the template renders the first turns of a conversation as it renders them alone."""
         sample = Sample(messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}) * 2)
         try:
-            return len(self._spans(sample, sample.conversation.render(self._tokenizer))) == 2
+            turn = answered(self._tokenizer, sample.conversation, sample.last_assistant)
+            return turn.text.startswith(sample.conversation.until(2).render(self._tokenizer))
         except RowFault:
             return False
 
     def _conversation(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Ids of a conversation, and 1 for each that carries loss, else 0."""
-        # Also where the marks give the ids: this finds what the template hides.
-        full = sample.conversation.render(self._tokenizer, self._template)
+        turn = answered(self._tokenizer, sample.conversation, sample.last_assistant, self._template)
+        if not turn.continues:
+            self._notes[OPENS_THOUGHTS if turn.opens_thoughts else SHOWN_OTHERWISE] += 1
+        tokens = encode_at(self._tokenizer, turn.text, turn.begin if turn.continues else 0)
         if self._train_on is TrainOn.ALL:
-            ids = ids_of(self._tokenizer, full)
-            return ids, [1] * len(ids)
-        if self._template is None:
-            return self._from_prefixes(sample, full)
-        return self._from_marks(sample, self._template)
+            return tokens.ids, [1] * len(tokens.ids)
+        spans = self._spans(sample, turn) if self._template is None else self._marked(sample, self._template, turn)
+        return tokens.ids, carries_loss(tokens, spans, last=turn.continues)
 
-    def _from_marks(self, sample: Sample, template: str) -> tuple[list[int], list[int]]:
-        ids, mask = sample.conversation.encode_marked(self._tokenizer, template)
-        if self._train_on is TrainOn.COMPLETION:
-            prompt = sample.conversation.until(sample.completion_start)
-            head = ids_of(self._tokenizer, prompt.render(self._tokenizer, template, add_generation_prompt=True))
-            if ids[: len(head)] != head:
-                raise RowFault(UNMARKABLE)
-            mask[: len(head)] = [0] * len(head)
-        return ids, mask
+    def _marked(self, sample: Sample, template: str, turn: Answered) -> list[tuple[int, int]]:
+        """Where the turns that carry loss begin and end, by the template's marks."""
+        text, blocks = sample.conversation.render_marked(self._tokenizer, template)
+        answers = [i for i, message in enumerate(sample.messages) if message["role"] == "assistant"]
+        if len(blocks) == len(answers):
+            by_turn = dict(zip(answers, blocks, strict=True))
+            blocks = [by_turn[i] for i in self._trained_turns(sample)]
+        elif sample.untrained:
+            raise RowFault(UNMARKABLE)
+        elif self._train_on is TrainOn.COMPLETION:
+            start = self._completion_begin(sample, template, text)
+            blocks = [(low, high) for low, high in blocks if low >= start]
+        if not blocks or not turn.continues:
+            return blocks
+        *earlier, (low, high) = blocks
+        if turn.text != text:
+            high = len(turn.text.rstrip())
+        # The marks may include the header of a turn, or leave out what the model must write first.
+        header, lead = text[low : turn.begin], text[turn.begin : low]
+        moved = [
+            (a + len(header), b) if header and text[a:b].startswith(header) else (a - len(lead), b) for a, b in earlier
+        ]
+        return [*moved, (turn.begin, high)]
 
-    def _from_prefixes(self, sample: Sample, full: str) -> tuple[list[int], list[int]]:
-        spans = self._spans(sample, full)
-        self._left_out += len(self._trained_turns(sample)) - len(spans)
-        encoded = self._tokenizer(full, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-        mask = [int(any(low <= start < high and end <= high for low, high in spans)) for start, end in offsets]
-        return list(encoded["input_ids"]), mask
+    def _completion_begin(self, sample: Sample, template: str, text: str) -> int:
+        prompt = sample.conversation.until(sample.completion_start)
+        before = prompt.render(self._tokenizer, template, add_generation_prompt=True)
+        if not text.startswith(before):
+            raise RowFault(UNMARKABLE)
+        return len(before)
 
     def _trained_turns(self, sample: Sample) -> list[int]:
         """The assistant's turns that are to carry loss, by index."""
         start = sample.completion_start if self._train_on is TrainOn.COMPLETION else 0
-        return [i for i, turn in enumerate(sample.messages) if turn["role"] == "assistant" and i >= start]
+        answers = (i for i, turn in enumerate(sample.messages) if turn["role"] == "assistant")
+        return [i for i in answers if i >= start and i not in sample.untrained]
 
-    def _spans(self, sample: Sample, full: str) -> list[tuple[int, int]]:
-        """Where the assistant's turns that carry loss begin and end in the text of the whole conversation."""
+    def _spans(self, sample: Sample, turn: Answered) -> list[tuple[int, int]]:
+        """Where the turns that carry loss begin and end in the text of the whole conversation."""
         spans = []
-        for i in self._trained_turns(sample):
-            after = self._render(sample.conversation.until(i + 1))
-            if i < sample.last_assistant and not full.startswith(after):
+        *earlier, last = self._trained_turns(sample)
+        for i in earlier:
+            part = sample.conversation.until(i + 1)
+            after = part.render(self._tokenizer)
+            if not turn.text.startswith(after) or hides_thoughts(sample.messages[i]["content"], after):
+                self._notes[LEFT_OUT] += 1
                 continue
-            before = sample.conversation.until(i)
-            context = self._render(before)
-            prompt = self._render(before, add_generation_prompt=True)
-            # The generation prompt may open thoughts that the turn does not have.
-            begin = len(prompt) if after.startswith(prompt) else common_length(prompt, after)
-            if begin < len(context) or not full.startswith(after):
+            spans.append((answered(self._tokenizer, part, i).begin, len(after.rstrip())))
+        end = len(turn.text)
+        if last < len(sample.messages) - 1:
+            after = sample.conversation.until(last + 1).render(self._tokenizer)
+            if not turn.text.startswith(after):
                 raise RowFault(UNMARKABLE)
-            # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
-            spans.append((begin, len(after.rstrip())))
-        return spans
+            end = len(after)
+        # What follows the token that ends a turn, a line break mostly, is never generated: no loss on it.
+        return [*spans, (turn.begin, len(turn.text[:end].rstrip()))]
 
     def _text(self, sample: Sample) -> tuple[list[int], list[int]]:
         """Prompt and completion as one text where that keeps the prompt's tokens, else one after the other."""
         head, (tail,) = encode_text_answers(self._tokenizer, sample.prompt, sample.completion)
         return head + tail, [0] * len(head) + [1] * len(tail)
-
-    def _render(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
-        """A part of a conversation by the model's own template; empty if no message comes before it."""
-        if not conversation.messages:
-            return ""
-        return conversation.render(self._tokenizer, add_generation_prompt=add_generation_prompt)
 
 
 def _training_variant(tokenizer: "PreTrainedTokenizerBase") -> str | None:

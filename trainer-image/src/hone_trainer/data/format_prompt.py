@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from hone_trainer.data.format_chat import parse_messages
+from hone_trainer.data.format_chat import require_no_system, with_system
 from hone_trainer.data.sample import Sample
+from hone_trainer.data.turns import parse_messages, parse_turns
 from hone_trainer.protocol.errors import RowFault
 
 MAX_LABEL = 128
@@ -18,12 +19,17 @@ def from_prompt_completion(row: dict[str, Any]) -> Sample:
             raise RowFault("`prompt` is empty")
         if not completion.strip():
             raise RowFault("`completion` is empty")
+        require_no_system(row, "prompt")
         return Sample(prompt=prompt, completion=completion)
     if isinstance(prompt, list) and isinstance(completion, list):
-        head, tail = parse_messages(prompt, "prompt"), parse_messages(completion, "completion")
-        if not any(message["role"] == "assistant" for message in tail):
+        head, tail = with_system(row, parse_messages(prompt, "prompt"), "prompt"), parse_turns(completion, "completion")
+        answers = [i for i, message in enumerate(tail.messages) if message["role"] == "assistant"]
+        if not answers:
             raise RowFault("no assistant turn in `completion`")
-        return Sample(messages=head + tail, completion_start=len(head))
+        if answers[-1] in tail.untrained:
+            raise RowFault("the last assistant turn in `completion` has weight 0: leave it out")
+        untrained = frozenset(len(head) + i for i in tail.untrained)
+        return Sample(messages=head + tail.messages, completion_start=len(head), untrained=untrained)
     raise RowFault("`prompt` and `completion` must both be strings or both be lists of messages")
 
 
@@ -32,6 +38,8 @@ def from_unpaired_preference(row: dict[str, Any]) -> Sample:
     if good is None:
         raise RowFault("`label` is not true, false, 1 or 0")
     sample = from_prompt_completion(row)
+    if sample.untrained:
+        raise RowFault("`completion` has an assistant turn of weight 0, but the answer is rated as a whole")
     if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
         raise RowFault("`completion` does not begin with an assistant turn")
     return replace(sample, label=str(good).lower())
@@ -54,7 +62,7 @@ def truth(label: Any) -> bool | None:
 def from_prompt(row: dict[str, Any]) -> Sample:
     prompt, references = row["prompt"], _references(row.get("reference"))
     if isinstance(prompt, list):
-        messages = parse_messages(prompt, "prompt")
+        messages = with_system(row, parse_messages(prompt, "prompt"), "prompt")
         if messages[-1]["role"] == "assistant":
             raise RowFault("`prompt` ends with an assistant turn: remove that turn, since the model writes it")
         return Sample(messages=messages, completion_start=len(messages), references=references)
@@ -62,6 +70,7 @@ def from_prompt(row: dict[str, Any]) -> Sample:
         raise RowFault("`prompt` is neither a string nor a list of messages")
     if not prompt.strip():
         raise RowFault("`prompt` is empty")
+    require_no_system(row, "prompt")
     return Sample(prompt=prompt, references=references)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.format_chat import from_alpaca, from_messages, from_share_gpt
-from hone_trainer.data.format_preference import from_preference
+from hone_trainer.data.format_preference import columns_before, from_preference
 from hone_trainer.data.format_prompt import (
     from_prompt,
     from_prompt_completion,
@@ -15,7 +15,9 @@ from hone_trainer.data.format_prompt import (
     rating,
     truth,
 )
+from hone_trainer.data.keys import TURNS, check_columns_beside
 from hone_trainer.data.sample import Sample
+from hone_trainer.data.turns import unpacked
 from hone_trainer.protocol.errors import RowFault
 
 
@@ -24,16 +26,18 @@ class RowFormat:
     """One way of writing a row.
 
     Attributes:
-        columns: the columns that it needs; others are ignored.
+        columns: the columns that it needs.
         parse: turns a row that has these columns into a Sample, or raises RowFault.
         example: a row, for error messages.
         train_on: the default of `spec.dataset.trainOn`; None for objectives without this choice.
+        optional: further columns that it reads where a row has them. All others are counted, or make the row bad.
     """
 
     columns: tuple[str, ...]
     parse: Callable[[dict[str, Any]], Sample]
     example: str
     train_on: TrainOn | None = None
+    optional: tuple[str, ...] = ("system",)
 
 
 FORMATS: dict[DataFormat, RowFormat] = {
@@ -54,6 +58,7 @@ FORMATS: dict[DataFormat, RowFormat] = {
         from_alpaca,
         '{"instruction": "…", "input": "…", "output": "…"}',
         TrainOn.ASSISTANT,
+        ("input", "system", "history"),
     ),
     DataFormat.UNPAIRED_PREFERENCE: RowFormat(
         ("prompt", "completion", "label"),
@@ -66,13 +71,16 @@ FORMATS: dict[DataFormat, RowFormat] = {
         '{"prompt": "…", "completion": "…"}',
         TrainOn.COMPLETION,
     ),
-    DataFormat.TEXT_LABEL: RowFormat(("text", "label"), from_text_label, '{"text": "…", "label": "…"}'),
+    DataFormat.TEXT_LABEL: RowFormat(("text", "label"), from_text_label, '{"text": "…", "label": "…"}', optional=()),
     DataFormat.PREFERENCE: RowFormat(
         ("chosen", "rejected"),
         from_preference,
         '{"prompt": "…", "chosen": "…", "rejected": "…"}',
+        optional=("prompt", "system"),
     ),
-    DataFormat.PROMPT: RowFormat(("prompt",), from_prompt, '{"prompt": "…", "reference": "…"}'),
+    DataFormat.PROMPT: RowFormat(
+        ("prompt",), from_prompt, '{"prompt": "…", "reference": "…"}', optional=("reference", "system")
+    ),
 }
 """Every format, the more specific ones first."""
 
@@ -118,11 +126,19 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
     """The row as a Sample.
 
     Raises:
-        RowFault: a column is missing, of the wrong type or empty, or there is nothing to train on.
+        RowFault: a column is missing, of the wrong type or empty, or there is nothing to train on; or the row has
+            something else that changes what it should teach.
     """
     for column in COLUMNS[format]:
         if column not in row:
             raise RowFault(f"no column `{column}`")
-    if row.get("tools") not in (None, "", "[]", []):
-        raise RowFault("`tools` is set: tool calls are not supported")
-    return FORMATS[format].parse(row)
+    used = used_columns(row, format)
+    check_columns_beside(row, format, used)
+    lists = {name: unpacked(row[name], name) for name in TURNS if name in used and isinstance(row.get(name), str)}
+    return FORMATS[format].parse({**row, **lists} if lists else row)
+
+
+def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
+    """The columns of a row that are read."""
+    before = columns_before(row) if format is DataFormat.PREFERENCE else ()
+    return (*COLUMNS[format], *FORMATS[format].optional, *before)

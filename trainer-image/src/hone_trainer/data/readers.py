@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from hone_trainer.data.kinds import TABLE_EXPANSION, DataFile, FileFault, Kind, delimiter_of, expansion_limit, too_large
+from hone_trainer.data.turns import messages_in
 from hone_trainer.protocol.errors import RowFault, plain_names
 
 if TYPE_CHECKING:
@@ -136,20 +137,12 @@ def _cells(header: list[str], cells: list[str]) -> Row | RowFault:
         "".join(cells).encode()
     except UnicodeEncodeError:
         return RowFault("not UTF-8")
-    return {name: _cell(cell) for name, cell in zip(header, cells, strict=True) if name}
+    return {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
 
 
 def _cell(cell: str) -> Any:
     """A cell as text; a list of messages where its text is the JSON of one."""
-    text = cell.strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            return cell
-        if value and all(isinstance(item, dict) and ("role" in item or "from" in item) for item in value):
-            return value
-    return cell
+    return messages_in(cell) or cell
 
 
 def _parquet(file: DataFile) -> Rows:

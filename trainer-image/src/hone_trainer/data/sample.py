@@ -20,6 +20,7 @@ class Sample:
         label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
             A number sorts as one.
         references: what an answer that the model writes itself is compared to; empty where nothing is.
+        untrained: the assistant's turns that carry no loss by the row's own choice, by index.
     """
 
     messages: tuple[Message, ...] = ()
@@ -29,6 +30,7 @@ class Sample:
     rejected: "tuple[Message, ...] | str" = ""
     label: str | int | None = None
     references: tuple[str, ...] = ()
+    untrained: frozenset[int] = frozenset()
 
     @property
     def conversation(self) -> Conversation:
@@ -45,7 +47,8 @@ class Sample:
         label = [] if self.label is None else [self.label]
         rejected = [{"rejected": self.rejected}] if self.rejected else []
         references = [{"references": self.references}] if self.references else []
-        return [self.messages, self.prompt, self.completion, *label, *rejected, *references]
+        untrained = [{"untrained": sorted(self.untrained)}] if self.untrained else []
+        return [self.messages, self.prompt, self.completion, *label, *rejected, *references, *untrained]
 
     def outline(self) -> str:
         """Its parts in their order, each with its length in characters, and none of their text."""
@@ -70,8 +73,9 @@ class Sample:
 
     @property
     def last_assistant(self) -> int:
-        """Index of the last assistant turn."""
-        return max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        """Index of the last assistant turn that may carry loss."""
+        answers = (i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        return max(i for i in answers if i not in self.untrained)
 
 
 def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:

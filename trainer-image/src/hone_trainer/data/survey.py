@@ -1,13 +1,14 @@
 """The first pass over the data: checks every row and chooses its split. No tokenizer, so bad data fails fast."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat
 from hone_trainer.data.columns import check_columns
 from hone_trainer.data.faults import Faults
-from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample
+from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample, used_columns
+from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.read import rows
 from hone_trainer.data.sample import Sample
@@ -55,6 +56,8 @@ class Survey:
     """Whether any row is a conversation."""
     plain_text: bool
     """Whether any row is plain text."""
+    unused: Unused = field(default_factory=Unused)
+    """Keys of good rows that nothing reads."""
 
 
 def survey(
@@ -83,10 +86,10 @@ def survey(
     check_columns(sources)
     if format is DataFormat.AUTO:
         format = _find_format(sources[0], formats)
-    faults = Faults()
+    faults, unused = Faults(), Unused()
     refs: list[RowRef] = []
     chats: set[bool] = set()
-    for source, sample in _good_rows(sources, format, faults):
+    for source, sample in _good_rows(sources, format, faults, unused):
         chats.add(sample.is_chat)
         prompt = prompt_key(sample, generated=generated)
         split = source.name
@@ -96,21 +99,25 @@ def survey(
     refs, duplicates = _without_duplicates(refs)
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
-    return Survey(format, refs, faults, duplicates, shared, chat=True in chats, plain_text=False in chats)
+    return Survey(format, refs, faults, duplicates, shared, True in chats, False in chats, unused)
 
 
-def _good_rows(sources: list[Source], format: DataFormat, faults: Faults) -> Iterator[tuple[Source, Sample]]:
-    """The rows that can be used, each with its source; the others are counted in `faults`."""
+def _good_rows(
+    sources: list[Source], format: DataFormat, faults: Faults, unused: Unused
+) -> Iterator[tuple[Source, Sample]]:
+    """The rows that can be used, each with its source; the others are counted in `faults`, and the keys that nothing
+    reads in `unused`."""
     ticker, total = Ticker(), 0
     for source in sources:
         own, before = Faults(), total
-        for where, sample in _checked(source, format):
+        for where, row, sample in _checked(source, format):
             ticker.tick("Checking rows", split=source.name, rows=total, badRows=faults.total)
             if isinstance(sample, RowFault):
                 faults.add(str(sample), where)
                 own.add(str(sample), where)
                 continue
             total += 1
+            unused.add(unused_in(row, used_columns(row, format)))
             yield source, sample
         if total == before:
             _refuse(source, [format], own)
@@ -119,20 +126,21 @@ def _good_rows(sources: list[Source], format: DataFormat, faults: Faults) -> Ite
 def good_samples(sources: list[Source], format: DataFormat) -> Iterator[tuple[str, Sample]]:
     """The good rows again, in the order of `Survey.refs`, each with its place."""
     for source in sources:
-        for where, sample in _checked(source, format):
+        for where, _, sample in _checked(source, format):
             if isinstance(sample, Sample):
                 yield where, sample
 
 
-def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, Sample | RowFault]]:
+def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, dict[str, Any], Sample | RowFault]]:
+    """Every row: its place, the row as it was read, and what it is or what is wrong with it."""
     for where, row in rows(source):
         if isinstance(row, RowFault):
-            yield where, row
+            yield where, {}, row
             continue
         try:
-            yield where, to_sample(row, format)
+            yield where, row, to_sample(row, format)
         except RowFault as fault:
-            yield where, fault
+            yield where, row, fault
 
 
 def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from hone_trainer.data.answer import answered, encode_at
 from hone_trainer.data.conversation import Message
 from hone_trainer.data.sample import Sample, common_length
-from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,15 +28,22 @@ def opening_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return ids[:-1] if closes else ids
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerBase", sample: Sample) -> tuple[list[int], str]:
-    """Ids and text of what comes before the answers, as a server would build them from the same request.
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerBase", sample: Sample, start: int | None = None
+) -> tuple[list[int], str]:
+    """Ids and text of what comes before an answer, as a server would build them from the same request.
+
+    Args:
+        tokenizer: the model's.
+        sample: the row.
+        start: index of the answer's first message; None: of the completion's.
 
     Raises:
         RowFault: the chat template rejects the conversation.
     """
     if not sample.is_chat:
         return opening_ids(tokenizer, sample.prompt), sample.prompt
-    prompt = sample.conversation.until(sample.completion_start)
+    prompt = sample.conversation.until(sample.completion_start if start is None else start)
     # The template as the model ships it, not a training variant: the model will be served with it.
     text = prompt.render(tokenizer, add_generation_prompt=True)
     return ids_of(tokenizer, text), text
@@ -47,8 +54,8 @@ def encode_answers(
 ) -> tuple[list[int], list[list[int]]]:
     """Ids of a sample's prompt, and of each answer to it, with the token that ends a turn or text.
 
-    The ids of prompt and answer, one after the other, are the ids of the whole conversation. The prompt may be one
-    token shorter than on its own: an answer may change the last token.
+    The prompt's are those that a server asks with. Where the template opens thoughts that an answer does not have,
+    they end before these.
 
     Raises:
         RowFault: the chat template rejects the conversation, or changes the prompt once an answer follows.
@@ -56,17 +63,16 @@ def encode_answers(
     if not sample.is_chat:
         return encode_text_answers(tokenizer, sample.prompt, *map(str, answers))
     prompt = sample.conversation.until(sample.completion_start)
-    head, _ = encode_prompt(tokenizer, sample)
     # A sample holds its answers as it holds its prompt.
     turns = cast("Sequence[tuple[Message, ...]]", answers)
-    texts = [prompt.followed_by(answer).render(tokenizer) for answer in turns]
-    # The generation prompt may open thoughts that the answer does not have; the messages before it must not change.
-    context = prompt.render(tokenizer)
-    if not all(text.startswith(context) for text in texts):
-        raise RowFault("the chat template changes the prompt once an answer follows")
-    wholes = [ids_of(tokenizer, text) for text in texts]
-    end = min(common_length(head, whole) for whole in wholes)
-    return head[:end], [whole[end:] for whole in wholes]
+    whole = [answered(tokenizer, prompt.followed_by(turn), sample.completion_start) for turn in turns]
+    if not all(answer.continues for answer in whole):
+        heads = [ids_of(tokenizer, answer.text) for answer in whole]
+        asked = ids_of(tokenizer, whole[0].asked)
+        end = min(common_length(asked, ids) for ids in heads)
+        return asked[:end], [ids[end:] for ids in heads]
+    tokens = [encode_at(tokenizer, answer.text, answer.begin) for answer in whole]
+    return tokens[0].ids[: tokens[0].first], [each.ids[each.first :] for each in tokens]
 
 
 def encode_text_answers(

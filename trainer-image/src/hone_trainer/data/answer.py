@@ -1,0 +1,166 @@
+"""An answer after the prompt that a server asks with: its text as a model generates it, and its first token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hone_trainer.data.conversation import Conversation
+from hone_trainer.data.sample import common_length
+from hone_trainer.protocol.errors import RowFault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHANGES_PROMPT = "the chat template changes the prompt once an answer follows"
+HIDES_THOUGHTS = (
+    "the chat template drops the thoughts (<think>) of an answer: remove them from the rows, or use a template that "
+    "shows those of the last answer"
+)
+NO_BOUNDARY = "the tokens of the prompt change once an answer follows, and the answer has no tokens of its own"
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A conversation as text, parted where its answer begins.
+
+    Attributes:
+        text: prompt and answer.
+        begin: index of the answer's first character.
+        asked: the prompt as a server asks with it; the text begins with it, or the model is asked otherwise than it
+            was trained.
+    """
+
+    text: str
+    begin: int
+    asked: str
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer is what comes after the server's prompt."""
+        return self.begin == len(self.asked) and self.text.startswith(self.asked)
+
+    @property
+    def opens_thoughts(self) -> bool:
+        """Whether the server's prompt opens thoughts that the answer does not have."""
+        return not self.continues and self.asked.rstrip().endswith(_OPEN)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as numbers.
+
+    Attributes:
+        ids: its tokens.
+        offsets: the characters of each, from the first to the one after the last.
+        first: index of the answer's first token.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    first: int
+
+
+def answered(
+    tokenizer: "PreTrainedTokenizerBase", conversation: Conversation, start: int, template: str | None = None
+) -> Answered:
+    """A conversation with the answer that begins at a message.
+
+    Args:
+        tokenizer: the model's.
+        conversation: prompt and answer.
+        start: index of the answer's first message.
+        template: what renders the conversation; None: the model's own template, which renders the prompt in any case.
+
+    Raises:
+        RowFault: the template rejects the conversation, hides something of it, or changes the prompt once an answer
+            follows.
+    """
+    text = conversation.render(tokenizer, template)
+    before = conversation.until(start)
+    asked = before.render(tokenizer, add_generation_prompt=True) if start else opening(tokenizer)
+    if start == len(conversation.messages) - 1:
+        text = _with_thoughts(conversation.messages[start]["content"], text, asked)
+    if text.startswith(asked):
+        return Answered(text, len(asked), asked)
+    # The generation prompt may open thoughts that the answer does not have; the messages before it must not change.
+    begin = common_length(asked, text)
+    if template is None and begin < len(before.render(tokenizer) if start else ""):
+        raise RowFault(CHANGES_PROMPT)
+    return Answered(text, begin, asked)
+
+
+def opening(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What the template writes before the first turn of a conversation if that is the assistant's."""
+    texts = [Conversation(({"role": "assistant", "content": word},)).render(tokenizer) for word in "ab"]
+    return texts[0][: common_length(*texts)]
+
+
+def hides_thoughts(content: str, text: str) -> bool:
+    """Whether a text lacks the thoughts that an answer begins with."""
+    thoughts, close, _ = content.rpartition(_CLOSE)
+    return bool(close) and thoughts.strip().removeprefix(_OPEN).strip() not in text
+
+
+def _with_thoughts(content: str, text: str, asked: str) -> str:
+    """The text of a conversation with the thoughts of its last answer, as the model is to generate them after the
+    prompt; as it is if it shows them.
+
+    Some templates drop the thoughts of every answer, because these are never part of a later prompt.
+
+    Raises:
+        RowFault: it cannot be told where they belong.
+    """
+    if not hides_thoughts(content, text):
+        return text
+    visible = content.rpartition(_CLOSE)[2].strip()
+    end = text.rfind(visible) + len(visible)
+    if not visible or end < len(visible) or asked.rstrip().endswith(_CLOSE):
+        raise RowFault(HIDES_THOUGHTS)
+    answer = content.strip()
+    if asked.rstrip().endswith(_OPEN):
+        answer = answer.removeprefix(_OPEN)
+        answer = answer if asked.endswith(_OPEN) else answer.lstrip()
+    return asked + answer + text[end:]
+
+
+def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> Tokens:
+    """A text as tokens, of which the first ones are those of its first `begin` characters alone, as a server has them.
+
+    Raises:
+        RowFault: the rest of the text has no tokens of its own.
+    """
+    ids, offsets = _encode(tokenizer, text)
+    head, before = _encode(tokenizer, text[:begin])
+    if ids[: len(head)] == head:
+        return Tokens(ids, offsets, len(head))
+    # After a line break, so that no tokenizer puts the space before it with which a text begins.
+    mark = len(_encode(tokenizer, "\n")[0])
+    tail, after = (part[mark:] for part in _encode(tokenizer, "\n" + text[begin:]))
+    if str(tokenizer.decode(head + tail)) != str(tokenizer.decode(ids)):
+        raise RowFault(NO_BOUNDARY)
+    shifted = [(begin + low - 1, begin + high - 1) for low, high in after]
+    return Tokens(head + tail, before + shifted, len(head))
+
+
+def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool) -> list[int]:
+    """For each token 1 if it lies within one of the spans of characters, else 0.
+
+    Args:
+        tokens: of the whole text.
+        spans: from the first character to the one after the last, in order.
+        last: whether the last span begins with the answer's first token.
+    """
+    mask = [int(any(low <= start < high and end <= high for low, high in spans)) for start, end in tokens.offsets]
+    if last and spans:
+        # By its index: some tokenizers leave the space before a word out of the word's offsets.
+        low, high = spans[-1]
+        for i, (start, end) in enumerate(tokens.offsets):
+            if end > low or start >= low:
+                mask[i] = int(i >= tokens.first and start < high and end <= high)
+    return mask
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
