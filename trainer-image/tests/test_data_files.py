@@ -68,6 +68,8 @@ def test_the_kind_is_told_by_the_content_where_the_name_tells_nothing(tmp_path: 
         pytest.param("rows.csv", b"\xef\xbb\xbf" + table([GOOD]), id="CSV with a byte order mark"),
         pytest.param("rows.json", b"\xef\xbb\xbf" + json_array([GOOD]), id="an array with a byte order mark"),
         pytest.param("rows.csv", b"\n\n" + table([GOOD]).replace(b"\r\n", b"\n\n"), id="CSV with blank lines"),
+        pytest.param("rows.csv", b"sep=;\r\n" + table([GOOD], ";"), id="Excel's first line"),
+        pytest.param("rows.csv", b'\xef\xbb\xbf"sep=|"\n' + table([GOOD], "|"), id="another separator of Excel's"),
         pytest.param("rows.csv", b' prompt ,completion\n"one, two,"," three"\n', id="spaces around names"),
         pytest.param("rows.csv", b',prompt,completion\n0,"one, two,", three\n', id="an index without a name"),
     ],
@@ -88,6 +90,13 @@ REFUSED = [
     case("rows.json", b"[" * 100_000, "nested too deeply", "flat", id="an array in arrays"),
     case("rows.json", b'["a", "b"]', "at rows.json:row 1: not a JSON object", "each row as", id="strings"),
     case("rows.json", b"[]", "rows.json has no rows", "Use JSON Lines", id="an empty array"),
+    case("rows.json", b'{"prompt":{"0":"a","1":"b"},"completion":{"0":"c"}}', "by columns", "orient", id="pandas"),
+    case("rows.json", b'{"columns":["prompt"],"index":[0],"data":[["a"]]}', "by columns", "orient", id="pandas' split"),
+    case("rows.json", b'{"0":{"prompt":"a","completion":"b"}}', "by columns or by index", "orient", id="by index"),
+    case(
+        "notes.txt", b"Well, this is prose.\nAnd so on, and on.\n", "is plain text, not rows", "JSON Lines", id="prose"
+    ),
+    case("notes", b"It is one long line of words\n", "is plain text, not rows", "as a row", id="words"),
     case("rows.jsonl", b"hello\nworld\n", "first at rows.jsonl:1: not JSON", "each row as", id="text"),
     case("rows.jsonl", b"", "rows.jsonl has no rows", "Use JSON Lines", id="an empty file"),
     case("rows.csv", b"", "rows.csv has no rows", "Use JSON Lines", id="an empty CSV"),
@@ -273,3 +282,16 @@ def test_values_that_a_saved_data_set_keeps_as_json_are_read(tmp_path: Path) -> 
         str(tmp_path / "saved")
     )
     assert [row for _, row in rows(find_source("train", str(tmp_path / "saved")))] == [{"messages": turns[0]}]
+
+
+@pytest.mark.parametrize(("name", "place"), [("rows.jsonl", "rows.jsonl:2"), ("rows.json", "rows.json:row 2")])
+def test_half_a_character_spoils_only_its_row(tmp_path: Path, name: str, place: str) -> None:
+    half = {**GOOD, "completion": "cut \ud83d"}
+    whole = {**GOOD, "completion": "\ud83d\ude00 \\ud83d"}
+    lines = [json.dumps(row) for row in (GOOD, half, whole)]
+    content = "\n".join(lines) if name.endswith("l") else f"[{', '.join(lines)}]"
+    (tmp_path / name).write_text(content)
+    surveyed = look(find_source("train", str(tmp_path / name)))
+    (bad,) = surveyed.faults.summary()
+    assert ("half of a character" in bad.reason, bad.count, bad.first) == (True, 1, place)
+    assert len(surveyed.refs) == 2

@@ -219,3 +219,49 @@ def test_names_that_are_none_are_refused(tmp_path: Path, columns: dict[str, str]
     assert error.value.field == "spec.dataset.columns"
     assert message in error.value.message
     assert hint in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(
+            {"train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "test-00000-of-00001.parquet"},
+            id="the hub's",
+        ),
+        pytest.param({"train.jsonl", "dev.jsonl", "test.jsonl"}, id="one file each"),
+        pytest.param({"my_training_set.csv", "my_val_set.csv", "my_eval_set.csv"}, id="other words"),
+    ],
+)
+def test_of_a_directory_whose_names_tell_splits_each_source_reads_its_own(tmp_path: Path, names: set[str]) -> None:
+    for name in (*names, "README.md", "dataset_info.json", ".gitattributes"):
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n')
+    read = {name: {file.name for file in find_source(name, str(tmp_path)).files} for name in ("train", "test")}
+    assert read["train"] == {name for name in names if "train" in name}
+    assert read["test"] == {name for name in names if "test" in name or "eval" in name}
+    unread = find_source("train", str(tmp_path)).unread
+    assert {*unread} == {*names, "README.md", "dataset_info.json"} - read["train"]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        pytest.param(["train.jsonl", "more.jsonl"], "more.jsonl names none", id="one that tells nothing"),
+        pytest.param(["dev.jsonl", "test.jsonl"], "none of them names train", id="none of its own"),
+    ],
+)
+def test_names_that_leave_open_what_is_meant_are_refused(tmp_path: Path, names: list[str], problem: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text("{}\n")
+    with pytest.raises(BadInput) as error:
+        find_source("train", str(tmp_path))
+    assert problem in error.value.message
+    assert f"such as {tmp_path.name}/" in (error.value.hint or "")
+
+
+def test_a_directory_of_one_file_or_of_a_split_of_its_own_may_be_named_as_it_likes(tmp_path: Path) -> None:
+    for folder, names in (("one", ["test.jsonl"]), ("held-out", ["train-0.jsonl", "train-1.jsonl"])):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text("{}\n")
+    assert len(find_source("train", str(tmp_path / "one")).files) == 1
+    assert len(find_source("test", str(tmp_path / "held-out")).files) == 2

@@ -272,16 +272,17 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(
             _with_file("chat_template.jinja", "{{ messages[-1]['content'] }}"),
-            "spec.model: its chat template (chat_template) cannot be used",
-            "generation",
-            id="a template that cannot be marked",
+            "the chat template does not show every turn of a conversation",
+            "Put a template that fits these rows into chat_template.jinja",
+            id="a template that forgets turns",
         ),
         pytest.param(
             _with_file(
                 "chat_template.jinja",
                 "{% for m in messages %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}.{% endfor %}",
             ),
-            "spec.model: its chat template (chat_template) cannot be used for text",
+            "spec.model: its chat template (chat_template) cannot be used for 300 rows, first train.jsonl:1: the chat "
+            "template does not show the content",
             "a template for text",
             id="a template for images",
         ),

@@ -25,6 +25,7 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
+from hone_trainer.data.build_errors import check_bad_rows
 from hone_trainer.data.checks import check_format, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
@@ -54,6 +55,7 @@ from hone_trainer.rewards.checks import check_rewards, compared_by
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from hone_trainer.data.token_checks import TokenChecks
     from hone_trainer.models.facts import ModelFacts
 
 log = logging.getLogger("hone_trainer.prepare")
@@ -147,6 +149,8 @@ def _find_sources(config: RunConfig) -> list[Source]:
     for source in sources:
         kinds = sorted({file.kind.value for file in source.files})
         limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
+        if source.unread:
+            log.info("Files of the directory that are not read", extra={"split": source.name, "files": source.unread})
         log.info("Files found", extra={"split": source.name, "files": len(source.files), "kinds": ", ".join(kinds)})
     return sources
 
@@ -161,9 +165,12 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
         0.0 if config.data.test else config.data.test_fraction,
         objective.data.formats,
         generated=objective.generates,
+        split_by=config.data.split_by,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
     check_format(config.objective, rows.format)
+    for source, (good, faults) in rows.by_source.items():
+        check_bad_rows(source, good, faults, config.data.max_bad_rows)
     train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
     classes = find_classes(rows.refs) if objective.data.labels else None
     components(config.objective).check_rows(rows)
@@ -215,11 +222,25 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         return load_prepared(directory)
     started = time.monotonic()
     encoder = components(config.objective).encoder(models.tokenizer, options)
-    lengths = Options(config.hyperparameters.seed, config.hyperparameters.sequence_length, max_length)
-    build_prepared(directory, digest, data.sources, data.survey, encoder, lengths)
+    tokens = Options(
+        config.hyperparameters.seed,
+        config.hyperparameters.sequence_length,
+        max_length,
+        config.data.max_bad_rows,
+        _token_checks(models),
+    )
+    build_prepared(directory, digest, data.sources, data.survey, encoder, tokens)
     seconds = round(time.monotonic() - started, 1)
     log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
     return load_prepared(directory)
+
+
+def _token_checks(models: _Models) -> "TokenChecks":
+    from hone_trainer.data.token_checks import TokenChecks
+
+    tokenizer = models.tokenizer
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    return TokenChecks(models.facts.vocab_size, tokenizer.bos_token_id, special)
 
 
 def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length: int) -> str:
@@ -234,6 +255,8 @@ def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length:
             "format": data.survey.format,
             "columns": config.data.columns,
             "trainOn": options.train_on,
+            "splitBy": config.data.split_by,
+            "maxBadRows": config.data.max_bad_rows,
             "seed": config.hyperparameters.seed,
             "sequenceLength": config.hyperparameters.sequence_length,
             "maxLength": max_length,

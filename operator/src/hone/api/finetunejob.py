@@ -26,6 +26,7 @@ from hone.contract.settings import (
     Hyperparameters,
     Method,
     OnScarceData,
+    SplitBy,
     TrainOn,
 )
 
@@ -229,6 +230,24 @@ class Dataset(Model):
             "report next to the artifact contains it."
         ),
     ] = False
+    split_by: Annotated[
+        SplitBy | None,
+        Field(
+            description="What decides which training rows are held out; rows that agree in it are in the same split. "
+            "Prompt: everything before the answer. FirstTurn: a conversation up to the user's first message. Row: the "
+            "whole row. Column: the column group (see columns), such as a user or a document. Default: Prompt, or Row "
+            "if most rows have the same prompt."
+        ),
+    ] = None
+    max_bad_rows: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest fraction of rows that may be left out because they cannot be used. With more, the job "
+            "fails before training.",
+        ),
+    ] = 0.1
     min_samples: Annotated[
         int, Field(ge=1, le=1_000_000_000, description="Number of training rows below which onScarceData applies.")
     ] = 500

@@ -33,6 +33,15 @@ class TrainOn(StrEnum):
     ALL = "All"
 
 
+class SplitBy(StrEnum):
+    """What decides which rows are held out."""
+
+    PROMPT = "Prompt"
+    FIRST_TURN = "FirstTurn"
+    ROW = "Row"
+    COLUMN = "Column"
+
+
 class OnScarceData(StrEnum):
     """What to do with fewer training rows than `minSamples`."""
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import DatasetSummary
 from hone.contract.settings import DataFormat
-from hone_trainer.data.build_errors import check_truncation, no_rows_left
-from hone_trainer.data.classes import Classes, skew_warning
+from hone_trainer.data.build_errors import check_bad_rows, check_truncation, no_rows_left
+from hone_trainer.data.classes import Classes, case_warning, skew_warning
 from hone_trainer.data.ordered import finish_split
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
 from hone_trainer.data.rows import Column, RowEncoder
@@ -101,13 +101,14 @@ def _write(
     train = tokenized.splits["train"].lengths
     if not train:
         raise no_rows_left(survey)
+    check_bad_rows("train", len(survey.refs), survey.faults, options.max_bad_rows)
     longest = max(train)
     limit = options.sequence_length or min(longest, options.max_length)
     lengths = _Lengths(longest, limit, sum(length > limit for length in train))
     warnings = check_truncation(lengths.truncated, len(train), longest, limit, options)
     counts = _save_splits(directory, tokenized, limit, survey, encoder)
     shutil.rmtree(raw)
-    warnings += _warnings(survey, tokenized, encoder, counts.classes)
+    warnings += [*_warnings(survey, tokenized, encoder, counts.classes), *options.checks.warnings()]
     summary = _summary(digest, survey, tokenized, encoder, lengths, counts)
     meta = {"summary": summary.to_dict(), "sequenceLength": min(limit, longest), "warnings": warnings}
     if counts.classes:
@@ -140,7 +141,7 @@ def _warnings(survey: Survey, tokenized: Tokenized, encoder: RowEncoder, classes
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
     warnings += encoder.warnings()
     if classes and survey.format is DataFormat.TEXT_LABEL:
-        warnings += skew_warning(classes)
+        warnings += [*case_warning(classes), *skew_warning(classes)]
     return warnings
 
 

@@ -60,6 +60,32 @@ def check_truncation(truncated: int, count: int, longest: int, limit: int, optio
     )
 
 
+def check_bad_rows(source: str, good: int, faults: Faults, limit: float) -> None:
+    """Refuse data of which many rows cannot be used: more often than not that is a mistake in all of them.
+
+    Args:
+        source: train, validation or test: where they were read.
+        good: rows that can be used.
+        faults: the others.
+        limit: the largest share of these.
+
+    Raises:
+        BadInput: there are more.
+    """
+    bad = faults.total
+    if bad <= limit * (good + bad):
+        return
+    problem = template_problem(faults)
+    reason = max(faults.counts, key=lambda r: faults.counts[r])
+    raise BadInput(
+        problem.field if problem else f"spec.dataset.{source}",
+        f"{bad} of {good + bad} rows cannot be used, and spec.dataset.maxBadRows is {limit:g}; most frequent reason, "
+        f"first at {faults.first[reason]}: {reason}",
+        f"{problem.hint if problem and problem.hint else 'Fix these rows.'} To leave them out, raise "
+        "spec.dataset.maxBadRows.",
+    )
+
+
 def template_problem(faults: Faults) -> BadInput | None:
     """The error for rows that the model's chat template cannot show as they are; None if most rows are left out for
     another reason."""
@@ -93,5 +119,6 @@ def no_rows_left(survey: Survey) -> BadInput:
         "spec.dataset.train",
         f"no training row is left: the {len(survey.refs)} rows are all in validation or test, "
         f"or duplicates of rows there ({survey.duplicates} duplicates)",
-        "Add rows, or lower the fractions in spec.dataset.validation and spec.dataset.test.",
+        "Add rows with other prompts, give test rows of their own, or lower the fractions in spec.dataset.validation "
+        "and spec.dataset.test.",
     )

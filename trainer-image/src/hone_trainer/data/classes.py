@@ -109,6 +109,18 @@ def skew_warning(classes: Classes) -> list[str]:
     ]
 
 
+def case_warning(classes: Classes) -> list[str]:
+    """A sentence where the names of classes differ in case or spacing alone."""
+    by_name: dict[str, list[str]] = {}
+    for name in classes.names:
+        by_name.setdefault(" ".join(name.casefold().split()), []).append(name)
+    alike = [names for names in by_name.values() if len(names) > 1]
+    if not alike:
+        return []
+    listed = ", ".join(_quoted(name) for names in alike[:3] for name in names[:4])
+    return [f"{sum(map(len, alike))} classes differ from another in case or spacing alone: {listed}. Check the labels."]
+
+
 def _quoted(name: str) -> str:
     return f"`{clip(name, 40)}`"
 

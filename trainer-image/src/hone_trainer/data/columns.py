@@ -20,7 +20,7 @@ def check_columns(sources: list[Source]) -> None:
         BadInput: with the wrong name and the ones that exist.
     """
     columns = sources[0].columns
-    known = sorted({*(name for names in COLUMNS.values() for name in names), *OPTIONAL_COLUMNS})
+    known = sorted({*(name for names in COLUMNS.values() for name in names), *OPTIONAL_COLUMNS, "group"})
     if unknown := [name for name in columns if name not in known]:
         raise BadInput(
             FIELD,

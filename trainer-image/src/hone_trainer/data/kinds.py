@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ _TEXT_SUFFIXES = {
 _SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".arrow")
 _CODEC_SUFFIXES = (".gz", ".zst")
 
+_BY_COLUMNS = re.compile(r'\{\s*(?:"[^"]{1,200}"\s*:\s*\{\s*"0"\s*:|"0"\s*:\s*\{|"columns"\s*:\s*\[)')
+"""How the JSON begins that pandas' `to_json` writes by columns, by index, and with orient='split'."""
 _TABLES = {b"PAR1": Kind.PARQUET, b"ARROW1": Kind.ARROW, b"\xff\xff\xff\xff": Kind.ARROW}
 """Binary kinds, by their first bytes; the last is Arrow's stream format, which datasets writes."""
 
@@ -212,6 +215,7 @@ def data_file(field: str, path: Path, name: str, volume: Path) -> DataFile:
     if table:
         return replace(file, kind=table)
     _refuse(field, name, head)
+    _refuse_other_text(field, name, head)
     return replace(file, kind=_text_kind(field, name, head))
 
 
@@ -237,6 +241,26 @@ def _refuse(field: str, name: str, head: bytes) -> None:
         raise BadInput(field, f"{name} is a tar archive", "Unpack it.")
     if b"\0" in head:
         raise BadInput(field, f"{name} is a binary file of an unknown kind", REMEDY)
+
+
+def _refuse_other_text(field: str, name: str, head: bytes) -> None:
+    """Refuse what begins as JSON or a table does, but holds no rows."""
+    text = head.removeprefix(_BOM).decode(errors="replace").lstrip()
+    if _BY_COLUMNS.match(text):
+        raise BadInput(
+            field,
+            f"{name} is one JSON object that holds its rows by columns or by index, as pandas writes it",
+            "Write it with to_json(path, orient='records', lines=True).",
+        )
+    line = text.partition("\n")[0]
+    names = [cell.strip().strip('"') for cell in line.split(delimiter_of(line))]
+    prose = any(len(cell.split()) > 3 or cell.endswith((".", "!", "?")) for cell in names)
+    if suffix_of(PurePath(name)) not in _TEXT_SUFFIXES and not text.startswith(("{", "[")) and prose:
+        raise BadInput(
+            field,
+            f"{name} is plain text, not rows",
+            'Write each text as a row of JSON Lines, such as {"prompt": "…", "completion": "…"}.',
+        )
 
 
 def _text_kind(field: str, name: str, head: bytes) -> Kind:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
@@ -23,9 +24,17 @@ MAX_ARRAY_BYTES = 256 << 20
 _BATCH = 1000
 MIN_ROWS, ROWS_PER_BYTE = 1_000_000, 10
 """Rows that a table may have, in any case and for each byte of its file."""
+_SEPARATOR = re.compile(r"\s*\"?sep=([^\s\"])\"?\s*", re.IGNORECASE)
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The JSON of one half of a character that UTF-16 writes as two."""
 _DENSE = 50
 """A column that is compressed more than this many times may repeat a long value, which a batch of rows would hold as
 often."""
+
+_NOT_UTF8 = "not UTF-8: save the file as UTF-8"
+_HALF_CHARACTER = (
+    "a text ends with half of a character (a lone surrogate such as \\ud83d): it was cut in the middle of one"
+)
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | RowFault]]
@@ -51,10 +60,21 @@ def _object(line: bytes) -> Row | RowFault:
     try:
         value = json.loads(line)
     except UnicodeDecodeError:
-        return RowFault("not UTF-8")
+        return RowFault(_NOT_UTF8)
     except (ValueError, RecursionError):
         return RowFault("not JSON: each line must be one JSON object")
+    if _HALF.search(line) and not _encodable(value):
+        return RowFault(_HALF_CHARACTER)
     return value if isinstance(value, dict) else RowFault("not a JSON object: each line must be {...}")
+
+
+def _encodable(value: Any) -> bool:
+    """Whether all characters of a JSON value are whole."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_array(file: DataFile) -> Rows:
@@ -77,9 +97,12 @@ def _json_array(file: DataFile) -> Rows:
         ) from error
     except RecursionError as error:
         raise FileFault("its values are nested too deeply", "Write flat rows.") from error
+    halves = _HALF.search(text) is not None
     del text
     for number, value in enumerate(values, start=1):
         fault = RowFault("not a JSON object: each item of the array must be {...}")
+        if halves and not _encodable(value):
+            fault, value = RowFault(_HALF_CHARACTER), None
         yield f"row {number}", value if isinstance(value, dict) else fault
 
 
@@ -89,10 +112,15 @@ def _table(file: DataFile) -> Rows:
     with io.TextIOWrapper(file.open(), "utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _lines(text)
         skipped, first = 0, next(lines, "")
-        while first and not first.strip():
+        separator = None
+        while first and (not first.strip() or (separator is None and _SEPARATOR.fullmatch(first))):
+            # Excel's own first line names what separates cells.
+            separator = found[1] if (found := _SEPARATOR.fullmatch(first)) else separator
             skipped, first = skipped + 1, next(lines, "")
         reader = csv.reader(
-            itertools.chain([first], lines) if first else lines, delimiter=delimiter_of(first), strict=True
+            itertools.chain([first], lines) if first else lines,
+            delimiter=separator or delimiter_of(first),
+            strict=True,
         )
         header: list[str] | None = None
         start = skipped + 1
@@ -136,7 +164,7 @@ def _cells(header: list[str], cells: list[str]) -> Row | RowFault:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return RowFault("not UTF-8")
+        return RowFault(_NOT_UTF8)
     return {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
 
 
@@ -207,7 +235,8 @@ def _batches(file_size: int, schema: "pa.Schema", batches: Iterable["pa.RecordBa
                     row[name] = names[row[name]] if row[name] is not None and 0 <= row[name] < len(names) else None
                 for name, kind in encoded.items():
                     row[name] = _decoded(row[name], kind)
-                yield f"row {number}", row
+                whole = not encoded or _encodable([row[name] for name in encoded])
+                yield f"row {number}", row if whole else RowFault(_HALF_CHARACTER)
 
 
 def _check_size(file_size: int, size: int, count: int) -> None:

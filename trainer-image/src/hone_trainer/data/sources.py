@@ -1,6 +1,7 @@
 """Which files a data set is: a path's own, a directory's, a glob's, or those of a folder that `datasets` saved."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,23 @@ from hone_trainer.protocol.volumes import locate, open_file, shown
 _MAX_LISTED = 10
 _MAX_LIST_BYTES = 16 << 20
 _WILDCARDS = frozenset("*?[")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+"""The words in names of files that tell whose split they are, as `datasets` reads them."""
+_NOTES = re.compile(
+    r"(readme|licen[sc]e|citation|changelog)(\.(md|txt|rst|cff))?|dataset_(infos?|dict)\.json", re.IGNORECASE
+)
+"""Files next to data that hold no rows."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +40,13 @@ class Source:
         name: train, validation or test.
         files: its files in the order in which they are read.
         columns: the rows' own names of columns by Hone's, where they differ.
+        unread: files of its directory that are no part of it, by name.
     """
 
     name: str
     files: tuple[DataFile, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def field(self) -> str:
@@ -38,9 +58,10 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     """The files of a path, by name.
 
     A directory stands for its files with a suffix of data, which must be the same, or, where none has one, for all its
-    files; hidden ones never count. A glob (`*`, `?`, `[…]`, `**`) stands for the files that it matches, each read by
-    its own kind. A folder that `Dataset.save_to_disk` wrote stands for its rows in their order, that of a DatasetDict
-    for its split of this data set's name.
+    files; hidden ones and notes such as a README never count. If their names tell splits, as `train-00000-of-00001`
+    does, it stands for those of this data set's name. A glob (`*`, `?`, `[…]`, `**`) stands for the files that it
+    matches, each read by its own kind. A folder that `Dataset.save_to_disk` wrote stands for its rows in their order,
+    that of a DatasetDict for its split of this data set's name.
 
     Args:
         name: train, validation or test.
@@ -55,7 +76,7 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
     try:
         # Before anything is listed or read; each file is located again when it is opened.
         locate(_base(Path(path)), "", where, volume)
-        base, files = _files(where, name, path, volume)
+        base, files, unread = _files(where, name, path, volume)
         data_files = [data_file(where, file, shown(file.relative_to(base).as_posix()), volume) for file in files]
     except PermissionError as error:
         raise BadInput(
@@ -63,7 +84,7 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
             f"{error.filename or path} may not be read by the pod's user",
             "Let all users read the directory and enter it (chmod a+rx).",
         ) from error
-    return Source(name, tuple(data_files), columns or {})
+    return Source(name, tuple(data_files), columns or {}, tuple(shown(file.name) for file in unread))
 
 
 def _base(path: Path) -> Path:
@@ -72,15 +93,16 @@ def _base(path: Path) -> Path:
     return path if first is None or path.exists() else Path(*path.parts[:first])
 
 
-def _files(where: str, name: str, path: str, volume: Path) -> tuple[Path, list[Path]]:
-    """The files that a path stands for, and the directory that their names are relative to."""
+def _files(where: str, name: str, path: str, volume: Path) -> tuple[Path, list[Path], list[Path]]:
+    """The directory that names are relative to, the files that a path stands for, and those of its directory that are
+    no part of it."""
     root = Path(path)
     if root.is_file():
-        return root.parent, [root]
+        return root.parent, [root], []
     if root.is_dir():
         return _in_directory(where, name, root, volume)
     if _WILDCARDS & set(path) and not root.exists():
-        return _matches(where, root)
+        return *_matches(where, root), []
     if root.exists():
         raise BadInput(where, f"{path} is neither a file nor a directory", REMEDY)
     raise BadInput(
@@ -88,8 +110,8 @@ def _files(where: str, name: str, path: str, volume: Path) -> tuple[Path, list[P
     )
 
 
-def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path, list[Path]]:
-    """The files that a directory stands for, and the directory that their names are relative to."""
+def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path, list[Path], list[Path]]:
+    """What `_files` returns, of a directory."""
     if (root / "dataset_dict.json").is_file():
         splits = _listed(where, root / "dataset_dict.json", volume, "splits")
         if name not in splits:
@@ -106,9 +128,10 @@ def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path
             raise BadInput(
                 where, f"the saved data set {root.name} lacks its file {missing[0]}", "Copy the whole directory."
             )
-        return root.parent, files
+        return root.parent, files, []
     # A ConfigMap's volume keeps its files in hidden directories (`..data`) and links to them.
-    visible = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
+    there = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
+    visible = [p for p in there if not _NOTES.fullmatch(p.name)]
     if not visible:
         below = _siblings(root / "x")
         raise BadInput(
@@ -116,7 +139,37 @@ def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path
             f"the directory {root} holds no file{below}",
             f"{REMEDY} For files in its subdirectories, use a glob: **/*.",
         )
-    return root, _of_one_kind(where, root, visible)
+    files = _of_split(where, name, root, _of_one_kind(where, root, visible))
+    return root, files, [p for p in there if p not in files]
+
+
+def _of_split(where: str, name: str, root: Path, files: list[Path]) -> list[Path]:
+    """Of a directory's files, those whose names tell this split; all where none tells one."""
+    splits = {file: _split_of(file) for file in files}
+    told = [split for split in splits.values() if split]
+    if not told or len(files) == 1:
+        return files
+    own = [file for file, split in splits.items() if split == name]
+    others = [file for file, split in splits.items() if not split]
+    if own and not others:
+        return own
+    if not own and {*told} == {"train"} and name != "train" and not others:
+        # A directory of its own for test or validation rows, in which files are named after what they are part of.
+        return files
+    problem = f"{others[0].name} names none" if others else f"none of them names {name}"
+    raise BadInput(
+        where,
+        f"names of files in the directory {root.name} tell splits, such as {next(f.name for f in files if splits[f])}, "
+        f"but {problem}",
+        f"Select the files with a glob, such as {root.name}/{(others or files)[0].name}.",
+    )
+
+
+def _split_of(file: Path) -> str | None:
+    """The split that a file's name tells; None if it tells none or several."""
+    words = re.split(r"[^a-z]+", file.name.lower())
+    told = {_SPLITS[word] for word in words if word in _SPLITS}
+    return told.pop() if len(told) == 1 else None
 
 
 def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import unicodedata
+from dataclasses import replace
 
 from hone_trainer.data.sample import Sample
 
@@ -21,15 +22,28 @@ def prompt_key(sample: Sample, *, generated: bool = False) -> bytes:
     """
     if sample.is_chat:
         end = sample.completion_start if generated else sample.answer_start
-        parts = [f"{message['role']}\n{_normalize(message['content'])}" for message in sample.messages[:end]]
+        parts = [f"{message['role']}\n{normalized(message['content'])}" for message in sample.messages[:end]]
     else:
-        parts = [_normalize(sample.prompt)]
+        parts = [normalized(sample.prompt)]
     return _digest(parts)
 
 
-def row_key(sample: Sample) -> bytes:
-    """A digest of the whole row as it is; exact duplicates have the same."""
-    return _digest(sample.parts())
+def first_turn_key(sample: Sample) -> bytes:
+    """A digest of a conversation up to the user's first message; of plain text, its prompt's."""
+    if not sample.is_chat:
+        return prompt_key(sample)
+    end = next((i + 1 for i, message in enumerate(sample.messages) if message["role"] == "user"), 1)
+    return _digest([f"{message['role']}\n{normalized(message['content'])}" for message in sample.messages[:end]])
+
+
+def row_key(sample: Sample, *, label: bool = True) -> bytes:
+    """A digest of the whole row as it is; exact duplicates have the same.
+
+    Args:
+        sample: the row.
+        label: whether its class counts.
+    """
+    return _digest((sample if label else replace(sample, label=None)).parts())
 
 
 def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -> str:
@@ -48,7 +62,8 @@ def shuffle_key(seed: int, row: bytes) -> bytes:
     return hashlib.sha256(seed.to_bytes(8, "big") + row).digest()[:16]
 
 
-def _normalize(text: str) -> str:
+def normalized(text: str) -> str:
+    """A text without regard to case, spacing or Unicode's variants."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hone.contract.settings import DataFormat
+from hone.contract.settings import DataFormat, SplitBy
+from hone_trainer.data.assign import Seen, assign, repeated, seen
 from hone_trainer.data.columns import check_columns
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample, used_columns
@@ -13,10 +14,12 @@ from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.read import rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Source
-from hone_trainer.data.splits import choose_split, prompt_key, row_key
 from hone_trainer.data.ticker import Ticker
+from hone_trainer.data.turns import filled
 from hone_trainer.protocol.errors import BadInput, RowFault, plain_names
 
+GROUP = "group"
+"""The column whose value parts the rows with `splitBy: Column`."""
 _MAX_COLUMNS = 20
 
 # Columns that rows of other tools often have, with what to do about them.
@@ -58,6 +61,12 @@ class Survey:
     """Whether any row is plain text."""
     unused: Unused = field(default_factory=Unused)
     """Keys of good rows that nothing reads."""
+    by_source: dict[str, tuple[int, Faults]] = field(default_factory=dict)
+    """For each source how many good rows it has, and its bad ones."""
+    grouped: bool = False
+    """Whether rows without a group are bad ones."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences about how the rows were split, and about rows that stand there several times."""
 
 
 def survey(
@@ -68,6 +77,7 @@ def survey(
     formats: Sequence[DataFormat] = tuple(COLUMNS),
     *,
     generated: bool = False,
+    split_by: SplitBy | None = None,
 ) -> Survey:
     """Check all rows of all sources.
 
@@ -78,6 +88,7 @@ def survey(
         test_fraction: share held out for the test split; 0 if that has a source.
         formats: the objective's formats, for detection and error messages.
         generated: as for `prompt_key`.
+        split_by: what rows are held out by; None: as `assign` chooses.
 
     Raises:
         BadInput: a source has no good row, with the most frequent reason and a remedy; a file cannot be read to its
@@ -87,47 +98,94 @@ def survey(
     if format is DataFormat.AUTO:
         format = _find_format(sources[0], formats)
     faults, unused = Faults(), Unused()
-    refs: list[RowRef] = []
+    by_source: dict[str, tuple[int, Faults]] = {}
+    good: list[Seen] = []
     chats: set[bool] = set()
-    for source, sample in _good_rows(sources, format, faults, unused):
+    grouped = split_by is SplitBy.COLUMN
+    for source, row, sample in _good_rows(sources, format, faults, unused, by_source, grouped=grouped):
         chats.add(sample.is_chat)
-        prompt = prompt_key(sample, generated=generated)
-        split = source.name
-        if split == "train":
-            split = choose_split(prompt, validation_fraction, test_fraction)
-        refs.append(RowRef(split, row_key(sample), prompt, sample.label))
+        good.append(seen(sample, source.name, split_by, row.get(GROUP), generated=generated))
+    assigned = assign(good, validation_fraction, test_fraction, split_by)
+    refs = [RowRef(split, row.row, row.prompt, row.label) for row, split in zip(good, assigned.splits, strict=True)]
     refs, duplicates = _without_duplicates(refs)
+    repeats = repeated((row, ref.split) for row, ref in zip(good, refs, strict=True))
+    warnings = [*_unread(sources), *assigned.warnings, *repeats]
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
-    return Survey(format, refs, faults, duplicates, shared, True in chats, False in chats, unused)
+    chat, plain_text = True in chats, False in chats
+    return Survey(format, refs, faults, duplicates, shared, chat, plain_text, unused, by_source, grouped, warnings)
 
 
 def _good_rows(
-    sources: list[Source], format: DataFormat, faults: Faults, unused: Unused
-) -> Iterator[tuple[Source, Sample]]:
-    """The rows that can be used, each with its source; the others are counted in `faults`, and the keys that nothing
-    reads in `unused`."""
+    sources: list[Source],
+    format: DataFormat,
+    faults: Faults,
+    unused: Unused,
+    by_source: dict[str, tuple[int, Faults]],
+    *,
+    grouped: bool,
+) -> Iterator[tuple[Source, dict[str, Any], Sample]]:
+    """The rows that can be used, each with its source and as it was read; the others are counted in `faults`, the keys
+    that nothing reads in `unused`, and both kinds of rows in `by_source`."""
     ticker, total = Ticker(), 0
     for source in sources:
         own, before = Faults(), total
+        files: dict[str, int] = {}
         for where, row, sample in _checked(source, format):
             ticker.tick("Checking rows", split=source.name, rows=total, badRows=faults.total)
+            file = where.rpartition(":")[0]
+            if grouped and isinstance(sample, Sample) and not filled(row.get(GROUP)):
+                sample = RowFault(f"no column `{GROUP}`, by which spec.dataset.splitBy parts the rows")
             if isinstance(sample, RowFault):
                 faults.add(str(sample), where)
                 own.add(str(sample), where)
+                files.setdefault(file, 0)
                 continue
             total += 1
-            unused.add(unused_in(row, used_columns(row, format)))
-            yield source, sample
+            files[file] = files.get(file, 0) + 1
+            unused.add(unused_in(row, (*used_columns(row, format), *([GROUP] if grouped else []))))
+            yield source, row, sample
         if total == before:
             _refuse(source, [format], own)
+        _refuse_files(source, format, [name for name, count in files.items() if not count])
+        by_source[source.name] = total - before, own
 
 
-def good_samples(sources: list[Source], format: DataFormat) -> Iterator[tuple[str, Sample]]:
+def _unread(sources: list[Source]) -> list[str]:
+    """Sentences about files that lie next to those that are read."""
+    return [
+        f"{len(source.unread)} files of the directory of {source.field} are not read: "
+        f"{', '.join(source.unread[:5])}{' …' if len(source.unread) > 5 else ''}."
+        for source in sources
+        if source.unread
+    ]
+
+
+def _refuse_files(source: Source, format: DataFormat, files: list[str]) -> None:
+    """Refuse files of which no row can be used, though other files of the source are good: they hold something else.
+
+    Raises:
+        BadInput: with the first of them, and the format that its rows have.
+    """
+    if not files:
+        return
+    others = replace(source, files=tuple(file for file in source.files if file.name == files[0]))
+    reason = next(str(sample) for _, _, sample in _checked(others, format) if isinstance(sample, RowFault))
+    first = next((row for _, row in rows(others) if isinstance(row, dict)), {})
+    other = detect(first)
+    kind = f"its rows have the format {other.value}" if other not in (None, format) else reason
+    raise BadInput(
+        source.field,
+        f"no row of {files[0]} can be used with the format {format.value} of the other files: {kind}",
+        "Write the rows of all files in one format, or select the files with a glob.",
+    )
+
+
+def good_samples(sources: list[Source], format: DataFormat, *, grouped: bool = False) -> Iterator[tuple[str, Sample]]:
     """The good rows again, in the order of `Survey.refs`, each with its place."""
     for source in sources:
-        for where, _, sample in _checked(source, format):
-            if isinstance(sample, Sample):
+        for where, row, sample in _checked(source, format):
+            if isinstance(sample, Sample) and (not grouped or filled(row.get(GROUP))):
                 yield where, sample
 
 

@@ -14,6 +14,7 @@ from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, good_samples
 from hone_trainer.data.ticker import Ticker
+from hone_trainer.data.token_checks import TokenChecks
 from hone_trainer.protocol.errors import RowFault, clip
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Options:
     """Cut to this many tokens; None: to the longest training row, at most `max_length`."""
     max_length: int
     """Longest context of the model in tokens."""
+    max_bad_rows: float = 1.0
+    """Largest share of bad rows."""
+    checks: TokenChecks = field(default_factory=TokenChecks, compare=False)
+    """What is checked of every row's token ids."""
 
 
 @dataclass
@@ -81,7 +86,7 @@ def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncod
         for name in SPLITS:
             writers[name] = ArrowWriter(path=str(raw / f"{name}.arrow"), features=features(name, encoder))
             stack.callback(writers[name].close)
-        samples = zip(survey.refs, good_samples(sources, survey.format), strict=True)
+        samples = zip(survey.refs, good_samples(sources, survey.format, grouped=survey.grouped), strict=True)
         for done, (ref, (place, sample)) in enumerate(samples, start=1):
             ticker.tick("Tokenizing", rows=done, totalRows=len(survey.refs))
             if ref.split is None:
@@ -109,6 +114,7 @@ def _encode(
     try:
         encoded = encoder.encode(sample)
         columns = {**encoded.columns(), "length": encoded.length}
+        options.checks.add(columns, encoder.COLUMNS, trained=split == "train")
         if split == "test":
             columns |= _test_columns(encoder, sample, options.max_length)
     except RowFault as fault:

@@ -40,7 +40,7 @@ def on_policy_warnings(inputs: WarningInputs) -> list[str]:
 
 
 def _of_rows(inputs: WarningInputs) -> list[str]:
-    surveyed, sentences = inputs.surveyed, []
+    surveyed, sentences = inputs.surveyed, [*inputs.surveyed.warnings]
     if surveyed.plain_text and inputs.chat_template:
         sentences.append(
             "The rows are plain text, but the model has a chat template: training affects completions much more than "

@@ -32,6 +32,8 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             columns=data.columns,
             trainOn=data.train_on,
             balance=data.balance,
+            splitBy=data.split_by,
+            maxBadRows=data.max_bad_rows,
             minSamples=data.min_samples,
             onScarceData=data.on_scarce_data.value,
         ),

@@ -88,6 +88,8 @@ def _data(run: Run) -> DataPaths:
         train_on=dataset.train_on,
         balance=dataset.balance,
         show_example=dataset.show_example or None,
+        split_by=dataset.split_by,
+        max_bad_rows=dataset.max_bad_rows,
         min_samples=dataset.min_samples,
         on_scarce_data=dataset.on_scarce_data,
     )
