@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from hone.api.finetunejob import HeldOut
+from hone.api.dataset import HeldOut
 from hone.contract.objectives import OBJECTIVES, Objective, objectives_of
 from hone.contract.runconfig import DataPaths
 from hone.contract.settings import DataFormat, TrainOn

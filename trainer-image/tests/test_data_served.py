@@ -1,4 +1,4 @@
-"""What is served is what was trained: a row begins with the tokens that a server asks with, and goes on with loss."""
+"""What is served is what was trained: a row begins with the tokens that a server asks with, and continues with loss."""
 
 import copy
 from typing import Any
@@ -195,7 +195,7 @@ def test_thoughts_that_the_template_drops_are_learned_as_the_model_is_to_write_t
 
 def test_thoughts_after_a_prompt_that_closes_them_are_a_fault(tiny_tokenizer: Any) -> None:
     encoder = Encoder(with_template(tiny_tokenizer, CLOSES_THOUGHTS), TrainOn.ASSISTANT, chat=True)
-    with pytest.raises(RowFault, match="drops the thoughts") as fault:
+    with pytest.raises(RowFault, match="drops the reasoning") as fault:
         encoder.encode(SAMPLES["thoughts"])
     assert str(fault.value) == HIDES_THOUGHTS
 

@@ -92,8 +92,8 @@ def test_a_class_is_never_held_out_as_a_whole(tmp_path: Path) -> None:
     assert {ref.split for ref in surveyed.refs if str(ref.label).startswith("c")} == {"train"}
     (sentence,) = surveyed.warnings
     assert "classes have so few rows that none was left for training" in sentence
-    kept = look(tmp_path, rows[:300])
-    assert [ref.split for ref in kept.refs] == [ref.split for ref in surveyed.refs[:300]], "no other row has moved"
+    common = look(tmp_path, rows[:300])
+    assert [ref.split for ref in common.refs] == [ref.split for ref in surveyed.refs[:300]], "no other row has moved"
 
 
 def test_copies_and_contradictions_are_counted(tmp_path: Path) -> None:

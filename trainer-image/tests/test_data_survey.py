@@ -60,7 +60,9 @@ def test_bytes_that_are_no_utf8_spoil_only_their_row(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(chat_row(0)).encode() + b'\n{"messages": "\xff"}\n')
     result = survey([find_source("train", str(file))], AUTO, 0, 0)
-    assert [(b.reason, b.first) for b in result.faults.summary()] == [("not UTF-8", "rows.jsonl:2")]
+    assert [(b.reason, b.first) for b in result.faults.summary()] == [
+        ("not UTF-8: save the file as UTF-8", "rows.jsonl:2")
+    ]
     assert len(result.refs) == 1
 
 

@@ -31,18 +31,22 @@ def test_a_token_that_the_model_has_no_embedding_for_is_refused_in_every_column(
 
 
 def test_two_beginnings_and_two_ends_are_counted() -> None:
-    found = checks()
+    counted = checks()
     for ids in ((BOS, WORD, END), (BOS, BOS, WORD, END), (BOS, BOS, WORD, END, END), (BOS, WORD, WORD, WORD)):
-        found.add(row(*ids), Encoder.COLUMNS, trained=True)
-    beginnings, ends = found.warnings()
+        counted.add(row(*ids), Encoder.COLUMNS, trained=True)
+    beginnings, ends = counted.warnings()
     assert beginnings.startswith("2 rows begin with <s> twice")
     assert ends.startswith("In 1 rows the answer ends with </s> twice")
 
 
 def test_the_token_that_ends_answers_is_counted_in_training_rows() -> None:
-    found = checks()
-    found.add(row(BOS, WORD, END, WORD, answer=3), Encoder.COLUMNS, trained=True)
-    found.add(row(BOS, WORD, END), Encoder.COLUMNS, trained=False)
+    counted = checks()
+    counted.add(row(BOS, WORD, END, WORD, answer=3), Encoder.COLUMNS, trained=True)
+    counted.add(row(BOS, WORD, END), Encoder.COLUMNS, trained=False)
     pair = {"prompt_ids": [BOS], "chosen_ids": [WORD, END], "rejected_ids": [WORD]}
-    found.add(pair, PairEncoder.COLUMNS, trained=True)
-    assert dict(found.ends) == {END: 2}
+    counted.add(pair, PairEncoder.COLUMNS, trained=True)
+    assert dict(counted.ends) == {END: 2}
+    assert counted.learned_ends() == [END]
+    counted.ends[BOS] = 1
+    counted.ends[END] = 200
+    assert counted.learned_ends() == [END], "a token that ends one of many answers is part of its text"

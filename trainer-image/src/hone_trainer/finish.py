@@ -137,10 +137,10 @@ def _export_and_score(
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())
-    kind = export.export(config, last, directory)
+    prepared = load_prepared(planned.prepared)
+    kind = export.export(config, last, directory, prepared.ends)
     logger.info("exported", extra={"kind": kind, "checkpoint": str(last)})
 
-    prepared = load_prepared(planned.prepared)
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # Base and tuned model; each row also takes as long as a few tokens where nothing is generated.
     limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)

@@ -22,7 +22,7 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import TrainOn
+from hone.contract.settings import MAX_BAD_ROWS, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
 from hone_trainer.data.build_errors import check_bad_rows
@@ -146,6 +146,8 @@ def _find_sources(config: RunConfig) -> list[Source]:
         for name, path in paths.items()
         if path is not None
     ]
+    if data.reasoning is Reasoning.DROP:
+        sources = [replace(source, drop_reasoning=True) for source in sources]
     for source in sources:
         kinds = sorted({file.kind.value for file in source.files})
         limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
@@ -170,7 +172,7 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
     check_format(config.objective, rows.format)
     for source, (good, faults) in rows.by_source.items():
-        check_bad_rows(source, good, faults, config.data.max_bad_rows)
+        check_bad_rows(source, good, faults, _max_bad_rows(config))
     train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
     classes = find_classes(rows.refs) if objective.data.labels else None
     components(config.objective).check_rows(rows)
@@ -226,13 +228,18 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         config.hyperparameters.seed,
         config.hyperparameters.sequence_length,
         max_length,
-        config.data.max_bad_rows,
+        _max_bad_rows(config),
         _token_checks(models),
     )
     build_prepared(directory, digest, data.sources, data.survey, encoder, tokens)
     seconds = round(time.monotonic() - started, 1)
     log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
     return load_prepared(directory)
+
+
+def _max_bad_rows(config: RunConfig) -> float:
+    """The largest share of bad rows."""
+    return MAX_BAD_ROWS if config.data.max_bad_rows is None else config.data.max_bad_rows
 
 
 def _token_checks(models: _Models) -> "TokenChecks":
@@ -255,6 +262,7 @@ def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length:
             "format": data.survey.format,
             "columns": config.data.columns,
             "trainOn": options.train_on,
+            "reasoning": config.data.reasoning,
             "splitBy": config.data.split_by,
             "maxBadRows": config.data.max_bad_rows,
             "seed": config.hyperparameters.seed,
@@ -302,9 +310,12 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
 
 def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models, prepared: Prepared) -> Plan:
     """The plan with the warnings about data and workspace after its own."""
+    from hone_trainer.models.stops import stop_warnings
+
     parts = components(config.objective)
     template = models.tokenizer.chat_template if parts.architecture.api == "Chat" else None
     warnings = parts.warnings(WarningInputs(config, rows, prepared, template))
+    warnings += stop_warnings(models.facts.directory, models.tokenizer, prepared.ends)
     if short := check_volume(Path(config.paths.workspace), plan, config.checkpoint.keep):
         warnings.append(short)
     clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]

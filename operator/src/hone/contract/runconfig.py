@@ -16,6 +16,7 @@ from hone.contract.settings import (
     Hyperparameters,
     Method,
     OnScarceData,
+    Reasoning,
     SplitBy,
     TrainOn,
 )
@@ -67,10 +68,12 @@ class DataPaths(Model):
     """Classification, KTO: how classes of unequal size are balanced; None: the plan chooses."""
     show_example: bool | None = None
     """Whether a training row may be shown in the job's status. None: no."""
+    reasoning: Reasoning | None = None
+    """What is done with the reasoning of answers; None: Keep."""
     split_by: SplitBy | None = None
     """What decides which rows are held out; None: the prompt, or the row if most rows have one prompt."""
-    max_bad_rows: float = 0.1
-    """Largest share of rows that may be left out as bad ones."""
+    max_bad_rows: float | None = None
+    """Largest share of rows that may be left out as bad ones; None: `MAX_BAD_ROWS`."""
     min_samples: int = 500
     on_scarce_data: OnScarceData = OnScarceData.WARN
 

@@ -33,6 +33,13 @@ class TrainOn(StrEnum):
     ALL = "All"
 
 
+class Reasoning(StrEnum):
+    """What is done with the reasoning of answers."""
+
+    KEEP = "Keep"
+    DROP = "Drop"
+
+
 class SplitBy(StrEnum):
     """What decides which rows are held out."""
 
@@ -40,6 +47,10 @@ class SplitBy(StrEnum):
     FIRST_TURN = "FirstTurn"
     ROW = "Row"
     COLUMN = "Column"
+
+
+MAX_BAD_ROWS = 0.1
+"""Largest share of bad rows by default."""
 
 
 class OnScarceData(StrEnum):

@@ -1,13 +1,16 @@
 """The artifact: the trained weights with all that is served with them, and its model card."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
+from hone_trainer.models.loading import load_tokenizer
 from hone_trainer.models.merging import copy_served_files
+from hone_trainer.models.stops import add_stops
 from hone_trainer.models.untrusted import CONFIG, CONFIG_BYTES
 from hone_trainer.objectives import components
 from hone_trainer.protocol.volumes import read_json
@@ -16,14 +19,21 @@ from hone_trainer.training.checkpoint import TRAINING_ARGS_FILE
 CARD_FILE = "README.md"
 
 
-def export(config: RunConfig, checkpoint: Path, directory: Path) -> str:
+def export(config: RunConfig, checkpoint: Path, directory: Path, ends: Iterable[int] = ()) -> str:
     """Write a checkpoint's weights and what is served with them into the empty `directory`.
+
+    Args:
+        config: the run.
+        checkpoint: the last one.
+        directory: of the artifact.
+        ends: the tokens that end a trained answer, at which the artifact is to stop.
 
     Returns:
         Adapter or Model.
     """
     kind = METHODS[config.method.type].export(config, components(config.objective).architecture, checkpoint, directory)
     copy_served_files(Path(config.paths.model), directory, "spec.model")
+    add_stops(directory, Path(config.paths.model), load_tokenizer(config.paths.model), ends)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 CHANGES_PROMPT = "the chat template changes the prompt once an answer follows"
 HIDES_THOUGHTS = (
-    "the chat template drops the thoughts (<think>) of an answer: remove them from the rows, or use a template that "
-    "shows those of the last answer"
+    "the chat template drops the reasoning (<think>) of an answer: use a template that shows it, or set "
+    "spec.dataset.reasoning to Drop"
 )
 NO_BOUNDARY = "the tokens of the prompt change once an answer follows, and the answer has no tokens of its own"
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -27,23 +27,22 @@ class Answered:
     Attributes:
         text: prompt and answer.
         begin: index of the answer's first character.
-        asked: the prompt as a server asks with it; the text begins with it, or the model is asked otherwise than it
-            was trained.
+        prompt: what a server asks with. The text begins with it, or what is served is not what was trained.
     """
 
     text: str
     begin: int
-    asked: str
+    prompt: str
 
     @property
     def continues(self) -> bool:
         """Whether the answer is what comes after the server's prompt."""
-        return self.begin == len(self.asked) and self.text.startswith(self.asked)
+        return self.begin == len(self.prompt) and self.text.startswith(self.prompt)
 
     @property
     def opens_thoughts(self) -> bool:
         """Whether the server's prompt opens thoughts that the answer does not have."""
-        return not self.continues and self.asked.rstrip().endswith(_OPEN)
+        return not self.continues and self.prompt.rstrip().endswith(_OPEN)
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,16 @@ def answered(
     """
     text = conversation.render(tokenizer, template)
     before = conversation.until(start)
-    asked = before.render(tokenizer, add_generation_prompt=True) if start else opening(tokenizer)
+    prompt = before.render(tokenizer, add_generation_prompt=True) if start else opening(tokenizer)
     if start == len(conversation.messages) - 1:
-        text = _with_thoughts(conversation.messages[start]["content"], text, asked)
-    if text.startswith(asked):
-        return Answered(text, len(asked), asked)
+        text = _with_thoughts(conversation.messages[start]["content"], text, prompt)
+    if text.startswith(prompt):
+        return Answered(text, len(prompt), prompt)
     # The generation prompt may open thoughts that the answer does not have; the messages before it must not change.
-    begin = common_length(asked, text)
+    begin = common_length(prompt, text)
     if template is None and begin < len(before.render(tokenizer) if start else ""):
         raise RowFault(CHANGES_PROMPT)
-    return Answered(text, begin, asked)
+    return Answered(text, begin, prompt)
 
 
 def opening(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -102,7 +101,7 @@ def hides_thoughts(content: str, text: str) -> bool:
     return bool(close) and thoughts.strip().removeprefix(_OPEN).strip() not in text
 
 
-def _with_thoughts(content: str, text: str, asked: str) -> str:
+def _with_thoughts(content: str, text: str, prompt: str) -> str:
     """The text of a conversation with the thoughts of its last answer, as the model is to generate them after the
     prompt; as it is if it shows them.
 
@@ -115,13 +114,13 @@ def _with_thoughts(content: str, text: str, asked: str) -> str:
         return text
     visible = content.rpartition(_CLOSE)[2].strip()
     end = text.rfind(visible) + len(visible)
-    if not visible or end < len(visible) or asked.rstrip().endswith(_CLOSE):
+    if not visible or end < len(visible) or prompt.rstrip().endswith(_CLOSE):
         raise RowFault(HIDES_THOUGHTS)
     answer = content.strip()
-    if asked.rstrip().endswith(_OPEN):
+    if prompt.rstrip().endswith(_OPEN):
         answer = answer.removeprefix(_OPEN)
-        answer = answer if asked.endswith(_OPEN) else answer.lstrip()
-    return asked + answer + text[end:]
+        answer = answer if prompt.endswith(_OPEN) else answer.lstrip()
+    return prompt + answer + text[end:]
 
 
 def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> Tokens:
@@ -136,7 +135,8 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
         return Tokens(ids, offsets, len(head))
     # After a line break, so that no tokenizer puts the space before it with which a text begins.
     mark = len(_encode(tokenizer, "\n")[0])
-    tail, after = (part[mark:] for part in _encode(tokenizer, "\n" + text[begin:]))
+    tail, after = _encode(tokenizer, "\n" + text[begin:])
+    tail, after = tail[mark:], after[mark:]
     if str(tokenizer.decode(head + tail)) != str(tokenizer.decode(ids)):
         raise RowFault(NO_BOUNDARY)
     shifted = [(begin + low - 1, begin + high - 1) for low, high in after]

@@ -111,6 +111,7 @@ def _write(
     warnings += [*_warnings(survey, tokenized, encoder, counts.classes), *options.checks.warnings()]
     summary = _summary(digest, survey, tokenized, encoder, lengths, counts)
     meta = {"summary": summary.to_dict(), "sequenceLength": min(limit, longest), "warnings": warnings}
+    meta["ends"] = options.checks.learned_ends()
     if counts.classes:
         meta["classes"] = {"names": counts.classes.names, "rows": counts.classes.rows}
     _write_meta(directory / META_FILE, meta)

@@ -26,8 +26,8 @@ FORGETS_TURNS = "the chat template does not show every turn of a conversation"
 HIDES_ROLE = "the chat template leaves out the turns of the role"
 REJECTS = "the chat template rejects the conversation"
 HIDES_REASONING = (
-    f"the chat template does not show the `{REASONING}` of an answer: use a template that does, write the reasoning "
-    "into the content, or remove it from the rows"
+    f"the chat template does not show the `{REASONING}` of an answer: use a template that does, or set "
+    "spec.dataset.reasoning to Drop"
 )
 
 
@@ -105,16 +105,18 @@ class Conversation:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            (text,), (blocks,) = render_jinja_template(
+            special: dict[str, Any] = dict(tokenizer.special_tokens_map)
+            rendered: Any = render_jinja_template(
                 conversations=[[_with_names(message) for message in self.messages]],
                 tools=[*self.tools] or None,
                 chat_template=template,
                 return_assistant_tokens_mask=True,
-                **tokenizer.special_tokens_map,
+                **special,
             )
         except Exception as error:
             raise _rejected(error, tokenizer, template) from error
-        return text, [(low, high) for low, high in blocks]
+        (text,), (blocks,) = rendered
+        return str(text), [(low, high) for low, high in blocks]
 
     def _require_shown(
         self, tokenizer: "PreTrainedTokenizerBase", template: str | None, *, add_generation_prompt: bool
@@ -156,8 +158,8 @@ def _rejected(error: Exception, tokenizer: "PreTrainedTokenizerBase", template: 
         raise error
     words = str(error)
     if isinstance(error, TemplateError | TypeError):
-        said = f": {clip(words, 200)}" if words and words in str(template or tokenizer.chat_template) else ""
-        return RowFault(f"{REJECTS}{said}")
+        message = f": {clip(words, 200)}" if words and words in str(template or tokenizer.chat_template) else ""
+        return RowFault(f"{REJECTS}{message}")
     return RowFault(f"{REJECTS}: it fails with {type(error).__name__}")
 
 

@@ -18,7 +18,7 @@ def from_share_gpt(row: dict[str, Any]) -> Sample:
 
 def from_alpaca(row: dict[str, Any]) -> Sample:
     output = _text(row, "output")
-    question = asked(row, "instruction")
+    question = question_turn(row, "instruction")
     if not question:
         raise RowFault("`instruction` is empty")
     if not output.strip():
@@ -29,7 +29,7 @@ def from_alpaca(row: dict[str, Any]) -> Sample:
     return Sample(messages=turns, completion_start=len(turns) - 1)
 
 
-def asked(row: dict[str, Any], column: str) -> tuple[Message, ...]:
+def question_turn(row: dict[str, Any], column: str) -> tuple[Message, ...]:
     """The user's turn of a row that has its question in a column, and perhaps more of it in `input`; none if both are
     empty."""
     # One user turn, so that the chat template applies; instruction and input are joined as LLaMA-Factory joins them.

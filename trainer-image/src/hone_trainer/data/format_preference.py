@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from hone_trainer.data.conversation import Message
-from hone_trainer.data.format_chat import asked, require_no_system, with_system
+from hone_trainer.data.format_chat import question_turn, require_no_system, with_system
 from hone_trainer.data.sample import Sample, common_length
 from hone_trainer.data.turns import filled, parse_answer, parse_messages
 from hone_trainer.protocol.errors import RowFault
@@ -52,7 +52,7 @@ def _turns_before(row: dict[str, Any], chosen: Any) -> tuple[Message, ...]:
     """The turns of a row's prompt where it is in another column; none where the answers begin with it."""
     name, *_ = (*columns_before(row), None)
     if name in QUESTIONS:
-        turns = asked(row, name)
+        turns = question_turn(row, name)
         # The answers may be whole conversations with the same question.
         return () if isinstance(chosen, list) and _contains_question(chosen, "chosen", turns[0]["content"]) else turns
     if name is None:
@@ -61,7 +61,7 @@ def _turns_before(row: dict[str, Any], chosen: Any) -> tuple[Message, ...]:
     if isinstance(chosen, list) and parse_messages(chosen, "chosen")[: len(turns)] == turns:
         return ()
     if turns[-1]["role"] == "assistant":
-        raise RowFault(f"`{name}` beside `chosen` ends with an answer: leave out its last turn, or the column")
+        raise RowFault(f"`{name}` next to `chosen` ends with an answer: leave out its last turn, or the column")
     return turns
 
 

@@ -1,4 +1,4 @@
-"""Columns beside those that a format reads: some make the row bad, the others are counted as not used."""
+"""Columns other than those that a format reads: some make the row bad, the others are counted as not used."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +63,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any], str, DataFormat], str | None]] = {
 
 
 def check_columns_beside(row: dict[str, Any], format: DataFormat, used: Iterable[str]) -> None:
-    """Refuse a row that has a column beside those of its format which changes what it should teach.
+    """Refuse a row that has a column other than those of its format that changes what it should teach.
 
     Raises:
         RowFault: naming the column.

@@ -83,6 +83,8 @@ class Prepared:
     """As it is trained on: packed where the plan says so."""
     validation: "Dataset"
     test: "Dataset"
+    ends: tuple[int, ...] = ()
+    """The special tokens that trained answers end with."""
     classes: Classes | None = None
     """The classes with their training rows, where rows have classes."""
 
@@ -116,6 +118,7 @@ def load_prepared(directory: str | Path, packed_length: int | None = None) -> Pr
         sequence_length=meta["sequenceLength"],
         warnings=meta["warnings"],
         **splits,
+        ends=tuple(meta.get("ends", ())),
         classes=Classes(tuple(classes["names"]), tuple(classes["rows"])) if (classes := meta.get("classes")) else None,
     )
 

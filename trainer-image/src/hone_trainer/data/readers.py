@@ -115,7 +115,7 @@ def _table(file: DataFile) -> Rows:
         separator = None
         while first and (not first.strip() or (separator is None and _SEPARATOR.fullmatch(first))):
             # Excel's own first line names what separates cells.
-            separator = found[1] if (found := _SEPARATOR.fullmatch(first)) else separator
+            separator = match[1] if (match := _SEPARATOR.fullmatch(first)) else separator
             skipped, first = skipped + 1, next(lines, "")
         reader = csv.reader(
             itertools.chain([first], lines) if first else lines,

@@ -40,6 +40,7 @@ class Source:
         name: train, validation or test.
         files: its files in the order in which they are read.
         columns: the rows' own names of columns by Hone's, where they differ.
+        drop_reasoning: whether the reasoning of answers is removed.
         unread: files of its directory that are no part of it, by name.
     """
 
@@ -47,6 +48,7 @@ class Source:
     files: tuple[DataFile, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    drop_reasoning: bool = False
 
     @property
     def field(self) -> str:
@@ -146,14 +148,14 @@ def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path
 def _of_split(where: str, name: str, root: Path, files: list[Path]) -> list[Path]:
     """Of a directory's files, those whose names tell this split; all where none tells one."""
     splits = {file: _split_of(file) for file in files}
-    told = [split for split in splits.values() if split]
-    if not told or len(files) == 1:
+    named = [split for split in splits.values() if split]
+    if not named or len(files) == 1:
         return files
     own = [file for file, split in splits.items() if split == name]
     others = [file for file, split in splits.items() if not split]
     if own and not others:
         return own
-    if not own and {*told} == {"train"} and name != "train" and not others:
+    if not own and {*named} == {"train"} and name != "train" and not others:
         # A directory of its own for test or validation rows, in which files are named after what they are part of.
         return files
     problem = f"{others[0].name} names none" if others else f"none of them names {name}"
@@ -168,8 +170,8 @@ def _of_split(where: str, name: str, root: Path, files: list[Path]) -> list[Path
 def _split_of(file: Path) -> str | None:
     """The split that a file's name tells; None if it tells none or several."""
     words = re.split(r"[^a-z]+", file.name.lower())
-    told = {_SPLITS[word] for word in words if word in _SPLITS}
-    return told.pop() if len(told) == 1 else None
+    named = {_SPLITS[word] for word in words if word in _SPLITS}
+    return named.pop() if len(named) == 1 else None
 
 
 def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:

@@ -12,6 +12,7 @@ from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample, used_
 from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.read import rows
+from hone_trainer.data.reasoning import without_reasoning
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Source
 from hone_trainer.data.ticker import Ticker
@@ -196,7 +197,8 @@ def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, dict[str
             yield where, {}, row
             continue
         try:
-            yield where, row, to_sample(row, format)
+            sample = to_sample(row, format)
+            yield where, row, without_reasoning(sample) if source.drop_reasoning else sample
         except RowFault as fault:
             yield where, row, fault
 

@@ -68,9 +68,9 @@ def encode_answers(
     whole = [answered(tokenizer, prompt.followed_by(turn), sample.completion_start) for turn in turns]
     if not all(answer.continues for answer in whole):
         heads = [ids_of(tokenizer, answer.text) for answer in whole]
-        asked = ids_of(tokenizer, whole[0].asked)
-        end = min(common_length(asked, ids) for ids in heads)
-        return asked[:end], [ids[end:] for ids in heads]
+        requested = ids_of(tokenizer, whole[0].prompt)
+        end = min(common_length(requested, ids) for ids in heads)
+        return requested[:end], [ids[end:] for ids in heads]
     tokens = [encode_at(tokenizer, answer.text, answer.begin) for answer in whole]
     return tokens[0].ids[: tokens[0].first], [each.ids[each.first :] for each in tokens]
 

@@ -12,6 +12,8 @@ _TWO_BEGINNINGS = (
     "{} rows begin with {} twice: the tokenizer or the chat template writes it, so remove it from the rows. A server "
     "would write it twice as well."
 )
+_FEW = 0.01
+"""The share of training rows up to which a token that ends an answer is taken for part of its text."""
 _TWO_ENDS = (
     "In {} rows the answer ends with {} twice: the tokenizer or the chat template writes it, so remove it from the "
     "rows."
@@ -65,6 +67,11 @@ class TokenChecks:
         return [
             sentence.format(count, self.special.get(token, token)) for (sentence, token), count in self.counts.items()
         ]
+
+    def learned_ends(self) -> list[int]:
+        """The special tokens that the answers of training rows end with, except those that few of them end with."""
+        total = self.ends.total()
+        return sorted(token for token, count in self.ends.items() if count > _FEW * total)
 
     def _check_known(self, token: int) -> None:
         if self.vocabulary is not None and token >= self.vocabulary:

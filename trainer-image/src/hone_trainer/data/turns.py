@@ -134,7 +134,8 @@ def _message(item: Any, column: str) -> Message:
     if not isinstance(item, dict):
         raise RowFault(f"`{column}` holds something that is not a message with `role` and `content`")
     shared = "role" not in item and "from" in item
-    role, key = (item["from"], "value") if shared else (item.get("role"), "content")
+    role: Any = item["from"] if shared else item.get("role")
+    key = "value" if shared else "content"
     if any(filled(item.get(name)) for name in _TOOL_KEYS) or role in _TOOL_ROLES:
         raise RowFault(f"`{column}` has tool calls, which are not supported")
     for name in (*MEDIA, *_REFUSED_KEYS):
@@ -178,10 +179,10 @@ def _text(content: Any, column: str, key: str) -> str:
 
 def _reasoning(item: dict[str, Any], role: str, column: str) -> dict[str, str]:
     """The reasoning of an assistant's turn that stands under a key of its own."""
-    given = {name: item[name] for name in _REASONING_KEYS if filled(item.get(name))}
-    if not given:
+    values = {name: item[name] for name in _REASONING_KEYS if filled(item.get(name))}
+    if not values:
         return {}
-    (name, text), *others = given.items()
+    (name, text), *others = values.items()
     if not isinstance(text, str) or role != "assistant" or any(other != text for _, other in others):
         raise RowFault(f"`{column}` has a message with `{name}` that is not the text of one assistant turn's reasoning")
     return {REASONING: text}

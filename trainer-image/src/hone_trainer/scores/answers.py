@@ -14,9 +14,10 @@ from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.loading import load_model
+from hone_trainer.models.stops import stop_as_served
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
-from hone_trainer.scores.compare import compare
+from hone_trainer.scores.compare import compare, endless
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def evaluate(
     references = test["reference"][:]
     lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
     evaluation, notes = compare(base, tuned, references, lengths)
+    notes += endless(base, tuned, config.evaluation.max_new_tokens)
     samples = [
         Sample(prompt=prompt, reference=reference, base=of_base, tuned=of_tuned)
         for prompt, reference, of_base, of_tuned in list(
@@ -73,6 +75,7 @@ def both(
         max_new_tokens: most tokens of an answer.
     """
     model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
+    stop_as_served(model, directory)
     tuned = score(model, load_tokenizer(directory), rows, max_new_tokens, "tuned")
     del model
     return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned

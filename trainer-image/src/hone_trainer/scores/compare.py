@@ -5,6 +5,7 @@ from statistics import median
 import numpy as np
 
 from hone.contract.results import EvaluationSummary, Score
+from hone_trainer.data.reasoning import visible
 from hone_trainer.scores.intervals import mean, paired_difference, proportion
 from hone_trainer.scores.rows import RowScores
 
@@ -37,9 +38,20 @@ def compare(
     ]
 
 
+def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]:
+    """A note on answers of the tuned model that did not end by themselves; none if all did."""
+    if not tuned.unfinished:
+        return []
+    return [
+        f"{tuned.unfinished} of {len(tuned.answers)} answers of the tuned model ({base.unfinished} of the base model) "
+        f"did not end within {max_new_tokens} tokens."
+    ]
+
+
 def hits(scores: RowScores, references: list[str]) -> np.ndarray:
-    """Whether each answer is the reference, white space at both ends aside."""
-    return np.array([a.strip() == r.strip() for a, r in zip(scores.answers, references, strict=True)], dtype=bool)
+    """Whether each answer is the reference, reasoning and white space at both ends aside."""
+    pairs = zip(scores.answers, references, strict=True)
+    return np.array([visible(answer) == visible(reference) for answer, reference in pairs], dtype=bool)
 
 
 def _exact_match(base: RowScores, tuned: RowScores, references: list[str]) -> Score:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Part of the cache's key: raise it when the same model and rows would get other figures."""
 
 _BATCH_ROWS = 32
@@ -47,6 +47,8 @@ class RowScores:
     """Mean negative log-likelihood in nats over the row's trained tokens; none where rows are prompts alone."""
     answers: list[str]
     """What the model wrote after the prompt, decoded greedily, without special tokens."""
+    unfinished: int = 0
+    """Answers that no token ended before the limit."""
 
 
 def score_rows(
@@ -56,10 +58,8 @@ def score_rows(
     model = for_inference(model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
-        return RowScores(
-            losses=_losses(model, rows, pad or 0, name),
-            answers=_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name),
-        )
+        losses = _losses(model, rows, pad or 0, name)
+        return RowScores(losses, *_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
 
 
 def answer_rows(
@@ -69,7 +69,7 @@ def answer_rows(
     model = for_inference(model)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
-        return RowScores([], _answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
+        return RowScores([], *_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
 
 
 def load_cached(path: Path, key: Mapping[str, object]) -> RowScores | None:
@@ -134,10 +134,13 @@ def _answers(
     max_new_tokens: int,
     pad: int,
     name: str,
-) -> list[str]:
+) -> tuple[list[str], int]:
+    """What the model writes after each prompt, and how many answers no token ended."""
     ids = answer_ids(model, tokenizer, prompts, max_new_tokens, pad, name)
+    stops = {*(_stops(model, tokenizer) or [])}
+    unfinished = sum(bool(answer) and answer[-1] not in stops for answer in ids)
     # A character that the token limit cut in half is no text; servers hold it back, too.
-    return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(ids, skip_special_tokens=True)], unfinished
 
 
 def answer_ids(

@@ -32,6 +32,7 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             columns=data.columns,
             trainOn=data.train_on,
             balance=data.balance,
+            reasoning=data.reasoning,
             splitBy=data.split_by,
             maxBadRows=data.max_bad_rows,
             minSamples=data.min_samples,

@@ -4,6 +4,7 @@ import functools
 
 from hone.api.finetunejob import MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
+from hone.contract.settings import MAX_BAD_ROWS, Reasoning
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.finetunejob.run import PREPARE, WORKSPACE_DIRECTORY, Run
@@ -88,8 +89,9 @@ def _data(run: Run) -> DataPaths:
         train_on=dataset.train_on,
         balance=dataset.balance,
         show_example=dataset.show_example or None,
+        reasoning=dataset.reasoning if dataset.reasoning is Reasoning.DROP else None,
         split_by=dataset.split_by,
-        max_bad_rows=dataset.max_bad_rows,
+        max_bad_rows=dataset.max_bad_rows if dataset.max_bad_rows != MAX_BAD_ROWS else None,
         min_samples=dataset.min_samples,
         on_scarce_data=dataset.on_scarce_data,
     )

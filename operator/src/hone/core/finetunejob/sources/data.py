@@ -1,6 +1,6 @@
 """The data of a run: from a claim or a ConfigMap, or held out of the training rows."""
 
-from hone.api.finetunejob import DataSource, HeldOut
+from hone.api.dataset import DataSource, HeldOut
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.observed import Ref

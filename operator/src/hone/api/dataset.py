@@ -1,0 +1,163 @@
+"""The data of a FineTuneJob: where its rows are, how they are read, and how they are split."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.api.meta import ObjectName
+from hone.contract.base import Model
+from hone.contract.settings import MAX_BAD_ROWS, Balance, DataFormat, OnScarceData, Reasoning, SplitBy, TrainOn
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+_ROWS_ON_A_CLAIM = (
+    "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV or Parquet; text files may be "
+    "compressed as .gz or .zst), a directory of such files, a glob such as data/*.jsonl, or a directory written by "
+    "Dataset.save_to_disk."
+)
+_ROWS_IN_A_CONFIG_MAP = (
+    "Rows in a ConfigMap: one key with a file of any of the types that claim supports, at most 1 MiB."
+)
+
+
+class ClaimPath(Model):
+    """A file or directory on a PersistentVolumeClaim in the same namespace, mounted read-only."""
+
+    name: Annotated[ObjectName, Field(description="Name of the PersistentVolumeClaim.")]
+    path: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^[^/].*$",
+            description="Path inside the volume, without a leading slash.",
+        ),
+    ]
+
+
+class ConfigMapKey(Model):
+    """One key of a ConfigMap in the same namespace; at most 1 MiB."""
+
+    name: Annotated[ObjectName, Field(description="Name of the ConfigMap.")]
+    key: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the ConfigMap.")
+    ]
+
+
+class DataSource(Model):
+    """Where rows are read from: exactly one of claim and configMap."""
+
+    claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
+    config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+
+
+class HeldOut(Model):
+    """Rows that are not trained on: exactly one of claim, configMap and fraction."""
+
+    claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
+    config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    fraction: Annotated[
+        float | None,
+        Field(ge=0, le=0.5, description="Fraction of the training rows to hold out, selected by a hash of the prompt."),
+    ] = None
+
+
+class Dataset(Model):
+    """The rows to learn from, and how to read them."""
+
+    train: Annotated[DataSource, Field(description="Training rows.")]
+    validation: Annotated[
+        HeldOut | None,
+        Field(
+            description="Validation rows, on which the loss is evaluated during training. {on_policy_listed} do not "
+            "use them: set fraction to 0 to train on these rows as well. Default: 10 % of the training rows."
+        ),
+    ] = None
+    test: Annotated[
+        HeldOut | None,
+        Field(
+            description="Test rows, on which base model and tuned model are scored at the end. A fraction must be "
+            "above 0. Default: 10 % of the training rows."
+        ),
+    ] = None
+    format: Annotated[
+        DataFormat,
+        Field(
+            description="Format of the rows. Auto detects it by the columns: Messages for 'messages', PromptCompletion "
+            "for 'prompt' and 'completion', TextLabel for 'text' and 'label' ({TextLabel}), Preference for 'chosen' "
+            "and 'rejected', with the prompt in 'prompt' or as their common beginning ({Preference}), "
+            "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' ({UnpairedPreference}), ShareGPT for "
+            "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with or without 'reference' "
+            "({Prompt})."
+        ),
+    ] = DataFormat.AUTO
+    columns: Annotated[
+        dict[ColumnName, ColumnName] | None,
+        Field(
+            max_length=16,
+            description="Column names in the data that differ from Hone's, by Hone's name. For example, prompt: "
+            "question reads the prompt from the column question.",
+        ),
+    ] = None
+    train_on: Annotated[
+        TrainOn | None,
+        Field(
+            description="{marks_tokens}: tokens on which the loss is computed. Assistant: the assistant's messages of "
+            "a conversation. Completion: the completion, or the last answer of a conversation. All: all tokens. "
+            "Default: Assistant for Messages, ShareGPT and Alpaca, Completion for PromptCompletion."
+        ),
+    ] = None
+    balance: Annotated[
+        Balance | None,
+        Field(
+            description="{balances}: Weight gives the rows of rare classes more weight in the loss; None gives all "
+            "rows the same weight. Classification: the weight is n / (k * n_c) with n rows, k classes and n_c rows of "
+            "the class. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: Weight for "
+            "Classification if the largest class has more than 3 times the rows of the smallest one, and for KTO if "
+            "the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
+        ),
+    ] = None
+    show_example: Annotated[
+        bool,
+        Field(
+            description="Whether status.dataset.example shows a training row. Everyone who may read the job can read "
+            "it there. status.dataset.exampleOutline shows the parts and lengths of the row in any case, and the "
+            "report next to the artifact contains it."
+        ),
+    ] = False
+    reasoning: Annotated[
+        Reasoning,
+        Field(
+            description="What is done with the reasoning of answers: <think>…</think> at their beginning, and "
+            "reasoning_content of messages. Keep: it is learned; rows whose reasoning the chat template does not show "
+            "are bad rows. Drop: it is removed from all messages."
+        ),
+    ] = Reasoning.KEEP
+    split_by: Annotated[
+        SplitBy | None,
+        Field(
+            description="What decides which training rows are held out; rows that agree in it are in the same split. "
+            "Prompt: everything before the answer. FirstTurn: a conversation up to the user's first message. Row: the "
+            "whole row. Column: the column group (see columns), such as a user or a document. Default: Prompt, or Row "
+            "if most rows have the same prompt."
+        ),
+    ] = None
+    max_bad_rows: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest fraction of rows that may be left out because they cannot be used. With more, the job "
+            "fails before training.",
+        ),
+    ] = MAX_BAD_ROWS
+    min_samples: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="Number of training rows below which onScarceData applies.")
+    ] = 500
+    on_scarce_data: Annotated[
+        OnScarceData,
+        Field(
+            description="What to do with fewer training rows than minSamples: Warn continues with a warning in "
+            "status.plan, Fail ends the job before training."
+        ),
+    ] = OnScarceData.WARN
