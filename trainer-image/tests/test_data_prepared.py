@@ -1,8 +1,9 @@
 """Prepared data on disk: what is written, what it is named by, and that only whole data are ever used."""
 
 import itertools
+import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from test_data_templates import DROPS_THOUGHTS
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data import build
-from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, Prepared, load_prepared
+from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, Prepared, difference, load_prepared
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
+
+ROWS = "data-00000-of-00001.arrow"
+"""The file with the rows of a split."""
 
 
 @pytest.fixture
@@ -158,9 +162,75 @@ def test_data_that_are_not_whole_are_made_anew(make_config: Any) -> None:
     directory = Path(prepare(RunConfig.from_dict(config)).prepared)
     rows = len(load_prepared(directory).train)
     (directory / META_FILE).unlink()
-    (directory / "train" / "data-00000-of-00001.arrow").write_bytes(b"half")
+    (directory / "train" / ROWS).write_bytes(b"half")
     assert Path(prepare(RunConfig.from_dict(config)).prepared) == directory
     assert len(load_prepared(directory).train) == rows
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def _replace_by_link(file: Path) -> None:
+    file.rename(file.parent.parent.parent / "elsewhere")
+    file.symlink_to(file.parent.parent.parent / "elsewhere")
+
+
+def _say(directory: Path, **values: Any) -> None:
+    meta = json.loads((directory / META_FILE).read_text())
+    (directory / META_FILE).write_text(json.dumps({**meta, **values}))
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "a byte of the training rows": lambda directory: _flip(directory / "train" / ROWS),
+    "a byte of the test rows": lambda directory: _flip(directory / "test" / ROWS),
+    "a split of another": lambda directory: shutil.copytree(
+        directory / "train", directory / "test", dirs_exist_ok=True
+    ),
+    "a file that was added": lambda directory: (directory / "train" / "more.arrow").write_bytes(b"rows"),
+    "a file that is gone": lambda directory: (directory / "validation" / ROWS).unlink(),
+    "a split that is gone": lambda directory: shutil.rmtree(directory / "test"),
+    "a link": lambda directory: _replace_by_link(directory / "train" / ROWS),
+    "data of another digest": lambda directory: _say(directory, summary={"digest": "sha256:aa"}),
+    "no JSON": lambda directory: (directory / META_FILE).write_text("{"),
+    "files that are no list": lambda directory: _say(directory, files=[1]),
+}
+
+
+def test_data_that_were_changed_are_not_believed_by_their_name(make_config: Any, tmp_path: Path) -> None:
+    config = make_config()
+    directory = Path(prepare(RunConfig.from_dict(config)).prepared)
+    before = {name: (directory / name / ROWS).read_bytes() for name in SPLITS}
+    for case, change in CHANGES.items():
+        copy = tmp_path / case / "prepared" / directory.name
+        shutil.copytree(directory, copy)
+        assert difference(copy, copy.name) is None
+        change(copy)
+        assert difference(copy, copy.name), case
+    # The same run, whose plan exists, and another one on the workspace.
+    for run in (config["paths"]["run"], str(Path(config["paths"]["workspace"]) / "other")):
+        config["paths"]["run"] = run
+        _flip(directory / "train" / ROWS)
+        assert Path(prepare(RunConfig.from_dict(config)).prepared) == directory
+        assert {name: (directory / name / ROWS).read_bytes() for name in SPLITS} == before
+    assert directories(config) == [directory.name]
+
+
+def test_data_as_they_were_written_are_used_again_also_those_of_older_releases(
+    make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    directory = Path(prepare(RunConfig.from_dict(config)).prepared)
+    monkeypatch.setattr(build, "build_prepared", None)
+    config["paths"]["run"] = str(Path(config["paths"]["workspace"]) / "other")
+    assert Path(prepare(RunConfig.from_dict(config)).prepared) == directory
+    meta = json.loads((directory / META_FILE).read_text())
+    assert {Path(file["path"]).parts[0] for file in meta.pop("files")} == set(SPLITS)
+    (directory / META_FILE).write_text(json.dumps(meta))
+    config["paths"]["run"] = str(Path(config["paths"]["workspace"]) / "third")
+    assert Path(prepare(RunConfig.from_dict(config)).prepared) == directory
 
 
 def test_a_failure_in_the_middle_leaves_nothing(make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +253,7 @@ def test_another_runs_result_is_kept_where_both_made_the_same(
     (directory / "mark").write_text("the other run's")
     (Path(config.paths.run) / "plan.json").unlink()
     # As if the other run had finished just after this one looked.
-    monkeypatch.setattr("hone_trainer.prepare.META_FILE", "not-yet-there.json")
+    monkeypatch.setattr("hone_trainer.prepare.difference", lambda directory, digest: "it is not whole")
     prepare(config)
     assert (directory / "mark").exists()
     assert [p.name for p in directory.parent.iterdir()] == [directory.name]

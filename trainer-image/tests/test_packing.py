@@ -170,7 +170,7 @@ def prepared_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
 
 
 def test_prepare_packs_each_row_once_and_whole(prepared_run: Any) -> None:
-    from hone_trainer.data.pack import pack
+    from hone_trainer.data.pack import FILES, difference, pack
     from hone_trainer.data.prepared import load_prepared
 
     plan = prepared_run.planned.plan
@@ -190,6 +190,17 @@ def test_prepare_packs_each_row_once_and_whole(prepared_run: Any) -> None:
     (directory / f"packed-{plan.packed_sequence_length}").rename(directory / "first")
     again = pack(directory, plan.packed_sequence_length)
     assert again[:] == packed[:], "packed again, they are the same"
+    target = directory / f"packed-{plan.packed_sequence_length}"
+    for change in (
+        lambda: (target / FILES).write_text("[]"),
+        lambda: (target / "data-00000-of-00001.arrow").write_bytes(b"other rows"),
+        lambda: (target / "dataset_info.json").unlink(),
+    ):
+        change()
+        assert difference(target) is not None
+        assert pack(directory, plan.packed_sequence_length)[:] == packed[:], "changed, they are packed again"
+    (target / FILES).unlink()
+    assert difference(target) is None, "older releases listed no files"
     assert not list(directory.parent.glob(".tmp-*"))
 
 

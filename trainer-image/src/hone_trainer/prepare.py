@@ -25,11 +25,12 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
+from hone_trainer.data import pack
 from hone_trainer.data.build_errors import check_bad_rows
 from hone_trainer.data.checks import check_format, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
-from hone_trainer.data.prepared import META_FILE, Prepared, load_prepared
+from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.models.directories import check_models, originals
@@ -132,7 +133,10 @@ def _allow_for_models(config: RunConfig) -> None:
 def _existing_plan(config: RunConfig) -> PlanFile | None:
     """The plan of an earlier run of this step, if its data are still there."""
     existing = load_plan(config)
-    if existing is None or not (Path(existing.prepared) / META_FILE).exists():
+    if existing is None or _difference(Path(existing.prepared)) is not None:
+        return None
+    length = existing.plan.packed_sequence_length
+    if length is not None and pack.difference(packed_path(Path(existing.prepared), length)) is not None:
         return None
     log.info("The plan exists already", extra={"plan": config.paths.run})
     return existing
@@ -219,7 +223,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     options = _encoder_options(config, data, max_length)
     digest = _digest(config, data, options, max_length)
     directory = Path(config.paths.workspace) / "prepared" / digest
-    if (directory / META_FILE).exists():
+    if _difference(directory) is None:
         log.info("The prepared data exist already", extra={"directory": str(directory)})
         return load_prepared(directory)
     started = time.monotonic()
@@ -250,6 +254,14 @@ def _token_checks(models: _Models) -> "TokenChecks":
     return TokenChecks(models.facts.vocab_size, tokenizer.bos_token_id, special)
 
 
+def _difference(directory: Path) -> str | None:
+    """How prepared data differ from what was written under their name; None if they do not."""
+    problem = difference(directory, directory.name)
+    if problem is not None and directory.exists():
+        log.warning("Prepared data are made again", extra={"directory": str(directory), "reason": problem})
+    return problem
+
+
 def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length: int) -> str:
     """The digest of everything that decides what the prepared data are."""
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
@@ -278,14 +290,13 @@ def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length:
 
 def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
     """Whether training rows are packed; if so, they are written next to the prepared ones."""
-    from hone_trainer.data.pack import pack, row_lengths
     from hone_trainer.planning.separation import keeps_rows_apart
 
-    lengths = row_lengths(prepared.train)
+    lengths = pack.row_lengths(prepared.train)
     packing = propose(config, facts, lengths, lambda: keeps_rows_apart(facts.directory))
     if packing.length is None:
         return packing
-    packed = pack(prepared.directory, packing.length)
+    packed = pack.pack(prepared.directory, packing.length)
     log.info("Rows packed", extra={"rows": len(lengths), "packedRows": len(packed), "length": packing.length})
     return replace(packing, rows=len(packed))
 

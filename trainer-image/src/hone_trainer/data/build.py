@@ -15,12 +15,12 @@ from hone.contract.settings import DataFormat
 from hone_trainer.data.build_errors import check_bad_rows, check_truncation, no_rows_left
 from hone_trainer.data.classes import Classes, case_warning, skew_warning
 from hone_trainer.data.ordered import finish_split
-from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS
+from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, difference, files_of_splits
 from hone_trainer.data.rows import Column, RowEncoder
 from hone_trainer.data.sources import Source
 from hone_trainer.data.survey import Survey
 from hone_trainer.data.tokenized import Options, Tokenized, tokenize
-from hone_trainer.protocol.files import remove_stale
+from hone_trainer.protocol.files import remove_named, remove_stale
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,12 +77,12 @@ def build_prepared(
         _write(temporary, digest, sources, survey, encoder, options)
         # mkdtemp creates it for this user only, but other runs on this volume may use it too.
         temporary.chmod(0o775)
-        if target.exists() and not (target / META_FILE).exists():
-            shutil.rmtree(target)
+        if (target.exists() or target.is_symlink()) and difference(target, digest) is not None:
+            remove_named(target, _TEMPORARY)
         try:
             temporary.rename(target)
         except OSError:
-            if not (target / META_FILE).exists():
+            if difference(target, digest) is not None:
                 raise
             log.info("Another run has just prepared the same data", extra={"directory": str(target)})
     finally:
@@ -114,6 +114,7 @@ def _write(
     meta["ends"] = options.checks.learned_ends()
     if counts.classes:
         meta["classes"] = {"names": counts.classes.names, "rows": counts.classes.rows}
+    meta["files"] = [file.to_dict() for file in files_of_splits(directory)]
     _write_meta(directory / META_FILE, meta)
 
 

@@ -1,7 +1,8 @@
 """Prepared data on disk: one directory per content digest, created once and mapped by every rank.
 
     <workspace>/prepared/<digest>/
-        prepared.json      the DatasetSummary and notes; written last, so a directory without it is incomplete
+        prepared.json      the DatasetSummary, notes and all files of the splits; written last, so a directory without
+                           it is incomplete
         train/ validation/ test/      Hugging Face datasets, as `Dataset.save_to_disk` writes them
         packed-<tokens>/              train once more, packed (hone_trainer.data.pack); only where a plan packs
 
@@ -59,7 +60,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.contract.plan import DatasetSummary
+from hone.contract.report import ArtifactFile
 from hone_trainer.data.classes import Classes
+from hone_trainer.protocol import manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -121,6 +124,43 @@ def load_prepared(directory: str | Path, packed_length: int | None = None) -> Pr
         ends=tuple(meta.get("ends", ())),
         classes=Classes(tuple(classes["names"]), tuple(classes["rows"])) if (classes := meta.get("classes")) else None,
     )
+
+
+def difference(directory: Path, digest: str) -> str | None:
+    """How a directory differs from what prepare wrote under this digest; None if it does not, or is of older releases.
+
+    These listed no files, and a run in flight at an upgrade trains on them.
+
+    Args:
+        directory: on a workspace that other jobs may share.
+        digest: of all that the data depend on.
+    """
+    if directory.is_symlink() or not (directory / META_FILE).is_file():
+        return "it is not whole"
+    try:
+        meta = json.loads((directory / META_FILE).read_bytes())
+        if meta["summary"]["digest"] != f"sha256:{digest}":
+            return "it was made of other data"
+        listed = [ArtifactFile.from_dict(file) for file in meta.get("files") or []]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{META_FILE} cannot be read: {type(error).__name__}"
+    try:
+        return manifest.in_words(manifest.compare(files_of_splits(directory), listed)) or None if listed else None
+    except (manifest.NoRegularFile, FileNotFoundError, NotADirectoryError) as error:
+        return str(error)
+
+
+def files_of_splits(directory: Path) -> list[ArtifactFile]:
+    """Every file of the splits, with its digest; not the packed rows, which are written later.
+
+    Raises:
+        NoRegularFile: there is something else than directories and regular files.
+    """
+    return [
+        file.model_copy(update={"path": f"{name}/{file.path}"})
+        for name in SPLITS
+        for file in manifest.list_files(directory / name)
+    ]
 
 
 def chosen_rows(count: int, most: int) -> list[int]:

@@ -16,7 +16,7 @@ from hone_trainer.models.loading import load_adapter, load_config, load_model
 from hone_trainer.models.untrusted import ADAPTER, CONFIG_BYTES, check_model
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import BadInput
-from hone_trainer.protocol.files import remove_stale, sync_tree, write_atomic
+from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
 from hone_trainer.protocol.units import gib
 from hone_trainer.protocol.volumes import copy_file, read_file, read_json
 
@@ -102,12 +102,8 @@ def _difference(into: Path, made_of: str) -> str | None:
 
 def _put(directory: Path, into: Path, made_of: str) -> None:
     """Give a merged model its name. What has it and differs is removed; readers keep files that they have open."""
-    if into.is_symlink():
-        into.unlink()
-    elif into.exists() and _difference(into, made_of) is not None:
-        aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=into.parent))
-        into.rename(aside / into.name)
-        shutil.rmtree(aside, ignore_errors=True)
+    if into.is_symlink() or (into.exists() and _difference(into, made_of) is not None):
+        remove_named(into, _TEMPORARY)
     try:
         directory.rename(into)
     except OSError:  # another job on this workspace was faster

@@ -69,6 +69,21 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove_named(directory: Path, prefix: str) -> None:
+    """Remove a directory, or a link in its place, under its name at once. Readers keep files that they have open.
+
+    Args:
+        directory: the directory.
+        prefix: of names that `remove_stale` removes, for what a killed pod leaves.
+    """
+    if directory.is_symlink():
+        directory.unlink()
+        return
+    aside = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+    directory.rename(aside / directory.name)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_stale(parent: Path, prefix: str) -> None:
     """Remove directories that a killed pod left half-written.
 
