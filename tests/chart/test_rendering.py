@@ -1,6 +1,7 @@
 """The chart as rendered: valid for every choice of values, its CRDs kept, its pod restricted, its images relocated."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 
@@ -159,18 +160,21 @@ def test_no_scrape_is_without_limits(render: Render) -> None:
     assert len(monitors) == 2
     for spec in monitors.values():
         assert all(type(spec[limit]) is int and spec[limit] > 0 for limit in LIMITS), spec
+        assert re.fullmatch("[1-9][0-9]*MB", spec["bodySizeLimit"])
     assert monitors["hone"]["sampleLimit"] > monitors["hone-workloads"]["sampleLimit"]
 
 
 def test_limits_of_scrapes_are_those_of_the_values(render: Render) -> None:
     limits = {limit: number for number, limit in enumerate(LIMITS, 1_000_001)}
-    values = {"enabled": True, "operatorSampleLimit": 0, **limits}
+    sizes = {"bodySizeLimit": "3MiB", "operatorBodySizeLimit": "0"}
+    values = {"enabled": True, "operatorSampleLimit": 0, **sizes, **limits}
     specs = {
         each["metadata"]["name"]: each["spec"]
         for each in of_kind(render({"metrics": {"podMonitor": values}}), "PodMonitor")
     }
     assert {limit: specs["hone-workloads"][limit] for limit in LIMITS} == limits
     assert specs["hone"]["sampleLimit"] == 0
+    assert (specs["hone-workloads"]["bodySizeLimit"], specs["hone"]["bodySizeLimit"]) == ("3MiB", "0")
 
 
 def test_a_workloads_series_name_its_resource_and_step(render: Render) -> None:

@@ -30,6 +30,7 @@ BAD = {
     ),
     "a quote": ({"admissionPolicies": {"users": {"images": ['a"b']}}}, "/admissionPolicies/users/images/0"),
     "a limit below 0": ({"metrics": {"podMonitor": {"sampleLimit": -1}}}, "/metrics/podMonitor/sampleLimit"),
+    "a size without a unit": ({"metrics": {"podMonitor": {"bodySizeLimit": "5"}}}, "/metrics/podMonitor/bodySizeLimit"),
     "a registry for all charts": ({"global": {"imageRegistry": "mirror.example.com"}}, "set image.registry"),
     "a name with a dot": ({"fullnameOverride": "a.b"}, "/fullnameOverride"),
 }
