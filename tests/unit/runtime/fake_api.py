@@ -100,6 +100,11 @@ class FakeApi:
         self._record("DELETED", obj)
         asyncio.get_running_loop().call_later(0.01, self._collect, obj["metadata"]["uid"])
 
+    def restore(self) -> None:
+        """The store is an older one, with its revisions: what is watched from a later one shows nothing."""
+        self._version, self._first = 10, 0
+        self._history.clear()
+
     def forget_history(self) -> None:
         """End every watch, and answer each that would continue with 410: all have to list again."""
         self._first = self._version + 1

@@ -140,6 +140,12 @@ class Client:
         answer = await self._call("list", Ref(api_version, kind, ""), namespace, query=query)
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer.get("items") or []]
 
+    async def revision(self, namespace: str, api_version: str, kind: str) -> int:
+        """The revision that the API server has now, by a consistent list of a kind; 0 if it does not say."""
+        answer = await self._call("list", Ref(api_version, kind, ""), namespace, query=[("limit", "1")])
+        version = str(answer["metadata"].get("resourceVersion", ""))
+        return int(version) if version.isdigit() else 0
+
     async def create(self, namespace: str, body: Object) -> Object:
         """Create an object.
 

@@ -13,6 +13,7 @@ from hone.core.kind import AnyKind
 from hone.core.kinds import WATCHED, WATCHED_CHILDREN, is_watched
 from hone.core.observed import Object
 from hone.core.trim import trimmed
+from hone.runtime import revisions
 from hone.runtime.client import Client, Hook
 from hone.runtime.controller import Controller, Key
 from hone.runtime.errors import Transient
@@ -114,12 +115,24 @@ class Operator:
         self._watcher.start()
 
     async def wait(self) -> None:
-        """Wait for the watches to end by themselves.
+        """Wait for the watches to end by themselves, or to be worth nothing any more.
 
         Raises:
             Exception: what ended them.
+            WentBack: the API server's revisions went back, so a new process has to list everything again.
         """
-        await self._watcher.wait()
+        namespace = next(iter(self._options.watch_namespaces), "")
+        tasks = [
+            asyncio.create_task(self._watcher.wait()),
+            asyncio.create_task(revisions.watch(self.client, namespace, self._options.revision_seconds)),
+        ]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def stop(self) -> None:
         """Accept no new keys, let running reconciles finish, and close all connections."""

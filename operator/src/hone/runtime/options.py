@@ -12,7 +12,13 @@ from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-LEAST: dict[str, float] = {"workers": 1, "progress_seconds": 0.1, "resync_seconds": 1, "refused_seconds": 0.1}
+LEAST: dict[str, float] = {
+    "workers": 1,
+    "progress_seconds": 0.1,
+    "resync_seconds": 1,
+    "refused_seconds": 0.1,
+    "revision_seconds": 1,
+}
 """Minimum values of numbers, 0 by default: with intervals of 0 seconds the operator would reconcile without pause."""
 
 
@@ -33,6 +39,7 @@ class Options:
         log_level: debug, info, warning or error.
         drain_seconds: seconds that running reconciles may take to end after SIGTERM.
         refused_seconds: seconds until a write that the API server refused is retried.
+        revision_seconds: how often to check whether the API server's revisions went back.
         pod_name: name of the operator's pod, for its Events.
     """
 
@@ -44,6 +51,7 @@ class Options:
     log_level: str = "info"
     drain_seconds: float = 20.0
     refused_seconds: float = 60.0
+    revision_seconds: float = 60.0
     pod_name: str = field(default_factory=socket.gethostname)
 
 
