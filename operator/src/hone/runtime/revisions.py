@@ -1,6 +1,6 @@
 """Notices that the API server's revisions went back, as after etcd was restored from a backup.
 
-Watches then continue from a revision that the server does not have yet, and show nothing until it has, without an error.
+Watches then continue from a revision that the server does not have yet. They show nothing until then, without an error.
 A consistent list is never older than one before it, so a lower revision proves that the store is another one.
 """
 
