@@ -194,7 +194,14 @@ class FakeCluster:
             labels["batch.kubernetes.io/job-completion-index"] = str(index)
             running = {"running": {"startedAt": rfc3339(self.now)}}
             self.pods[f"{name}-{index}"] = {
-                "metadata": {"name": f"{name}-{index}", "uid": f"pod-{name}-{index}", "labels": labels},
+                "metadata": {
+                    "name": f"{name}-{index}",
+                    "uid": f"pod-{name}-{index}",
+                    "labels": labels,
+                    "ownerReferences": [
+                        {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": name, "controller": True}
+                    ],
+                },
                 "spec": {"nodeName": "node-1"},
                 "status": {
                     "phase": phase,

@@ -130,6 +130,7 @@ def pod(
             "batch.kubernetes.io/job-completion-index": str(index),
             **(labels or {}),
         },
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job, "controller": True}],
     }
     if deleted:
         meta["deletionTimestamp"] = "2026-01-01T00:05:00Z"

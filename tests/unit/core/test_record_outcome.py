@@ -1,5 +1,7 @@
 """How an attempt ended, and what its step gave."""
 
+import copy
+
 import pytest
 
 from hone.core.observed import Ref
@@ -61,3 +63,20 @@ def test_the_deadline_of_an_attempt_ends_the_run() -> None:
     cluster.job()["status"] = {"conditions": [condition]}
     cluster.converge()
     assert cluster.condition("Failed") == ("True", "DeadlineExceeded")
+
+
+@pytest.mark.parametrize(
+    "owners", [[], [{"apiVersion": "batch/v1", "kind": "Job", "name": "mine", "uid": "a", "controller": True}]]
+)
+def test_a_pod_that_only_has_the_labels_of_a_run_says_nothing_of_it(owners: list[dict[str, object]]) -> None:
+    cluster = training()
+    cluster.start()
+    (real,) = cluster.pods_of(cluster.job()["metadata"]["name"])
+    forged = copy.deepcopy(real)
+    forged["metadata"] |= {"name": "forged", "uid": "forged", "ownerReferences": owners}
+    forged["status"] = {"phase": "Failed", "containerStatuses": [{"state": make.exited(64, make.verdict("BadInput"))}]}
+    cluster.pods = {"forged": forged}
+    cluster.job()["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    cluster.converge()
+    assert cluster.status["failures"] == {"train.Crashed": 1}
+    assert "it went wrong" not in str(cluster.status)

@@ -26,8 +26,6 @@ INPUTS_ANNOTATION = "hone.dev/inputs"
 """Digest of what a Deployment or NetworkPolicy was rendered from: it is applied again only when that changes."""
 SPEC_ANNOTATION = "hone.dev/spec"
 """Digest of the FineTuneJob's spec from which a Job was rendered."""
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-"""Kubernetes' label for the Job of a pod."""
 COMPLETION_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """Kubernetes' label for the index of a pod in its Job."""
 

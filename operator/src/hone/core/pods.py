@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hone.core.names import COMPLETION_INDEX_LABEL, JOB_NAME_LABEL
+from hone.core.names import COMPLETION_INDEX_LABEL
 from hone.core.observed import Object, Pod
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -26,8 +26,14 @@ class Trouble:
 
 
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
-    """The pods of the Job of that name."""
-    return tuple(pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == job)
+    """The pods that the Job of that name controls. A label would not do: whoever creates a pod chooses its labels."""
+    return tuple(pod for pod in pods if _controller(pod) == ("Job", job))
+
+
+def _controller(pod: Pod) -> tuple[str, str] | None:
+    """Kind and name of what controls a pod."""
+    owners = pod.raw["metadata"].get("ownerReferences") or []
+    return next(((owner["kind"], owner["name"]) for owner in owners if owner.get("controller")), None)
 
 
 def index(pod: Pod) -> int | None:

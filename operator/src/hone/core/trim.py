@@ -5,7 +5,6 @@ from typing import Any
 from hone.core.names import (
     COMPLETION_INDEX_LABEL,
     INPUTS_ANNOTATION,
-    JOB_NAME_LABEL,
     OWNER_ANNOTATION,
     RETAIN_ANNOTATION,
     REVISION_LABEL,
@@ -29,7 +28,7 @@ def _names(*fields: str) -> _Tree:
     return dict.fromkeys(fields, WHOLE)
 
 
-_LABELS = (UID_LABEL, STEP_LABEL, REVISION_LABEL, JOB_NAME_LABEL, COMPLETION_INDEX_LABEL)
+_LABELS = (UID_LABEL, STEP_LABEL, REVISION_LABEL, COMPLETION_INDEX_LABEL)
 _ANNOTATIONS = (OWNER_ANNOTATION, RETAIN_ANNOTATION, INPUTS_ANNOTATION, SPEC_ANNOTATION)
 _METADATA: _Tree = {
     **_names("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),
