@@ -1,6 +1,7 @@
 """The lifecycle of a ModelDeployment: it waits for its job, serves it, follows one re-created, outlives one deleted."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,10 +180,9 @@ def test_replicas_that_the_spec_does_not_set_are_left_to_others() -> None:
 
 
 def test_another_default_image_restarts_no_server() -> None:
-    from hone.core.settings import Settings
 
     ready = served()
-    ready.settings = Settings(server_image="vllm:next", server_cpu_image="vllm-cpu:next")
+    ready.settings = replace(ready.settings, server_image="vllm:next", server_cpu_image="vllm-cpu:next")
     assert ready.reconcile().apply == ()
 
 

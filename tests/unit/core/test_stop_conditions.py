@@ -1,7 +1,8 @@
 """Suspension, and edits before and after the start."""
 
+from dataclasses import replace
+
 from hone.core.observed import Ref
-from hone.core.settings import Settings
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import finetunejob_cluster
 from tests.unit.core.runs import finishing, preparing, results, training
@@ -84,6 +85,6 @@ def test_a_finished_job_only_takes_note_of_an_edit() -> None:
 def test_another_operator_release_does_not_touch_a_run() -> None:
     cluster = training()
     before = cluster.writes
-    cluster.settings = Settings(trainer_image="trainer:next")
+    cluster.settings = replace(cluster.settings, trainer_image="trainer:next")
     cluster.converge()
     assert cluster.writes == before
