@@ -215,7 +215,7 @@ async def test_listings_come_in_pages_and_the_rest_is_read_too(api: FakeApi) -> 
         api.add({**run(number, suspend=True), "kind": "FineTuneJob"})
     async with operating(api):
         await wait_for("all to be seen", lambda: phases(api)["Suspended"] == 120)
-    assert max(api.pages) == 50
+    assert max(api.pages) == 25
 
 
 async def test_a_finished_run_takes_few_bytes_of_memory(api: FakeApi) -> None:

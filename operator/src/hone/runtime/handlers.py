@@ -5,6 +5,7 @@ from its session page by page and kopf is shown none of their objects, or it wou
 """
 
 import asyncio
+import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +24,11 @@ from hone.core.observed import Object
 from hone.core.trim import trimmed
 from hone.runtime.client import USER_AGENT, path
 from hone.runtime.listings import Page
+from hone.runtime.pages import read_page
 
 MAX_ATTEMPT_SECONDS = 30.0
-PAGE_SIZE = 50
-"""Objects per page of a listing. An object may have 1.5 MB, and a page is in memory whole before it is trimmed."""
+PAGE_SIZE = 25
+"""Objects per page of a listing. An object may have 1.5 MB, and the text of a page is in memory whole."""
 METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 """The media type of objects, or lists of objects, without anything but their metadata."""
 log = logging.getLogger(__name__)
@@ -151,11 +153,18 @@ class Watcher:
         trace = aiohttp.TraceConfig()
         trace.on_request_start.append(self._on_request)
         trace.on_request_end.append(self._on_answer)
-        take_page = self._take_page
+        watch_of, take_page = self._watch, self._take_page
+        one_page = asyncio.Lock()
 
         class Response(aiohttp.ClientResponse):
             async def json(self, **options: Any) -> Any:
-                return take_page(self.url, await super().json(**options))
+                watch = watch_of(self.url)
+                if watch is None:
+                    return await super().json(**options)
+                # The kinds are listed at the same time; of their pages, one is in memory.
+                async with one_page:
+                    page = read_page(await self.text("utf-8"), functools.partial(_typed, watch.watched))
+                return take_page(self.url, watch, page)
 
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(configuration).ssl_context),
@@ -178,17 +187,16 @@ class Watcher:
             what = "PartialObjectMetadata" if "watch" in params.url.query else "PartialObjectMetadataList"
             params.headers["Accept"] = METADATA.format(what)
 
-    def _take_page(self, url: URL, answer: Any) -> Any:
+    def _take_page(self, url: URL, watch: _Watch, answer: Any) -> Any:
         """Pass a page of a listing on, and return what kopf shall see of it: where to continue."""
-        watch = self._watch(url)
-        if watch is None or not isinstance(answer, dict) or "items" not in answer:
+        if not isinstance(answer, dict) or "items" not in answer:
             return answer
         metadata = answer.get("metadata") or {}
         page = Page(
             watch.watched.api_version,
             watch.watched.kind,
             watch.namespace,
-            [_typed(watch.watched, item) for item in answer["items"] or []],
+            answer["items"] or [],
             str(metadata.get("resourceVersion", "")),
             first="continue" not in url.query,
             last=not metadata.get("continue"),

@@ -1,12 +1,15 @@
 """The HTTP servers of the process: `/healthz` and `/readyz` on one port, `/metrics` on another.
 
 Anybody in the cluster may connect to them. So metrics are rendered in a thread, at most every few seconds and a tenth
-of the time, and sent only as fast as a client reads them. A connection is closed after a while, or when it is the
-oldest of too many: a new one is always accepted.
+of the time, and sent only as fast as a client reads them. Connections are accepted in their order and only so many a
+second, or those who connect without pause would take the event loop from the reconciles. One is closed when it was
+answered, after a while, or when it is the oldest of too many.
 """
 
 import asyncio
 import functools
+import logging
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +18,13 @@ from aiohttp import web
 
 from hone.runtime.metrics import Metrics
 
+log = logging.getLogger(__name__)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TURN_SECONDS = 0.02
+METRICS_PER_TURN, PROBES_PER_TURN = 1, 40
+"""Connections that a port accepts at most in a turn. Probes cost next to nothing, and must not wait behind a crowd."""
+BACKLOG = 4096
+"""Connections that may wait to be accepted."""
 MAX_CONNECTIONS = 64
 """Open connections of one port; beyond it, the oldest is closed."""
 MAX_SECONDS = 30.0
@@ -43,7 +52,7 @@ class Server:
     def __init__(self, metrics: Metrics, ready: Callable[[], bool], max_seconds: float = MAX_SECONDS) -> None:
         self._metrics, self._ready, self._max_seconds = metrics, ready, max_seconds
         self._runners: list[web.AppRunner] = []
-        self._servers: list[asyncio.Server] = []
+        self._listening: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._rendering = asyncio.Lock()
         self._text, self._due = b"", float("-inf")
         self.ports: tuple[int, ...] = ()
@@ -58,21 +67,26 @@ class Server:
         metrics.router.add_get("/metrics", self._show_metrics)
         probes.router.add_get("/healthz", self._healthz)
         probes.router.add_get("/readyz", self._readyz)
-        for app, port in ((metrics, metrics_port), (probes, probe_port)):
+        for app, port, per_turn in ((metrics, metrics_port, METRICS_PER_TURN), (probes, probe_port, PROBES_PER_TURN)):
+            app.on_response_prepare.append(_close_after)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
             await runner.setup()
             self._runners.append(runner)
+            both = socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if both else socket.AF_INET
+            listener = socket.create_server(("", port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+            listener.setblocking(False)
             accept = functools.partial(self._accept, runner, OrderedDict())
-            server = await asyncio.get_running_loop().create_server(accept, port=port)
-            self._servers.append(server)
-            # Where any free port was taken, IPv4 and IPv6 have different ones.
-            shown = min(server.sockets, key=lambda each: each.family)
-            self.ports = (*self.ports, shown.getsockname()[1])
+            task = asyncio.get_running_loop().create_task(_listen(listener, accept, per_turn), name=f"port {port}")
+            self._listening.append((listener, task))
+            self.ports = (*self.ports, listener.getsockname()[1])
 
     async def stop(self) -> None:
         """Close both ports."""
-        for server in self._servers:
-            server.close()
+        for listener, task in self._listening:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            listener.close()
         for runner in self._runners:
             await runner.cleanup()
 
@@ -116,3 +130,21 @@ class Server:
         if self._ready():
             return web.Response(text="ok\n")
         return web.Response(status=503, text="the watches are not established yet\n")
+
+
+async def _listen(listener: socket.socket, accept: Callable[[], asyncio.Protocol], per_turn: int) -> None:
+    """Accept connections in their order, and only so many a second."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            for _ in range(per_turn):
+                connection, _ = await loop.sock_accept(listener)
+                await loop.connect_accepted_socket(accept, connection)
+        except OSError as error:
+            log.debug("a connection was lost before it was accepted: %s", error)
+        await asyncio.sleep(TURN_SECONDS)
+
+
+async def _close_after(_: web.Request, response: web.StreamResponse) -> None:
+    """Close the connection after its first answer: who wants more waits for another turn."""
+    response.force_close()
