@@ -180,7 +180,6 @@ def test_replicas_that_the_spec_does_not_set_are_left_to_others() -> None:
 
 
 def test_another_default_image_restarts_no_server() -> None:
-
     ready = served()
     ready.settings = replace(ready.settings, server_image="vllm:next", server_cpu_image="vllm-cpu:next")
     assert ready.reconcile().apply == ()
