@@ -43,7 +43,7 @@ class Index:
     """Trimmed objects (`hone.core.trim`), packed. It holds whatever is put into it; it knows nothing of watches."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], dict[_Place, _Entry]] = {}
+        self._kinds: dict[tuple[str, str], dict[str, dict[str, _Entry]]] = {}  # by namespace and name
         self._pods: dict[_Place, set[str]] = {}  # names of pods by namespace and uid of the resource
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
@@ -52,12 +52,12 @@ class Index:
         meta = obj["metadata"]
         kind, place = (obj["apiVersion"], obj["kind"]), (sys.intern(meta["namespace"]), meta["name"])
         entry = _Entry(meta["uid"], _version(meta), pack(obj), _owner(obj) if kind == _POD else "")
-        old = self._kinds.setdefault(kind, {}).get(place)
+        old = self._kinds.get(kind, {}).get(place[0], {}).get(place[1])
         if entry.uid in self._deleted or (old and entry.version < old.version):
             return Change.STALE
         if old and old.owner != entry.owner:
             self._unlink(kind, place, old)
-        self._kinds[kind][place] = entry
+        self._kinds.setdefault(kind, {}).setdefault(place[0], {})[place[1]] = entry
         if kind == _POD:
             self._pods.setdefault((place[0], entry.owner), set()).add(place[1])
         return Change.SAME if old and (old.uid, old.data) == (entry.uid, entry.data) else Change.CHANGED
@@ -70,7 +70,7 @@ class Index:
     def get(self, namespace: str, ref: Ref) -> Object | None:
         """The newest known state of an object, or None."""
         entry = self._entry(namespace, ref)
-        return None if entry is None else _object((ref.api_version, ref.kind), (namespace, ref.name), entry)
+        return None if entry is None else _object((ref.api_version, ref.kind), entry)
 
     def version(self, namespace: str, ref: Ref) -> tuple[str, int] | None:
         """Which state of an object is known: its uid and resourceVersion."""
@@ -85,7 +85,7 @@ class Index:
     def pods(self, namespace: str, owner_uid: str) -> list[Object]:
         """The pods of a resource, by name."""
         names = sorted(self._pods.get((namespace, owner_uid), ()))
-        return [_object(_POD, (namespace, name), self._kinds[_POD][namespace, name]) for name in names]
+        return [_object(_POD, self._kinds[_POD][namespace][name]) for name in names]
 
     def vanished(
         self, api_version: str, kind: str, namespace: str, uids: Collection[str], version: str
@@ -99,29 +99,33 @@ class Index:
             uids: what the listing has.
             version: the listing's resourceVersion; what is newer than that stays.
         """
-        entries = self._kinds.get((api_version, kind), {})
+        namespaces = self._kinds.get((api_version, kind), {})
         gone = [
-            (place, entry)
-            for place, entry in entries.items()
-            if entry.uid not in uids and namespace in ("", place[0]) and entry.version <= int(version or 0)
+            ((each, name), entry)
+            for each in ([namespace] if namespace else [*namespaces])
+            for name, entry in namespaces.get(each, {}).items()
+            if entry.uid not in uids and entry.version <= int(version or 0)
         ]
         for place, entry in gone:
             self._remove((api_version, kind), place, entry.uid)
-            yield _object((api_version, kind), place, entry)
+            yield _object((api_version, kind), entry)
 
     def __len__(self) -> int:
-        return sum(len(entries) for entries in self._kinds.values())
+        return sum(len(names) for namespaces in self._kinds.values() for names in namespaces.values())
 
     def _entry(self, namespace: str, ref: Ref) -> _Entry | None:
-        return self._kinds.get((ref.api_version, ref.kind), {}).get((namespace, ref.name))
+        return self._kinds.get((ref.api_version, ref.kind), {}).get(namespace, {}).get(ref.name)
 
     def _remove(self, kind: tuple[str, str], place: _Place, uid: str) -> None:
         self._deleted[uid] = None
         while len(self._deleted) > MAX_DELETED:
             self._deleted.popitem(last=False)
-        entry = self._kinds.get(kind, {}).get(place)
+        names = self._kinds.get(kind, {}).get(place[0], {})
+        entry = names.get(place[1])
         if entry is not None and entry.uid == uid:
-            del self._kinds[kind][place]
+            del names[place[1]]
+            if not names:
+                del self._kinds[kind][place[0]]
             self._unlink(kind, place, entry)
 
     def _unlink(self, kind: tuple[str, str], place: _Place, entry: _Entry) -> None:
@@ -137,7 +141,7 @@ _POD = ("v1", "Pod")
 
 
 def _owner(obj: Object) -> str:
-    return str((obj["metadata"].get("labels") or {}).get(UID_LABEL, ""))
+    return sys.intern(str((obj["metadata"].get("labels") or {}).get(UID_LABEL, "")))
 
 
 def _version(metadata: dict[str, Any]) -> int:
@@ -146,7 +150,7 @@ def _version(metadata: dict[str, Any]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _object(kind: tuple[str, str], place: _Place, entry: _Entry) -> Object:
+def _object(kind: tuple[str, str], entry: _Entry) -> Object:
     obj = unpack(entry.data)
     if entry.version:
         obj["metadata"]["resourceVersion"] = str(entry.version)
