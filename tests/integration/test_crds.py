@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dev.cluster.controlplane import ControlPlane
 from hone.api.crds import MAX_CRD_BYTES, crds
 from hone.core.observed import Object
 from hone.runtime.errors import Invalid
@@ -381,6 +382,46 @@ async def test_a_started_run_can_be_suspended_and_labeled(cluster: Cluster) -> N
     assert job
     await cluster.client.update_status(job, {"startTime": "2026-01-01T00:00:00Z"})
     await cluster.patch(FTJ, "sft", {"spec": {"suspend": True}, "metadata": {"labels": {"a": "b"}}})
+
+
+async def test_a_server_that_is_older_than_a_rule_keeps_its_status_and_may_change_otherwise(
+    cluster: Cluster, plane: ControlPlane
+) -> None:
+    crd = crds()["modeldeployments"]
+    where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    before = copy.deepcopy(crd)
+    spec = before["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    del spec["runtime"]["properties"]["args"]["items"]["x-kubernetes-validations"]
+    old = modeldeployment(runtime={"args": ["--seed=1", "--trust-remote-code"]})
+    plane.api.apply(where, before)
+    try:
+
+        async def create() -> bool:
+            try:
+                await cluster.create(old)
+            except Invalid:
+                return False
+            return True
+
+        await cluster.wait_for("the older CRD", create, 30)
+    finally:
+        plane.api.apply(where, crd)
+
+    async def is_refused() -> bool:
+        try:
+            await cluster.create(edited(old, "metadata.name", "newer"))
+        except Invalid:
+            return True
+        await cluster.delete(edited(old, "metadata.name", "newer"))
+        return False
+
+    await cluster.wait_for("the newer CRD", is_refused, 30)
+    live = await cluster.get(MDEP, "sft")
+    assert live
+    await cluster.client.update_status(live, {"phase": "Failed"})
+    await cluster.patch(MDEP, "sft", {"spec": {"drainSeconds": 5}})
+    with pytest.raises(Invalid):
+        await cluster.patch(MDEP, "sft", {"spec": {"runtime": {"args": ["--trust-remote-code"]}}})
 
 
 async def test_replicas_scale_through_the_subresource(cluster: Cluster) -> None:
