@@ -29,18 +29,18 @@ def inspect(directory: Path) -> str:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from hone.contract.settings import Method
     from hone_trainer.models.architectures import CHAT
-    from hone_trainer.models.facts import load_tokenizer, read_model
+    from hone_trainer.models.facts import load_tokenizer
     from hone_trainer.models.loading import load_model
     from hone_trainer.models.merging import copy_served_files
-    from hone_trainer.models.trial import check_loads
+    from hone_trainer.models.modules import read_base
     from hone_trainer.protocol.errors import BadInput
 
     torch.set_num_threads(1)
     try:
-        facts = read_model(str(directory))
+        facts = read_base(str(directory), CHAT, Method())
         tokenizer = load_tokenizer(directory)
-        check_loads(directory, CHAT, "spec.model")
     except BadInput as error:
         assert error.field.startswith("spec.model"), error.field
         assert error.hint, str(error)

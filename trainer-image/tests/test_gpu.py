@@ -167,3 +167,13 @@ def test_memory_that_the_gpu_refuses_leads_to_a_smaller_micro_batch(
     assert measured
     assert measured.peak_bytes > 0
     assert measured.seconds_per_step > 0
+
+
+@pytest.mark.parametrize("method", list(MethodType), ids=str)
+@pytest.mark.usefixtures("rank")
+def test_a_base_model_is_read_straight_to_the_gpu(method: MethodType, tmp_path: Path) -> None:
+    config = tiny.make_run(tmp_path, method=method, precision=PRECISIONS[method], gpus=1, hidden=128)
+    planned = load_plan(config)
+    assert planned
+    model = METHODS[method].load_base(components(Objective.SFT).architecture.model_class(), config, planned.plan)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}

@@ -20,7 +20,9 @@ from launchers import Launcher
 from hone.contract.methods import MethodType
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import Checkpoint, Hyperparameters, Lora, Method
-from hone_trainer.models.facts import model_digest, read_model
+from hone_trainer.models.architectures import CHAT
+from hone_trainer.models.facts import model_digest
+from hone_trainer.models.modules import read_base
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory
 from hone_trainer.planning.memory_terms import FIXED_CPU, MARGIN, TrainingStep, saved_values_of_layer
@@ -95,7 +97,7 @@ def test_what_a_layer_keeps(
         return sum(storages.values())
 
     model_of(1).save_pretrained(tmp_path)
-    facts = read_model(str(tmp_path))
+    facts = read_base(str(tmp_path), CHAT, Method(type=MethodType.LORA if rank else MethodType.FULL))
     lora = Lora(rank=rank, dropout=dropout) if rank else None
     step = TrainingStep(
         facts,
@@ -182,7 +184,7 @@ def make_run(cell: Cell, root: Path) -> RunConfig:
         paths=Paths(model=str(model), workspace=str(root), run=str(run), output=str(root / "output")),
     )
     (root / "run.json").write_text(config.to_json())
-    facts, summary = read_model(str(model)), tiny.summary(64, 0)
+    facts, summary = read_base(str(model), CHAT, config.method), tiny.summary(64, 0)
     plan = make_plan(PlanInputs(config, facts, summary, cell.tokens))
     assert facts.parameters * 4 >= 300e6
     save_plan(
@@ -213,7 +215,7 @@ def make_rows(directory: Path, cell: Cell) -> None:
 
 def estimate(cell: Cell, config: RunConfig) -> int:
     """The estimate without the fixed amount and the margin."""
-    facts = read_model(config.paths.model)
+    facts = read_base(config.paths.model, CHAT, config.method)
     plan = make_plan(PlanInputs(config, facts, tiny.summary(64, 0), cell.tokens))
     planned = plan.memory
     if cell.checkpointing:

@@ -139,6 +139,17 @@ def test_a_model_that_cannot_be_tried_out_is_not_packed(tmp_path: Path) -> None:
     assert not keeps_rows_apart(tmp_path / "nothing here")
 
 
+def test_a_model_that_reads_images_is_not_built_to_try_it_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dev.architectures.families import FAMILIES, config_of
+    from hone_trainer.planning import separation
+
+    built: list[object] = []
+    monkeypatch.setattr(separation, "build_model", lambda *arguments, **_: built.append(arguments))
+    config_of(FAMILIES["Gemma3"]).save_pretrained(tmp_path)
+    assert not keeps_rows_apart(tmp_path)
+    assert not built
+
+
 @pytest.fixture(scope="module")
 def prepared_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
     """A run of the tiny model that prepare has packed."""

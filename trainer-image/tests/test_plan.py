@@ -15,6 +15,7 @@ from hone.contract.rules.finetunejob import either
 from hone.contract.runconfig import RunConfig, Topology
 from hone.contract.settings import Scheduler
 from hone_trainer.data.classes import Classes
+from hone_trainer.models.adapters import Adapted
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.planning.batches import steps_per_epoch
 from hone_trainer.planning.inputs import PlanInputs
@@ -30,6 +31,7 @@ for layer in range(LAYERS):
     SHAPES |= {f"model.layers.{layer}.self_attn.{p}_proj.weight": (HIDDEN, HIDDEN) for p in "qkvo"}
     SHAPES |= {f"model.layers.{layer}.mlp.{p}_proj.weight": (MIDDLE, HIDDEN) for p in ("gate", "up")}
     SHAPES |= {f"model.layers.{layer}.mlp.down_proj.weight": (HIDDEN, MIDDLE)}
+LAYERS_BY_NAME = {name.removesuffix(".weight"): s for name, s in SHAPES.items() if "proj" in name}
 FACTS = ModelFacts(
     directory=Path("/mnt/model/big"),
     model_type="llama",
@@ -39,6 +41,8 @@ FACTS = ModelFacts(
     vocab_size=VOCABULARY,
     max_length=4096,
     shapes=SHAPES,
+    quantized=LAYERS_BY_NAME,
+    adapted=tuple(Adapted(name, inputs, outputs) for name, (outputs, inputs) in LAYERS_BY_NAME.items()),
 )
 FULL: dict[str, Any] = {"method": {"type": "Full"}}
 QLORA: dict[str, Any] = {"method": {"type": "QLoRA"}}
@@ -106,6 +110,52 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
 def test_defaults(sections: dict[str, Any], rows: int, expected: dict[str, Any]) -> None:
     plan = plan_of(rows, **sections)
     assert {name: getattr(plan, name) for name in expected} == expected
+
+
+EXPERTS = replace(
+    FACTS,
+    shapes={**SHAPES, "model.layers.0.mlp.experts.gate_up_proj": (8, 2 * MIDDLE, HIDDEN)},
+    experts={"model.layers.0.mlp.experts.gate_up_proj": (8, 2 * MIDDLE, HIDDEN)},
+    adapted=(*FACTS.adapted, Adapted("model.layers.0.mlp.experts", HIDDEN, 2 * MIDDLE, 16, 8 * 2 * MIDDLE * HIDDEN)),
+)
+"""A model whose experts have adapters of twice the rank for each of eight experts."""
+
+
+def plan_with_experts(**lora: Any) -> Plan:
+    config = config_with(method={"lora": lora} if lora else {})
+    return make_plan(PlanInputs(config, EXPERTS, summary_of(1000), 512))
+
+
+def test_an_adapter_on_experts_has_no_dropout_and_is_merged() -> None:
+    plan = plan_with_experts(rank=8)
+    assert (plan.lora_dropout, plan.reasons["loraDropout"]) == (0.0, "PEFT has none for adapters on experts.")
+    assert "merged into a whole model" in plan.reasons["method"]
+    assert "spec.method.lora.targetModules to [q_proj, k_proj, v_proj, o_proj]" in plan.reasons["method"]
+    layers = plan_of(method={"lora": {"rank": 8}}).trainable_parameters
+    assert plan.trainable_parameters == layers + 8 * 16 * (HIDDEN + 2 * MIDDLE)
+    with pytest.raises(BadInput) as refused:
+        plan_with_experts(dropout=0.1)
+    assert refused.value.field == "spec.method.lora.dropout" and "Remove it" in refused.value.hint
+
+
+def test_qlora_is_refused_where_experts_would_stay_in_16_bits() -> None:
+    with pytest.raises(BadInput) as refused:
+        make_plan(PlanInputs(config_with(**QLORA), EXPERTS, summary_of(1000), 512))
+    assert refused.value.field == "spec.method.type" and refused.value.hint == "Use LoRA, or another base model."
+    share = 8 * 2 * MIDDLE * HIDDEN / EXPERTS.parameters
+    assert f"QLoRA would leave {share:.0%} of the model in 16 bits" in refused.value.message
+
+
+def test_weights_that_no_text_passes_are_not_trained() -> None:
+    tower = {"model.vision_tower.layers.0.k_proj.weight": (100, 100), "model.vision_tower.layers.20.w": (7, 7)}
+    facts = replace(FACTS, shapes={**SHAPES, **tower}, unused=frozenset(tower))
+    for method in ({"type": "Full"}, {"type": "Full", "freeze": {"layers": 1}}):
+        plans = [
+            make_plan(PlanInputs(config_with(method=method), each, summary_of(1000), 512)) for each in (FACTS, facts)
+        ]
+        assert plans[0].trainable_parameters == plans[1].trainable_parameters
+        assert plans[1].parameters == plans[0].parameters + 100 * 100 + 7 * 7
+    assert facts.cached_values == FACTS.cached_values
 
 
 def test_what_the_user_sets_wins() -> None:
@@ -342,13 +392,6 @@ def test_rows_are_divided_among_the_ranks_that_train_on_different_ones(monkeypat
             f"only with type {either(ADAPTER_METHODS)}",
             f"set type to {either(ADAPTER_METHODS)}",
             id="LoRA's settings with Full",
-        ),
-        pytest.param(
-            {"method": {"lora": {"targetModules": ["q_proj", "query"]}}},
-            "spec.method.lora.targetModules",
-            "`query` is not a linear layer",
-            "down_proj, gate_proj, k_proj",
-            id="a module that the model does not have",
         ),
         pytest.param(
             {"hyperparameters": {"epochs": 1, "maxSteps": 5}},

@@ -8,6 +8,7 @@ import pytest
 
 from hone.contract.methods import MethodType
 from hone.contract.settings import Lora
+from hone_trainer.models.adapters import Adapted
 from hone_trainer.models.facts import ModelFacts, read_model
 from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 from hone_trainer.planning.memory import checkpoint_bytes, estimate_memory, states_bytes
@@ -32,6 +33,7 @@ NO_DROPOUT = Lora(rank=8, dropout=0.0)
 
 def estimate(lora: Lora | None = None, **changes: Any) -> Any:
     settings: dict[str, Any] = {
+        "model": FACTS,
         "trainable": P,
         "weight_bytes": 2,
         "on_gpu": True,
@@ -43,7 +45,7 @@ def estimate(lora: Lora | None = None, **changes: Any) -> Any:
         "gradient_checkpointing": False,
         "limit_bytes": None,
     }
-    return estimate_memory(TrainingStep(FACTS, lora, **(settings | changes)))
+    return estimate_memory(TrainingStep(lora=lora, **(settings | changes)))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_quantized_base_takes_little_more_than_four_bits_but_for_embeddings_an
     }
     estimated = estimate_memory(
         TrainingStep(
-            replace(FACTS, shapes=shapes),
+            replace(FACTS, shapes=shapes, quantized={n: s for n, s in shapes.items() if "_proj" in n}),
             NO_DROPOUT,
             trainable=0,
             weight_bytes=weight_bytes,
@@ -217,26 +219,14 @@ def test_parameters_are_those_that_transformers_loads(tiny_model: Path) -> None:
     assert (facts.hidden_size, facts.layers, facts.intermediate_size, facts.max_length) == (32, 2, 64, 256)
 
 
-@pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"], ["down_proj"]])
-def test_lora_parameters_are_those_that_peft_trains(tiny_model: Path, targets: list[str] | None) -> None:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    facts = read_model(str(tiny_model))
-    adapted = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tiny_model),
-        LoraConfig(r=8, target_modules=targets or "all-linear", task_type="CAUSAL_LM"),
-    )
-    trained = adapted.get_nb_trainable_parameters()[0]
-    assert facts.lora_parameters(Lora(rank=8, target_modules=targets)) == trained
-
-
-def test_a_separate_output_head_counts_but_is_not_adapted() -> None:
-    layer = {"model.layers.0.self_attn.q_proj.weight": (100, 100)}
-    tied = replace(FACTS, shapes=layer | {"model.embed_tokens.weight": (1000, 100)})
-    untied = replace(tied, shapes={**tied.shapes, "lm_head.weight": (1000, 100)})
-    assert untied.parameters == tied.parameters + 100_000
-    assert untied.lora_parameters(Lora(rank=4)) == tied.lora_parameters(Lora(rank=4)) == 4 * 200
+def test_adapters_on_experts_need_a_copy_of_what_they_change() -> None:
+    on_experts = replace(FACTS, adapted=(Adapted("model.layers.0.mlp.experts", 100, 300, 8, 4 * P),))
+    for checkpointing, copies in ((False, 4 + 1), (True, 1 + 1)):
+        dense, experts = (
+            estimate(NO_DROPOUT, model=model, gradient_checkpointing=checkpointing).activations_bytes
+            for model in (FACTS, on_experts)
+        )
+        assert experts - dense == 4 * P * copies * 2 // 4, checkpointing
 
 
 def test_a_head_with_other_outputs_is_refused_before_its_weights_are_loaded() -> None:

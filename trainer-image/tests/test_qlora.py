@@ -9,9 +9,10 @@ import torch
 from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
 from hone.contract.plan import Plan
+from hone.contract.settings import Method
 from hone_trainer.methods import METHODS
 from hone_trainer.models import head
-from hone_trainer.models.facts import read_model
+from hone_trainer.models.modules import read_base
 from hone_trainer.objectives import components
 from hone_trainer.planning.memory_terms import NF4_BYTES
 from hone_trainer.protocol.planfile import load_plan
@@ -55,8 +56,9 @@ def test_linear_layers_are_held_in_four_bits_and_all_else_in_the_planned_precisi
         assert (state.quant_type, state.nested) == ("nf4", True)
         assert module.compute_dtype == getattr(torch, precision)
         held += module.weight.numel() + state.absmax.numel() + 4 * state.state2.absmax.numel()
+    facts = read_base(str(directory), components(objective).architecture, Method(type=MethodType.QLORA))
     # As the estimate counts them; what begins a block of scales counts whole.
-    assert held == pytest.approx(sum(read_model(str(directory)).linear_sizes) * NF4_BYTES, rel=2e-3)
+    assert held == pytest.approx(sum(facts.quantized_sizes) * NF4_BYTES, rel=2e-3)
 
 
 def test_what_it_computes_is_near_to_the_unquantized_model(tmp_path: Path) -> None:

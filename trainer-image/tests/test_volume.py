@@ -115,12 +115,12 @@ def test_a_write_that_torch_failed_at_is_told_by_the_volume(
 
 
 @pytest.mark.parametrize(
-    ("objective", "method", "merge", "whole"),
-    [("SFT", "Full", False, True), ("SFT", "LoRA", False, False), ("SFT", "LoRA", True, True),
-     ("Reward", "LoRA", False, True)],
+    ("objective", "method", "merge", "experts", "whole"),
+    [("SFT", "Full", False, False, True), ("SFT", "LoRA", False, False, False), ("SFT", "LoRA", True, False, True),
+     ("SFT", "LoRA", False, True, True), ("Reward", "LoRA", False, False, True)],
 )  # fmt: skip
 def test_a_whole_model_that_the_artifacts_claim_cannot_hold_is_refused(
-    objective: str, method: str, merge: bool, whole: bool
+    objective: str, method: str, merge: bool, experts: bool, whole: bool
 ) -> None:
     config = RunConfig.from_dict(
         {
@@ -133,9 +133,9 @@ def test_a_whole_model_that_the_artifacts_claim_cannot_hold_is_refused(
             "outputBytes": 20 * GIB,
         }
     )
-    check_output(config, 20 * GIB)
+    check_output(config, 20 * GIB, adapts_experts=experts)
     with pytest.raises(BadInput) if whole else nullcontext() as refused:
-        check_output(config, 21 * GIB)
+        check_output(config, 21 * GIB, adapts_experts=experts)
     if refused is not None:
         assert "a whole model of 21.0 GiB, but its claim has 20.0 GiB" in str(refused.value)
         assert refused.value.field == "spec.output.size" and "at least 23.1 GiB" in refused.value.hint

@@ -57,6 +57,10 @@ _BASE = ("objectives/trainer.py",)
 _REFERENCE = ("objectives/reference.py",)
 _ROLLOUT = ("objectives/generation.py",)
 _ZERO = ("models/zero.py",)
+_ADAPTERS = ("models/adapters.py",)
+_MODULES = ("models/modules.py",)
+_QUANTIZED = ("full_name", "patterns")
+_AUTO = "transformers.models.auto.modeling_auto"
 _STEP = ("model", "inputs", "num_items_in_batch")
 _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
@@ -108,6 +112,21 @@ _TRAINER = (
         override=True,
     ),
     Hook("accelerate.DistributedDataParallelKwargs", "gradient_as_bucket_view", _BASE, "DDP holds gradients once"),
+    Hook(
+        "transformers.Trainer",
+        "create_accelerator_and_postprocess",
+        _BASE,
+        "the accelerator of an only process does not put DDP around the model",
+        (),
+        override=True,
+    ),
+    Hook(
+        "accelerate.Accelerator",
+        "prepare_model",
+        _BASE,
+        "with evaluation_mode it does all that it does for training but DDP",
+        ("model", "device_placement", "evaluation_mode"),
+    ),
     Hook(
         "transformers.Trainer",
         "training_step",
@@ -308,8 +327,17 @@ _MODELS = (
         ("models/facts.py", "models/untrusted.py"),
         "which kinds of models generate text",
     ),
+    Hook(_AUTO, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", ("models/facts.py",), "which kinds read images"),
     Hook(
-        "transformers.models.auto.modeling_auto",
+        "transformers.quantizers.quantizers_utils", "should_convert_module", _MODULES, "what it quantizes", _QUANTIZED
+    ),
+    Hook("transformers.PreTrainedModel", "_keep_in_fp32_modules", _MODULES, "what it does not quantize"),
+    Hook("transformers.pytorch_utils", "Conv1D", (*_ADAPTERS, *_MODULES), "the linear layers of GPT-2"),
+    Hook("peft.tuners.lora", "LoraLayer", _ADAPTERS, "what PEFT has put an adapter on"),
+    Hook("peft.tuners.lora.layer", "ParamWrapper", _ADAPTERS, "an adapter on a tensor of experts"),
+    Hook("peft.tuners.lora.layer.ParamWrapper", "get_param", _ADAPTERS, "that tensor", ()),
+    Hook(
+        _AUTO,
         "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         ("models/facts.py", "models/untrusted.py"),
         "which kinds of models can have a head for classes",

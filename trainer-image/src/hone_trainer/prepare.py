@@ -184,12 +184,12 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
 
 
 def _read_models(config: RunConfig, rows: Survey) -> _Models:
-    from hone_trainer.models.facts import load_tokenizer, read_model, weights_bytes
-    from hone_trainer.models.trial import check_loads
+    from hone_trainer.models.facts import load_tokenizer, weights_bytes
+    from hone_trainer.models.modules import read_base
 
-    facts = read_model(config.paths.model, components(config.objective).architecture)
-    check_output(config, weights_bytes(facts.directory))
+    facts = read_base(config.paths.model, components(config.objective).architecture, config.method)
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
+    check_output(config, weights_bytes(facts.directory), adapts_experts=facts.adapted_experts > 0)
     length = config.hyperparameters.sequence_length
     if length is not None and length > facts.max_length:
         raise BadInput(
@@ -198,7 +198,6 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
             f"Use at most {facts.max_length}, or remove it.",
         )
     tokenizer = load_tokenizer(config.paths.model)
-    check_loads(facts.directory, components(config.objective).architecture, "spec.model")
     return _Models(facts, tokenizer, components(config.objective).reward_model(config, rows.chat))
 
 

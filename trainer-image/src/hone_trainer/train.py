@@ -147,7 +147,6 @@ def _make_trainer(
     """The objective's trainer, with the adapter of the method and the offloading that the plan has."""
     from transformers import PrinterCallback, set_seed
 
-    from hone_trainer.methods import METHODS
     from hone_trainer.objectives import components
     from hone_trainer.objectives.inputs import Inputs
 
@@ -157,10 +156,10 @@ def _make_trainer(
     trainer = parts.build(
         Inputs(
             config=config,
+            architecture=parts.architecture,
             plan=plan,
             prepared=prepared,
             tokenizer=load_tokenizer(config.paths.model),
-            peft_config=METHODS[config.method.type].peft_config(config, parts.architecture, plan),
             output_dir=directory,
             callbacks=callbacks,
             health=health,

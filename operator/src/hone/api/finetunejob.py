@@ -277,8 +277,8 @@ class Output(Model):
         MergePolicy,
         Field(
             description="Whether to merge an adapter with its base model into a whole model. Auto merges if the base "
-            "model comes from another job, since deleting that job may delete it. Adapters of {has_head} are always "
-            "merged."
+            "model comes from another job, since deleting that job may delete it. Adapters of {has_head}, and adapters "
+            "on experts, are always merged."
         ),
     ] = MergePolicy.AUTO
 

@@ -93,12 +93,17 @@ class Lora(Model):
             ge=0,
             lt=1,
             description="Dropout probability in the LoRA layers. Default: 0.05 for {lora_dropout} with fewer than "
-            "10,000 training rows, 0 in all other cases.",
+            "10,000 training rows, 0 in all other cases. Adapters on experts have none.",
         ),
     ] = None
     target_modules: Annotated[
         list[ShortText] | None,
-        Field(min_length=1, max_length=64, description="Names of the modules to adapt. Default: all linear layers."),
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Names of the modules to adapt. Default: all linear layers of the language model, and experts "
+            "where PEFT can adapt them.",
+        ),
     ] = None
 
 

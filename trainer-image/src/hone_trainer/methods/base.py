@@ -26,7 +26,8 @@ class Method:
     Attributes:
         load_base: (Auto class, config, plan, **settings): the base model as ranks train on it; settings of
             `from_pretrained`.
-        peft_config: the adapter to put onto the base model, or None to train the base's own weights.
+        peft_config: (config, architecture, plan, model): the adapter to put onto the base model, or None to train the
+            base's own weights.
         export: (config, architecture, checkpoint, directory) -> kind: write the checkpoint's weights as they will be
             served.
         load: (config, architecture, directory, dtype): load what `export` wrote, ready to score.
@@ -34,7 +35,7 @@ class Method:
     """
 
     load_base: "Callable[..., PreTrainedModel]"
-    peft_config: "Callable[[RunConfig, Architecture, Plan], PeftConfig | None]"
+    peft_config: "Callable[[RunConfig, Architecture, Plan, PreTrainedModel], PeftConfig | None]"
     export: Callable[[RunConfig, Architecture, Path, Path], str]
     load: "Callable[[RunConfig, Architecture, Path, torch.dtype], PreTrainedModel]"
     after_build: "Callable[[torch.nn.Module], None]" = _as_built

@@ -5,16 +5,17 @@ import logging
 import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone.contract.settings import Freeze, Lora
+from hone.contract.settings import Freeze
 from hone_trainer.data.digest import tokenizer_digest
 from hone_trainer.models import loading
 from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
+from hone_trainer.models.language import reads_images
 from hone_trainer.models.untrusted import CONFIG_BYTES, check_model
 from hone_trainer.models.weights import MAX_LISTED, Shapes, listing, weight_shapes
 from hone_trainer.protocol import host, manifest
@@ -24,6 +25,8 @@ from hone_trainer.protocol.volumes import read_file, require_file, shown
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from hone_trainer.models.adapters import Adapted
+
 log = logging.getLogger(__name__)
 
 FIELD = "spec.model.claim.path"
@@ -32,8 +35,6 @@ _WHOLE_FILE = 64 << 20
 _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
 
-# Modules that hold a matrix but are no linear layer that LoRA adapts: embeddings, and the output head.
-_NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "embed_out", "shared", "score")
 _OUTPUT_HEADS = ("lm_head", "embed_out")
 NOT_QUANTIZED = (*_OUTPUT_HEADS, "score", "classifier")
 """Output heads, as transformers names them: they are small, and the results depend on them directly."""
@@ -51,6 +52,13 @@ class ModelFacts:
         max_length: longest context in tokens.
         shapes: the shape of each weight by name.
         tied: whether the output head is the input embeddings.
+        unused: names of the weights that no text passes, such as those of a vision tower.
+        experts: the shapes of the tensors that hold all experts of a layer, by name.
+        quantized: the shapes of the matrices that bitsandbytes can hold in 4 bits, by the names of their layers.
+        adapted: what the method puts an adapter on.
+
+    The last four are known once transformers has built the model (`hone_trainer.models.modules`); names and shapes are
+    those of its files before that.
     """
 
     directory: Path
@@ -62,6 +70,10 @@ class ModelFacts:
     max_length: int
     shapes: Shapes
     tied: bool = False
+    unused: frozenset[str] = frozenset()
+    experts: Shapes = field(default_factory=dict)
+    quantized: Shapes = field(default_factory=dict)
+    adapted: "tuple[Adapted, ...]" = ()
 
     @property
     def parameters(self) -> int:
@@ -69,15 +81,26 @@ class ModelFacts:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
-    def linear_sizes(self) -> list[int]:
-        """Parameters in the matrix of each linear layer that LoRA can adapt, and QLoRA holds in 4 bits."""
-        return [math.prod(shape) for name, shape in self.shapes.items() if _is_linear(name, shape)]
+    def quantized_sizes(self) -> list[int]:
+        """Parameters in each matrix that QLoRA holds in 4 bits."""
+        return [math.prod(shape) for shape in self.quantized.values()]
+
+    @property
+    def expert_parameters(self) -> int:
+        """Parameters of experts in tensors that hold all experts of a layer."""
+        return sum(math.prod(shape) for shape in self.experts.values())
+
+    @property
+    def adapted_experts(self) -> int:
+        """Values of these tensors that an adapter changes."""
+        return sum(part.experts for part in self.adapted)
 
     @property
     def cached_values(self) -> int:
         """Values that the cache of keys and values has for each token; where the layers' names do not tell, those of
         attention whose keys are as wide as what it reads."""
-        widths = [s[0] for n, s in self.shapes.items() if n.endswith((".k_proj.weight", ".v_proj.weight"))]
+        ends = (".k_proj.weight", ".v_proj.weight")
+        widths = [s[0] for name, s in self.shapes.items() if name.endswith(ends) and name not in self.unused]
         return sum(widths) or 2 * self.layers * self.hidden_size
 
     def with_head(self, classes: int) -> "ModelFacts":
@@ -98,13 +121,13 @@ class ModelFacts:
         return replace(self, shapes=shapes, vocab_size=classes, tied=False)
 
     def frozen_parameters(self, freeze: Freeze | None) -> int:
-        """How many parameters are left as they are.
+        """How many parameters are left as they are: what the spec freezes, and what no text passes.
 
         Raises:
             BadInput: what is to be frozen is not in this model.
         """
         if freeze is None:
-            return 0
+            return sum(math.prod(shape) for name, shape in self.shapes.items() if name in self.unused)
         if freeze.layers >= self.layers:
             raise BadInput(
                 "spec.method.freeze.layers",
@@ -117,39 +140,20 @@ class ModelFacts:
                 "the embeddings cannot be found: no weight of this model has one of their usual names",
                 "Remove it.",
             )
-        return sum(math.prod(shape) for name, shape in self.shapes.items() if is_frozen(name, freeze))
+        frozen = {name for name in self.shapes if is_frozen(name, freeze)} | self.unused
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if name in frozen)
 
-    def lora_parameters(self, lora: Lora) -> int:
-        """How many parameters LoRA trains: rank × (in + out) for each adapted linear layer, and the head for classes.
-
-        Raises:
-            BadInput: a name in `targetModules` matches no linear layer.
-        """
+    def lora_parameters(self, rank: int) -> int:
+        """How many parameters LoRA of a rank trains: (in + out) × rank for each adapted linear layer, for experts as
+        often as there are of them, and the head for classes."""
         head = math.prod(self.shapes.get(_CLASS_HEAD, (0,)))
-        return lora.rank * sum(sum(shape) for shape in self._adapted(lora)) + head
+        return sum(rank * part.factor * (part.inputs + part.outputs) for part in self.adapted) + head
 
-    def lora_values(self, lora: Lora) -> tuple[int, int]:
-        """What all adapters together take in for one token, and what their first matrices hand to their second ones.
-
-        Raises:
-            BadInput: a name in `targetModules` matches no linear layer.
-        """
-        shapes = self._adapted(lora)
-        return sum(shape[1] for shape in shapes), lora.rank * len(shapes)
-
-    def _adapted(self, lora: Lora) -> list[tuple[int, ...]]:
-        """Shapes, out × in, of the linear layers that LoRA adapts."""
-        linear = {name.removesuffix(".weight"): s for name, s in self.shapes.items() if _is_linear(name, s)}
-        if lora.target_modules is None:
-            return list(linear.values())
-        for target in lora.target_modules:
-            if not any(_matches(name, target) for name in linear):
-                raise BadInput(
-                    "spec.method.lora.targetModules",
-                    f"`{target}` is not a linear layer of this model",
-                    f"Use one of {', '.join(sorted({name.rsplit('.', 1)[-1] for name in linear}))}.",
-                )
-        return [shape for name, shape in linear.items() if any(_matches(name, t) for t in lora.target_modules)]
+    def lora_values(self, rank: int) -> tuple[int, int]:
+        """What the adapters of linear layers take in for one token, all together, and what their first matrices hand to
+        their second ones."""
+        layers = [part for part in self.adapted if not part.experts]
+        return sum(part.inputs for part in layers), sum(rank * part.factor for part in layers)
 
 
 def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
@@ -265,6 +269,7 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
     """The language model's config, with transformers' own names for its sizes."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
@@ -278,7 +283,13 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
             f"its config.json cannot be used: {clip(str(error), 300)}",
             "Use an architecture that transformers has built in; code from a model's directory is not run.",
         ) from error
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not reads_images(config):
+        if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise BadInput(
+                "spec.model",
+                f"{config.model_type} reads images, too, and Hone cannot train its language model alone",
+                "Choose a text model, or one of Gemma 3, Mistral 3, Qwen2-VL, Qwen2.5-VL and Qwen3-VL.",
+            )
         raise BadInput(
             "spec.model", f"{config.model_type} is not a causal language model", "Choose a model that generates text."
         )
@@ -306,14 +317,6 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
                 "Copy the file of the model again.",
             )
     return text
-
-
-def _is_linear(name: str, shape: tuple[int, ...]) -> bool:
-    return len(shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_ADAPTED)
-
-
-def _matches(module: str, target: str) -> bool:
-    return module == target or module.endswith("." + target)
 
 
 def model_digest(path: Path) -> str:

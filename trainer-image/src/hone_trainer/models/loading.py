@@ -6,6 +6,7 @@ Each call checks the directory first: since prepare, what lies there may have ch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hone_trainer.models.language import reads_images
 from hone_trainer.models.untrusted import ADAPTER_WEIGHTS, CODE_KEY, check_model
 from hone_trainer.protocol.errors import BadInput
 
@@ -59,11 +60,19 @@ def load_model(auto: Any, directory: str | Path, field: str = FIELD, **settings:
         BadInput: as of `check_model`.
     """
     check_model(Path(directory), field)
-    loaded = auto.from_pretrained(
+    config = settings.get("config") or load_config(directory, field)
+    loaded = _class_for(auto, config).from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False, use_safetensors=True, **settings
     )
     _without_code((loaded[0] if isinstance(loaded, tuple) else loaded).config)
     return loaded
+
+
+def _class_for(auto: Any, config: Any) -> Any:
+    """The Auto class that has the model: causal language models that also read images are of another class."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if auto is AutoModelForCausalLM and reads_images(config) else auto
 
 
 def build_model(auto: Any, config: Any, **settings: Any) -> Any:

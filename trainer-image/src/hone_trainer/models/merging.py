@@ -13,7 +13,7 @@ from hone.contract.runconfig import Merge
 from hone_trainer.data.digest import TEMPLATES, tokenizer_files
 from hone_trainer.models.facts import is_model, model_digest, weights_bytes
 from hone_trainer.models.loading import load_adapter, load_config, load_model
-from hone_trainer.models.untrusted import ADAPTER, CONFIG_BYTES, check_model
+from hone_trainer.models.untrusted import ADAPTER, CONFIG_BYTES, PROCESSORS, check_model
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
@@ -133,8 +133,8 @@ def merged_model(auto: Any, base: Path | str, adapter: Path | str, **settings: A
 def copy_served_files(source: Path, directory: Path, field: str) -> None:
     """Copy byte for byte what is served with the weights: what was not trained is served as it was.
 
-    Only the files of a tokenizer and the generation config, and only as regular files of limited size on the volume:
-    whoever fills it must not put another file of this pod into what is served.
+    Only the files of a tokenizer, of what prepares images, and the generation config, and only as regular files of
+    limited size on the volume: whoever fills it must not put another file of this pod into what is served.
 
     Args:
         source: directory of the model or adapter.
@@ -145,7 +145,8 @@ def copy_served_files(source: Path, directory: Path, field: str) -> None:
         BadInput: a file leads out of its volume, is no regular file, or is too large.
     """
     (directory / TEMPLATES).mkdir(exist_ok=True)
-    for name, limit in {**tokenizer_files(source, field), GENERATION_FILE: GENERATION_BYTES}.items():
+    others = {GENERATION_FILE: GENERATION_BYTES, **dict.fromkeys(PROCESSORS, CONFIG_BYTES)}
+    for name, limit in {**tokenizer_files(source, field), **others}.items():
         copy_file(source, name, directory / name, field, limit)
     if not any((directory / TEMPLATES).iterdir()):
         (directory / TEMPLATES).rmdir()

@@ -4,7 +4,7 @@ What does not fit would fail only when every GPU of the run is held and loads th
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_trainer.models.architectures import Architecture
 from hone_trainer.models.head import is_head
@@ -12,11 +12,14 @@ from hone_trainer.models.loading import load_model
 from hone_trainer.protocol.errors import BadInput, clip
 from hone_trainer.protocol.volumes import shown
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _REMEDY = "Copy the whole model, with the config and the weights of the same version."
 
 
-def check_loads(directory: str | Path, architecture: Architecture, field: str) -> None:
-    """Refuse a model that transformers cannot load.
+def check_loads(directory: str | Path, architecture: Architecture, field: str) -> "PreTrainedModel":
+    """A model as transformers loads it, without memory for its weights.
 
     Args:
         directory: of the model, which `read_model` has read.
@@ -28,7 +31,7 @@ def check_loads(directory: str | Path, architecture: Architecture, field: str) -
     """
     try:
         # On the meta device tensors have shapes, but no memory.
-        _, report = load_model(
+        model, report = load_model(
             architecture.model_class(),
             directory,
             field,
@@ -42,6 +45,8 @@ def check_loads(directory: str | Path, architecture: Architecture, field: str) -
         problem = f"it cannot be loaded: {clip(shown(f'{type(error).__name__}: {error}'), 300)}"
         raise BadInput(field, problem, _REMEDY) from error
     _check_report(report, architecture, field)
+    trial: PreTrainedModel = model
+    return trial
 
 
 def _check_report(report: dict[str, Any], architecture: Architecture, field: str) -> None:

@@ -20,6 +20,8 @@ CONFIG, GENERATION, TOKENIZER, ADAPTER = (
     "tokenizer_config.json",
     "adapter_config.json",
 )
+PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Of models that also read images: nothing here loads them, but servers do."""
 CONFIG_BYTES = 4 << 20
 """Most bytes of a config; the largest known ones have some 100 KB."""
 INDEX, INDEX_BYTES = "model.safetensors.index.json", 64 << 20
@@ -48,7 +50,7 @@ class Refused(NamedTuple):
 CODE_KEY = "auto_map"
 """The key that names classes in files of the directory. Accepted only at the top of a config whose classes are
 transformers' own."""
-_CODE = Refused((CONFIG, GENERATION, TOKENIZER), _UNSET, _RUNS_CODE, _REMOVE)
+_CODE = Refused((CONFIG, GENERATION, TOKENIZER, *PROCESSORS), _UNSET, _RUNS_CODE, _REMOVE)
 _KERNEL = Refused(
     (CONFIG,),
     (*_UNSET, "eager", "sdpa"),
@@ -117,8 +119,17 @@ _LORA: Mapping[str, tuple[type, ...]] = {
     "inference_mode": (bool,),
     "use_rslora": (bool,),
     "fan_in_fan_out": (bool,),
+    # PEFT writes these three for adapters on experts.
+    "target_parameters": (list,),
+    "rank_pattern": (dict,),
+    "alpha_pattern": (dict,),
 }
 """What an adapter's config may choose, by PEFT's names, and the types of it. All else is as LoRA's defaults."""
+_MOST_RANK = 1 << 14
+"""The largest rank or alpha in one of these."""
+_ENDS_IN = re.compile(r"(\.\*\\\.)?\w+")
+"""The keys of rank_pattern and alpha_pattern: the end of a name, as PEFT writes it; another regular expression might
+never end."""
 _SHARD = re.compile(r"shard-\d+-model-")
 """Names that make transformers load a directory as a distributed checkpoint, without its other checks."""
 _SAVE_AGAIN = "Use an adapter as a FineTuneJob with method LoRA or QLoRA writes it."
@@ -138,9 +149,9 @@ def check_model(directory: Path, field: str) -> None:
         BadInput: naming file and key, and what to do.
     """
     check_tree(directory, field)
-    limits = {**dict.fromkeys((CONFIG, GENERATION, ADAPTER), CONFIG_BYTES), INDEX: INDEX_BYTES}
+    limits = {**dict.fromkeys((CONFIG, GENERATION, ADAPTER, *PROCESSORS), CONFIG_BYTES), INDEX: INDEX_BYTES}
     _check_sizes(directory, field, {**limits, **tokenizer_files(directory, field)})
-    for name in (CONFIG, GENERATION, TOKENIZER):
+    for name in (CONFIG, GENERATION, TOKENIZER, *PROCESSORS):
         content = _object(directory, name, field)
         for key, value in _entries(_without_unused_code(content, field) if name == CONFIG else content):
             _check_entry(field, name, key, value)
@@ -261,8 +272,13 @@ def _check_adapter(settings: dict[str, Any], field: str) -> None:
             raise BadInput(field, f"`{key}` in {ADAPTER} cannot be {_short(value)}", _SAVE_AGAIN)
         if types is None and key in defaults and value not in (*_UNSET, defaults[key]):
             raise BadInput(field, f"`{key}` in {ADAPTER} is not supported: {_short(value)}", _SAVE_AGAIN)
-    if settings["peft_type"] != "LORA" or not all(isinstance(name, str) for name in settings["target_modules"]):
+    targets = (*settings["target_modules"], *(settings.get("target_parameters") or ()))
+    if settings["peft_type"] != "LORA" or not all(isinstance(name, str) for name in targets):
         raise BadInput(field, f"{ADAPTER} is not that of a LoRA", _SAVE_AGAIN)
+    for key in ("rank_pattern", "alpha_pattern"):
+        for name, value in (settings.get(key) or {}).items():
+            if not _ENDS_IN.fullmatch(name) or type(value) is not int or not 1 <= value <= _MOST_RANK:
+                raise BadInput(field, f"`{key}` in {ADAPTER} is not supported: {_short({name: value})}", _SAVE_AGAIN)
 
 
 def _names(value: Any) -> list[str]:

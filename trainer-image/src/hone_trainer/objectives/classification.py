@@ -70,14 +70,15 @@ def _model(inputs: Inputs, classes: Classes) -> "PreTrainedModel":
     model = inputs.load_model(CLASSIFIER.model_class(), **head.settings(classes))
     model.config.get_text_config().pad_token_id = pad
     head.initialize(model, inputs.config.hyperparameters.seed)
-    if inputs.peft_config is not None:
+    adapter = inputs.adapter(model)
+    if adapter is not None:
         from peft import get_peft_model
 
         if inputs.plan.zero_stage == 0:
             # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
             head.head_of(model).float()
         # To its callers, PEFT's wrapper is the model that it wraps.
-        return cast("PreTrainedModel", get_peft_model(model, inputs.peft_config))
+        return cast("PreTrainedModel", get_peft_model(model, adapter))
     return model
 
 

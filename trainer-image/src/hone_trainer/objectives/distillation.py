@@ -56,7 +56,7 @@ def build(inputs: Inputs) -> "RankTrainer":
     on_gpu = inputs.config.topology.gpus_per_node > 0
     teacher = load_teacher(inputs.config, torch.bfloat16 if on_gpu else torch.float32)
     return build_trainer(
-        trainer_class(), inputs, model, arguments, teacher_model=teacher, peft_config=inputs.peft_config
+        trainer_class(), inputs, model, arguments, teacher_model=teacher, peft_config=inputs.adapter(model)
     )
 
 

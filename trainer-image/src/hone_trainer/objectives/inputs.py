@@ -9,7 +9,10 @@ from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Scheduler
 from hone_trainer.data.prepared import Prepared
 from hone_trainer.methods import METHODS
+from hone_trainer.models.architectures import Architecture
+from hone_trainer.models.experts import name_experts
 from hone_trainer.models.freezing import freeze_weights
+from hone_trainer.models.language import freeze_other_parts
 from hone_trainer.models.zero import deepspeed_config
 from hone_trainer.protocol.deadlines import collective_seconds
 
@@ -51,10 +54,10 @@ class Inputs:
     """What an objective builds its trainer from."""
 
     config: RunConfig
+    architecture: Architecture
     plan: Plan
     prepared: Prepared
     tokenizer: "PreTrainedTokenizerBase"
-    peft_config: "PeftConfig | None"
     output_dir: Path
     callbacks: "list[TrainerCallback]"
     health: "StepHealth"
@@ -70,8 +73,12 @@ class Inputs:
             raise ValueError(f"the plan of objective {self.plan.objective} has no beta")
         return self.plan.beta
 
+    def adapter(self, model: "PreTrainedModel") -> "PeftConfig | None":
+        """The adapter to put onto the base model; None where its own weights are trained."""
+        return METHODS[self.config.method.type].peft_config(self.config, self.architecture, self.plan, model)
+
     def load_model(self, auto: Any, **settings: Any) -> "PreTrainedModel":
-        """The base model as the method trains on it, without gradients for what the job freezes.
+        """The base model as the method trains on it, without gradients for what the job freezes or no text passes.
 
         Call it after the training arguments are made: under ZeRO-3 these are what makes transformers spread the
         weights over the ranks while it reads them.
@@ -82,6 +89,8 @@ class Inputs:
         """
         model = METHODS[self.config.method.type].load_base(auto, self.config, self.plan, **settings)
         freeze_weights(model, self.config.method.freeze)
+        freeze_other_parts(model)
+        name_experts(model.config.get_text_config())
         return model
 
 

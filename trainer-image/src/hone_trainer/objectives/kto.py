@@ -60,7 +60,7 @@ def build(inputs: Inputs) -> "RankTrainer":
         disable_dropout=not plan.lora_dropout,
     )
     model, cache = inputs.load_model(CHAT.model_class()), ReferenceCache.of(inputs)
-    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config, cache=cache)
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.adapter(model), cache=cache)
 
 
 COMPONENTS = Components(

@@ -65,7 +65,7 @@ def build(inputs: Inputs) -> "RankTrainer":
         # Masked out, so any will do.
         tokenizer.pad_token = tokenizer.eos_token
     model = inputs.load_model(CHAT.model_class())
-    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config)
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.adapter(model))
 
 
 def _ids_and_labels(row: dict[str, Any]) -> dict[str, list[int]]:

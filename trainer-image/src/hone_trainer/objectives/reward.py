@@ -53,10 +53,11 @@ def build(inputs: Inputs) -> "RankTrainer":
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
     model = inputs.load_model(SCORER.model_class(), **head.settings(None))
     head.initialize(model, inputs.config.hyperparameters.seed)
-    if inputs.peft_config is not None and plan.zero_stage == 0:
+    adapter = inputs.adapter(model)
+    if adapter is not None and plan.zero_stage == 0:
         # PEFT keeps the adapter's matrices in fp32, but not the head: bf16 would swallow small updates.
         head.head_of(model).float()
-    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config)
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=adapter)
 
 
 COMPONENTS = Components(

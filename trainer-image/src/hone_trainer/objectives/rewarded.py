@@ -45,13 +45,14 @@ def build_rewarded(trainer: "type[TrainerMixin]", arguments: Callable[..., Any],
     # Before the arguments, as `rewards.model.load_model` says.
     rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
     configured = arguments(**reward_arguments(inputs, rewards))
+    model = inputs.load_model(CHAT.model_class())
     return build_trainer(
         trainer,
         inputs,
-        inputs.load_model(CHAT.model_class()),
+        model,
         configured,
         reward_funcs=callables(rewards),
-        peft_config=inputs.peft_config,
+        peft_config=inputs.adapter(model),
     )
 
 

@@ -38,7 +38,7 @@ def build(inputs: Inputs) -> "RankTrainer":
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     model = inputs.load_model(CHAT.model_class())
-    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.peft_config)
+    return build_trainer(trainer_class(), inputs, model, arguments, peft_config=inputs.adapter(model))
 
 
 COMPONENTS = Components(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,6 +88,14 @@ class TrainerMixin(Trainer):
                 # DDP's buckets are then the gradients, and not a second copy of them; no training argument says so.
                 handler.gradient_as_bucket_view = True
         return arguments
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Without DDP around the model of an only process: it has nobody to reduce gradients with, holds them a second
+        time, and fails where a step does not use every weight."""
+        super().create_accelerator_and_postprocess()
+        if self.args.world_size == 1 and not self.is_deepspeed_enabled:
+            unwrapped = partial(self.accelerator.prepare_model, evaluation_mode=True)
+            self.accelerator.prepare_model = unwrapped
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """finish writes the card, once, with the scores."""

@@ -122,7 +122,8 @@ def _base_weights(step: TrainingStep) -> int:
     while it is multiplied with; embeddings, head and norms have W."""
     if not step.quantized:
         return step.model.parameters * step.weight_bytes
-    linear, largest = sum(step.model.linear_sizes), max(step.model.linear_sizes, default=0)
+    sizes = step.model.quantized_sizes
+    linear, largest = sum(sizes), max(sizes, default=0)
     return int(linear * NF4_BYTES) + (step.model.parameters - linear + largest) * step.weight_bytes
 
 
@@ -188,7 +189,16 @@ def optimizer_states(step: TrainingStep) -> int:
 
 def training_activations(step: TrainingStep) -> int:
     """What autograd saves, and the larger one of the backward pass of a layer and of the output head."""
-    return int(_saved_activations(step) + max(_layer_backward(step), _output_head(step)))
+    saved = _saved_activations(step) + adapted_experts(step)
+    return int(saved + max(_layer_backward(step), _output_head(step)))
+
+
+def adapted_experts(step: TrainingStep) -> int:
+    """W per value of the experts that adapters change, whatever the batch: PEFT adds an adapter to a copy of a layer's
+    experts, which autograd saves for all layers, or with checkpointing for one, and whose gradient a layer needs."""
+    layers = step.model.layers
+    copies = (1 if step.gradient_checkpointing else layers) + 1
+    return step.model.adapted_experts * copies * step.weight_bytes // layers
 
 
 def _saved_activations(step: TrainingStep) -> float:
@@ -215,7 +225,7 @@ def saved_values_of_layer(step: TrainingStep) -> float:
     h, i = step.model.hidden_size, step.model.intermediate_size
     if step.lora is None:
         return (10 if not step.on_gpu else 17 if step.autocast else 12) * h + 4 * i
-    taken, handed = (count / step.model.layers for count in step.model.lora_values(step.lora))
+    taken, handed = (count / step.model.layers for count in step.model.lora_values(step.lora.rank))
     if step.on_gpu:
         return 8 * h + 3 * i + (1.5 if step.lora.dropout else 1.0) * taken + handed
     return (6 * h + 3 * i + 2 * taken if step.lora.dropout else 8 * h + 4 * i) + handed
@@ -261,7 +271,7 @@ def heap_holes(step: TrainingStep, freed: int) -> int:
         step: the step.
         freed: gradients with their buckets, activations, and the weights that ZeRO-3 keeps whole.
     """
-    unpacked = sum(step.model.linear_sizes) * step.weight_bytes if step.quantized else 0
+    unpacked = sum(step.model.quantized_sizes) * step.weight_bytes if step.quantized else 0
     return 0 if step.on_gpu else int((freed + unpacked) * _CPU_HOLES)
 
 

@@ -29,10 +29,13 @@ _CLOSE = 1e-4
 def keeps_rows_apart(directory: Path) -> bool:
     """Whether, in a model of this directory's kind, a row's outputs are the same alone and packed behind another.
 
-    False too where no small model of this kind can be built: then nothing is known.
+    False too where no small model of this kind can be built, such as of those that also read images: then nothing is
+    known.
     """
     try:
-        return _difference(_shrunk(load_config(directory))) <= _CLOSE
+        config = load_config(directory)
+        # The sizes of one that also reads images are in parts of its config: it would be built as large as it is.
+        return config.get_text_config() is config and _difference(_shrunk(config)) <= _CLOSE
     except Exception as error:
         log.info("Packing could not be tested", extra={"error": f"{type(error).__name__}: {error}"[:500]})
         return False

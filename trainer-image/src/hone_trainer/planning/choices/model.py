@@ -7,8 +7,11 @@ from hone_trainer.planning import needs
 from hone_trainer.planning.batches import why_by_rows
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
 from hone_trainer.planning.inputs import PlanInputs
+from hone_trainer.protocol.errors import BadInput
 
 _DROPOUT = 0.05
+ATTENTION = "[q_proj, k_proj, v_proj, o_proj]"
+"""The layers of attention, as most families name them."""
 
 
 def choose_head(inputs: PlanInputs, choices: Choices) -> Choices:
@@ -23,15 +26,20 @@ def choose_head(inputs: PlanInputs, choices: Choices) -> Choices:
 
 
 def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
-    """The adapter; none with Full."""
+    """The adapter; none with Full.
+
+    Raises:
+        BadInput: most of the model cannot be quantized, or the adapter cannot have the requested dropout.
+    """
     if not inputs.method.adapts:
         return choices.choose(method=Choice(inputs.method.value))
+    _check_quantized(inputs)
     configured, default_rank = inputs.config.method.lora or Lora(), Lora().rank
     rank = configured.rank
-    merged = "The adapter is merged into a whole model: vLLM cannot serve a trained head in an adapter."
+    merged = _why_merged(inputs, choices)
     choices = choices.choose(
         lora_rank=spec_or(rank if rank != default_rank else None, rank, "Default."),
-        method=Choice(inputs.method.value, merged if needs.has_head(inputs.objective) else None),
+        method=Choice(inputs.method.value, merged),
         lora_alpha=spec_or(configured.alpha, rank, "Equal to the rank."),
         lora_dropout=_dropout(inputs, configured),
     )
@@ -41,7 +49,40 @@ def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
     return replace(choices, lora=lora)
 
 
+def _check_quantized(inputs: PlanInputs) -> None:
+    """Refuse QLoRA where it would not quantize the experts, which are most of such a model."""
+    model = inputs.model
+    if inputs.method.facts.quantized and model.expert_parameters:
+        share = model.expert_parameters / model.parameters
+        raise BadInput(
+            "spec.method.type",
+            f"{inputs.method.value} would leave {share:.0%} of the model in 16 bits: transformers holds the experts of "
+            "a layer in one tensor, which bitsandbytes does not quantize",
+            "Use LoRA, or another base model.",
+        )
+
+
+def _why_merged(inputs: PlanInputs, choices: Choices) -> str | None:
+    """Why the artifact is a whole model even if the spec does not ask for one."""
+    if needs.has_head(inputs.objective):
+        return "The adapter is merged into a whole model: vLLM cannot serve a trained head in an adapter."
+    if choices.model.adapted_experts:
+        return (
+            "The adapter is merged into a whole model: vLLM cannot serve adapters on experts. For one that it can, set "
+            f"spec.method.lora.targetModules to {ATTENTION}."
+        )
+    return None
+
+
 def _dropout(inputs: PlanInputs, configured: Lora) -> Choice:
+    if inputs.model.adapted_experts:
+        if configured.dropout:
+            raise BadInput(
+                "spec.method.lora.dropout",
+                "must be 0 here: PEFT has no dropout for adapters on experts",
+                f"Remove it, or set spec.method.lora.targetModules to {ATTENTION}.",
+            )
+        return spec_or(configured.dropout, 0.0, "PEFT has none for adapters on experts.")
     if not needs.defaults(inputs.objective).lora_dropout:
         return spec_or(configured.dropout, 0.0, "Adds noise to the comparison.")
     small, why = why_by_rows(inputs.rows)
@@ -56,11 +97,13 @@ def choose_trainable(inputs: PlanInputs, choices: Choices) -> Choices:
     """
     model, freeze = choices.model, inputs.config.method.freeze
     frozen = model.frozen_parameters(freeze)
-    trainable = model.lora_parameters(choices.lora) if choices.lora else model.parameters - frozen
+    trainable = model.lora_parameters(choices.lora.rank) if choices.lora else model.parameters - frozen
     if not frozen:
         return choices.choose(trainable_parameters=Choice(trainable))
-    why = f"spec.method.freeze freezes {frozen:,} of {model.parameters:,}."
-    choices = choices.choose(trainable_parameters=Choice(trainable, why))
+    unused = model.frozen_parameters(None)
+    why = [f"spec.method.freeze freezes {frozen - unused:,} of {model.parameters:,}."] if frozen > unused else []
+    why += [f"{unused:,} belong to parts that no text passes, such as a vision tower."] if unused else []
+    choices = choices.choose(trainable_parameters=Choice(trainable, " ".join(why)))
     if not (freeze and freeze.embeddings and model.tied):
         return choices
     return choices.warn(
