@@ -15,7 +15,7 @@ PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help venv generate format check integration test e2e soak bench matrix gpu cluster cluster-down images demo demo-down \
+.PHONY: help venv generate format check integration test e2e soak bench matrix architectures gpu cluster cluster-down images demo demo-down \
 	locks clean
 
 help: ## Show this list
@@ -59,6 +59,9 @@ bench: venv ## Benchmark training against plain TRL, and the operator's decision
 
 matrix: venv ## Run every objective with every method and placement, and write docs/matrix.md; ARGS="--cells 'DPO/*'" selects some
 	@$(PYTHON) -m dev.matrix $(ARGS)
+
+architectures: venv ## Run tiny models of many families with every method, and write docs/architectures.md; ARGS="--cells 'Mixtral/*'" selects some
+	@$(PYTHON) -m dev.architectures $(ARGS)
 
 gpu: venv ## Run the trainer's tests that need a GPU; fails without one. ARGS='-k nf4' selects tests
 	@$(PYTHON) -m dev.gpu $(ARGS)

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -280,10 +280,10 @@ def _end_by_signal() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def state() -> str:
+def state(folders: Iterable[str] = CODE) -> str:
     """A digest of the present code's files."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*")):
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
