@@ -12,6 +12,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from hone.contract.objectives import Objective
+from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged
@@ -195,7 +196,7 @@ def test_a_loss_that_measures_nothing_ends_no_run_but_one_that_is_no_number_does
 
 def test_tokens_are_counted_from_where_the_attempt_began(tmp_path: Path, clock: Clock) -> None:
     status = StatusDir(tmp_path)
-    reports = Reporting(status, RankStatus(rank=0), saves(tmp_path / "run"))
+    reports = Reporting(status, RankStatus(rank=0), saves(tmp_path / "run"), Beats(status, 0))
     reports.on_train_begin(ARGS, TrainerState(num_input_tokens_seen=5000), TrainerControl())
     clock.now += 10
     logs = {"loss": 0.0, "reward": 0.5, "num_tokens": 5400}

@@ -77,6 +77,45 @@ def test_a_rank_that_hangs_is_found_with_its_stack(tmp_path: Path, start: Start)
     assert newest_step(config) == 2
 
 
+def test_a_rank_that_is_stuck_while_it_loads_is_found(tmp_path: Path, start: Start) -> None:
+    tiny.make_run(tmp_path, processes=2, hang_floor_seconds=15.0)
+    launcher = start(tmp_path, "a", faults="sleep@torch:rank=1")
+    code, result = launcher.wait(START_SECONDS)
+    verdict = result.verdict
+    assert (code, verdict.failure_class, verdict.rank) == (67, FailureClass.HUNG, 1), launcher.log()
+    assert "while loading, rank 1 has neither computed, read nor written for" in verdict.message
+    assert "it is in _sleep (fault_injection.py:" in verdict.message
+
+
+def test_a_step_that_takes_longer_than_the_limit_of_its_parts_is_no_hang(tmp_path: Path, start: Start) -> None:
+    tiny.make_run(tmp_path, steps=2, every=2, accumulation=6, hang_floor_seconds=15.0)
+    launcher = start(tmp_path, "a", faults="slow@step:seconds=4")
+    code, result = launcher.wait(START_SECONDS)
+    assert (code, result.final_step) == (0, 2), launcher.log()
+
+
+def test_a_save_that_is_stuck_is_found_and_costs_no_older_checkpoint(tmp_path: Path, start: Start) -> None:
+    config: RunConfig = tiny.make_run(tmp_path, processes=2, steps=6, every=2, hang_floor_seconds=15.0)
+    launcher = start(tmp_path, "a", faults="sleep@mark=4:rank=0")
+    code, result = launcher.wait(START_SECONDS)
+    verdict = result.verdict
+    assert (code, verdict.failure_class, verdict.rank) == (67, FailureClass.HUNG, 0), launcher.log()
+    assert "while saving a checkpoint, rank 0 has neither computed, read nor written for" in verdict.message
+    assert newest_step(config) == 2
+
+
+@pytest.mark.soak
+def test_a_save_that_is_as_slow_as_planned_is_no_hang(tmp_path: Path, start: Start) -> None:
+    tiny.make_run(tmp_path, processes=2, steps=4, every=2, hang_floor_seconds=15.0, checkpoint_seconds=60.0)
+    launcher = start(tmp_path, "a", faults=f"hold@mark=2:once={tmp_path / 'held'}")
+    launcher.until_true((tmp_path / "held.rank0").exists)
+    held = time.monotonic()
+    launcher.until_true(lambda: time.monotonic() > held + 40)
+    (tmp_path / "held.go").touch()
+    code, result = launcher.wait(START_SECONDS)
+    assert (code, result.final_step) == (0, 4), launcher.log()
+
+
 @pytest.mark.parametrize("node", ["0", "1"])
 def test_a_pod_whose_peer_does_not_come_has_the_class_of_a_late_pod(node: str, tmp_path: Path, start: Start) -> None:
     tiny.make_run(tmp_path, nodes=2, start_deadline_seconds=3)

@@ -12,6 +12,7 @@ import tiny
 import torch
 from transformers import TrainerControl, TrainerState
 
+from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
@@ -33,7 +34,9 @@ class Steps:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         self.health = StepHealth()
         self.saves = Checkpointing(config, planned.plan, StatusDir(directory), self.health)
-        self.reports = Reporting(StatusDir(directory), RankStatus(total_steps=1_000_000), self.saves)
+        self.reports = Reporting(
+            StatusDir(directory), RankStatus(total_steps=1_000_000), self.saves, Beats(StatusDir(directory), 0)
+        )
         self.state, self.control = TrainerState(), TrainerControl()
         for callback in (self.saves, self.reports):
             callback.on_train_begin(ARGS, self.state, self.control)

@@ -10,81 +10,202 @@ from pathlib import Path
 
 import pytest
 
-from hone_trainer.launcher import watchdog
-from hone_trainer.launcher.watchdog import Moves, observe, stuck, suspect
+from hone.contract.plan import Plan
+from hone.contract.runconfig import DataPaths, JobIdentity, RunConfig
+from hone_trainer.launcher import stack_traces
+from hone_trainer.launcher.stack_traces import suspect
+from hone_trainer.launcher.watchdog import Moves, excuse, observe, observe_usage, stuck
 from hone_trainer.protocol import host
-from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.beats import Beats
+from hone_trainer.protocol.host import Usage
+from hone_trainer.protocol.status import Beat, RankStatus, StatusDir
 
-FLOOR = 15.0
+RUN = RunConfig(
+    job=JobIdentity(namespace="n", name="j", uid="u"),
+    model_name="m",
+    data=DataPaths(train="t"),
+    hang_floor_seconds=15,
+)
+PLAN = Plan.model_construct(checkpoint_seconds=10.0)
+"""With these, a save may be still for 45 s."""
+
+Ranks = dict[int, tuple[int, str] | tuple[int, str, int]]
 
 
-def looks(*reports: tuple[float, dict[int, tuple[int, str]]]) -> Moves:
-    """What is known after looks at these times, each with the step and stage of every rank."""
+def looks(*reports: tuple[float, Ranks], usual: float | None = 1.0) -> Moves:
+    """What is known after looks at these times, each with the step, stage and parts of every rank."""
     moves = Moves()
     for now, ranks in reports:
-        statuses = {rank: RankStatus(rank=rank, step=step, stage=stage) for rank, (step, stage) in ranks.items()}
-        moves = observe(moves, statuses, now)
+        statuses = {rank: RankStatus(rank=rank, step=step, stage=stage) for rank, (step, stage, *_) in ranks.items()}
+        beats = {rank: Beat(rank=rank, count=sum(parts), usual_seconds=usual) for rank, (_, _, *parts) in ranks.items()}
+        moves = observe(moves, statuses, beats, now)
     return moves
 
 
-def both(step: int, stage: str = "Training") -> dict[int, tuple[int, str]]:
+def both(step: int, stage: str = "Training", parts: int = 0) -> Ranks:
     """Two ranks at the same place."""
-    return {0: (step, stage), 1: (step, stage)}
+    return {0: (step, stage, parts), 1: (step, stage, parts)}
 
 
 @pytest.mark.parametrize(
-    ("reports", "expected"),
+    ("reports", "usual", "expected"),
     [
-        pytest.param([(0, {})], None, id="no rank has told anything"),
-        pytest.param([(0, both(0, "Starting")), (999, both(0, "Starting"))], None, id="starting takes its time"),
-        pytest.param([(0, both(4, "Saving")), (999, both(4, "Saving"))], None, id="so does saving"),
-        pytest.param([(0, both(4, "Evaluating")), (999, both(4, "Evaluating"))], None, id="and evaluating"),
-        pytest.param([(0, both(0)), (15, both(0))], None, id="the first step, within the floor"),
-        pytest.param([(0, both(0)), (16, both(0))], 16, id="the first step, beyond it"),
-        pytest.param([(0, both(0, "Probing")), (16, both(0, "Probing"))], 16, id="the probe is watched too"),
-        pytest.param([(0, both(0)), (10, both(1)), (24, both(1))], None, id="the clock restarts with each step"),
+        pytest.param([(0, {})], None, None, id="no rank has told anything"),
+        pytest.param([(0, both(0)), (150, both(0))], None, None, id="the first step has ten times the floor"),
+        pytest.param([(0, both(0)), (151, both(0))], None, 151, id="the first step, beyond it"),
+        pytest.param([(0, both(1)), (16, both(1))], 1, 16, id="later ones have the floor"),
+        pytest.param([(0, both(1)), (565, both(1))], 60, None, id="or ten times what is usual"),
+        pytest.param([(0, both(1)), (601, both(1))], 60, 601, id="beyond ten times what is usual"),
+        pytest.param([(0, both(1)), (10, both(1, parts=1)), (24, both(1, parts=1))], 1, None, id="a part is a move"),
+        pytest.param(
+            [(0, both(1, "Evaluating")), (10, both(1, "Evaluating", 1)), (24, both(1, "Evaluating", 1))],
+            1,
+            None,
+            id="so is one of an evaluation",
+        ),
+        pytest.param([(0, both(4, "Evaluating")), (16, both(4, "Evaluating"))], 1, 16, id="evaluations are watched"),
+        pytest.param([(0, both(0, "Probing")), (151, both(0, "Probing"))], None, 151, id="the probe is watched too"),
+        pytest.param([(0, both(0)), (10, both(1)), (24, both(1))], 1, None, id="the clock restarts with each step"),
         pytest.param(
             [(0, both(0)), (10, {0: (1, "Training"), 1: (0, "Training")}), (20, both(0) | {0: (1, "Training")})],
+            1,
             None,
             id="one rank that moved is enough",
         ),
         pytest.param(
-            [(0, both(0)), (5, both(1)), (10, both(2)), (59, both(2))], None, id="long steps: ten of them are allowed"
-        ),
-        pytest.param(
-            [(0, both(0)), (5, both(1)), (10, both(2)), (61, both(2))], 51, id="long steps: beyond ten of them"
-        ),
-        pytest.param(
-            [(0, both(0)), (1, both(1)), (2, both(2)), (50, both(3)), (64, both(3))],
-            None,
-            id="one slow step does not change the median",
-        ),
-        pytest.param(
             [(0, both(4)), (1, both(5)), (2, both(5, "Saving")), (300, both(5)), (310, both(5))],
+            1,
             None,
             id="after saving, the clock restarts",
         ),
         pytest.param(
-            [(0, both(4)), (1, both(5)), (2, both(5, "Saving")), (300, both(5)), (316, both(5))],
-            16,
-            id="a save is no step: it does not lengthen the median",
-        ),
-        pytest.param(
-            [(0, {0: (0, "Training"), 1: (0, "Starting")}), (16, {0: (0, "Training"), 1: (0, "Starting")})],
+            [(0, {0: (1, "Training"), 1: (0, "Starting")}), (16, {0: (1, "Training"), 1: (0, "Starting")})],
+            1,
             16,
             id="one that never got as far as the others excuses nobody",
         ),
-        pytest.param([(0, both(9)), (99, both(9, "Done"))], None, id="done is done"),
+        pytest.param([(0, both(9)), (99, both(9, "Done"))], 1, None, id="done is done"),
     ],
 )
-def test_when_a_pod_is_stuck(reports: list, expected: float | None) -> None:
-    assert stuck(looks(*reports), FLOOR) == expected
+def test_when_a_pod_is_stuck_in_a_step(
+    reports: list[tuple[float, Ranks]], usual: float | None, expected: float | None
+) -> None:
+    hang = stuck(looks(*reports, usual=usual), RUN, PLAN)
+    assert (hang and hang.idle) == expected
 
 
-def test_many_fast_steps_between_two_looks_are_each_fast() -> None:
-    moves = looks(*[(t, both(100 * t)) for t in range(5)])
-    assert moves.durations == (0.01,) * 4
-    assert watchdog.limit(moves, FLOOR) == FLOOR
+BUSY, READS, STILL = Usage(1.0, 0), Usage(0.0, 100_000), Usage(0.01, 100)
+"""What a process uses in 5 s: it computes, it reads a slow volume, its threads only wait."""
+
+
+def watched(stage: str | None, *usages: dict[int, Usage]) -> Moves:
+    """What is known of ranks in a stage after they have used this in each 5 s."""
+    moves, total = Moves(), {rank: Usage() for rank in usages[0]}
+    for number, usage in enumerate(({rank: Usage() for rank in total}, *usages)):
+        if stage is not None:
+            statuses = {rank: RankStatus(rank=rank, step=6, stage=stage) for rank in total}
+            moves = observe(moves, statuses, {}, 5.0 * number)
+        total = {
+            rank: Usage(before.cpu_seconds + usage[rank].cpu_seconds, before.io_bytes + usage[rank].io_bytes)
+            for rank, before in total.items()
+        }
+        moves = observe_usage(moves, total, 5.0 * number)
+    return moves
+
+
+@pytest.mark.parametrize(
+    ("stage", "usages", "ranks"),
+    [
+        pytest.param("Starting", [{0: BUSY, 1: READS}] * 99, None, id="a long load"),
+        pytest.param("Starting", [{0: STILL, 1: STILL}] * 3, None, id="a short rest"),
+        pytest.param("Starting", [{0: BUSY, 1: STILL}] * 4, (1,), id="a load that is stuck, whatever others do"),
+        pytest.param(None, [{0: BUSY, 1: STILL}] * 4, (1,), id="before it has told anything"),
+        pytest.param("Saving", [{0: STILL, 1: STILL}] * 9, None, id="a flush within what the plan expects"),
+        pytest.param("Saving", [{0: STILL, 1: STILL}] * 10, (0, 1), id="a save that is stuck"),
+        pytest.param("Saving", [{0: READS, 1: BUSY}] * 99, None, id="a slow save"),
+        pytest.param("Training", [{0: STILL, 1: STILL}] * 9, None, id="training is judged by its parts"),
+    ],
+)
+def test_when_a_rank_is_stuck_in_a_load_or_a_save(
+    stage: str | None, usages: list[dict[int, Usage]], ranks: tuple[int, ...] | None
+) -> None:
+    hang = stuck(watched(stage, *usages), RUN, PLAN)
+    assert (hang and hang.ranks) == ranks
+    assert hang is None or hang.stage == (stage or "Starting")
+
+
+def test_a_rank_that_only_waits_for_others_has_its_time_again() -> None:
+    moves = watched("Starting", *[{0: STILL, 1: BUSY}] * 4)
+    assert stuck(excuse(moves, (0,)), RUN, PLAN) is None
+    later = observe_usage(excuse(moves, (0,)), moves.usage, moves.now + 16)
+    assert stuck(later, RUN, PLAN).ranks == (0, 1)
+
+
+def test_a_process_that_ends_is_a_move() -> None:
+    moves = watched("Starting", *[{0: STILL}] * 4, {0: Usage(-3.0, 0)})
+    assert stuck(moves, RUN, PLAN) is None
+
+
+def test_what_processes_use_is_counted_with_their_children() -> None:
+    work = "import os,sys; sum(range(10**7)); sys.stdout.write('x' * 200_000); sys.stdout.flush(); os.read(0, 1)"
+    shell = f'{sys.executable} -c "{work}"; true'
+    with subprocess.Popen(["sh", "-c", shell], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and parent.stdin is not None
+        parent.stdout.read(200_000)
+        usage = host.usage({7: parent.pid, 8: 2**22 + 1})
+        parent.kill()
+    assert usage[7].cpu_seconds > 0.05 and usage[7].io_bytes >= 200_000
+    assert usage[8] == Usage(), "it is gone"
+
+
+# The heartbeat.
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still until it is set."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def beat(status: StatusDir, clock: list[float], *parts: tuple[str | None, float]) -> Beat:
+    """What is known after parts of these kinds and seconds."""
+    beats = Beats(status, 3)
+    for kind, seconds in parts:
+        clock[0] += seconds
+        beats(kind)
+    return status.beats()[3]
+
+
+STEP_OF_RL = [("answers", 100.0), ("answers", 90.0), ("micro-batch", 50.0), ("micro-batch", 2.0), ("step", 3.0)]
+
+
+def test_nothing_is_usual_before_a_step_is_done(tmp_path: Path, clock: list[float]) -> None:
+    assert beat(StatusDir(tmp_path), clock, *STEP_OF_RL[:-1]) == Beat(rank=3, count=4, usual_seconds=None)
+
+
+def test_the_slowest_kind_of_parts_is_what_is_usual(tmp_path: Path, clock: list[float]) -> None:
+    """Answers that follow a step: the median over steps of any kind of part would be 2 to 50 s."""
+    assert beat(StatusDir(tmp_path), clock, *STEP_OF_RL * 3) == Beat(rank=3, count=15, usual_seconds=100.0)
+
+
+def test_one_slow_part_changes_nothing(tmp_path: Path, clock: list[float]) -> None:
+    parts = [("micro-batch", 2.0), ("step", 2.0)] * 5
+    assert beat(StatusDir(tmp_path), clock, *parts, ("micro-batch", 500.0), ("step", 2.0)).usual_seconds == 2.0
+
+
+def test_a_save_is_no_part_of_a_step(tmp_path: Path, clock: list[float]) -> None:
+    parts = [("micro-batch", 2.0), ("step", 2.0), (None, 900.0)] * 5
+    assert beat(StatusDir(tmp_path), clock, *parts).usual_seconds == 2.0
+
+
+def test_a_heartbeat_is_written_once_a_second(tmp_path: Path, clock: list[float]) -> None:
+    status = StatusDir(tmp_path)
+    assert beat(status, clock, ("micro-batch", 0.5), *[("micro-batch", 0.1)] * 5).count == 1
+    assert beat(status, clock, *[("micro-batch", 0.5)] * 5).count == 5
+    status.clear()
+    assert status.beats() == {}
 
 
 def stacks(*innermost: str) -> str:
@@ -125,21 +246,21 @@ def test_whom_the_others_wait_for(places: dict[int, str], world_size: int, expec
     "where", [ALL_REDUCE, BACKWARD, GPU_WAIT, *(stacks(line) for line in ALL_REDUCE.splitlines()[-2:])]
 )
 def test_a_rank_that_waits_for_others_is_recognized_by_its_innermost_frame(where: str) -> None:
-    assert watchdog.waits(where)
+    assert stack_traces.waits(where)
 
 
 def test_a_rank_that_reads_data_waits_for_nobody() -> None:
-    assert not watchdog.waits(READING)
+    assert not stack_traces.waits(READING)
 
 
 def test_the_files_of_frames_that_wait_are_there() -> None:
-    root = Path(watchdog.__file__).parents[1]
+    root = Path(stack_traces.__file__).parents[1]
     assert all((root / "training" / name).is_file() for name in ("collectives.py", "callbacks.py"))
 
 
 def test_a_place_in_words() -> None:
-    assert watchdog.place(READING) == "__getitem__ (arrow_dataset.py:90)"
-    assert watchdog.place("") == "an unknown place"
+    assert stack_traces.place(READING) == "__getitem__ (arrow_dataset.py:90)"
+    assert stack_traces.place("") == "an unknown place"
 
 
 RANK = """
@@ -180,14 +301,16 @@ def test_ranks_are_asked_where_they_are(tmp_path: Path, ranks: list[subprocess.P
     ranks[1].send_signal(signal.SIGSTOP)
 
     began = time.monotonic()
-    stacks = watchdog.ask_for_stacks(status, pids, seconds=2)
+    stacks = stack_traces.ask_for_stacks(status, pids, seconds=2)
 
     assert time.monotonic() - began < 10
     assert stacks[0].count("most recent call first") == 2, "every thread"
-    assert watchdog.place(stacks[0]).startswith("asleep")
+    assert stack_traces.place(stacks[0]).startswith("asleep")
     assert (stacks[1], stacks[2]) == ("", ""), "one is stopped, one has not registered for the signal"
     assert ranks[2].poll() is None, "and does not die of it"
-    assert "rank 1 ===\n(did not answer" in watchdog.report(stacks)
+    assert "rank 1 ===\n(did not answer" in stack_traces.report(stacks)
+    again = stack_traces.ask_for_stacks(status, {0: pids[0]}, seconds=2)
+    assert again[0].count("most recent call first") == 2, "and not those of the first time"
 
 
 def test_a_forgotten_rank_leaves_nothing_but_the_stop_flag(tmp_path: Path) -> None:

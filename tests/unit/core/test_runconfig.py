@@ -37,6 +37,11 @@ def test_pods_wait_for_each_other_as_long_as_the_operator_waits_for_them() -> No
     assert run_config(run(startDeadlineSeconds=90)).start_deadline_seconds == 90
 
 
+def test_the_time_that_training_has_without_progress_is_the_users() -> None:
+    assert run_config(run()).hang_floor_seconds == 300
+    assert run_config(run(progressDeadlineSeconds=3600)).hang_floor_seconds == 3600
+
+
 def test_the_volumes_of_models_are_mounted_where_the_trainer_takes_them_for_volumes() -> None:
     model = {"claim": {"name": "models", "path": "base/7b"}}
     pods = model_sources(run(objective="Distillation", model=model, teacher=model, reward={"model": model}))

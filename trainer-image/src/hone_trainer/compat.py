@@ -425,7 +425,7 @@ _PROCESS = (
     Hook(
         "torch.autograd.graph",
         "_engine_run_backward",
-        ("launcher/watchdog.py",),
+        ("launcher/stack_traces.py",),
         "a rank that is in it waits for others",
     ),
     Hook(

@@ -23,6 +23,7 @@ from hone_trainer.models.directories import check_models, models
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.zero import load_checkpoints_as_data, use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
+from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.deadlines import collective_seconds
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
@@ -97,16 +98,16 @@ def _train(rank: int, status: StatusDir) -> None:
     if resume:
         _check_same_gang(resume[1], plan)
     first = _first_status(rank, plan, resume[1].step if resume else None)
-    health = StepHealth()
+    health, beats = StepHealth(), Beats(status, rank)
     saves = Checkpointing(config, plan, status, health)
-    reports = Reporting(status, first, saves)
+    reports = Reporting(status, first, saves, beats)
     reports.report()
-    make_trainer = partial(_make_trainer, config, health)
+    make_trainer = partial(_make_trainer, config, health, beats)
     prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
     if os.environ.get(PROBE_ENV):
         from hone_trainer.training.probe import probe_steps
 
-        probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, make_trainer)
+        probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, beats, make_trainer)
         return
     trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports])
     validation = prepared.validation
@@ -139,6 +140,7 @@ def _first_status(rank: int, plan: Plan, resumed_from: int | None) -> RankStatus
 def _make_trainer(
     config: RunConfig,
     health: "StepHealth",
+    beats: Beats,
     plan: Plan,
     prepared: Prepared,
     directory: Path,
@@ -163,6 +165,7 @@ def _make_trainer(
             output_dir=directory,
             callbacks=callbacks,
             health=health,
+            beats=beats,
         )
     )
     trainer.remove_callback(PrinterCallback)

@@ -19,6 +19,8 @@ Options: rank=<n> strikes that rank alone. once=<path> strikes only where <path>
 test can wait for it, and the next start is spared. above=<n> strikes only a micro-batch of more rows, like a GPU that
 holds no more than n. steps=<n>: nan and spike end after so many steps. mib=<n>: how much hostmem takes at most.
 
+The kind slow holds every micro-batch up: slow@step:seconds=<n>.
+
 The kind rows spoils nothing: rows@step:file=<path> writes the rows of every micro-batch to <path>.rank<n>, each as a
 line of JSON, [step, rows].
 """
@@ -77,7 +79,7 @@ class Fault:
         place, _, number = where.rpartition("=") if "=" in where or where.isdigit() else (where, "", "")
         fault = cls(kind, place or "step", int(number) if number else None, dict(o.split("=", 1) for o in options))
         known = {*PLACES, "step", "python", "torch"}
-        if not at or kind not in {*KINDS, "nan", "spike", "rows"} or fault.place not in known:
+        if not at or kind not in {*KINDS, "nan", "spike", "rows", "slow"} or fault.place not in known:
             raise ValueError(f"no fault: {text!r}")
         return fault
 
@@ -211,6 +213,8 @@ def _patch_steps(fault: Fault, module: ModuleType) -> None:
         if rows > int(fault.options.get("above", "0")):
             if fault.kind == "rows":
                 _write_rows(fault, step, inputs)
+            elif fault.kind == "slow":
+                time.sleep(float(fault.options["seconds"]))
             elif fault.kind in ("nan", "spike"):
                 _spoil(fault, self, step)
             else:

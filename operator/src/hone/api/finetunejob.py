@@ -330,6 +330,17 @@ class FineTuneJobSpec(Model):
             "again.",
         ),
     ] = 1800
+    progress_deadline_seconds: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=604_800,
+            description="Seconds without progress after which training counts as hung. Progress is a micro-batch, a "
+            "batch of generated answers or of an evaluation; while a rank loads or saves, any work of its processes. "
+            "The limit is higher where progress usually takes longer than a tenth of it, in the first optimizer step, "
+            "and for saves.",
+        ),
+    ] = 300
     active_deadline_seconds: Annotated[
         int | None,
         Field(

@@ -179,7 +179,7 @@ class RunConfig(Model):
     start_deadline_seconds: Annotated[int, Field(gt=0)] = 1800
     """How long a pod of the gang waits for the others: as long as the operator waits for all of them to start."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """A step is considered stuck after this time or ten median steps, whichever is longer."""
+    """Training counts as hung after this time without progress, or more where progress usually takes longer."""
 
 
 class Attempt(Model):

@@ -1,34 +1,29 @@
-"""The watchdog: detects a pod whose ranks no longer move, collects the stacks of each, and names a suspect.
+"""The watchdog: the rule by which ranks hang, from what they report and from what their processes do.
 
-A rank moves when it finishes a step or enters another stage. Why a step takes long does not matter: an old
-status is no sign of a hang until the limit has passed.
+While ranks train or evaluate, each part of a step that is done is a move (`hone_trainer/protocol/beats.py`), and a pod
+hangs when none of its ranks moves. Why one takes long does not matter. While a rank loads or saves, no part is done for
+a long time: then it moves as long as its processes compute, read or write, and each rank is judged by itself.
 """
 
-import os
-import re
-import signal
-import statistics
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.deadlines import save_seconds, usual_seconds
+from hone_trainer.protocol.host import Usage
+from hone_trainer.protocol.status import Beat, RankStatus
 
-WATCHED = frozenset({"Training", "Probing"})
-"""Stages in which steps are expected. Starting, saving and evaluating take as long as they take."""
-MEDIAN_STEPS = 10
-"""A pod is stuck after so many median steps, or after the floor, whichever is longer."""
-ANSWER_SECONDS = 15.0
-"""How long ranks have for writing their stacks."""
-
-_RECENT_STEPS = 20
-# Innermost frames of a rank that waits for its peers: in a collective, in a backward pass, which ends with DDP's, or
-# where the host first waits for what NCCL was asked to do.
-_WAITS = re.compile(
-    r"torch/distributed/|torch/nn/parallel/distributed\.py|deepspeed/comm/|"
-    r'torch/autograd/graph\.py", line \d+ in _engine_run_backward|hone_trainer/training/(collectives|callbacks)\.py'
-)
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)')
+BY_PARTS = frozenset({"Training", "Probing", "Evaluating"})
+"""Stages in which parts of a step are expected."""
+LOADING, SAVING = "Starting", "Saving"
+"""Stages that are judged by what processes do. A rank that has reported nothing yet is loading."""
+USAGE_SECONDS = 5.0
+"""How often to observe what processes do."""
+MOVED_CPU_SECONDS = 0.02 * USAGE_SECONDS
+"""CPU time between two observations of a process that does something: threads that only wait take less."""
+MOVED_BYTES = 1 << 16
+"""The same of bytes that it has read and written."""
 
 
 @dataclass(frozen=True)
@@ -37,121 +32,99 @@ class Moves:
 
     Attributes:
         now: the time of the last observation, in seconds.
-        last: by rank, the step and stage it was last seen in, and since when.
-        durations: seconds of recent steps of the pod's lowest rank.
+        last: by rank, the step, stage and count of parts it was last seen with, and since when.
+        usage: by rank, what its processes had used at the last observation of it.
+        used: by rank, when its processes were last seen doing something.
+        usual: seconds that the slowest kind of parts takes on any rank; None before the first step is done.
     """
 
     now: float = 0.0
-    last: dict[int, tuple[int, str, float]] = field(default_factory=dict)
-    durations: tuple[float, ...] = ()
+    last: Mapping[int, tuple[int, str, int, float]] = field(default_factory=dict)
+    usage: Mapping[int, Usage] = field(default_factory=dict)
+    used: Mapping[int, float] = field(default_factory=dict)
+    usual: float | None = None
 
 
-def observe(moves: Moves, statuses: dict[int, RankStatus], now: float) -> Moves:
-    """What is known after another observation.
+@dataclass(frozen=True)
+class Stuck:
+    """Ranks that do not move.
+
+    Attributes:
+        ranks: which; those that wait for others are among them.
+        idle: for how many seconds.
+        limit: the seconds that they had.
+        stage: what they are doing; None: training, in which the pod is judged as a whole.
+    """
+
+    ranks: tuple[int, ...]
+    idle: float
+    limit: float
+    stage: str | None = None
+
+
+def observe(moves: Moves, statuses: Mapping[int, RankStatus], beats: Mapping[int, Beat], now: float) -> Moves:
+    """What is known after ranks have reported.
 
     Args:
         moves: what was known.
-        statuses: what the ranks of this pod report, by rank.
+        statuses, beats: what the ranks of this pod report, by rank.
         now: the time in seconds, on a clock of any origin.
     """
-    last, durations = dict(moves.last), moves.durations
+    last = dict(moves.last)
     for rank, status in statuses.items():
-        step, stage, since = last.get(rank, (status.step, "", now))
-        if (status.step, status.stage) == (step, stage):
-            continue
-        if rank == min(statuses) and status.step > step and stage in WATCHED:
-            durations = (*durations, (now - since) / (status.step - step))[-_RECENT_STEPS:]
-        last[rank] = (status.step, status.stage, now)
-    return Moves(now, last, durations)
+        count = beats[rank].count if rank in beats else 0
+        if (status.step, status.stage, count) != last.get(rank, ())[:3]:
+            last[rank] = (status.step, status.stage, count, now)
+    usual = max((beat.usual_seconds for beat in beats.values() if beat.usual_seconds is not None), default=None)
+    return replace(moves, now=now, last=last, usual=usual)
 
 
-def limit(moves: Moves, floor: float) -> float:
-    """Seconds after which ranks that do not move are stuck; the floor alone before the first step is done."""
-    return max(MEDIAN_STEPS * statistics.median(moves.durations), floor) if moves.durations else floor
+def observe_usage(moves: Moves, usage: Mapping[int, Usage], now: float) -> Moves:
+    """What is known after a look at the ranks' processes, `USAGE_SECONDS` after the last one.
+
+    Args:
+        moves: what was known.
+        usage: what each rank's processes have used so far.
+        now: the time in seconds, on the same clock.
+    """
+    used = {
+        rank: moves.used[rank] if rank in moves.usage and not _moved(moves.usage[rank], total) else now
+        for rank, total in usage.items()
+    }
+    return replace(moves, now=now, usage=dict(usage), used=used)
 
 
-def stuck(moves: Moves, floor: float) -> float | None:
-    """For how many seconds no rank of the pod has moved, where that is too long; else None.
+def excuse(moves: Moves, ranks: tuple[int, ...]) -> Moves:
+    """What is known if these ranks only wait for others: their time begins again."""
+    return replace(moves, used={**moves.used, **dict.fromkeys(ranks, moves.now)})
+
+
+def stuck(moves: Moves, config: RunConfig, plan: Plan) -> Stuck | None:
+    """The ranks of the pod that have not moved for too long, or None.
 
     Args:
         moves: what was observed.
-        floor: the least time in seconds that a step is given.
+        config, plan: the run, from which the limits follow.
     """
-    stages = {stage for _, stage, _ in moves.last.values()}
-    # A rank that is still starting does not excuse the others: they cannot train without it for long.
-    if not stages & WATCHED or stages - WATCHED - {"Starting"}:
+    stages = {rank: stage for rank, (_, stage, _, _) in moves.last.items()}
+    for stage, limit in ((LOADING, config.hang_floor_seconds), (SAVING, save_seconds(config, plan))):
+        # A save begins with the stage: what the processes did before is no sign of it.
+        idle = {
+            rank: moves.now - max(at, moves.last[rank][3] if rank in moves.last else at)
+            for rank, at in moves.used.items()
+            if stages.get(rank, LOADING) == stage
+        }
+        if late := {rank: seconds for rank, seconds in idle.items() if seconds > limit}:
+            return Stuck(tuple(sorted(late)), max(late.values()), limit, stage)
+    # A rank that is still loading does not excuse the others: they cannot train without it for long.
+    if not set(stages.values()) & BY_PARTS or set(stages.values()) - BY_PARTS - {LOADING}:
         return None
-    idle = moves.now - max(since for _, _, since in moves.last.values())
-    return idle if idle > limit(moves, floor) else None
+    idle_for = moves.now - max(since for *_, since in moves.last.values())
+    limit = usual_seconds(config, moves.usual)
+    return Stuck(tuple(sorted(stages)), idle_for, limit) if idle_for > limit else None
 
 
-def ask_for_stacks(status: StatusDir, pids: dict[int, int], seconds: float = ANSWER_SECONDS) -> dict[int, str]:
-    """The stacks of every thread of each rank, by rank; empty for a rank that does not answer.
-
-    A rank also answers from within a C function, but not while the kernel blocks or has stopped it. No signal is sent
-    to a rank that has not yet registered for it: the signal would kill it.
-
-    Args:
-        status: where the ranks write.
-        pids: the ranks' processes.
-        seconds: how long to wait for them.
-    """
-    answers = dict.fromkeys(pids, "")
-    pending = {rank: status.stacks_file(rank) for rank in pids if status.stacks_file(rank).exists()}
-    for rank in pending:
-        os.kill(pids[rank], signal.SIGUSR1)
-    deadline = time.monotonic() + seconds
-    while pending and time.monotonic() < deadline:
-        time.sleep(0.2)
-        for rank, file in list(pending.items()):
-            text = _read(file)
-            # Whole once it no longer grows.
-            if text and text == answers[rank]:
-                del pending[rank]
-            answers[rank] = text
-    return answers
-
-
-def suspect(stacks: dict[int, str], world_size: int) -> int | None:
-    """The rank that the others probably wait for: one that does not answer, or else is not waiting itself.
-
-    Args:
-        stacks: what each rank of this pod answered.
-        world_size: ranks of the whole gang; where there is one, it is the suspect.
-    """
-    if world_size == 1:
-        return next(iter(stacks), None)
-    silent = [rank for rank, text in sorted(stacks.items()) if not text]
-    elsewhere = [rank for rank, text in sorted(stacks.items()) if text and not waits(text)]
-    return next(iter([*silent, *elsewhere]), None)
-
-
-def waits(stacks: str) -> bool:
-    """Whether the main thread is in something that only ends when other ranks come to it as well."""
-    return bool(_WAITS.search(next(iter(main_frames(stacks)), "")))
-
-
-def main_frames(stacks: str) -> list[str]:
-    """The main thread's frames as faulthandler writes them, the innermost first: it is the last of the threads."""
-    return [line.strip() for line in stacks.strip().rpartition("\n\n")[2].splitlines() if _FRAME.search(line)]
-
-
-def place(stacks: str) -> str:
-    """Where the main thread is, in words: `run (data.py:12)`."""
-    for frame in main_frames(stacks):
-        if match := _FRAME.search(frame):
-            return f"{match['name']} ({Path(match['file']).name}:{match['line']})"
-    return "an unknown place"
-
-
-def report(stacks: dict[int, str]) -> str:
-    """All ranks' stacks as one text."""
-    none = "(did not answer SIGUSR1)"
-    return "\n\n".join(f"=== rank {rank} ===\n{text.strip() or none}" for rank, text in sorted(stacks.items())) + "\n"
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
+def _moved(before: Usage, after: Usage) -> bool:
+    # A process of the rank that has ended takes its share with it: that is a move, too.
+    cpu, moved = after.cpu_seconds - before.cpu_seconds, after.io_bytes - before.io_bytes
+    return abs(cpu) >= MOVED_CPU_SECONDS or abs(moved) >= MOVED_BYTES

@@ -33,10 +33,10 @@ class OnPolicyMixin(TrainerMixin):
         Every rank has as many prompts, and makes as many calls.
         """
         most = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
-        parts = [
-            super(OnPolicyMixin, self)._generate_single_turn(prompt_ids[start : start + most], *rest)  # type: ignore[misc]
-            for start in range(0, len(prompt_ids), most)
-        ]
+        parts = []
+        for start in range(0, len(prompt_ids), most):
+            parts.append(super()._generate_single_turn(prompt_ids[start : start + most], *rest))  # type: ignore[misc]
+            self.beats("answers")
         # GRPO's also gives log-probabilities, which only vLLM returns.
         if isinstance(parts[0], tuple):
             return [ids for completions, *_ in parts for ids in completions], *parts[0][1:]

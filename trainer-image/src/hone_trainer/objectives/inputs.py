@@ -14,6 +14,7 @@ from hone_trainer.models.experts import name_experts
 from hone_trainer.models.freezing import freeze_weights
 from hone_trainer.models.language import freeze_other_parts
 from hone_trainer.models.zero import deepspeed_config
+from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.deadlines import collective_seconds
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Inputs:
     output_dir: Path
     callbacks: "list[TrainerCallback]"
     health: "StepHealth"
+    beats: Beats
 
     @property
     def beta(self) -> float:

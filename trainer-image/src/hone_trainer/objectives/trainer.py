@@ -13,6 +13,7 @@ from accelerate import DistributedDataParallelKwargs
 
 from hone_trainer.methods import METHODS
 from hone_trainer.objectives.inputs import Inputs
+from hone_trainer.protocol.beats import Beats
 from hone_trainer.training import checkpoint
 
 if TYPE_CHECKING:
@@ -29,16 +30,18 @@ else:
 class TrainerMixin(Trainer):
     """Put before transformers' Trainer, or one of TRL's: reports each step's loss and gradient norm to `health`.
 
-    It also lets DDP hold the gradients once.
+    It also counts what is done, and lets DDP hold the gradients once.
     """
 
     health: "StepHealth"
-    """Set it before training starts."""
+    beats: Beats
+    """Set both before training starts."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One micro-batch forward and backward; its loss is already divided by the micro-batches of a step."""
         loss = super().training_step(*args, **kwargs)
         self.health.add_loss(loss)
+        self.beats("micro-batch")
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> torch.Tensor | float | None:
@@ -65,7 +68,9 @@ class TrainerMixin(Trainer):
         """
         if self.is_in_train and not self.control.should_evaluate:
             return None, None, None
-        return super().prediction_step(*args, **kwargs)
+        result = super().prediction_step(*args, **kwargs)
+        self.beats("evaluation")
+        return result
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the whole weights, unless DeepSpeed's own files are all that a checkpoint of this step needs.
@@ -125,7 +130,7 @@ def build_trainer(
         callbacks=inputs.callbacks,
         **more,
     )
-    built.health = inputs.health
+    built.health, built.beats = inputs.health, inputs.beats
     # It has a model from here on, which transformers' class leaves open.
     ready = cast("RankTrainer", built)
     METHODS[inputs.config.method.type].after_build(ready.model)

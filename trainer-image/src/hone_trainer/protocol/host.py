@@ -3,6 +3,9 @@
 import contextlib
 import math
 import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _QUOTAS = [
@@ -93,6 +96,44 @@ def cpu_seconds(pid: int) -> float | None:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU time, and bytes read and written, of a process and those that it has started."""
+
+    cpu_seconds: float = 0.0
+    io_bytes: int = 0
+
+
+def usage(processes: Mapping[int, int]) -> dict[int, Usage]:
+    """What processes and their descendants have used so far, under the keys that they are given with.
+
+    What has ended is left out, and so are bytes where the kernel does not show them.
+    """
+    started: dict[int, list[int]] = defaultdict(list)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                started[parent].append(int(entry.name))
+    totals = {}
+    for key, process in processes.items():
+        family = [process]
+        for pid in family:
+            family.extend(started[pid])
+        totals[key] = Usage(sum(cpu_seconds(pid) or 0.0 for pid in family), sum(map(_io_bytes, family)))
+    return totals
+
+
+def _io_bytes(pid: int) -> int:
+    """Bytes that a process has asked for and written, and those that the kernel fetched for its mapped files."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        figures = {name: int(value) for name, _, value in (line.partition(":") for line in lines)}
+        return figures["rchar"] + figures["wchar"] + figures["read_bytes"]
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 def children(parent: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What ranks and launcher exchange, as small files in one directory of the pod's own /tmp.
 
 rank-<n>.json       rank n's RankStatus; replaced at most once a second
+beats-<n>.json      what rank n has done of its step (`hone_trainer/protocol/beats.py`); as often
 verdict-<n>.json    why rank n ended, where it can say so
 stacks-<n>.txt      rank n's stacks, once it was sent SIGUSR1
 failures.json       the ranks that torchrun saw die: exit codes and times
@@ -39,6 +40,16 @@ class RankStatus(Progress):
     """Most GPU memory that this rank's tensors took, where it has a GPU."""
 
 
+class Beat(Model):
+    """A rank's heartbeat."""
+
+    rank: int
+    count: int
+    """Parts of steps that it has done."""
+    usual_seconds: float | None = None
+    """What the slowest kind of them usually takes; None before the first step is done."""
+
+
 class StatusDir:
     """The directory, from either side."""
 
@@ -66,7 +77,7 @@ class StatusDir:
 
     def clear(self) -> None:
         """Forget the ranks, so that others can be started. A stop flag stays."""
-        for pattern in ("rank-*.json", "verdict-*.json", "stacks-*.txt", self.failures_file.name):
+        for pattern in ("rank-*.json", "beats-*.json", "verdict-*.json", "stacks-*.txt", self.failures_file.name):
             for path in self.directory.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -81,6 +92,14 @@ class StatusDir:
     def statuses(self) -> dict[int, RankStatus]:
         """The newest status of each rank of this pod, by rank; unreadable ones are left out."""
         return {status.rank: status for status in self._read("rank-*.json", RankStatus)}
+
+    def write_beat(self, beat: Beat) -> None:
+        """Replace the rank's heartbeat."""
+        write_atomic(self.directory / f"beats-{beat.rank}.json", beat.to_json().encode())
+
+    def beats(self) -> dict[int, Beat]:
+        """The newest heartbeat of each rank of this pod, by rank."""
+        return {beat.rank: beat for beat in self._read("beats-*.json", Beat)}
 
     def write_verdict(self, rank: int | None, verdict: Verdict) -> None:
         """Record why the rank ends; None: torchrun itself does."""

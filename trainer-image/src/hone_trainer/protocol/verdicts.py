@@ -60,7 +60,8 @@ HINTS: dict[FailureClass, str] = {
     FailureClass.DIVERGED: "Lower spec.hyperparameters.learningRate, or look for broken rows in the data.",
     FailureClass.OUT_OF_MEMORY: "Lower spec.compute.microBatchSize or spec.hyperparameters.sequenceLength.",
     FailureClass.HOST_OUT_OF_MEMORY: "Raise the memory limit in spec.compute.resources.",
-    FailureClass.HUNG: "Read the file that the message names: its stack traces show where each rank hangs.",
+    FailureClass.HUNG: "Read the file that the message names: its stack traces show where each rank hangs. If it is "
+    "only slow, raise spec.progressDeadlineSeconds.",
     FailureClass.NEVER_STARTED: "Check why the other pods do not start, and whether pods of the job reach each other.",
     FailureClass.COMMUNICATION: "Check whether another rank or pod failed first; if not, check the pods' network.",
 }

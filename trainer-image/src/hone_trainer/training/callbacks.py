@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone_trainer.protocol.beats import STEP, Beats
 from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged
@@ -234,12 +235,14 @@ class Reporting(TrainerCallback):
         status: where to report it.
         first: what is known before the first step.
         saves: the checkpoint callback; it must come before this one.
+        beats: the rank's heartbeat.
     """
 
-    def __init__(self, status: StatusDir, first: RankStatus, saves: Checkpointing) -> None:
+    def __init__(self, status: StatusDir, first: RankStatus, saves: Checkpointing, beats: Beats) -> None:
         self._status = status
         self._now = first
         self._saves = saves
+        self._beats = beats
         self._steps: deque[tuple[float, int]] = deque(maxlen=21)
         self._logged: tuple[float, int] | None = None
         self._written = 0.0
@@ -273,6 +276,7 @@ class Reporting(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Count the step."""
+        self._beats(STEP)
         self._steps.append((self._clock(), state.global_step))
         (began, first), (ended, last) = self._steps[0], self._steps[-1]
         self._now = self._now.model_copy(
@@ -341,6 +345,7 @@ class Reporting(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Report the new checkpoint."""
+        self._beats(None)
         self.report(
             stage="Training", checkpoint_step=self._saves.saved_step, checkpoint_seconds=self._saves.save_seconds
         )

@@ -20,6 +20,7 @@ from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import Prepared
 from hone_trainer.protocol import host
+from hone_trainer.protocol.beats import STEP, Beats
 from hone_trainer.protocol.probe import PROBE_STEPS, save_probe
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.training.collectives import highest
@@ -39,11 +40,13 @@ class Timing(TrainerCallback):
     Args:
         status: where to report it.
         first: what is known before the first step.
+        beats: the rank's heartbeat.
     """
 
-    def __init__(self, status: StatusDir, first: RankStatus) -> None:
+    def __init__(self, status: StatusDir, first: RankStatus, beats: Beats) -> None:
         self._status = status
         self._now = first
+        self._beats = beats
         self.ends: list[float] = []
 
     def on_train_begin(
@@ -59,6 +62,7 @@ class Timing(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.monotonic())
+        self._beats(STEP)
         self._report(state.global_step)
 
     def _report(self, step: int) -> None:
@@ -73,6 +77,7 @@ def probe_steps(
     level: int,
     status: StatusDir,
     first: RankStatus,
+    beats: Beats,
     make_trainer: MakeTrainer,
 ) -> None:
     """Make the steps and, on rank 0, write what they took to `<run>/probe.json`.
@@ -84,10 +89,11 @@ def probe_steps(
         level: the plan's level of the memory fallback.
         status: where to report it to the launcher.
         first: what is known of this rank.
+        beats: its heartbeat.
         make_trainer: (plan, data, output directory, callbacks) -> the objective's trainer.
     """
     rows = longest_rows(prepared.train, PROBE_STEPS * plan.global_batch_size)
-    timing = Timing(status, first)
+    timing = Timing(status, first, beats)
     host.reset_peak()
     resident = host.own_memory("VmRSS")
     with tempfile.TemporaryDirectory(prefix="hone-probe-") as scratch:

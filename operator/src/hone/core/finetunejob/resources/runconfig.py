@@ -58,6 +58,7 @@ def run_config(run: Run) -> RunConfig:
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
         start_deadline_seconds=run.spec.start_deadline_seconds,
+        hang_floor_seconds=run.spec.progress_deadline_seconds,
     )
 
 
