@@ -147,15 +147,30 @@ async def test_both_families_of_addresses_are_answered(server: Server) -> None:
         writer.close()
 
 
-async def test_connections_on_which_nothing_is_sent_keep_nobody_out(server: Server) -> None:
+async def test_connections_on_which_half_a_request_is_sent_keep_nobody_out(server: Server) -> None:
     for port, path in zip(server.ports, ("/metrics", "/healthz"), strict=True):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_CONNECTIONS)]
+        for _, writer in idle:
+            writer.write(b"GET /")
         assert (await fetch(port, path))[0] == 200
         await asyncio.sleep(0.1)
         closed = [reader for reader, _ in idle if reader.at_eof()]
         assert len(closed) > 2 * MAX_CONNECTIONS - 5, "the oldest were closed"
         for _, writer in idle:
             writer.close()
+
+
+async def test_connections_on_which_nothing_is_sent_delay_nobody(server: Server) -> None:
+    """Each that is accepted costs a third of a millisecond, and takes the turn of another one."""
+    crowd = [socket.socket() for _ in range(2000)]
+    for client in crowd:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", server.ports[1]))
+    used = time.process_time()
+    assert (await asyncio.wait_for(fetch(server.ports[1], "/healthz"), timeout=20.0))[0] == 200
+    assert time.process_time() - used < 0.2
+    for client in crowd:
+        client.close()
 
 
 async def test_a_connection_is_closed_after_a_while() -> None:

@@ -21,8 +21,10 @@ from hone.runtime.metrics import Metrics
 log = logging.getLogger(__name__)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TURN_SECONDS = 0.02
-METRICS_PER_TURN, PROBES_PER_TURN = 1, 40
+METRICS_PER_TURN, PROBES_PER_TURN = 1, 20
 """Connections that a port accepts at most in a turn. Probes cost next to nothing, and must not wait behind a crowd."""
+DEFER_SECONDS = 5
+"""How long the kernel holds a connection on which nothing is sent before we are to accept it."""
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 MAX_CONNECTIONS = 64
@@ -76,6 +78,8 @@ class Server:
             family = socket.AF_INET6 if both else socket.AF_INET
             listener = socket.create_server(("", port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
             listener.setblocking(False)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             accept = functools.partial(self._accept, runner, OrderedDict())
             task = asyncio.get_running_loop().create_task(_listen(listener, accept, per_turn), name=f"port {port}")
             self._listening.append((listener, task))
