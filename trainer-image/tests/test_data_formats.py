@@ -30,8 +30,8 @@ ANSWER = {"role": "assistant", "content": "Yes."}
         pytest.param({"messages": [USER, {"role": "assistant", "content": " "}]}, "empty assistant", id="blank answer"),
         pytest.param({"messages": [USER]}, "no assistant turn in `messages`", id="no answer"),
         pytest.param({"messages": [ANSWER]}, "no turn before the assistant's", id="an answer to nothing"),
-        pytest.param({"messages": [USER, ANSWER], "tools": [{}]}, "tool calls are not supported", id="tools"),
-        pytest.param({"messages": [USER, {**ANSWER, "tool_calls": [{}]}]}, "tool calls", id="a tool call"),
+        pytest.param({"messages": [USER, ANSWER], "tools": [{}]}, "not a list of tools", id="tools"),
+        pytest.param({"messages": [USER, {**ANSWER, "tool_calls": [{}]}]}, "a tool call without", id="a tool call"),
     ],
 )
 def test_a_bad_conversation_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
@@ -94,7 +94,7 @@ HUMAN, GPT = {"from": "human", "value": "Is it good?"}, {"from": "gpt", "value":
         pytest.param({"conversations": [HUMAN, {**GPT, "value": 1}]}, "is not a string", id="a number"),
         pytest.param({"conversations": [HUMAN, {**GPT, "value": " "}]}, "empty assistant turn", id="blank answer"),
         pytest.param({"conversations": [HUMAN, GPT], "system": 1}, "`system` is not a string", id="system"),
-        pytest.param({"conversations": [HUMAN, GPT], "tools": "[{}]"}, "tool calls are not", id="tools"),
+        pytest.param({"conversations": [HUMAN, GPT], "tools": "[{}]"}, "not a list of tools", id="tools"),
     ],
 )
 def test_a_bad_row_of_sharegpt_s_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:

@@ -89,7 +89,7 @@ MEDIA = [{"type": "image_url", "image_url": {"url": "a.png"}}]
         *(
             pytest.param({**row, name: value}, format, f"`{name}` is set: {words}", id=f"{format.value}-{name}")
             for name, value, words in [
-                *((name, [{"name": "f"}], "tool calls") for name in ("tools", "functions", "tool_defs")),
+                ("tool_calls", [{"name": "f"}], "tool calls"),
                 *((name, ["a.png"], "images, audio and video") for name in ("images", "audios", "videos", "image")),
                 ("sample_weight", 0.5, "weights of rows"),
             ]
@@ -110,8 +110,8 @@ MEDIA = [{"type": "image_url", "image_url": {"url": "a.png"}}]
         *(
             pytest.param({"messages": [USER, {**ANSWER, **keys}]}, DataFormat.MESSAGES, reason, id=str([*keys]))
             for keys, reason in [
-                ({"function_call": {"name": "f"}}, "tool calls"),
-                ({"content": None, "tool_calls": [{"id": "1"}]}, "tool calls"),
+                ({"function_call": {"arguments": "{}"}}, "without the name of a function"),
+                ({"content": None, "tool_calls": [{"id": "1"}]}, "without the name of a function"),
                 ({"images": ["a.png"]}, "`images`: images, audio and video"),
                 ({"weight": 0.5}, "`weight` is neither 0 nor 1"),
                 ({"train": "maybe"}, "`train` is neither 0 nor 1"),
@@ -127,8 +127,6 @@ MEDIA = [{"type": "image_url", "image_url": {"url": "a.png"}}]
             for turn, reason in [
                 ({**USER, "train": True}, "only answers are learned"),
                 ({**USER, "reasoning_content": "hm"}, "one assistant turn's reasoning"),
-                ({"role": "tool", "content": "42"}, "tool calls"),
-                ({"from": "observation", "value": "42"}, "tool calls"),
             ]
         ),
         pytest.param(

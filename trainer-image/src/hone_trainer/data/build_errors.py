@@ -1,7 +1,14 @@
 """Whether tokenized rows suffice: how many are cut, and whether any training row is left."""
 
 from hone_trainer.data.answer import CHANGES_PROMPT, HIDES_THOUGHTS
-from hone_trainer.data.conversation import FORGETS_TURNS, HIDES_CONTENT, HIDES_REASONING, HIDES_ROLE, REJECTS
+from hone_trainer.data.conversation import (
+    FORGETS_TURNS,
+    HIDES_CONTENT,
+    HIDES_REASONING,
+    HIDES_ROLE,
+    HIDES_TOOLS,
+    REJECTS,
+)
 from hone_trainer.data.encode import UNMARKABLE
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.survey import Survey
@@ -15,6 +22,8 @@ _TEMPLATE_REMEDIES = {
     HIDES_CONTENT: "Put a template for text into chat_template.jinja, or choose a text model.",
     HIDES_ROLE: "Move the words of these turns into the user's first turn, or use a template that shows them: put it "
     "into chat_template.jinja of the model's directory.",
+    HIDES_TOOLS: "Use a model whose template supports tools, or put such a template into chat_template.jinja of the "
+    "model's directory.",
     CHANGES_PROMPT: _OTHER_TEMPLATE,
     FORGETS_TURNS: _OTHER_TEMPLATE,
     HIDES_THOUGHTS: _OTHER_TEMPLATE,

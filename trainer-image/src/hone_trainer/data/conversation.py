@@ -12,8 +12,9 @@ from hone_trainer.protocol.errors import BadInput, RowFault, clip
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
-"""One turn: `role` and `content`, and `REASONING` where the reasoning is not part of the content."""
+Message = dict[str, Any]
+"""One turn: `role` and `content`, `REASONING` where the reasoning is not part of the content, and `tool_calls`; of a
+tool's answer perhaps its `name` and `tool_call_id`."""
 REASONING = "reasoning_content"
 _REASONING_NAMES = (REASONING, "thinking", "reasoning")
 """The names that chat templates have for it: most, gpt-oss's, and others'."""
@@ -23,6 +24,7 @@ HIDES_CONTENT = (
     "as a list of parts"
 )
 FORGETS_TURNS = "the chat template does not show every turn of a conversation"
+HIDES_TOOLS = "the chat template does not show tools, tool calls or their results"
 HIDES_ROLE = "the chat template leaves out the turns of the role"
 REJECTS = "the chat template rejects the conversation"
 HIDES_REASONING = (
@@ -37,7 +39,7 @@ class Conversation:
 
     Attributes:
         messages: the turns, in order.
-        tools: JSON schemas of functions, as chat templates take them; always empty for now.
+        tools: JSON schemas of functions, as chat templates take them.
     """
 
     messages: tuple[Message, ...]
@@ -72,7 +74,8 @@ class Conversation:
         text = self.render_generated(tokenizer, template, add_generation_prompt=add_generation_prompt)
         self._require_shown(tokenizer, template, add_generation_prompt=add_generation_prompt)
         # Only the last word is looked up: a template may drop thoughts, or trim spaces.
-        words = self.messages[-1]["content"].split()
+        last = self.messages[-1]
+        words = last["content"].split() if last["role"] != "tool" else []
         if words and words[-1] not in text:
             raise RowFault(HIDES_CONTENT)
         words = self.messages[-1].get(REASONING, "").split()
@@ -122,9 +125,16 @@ class Conversation:
         self, tokenizer: "PreTrainedTokenizerBase", template: str | None, *, add_generation_prompt: bool
     ) -> None:
         """Raise RowFault if the template leaves out a message that has words."""
-        roles = tuple(message["role"] for message in self.messages)
-        hidden = _hidden(tokenizer, str(template or tokenizer.chat_template), roles, add_generation_prompt)
-        silent = {roles[i] for i in hidden if self.messages[i]["content"].strip()}
+        roles = [message["role"] for message in self.messages]
+        shapes = tuple(
+            (message["role"], bool(message["content"].strip()), len(message.get("tool_calls", ())))
+            for message in self.messages
+        )
+        text = str(template or tokenizer.chat_template)
+        hidden, calls, tools = _hidden(tokenizer, text, shapes, bool(self.tools), add_generation_prompt)
+        if calls or tools or "tool" in {roles[i] for i in hidden}:
+            raise RowFault(HIDES_TOOLS)
+        silent = {roles[i] for i in hidden}
         if "user" in silent or "assistant" in silent:
             raise RowFault(HIDES_CONTENT if len(roles) - 1 in hidden else FORGETS_TURNS)
         if silent:
@@ -163,19 +173,52 @@ def _rejected(error: Exception, tokenizer: "PreTrainedTokenizerBase", template: 
     return RowFault(f"{REJECTS}: it fails with {type(error).__name__}")
 
 
+Shape = tuple[str, bool, int]
+"""Of a message its role, whether it has content, and how many tool calls."""
+
+
 @lru_cache(maxsize=4096)
 def _hidden(
-    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...], add_generation_prompt: bool
-) -> frozenset[int]:
-    """Which messages of a conversation with these roles the template leaves out, by index.
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    shapes: tuple[Shape, ...],
+    tools: bool,
+    add_generation_prompt: bool,
+) -> tuple[frozenset[int], bool, bool]:
+    """What the template leaves out of a conversation: messages by index, any tool call, and the tools.
 
     Raises:
         RowFault: the template rejects such a conversation.
     """
-    words = [f"zq{i}x" for i in range(len(roles))]
-    turns = Conversation(tuple({"role": role, "content": word} for role, word in zip(roles, words, strict=True)))
+    words = [f"zq{i}x" for i in range(len(shapes))]
+    calls = [f"zqf{i}x{number}" for i, (_, _, count) in enumerate(shapes) for number in range(count)]
+    messages, identity = [], ""
+    for i, (role, content, count) in enumerate(shapes):
+        message: Message = {"role": role, "content": words[i] if content else ""}
+        if count:
+            identity = f"call{i:05}"
+            message["tool_calls"] = [_call(f"zqf{i}x{number}", identity) for number in range(count)]
+        if role == "tool":
+            message |= {"name": "zqtool", "tool_call_id": identity or "call00000"}
+        messages.append(message)
+    turns = Conversation(tuple(messages), (_TOOL,) if tools else ())
     text = turns.render_generated(tokenizer, template, add_generation_prompt=add_generation_prompt)
-    return frozenset(i for i, word in enumerate(words) if word not in text)
+    hidden = frozenset(i for i, (_, content, _) in enumerate(shapes) if content and words[i] not in text)
+    return hidden, not all(name in text for name in calls), tools and "zqlookup" not in text
+
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "zqlookup",
+        "description": "Finds.",
+        "parameters": {"type": "object", "properties": {"key": {"type": "string", "description": "What to find."}}},
+    },
+}
+
+
+def _call(name: str, identity: str) -> dict[str, Any]:
+    return {"id": identity, "type": "function", "function": {"name": name, "arguments": {"key": "a"}}}
 
 
 def require_template(tokenizer: "PreTrainedTokenizerBase") -> str:

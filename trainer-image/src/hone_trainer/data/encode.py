@@ -20,7 +20,7 @@ from hone_trainer.data.conversation import require_template
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
 from hone_trainer.data.sample import Sample
-from hone_trainer.data.text import decoded, encode_prompt, encode_text_answers
+from hone_trainer.data.text import decoded, encode_prompt, encode_text_answers, ids_of
 from hone_trainer.protocol.errors import BadInput, RowFault, clip
 
 if TYPE_CHECKING:
@@ -123,8 +123,16 @@ class Encoder:
         return encode_prompt(self._tokenizer, sample, sample.last_assistant if sample.is_chat else 0)
 
     def reference(self, sample: Sample) -> str:
-        """The text that an answer is compared to."""
-        return sample.messages[sample.last_assistant]["content"] if sample.is_chat else sample.completion
+        """The text that an answer is compared to: of tool calls as the template writes them."""
+        if not sample.is_chat:
+            return sample.completion
+        message = sample.messages[sample.last_assistant]
+        if "tool_calls" not in message:
+            return str(message["content"])
+        whole = sample.conversation.until(sample.last_assistant + 1)
+        turn = answered(self._tokenizer, whole, sample.last_assistant)
+        ids = ids_of(self._tokenizer, turn.text[turn.begin :])
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def decode(self, encoded: Encoded, limit: int) -> str:
         """The row as text of at most `limit` characters, with «» around what carries loss."""

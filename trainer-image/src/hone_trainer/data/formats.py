@@ -1,7 +1,7 @@
 """Row formats: detects the format of a row, and turns a row into a Sample."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat, TrainOn
@@ -17,6 +17,7 @@ from hone_trainer.data.format_prompt import (
 )
 from hone_trainer.data.keys import TURNS, check_columns_beside
 from hone_trainer.data.sample import Sample
+from hone_trainer.data.tools import TOOL_COLUMNS, parse_tools
 from hone_trainer.data.turns import unpacked
 from hone_trainer.protocol.errors import RowFault
 
@@ -84,6 +85,9 @@ FORMATS: dict[DataFormat, RowFormat] = {
 }
 """Every format, the more specific ones first."""
 
+_WITH_TOOLS = frozenset(FORMATS) - {DataFormat.ALPACA, DataFormat.TEXT_LABEL}
+"""Formats whose rows may be conversations with tools."""
+
 COLUMNS = {name: format.columns for name, format in FORMATS.items()}
 """The columns that each format needs, in the order of `FORMATS`."""
 
@@ -135,10 +139,15 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
     used = used_columns(row, format)
     check_columns_beside(row, format, used)
     lists = {name: unpacked(row[name], name) for name in TURNS if name in used and isinstance(row.get(name), str)}
-    return FORMATS[format].parse({**row, **lists} if lists else row)
+    sample = FORMATS[format].parse({**row, **lists} if lists else row)
+    tools = parse_tools(row) if format in _WITH_TOOLS else ()
+    if tools and not sample.is_chat:
+        raise RowFault("`tools` is set, but the prompt is a string: write it as a list of messages")
+    return replace(sample, tools=tools) if tools else sample
 
 
 def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
     """The columns of a row that are read."""
     before = columns_before(row) if format is DataFormat.PREFERENCE else ()
-    return (*COLUMNS[format], *FORMATS[format].optional, *before)
+    tools = TOOL_COLUMNS if format in _WITH_TOOLS else ()
+    return (*COLUMNS[format], *FORMATS[format].optional, *before, *tools)

@@ -96,6 +96,8 @@ class PromptEncoder:
             RowFault: the chat template rejects the conversation, the prompt leaves too few tokens for the longest
                 answer, or a reference is missing that a reward function needs.
         """
+        if sample.tools or any(message["role"] == "tool" for message in sample.messages):
+            raise RowFault("the row has tools, but the model writes the answers itself here, without calling them")
         if self._compares and not sample.references:
             raise RowFault(f"no `reference`, but the reward function {self._compares} compares answers with it")
         ids, _ = encode_prompt(self._tokenizer, sample)

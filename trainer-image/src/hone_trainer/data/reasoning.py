@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from hone_trainer.data.conversation import Message
+from hone_trainer.data.conversation import REASONING, Message
 from hone_trainer.data.sample import Sample
 from hone_trainer.protocol.errors import RowFault
 
@@ -34,7 +34,9 @@ def without_reasoning(sample: Sample) -> Sample:
 
 def _without(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(
-        {"role": "assistant", "content": _bare(message["content"])} if message["role"] == "assistant" else message
+        {**{key: held for key, held in message.items() if key != REASONING}, "content": _bare(message["content"])}
+        if message["role"] == "assistant"
+        else message
         for message in messages
     )
 

@@ -20,6 +20,7 @@ class Sample:
         label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
             A number sorts as one.
         references: what an answer that the model writes itself is compared to; empty where nothing is.
+        tools: the tools that the assistant may call.
         untrained: the assistant's turns that carry no loss by the row's own choice, by index.
     """
 
@@ -30,12 +31,13 @@ class Sample:
     rejected: "tuple[Message, ...] | str" = ""
     label: str | int | None = None
     references: tuple[str, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
     untrained: frozenset[int] = frozenset()
 
     @property
     def conversation(self) -> Conversation:
         """Its messages as a conversation: the prompt and, of two answers, the better one."""
-        return Conversation(self.messages)
+        return Conversation(self.messages, self.tools)
 
     @property
     def is_chat(self) -> bool:
@@ -48,7 +50,8 @@ class Sample:
         rejected = [{"rejected": self.rejected}] if self.rejected else []
         references = [{"references": self.references}] if self.references else []
         untrained = [{"untrained": sorted(self.untrained)}] if self.untrained else []
-        return [self.messages, self.prompt, self.completion, *label, *rejected, *references, *untrained]
+        tools = [{"tools": self.tools}] if self.tools else []
+        return [self.messages, self.prompt, self.completion, *label, *rejected, *references, *untrained, *tools]
 
     def outline(self) -> str:
         """Its parts in their order, each with its length in characters, and none of their text."""

@@ -1,5 +1,6 @@
 """Prompts and answers as token ids: what every encoder needs of a tokenizer."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -92,8 +93,11 @@ def encode_text_answers(
 
 
 def text_of(answer: tuple[Message, ...] | str) -> str:
-    """An answer's text; of several turns the last one's."""
-    return answer if isinstance(answer, str) else answer[-1]["content"]
+    """An answer's text; of several turns the last one's, and where that has only tool calls, their JSON."""
+    if isinstance(answer, str):
+        return answer
+    last = answer[-1]
+    return str(last["content"] or json.dumps(last.get("tool_calls", ""), ensure_ascii=False))
 
 
 def decoded(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:

@@ -7,21 +7,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_trainer.data.conversation import REASONING, Message
+from hone_trainer.data.tools import CALL_KEYS, calls_in, parse_calls
 from hone_trainer.protocol.errors import RowFault
 
-ROLES = ("system", "developer", "user", "assistant")
-SENDERS = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
+ROLES = ("system", "developer", "user", "assistant", "tool")
+SENDERS = {
+    "human": "user",
+    "gpt": "assistant",
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
 """ShareGPT's names of the roles."""
 
-_TOOL_ROLES = ("tool", "function", "ipython", "observation", "function_call", "tool_call", "tool_response")
-_TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+_OTHER_ROLES = {"function": "tool"}
+"""Older names of roles."""
+_CALLS = "function_call"
+"""ShareGPT's sender of tool calls."""
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Keys of rows and messages that hold what is no text."""
 _LOSS_KEYS = ("weight", "loss_weight", "train", "loss")
 """Keys of a turn that say whether it carries loss: OpenAI's and axolotl's, ms-swift's."""
 _REFUSED_KEYS = ("train_detail",)
 _REASONING_KEYS = (REASONING, "reasoning", "thinking")
-_USED_KEYS = frozenset({"role", "content", "from", "value", *_LOSS_KEYS, *_REASONING_KEYS})
+_USED_KEYS = frozenset({"role", "content", "from", "value", "tool_call_id", *CALL_KEYS, *_LOSS_KEYS, *_REASONING_KEYS})
 _PART_KEYS = frozenset({"type", "text"})
 _YES_NO = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
 _PYTHON_LIST = re.compile(r"\s*\[\s*\{\s*['\"](?:role|from|content|value)['\"]\s*:")
@@ -119,7 +131,8 @@ def unused_keys(value: Any, column: str) -> Iterator[str]:
     for item in value if isinstance(value, list) else ():
         if not isinstance(item, dict):
             continue
-        yield from (f"{column}[].{key}" for key, held in item.items() if key not in _USED_KEYS and filled(held))
+        used = _USED_KEYS | {"name"} if item.get("role") in ("tool", *_OTHER_ROLES) else _USED_KEYS
+        yield from (f"{column}[].{key}" for key, held in item.items() if key not in used and filled(held))
         parts = item.get("content")
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict):
@@ -136,24 +149,30 @@ def _message(item: Any, column: str) -> Message:
     shared = "role" not in item and "from" in item
     role: Any = item["from"] if shared else item.get("role")
     key = "value" if shared else "content"
-    if any(filled(item.get(name)) for name in _TOOL_KEYS) or role in _TOOL_ROLES:
-        raise RowFault(f"`{column}` has tool calls, which are not supported")
     for name in (*MEDIA, *_REFUSED_KEYS):
         if filled(item.get(name)):
             raise RowFault(_no_text(f"`{column}` has a message with `{name}`", name))
     if shared and key not in item:
         raise RowFault(f"`{column}` holds something that is not a turn with `from` and `value`")
-    if not shared and not {"role", "content"} <= item.keys():
+    calls = calls_in(item[key], column) if shared and role == _CALLS else parse_calls(item, column)
+    if not shared and ("role" not in item or ("content" not in item and not calls)):
         raise RowFault(f"`{column}` holds something that is not a message with `role` and `content`")
     if shared and (not isinstance(role, str) or role not in SENDERS):
         raise RowFault(f"`{column}` has a `from` other than {', '.join(SENDERS)}")
+    role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
     if not shared and role not in ROLES:
         raise RowFault(f"`{column}` has a role other than {', '.join(ROLES)}")
+    role_of_calls = shared and role == _CALLS
     role = SENDERS[role] if shared else role
-    content = _text(item[key], column, key)
-    if role == "assistant" and not content.strip():
+    if calls and role != "assistant":
+        raise RowFault(f"`{column}` has a tool call that is not the assistant's")
+    bare = calls and (role_of_calls or item.get(key) is None)
+    content = "" if bare else _text(item[key], column, key)
+    if role == "assistant" and not content.strip() and not calls:
         raise RowFault(f"`{column}` has an empty assistant turn")
-    return {"role": role, "content": content, **_reasoning(item, role, column)}
+    names = {name: item[name] for name in ("tool_call_id", "name") if role == "tool" and filled(item.get(name))}
+    message = {"role": role, "content": content, **_reasoning(item, role, column), **names}
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _no_text(what: str, name: str) -> str:
