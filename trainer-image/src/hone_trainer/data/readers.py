@@ -226,6 +226,8 @@ def _batches(file_size: int, schema: "pa.Schema", batches: Iterable["pa.RecordBa
     encoded = {field.name: field.type for field in schema if "arrow.json" in str(field.type)}
     number = size = count = 0
     for batch in batches:
+        # A damaged file may say that a value lies beyond its end.
+        batch.validate(full=True)
         size, count = size + batch.nbytes, count + batch.num_rows
         _check_size(file_size, size, count)
         for start in range(0, batch.num_rows, _BATCH):
