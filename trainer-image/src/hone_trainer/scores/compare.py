@@ -6,6 +6,7 @@ import numpy as np
 
 from hone.contract.results import EvaluationSummary, Score
 from hone_trainer.data.reasoning import visible
+from hone_trainer.scores.calls import TOOL_CALLS, score_calls
 from hone_trainer.scores.intervals import mean, paired_difference, proportion
 from hone_trainer.scores.rows import RowScores
 
@@ -32,10 +33,16 @@ def compare(
     middle = median(reference_tokens)
     short = middle <= SHORT_REFERENCE_TOKENS
     main, why = (EXACT_MATCH, "short") if short else (LOSS, "long")
+    notes = [f"{main} is the main metric: the references are {why} (half of them have {middle:g} tokens or fewer)."]
+    if of_calls := score_calls(base.answers, tuned.answers, references):
+        score, how_far = of_calls
+        scores.append(score)
+        notes.append(how_far)
+        if 2 * score.samples >= len(references):
+            main = TOOL_CALLS
+            notes[0] = f"{main} is the main metric: {score.samples} of {len(references)} references call tools."
     scores.sort(key=lambda score: score.metric != main)
-    return EvaluationSummary(scores=scores), [
-        f"{main} is the main metric: the references are {why} (half of them have {middle:g} tokens or fewer)."
-    ]
+    return EvaluationSummary(scores=scores), notes
 
 
 def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]:

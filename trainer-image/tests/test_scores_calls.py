@@ -1,0 +1,55 @@
+"""Scores of tool calls: whether they parse, and have the right names and arguments."""
+
+import pytest
+
+from hone_trainer.scores.calls import calls_in, score_calls
+from hone_trainer.scores.compare import compare
+from hone_trainer.scores.rows import RowScores
+
+HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+OSLO = ("weather", {"city": "Oslo"})
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        (HERMES, [OSLO]),
+        ('{"name": "weather", "parameters": {"city": "Oslo"}}', [OSLO]),
+        (f"I look.\n{HERMES}\n{HERMES}", [OSLO, OSLO]),
+        ('[{"name": "weather", "arguments": {"city": "Oslo"}}]', [OSLO]),
+        ('{"type": "function", "name": "weather", "arguments": {"city": "Oslo"}}', [OSLO]),
+        ('{"name": "weather", "arguments": "Oslo"}', []),
+        ('{"name": "weather", "arguments": {"city": "Os', []),
+        ('It is {"name": "Oslo"}.', []),
+        ("Yes, it does.", []),
+        ("{" * 5000, []),
+    ],
+)
+def test_calls_are_found_in_what_templates_write(text: str, calls: list[object]) -> None:
+    assert calls_in(text) == calls
+
+
+def test_the_score_is_the_share_of_right_calls_and_the_note_tells_how_far_the_others_are() -> None:
+    references = [HERMES, HERMES, HERMES, HERMES, "Yes."]
+    base = ["No.", HERMES.replace("Oslo", "Rome"), HERMES.replace("weather", "time"), "{", HERMES]
+    tuned = [HERMES, HERMES.replace(": {", ":  {"), HERMES.replace("Oslo", "Rome"), "No.", "Yes."]
+    result = score_calls(base, tuned, references)
+    assert result is not None
+    score, note = result
+    assert (score.metric, score.samples, score.base.value, score.tuned.value) == ("toolCalls", 4, 0.0, 0.5)
+    assert score.improvement.value == 0.5
+    assert note == (
+        "Of 4 answers that should call tools, 3 (2) of the tuned (base) model have a call, 3 (1) those of the right "
+        "names, 2 (0) with the right arguments."
+    )
+    assert score_calls(["a"], ["b"], ["Yes."]) is None
+
+
+@pytest.mark.parametrize(("calls", "main"), [(1, "exactMatch"), (2, "toolCalls")])
+def test_calls_lead_where_half_of_the_references_have_them(calls: int, main: str) -> None:
+    references = [HERMES] * calls + ["Yes."] * (4 - calls)
+    figures = RowScores([1.0] * 4, references)
+    summary, notes = compare(figures, figures, references, [4] * 4)
+    assert summary.scores[0].metric == main
+    assert {score.metric for score in summary.scores} == {"exactMatch", "loss", "toolCalls"}
+    assert notes[0].startswith(f"{main} is the main metric")
