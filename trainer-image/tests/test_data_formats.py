@@ -111,7 +111,8 @@ def test_a_bad_row_of_sharegpt_s_is_told_apart_by_its_reason(row: dict[str, Any]
         pytest.param({"instruction": "a", "output": "\n"}, "`output` is empty", id="blank output"),
         pytest.param({"instruction": "a", "output": None}, "`output` is not a string", id="null"),
         pytest.param({"instruction": "a", "input": 1, "output": "b"}, "`input` is not a string", id="a number"),
-        pytest.param({"instruction": "a", "output": "b", "history": [["q", "a"]]}, "`history` is set", id="history"),
+        pytest.param({"instruction": "a", "output": "b", "history": [["q"]]}, "not a list of pairs", id="history"),
+        pytest.param({"instruction": "a", "output": "b", "history": [["q", " "]]}, "an empty question", id="no answer"),
     ],
 )
 def test_a_bad_row_of_alpaca_s_is_told_apart_by_its_reason(row: dict[str, Any], reason: str) -> None:
@@ -132,6 +133,13 @@ def test_a_bad_row_of_alpaca_s_is_told_apart_by_its_reason(row: dict[str, Any], 
 def test_alpaca_s_rows_become_one_turn(row: dict[str, Any], question: str) -> None:
     turns = ({"role": "user", "content": question}, {"role": "assistant", "content": "Hi."})
     assert to_sample({**row, "output": "Hi."}, DataFormat.ALPACA) == Sample(messages=turns, completion_start=1)
+
+
+def test_alpaca_s_history_is_the_turns_before() -> None:
+    row = {"instruction": USER["content"], "output": "Yes.", "history": [["Hi.", "Hello."]], "system": "Be brief."}
+    system, *turns = to_sample(row, DataFormat.ALPACA).messages
+    before = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    assert (system["role"], turns) == ("system", [*before, USER, ANSWER])
 
 
 def test_sharegpt_s_turns_become_a_conversation_with_the_system_s_column_first() -> None:

@@ -8,9 +8,10 @@ import pytest
 from data_files import GOOD_ROWS, Row
 from rows import write_jsonl
 
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.settings import DataFormat
-from hone_trainer.data.formats import to_sample
-from hone_trainer.data.keys import Unused
+from hone_trainer.data.formats import detect, to_sample, used_columns
+from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import Survey, survey
@@ -74,7 +75,7 @@ def test_many_names_are_counted_together_and_names_that_may_be_content_are_not_r
     assert keys == {
         "one of 25 characters",
         "one of 18 characters",
-        "one of 0 characters",
+        "a column without a name",
         "`messages[].name`",
         "`messages[].content[].x`",
     }
@@ -275,3 +276,22 @@ def test_a_system_column_is_the_first_turn_of_pairs_and_prompts() -> None:
 def test_rows_that_are_all_ratings_are_refused_with_the_objective_for_them(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"spec\.objective to KTO"):
         look(tmp_path, [{**CHAT, "label": True}, {**CHAT, "label": False}], DataFormat.MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        ({"messages": [USER, ANSWER], "label": False}, "false"),
+        ({"conversations": [HUMAN, GPT], "kto_tag": True}, "true"),
+        ({"messages": [USER, ANSWER], "kto_tag": 1, "label": None}, "true"),
+    ],
+)
+def test_a_rated_conversation_is_a_prompt_with_a_rated_answer(row: Row, label: str) -> None:
+    formats = OBJECTIVES[Objective.KTO].data.formats
+    assert detect(row, formats) is DataFormat.UNPAIRED_PREFERENCE
+    expected = Sample(messages=(USER, ANSWER), completion_start=1, label=label)
+    assert to_sample(row, DataFormat.UNPAIRED_PREFERENCE) == expected
+    assert not [*unused_in(row, used_columns(row, DataFormat.UNPAIRED_PREFERENCE))]
+    short = {name: [USER] if isinstance(value, list) else value for name, value in row.items()}
+    with pytest.raises(RowFault, match="ends with an answer to something"):
+        to_sample(short, DataFormat.UNPAIRED_PREFERENCE)

@@ -23,10 +23,22 @@ def from_alpaca(row: dict[str, Any]) -> Sample:
         raise RowFault("`instruction` is empty")
     if not output.strip():
         raise RowFault("`output` is empty")
-    if row.get("history"):
-        raise RowFault("`history` is set: write the whole conversation as `messages`")
-    turns = with_system(row, (*question, {"role": "assistant", "content": output}), "instruction")
+    turns = (*_history(row), *question, {"role": "assistant", "content": output})
+    turns = with_system(row, turns, "instruction")
     return Sample(messages=turns, completion_start=len(turns) - 1)
+
+
+def _history(row: dict[str, Any]) -> tuple[Message, ...]:
+    """The turns before, from the column `history`: pairs of a question and its answer, as LLaMA-Factory has them."""
+    turns: list[Message] = []
+    history = row.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise RowFault("`history` is not a list of pairs, each of a question and its answer")
+        if not all(text.strip() for text in pair):
+            raise RowFault("`history` has an empty question or answer")
+        turns += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return tuple(turns)
 
 
 def question_turn(row: dict[str, Any], column: str) -> tuple[Message, ...]:

@@ -5,9 +5,11 @@ from typing import Any
 
 from hone_trainer.data.format_chat import require_no_system, with_system
 from hone_trainer.data.sample import Sample
-from hone_trainer.data.turns import parse_messages, parse_turns
+from hone_trainer.data.turns import parse_messages, parse_turns, unpacked
 from hone_trainer.protocol.errors import RowFault
 
+RATINGS = ("label", "kto_tag")
+"""Columns with a rating: Hone's, and LLaMA-Factory's."""
 MAX_LABEL = 128
 """Most characters of a class's name."""
 
@@ -43,6 +45,25 @@ def from_unpaired_preference(row: dict[str, Any]) -> Sample:
     if sample.is_chat and sample.messages[sample.completion_start]["role"] != "assistant":
         raise RowFault("`completion` does not begin with an assistant turn")
     return replace(sample, label=str(good).lower())
+
+
+def rated_conversation(row: dict[str, Any]) -> str | None:
+    """The column of a whole conversation whose last answer a row rates, as LLaMA-Factory's rows do; None in any other
+    row."""
+    rated = any(rating(row.get(name)) is not None for name in RATINGS)
+    if not rated or row.get("prompt") is not None or row.get("completion") is not None:
+        return None
+    return next((name for name in ("messages", "conversations") if row.get(name)), None)
+
+
+def with_prompt(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """The row with its conversation as `prompt` and `completion`, and its rating as `label`."""
+    turns = unpacked(row[column], column)
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise RowFault(f"`{column}` is not a list of messages that ends with an answer to something")
+    label = next(row[name] for name in RATINGS if rating(row.get(name)) is not None)
+    others = {name: value for name, value in row.items() if name not in (column, *RATINGS)}
+    return {**others, "prompt": turns[:-1], "completion": turns[-1:], "label": label}
 
 
 def rating(label: Any) -> bool | None:

@@ -8,12 +8,15 @@ from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.format_chat import from_alpaca, from_messages, from_share_gpt
 from hone_trainer.data.format_preference import columns_before, from_preference
 from hone_trainer.data.format_prompt import (
+    RATINGS,
     from_prompt,
     from_prompt_completion,
     from_text_label,
     from_unpaired_preference,
+    rated_conversation,
     rating,
     truth,
+    with_prompt,
 )
 from hone_trainer.data.keys import TURNS, check_columns_beside
 from hone_trainer.data.sample import Sample
@@ -112,6 +115,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
         formats: the objective's formats; another format is returned only if a row has none of them.
     """
     present = {column for column, value in row.items() if value is not None}
+    if DataFormat.UNPAIRED_PREFERENCE in formats and rated_conversation(row):
+        return DataFormat.UNPAIRED_PREFERENCE
     rates = DataFormat.UNPAIRED_PREFERENCE in formats and DataFormat.PROMPT_COMPLETION not in formats
     if rates and "label" in row and "completion" in present:
         present.add("label")
@@ -133,11 +138,13 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
         RowFault: a column is missing, of the wrong type or empty, or there is nothing to train on; or the row has
             something else that changes what it should teach.
     """
+    used = used_columns(row, format)
+    check_columns_beside(row, format, used)
+    if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
+        row = with_prompt(row, column)
     for column in COLUMNS[format]:
         if column not in row:
             raise RowFault(f"no column `{column}`")
-    used = used_columns(row, format)
-    check_columns_beside(row, format, used)
     lists = {name: unpacked(row[name], name) for name in TURNS if name in used and isinstance(row.get(name), str)}
     sample = FORMATS[format].parse({**row, **lists} if lists else row)
     tools = parse_tools(row) if format in _WITH_TOOLS else ()
@@ -150,4 +157,6 @@ def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
     """The columns of a row that are read."""
     before = columns_before(row) if format is DataFormat.PREFERENCE else ()
     tools = TOOL_COLUMNS if format in _WITH_TOOLS else ()
+    if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
+        before = (column, *RATINGS)
     return (*COLUMNS[format], *FORMATS[format].optional, *before, *tools)

@@ -36,8 +36,8 @@ def _rating(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
     if format not in _ANSWERED or not rated:
         return None
     return (
-        f"`{name}` is true or false: the row is a rated answer, not one to learn from. Set spec.objective to KTO with "
-        "rows of `prompt`, `completion` and `label`, or keep only the good rows and remove the column"
+        f"`{name}` is true or false: the row is a rated answer, not one to learn from. Set spec.objective to KTO, "
+        "which learns from ratings, or keep only the good rows and remove the column"
     )
 
 
@@ -115,6 +115,8 @@ class Unused:
 
 def _plain(name: str) -> str:
     """The name for people; a part that is no plain name may be content."""
+    if not name:
+        return "a column without a name"
     column, bracket, rest = name.partition("[]")
     return (
         f"`{name}`"
