@@ -15,8 +15,10 @@ from hone.contract.exits import FailureClass
 from hone.contract.methods import MethodType
 from hone.contract.report import Report
 from hone.contract.results import StepResult
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import Attempt, RunConfig
+from hone.contract.settings import Evaluation
 from hone_trainer import finish, train
+from hone_trainer.artifact import export
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.scores import rows as scoring
 from hone_trainer.training import checkpoint
@@ -114,7 +116,9 @@ def test_the_artifact_is_whole_and_says_nothing_of_this_machine(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(artifact.iterdir())
     )
     assert report_of(config).artifact.digest == "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
-    assert "exactMatch" in (artifact / "README.md").read_text()
+    assert "report.json" in (artifact / "README.md").read_text()
+    assert "exactMatch" not in (artifact / "README.md").read_text(), "new scores must not change the digest"
+    assert "| exactMatch | higher | 24 |" in (artifact.parent / "README.md").read_text()
 
 
 def test_full_weights_are_the_checkpoints_in_the_bases_data_type(
@@ -136,7 +140,8 @@ def test_again_tells_the_same_without_work(
     fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_finish(fresh)
-    monkeypatch.setattr(finish, "_finish", lambda _: pytest.fail("it was done again"))
+    monkeypatch.setattr(finish, "_export", lambda _: pytest.fail("it was exported again"))
+    monkeypatch.setattr(scoring, "score_rows", lambda *_: pytest.fail("it was scored again"))
     assert run_finish(fresh) == first
 
 
@@ -200,22 +205,71 @@ def test_a_final_checkpoint_that_was_changed_is_not_exported(
     assert run_finish(fresh)[0] == 0
 
 
-def test_a_failure_leaves_nothing_half_made(
+def out_of_memory(*_: object) -> None:
+    """What torch does where a GPU's memory is full."""
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_a_failed_export_leaves_nothing_half_made(
     fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise torch_out_of_memory()
-
-    def torch_out_of_memory() -> Exception:
-        import torch
-
-        return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-
     (Path(fresh.paths.output) / ".artifact-left").mkdir()
-    monkeypatch.setattr(scoring, "score_rows", fail)
+    monkeypatch.setattr(export, "write_card", out_of_memory)
     code, result = run_finish(fresh)
-    assert (code, result.verdict.failure_class) == (65, FailureClass.OUT_OF_MEMORY)
+    assert (code, result.verdict.failure_class, result.artifact) == (65, FailureClass.OUT_OF_MEMORY, None)
+    assert result.verdict.final is False
     assert list(Path(fresh.paths.output).iterdir()) == []
+
+
+def test_a_failure_to_score_loses_nothing_and_scores_can_be_made_later(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "score_rows", out_of_memory)
+        code, failed = run_finish(fresh)
+    assert (code, failed.verdict.failure_class, failed.verdict.final) == (65, FailureClass.OUT_OF_MEMORY, True)
+    assert "spec.evaluation.maxNewTokens" in failed.verdict.hint
+    assert (failed.evaluation, failed.final_step) == (None, 60)
+    assert report_of(fresh).artifact == failed.artifact
+    assert report_of(fresh).evaluation is None
+    assert (Path(fresh.paths.output) / "artifact" / "model.safetensors").is_file()
+
+    monkeypatch.setattr(finish, "_export", lambda _: pytest.fail("it was exported again"))
+    code, scored = run_finish(fresh)
+    assert (code, scored.artifact) == (0, failed.artifact)
+    assert scored.evaluation.scores[0].samples == 24
+
+
+def test_the_artifact_is_reported_before_it_is_scored(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HONE_ATTEMPT", Attempt(number=1, export_only=True).to_json())
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "score_rows", lambda *_: pytest.fail("it was scored"))
+        code, exported = run_finish(fresh)
+    assert (code, exported.evaluation, exported.verdict) == (0, None, None)
+    assert report_of(fresh).artifact == exported.artifact
+    monkeypatch.setenv("HONE_ATTEMPT", Attempt(number=1).to_json())
+    code, scored = run_finish(fresh)
+    assert (code, scored.artifact) == (0, exported.artifact)
+    assert scored.evaluation.scores
+
+
+def test_an_edited_evaluation_is_scored_again_and_the_artifact_stays(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first = run_finish(fresh)
+    monkeypatch.setattr(finish, "_export", lambda _: pytest.fail("it was exported again"))
+    edited = Evaluation(max_samples=10, max_new_tokens=2)
+    monkeypatch.setenv("HONE_ATTEMPT", Attempt(number=2, evaluation=edited).to_json())
+    code, second = run_finish(fresh)
+    assert (code, second.artifact) == (0, first.artifact)
+    assert [score.samples for score in second.evaluation.scores] == [10, 10]
+    assert (report_of(fresh).max_new_tokens, report_of(fresh).evaluated_with) == (2, edited)
+    monkeypatch.setattr(scoring, "score_rows", lambda *_: pytest.fail("it was scored again"))
+    assert run_finish(fresh) == (code, second)
 
 
 def test_an_output_without_a_whole_report_is_made_again(fresh: RunConfig, run_finish: Finish) -> None:

@@ -273,7 +273,7 @@ def test_train_and_finish_check_the_models_again(
     prepare.prepare(config)
     link(volume / "base/vocab.txt", "/proc/self/environ")
     with pytest.raises(BadInput, match=r"vocab.txt leads out"):
-        finish._finish(config)
+        finish._export(config)
     from hone_trainer import train
     from hone_trainer.protocol.status import StatusDir
 

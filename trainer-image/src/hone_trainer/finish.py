@@ -1,9 +1,10 @@
-"""The finish step: exports the trained weights, scores the artifact as it will be served, and writes the report.
+"""The finish step: exports the trained weights, then scores the artifact as it will be served.
 
     python -m hone_trainer.finish
 
-Writes `<output>/artifact/` and, last, `<output>/report.json` with the artifact's manifest. Run again on a finished run
-it checks every file against that manifest, and reports the result.
+Writes `<output>/artifact/` and `<output>/report.json` with the artifact's manifest; only then it scores, and writes the
+report again with the scores. So a failure to score loses nothing. Run again, it checks every file of the artifact
+against the manifest, and does only what is missing: scores that were not made, or were made with other settings.
 """
 
 import logging
@@ -14,14 +15,15 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from hone.contract.exits import exit_code
+from hone.contract.exits import FailureClass, exit_code
 from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Evaluation
+from hone.contract.verdict import Verdict
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
@@ -31,18 +33,16 @@ from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
 from hone_trainer.protocol.planfile import PlanFile, require_plan
 from hone_trainer.protocol.results import write_result
-from hone_trainer.protocol.runconfig import load_run_config
+from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.training import checkpoint
-
-if TYPE_CHECKING:
-    from hone_trainer.scores.evaluated import Evaluated
 
 SECONDS = 7200.0
 """How long the step may take, in addition to what it allows for the answers that it generates."""
 TOKENS_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 1.0, 5_000_000
 """How slowly a model may generate, as a large one on a few CPUs, and be read and written."""
 _TEMPORARY = ".artifact-"
+_MEMORY_HINT = "The artifact is complete. Lower spec.evaluation.maxNewTokens: the job is then scored again."
 
 logger = logging.getLogger(__name__)
 
@@ -55,27 +55,45 @@ def main() -> int:
     # Threads that wait by spinning use up the CPU quota that the others need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _stop)
+    report = None
     try:
-        config = load_run_config()
-        report = load_report(config)
-        if report is None:
-            report = _finish(config)
-        else:
-            _check_artifact(config, report)
-        result = StepResult(
-            step="finish", evaluation=report.evaluation, artifact=report.artifact, final_step=report.final_step
-        )
+        config, attempt = load_run_config(), load_attempt()
+        report = _exported(config)
+        if not attempt.export_only:
+            report = _scored(config, attempt.evaluation or config.evaluation, report)
+        result = _result(report)
     except Exception as error:
         if not isinstance(error, BadInput | Preempted):
             traceback.print_exc()
-        result = StepResult(step="finish", verdict=from_exception(error, None, None, None, reads_rows=True))
+        verdict = from_exception(error, None, None, None, reads_rows=True)
+        result = _result(report, verdict if report is None else _of_scoring(verdict))
     write_result(result)
     logger.info("ended", extra={"result": result.to_dict()})
     return exit_code(result.verdict.failure_class) if result.verdict else 0
 
 
+def _result(report: Report | None, verdict: Verdict | None = None) -> StepResult:
+    """The artifact, with the scores or with why there are none; without a report, why there is no artifact."""
+    if report is None:
+        return StepResult(step="finish", verdict=verdict)
+    return StepResult(
+        step="finish",
+        verdict=verdict,
+        evaluation=None if verdict else report.evaluation,
+        artifact=report.artifact,
+        final_step=report.final_step,
+    )
+
+
+def _of_scoring(verdict: Verdict) -> Verdict:
+    """The verdict where the artifact is written: what to do is another thing, and another try takes as much memory."""
+    if verdict.failure_class != FailureClass.OUT_OF_MEMORY:
+        return verdict
+    return verdict.model_copy(update={"final": True, "hint": _MEMORY_HINT})
+
+
 def load_report(config: RunConfig) -> Report | None:
-    """The report of a finished run, or None."""
+    """The report of a run whose artifact is written, or None."""
     try:
         return Report.model_validate_json((Path(config.paths.output) / REPORT_FILE).read_text())
     except (OSError, ValidationError):
@@ -88,6 +106,7 @@ def _check_artifact(config: RunConfig, report: Report) -> None:
     Raises:
         BadInput: a file was changed, added or removed, or the report itself was changed.
     """
+    limits.allow(report.artifact.size_bytes / WEIGHT_BYTES_PER_SECOND)
     problems = manifest.differences(Path(config.paths.output) / ARTIFACT_DIR, report.files)
     if manifest.digest_of(report.files) != report.artifact.digest:
         problems.append(f"{REPORT_FILE} has another digest than that of the files that it lists")
@@ -99,7 +118,16 @@ def _check_artifact(config: RunConfig, report: Report) -> None:
         )
 
 
-def _finish(config: RunConfig) -> Report:
+def _exported(config: RunConfig) -> Report:
+    """The report on the artifact, which is written unless it is there already, or was changed."""
+    report = load_report(config)
+    if report is None:
+        return _export(config)
+    _check_artifact(config, report)
+    return report
+
+
+def _export(config: RunConfig) -> Report:
     planned = require_plan(config)
     # Again: since prepare, the volumes may have changed.
     check_models(models(config))
@@ -116,19 +144,23 @@ def _finish(config: RunConfig) -> Report:
     _remove_leftovers(output)
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))
     try:
-        report = _export_and_score(config, planned, *last, directory)
+        report = _write_artifact(config, planned, *last, directory)
         sync_tree(directory)
         # Others read the claim: the server's pods, as another user perhaps.
         directory.chmod(0o755)
         shutil.rmtree(output / ARTIFACT_DIR, ignore_errors=True)
         directory.rename(output / ARTIFACT_DIR)
-        write_atomic(output / REPORT_FILE, report.to_json().encode(), durable=True)
+        _write_report(config, report)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return report
 
 
-def _export_and_score(
+def _write_report(config: RunConfig, report: Report) -> None:
+    write_atomic(Path(config.paths.output) / REPORT_FILE, report.to_json().encode(), durable=True)
+
+
+def _write_artifact(
     config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path
 ) -> Report:
     import torch
@@ -137,29 +169,59 @@ def _export_and_score(
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())
-    prepared = load_prepared(planned.prepared)
-    kind = export.export(config, last, directory, prepared.ends)
+    # A whole model is read and written.
+    limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
+    kind = export.export(config, last, directory, load_prepared(planned.prepared).ends)
     logger.info("exported", extra={"kind": kind, "checkpoint": str(last)})
+    export.write_card(directory, config, planned.plan, planned.dataset, kind)
+    return _report(config, planned, complete, kind, manifest.list_files(directory))
 
+
+def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report:
+    """The report with scores by these settings, which are made unless they are there already."""
+    if report.evaluation is not None and (report.evaluated_with or config.evaluation) == evaluation:
+        return report
+    import torch
+
+    from hone_trainer.artifact import export
+
+    quiet_libraries()
+    torch.set_num_threads(host.cpus())
+    planned, output = require_plan(config), Path(config.paths.output)
+    # Again: since the artifact was written, the volumes may have changed.
+    check_models(models(config))
+    config = config.model_copy(update={"evaluation": evaluation})
+    prepared = load_prepared(planned.prepared)
     rows = prepared.test.select(chosen_rows(len(prepared.test), config.evaluation.max_samples))
     # Base and tuned model; each row also takes as long as a few tokens where nothing is generated.
     limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
-    longest = planned.plan.max_completion_length or config.evaluation.max_new_tokens
+    longest = _max_new_tokens(planned, evaluation)
     limits.allow(2 * len(rows) * (longest + prepared.sequence_length) / TOKENS_PER_SECOND)
     # As it will be served: on CPUs in fp32, else in bf16.
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    evaluated = components(config.objective).evaluate(config, planned, prepared, rows, directory, dtype)
-    export.write_card(directory, config, planned.plan, planned.dataset, evaluated.evaluation, evaluated.notes, kind)
-    return _report(config, planned, complete, evaluated, kind, manifest.list_files(directory))
+    evaluated = components(config.objective).evaluate(config, planned, prepared, rows, output / ARTIFACT_DIR, dtype)
+    report = report.model_copy(
+        update={
+            "evaluation": evaluated.evaluation,
+            "evaluated_with": evaluation,
+            "max_new_tokens": longest,
+            "samples": evaluated.samples,
+            "notes": evaluated.notes,
+        }
+    )
+    # Next to the artifact, whose digest new scores must not change.
+    kind = report.artifact.kind
+    export.write_card(output, config, planned.plan, planned.dataset, kind, evaluated.evaluation, evaluated.notes)
+    _write_report(config, report)
+    return report
+
+
+def _max_new_tokens(planned: PlanFile, evaluation: Evaluation) -> int:
+    return planned.plan.max_completion_length or evaluation.max_new_tokens
 
 
 def _report(
-    config: RunConfig,
-    planned: PlanFile,
-    complete: checkpoint.Complete,
-    evaluated: "Evaluated",
-    kind: str,
-    files: list[ArtifactFile],
+    config: RunConfig, planned: PlanFile, complete: checkpoint.Complete, kind: str, files: list[ArtifactFile]
 ) -> Report:
     from hone_trainer.artifact import export
 
@@ -169,7 +231,6 @@ def _report(
         final_step=complete.step,
         plan=planned.plan,
         dataset=planned.dataset,
-        evaluation=evaluated.evaluation,
         artifact=ArtifactSummary(
             digest=manifest.digest_of(files),
             size_bytes=sum(file.size_bytes for file in files),
@@ -181,9 +242,7 @@ def _report(
             max_model_length=export.max_model_length(config),
         ),
         files=files,
-        max_new_tokens=planned.plan.max_completion_length or config.evaluation.max_new_tokens,
-        samples=evaluated.samples,
-        notes=evaluated.notes,
+        max_new_tokens=_max_new_tokens(planned, config.evaluation),
     )
 
 
@@ -194,7 +253,7 @@ def _remove_leftovers(output: Path) -> None:
 
 def _stop(*_: object) -> None:
     # PID 1 has no default handler: without this it would run until the grace period ends.
-    raise Preempted("stopped by SIGTERM; the next attempt starts from the beginning")
+    raise Preempted("stopped by SIGTERM; the next attempt does what is left")
 
 
 if __name__ == "__main__":

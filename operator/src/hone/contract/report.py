@@ -1,4 +1,7 @@
-"""The report: what a run produced, and its scores. finish writes it last, as `<output>/report.json`."""
+"""The report: what a run produced, and its scores. finish writes it as `<output>/report.json`, next to the artifact.
+
+It is there once the artifact is complete, first without scores, and written again with each new set of scores.
+"""
 
 from typing import Annotated
 
@@ -9,6 +12,7 @@ from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.runconfig import JobIdentity
+from hone.contract.settings import Evaluation
 
 ARTIFACT_DIR = "artifact"
 """Directory under `paths.output` with the files that are served."""
@@ -51,7 +55,10 @@ class Report(Model):
     final_step: Annotated[int, Field(ge=0, description="Optimizer step of the exported weights.")]
     plan: Plan
     dataset: DatasetSummary
-    evaluation: EvaluationSummary
+    evaluation: Annotated[EvaluationSummary | None, Field(description="The scores, once there are any.")] = None
+    evaluated_with: Annotated[
+        Evaluation | None, Field(description="Settings by which the scores were made. None: those of the RunConfig.")
+    ] = None
     artifact: ArtifactSummary
     files: Annotated[list[ArtifactFile], Field(description="The artifact's files, by path.")]
     max_new_tokens: Annotated[int, Field(ge=1, description="Maximum number of tokens generated per answer.")]

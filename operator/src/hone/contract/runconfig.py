@@ -190,3 +190,7 @@ class Attempt(Model):
     """Levels of the memory fallback that earlier attempts have used up; level 0 is the plan itself."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """What the planned rate is multiplied with: below 1 after an attempt that diverged."""
+    export_only: bool = False
+    """finish: whether to end once the artifact is written, without scores."""
+    evaluation: Evaluation | None = None
+    """finish: how to score, if that was edited after the RunConfig was made; None: as the RunConfig says."""

@@ -1,10 +1,11 @@
 """The artifact: the trained weights with all that is served with them, and its model card."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.report import REPORT_FILE
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
@@ -51,11 +52,11 @@ def write_card(
     config: RunConfig,
     plan: Plan,
     dataset: DatasetSummary,
-    evaluation: EvaluationSummary,
-    notes: list[str],
     kind: str,
+    evaluation: EvaluationSummary | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write the model card: what this is, what it was made from and how good it is."""
+    """Write the model card: what this is, what it was made from and, if it has been scored, how good it is."""
     library = "peft" if kind == "Adapter" else "transformers"
     text = f"""---
 base_model: {json.dumps(config.model_name.removeprefix("hf://"))}
@@ -76,12 +77,20 @@ pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 
 ## Scores on the test split
 
-Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
-
-{_score_table(evaluation)}
-{chr(10).join(notes)}
+{_scores(evaluation, notes)}
 """
     (directory / CARD_FILE).write_text(text)
+
+
+def _scores(evaluation: EvaluationSummary | None, notes: Sequence[str]) -> str:
+    if evaluation is None:
+        return (
+            f"{REPORT_FILE} and {CARD_FILE} next to the artifact's directory have them: an artifact can be scored again."
+        )
+    return f"""Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
+
+{_score_table(evaluation)}
+{chr(10).join(notes)}"""
 
 
 def _score_table(evaluation: EvaluationSummary) -> str:
