@@ -48,7 +48,7 @@ class FakeCluster:
     refuse: tuple[str, ...] = ()
     """Kinds that the API server refuses to create or apply (403)."""
     owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
-    """uids of the owners that each field manager has applied to an object."""
+    """uids of the owners that each field manager has applied to an object; without a name, whoever created it."""
 
     def add(self, *objects: dict[str, Any]) -> "FakeCluster":
         """Put objects into the cluster."""
@@ -144,8 +144,12 @@ class FakeCluster:
         merged = _merge(live, body)
         # What a manager applied before and leaves out now is given up.
         owners = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or []}
-        dropped = self.owners.get((ref_of(body), apply.field_manager), set()) - owners
-        self.owners[ref_of(body), apply.field_manager] = owners
+        ref, manager = ref_of(body), apply.field_manager
+        self.owners.setdefault((ref, ""), {owner["uid"] for owner in live["metadata"].get("ownerReferences") or []})
+        dropped = self.owners.get((ref, manager), set()) - owners
+        self.owners[ref, manager] = owners
+        for (other, _), held in self.owners.items():
+            dropped -= held if other == ref else set()
         if owners := merged["metadata"].get("ownerReferences"):
             merged["metadata"]["ownerReferences"] = [owner for owner in owners if owner["uid"] not in dropped]
         if merged.get("spec") != live.get("spec"):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hone.contract.settings import Evaluation
 from hone.core.finetunejob.policies.attempt import attempt
 from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN
 from hone.core.finetunejob.steps import STEPS
@@ -47,6 +48,12 @@ def test_only_training_has_a_level_and_a_rate(step: str) -> None:
     failures = {f"{each}.{cls}": 2 for each in STEPS for cls in ("OutOfMemory", "Diverged")}
     result = attempt(step, 2, failures)
     assert (result.memory_fallback_level, result.learning_rate_factor) == (0, 1.0)
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+def test_only_finish_is_told_of_an_edited_evaluation(step: str) -> None:
+    edited = Evaluation(max_new_tokens=8)
+    assert attempt(step, 2, {}, edited).evaluation == (edited if step == FINISH else None)
 
 
 def test_a_gang_goes_down_the_memory_fallback_by_one_level_an_attempt_and_keeps_the_rate_it_was_given() -> None:

@@ -30,7 +30,7 @@ def test_a_step_more_is_one_row_more(monkeypatch: pytest.MonkeyPatch) -> None:
         STEPS["finish"],
         name="check",
         module="hone_trainer.check",
-        is_done=lambda status: has_succeeded(status, "check"),
+        is_done=lambda run, status: has_succeeded(status, "check"),
         take_result=take_result,
     )
     monkeypatch.setitem(STEPS, "check", fourth)

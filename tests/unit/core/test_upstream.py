@@ -100,6 +100,19 @@ def test_a_job_is_woken_by_the_one_it_waits_for_until_it_has_begun() -> None:
     assert cluster.jobs() == ["prepare-1"] and FINETUNEJOB.follows(cluster.resource) == ()
 
 
+def test_another_scoring_owns_the_claim_again_while_it_reads_the_base() -> None:
+    cluster = following(complete())
+    live(cluster)
+    assert owners(cluster) == {"job-uid"}
+    cluster.edit(evaluation={"maxNewTokens": 8}).reconcile()
+    assert cluster.jobs() == LIFECYCLE and owners(cluster) == {"job-uid", "11111111-aaaa"}
+    cluster.converge()
+    assert cluster.jobs() == [*LIFECYCLE, "finish-2"]
+    cluster.complete(make.finished())
+    cluster.converge()
+    assert cluster.condition("Finished") == ("True", "Succeeded") and owners(cluster) == {"job-uid"}
+
+
 def test_the_claim_is_owned_before_a_pod_is_made_and_given_back_at_the_end() -> None:
     cluster = following(complete())
     cluster.reconcile()

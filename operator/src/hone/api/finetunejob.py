@@ -349,7 +349,13 @@ class FineTuneJobSpec(Model):
     ] = None
     checkpoint: Annotated[Checkpoint | None, Field(description="How often training saves a checkpoint.")] = None
     retry: Annotated[Retry | None, Field(description="How often a failed step is retried.")] = None
-    evaluation: Annotated[Evaluation | None, Field(description="How base model and tuned model are scored.")] = None
+    evaluation: Annotated[
+        Evaluation | None,
+        Field(
+            description="How base model and tuned model are scored. It may be edited at any time: what has been scored "
+            "already is scored again. What is evaluated during training stays as it was at its start."
+        ),
+    ] = None
     workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None
     output: Annotated[Output | None, Field(description="Claim that the tuned model is written to.")] = None
 
@@ -361,6 +367,6 @@ class FineTuneJob(Model):
     status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None
 
 
-MUTABLE_AFTER_START = ("suspend",)
-"""Fields of the spec that may still change once `status.startTime` is set."""
+MUTABLE_AFTER_START = ("suspend", "evaluation")
+"""Fields of the spec that may still change once `status.startTime` is set, and after the end."""
 FROZEN_MESSAGE = "cannot change after training has started. Create a job with another metadata.name"

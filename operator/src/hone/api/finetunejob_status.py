@@ -81,7 +81,7 @@ class AttemptResult(StrEnum):
     FAILED = "Failed"
     SUSPENDED = "Suspended"
     REPLACED = "Replaced"
-    """The spec was edited before training started, so the step is run again."""
+    """The spec was edited meanwhile, so the step is run again."""
 
 
 MAX_CHANGES = 8
@@ -98,7 +98,7 @@ class AttemptStatus(Model):
     end_time: Annotated[Time | None, Field(description="Time at which its end was observed.")] = None
     result: Annotated[
         AttemptResult,
-        Field(description="Running, Succeeded, Failed, Suspended, or Replaced if the spec was edited before training."),
+        Field(description="Running, Succeeded, Failed, Suspended, or Replaced if the spec was edited meanwhile."),
     ]
     failure: Annotated[Failure | None, Field(description="Why the attempt failed.")] = None
     restarts: Annotated[
@@ -191,6 +191,13 @@ class FineTuneJobStatus(Model):
     ] = {}
     checkpoint: Annotated[CheckpointStatus | None, Field(description="Newest complete checkpoint.")] = None
     artifact: Annotated[ArtifactStatus | None, Field(description="The tuned model, once it has been exported.")] = None
+    not_scored: Annotated[
+        Text | None,
+        Field(
+            description="Why the tuned model could not be scored. It is complete nevertheless. It is scored again when "
+            "spec.evaluation is edited."
+        ),
+    ] = None
     usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
     models: Annotated[
         dict[Annotated[str, Field(max_length=64)], FoundModel] | None,
@@ -209,6 +216,14 @@ class FineTuneJobStatus(Model):
             max_length=64,
             description="Digest of the spec that was prepared. If the spec is edited before training starts, it is "
             "prepared again.",
+        ),
+    ] = None
+    scored_spec: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Digest of the spec by which the tuned model is or was scored. If spec.evaluation is edited, "
+            "it is scored again.",
         ),
     ] = None
     network_policy: NetworkPolicyStatus = None

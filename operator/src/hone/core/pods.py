@@ -64,24 +64,32 @@ def init_containers(pod: Pod) -> list[Object]:
     return [dict(status) for status in (pod.raw.get("status") or {}).get("initContainerStatuses") or []]
 
 
+def ends(pod: Pod) -> list[dict[str, Any]]:
+    """How those of the pod's containers ended that have, in the order in which they run."""
+    states = (status.get("state") or {} for status in (*init_containers(pod), container(pod)))
+    return [dict(state["terminated"]) for state in states if state.get("terminated")]
+
+
 def terminated(pod: Pod) -> dict[str, Any] | None:
-    """How the pod's container ended, or None where it has not."""
-    state = container(pod).get("state") or {}
-    ended: dict[str, Any] | None = state.get("terminated")
-    return ended
+    """How the pod's container ended, or what failed before it could start; None where nothing has."""
+    if ended := (container(pod).get("state") or {}).get("terminated"):
+        return dict(ended)
+    return next((end for end in ends(pod) if end.get("exitCode") != 0), None)
 
 
 def has_started(pod: Pod) -> bool:
-    """Whether the pod's container has ever run."""
-    return started_at(pod) is not None or bool((container(pod).get("state") or {}).get("running"))
+    """Whether any of the pod's containers has ever run."""
+    states = (status.get("state") or {} for status in (*init_containers(pod), container(pod)))
+    return started_at(pod) is not None or any(state.get("running") for state in states)
 
 
 def started_at(pod: Pod) -> str | None:
-    """When the pod's container began to run."""
-    state = container(pod).get("state") or {}
-    for kind in ("running", "terminated"):
-        if moment := (state.get(kind) or {}).get("startedAt"):
-            return str(moment)
+    """When the first of the pod's containers began to run."""
+    for status in (*init_containers(pod), container(pod)):
+        state = status.get("state") or {}
+        for kind in ("running", "terminated"):
+            if moment := (state.get(kind) or {}).get("startedAt"):
+                return str(moment)
     return None
 
 

@@ -84,9 +84,7 @@ pipeline_tag: {components(config.objective).architecture.pipeline_tag}
 
 def _scores(evaluation: EvaluationSummary | None, notes: Sequence[str]) -> str:
     if evaluation is None:
-        return (
-            f"{REPORT_FILE} and {CARD_FILE} next to the artifact's directory have them: an artifact can be scored again."
-        )
+        return f"{REPORT_FILE} and {CARD_FILE} next to this directory have them: a model can be scored again."
     return f"""Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
 
 {_score_table(evaluation)}

@@ -36,7 +36,7 @@ def _may_prepare(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> bool:
     """Whether an attempt at prepare may begin in this reconcile; it alone reads the user's ConfigMaps."""
     attempt = last_attempt(status, FIRST.name)
     job = fetched.get(run.job_ref(attempt.step, attempt.number)) if attempt else None
-    is_done = FIRST.is_done(status) or (job is not None and job_condition(job, "Complete") is not None)
+    is_done = FIRST.is_done(run, status) or (job is not None and job_condition(job, "Complete") is not None)
     return not is_done or status.prepared_spec != run.spec_digest
 
 

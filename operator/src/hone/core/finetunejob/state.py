@@ -16,7 +16,8 @@ from hone.core.children import Child, Write
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.policies.retry import GiveUp, key
 from hone.core.finetunejob.run import TRAIN, Run
-from hone.core.finetunejob.steps import STEPS, next_step
+from hone.core.finetunejob.steps import LAST, STEPS, next_step
+from hone.core.finetunejob.steps.finish import is_current
 from hone.core.finetunejob.steps.step import Step, last_attempt, next_number
 from hone.core.observed import Object, Observed, Pod
 from hone.core.plan import Apply, Delete
@@ -74,7 +75,7 @@ class State:
     @property
     def step(self) -> Step | None:
         """The first step that is not done, or None at the end."""
-        return next_step(self.status)
+        return next_step(self.run, self.status)
 
     @property
     def models(self) -> dict[str, FoundModel]:
@@ -86,6 +87,11 @@ class State:
         """Whether the spec was edited after it was prepared. Once training has started, edits are refused."""
         prepared = self.status.prepared_spec
         return self.status.start_time is None and prepared is not None and prepared != self.run.spec_digest
+
+    @property
+    def scores_outdated(self) -> bool:
+        """Whether `spec.evaluation` was edited after the newest attempt to score began, or after its end."""
+        return self.last(LAST) is not None and not is_current(self.run, self.status)
 
     def forget_preparation(self) -> None:
         """Forget what was prepared from a spec that has been replaced."""
@@ -126,8 +132,21 @@ class State:
             entry = key(attempt.step, failure.failure_class)
             self.status.failures[entry] = self.status.failures.get(entry, 0) + 1
 
-    def begin(self, step: Step, number: int, start_time: str) -> None:
-        """Record that an attempt runs. Drops the oldest attempts, but never the last one of a step."""
+    def begin(self, step: Step, number: int, start_time: str, spec: str | None) -> None:
+        """Record that an attempt runs. Drops the oldest attempts, but never the last one of a step.
+
+        Args:
+            step: the step.
+            number: number of the attempt within its step.
+            start_time: when its Job was created.
+            spec: digest of the spec that it was created from.
+        """
+        if step is LAST:
+            if not is_current(self.run, self.status):
+                self.status.failures = {
+                    name: count for name, count in self.status.failures.items() if not name.startswith(f"{step.name}.")
+                }
+            self.status.scored_spec, self.status.not_scored = spec, None
         attempts, job = self.status.attempts, self.run.job(step.name, number)
         attempts.append(
             AttemptStatus(step=step.name, number=number, job=job, start_time=start_time, result=AttemptResult.RUNNING)

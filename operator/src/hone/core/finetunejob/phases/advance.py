@@ -19,12 +19,14 @@ def advance(state: State) -> None:
     if state.running or step is None:
         return
     if blocked := first_blocker(state):
-        _wait(state, blocked)
+        _wait(state, step, blocked)
     else:
         _start(state, step)
 
 
-def _wait(state: State, blocked: Blocked) -> None:
+def _wait(state: State, step: Step, blocked: Blocked) -> None:
+    if blocked.gave_up and step.end_without(state.status, f"{blocked.gave_up.reason}: {blocked.gave_up.message}"):
+        return
     state.gave_up = blocked.gave_up
     state.trouble = blocked.trouble or state.trouble
     state.apply += blocked.apply
@@ -40,9 +42,11 @@ def _start(state: State, step: Step) -> None:
     for row in needed(run, step.name):
         if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
-    state.write(Child(job(run, step, attempt(step.name, number, state.status.failures), config), JOB.write))
+    edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
+    of_this = attempt(step.name, number, state.status.failures, edited)
+    state.write(Child(job(run, step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)
-    state.begin(step, number, rfc3339(state.now))
+    state.begin(step, number, rfc3339(state.now), run.spec_digest)
     if step is FIRST:
         state.status.prepared_spec = run.spec_digest
     state.requeue.append(float(run.spec.start_deadline_seconds))

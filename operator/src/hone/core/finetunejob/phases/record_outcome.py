@@ -49,7 +49,8 @@ def _own_job(state: State, step: Step) -> Object | None:
 
 
 def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
-    state.begin(step, state.next_number(step), job["metadata"].get("creationTimestamp") or rfc3339(state.now))
+    spec = (job["metadata"].get("annotations") or {}).get(SPEC_ANNOTATION)
+    state.begin(step, state.next_number(step), job["metadata"].get("creationTimestamp") or rfc3339(state.now), spec)
     if edited and step is not FIRST:
         state.status.start_time = (
             None  # No status recorded the start, so the edit was accepted: the attempt is replaced.
@@ -58,7 +59,7 @@ def _take_over(state: State, step: Step, job: Object, edited: bool) -> None:
     if edited:
         state.forget_preparation()
     if step is FIRST:
-        state.status.prepared_spec = (job["metadata"].get("annotations") or {}).get(SPEC_ANNOTATION)
+        state.status.prepared_spec = spec
     state.status.run_config = config_of(job) or state.status.run_config
 
 
@@ -69,6 +70,7 @@ def _record_running(state: State) -> None:
     job = state.job_of(attempt)
     pods = podinfo.of_job(state.observed.pods, attempt.job)
     results = [result for pod in pods if (result := failures.result_of(pod))]
+    STEPS[attempt.step].take_part(state.run, state.status, [part for pod in pods for part in failures.results_of(pod)])
     attempt = state.replace(attempt, adjusted_by(attempt, results))
     if job is None:
         _record_missing(state, attempt, pods)

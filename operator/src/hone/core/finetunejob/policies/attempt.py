@@ -4,26 +4,29 @@ from collections.abc import Mapping
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import Attempt
+from hone.contract.settings import Evaluation
 from hone.core.finetunejob.policies.retry import key
-from hone.core.finetunejob.run import TRAIN
+from hone.core.finetunejob.run import FINISH, TRAIN
 
 DIVERGED_FACTOR = 0.5
 """Factor for the planned learning rate after a divergence; a second divergence ends the run (`POLICIES`)."""
 
 
-def attempt(step: str, number: int, failures: Mapping[str, int]) -> Attempt:
+def attempt(step: str, number: int, failures: Mapping[str, int], edited: Evaluation | None = None) -> Attempt:
     """The configuration of an attempt for its pods.
 
     Each attempt that ended out of memory has used up one level of the trainer's memory fallback; what a pod adjusted in
-    place is no failure, and the trainer remembers it by itself. Only training has levels and a learning rate.
+    place is no failure, and the trainer remembers it by itself. Only training has levels and a learning rate. Only
+    finish scores.
 
     Args:
         step: the step.
         number: number of the attempt within its step, from 1.
         failures: failures so far, by step and class (`status.failures`).
+        edited: `spec.evaluation` if it was edited after the RunConfig was made, which never changes.
     """
     if step != TRAIN:
-        return Attempt(number=number)
+        return Attempt(number=number, evaluation=edited if step == FINISH else None)
     return Attempt(
         number=number,
         memory_fallback_level=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),

@@ -68,6 +68,12 @@ def result_of(pod: Pod) -> StepResult | None:
     return reported.step_result(str(ended.get("message") or ""))
 
 
+def results_of(pod: Pod) -> list[StepResult]:
+    """The results of all the pod's containers that have ended, in the order in which they run."""
+    messages = (str(end.get("message") or "") for end in podinfo.ends(pod))
+    return [result for message in messages if (result := reported.step_result(message))]
+
+
 def job_condition(job: Object, kind: str) -> dict[str, Any] | None:
     """The Job's condition of that type if it is True."""
     conditions = (job.get("status") or {}).get("conditions") or []

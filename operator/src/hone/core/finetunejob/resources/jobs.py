@@ -14,7 +14,7 @@ from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps.step import Step
 from hone.core.names import SPEC_ANNOTATION
 from hone.core.observed import Object
-from hone.core.podspec import ConfigMapMount, Mount, env, pod_template
+from hone.core.podspec import ConfigMapMount, InitContainer, Mount, env, pod_template
 
 POD_FAILURE_POLICY = {
     "rules": [
@@ -80,6 +80,17 @@ def _container(run: Run, step: Step, attempt: Attempt) -> Object:
     return container
 
 
+def _before(run: Run, step: Step, attempt: Attempt, mounts: list[Mount]) -> InitContainer | None:
+    """The container that does first what must not be lost; its resources are the pod's, so that it waits for nothing.
+
+    A trainer image of a release that does not know `export_only` does all of the step in it.
+    """
+    if step.part is None:
+        return None
+    container = _container(run, step, attempt.model_copy(update={"export_only": True}))
+    return InitContainer({**container, "name": step.part}, mounts)
+
+
 def config_of(job: Object) -> str | None:
     """The ConfigMap with the RunConfig that a Job's pods mount."""
     pod = job.get("spec", {}).get("template", {}).get("spec", {})
@@ -98,7 +109,7 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
         attempt: what its pods do differently from those of another attempt.
         config: name of the ConfigMap with the RunConfig.
     """
-    pods = step.pods(run)
+    pods, mounts = step.pods(run), _mounts(run, step, config)
     meta = metadata(run.resource, run.job(step.name, attempt.number), step.name)
     meta["annotations"][SPEC_ANNOTATION] = run.spec_digest
     spec: Object = {
@@ -112,9 +123,10 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
             run.resource,
             step.name,
             _container(run, step, attempt),
-            _mounts(run, step, config),
+            mounts,
             run.compute.pod,
             step.grace_seconds(run),
+            init=_before(run, step, attempt, mounts),
             shm_size=step.shm_size(run),
             restartPolicy="Never",
             **step.pod_spec(run),

@@ -13,6 +13,10 @@ _QUIET = (upstream.WAITING, *STALLED_REASONS)
 """Reasons without an Event: no action is needed, or the job is Stalled, which has its own."""
 
 
+_AFTER_EDIT = {FINISH: "the model is scored by the new one"}
+"""What follows an edit that replaces an attempt, where it is not a preparation."""
+
+
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
     """What happened between the two, oldest first. Trouble is reported once for each reason.
 
@@ -27,15 +31,22 @@ def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | No
         happened.append(normal("Suspended", "spec.suspend is true"))
     elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
         happened.append(normal("Resumed", "spec.suspend is false"))
-    if became_true(old.conditions, new.conditions, "Complete"):
-        scores = f"score {new.score}, improvement over the base {new.improvement}" if new.score else "no scores"
-        happened.append(normal("Succeeded", scores))
+    if became_true(old.conditions, new.conditions, "Finished") and is_true(new.conditions, "Complete"):
+        happened.append(_completed(old, new))
     failed = became_true(old.conditions, new.conditions, "Failed")
     if failed:
         happened.append(warning(f"Failed{failed.reason}", failed.message))
     elif stalled := became_true(old.conditions, new.conditions, "Stalled"):
         happened.append(warning(stalled.reason, stalled.message))
     return tuple(happened)
+
+
+def _completed(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Event:
+    """The end of a job that has a tuned model, or of another scoring of it."""
+    if new.not_scored:
+        return warning("NotScored", f"the model is complete, but was not scored: {new.not_scored}")
+    scores = f"score {new.score}, improvement over the base {new.improvement}" if new.score else "no scores"
+    return normal("ScoredAgain" if is_true(old.conditions, "Complete") else "Succeeded", scores)
 
 
 def _was_shown(old: FineTuneJobStatus, trouble: Trouble) -> bool:
@@ -65,5 +76,7 @@ def _ended(attempt: AttemptStatus) -> Event:
     if attempt.result == AttemptResult.SUCCEEDED:
         return normal(f"{attempt.step.title()}Succeeded", name)
     if attempt.result == AttemptResult.REPLACED:
-        return normal("SpecChanged", f"{name}: the spec was edited before training started; it is prepared again")
+        return normal(
+            "SpecChanged", f"{name}: the spec was edited; {_AFTER_EDIT.get(attempt.step, 'it is prepared again')}"
+        )
     return normal("AttemptStopped", f"{name}: stopped after saving a checkpoint")

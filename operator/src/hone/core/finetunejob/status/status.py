@@ -42,7 +42,7 @@ def phase(state: State) -> Phase:
 def findings(state: State) -> list[Finding]:
     """The conditions, in the order in which they are shown."""
     ended = _ended(state)
-    complete, failed = ended == "Succeeded", ended == "Failed"
+    complete, failed = _complete(state), ended == "Failed"
     reason, message = _now(state)
     words = state.gave_up.message if state.gave_up else message
     why = state.gave_up.reason if state.gave_up else "InProgress"
@@ -50,8 +50,8 @@ def findings(state: State) -> list[Finding]:
         _validated(state),
         _suspended(state),
         _progress_available(state),
-        _promotable(complete, failed),
-        Finding("Complete", TRUE, "Succeeded", message) if complete else Finding("Complete", FALSE, why),
+        _promotable(complete is not None, failed),
+        complete or Finding("Complete", FALSE, why),
         Finding("Failed", TRUE, why, words) if failed else Finding("Failed", FALSE, ended or "InProgress"),
         Finding("Finished", TRUE, ended, words) if ended else Finding("Finished", FALSE, "InProgress"),
         *kstatus(_kstate(state), why if failed else reason, words),
@@ -62,6 +62,17 @@ def _ended(state: State) -> str | None:
     if state.gave_up:
         return "Failed"
     return "Succeeded" if state.step is None else None
+
+
+def _complete(state: State) -> Finding | None:
+    """The condition Complete of a job that has a tuned model, also while that is scored again; None of any other."""
+    if state.step is None:
+        reason, message = _now(state)
+        return Finding("Complete", TRUE, reason, message)
+    before = find(state.old.conditions, "Complete")
+    if state.status.artifact is None or before is None or before.status != TRUE:
+        return None
+    return Finding("Complete", TRUE, before.reason, before.message)
 
 
 def _kstate(state: State) -> str:
@@ -76,6 +87,8 @@ def _kstate(state: State) -> str:
 
 def _now(state: State) -> tuple[str, str]:
     """The current activity, as reason and message."""
+    if state.step is None and state.status.not_scored:
+        return "NotScored", f"the model is complete, but was not scored: {state.status.not_scored}"
     if state.step is None:
         score = scores.improvement(state.status.evaluation) if state.status.evaluation else None
         return "Succeeded", f"improvement over the base: {score}" if score else ""
@@ -170,6 +183,6 @@ def status(state: State) -> FineTuneJobStatus:
         "score": scores.score(evaluation) if evaluation else None,
         "improvement": scores.improvement(evaluation) if evaluation else None,
         "usage": usage.model_copy(update={"retries": counted(known.failures)}),
-        "completion_time": completed if _ended(state) else None,
+        "completion_time": completed if _ended(state) or _complete(state) else None,
     }
     return known.model_copy(update=update)

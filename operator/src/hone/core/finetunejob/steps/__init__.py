@@ -1,6 +1,7 @@
 """The steps of a run, in their order: the only list of them."""
 
 from hone.api.finetunejob_status import FineTuneJobStatus
+from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.steps.finish import FINISH_STEP
 from hone.core.finetunejob.steps.prepare import PREPARE_STEP
 from hone.core.finetunejob.steps.step import Step
@@ -10,8 +11,10 @@ STEPS: dict[str, Step] = {step.name: step for step in (PREPARE_STEP, TRAIN_STEP,
 """Every step by its name."""
 FIRST = next(iter(STEPS.values()))
 """The step that reads the spec: before it has begun, an edited spec needs no special handling."""
+LAST = list(STEPS.values())[-1]
+"""The step that scores: it runs again if `spec.evaluation` is edited."""
 
 
-def next_step(status: FineTuneJobStatus) -> Step | None:
+def next_step(run: Run, status: FineTuneJobStatus) -> Step | None:
     """The first step that is not done, or None at the end."""
-    return next((step for step in STEPS.values() if not step.is_done(status)), None)
+    return next((step for step in STEPS.values() if not step.is_done(run, status)), None)

@@ -1,22 +1,33 @@
-"""Finish: one pod that scores the tuned model and exports the artifact."""
+"""Finish: one pod that exports the artifact, then scores it. The artifact counts as soon as it is written.
+
+Once there is one, the run cannot fail any more: where it cannot be scored, the status says why. If `spec.evaluation` is
+edited afterwards, the step runs again, and does only what is missing.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus, Phase
 from hone.contract.results import ArtifactSummary, StepResult
+from hone.core import reported
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.compute import compute_resources
-from hone.core.finetunejob.steps.step import Step, removed_later
+from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
 from hone.core.podspec import ClaimMount, Mount
 
 OUTPUT_DIRECTORY = "/mnt/output"
 
 
-def _is_done(status: FineTuneJobStatus) -> bool:
-    return status.artifact is not None
+def is_current(run: Run, status: FineTuneJobStatus) -> bool:
+    """Whether the newest attempt to score had the evaluation of the spec, which may be edited at any time."""
+    return (status.scored_spec or status.prepared_spec) == run.spec_digest
+
+
+def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
+    has_ended = has_succeeded(status, FINISH) or status.not_scored is not None
+    return status.artifact is not None and has_ended and is_current(run, status)
 
 
 def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
@@ -24,7 +35,19 @@ def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool
     if result is None or not result.artifact:
         return False
     status.evaluation = result.evaluation
-    status.artifact = _artifact(run, status, result.artifact)
+    return True
+
+
+def _take_artifact(run: Run, status: Draft, results: Sequence[StepResult]) -> None:
+    for result in results:
+        if result.artifact:
+            status.artifact = _artifact(run, status, result.artifact)
+
+
+def _leave_unscored(status: Draft, why: str) -> bool:
+    if status.artifact is None:
+        return False
+    status.not_scored = reported.text(why)
     return True
 
 
@@ -67,6 +90,9 @@ FINISH_STEP = Step(
     module="hone_trainer.finish",
     is_done=_is_done,
     take_result=_take_result,
+    take_part=_take_artifact,
+    end_without=_leave_unscored,
+    part="export",
     phase=_phase,
     job_spec=removed_later,
     resources=_resources,

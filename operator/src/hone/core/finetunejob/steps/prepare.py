@@ -14,7 +14,7 @@ from hone.core.finetunejob.steps.step import Step, removed_later
 from hone.core.podspec import Mount, resources
 
 
-def _is_done(status: FineTuneJobStatus) -> bool:
+def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
     return status.plan is not None
 
 

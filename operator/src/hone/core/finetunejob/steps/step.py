@@ -24,6 +24,14 @@ def whole_workspace(run: Run) -> Sequence[Mount]:
     return (ClaimMount(run.workspace_claim, WORKSPACE_DIRECTORY, read_only=False),)
 
 
+def _no_part(run: Run, status: Draft, results: Sequence[StepResult]) -> None:
+    """The step's result is one."""
+
+
+def _run_fails(status: Draft, why: str) -> bool:
+    return False
+
+
 def _none(run: Run) -> int:
     return 0
 
@@ -74,6 +82,9 @@ class Step:
         module: the trainer's module that its pods run.
         is_done: whether the status holds its result.
         take_result: puts the results of its pods that succeeded into the status; False if there are none.
+        take_part: puts into the status what one of its containers has achieved, however the others end.
+        end_without: ends the step although it will never have its result, given why; False if the run fails by that.
+        part: name of an init container that runs the module for what `take_part` takes (`Attempt.export_only`).
         phase: the job's phase at this step, given whether it has an attempt, and whether all pods have started.
         resources: resources of a pod.
         pods: number of pods.
@@ -92,10 +103,13 @@ class Step:
 
     name: str
     module: str
-    is_done: Callable[[FineTuneJobStatus], bool]
+    is_done: Callable[[Run, FineTuneJobStatus], bool]
     take_result: Callable[[Run, Draft, Sequence[StepResult]], bool]
     phase: Callable[[bool, bool], Phase]
     resources: Callable[[Run], dict[str, Any]]
+    take_part: Callable[[Run, Draft, Sequence[StepResult]], None] = _no_part
+    end_without: Callable[[Draft, str], bool] = _run_fails
+    part: str | None = None
     pods: Callable[[Run], int] = _one
     gpus: Callable[[Run], int] = _none
     mounts: Callable[[Run], Sequence[Mount]] = no_mounts

@@ -15,7 +15,7 @@ from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
 from hone.core.podspec import ClaimMount, Mount
 
 
-def _is_done(status: FineTuneJobStatus) -> bool:
+def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
     return has_succeeded(status, TRAIN)
 
 
