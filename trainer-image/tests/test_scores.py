@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from datasets import Dataset
 
 from hone_trainer.data.prepared import load_prepared
+from hone_trainer.scores import batches
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.compare import compare
 from hone_trainer.scores.intervals import mean, paired_difference, proportion
@@ -147,10 +149,73 @@ def test_a_small_memory_bound_only_makes_smaller_batches(
 ) -> None:
     model, tokenizer, rows = model_and_rows
     at_once = score_rows(model, tokenizer, rows, 2, "test")
-    monkeypatch.setattr(scoring, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(batches, "_CPU_BYTES", 1)
     one_by_one = score_rows(model, tokenizer, rows, 2, "test")
     assert one_by_one.losses == pytest.approx(at_once.losses, abs=1e-5)
     assert one_by_one.answers == at_once.answers
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
+    model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, rows = model_and_rows
+    at_once = score_rows(model, tokenizer, rows, 2, "test")
+    sizes: list[int] = []
+    original = model.model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["input_ids"]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(model.model, "forward", forward)
+    halved = score_rows(model, tokenizer, rows, 2, "test")
+    assert halved.losses == pytest.approx(at_once.losses, abs=1e-5)
+    assert halved.answers == at_once.answers
+    assert sizes[:4] == [12, 6, 3, 3], "and those after it begin with fewer rows"
+    assert [size for size in sizes if size > 3] == [12, 6, 12, 6], "losses, then answers"
+
+
+def test_a_row_that_does_not_fit_alone_and_other_errors_are_raised(model_and_rows: tuple) -> None:
+    model = model_and_rows[0]
+    tried: list[list[int]] = []
+
+    def score(error: Exception) -> Any:
+        def fail(batch: list[int]) -> None:
+            tried.append(batch)
+            raise error
+
+        return fail
+
+    with pytest.raises(torch.OutOfMemoryError):
+        batches.in_batches(model, score(torch.OutOfMemoryError("CUDA out of memory.")), [3, 1, 2], 0, "test")
+    assert tried == [[1, 2, 0], [1]]
+    with pytest.raises(RuntimeError, match="shape"):
+        batches.in_batches(model, score(RuntimeError("shape mismatch")), [3, 1, 2], 0, "test")
+
+
+def test_long_prompts_with_long_answers_are_generated_in_small_batches(
+    model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and values of all layers are kept for each token of prompt and answer, and count against the bound."""
+    model = model_and_rows[0]
+    one = batches.row_bytes(model, 100)(10)
+    kept = 2 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim
+    assert batches.cached_values(model) == kept
+    assert one - batches.row_bytes(model)(10) == 110 * kept * 4
+    monkeypatch.setattr(batches, "_CPU_BYTES", 4 * one)
+    sizes: list[int] = []
+    batches.in_batches(model, lambda batch: sizes.append(len(batch)), [10] * 16, 100, "test")
+    assert sizes == [4] * 4
+
+
+def test_losses_never_hold_the_logits_of_all_tokens(model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, rows = model_and_rows
+    monkeypatch.setattr(model.lm_head, "forward", lambda *_: pytest.fail("the head was applied to all tokens"))
+    totals = scoring.likelihoods(model, rows["input_ids"][:], rows["labels"][:], 0, "test")
+    assert len(totals) == len(rows) and all(total < 0 for total, _ in totals)
+    assert "forward" not in model.__dict__, "the model is left as it was"
 
 
 def test_a_prompt_that_fills_the_context_has_no_answer(model_and_rows: tuple) -> None:

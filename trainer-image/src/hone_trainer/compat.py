@@ -292,6 +292,13 @@ _MEMORY = (
     Hook(
         "trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's words", value=32768
     ),
+    Hook(
+        "trl.trainer.utils",
+        "add_fused_lm_head",
+        ("scores/rows.py",),
+        "log-probabilities without the logits of all tokens",
+        ("model",),
+    ),
     Hook("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", ("methods/qlora.py",), "off: it has no gradient"),
     Hook("deepspeed.ops", "__compatible_ops__", _ZERO, "ranks on CPUs compile no shared-memory all-reduce"),
     Hook(

@@ -25,9 +25,9 @@ from hone_trainer.models.architectures import CLASSIFIER
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.planfile import PlanFile
+from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
-from hone_trainer.scores.rows import batches, padded
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,11 +80,14 @@ def outputs(model: "PreTrainedModel", rows: list[list[int]], pad: int, what: str
     if labels is None:
         raise ValueError("the model has no labels")
     figures = np.zeros((len(rows), labels), dtype=np.float32)
+
+    def score(batch: list[int]) -> None:
+        ids, mask = padded([rows[index] for index in batch], pad, left=False, device=model.device)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+        figures[batch] = logits.cpu().numpy()
+
     with torch.inference_mode():
-        for batch in batches([len(ids) for ids in rows], labels, what):
-            ids, mask = padded([rows[index] for index in batch], pad, left=False, device=model.device)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
-            figures[batch] = logits.cpu().numpy()
+        in_batches(model, score, [len(ids) for ids in rows], 0, what)
     return figures
 
 

@@ -28,10 +28,11 @@ from hone_trainer.models.inference import for_inference
 from hone_trainer.models.loading import load_model
 from hone_trainer.models.teacher import load_teacher
 from hone_trainer.protocol.planfile import PlanFile
+from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import mean
 from hone_trainer.scores.pairs import NO_ROWS
-from hone_trainer.scores.rows import answer_ids, batches, padded
+from hone_trainer.scores.rows import answer_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hone_trainer.data.prepared import Prepared
 
 METRIC = "klToTeacher"
+_TILE_TOKENS = 256
 
 
 def evaluate(
@@ -97,17 +99,29 @@ def divergences(
     """
     figures = np.zeros(len(prompts))
     lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    # Of both models, and once more while their logarithms are made.
-    width = 4 * model.config.get_text_config().vocab_size
-    for batch in batches(lengths, width, f"{name}: {METRIC}"):
-        ids, mask = padded([prompts[row] + answers[row] for row in batch], pad, left=False, device=model.device)
-        logits = [each(input_ids=ids, attention_mask=mask, use_cache=False).logits for each in (teacher, model)]
-        for place, row in enumerate(batch):
-            # The logits at the token before it are the prediction of each token.
-            answer = slice(len(prompts[row]) - 1, lengths[row] - 1)
-            q, p = (torch.log_softmax(each[place, answer].float(), dim=-1) for each in logits)
-            figures[row] = (q.exp() * (q - p)).sum(dim=-1).mean().item()
+
+    def score(batch: list[int]) -> None:
+        for row in batch:
+            ids, mask = padded([prompts[row] + answers[row]], pad, left=False, device=model.device)
+            # The logits at the token before it are the prediction of each token: of the answer alone.
+            kept = len(answers[row]) + 1
+            logits = [
+                each(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept).logits[0, -kept:-1]
+                for each in (teacher, model)
+            ]
+            figures[row] = _divergence(*logits) / len(answers[row])
+
+    in_batches(model, score, lengths, 0, f"{name}: {METRIC}")
     return figures
+
+
+def _divergence(teacher: torch.Tensor, model: torch.Tensor) -> float:
+    """The divergence in nats, summed over the tokens, some at a time in fp32; logits of shape [tokens, vocabulary]."""
+    total = 0.0
+    for q_tile, p_tile in zip(teacher.split(_TILE_TOKENS), model.split(_TILE_TOKENS), strict=True):
+        q, p = (torch.log_softmax(tile.float(), dim=-1) for tile in (q_tile, p_tile))
+        total += (q.exp() * (q - p)).sum().item()
+    return total
 
 
 def compare(base: np.ndarray, tuned: np.ndarray) -> Score:

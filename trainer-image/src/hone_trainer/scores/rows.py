@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -15,6 +15,7 @@ from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.models.facts import context_length
 from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.files import write_atomic
+from hone_trainer.scores.batches import in_batches, padded
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 SCORER_VERSION = 2
 """Part of the cache's key: raise it when the same model and rows would get other figures."""
 
-_BATCH_ROWS = 32
-_BATCH_BYTES = 1 << 30  # of logits, in fp32
-_LOG_SECONDS = 10
 _GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
 
 logger = logging.getLogger(__name__)
@@ -111,20 +109,36 @@ def likelihoods(
         pad: the token to fill rows up with.
         what: names this in the log.
     """
-    vocabulary = model.config.get_text_config().vocab_size
     totals = [(0.0, 0)] * len(inputs)
-    for batch in batches([len(ids) for ids in inputs], vocabulary, what):
+
+    def score(batch: list[int]) -> None:
         ids, mask = padded([inputs[index] for index in batch], pad, left=False, device=model.device)
         filled, _ = padded([labels[index] for index in batch], IGNORE_INDEX, left=False, device=model.device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        targets = filled[:, 1:]
-        each = torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
-        ).view_as(targets)
-        counts = (targets != IGNORE_INDEX).sum(dim=1)
-        for index, total, tokens in zip(batch, (-each.sum(dim=1)).tolist(), counts.tolist(), strict=True):
+        each = model(input_ids=ids, attention_mask=mask, labels=filled, fused_lm_head=True).log_probs
+        counts = (filled[:, 1:] != IGNORE_INDEX).sum(dim=1)
+        for index, total, tokens in zip(batch, each.sum(dim=1).tolist(), counts.tolist(), strict=True):
             totals[index] = (total, tokens)
+
+    with _fused_head(model):
+        in_batches(model, score, [len(ids) for ids in inputs], 0, what)
     return totals
+
+
+@contextmanager
+def _fused_head(model: "PreTrainedModel") -> Iterator[None]:
+    """Give the model TRL's output head, which never holds the logits of all tokens, but tiles of them."""
+    from peft import PeftModel
+    from trl.trainer.utils import add_fused_lm_head
+
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    before = inner.__dict__.get("forward")
+    add_fused_lm_head(inner)
+    try:
+        yield
+    finally:
+        del inner.forward
+        if before is not None:
+            inner.forward = before
 
 
 def _answers(
@@ -166,7 +180,8 @@ def answer_ids(
     answers: list[list[int]] = [[]] * len(prompts)
     # A prompt that leaves no room for an answer has none: the server refuses it too.
     fitting = [index for index, ids in enumerate(prompts) if len(ids) < longest]
-    for batch in batches([len(prompts[index]) for index in fitting], 1, f"{name}: answers"):
+
+    def write(batch: list[int]) -> None:
         indices = [fitting[place] for place in batch]
         ids, mask = padded([prompts[index] for index in indices], pad, left=True, device=model.device)
         generated = cast(_Generates, model).generate(
@@ -179,6 +194,8 @@ def answer_ids(
         )
         for index, answer in zip(indices, generated[:, ids.shape[1] :].tolist(), strict=True):
             answers[index] = _until_stop(answer, stops or [])
+
+    in_batches(model, write, [len(prompts[index]) for index in fitting], max_new_tokens, f"{name}: answers")
     return answers
 
 
@@ -193,29 +210,3 @@ def _stops(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> li
     configured = model.generation_config.eos_token_id
     stops = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
     return sorted(stop for stop in stops if stop is not None) or None
-
-
-def batches(lengths: list[int], width: int, what: str) -> Iterator[list[int]]:
-    """Indices of rows of about equal length, so that little is padding; each batch within the memory bound."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    done, logged = 0, time.monotonic()
-    while done < len(order):
-        batch = order[done : done + _BATCH_ROWS]
-        while len(batch) > 1 and len(batch) * lengths[batch[-1]] * width * 4 > _BATCH_BYTES:
-            batch = batch[: len(batch) // 2]
-        yield batch
-        done += len(batch)
-        if time.monotonic() - logged >= _LOG_SECONDS or done == len(order):
-            logged = time.monotonic()
-            logger.info("scoring", extra={"what": what, "rows": done, "of": len(order)})
-
-
-def padded(rows: list[list[int]], value: int, *, left: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as one tensor, filled up with `value`, and the mask of its own tokens; shape [rows, longest]."""
-    longest = max(len(row) for row in rows)
-    filled, mask = [], []
-    for row in rows:
-        gap, one = [value] * (longest - len(row)), [1] * len(row)
-        filled.append(gap + row if left else row + gap)
-        mask.append([0] * len(gap) + one if left else one + [0] * len(gap))
-    return torch.tensor(filled, device=device), torch.tensor(mask, device=device)
