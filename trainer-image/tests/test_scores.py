@@ -201,9 +201,9 @@ def test_long_prompts_with_long_answers_are_generated_in_small_batches(
     """Keys and values of all layers are kept for each token of prompt and answer, and count against the bound."""
     model = model_and_rows[0]
     one = batches.row_bytes(model, 100)(10)
-    kept = 2 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim
-    assert batches.cached_values(model) == kept
-    assert one - batches.row_bytes(model)(10) == 110 * kept * 4
+    cached = 2 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim
+    assert batches.cached_values(model) == cached
+    assert one - batches.row_bytes(model)(10) == 110 * cached * 4
     monkeypatch.setattr(batches, "_CPU_BYTES", 4 * one)
     sizes: list[int] = []
     batches.in_batches(model, lambda batch: sizes.append(len(batch)), [10] * 16, 100, "test")

@@ -97,10 +97,10 @@ def row_bytes(model: "PreTrainedModel", answer: int = 0) -> Callable[[int], int]
     config = model.config.get_text_config()
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    kept = cached_values(model) if answer else 0
+    cache = cached_values(model) if answer else 0
 
     def of(length: int) -> int:
-        values = length * (4 * hidden + 3 * inner) + (length + answer) * kept
+        values = length * (4 * hidden + 3 * inner) + (length + answer) * cache
         return int(values * model.dtype.itemsize + length * length)
 
     return of

@@ -104,9 +104,9 @@ def divergences(
         for row in batch:
             ids, mask = padded([prompts[row] + answers[row]], pad, left=False, device=model.device)
             # The logits at the token before it are the prediction of each token: of the answer alone.
-            kept = len(answers[row]) + 1
+            last = len(answers[row]) + 1
             logits = [
-                each(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept).logits[0, -kept:-1]
+                each(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=last).logits[0, -last:-1]
                 for each in (teacher, model)
             ]
             figures[row] = _divergence(*logits) / len(answers[row])
