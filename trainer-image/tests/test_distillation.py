@@ -119,9 +119,9 @@ def test_the_divergence_is_from_the_teacher_to_the_model_over_the_answers_tokens
     # After word 0 the teacher is (3/4, 1/4) and the model even; after word 1 it is the other way around.
     after_0 = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
     after_1 = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
-    values = divergences.divergences(teacher, model, [[0], [1, 1, 0]], [[1, 0], [0]], 0, "model")
+    values = divergences.divergences(teacher, model, [[0], [1, 1, 0]], [[1, 0], [0]])
     assert values.tolist() == pytest.approx([(after_0 + after_1) / 2, after_0], abs=1e-6)
-    assert divergences.divergences(teacher, teacher, [[0]], [[1]], 0, "itself").tolist() == [0.0]
+    assert divergences.divergences(teacher, teacher, [[0]], [[1]]).tolist() == [0.0]
 
 
 def test_a_smaller_divergence_is_an_improvement() -> None:

@@ -77,6 +77,73 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
     return {"topology": {"nodes": nodes, "processesPerNode": processes, "gpusPerNode": gpus, **more}}
 
 
+# A Qwen of about 14 billion parameters: 27 GiB in 16 bits.
+WIDE, INNER, KEYS = 5120, 13_824, 1024
+LARGE = replace(
+    FACTS,
+    hidden_size=WIDE,
+    intermediate_size=INNER,
+    layers=48,
+    vocab_size=152_064,
+    max_length=32_768,
+    shapes={"model.embed_tokens.weight": (152_064, WIDE), "lm_head.weight": (152_064, WIDE)}
+    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (WIDE, WIDE) for n in range(48) for p in "qo"}
+    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (KEYS, WIDE) for n in range(48) for p in "kv"}
+    | {f"model.layers.{n}.mlp.{p}_proj.weight": (INNER, WIDE) for n in range(48) for p in ("gate", "up")}
+    | {f"model.layers.{n}.mlp.down_proj.weight": (WIDE, INNER) for n in range(48)},
+)
+
+
+def large_plan(gpus: int, memory: int | None = None, length: int = 2048, **sections: Any) -> Plan:
+    topology = gang(processes=gpus, gpus=gpus, **({"memoryBytes": memory * GIB} if memory else {}))
+    return make_plan(PlanInputs(config_with(**(topology | sections)), LARGE, summary_of(1000), length))
+
+
+@pytest.mark.parametrize(
+    ("case", "gpus", "memory", "sections", "expected"),
+    [
+        ("LoRA's base fits on one", 8, 80, {}, 1),
+        ("QLoRA trains on cards that cannot score alone", 8, 24, QLORA, 2),
+        ("all that a pod has", 1, 24, QLORA, 1),
+        ("unknown memory, whole models in training", 4, None, {}, 1),
+        ("unknown memory, a base in 4 bits", 4, None, QLORA, 4),
+    ],
+)
+def test_as_many_gpus_score_as_hold_the_model(
+    case: str, gpus: int, memory: int | None, sections: dict[str, Any], expected: int
+) -> None:
+    plan = large_plan(gpus, memory, **sections)
+    assert plan.scoring_gpus == expected, case
+    assert plan.reasons["scoringGpus"]
+    if memory and expected < gpus:
+        assert plan.scoring_memory_bytes <= memory * GIB < large_plan(1, memory, **sections).scoring_memory_bytes or (
+            expected == 1
+        )
+
+
+def test_a_model_that_cannot_be_scored_where_it_is_trained_is_warned_of_before_gpus_are_queued() -> None:
+    (warning,) = [text for text in large_plan(1, 24, **QLORA).warnings if "Scoring" in text]
+    assert "27.8 GiB" in warning and "which has 24.0 GiB" in warning
+    assert "spec.compute.gpusPerNode" in warning and "NotScored" in warning
+    assert not [text for text in large_plan(2, 24, **QLORA).warnings if "Scoring" in text]
+
+
+def test_long_answers_are_part_of_the_estimate() -> None:
+    def need(tokens: int) -> int:
+        return large_plan(1, 80, evaluation={"maxNewTokens": tokens}).scoring_memory_bytes or 0
+
+    # Keys and values of 48 layers × 2 × 1024 values of 2 bytes for each token, and 10 %.
+    assert need(1064) - need(64) == pytest.approx(1.1 * 1000 * 48 * 2 * KEYS * 2, rel=1e-6)
+
+
+def test_scoring_on_the_cpu_is_warned_of_by_the_pods_memory() -> None:
+    small = QLORA | {"topology": {"memoryBytes": 4 * GIB}}
+    (warning,) = [text for text in plan_of(**small).warnings if "Scoring" in text]
+    assert "spec.compute.resources.limits.memory" in warning
+    enough = plan_of(topology={"memoryBytes": 64 * GIB})
+    assert (enough.scoring_gpus, [text for text in enough.warnings if "Scoring" in text]) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("sections", "rows", "expected"),
     [

@@ -11,6 +11,8 @@ import torch
 from datasets import Dataset
 
 from hone_trainer.data.prepared import load_prepared
+from hone_trainer.models.inference import division
+from hone_trainer.models.loading import load_adapter
 from hone_trainer.scores import batches
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.compare import compare
@@ -208,6 +210,45 @@ def test_long_prompts_with_long_answers_are_generated_in_small_batches(
     sizes: list[int] = []
     batches.in_batches(model, lambda batch: sizes.append(len(batch)), [10] * 16, 100, "test")
     assert sizes == [4] * 4
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole model", "adapter"])
+def test_a_model_that_is_divided_gives_the_same_figures(
+    adapter: bool, model_and_rows: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As among GPUs and the host's memory: here, some layers stay on disk, and are loaded when their turn comes."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaForCausalLM
+
+    whole, tokenizer, rows = model_and_rows
+    whole.save_pretrained(tmp_path / "model")
+    parts = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+    others = {f"model.layers.{n}": "disk" for n in range(1, whole.config.num_hidden_layers)}
+    divided = LlamaForCausalLM.from_pretrained(
+        tmp_path / "model", device_map={**parts, **others, "lm_head": "cpu"}, offload_folder=tmp_path / "offloaded"
+    )
+    assert "disk" in divided.hf_device_map.values()
+    if adapter:
+        plain = LlamaForCausalLM.from_pretrained(tmp_path / "model")
+        torch.manual_seed(1)
+        tuned = get_peft_model(
+            plain, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+        ).eval()
+        tuned.save_pretrained(tmp_path / "adapter")
+        whole, divided = tuned, load_adapter(divided, tmp_path / "adapter")
+    monkeypatch.setattr(torch.nn.Module, "to", lambda *_: pytest.fail("it was moved as a whole"))
+    figures = score_rows(divided, tokenizer, rows, 3, "divided")
+    monkeypatch.undo()
+    expected = score_rows(whole, tokenizer, rows, 3, "whole")
+    assert figures.losses == pytest.approx(expected.losses, abs=1e-5)
+    assert figures.answers == expected.answers
+
+
+def test_weights_are_divided_among_all_gpus_with_room_for_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert division() == {}, "none on the CPU"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: {0: 1000, 1: 800, "cpu": 5000})
+    assert division() == {"device_map": "auto", "max_memory": {0: 850, 1: 680, "cpu": 5000}}
 
 
 def test_losses_never_hold_the_logits_of_all_tokens(model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch) -> None:

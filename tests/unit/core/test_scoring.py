@@ -8,7 +8,7 @@ import pytest
 from hone.contract.results import StepResult
 from hone.core.names import SPEC_ANNOTATION
 from tests.unit.core import make
-from tests.unit.core.fake_cluster import Crash, FakeCluster
+from tests.unit.core.fake_cluster import Crash, FakeCluster, finetunejob_cluster
 from tests.unit.core.runs import finishing, results, training
 
 OUT_OF_MEMORY = make.verdict("OutOfMemory", "CUDA out of memory", final=True, hint="Lower maxNewTokens.")
@@ -57,6 +57,30 @@ def test_finish_exports_in_a_container_of_its_own_with_the_same_mounts_and_resou
     assert paths[0] == paths[1]
     assert attempt_of(cluster, "initContainers") == {"number": 1, "exportOnly": True}
     assert attempt_of(cluster) == {"number": 1}
+
+
+@pytest.mark.parametrize(
+    ("planned", "gpus"), [(None, 1), (4, 4), (99, 8)], ids=["of an older plan", "as planned", "more than a pod has"]
+)
+def test_finish_has_the_gpus_that_the_plan_says(planned: int | None, gpus: int) -> None:
+    cluster = finetunejob_cluster(compute={"gpusPerNode": 8})
+    cluster.converge()
+    cluster.complete(make.prepared(scoring_gpus=planned))
+    cluster.converge()
+    cluster.complete(make.trained())
+    cluster.converge()
+    pod = cluster.job()["spec"]["template"]["spec"]
+    limits = [each["resources"]["limits"]["nvidia.com/gpu"] for each in (*pod["initContainers"], *pod["containers"])]
+    assert limits == [str(gpus), str(gpus)]
+    cluster.start()
+    cluster.later(60).complete(make.finished())
+    cluster.converge()
+    assert cluster.status["usage"]["gpuSeconds"] == 60 * 8 + 60 * gpus
+
+
+def test_finish_has_no_gpu_on_the_cpu() -> None:
+    limits = finishing().job()["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert "nvidia.com/gpu" not in limits
 
 
 def test_the_artifact_is_in_status_while_it_is_scored() -> None:

@@ -198,6 +198,16 @@ class Plan(Model):
     parameters: Annotated[Amount, Field(description="Number of parameters of the model.")]
     trainable_parameters: Annotated[Amount, Field(description="Number of parameters that are trained.")]
     checkpoint_bytes: Annotated[Amount, Field(description="Estimated size of one checkpoint in bytes.")] = 0
+    scoring_gpus: Annotated[
+        Positive | None, Field(description="Number of GPUs of the pod that scores the model at the end.")
+    ] = None
+    scoring_memory_bytes: Annotated[
+        Amount | None,
+        Field(
+            description="Estimated memory for scoring, which holds the model in 16 bits: bytes on each of these GPUs, "
+            "or of the pod if there are none."
+        ),
+    ] = None
     balance: Annotated[
         str | None,
         Field(max_length=16, description="{balances}: Weight if the loss is weighted by class, else None."),

@@ -10,6 +10,7 @@ from hone_trainer.data.prepared import load_prepared
 from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.inference import division
 from hone_trainer.models.loading import load_config, load_model
 from hone_trainer.protocol.planfile import require_plan
 
@@ -73,7 +74,7 @@ def served_config(config: RunConfig, architecture: Architecture) -> Any:
 
 def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     """The exported model."""
-    model: PreTrainedModel = load_model(architecture.model_class(), directory, dtype=dtype)
+    model: PreTrainedModel = load_model(architecture.model_class(), directory, dtype=dtype, **division())
     return model
 
 

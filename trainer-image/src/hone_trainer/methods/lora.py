@@ -9,6 +9,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import full
 from hone_trainer.methods.base import Method
 from hone_trainer.models.architectures import Architecture
+from hone_trainer.models.inference import division
 from hone_trainer.models.loading import load_adapter, load_model
 from hone_trainer.models.merging import merged_model
 from hone_trainer.models.untrusted import ADAPTER, ADAPTER_WEIGHTS, CONFIG_BYTES
@@ -64,7 +65,7 @@ def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: 
     """The base model with the exported adapter next to its weights, not merged: as the server runs it."""
     if not (directory / ADAPTER).exists():
         return full.load(config, architecture, directory, dtype)
-    base = load_model(architecture.model_class(), config.paths.model, dtype=dtype)
+    base = load_model(architecture.model_class(), config.paths.model, dtype=dtype, **division())
     # To its callers, PEFT's wrapper is the model that it wraps.
     return cast("PreTrainedModel", load_adapter(base, directory))
 

@@ -1,15 +1,35 @@
-"""A model ready for inference: on this process's device, in evaluation mode."""
+"""A model ready for inference: on the GPUs of this pod, in evaluation mode."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+
+_WEIGHTS_SHARE = 0.85
+"""Of a GPU's free memory, what weights may take."""
 
 AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)
 
 
 def for_inference(model: AnyModule) -> AnyModule:
-    """The model itself, on the GPU where there is one, without dropout.
+    """The model itself, on the GPU where there is one, without dropout; one that is divided already stays as it is.
 
     It is any of torch's modules, whose `to` has a type: that of transformers' models has lost it to `functools.wraps`.
     """
+    if getattr(model, "hf_device_map", None):
+        return model.eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def division() -> dict[str, Any]:
+    """Settings of `from_pretrained` that divide the layers evenly among the GPUs of this pod; none without a GPU.
+
+    Some of each GPU's memory is left for batches. What does not fit on the GPUs stays in the host's memory.
+    """
+    from accelerate.utils import get_max_memory
+
+    if not torch.cuda.is_available():
+        return {}
+    most = {
+        device: size if device == "cpu" else int(size * _WEIGHTS_SHARE) for device, size in get_max_memory().items()
+    }
+    return {"device_map": "auto", "max_memory": most}

@@ -1,6 +1,6 @@
 """The teacher that a model learns from: checked against the model before training, and loaded for inference only."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.models.architectures import CHAT
@@ -83,16 +83,17 @@ def _check_vocabulary(
         )
 
 
-def load_teacher(config: RunConfig, dtype: "torch.dtype") -> "PreTrainedModel":
+def load_teacher(config: RunConfig, dtype: "torch.dtype", **settings: Any) -> "PreTrainedModel":
     """The teacher, without gradients and dropout. Under ZeRO-3 it is sharded over the ranks, as `load_model` explains.
 
     Entries of its vocabulary beyond the base model's are removed: `read_teacher` has checked that they are padding.
+    `settings` are more of `from_pretrained`'s arguments.
     """
     from transformers import AutoModelForCausalLM
 
     if config.paths.teacher is None:
         raise ValueError("the run has no teacher")
-    model: PreTrainedModel = load_model(AutoModelForCausalLM, config.paths.teacher, FIELD, dtype=dtype)
+    model: PreTrainedModel = load_model(AutoModelForCausalLM, config.paths.teacher, FIELD, dtype=dtype, **settings)
     base = load_config(config.paths.model).get_text_config()
     if model.config.get_text_config().vocab_size > base.vocab_size:
         # Larger models of a family are often padded to a multiple that more GPUs can share.

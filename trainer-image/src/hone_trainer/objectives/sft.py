@@ -47,4 +47,5 @@ COMPONENTS = Components(
     trainer_class=trainer_class,
     build=build,
     scores="answers:evaluate",
+    writes_scored_answers=True,
 )

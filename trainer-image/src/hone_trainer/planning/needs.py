@@ -46,6 +46,11 @@ def materializes_logits(objective: Objective) -> bool:
     return components(objective).activation_terms.full_logits
 
 
+def answers_are_scored(objective: Objective) -> bool:
+    """Whether base and tuned model write an answer to each test row when they are scored."""
+    return components(objective).writes_scored_answers
+
+
 def most_generated_at_once(micro_batch_size: int) -> int:
     """Most answers that a process generates at once, for objectives that learn from the model's own."""
     return MICRO_BATCHES_AT_ONCE * micro_batch_size

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from hone.contract.plan import Plan
 from hone_trainer.planning.checks import check_settings
-from hone_trainer.planning.choices import balance, model, placement, rows, schedule
+from hone_trainer.planning.choices import balance, model, placement, rows, schedule, scoring
 from hone_trainer.planning.choices.base import Choice, Choices
 from hone_trainer.planning.inputs import PlanInputs
 
@@ -38,6 +38,7 @@ ORDER: Sequence[Choose] = (
     schedule.choose_evaluations,
     schedule.choose_rates,
     placement.choose_probe,
+    scoring.choose_scoring,
     take_as_they_are,
 )
 """Each may read what those above it have chosen. Reasons and warnings are shown in this order."""

@@ -13,6 +13,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.models.inference import division
 from hone_trainer.models.loading import load_model
 from hone_trainer.models.stops import stop_as_served
 from hone_trainer.protocol.planfile import PlanFile
@@ -103,7 +104,7 @@ def _score_base(
     if cached is not None and len(cached.answers) == len(rows):
         logger.info("base scores found", extra={"path": str(path)})
         return cached
-    model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype)
+    model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype, **division())
     began = time.monotonic()
     tokenizer = load_tokenizer(config.paths.model)
     scores = score(model, tokenizer, rows, max_new_tokens, "base")

@@ -24,11 +24,10 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
-from hone_trainer.models.inference import for_inference
+from hone_trainer.models.inference import division, for_inference
 from hone_trainer.models.loading import load_model
 from hone_trainer.models.teacher import load_teacher
 from hone_trainer.protocol.planfile import PlanFile
-from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import mean
 from hone_trainer.scores.pairs import NO_ROWS
@@ -56,7 +55,7 @@ def evaluate(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
     prompts = test["prompt_ids"][:]
-    teacher = for_inference(load_teacher(config, dtype))
+    teacher = for_inference(load_teacher(config, dtype, **division()))
     figures: list[np.ndarray] = []
     written: list[list[str]] = []
     with torch.inference_mode():
@@ -65,10 +64,10 @@ def evaluate(
             model = (
                 METHODS[config.method.type].load(config, CHAT, directory, dtype)
                 if name == "tuned"
-                else load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype)
+                else load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype, **division())
             )
             model = for_inference(model)
-            figures.append(divergences(teacher, model, prompts, answers, pad, name))
+            figures.append(divergences(teacher, model, prompts, answers))
             first = answer_ids(model, tokenizer, prompts[:SAMPLES], limit, pad, name)
             written.append(tokenizer.batch_decode(first, skip_special_tokens=True))
             del model
@@ -86,32 +85,23 @@ def divergences(
     model: "PreTrainedModel",
     prompts: list[list[int]],
     answers: list[list[int]],
-    pad: int,
-    name: str,
 ) -> np.ndarray:
     """Mean over an answer's tokens of the divergence of the model from the teacher, in nats, shape [rows].
 
     Args:
         teacher, model: on one device, without gradients.
         prompts, answers: ids of each row; an answer has at least one.
-        pad: the token to fill rows up with.
-        name: says in the log which model it is.
     """
     figures = np.zeros(len(prompts))
-    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-
-    def score(batch: list[int]) -> None:
-        for row in batch:
-            ids, mask = padded([prompts[row] + answers[row]], pad, left=False, device=model.device)
-            # The logits at the token before it are the prediction of each token: of the answer alone.
-            last = len(answers[row]) + 1
-            logits = [
-                each(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=last).logits[0, -last:-1]
-                for each in (teacher, model)
-            ]
-            figures[row] = _divergence(*logits) / len(answers[row])
-
-    in_batches(model, score, lengths, 0, f"{name}: {METRIC}")
+    # One by one: of rows of different lengths, a model would give more logits than those of the answers.
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        ids = torch.tensor([prompt + answer], device=model.device)
+        # The logits at the token before it are the prediction of each token.
+        last = len(answer) + 1
+        logits = [
+            each(input_ids=ids, use_cache=False, logits_to_keep=last).logits[0, -last:-1] for each in (teacher, model)
+        ]
+        figures[row] = _divergence(*logits) / len(answer)
     return figures
 
 

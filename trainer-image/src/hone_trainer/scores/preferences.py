@@ -24,7 +24,7 @@ from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
-from hone_trainer.models.inference import for_inference
+from hone_trainer.models.inference import division, for_inference
 from hone_trainer.models.loading import load_model
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
@@ -178,7 +178,7 @@ def log_probabilities(
     if tuned:
         model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     else:
-        model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype)
+        model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype, **division())
     model = for_inference(model)
     tokenizer = load_tokenizer(directory)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

@@ -85,6 +85,12 @@ class Run(Subject):
         return {name: FoundModel.from_dict(model) for name, model in models.items()}
 
     @property
+    def scoring_gpus(self) -> int:
+        """GPUs of the finish pod, by the plan in status: at least one if training pods have any, at most as many."""
+        plan = (self.resource.get("status") or {}).get("plan") or {}
+        return min(max(1, plan.get("scoringGpus") or 1), self.compute.gpus_per_node)
+
+    @property
     def image(self) -> str:
         """The trainer image."""
         return self.compute.image or self.settings.trainer_image

@@ -67,14 +67,9 @@ def _phase(has_attempt: bool, has_started: bool) -> Phase:
     return Phase.FINISHING
 
 
-def _gpus(run: Run) -> int:
-    """One GPU is enough to score; none on the CPU."""
-    return min(1, run.compute.gpus_per_node)
-
-
 def _resources(run: Run) -> dict[str, Any]:
     # It may hold the whole model that all ranks of a training pod shared.
-    return compute_resources(run, _gpus(run), ranks=1, limit_ranks=run.processes_per_node)
+    return compute_resources(run, run.scoring_gpus, ranks=1, limit_ranks=run.processes_per_node)
 
 
 def _mounts(run: Run) -> list[Mount]:
@@ -96,7 +91,7 @@ FINISH_STEP = Step(
     phase=_phase,
     job_spec=removed_later,
     resources=_resources,
-    gpus=_gpus,
+    gpus=lambda run: run.scoring_gpus,
     mounts=_mounts,
     runs_users_code=_scores_with_functions,
 )
