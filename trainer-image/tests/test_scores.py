@@ -12,7 +12,6 @@ from datasets import Dataset
 
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.models.inference import division
-from hone_trainer.models.loading import load_adapter
 from hone_trainer.scores import batches
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.compare import compare
@@ -212,12 +211,10 @@ def test_long_prompts_with_long_answers_are_generated_in_small_batches(
     assert sizes == [4] * 4
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["whole model", "adapter"])
 def test_a_model_that_is_divided_gives_the_same_figures(
-    adapter: bool, model_and_rows: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_and_rows: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As among GPUs and the host's memory: here, some layers stay on disk, and are loaded when their turn comes."""
-    from peft import LoraConfig, get_peft_model
     from transformers import LlamaForCausalLM
 
     whole, tokenizer, rows = model_and_rows
@@ -228,14 +225,6 @@ def test_a_model_that_is_divided_gives_the_same_figures(
         tmp_path / "model", device_map={**parts, **others, "lm_head": "cpu"}, offload_folder=tmp_path / "offloaded"
     )
     assert "disk" in divided.hf_device_map.values()
-    if adapter:
-        plain = LlamaForCausalLM.from_pretrained(tmp_path / "model")
-        torch.manual_seed(1)
-        tuned = get_peft_model(
-            plain, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
-        ).eval()
-        tuned.save_pretrained(tmp_path / "adapter")
-        whole, divided = tuned, load_adapter(divided, tmp_path / "adapter")
     monkeypatch.setattr(torch.nn.Module, "to", lambda *_: pytest.fail("it was moved as a whole"))
     figures = score_rows(divided, tokenizer, rows, 3, "divided")
     monkeypatch.undo()

@@ -65,9 +65,10 @@ def load(config: RunConfig, architecture: Architecture, directory: Path, dtype: 
     """The base model with the exported adapter next to its weights, not merged: as the server runs it."""
     if not (directory / ADAPTER).exists():
         return full.load(config, architecture, directory, dtype)
-    base = load_model(architecture.model_class(), config.paths.model, dtype=dtype, **division())
-    # To its callers, PEFT's wrapper is the model that it wraps.
-    return cast("PreTrainedModel", load_adapter(base, directory))
+    divided = division()
+    base = load_model(architecture.model_class(), config.paths.model, dtype=dtype, **divided)
+    # PEFT divides a base again if a part of it is in the host's memory. To its callers, its wrapper is that base.
+    return cast("PreTrainedModel", load_adapter(base, directory, **divided))
 
 
 METHOD = Method(load_base=full.load_base, peft_config=peft_config, export=export, load=load)

@@ -80,7 +80,7 @@ def build_model(auto: Any, config: Any, **settings: Any) -> Any:
     return auto.from_config(config, trust_remote_code=False, **settings)
 
 
-def load_adapter(model: "PreTrainedModel", directory: str | Path, field: str = FIELD) -> "PeftModel":
+def load_adapter(model: "PreTrainedModel", directory: str | Path, field: str = FIELD, **settings: Any) -> "PeftModel":
     """The model with an adapter next to its weights; arguments and errors as of `load_model`."""
     from peft import PeftModel
 
@@ -88,4 +88,4 @@ def load_adapter(model: "PreTrainedModel", directory: str | Path, field: str = F
     if not (Path(directory) / ADAPTER_WEIGHTS).is_file():
         # PEFT would take the pickle next to it.
         raise BadInput(field, f"there is no {ADAPTER_WEIGHTS} in {directory}", "Train the adapter again.")
-    return PeftModel.from_pretrained(model, str(directory))
+    return PeftModel.from_pretrained(model, str(directory), **settings)
