@@ -292,6 +292,8 @@ _MEMORY = (
     Hook(
         "trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's words", value=32768
     ),
+    Hook("accelerate.utils", "get_max_memory", ("models/inference.py",), "what weights may take of each GPU", ()),
+    Hook("accelerate.utils", "release_memory", ("scores/batches.py",), "what a batch held that did not fit", ()),
     Hook(
         "trl.trainer.utils",
         "add_fused_lm_head",
