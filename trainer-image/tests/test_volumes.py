@@ -297,6 +297,7 @@ OPENS_ITS_OWN = {
     "launcher/tunnel": "the run's key, in the run's own directory",
     "launcher/watchdog": "what the ranks wrote",
     "planning/memory_fallback": "the run's own directory",
+    "training/continuation": "files that a checkpoint's list of digests names, and no links",
     "protocol/files": "temporary files that it makes",
     "protocol/host": "/proc and /sys",
     "protocol/manifest": "the artifact, each file by its directory's descriptor and without following links",

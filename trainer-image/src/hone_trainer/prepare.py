@@ -50,8 +50,9 @@ from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.protocol.results import write_result
-from hone_trainer.protocol.runconfig import digest_of, load_run_config
+from hone_trainer.protocol.runconfig import digest_of, load_run_config, training_digest
 from hone_trainer.rewards.checks import check_rewards, compared_by
+from hone_trainer.training.continuation import take_over
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -349,7 +350,14 @@ def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Pr
         prepared=str(prepared.directory),
         run_config_digest=digest_of(config),
         model_digest=model_digest(facts.directory),
+        training_digest=training_digest(config),
     )
+    if (step := take_over(config, result)) is not None:
+        reasons = {
+            **plan.reasons,
+            "totalSteps": f"{plan.reasons.get('totalSteps', '')} Continues from step {step}.".strip(),
+        }
+        result = result.model_copy(update={"plan": plan.model_copy(update={"reasons": reasons})})
     save_plan(config, result)
     return result
 

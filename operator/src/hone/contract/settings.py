@@ -264,6 +264,17 @@ class Checkpoint(Model):
     keep: Annotated[
         int, Field(ge=1, le=100, description="Number of complete checkpoints to retain. Older ones are deleted.")
     ] = 2
+    continue_from: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+            description="Name of an earlier job in the same namespace, with the same spec and the same "
+            "workspace.claimName, whose newest complete checkpoint training starts from. It may have failed or been "
+            "deleted, and may have had the name of this job.",
+        ),
+    ] = None
     grace_period_seconds: Annotated[
         int,
         Field(ge=1, le=3600, description="Seconds that a trainer pod has after SIGTERM to save a checkpoint and stop."),

@@ -24,6 +24,8 @@ class PlanFile(Model):
     """Digest of the RunConfig this was made for."""
     model_digest: str
     """Digest of the base model's config, tokenizer files and weights; names the base in caches."""
+    training_digest: str | None = None
+    """Digest of what the RunConfig says of training (`runconfig.training_digest`); None from older releases."""
 
 
 def load_plan(config: RunConfig) -> PlanFile | None:

@@ -14,6 +14,10 @@ from hone_trainer.protocol.errors import BadInput
 RUN_CONFIG_ENV = "HONE_RUN_CONFIG"
 """Environment variable with another path of the RunConfig, where none is mounted."""
 
+_NOT_OF_TRAINING = {
+    *("version", "job", "paths", "materialize", "artifacts", "topology", "checkpoint", "evaluation"),
+    *("merge_output", "output_bytes", "hang_floor_seconds"),
+}
 _HINT = "Operator and trainer image must be of the same release; install the chart and its images together."
 
 
@@ -61,8 +65,19 @@ def digest_of(config: RunConfig) -> str:
     A field at its default does not count, nor does the version: a run may continue with the image of a later release,
     which may know more fields.
     """
-    content = config.model_dump(
-        mode="json", by_alias=True, exclude={"version"}, exclude_none=True, exclude_defaults=True
-    )
+    return _digest(config, {"version"})
+
+
+def training_digest(config: RunConfig) -> str:
+    """A digest of what decides how a model is trained, whichever job does it: not of its name, its directories, its
+    processes, its saves, its scores and its output. Data and models have digests of their own."""
+    return _digest(config, _NOT_OF_TRAINING)
+
+
+def _digest(config: RunConfig, without: set[str]) -> str:
+    content = config.model_dump(mode="json", by_alias=True, exclude=without, exclude_none=True, exclude_defaults=True)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    if "paths" in without:
+        # Reward functions are stored in the run's own directory.
+        text = text.replace(config.paths.run, "")
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

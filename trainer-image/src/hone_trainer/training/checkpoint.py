@@ -31,6 +31,8 @@ from hone_trainer.protocol.errors import WorkspaceFull, full_disk_hint
 from hone_trainer.protocol.files import is_full, sync_files, write_atomic
 from hone_trainer.protocol.runconfig import digest_of
 
+CHECKPOINTS = "checkpoints"
+"""Directory below that of a run."""
 COMPLETE_FILE = "COMPLETE.json"
 TRAINING_ARGS_FILE = "training_args.bin"
 """The Trainer's pickled arguments: nothing reads them, and they can hold tokens in clear."""
@@ -75,7 +77,7 @@ class Written:
 
 def checkpoints_dir(config: RunConfig) -> Path:
     """Where the run keeps its checkpoints."""
-    return Path(config.paths.run) / "checkpoints"
+    return Path(config.paths.run) / CHECKPOINTS
 
 
 def checkpoint_dir(directory: Path, step: int) -> Path:

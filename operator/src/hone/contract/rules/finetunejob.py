@@ -231,6 +231,13 @@ _ON_RESOURCES = (
         remedy="Remove one of them.",
     ),
     Rule(
+        path="spec.checkpoint.continueFrom",
+        applies_if=IsSet("checkpoint.continueFrom") & ~IsSet("workspace.claimName"),
+        message="needs workspace.claimName: the checkpoints of a job are on its workspace",
+        remedy="Set workspace.claimName to the claim that the earlier job used, or remove it.",
+        spec_only=True,
+    ),
+    Rule(
         path="spec.compute.processesPerNode",
         applies_if=Compare(Value("compute.processesPerNode"), "!=", GPUS) & Compare(GPUS, "!=", 0),
         message="must equal gpusPerNode, which is 1 by default",
