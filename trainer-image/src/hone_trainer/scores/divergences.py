@@ -108,7 +108,8 @@ def divergences(
 def _divergence(teacher: torch.Tensor, model: torch.Tensor) -> float:
     """The divergence in nats, summed over the tokens, some at a time in fp32; logits of shape [tokens, vocabulary]."""
     total = 0.0
-    for q_tile, p_tile in zip(teacher.split(_TILE_TOKENS), model.split(_TILE_TOKENS), strict=True):
+    tiles = zip(teacher.split(_TILE_TOKENS), model.to(teacher.device).split(_TILE_TOKENS), strict=True)
+    for q_tile, p_tile in tiles:
         q, p = (torch.log_softmax(tile.float(), dim=-1) for tile in (q_tile, p_tile))
         total += (q.exp() * (q - p)).sum().item()
     return total
