@@ -236,7 +236,9 @@ def test_a_model_that_is_divided_gives_the_same_figures(
 def test_weights_are_divided_among_all_gpus_with_room_for_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert division() == {}, "none on the CPU"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: {0: 1000, 1: 800, "cpu": 5000})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: ((1000, 800)[device], 2000))
+    monkeypatch.setattr("hone_trainer.protocol.host.memory_limit", lambda: 5000)
     assert division() == {"device_map": "auto", "max_memory": {0: 850, 1: 680, "cpu": 5000}}
 
 

@@ -61,6 +61,7 @@ _ADAPTERS = ("models/adapters.py",)
 _MODULES = ("models/modules.py",)
 _QUANTIZED = ("full_name", "patterns")
 _AUTO = "transformers.models.auto.modeling_auto"
+_TERMS = ("planning/memory_terms.py",)
 _STEP = ("model", "inputs", "num_items_in_batch")
 _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
@@ -286,21 +287,9 @@ _MEMORY = (
         "keeps activations in host memory, for every objective",
         ("model", "warn_if_no_head"),
     ),
-    Hook(
-        "trl.kernels.chunked_logprob", "TOKEN_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's tokens", value=4096
-    ),
-    Hook(
-        "trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", ("planning/memory_terms.py",), "a tile's words", value=32768
-    ),
-    Hook("accelerate.utils", "get_max_memory", ("models/inference.py",), "what weights may take of each GPU", ()),
-    Hook("accelerate.utils", "release_memory", ("scores/batches.py",), "what a batch held that did not fit", ()),
-    Hook(
-        "trl.trainer.utils",
-        "add_fused_lm_head",
-        ("scores/rows.py",),
-        "log-probabilities without the logits of all tokens",
-        ("model",),
-    ),
+    Hook("trl.kernels.chunked_logprob", "TOKEN_CHUNK_SIZE", _TERMS, "a tile's tokens", value=4096),
+    Hook("trl.trainer.utils", "_CHUNKED_LOGPROB_CHUNK_SIZE", _TERMS, "a tile's words", value=32768),
+    Hook("trl.trainer.utils", "add_fused_lm_head", ("scores/rows.py",), "logits in tiles", ("model",)),
     Hook("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", ("methods/qlora.py",), "off: it has no gradient"),
     Hook("deepspeed.ops", "__compatible_ops__", _ZERO, "ranks on CPUs compile no shared-memory all-reduce"),
     Hook(

@@ -4,6 +4,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from hone_trainer.protocol import host
+
 _WEIGHTS_SHARE = 0.85
 """Of a GPU's free memory, what weights may take."""
 
@@ -25,11 +27,9 @@ def division() -> dict[str, Any]:
 
     Some of each GPU's memory is left for batches. What does not fit on the GPUs stays in the host's memory.
     """
-    from accelerate.utils import get_max_memory
-
     if not torch.cuda.is_available():
         return {}
-    most = {
-        device: size if device == "cpu" else int(size * _WEIGHTS_SHARE) for device, size in get_max_memory().items()
-    }
+    gpus = range(torch.cuda.device_count())
+    most: dict[int | str, int] = {gpu: int(torch.cuda.mem_get_info(gpu)[0] * _WEIGHTS_SHARE) for gpu in gpus}
+    most["cpu"] = host.memory_limit()
     return {"device_map": "auto", "max_memory": most}

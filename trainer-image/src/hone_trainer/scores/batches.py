@@ -1,5 +1,6 @@
 """Batches of rows for a model's forward passes: bounded by the memory that they take, and halved where it runs out."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -58,8 +59,6 @@ def in_batches(
 
 def _fits(score: Callable[[list[int]], None], batch: list[int]) -> bool:
     """Score a batch; False where memory ran out, and fewer rows may fit."""
-    from accelerate.utils import release_memory
-
     try:
         score(batch)
         return True
@@ -67,7 +66,9 @@ def _fits(score: Callable[[list[int]], None], batch: list[int]) -> bool:
         if len(batch) == 1 or classify(error, on_gpu=torch.cuda.is_available()) != FailureClass.OUT_OF_MEMORY:
             raise
     # Past the `except`: until then the traceback holds the tensors of the batch.
-    release_memory()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     return False
 
 
