@@ -79,6 +79,14 @@ def gang(nodes: int = 1, processes: int = 1, gpus: int = 0, **more: Any) -> dict
 
 # A Qwen of about 14 billion parameters: 27 GiB in 16 bits.
 WIDE, INNER, KEYS = 5120, 13_824, 1024
+LARGE_SHAPES: dict[str, tuple[int, ...]] = (
+    {"model.embed_tokens.weight": (152_064, WIDE), "lm_head.weight": (152_064, WIDE)}
+    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (WIDE, WIDE) for n in range(48) for p in "qo"}
+    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (KEYS, WIDE) for n in range(48) for p in "kv"}
+    | {f"model.layers.{n}.mlp.{p}_proj.weight": (INNER, WIDE) for n in range(48) for p in ("gate", "up")}
+    | {f"model.layers.{n}.mlp.down_proj.weight": (WIDE, INNER) for n in range(48)}
+)
+LARGE_LAYERS = {name.removesuffix(".weight"): s for name, s in LARGE_SHAPES.items() if "proj" in name}
 LARGE = replace(
     FACTS,
     hidden_size=WIDE,
@@ -86,11 +94,9 @@ LARGE = replace(
     layers=48,
     vocab_size=152_064,
     max_length=32_768,
-    shapes={"model.embed_tokens.weight": (152_064, WIDE), "lm_head.weight": (152_064, WIDE)}
-    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (WIDE, WIDE) for n in range(48) for p in "qo"}
-    | {f"model.layers.{n}.self_attn.{p}_proj.weight": (KEYS, WIDE) for n in range(48) for p in "kv"}
-    | {f"model.layers.{n}.mlp.{p}_proj.weight": (INNER, WIDE) for n in range(48) for p in ("gate", "up")}
-    | {f"model.layers.{n}.mlp.down_proj.weight": (WIDE, INNER) for n in range(48)},
+    shapes=LARGE_SHAPES,
+    quantized=LARGE_LAYERS,
+    adapted=tuple(Adapted(name, inputs, outputs) for name, (outputs, inputs) in LARGE_LAYERS.items()),
 )
 
 
