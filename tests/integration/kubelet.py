@@ -18,6 +18,8 @@ from hone.core.names import STEP_LABEL
 
 POD_ADDRESS = "127.0.0.9"
 """Address of every played pod. Nothing listens there, so progress is refused at once, unless a test serves it."""
+ADDRESS = "test.hone.dev/address"
+"""Annotation of pods that have another address."""
 MANUAL = "test.hone.dev/manual"
 """Annotation of pods that the test plays itself: kwok leaves them Pending."""
 SCARCE = "test.hone.dev/scarce"
@@ -97,11 +99,12 @@ def _phase(phase: str) -> dict[str, Any]:
 
 _RUNNING = """\
 {{ $now := Now }}
+{{ $address := or ( index ( or .metadata.annotations dict ) "ANNOTATION" ) "ADDRESS" }}
 phase: Running
 startTime: {{ $now | Quote }}
 hostIP: 127.0.0.1
-podIP: ADDRESS
-podIPs: [{ip: ADDRESS}]
+podIP: {{ $address }}
+podIPs: [{ip: {{ $address }}}]
 conditions:
 {{ range $kind := list "Initialized" "Ready" "ContainersReady" }}
 - {type: {{ $kind }}, status: "True", lastTransitionTime: {{ $now | Quote }}}
@@ -116,7 +119,7 @@ containerStatuses:
   restartCount: 0
   state: {running: {startedAt: {{ $now | Quote }}}}
 {{ end }}
-""".replace("ADDRESS", POD_ADDRESS)
+""".replace("ADDRESS", POD_ADDRESS).replace("ANNOTATION", ADDRESS)
 
 
 def _ended(result: StepResult, code: int) -> str:

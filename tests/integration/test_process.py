@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +43,18 @@ class Process:
 
 
 @asynccontextmanager
-async def started(cluster: Cluster, kubeconfig: Path | None = None) -> AsyncIterator[Process]:
-    """`python -m hone.runtime` for the test's namespace."""
+async def started(
+    cluster: Cluster, kubeconfig: Path | None = None, namespaces: Sequence[str] = (), progress_seconds: float = 0.5
+) -> AsyncIterator[Process]:
+    """`python -m hone.runtime` for the test's namespace, or for several."""
     metrics, probes = free_ports(2)
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig or cluster.operator_kubeconfig),
-        "HONE_WATCH_NAMESPACES": cluster.namespace,
+        "HONE_WATCH_NAMESPACES": ",".join(namespaces or [cluster.namespace]),
         "HONE_METRICS_PORT": str(metrics),
         "HONE_PROBE_PORT": str(probes),
-        "HONE_PROGRESS_SECONDS": "0.5",
+        "HONE_PROGRESS_SECONDS": str(progress_seconds),
         "PYTHONPATH": "operator/src",
     }
     process = await asyncio.create_subprocess_exec(

@@ -1,0 +1,89 @@
+"""Show what hostile tenants do to another one's jobs: python -m dev.bench_load [--pods 1000 --trainers 500 ...].
+
+One control plane on this machine with fake nodes, and the operator's process with the rights of the chart. Printed: the
+time to the first pod of jobs without the load and under it, the process's memory, and its liveness probes.
+"""
+
+import argparse
+import asyncio
+import functools
+import statistics
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import load_kube_config
+
+from dev.cluster import kwok
+from dev.cluster.controlplane import ControlPlane
+from dev.cluster.say import say, wait_until
+from hone.api.crds import crds
+from hone.runtime.client import Client
+from hone.runtime.metrics import Metrics
+from tests.chart.conftest import manifests_of
+from tests.integration.hostile import Load, Measured, measure, within
+from tests.integration.identity import install
+from tests.integration.kubelet import stages
+from tests.integration.support import Cluster, object_of
+
+TRAINERS_PER_NODE = 200
+
+
+async def run(plane: ControlPlane, load: Load) -> Measured:
+    """Measure on a fresh control plane."""
+    with tempfile.TemporaryDirectory() as folder:
+        identity = install(plane.api, plane.kubeconfig, manifests_of({}, Path(folder)), Path(folder))
+        configuration = Configuration()
+        configuration.retries = False
+        await load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=str(plane.kubeconfig), client_configuration=configuration
+        )
+        client = Client(ApiClient(configuration), Metrics(), field_manager="bench")
+        for name in ("honest", "hostile"):
+            await client.create("", object_of("v1", "Namespace", name))
+        honest = Cluster(client, configuration, "honest", plane.kubeconfig, identity.kubeconfig)
+        try:
+            return await measure(honest, within(honest, "hostile"), load, say)
+        finally:
+            await client.close()
+
+
+def show(load: Load, measured: Measured) -> None:
+    """Print the figures."""
+    say(f"{load}")
+    for name, seconds in (("quiet", measured.quiet), ("loaded", measured.loaded)):
+        listed = ", ".join(f"{each:.2f}" for each in seconds)
+        print(f"  s to the first pod, {name}: median {statistics.median(seconds):.2f} ({listed})")
+    print(f"  loaded to quiet: {measured.ratio:.2f}")
+    print(f"  memory, MiB: {statistics.median(measured.resident):.0f} in the median, {measured.peak:.0f} at most")
+    slowest = max(measured.probes)
+    failed = f"{len(measured.failed)} failed, at most {measured.in_a_row} in a row"
+    print(f"  {len(measured.probes)} liveness probes, the slowest {slowest:.2f} s; {failed}")
+    print(f"  the clients: {measured.done}", flush=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for each in fields(Load):
+        parser.add_argument(f"--{each.name}", type=type(each.default), default=each.default)
+    load = Load(**vars(parser.parse_args()))
+    with ControlPlane(controllers=True, kwok=True, stages=stages()) as plane:
+        for number in range(load.trainers // TRAINERS_PER_NODE):
+            kwok.make_node(plane.api, f"fake-load-{number}")
+        for crd in crds().values():
+            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+            plane.api.apply(path, crd)
+            wait_until(functools.partial(_established, plane, path), "the kinds being established", 120)
+        show(load, asyncio.run(run(plane, load)))
+
+
+def _established(plane: ControlPlane, path: str) -> bool:
+    conditions = plane.api.get(path).get("status", {}).get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+if __name__ == "__main__":
+    main()
