@@ -179,7 +179,7 @@ async def make_load(hostile: Cluster, load: Load, say: Callable[[str], None]) ->
 
     async def all_train() -> bool:
         jobs = await hostile.all(FTJ, API_VERSION)
-        return sum((job.get("status") or {}).get("phase") == "Training" for job in jobs) == load.trainers
+        return [(job.get("status") or {}).get("phase") for job in jobs].count("Training") == load.trainers
 
     await each(range(load.trainers), trainer)
     await each(range(load.pods), pod)

@@ -1,6 +1,7 @@
 """A whole life: data prepared, trained, scored, served; then deleted, and nothing is left."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -165,7 +166,7 @@ async def test_progress_is_shown_while_it_trains(cluster: Cluster) -> None:
 
         for step in (10, 25):
             reported["step"] = step
-            await cluster.wait_for(f"step {step} in status", lambda step=step: shows(step))
+            await cluster.wait_for(f"step {step} in status", functools.partial(shows, step))
         current = await cluster.get(FTJ, "sft")
         assert current and current["status"]["progress"]["percent"] == 50
         assert condition(current, "ProgressAvailable")["status"] == "True"
