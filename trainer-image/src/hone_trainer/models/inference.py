@@ -1,15 +1,16 @@
 """A model ready for inference: on the GPUs of this pod, in evaluation mode."""
 
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hone_trainer.protocol import host
+
+if TYPE_CHECKING:
+    import torch
 
 _WEIGHTS_SHARE = 0.85
 """Of a GPU's free memory, what weights may take."""
 
-AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)
+AnyModule = TypeVar("AnyModule", bound="torch.nn.Module")
 
 
 def for_inference(model: AnyModule) -> AnyModule:
@@ -17,6 +18,8 @@ def for_inference(model: AnyModule) -> AnyModule:
 
     It is any of torch's modules, whose `to` has a type: that of transformers' models has lost it to `functools.wraps`.
     """
+    import torch
+
     if getattr(model, "hf_device_map", None):
         return model.eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -27,6 +30,8 @@ def division() -> dict[str, Any]:
 
     Some of each GPU's memory is left for batches. What does not fit on the GPUs stays in the host's memory.
     """
+    import torch
+
     if not torch.cuda.is_available():
         return {}
     gpus = range(torch.cuda.device_count())
