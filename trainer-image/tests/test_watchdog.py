@@ -208,6 +208,11 @@ def test_a_heartbeat_is_written_once_a_second(tmp_path: Path, clock: list[float]
     assert status.beats() == {}
 
 
+def test_the_end_of_the_first_step_is_written_at_once(tmp_path: Path, clock: list[float]) -> None:
+    """Else a rank that hangs right after it would have the time of a first step."""
+    assert beat(StatusDir(tmp_path), clock, ("micro-batch", 0.1), ("step", 0.1)).usual_seconds == pytest.approx(0.1)
+
+
 def stacks(*innermost: str) -> str:
     """What faulthandler writes of a rank with a helper thread, whose main thread is there."""
     frames = "".join(f"  {frame}\n" for frame in innermost)

@@ -23,7 +23,7 @@ class Beats:
     usual time is that of the slowest pair of kinds.
 
     Args:
-        status: where to report them, at most once a second.
+        status: where to report them, once a second and when the first step is done.
         rank: whose.
     """
 
@@ -46,10 +46,11 @@ class Beats:
         now = time.monotonic()
         if kind and self._before:
             self._durations[self._before, kind].append(now - self._at)
-        self._warm = self._warm or kind == STEP
+        # The limit falls with the end of the first step. A rank that hangs right after it reports nothing more.
+        warmed, self._warm = kind == STEP and not self._warm, self._warm or kind == STEP
         self._count += 1
         self._before, self._at = kind, now
-        if now - self._written >= _WRITE_SECONDS:
+        if warmed or now - self._written >= _WRITE_SECONDS:
             self._written = now
             self._status.write_beat(Beat(rank=self._rank, count=self._count, usual_seconds=self._usual()))
 
