@@ -64,7 +64,7 @@ CHECK = (
 )
 CONTROL_PLANE = Stage("control plane", _python("-m", "dev.cluster", "build"), seconds=2700, early=True)
 INTEGRATION = _pytest("integration tests", "integration", "tests", seconds=1200)
-TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=1800)
+TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=2700)
 MATRIX = _pytest("cells of the matrix", "matrix", "tests/matrix", seconds=1800)
 CLUSTER = Stage("cluster", _python("-m", "dev.cluster", "up"), seconds=1800)
 BASE_MODEL = Stage("base model", (PYTHON, "-m", "dev.basemodel", "build"), seconds=1800)
