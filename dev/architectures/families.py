@@ -57,6 +57,14 @@ class Family:
     kind: str = "dense"
 
 
+_QWEN_VISION = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": HIDDEN}
+_QWEN_ROPE = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+_QWEN_TOKENS = {
+    "image_token_id": 300,
+    "video_token_id": 301,
+    "vision_start_token_id": 302,
+    "vision_end_token_id": 303,
+}
 FAMILIES: Mapping[str, Family] = {
     "Llama": Family("LlamaConfig"),
     "Qwen2": Family("Qwen2Config", {"head_dim": None, "tie_word_embeddings": True}),
@@ -148,21 +156,14 @@ FAMILIES: Mapping[str, Family] = {
         {
             "model_type": "qwen2_5_vl_text",
             "head_dim": None,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+            "rope_parameters": _QWEN_ROPE,
         },
         {
             "vision_config": {
-                "depth": 1,
-                "hidden_size": 64,
-                "intermediate_size": 64,
-                "num_heads": 2,
-                "out_hidden_size": HIDDEN,
+                **_QWEN_VISION,
                 "model_type": "qwen2_5_vl",
             },
-            "image_token_id": 300,
-            "video_token_id": 301,
-            "vision_start_token_id": 302,
-            "vision_end_token_id": 303,
+            **_QWEN_TOKENS,
         },
         kind="multimodal",
     ),
@@ -170,22 +171,15 @@ FAMILIES: Mapping[str, Family] = {
         "Qwen3VLConfig",
         {
             "model_type": "qwen3_vl_text",
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+            "rope_parameters": _QWEN_ROPE,
         },
         {
             "vision_config": {
-                "depth": 1,
-                "hidden_size": 64,
-                "intermediate_size": 64,
-                "num_heads": 2,
-                "out_hidden_size": HIDDEN,
+                **_QWEN_VISION,
                 "deepstack_visual_indexes": [0],
                 "model_type": "qwen3_vl",
             },
-            "image_token_id": 300,
-            "video_token_id": 301,
-            "vision_start_token_id": 302,
-            "vision_end_token_id": 303,
+            **_QWEN_TOKENS,
         },
         kind="multimodal",
     ),
