@@ -315,6 +315,8 @@ class FakeNodes:
     Attributes:
         jobs: the Jobs that were created, in their order.
         failing: resource, step and attempt (`run-1-train-1`) to the exit code and the result of its pods.
+        endless: the steps whose pods run for good.
+        address: the address of all pods.
     """
 
     def __init__(self, api: FakeApi, seconds: float = 0.02) -> None:
@@ -322,6 +324,8 @@ class FakeNodes:
         self._tasks: set[asyncio.Task[None]] = set()
         self.jobs: list[str] = []
         self.failing: dict[str, tuple[int, StepResult]] = {}
+        self.endless: set[str] = set()
+        self.address = "127.0.0.1"
         self.result = {"prepare": make.prepared, "train": make.trained, "finish": make.finished}
         api.on_change.append(self._on_change)
 
@@ -339,11 +343,11 @@ class FakeNodes:
         self._api.add(*pods)
         self._api.change(job)
         step = job["metadata"]["labels"][STEP_LABEL]
-        running = {"phase": "Running", "podIP": "127.0.0.1", "containerStatuses": [{"state": make.RUNNING}]}
+        running = {"phase": "Running", "podIP": self.address, "containerStatuses": [{"state": make.RUNNING}]}
         attempt = f"{job['metadata']['labels']['hone.dev/job']}-{step}-{job['metadata']['name'].rpartition('-')[2]}"
         code, result = self.failing.get(attempt, (0, self.result[step]()))
         done = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [{"state": make.exited(code, result)}]}
-        for status in (running, {**running, **done}):
+        for status in (running,) if step in self.endless else (running, {**running, **done}):
             await asyncio.sleep(self._seconds)
             for pod in pods:
                 live = self._api.objects["v1", "Pod"].get(_place(pod))
@@ -351,7 +355,7 @@ class FakeNodes:
                     return
                 live["status"] = status
                 self._api.change(live)
-        if self._api.objects["batch/v1", "Job"].get(_place(job)) is not job:
+        if step in self.endless or self._api.objects["batch/v1", "Job"].get(_place(job)) is not job:
             return
         condition = {"type": "Complete", "status": "True", "reason": "CompletionsReached"}
         if code:

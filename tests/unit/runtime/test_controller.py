@@ -111,7 +111,7 @@ class Case:
             reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
             idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
         )  # fmt: skip
-        readings = Readings(None, 10.0, lambda: 0.0)  # type: ignore[arg-type]
+        readings = Readings(None, 10.0)  # type: ignore[arg-type]
         observer = Observer(self.client, self.index, EvidenceCache(), readings, lambda kind, namespace, name: None)
         recorder = EventRecorder(self.client, self.metrics, lambda: NOW, "test")
         self.controller = Controller(

@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
+from hone.contract.runconfig import METRICS_PORT
 from hone.core.kinds import KINDS
 from hone.core.network import NetworkPeers
 from hone.core.observed import Object
 from hone.core.settings import Settings
 from hone.core.trim import trimmed
+from hone.runtime.metrics import RESULTS
 from hone.runtime.operator import Operator
 from hone.runtime.options import Options
 from hone.runtime.packing import pack
@@ -24,6 +27,7 @@ from tests.unit.runtime.fake_api import Event, FakeApi, FakeNodes, Fault
 
 SETTINGS = Settings(network_policies=NetworkPeers(), progress_seconds=60.0, resync_seconds=600.0)
 INDEXED = ("FineTuneJob", "Job", "Pod", "PersistentVolumeClaim", "ConfigMap", "NetworkPolicy")
+SILENT_ADDRESS = "127.0.0.9"
 WATCHES = ("list", "watch")
 """Verbs of the watches, which cost nothing a run."""
 
@@ -80,6 +84,12 @@ async def live(api: FakeApi, count: int = 1, seconds: float = 30.0, failing: boo
     return nodes
 
 
+def reasons(api: FakeApi, condition: str) -> Counter[str]:
+    """The reasons of a condition of all runs."""
+    conditions = [each for obj in api.of("FineTuneJob") for each in (obj.get("status") or {}).get("conditions", ())]
+    return Counter(each["reason"] for each in conditions if each["type"] == condition)
+
+
 def end_of(api: FakeApi) -> list[Any]:
     """What lives ended as, without times."""
     ends = []
@@ -134,6 +144,54 @@ async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> N
     reads = {key for key in run_requests(api) if key[0] == "get"}
     assert reads == {("get", "configmaps")}, "only the user's ConfigMap, whose keys no watch shows"
     assert listed["pods"] == 1 and listed["jobs"] == 1
+
+
+@asynccontextmanager
+async def silent_trainers(api: FakeApi, count: int) -> AsyncIterator[Counter[str]]:
+    """Runs whose pods train for good and refuse to tell their progress. Yields how often they were asked."""
+    requests = Counter[str]()
+
+    async def refuse(request: web.Request) -> web.Response:
+        requests[request.path] += 1
+        return web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_get("/progress", refuse)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, SILENT_ADDRESS, METRICS_PORT).start()
+    nodes = FakeNodes(api)
+    nodes.address, nodes.endless = SILENT_ADDRESS, {"train"}
+    api.add(*(run(number) for number in range(count)))
+    try:
+        yield requests
+    finally:
+        await runner.cleanup()
+
+
+def reconciles(operator: Operator) -> float:
+    metrics = operator.metrics.registry
+    labels = [{"controller": "finetunejob", "result": result} for result in RESULTS]
+    return sum(metrics.get_sample_value("controller_runtime_reconcile_total", each) or 0.0 for each in labels)
+
+
+async def test_trainers_that_do_not_report_cost_neither_reconciles_nor_requests(api: FakeApi) -> None:
+    async with operating(api, progress_seconds=0.02) as operator, silent_trainers(api, 10) as reads:
+        await wait_for("all to be known to be silent", lambda: reasons(api, "ProgressAvailable")["Unreachable"] == 10)
+        await asyncio.sleep(0.3)  # the reconciles that the last status brings
+        before, requests, count = reconciles(operator), run_requests(api), reads.total()
+        await wait_for("all to be asked again", lambda: reads.total() >= count + 30)
+        assert (reconciles(operator), run_requests(api)) == (before, requests)
+
+
+async def test_runs_that_are_being_deleted_or_are_gone_are_not_asked_any_longer(api: FakeApi) -> None:
+    async with operating(api, progress_seconds=0.02) as operator, silent_trainers(api, 2) as reads:
+        await wait_for("both to be asked", lambda: reads.total() >= 4 and len(operator._readings._pods) == 2)
+        leaving, gone = api.of("FineTuneJob")
+        leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        api.change(leaving)
+        api.delete(gone)
+        await wait_for("no more pods to ask", lambda: not operator._readings._pods)
 
 
 def delayed(rng: random.Random) -> Fault:

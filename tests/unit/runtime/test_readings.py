@@ -7,16 +7,18 @@ from hone.contract.progress import Progress
 from hone.core.kind import ProgressTarget
 from hone.core.observed import ProgressReading
 from hone.runtime.readings import FIRST_SECONDS, NAMESPACE_READS, READS, Readings
+from tests.unit.runtime.support import FakeClock
 
 
 class Case:
     """Pods of which some are silent, and a clock that the test moves."""
 
     def __init__(self, silent: tuple[str, ...] = ()) -> None:
-        self.now, self.asked, self.woken = 0.0, Counter[str](), Counter[str]()
+        self.clock, self.asked, self.woken = FakeClock(), Counter[str](), Counter[str]()
+        self.step: int | None = None
         self.silent, self.open, self.most = silent, 0, 0
         self.answer = asyncio.Event()
-        self.readings = Readings(self._read, 10.0, lambda: self.now)
+        self.readings = Readings(self._read, 10.0, self.clock)
 
     async def _read(self, target: ProgressTarget) -> ProgressReading:
         self.asked[target.pod_uid] += 1
@@ -26,9 +28,14 @@ class Case:
             if target.pod_uid.startswith(self.silent or "-"):
                 await self.answer.wait()
                 return ProgressReading(target.pod_uid, error="no answer in time")
-            return ProgressReading(target.pod_uid, progress=Progress(step=self.asked[target.pod_uid], total_steps=9))
+            return ProgressReading(target.pod_uid, progress=Progress(step=self.step or self.asked[target.pod_uid]))
         finally:
             self.open -= 1
+
+    async def after(self, seconds: float) -> None:
+        """Let time pass, and let reads begin and end."""
+        self.clock.advance(seconds)
+        await turns()
 
     async def look(self, pod: str, namespace: str = "ns") -> ProgressReading | None:
         uid = f"of {pod}"
@@ -45,13 +52,25 @@ async def test_the_first_answer_of_a_pod_is_there_at_once_and_the_next_when_it_i
     case = Case()
     first = await case.look("a")
     assert first and first.progress and first.progress.step == 1
+    assert not case.woken, "the reconcile that waited for it needs no other"
+    await case.after(9.0)
     assert await case.look("a") == first and case.asked["a"] == 1
-    case.now = 10.0
-    assert await case.look("a") == first, "the old one, while the next is read"
-    await turns()
+    await case.after(1.0)
+    assert case.woken["a"] == 1
     second = await case.look("a")
     assert second and second.progress and second.progress.step == 2
-    assert case.woken["a"] == 2
+
+
+async def test_a_pod_is_read_without_a_reconcile_and_wakes_one_only_when_it_says_something_else() -> None:
+    case = Case()
+    case.step = 5
+    await case.look("a")
+    for _ in range(100):
+        await case.after(10.0)
+    assert case.asked["a"] == 101 and not case.woken
+    case.step = 6
+    await case.after(10.0)
+    assert case.woken["a"] == 1
 
 
 async def test_a_silent_pod_holds_its_reconcile_up_only_for_a_moment_and_no_other_of_its_namespace_afterwards() -> None:
@@ -89,20 +108,37 @@ async def test_a_namespace_has_few_reads_at_a_time_and_all_together_not_many() -
 
 async def test_a_pod_that_does_not_answer_is_asked_less_and_less_often() -> None:
     case = Case(silent=("silent",))
+    await case.look("silent")
     case.answer.set()
+    await turns()
+    assert case.woken["silent"] == 1, "its status tells that it does not answer"
     for _ in range(1000):
-        await case.look("silent")
-        await turns()
-        case.now += 10.0
+        await case.after(10.0)
     assert 1000 / 32 <= case.asked["silent"] < 45
     assert case.woken["silent"] == 1, "the same answer again changes nothing"
+
+
+async def test_a_pod_that_answers_again_is_asked_as_often_as_before() -> None:
+    case = Case(silent=("silent",))
+    case.answer.set()
+    await case.look("silent")
+    for _ in range(100):
+        await case.after(10.0)
+    case.silent = ()
+    await case.after(320.0)
+    before = case.asked["silent"]
+    await case.after(10.0)
+    assert case.asked["silent"] == before + 1
 
 
 async def test_another_pod_of_the_resource_is_read_anew() -> None:
     case = Case()
     await case.readings.latest("ns", "uid", ProgressTarget("one", "10.0.0.1"), lambda: None)
+    assert case.asked["one"] == 1
     reading = await case.readings.latest("ns", "uid", ProgressTarget("two", "10.0.0.2"), lambda: None)
     assert reading and reading.pod_uid == "two"
+    await case.after(10.0)
+    assert (case.asked["one"], case.asked["two"]) == (1, 2)
 
 
 async def test_what_is_forgotten_leaves_nothing() -> None:
@@ -113,5 +149,8 @@ async def test_what_is_forgotten_leaves_nothing() -> None:
     for number in range(50):
         case.readings.forget(f"of silent-{number}")
     await turns()
+    before = case.asked.total()
+    await case.after(1000.0)
+    assert case.asked.total() == before
     assert not case.readings._pods and not case.readings._queue
     assert not case.readings._silent.total() and not case.readings._running.total()

@@ -30,8 +30,9 @@ class Kind(Generic[S]):
 
     One reconcile of a resource: stop if `idle`; parse it into a `subject`; read the objects that `refs` names, and call
     `refs` again with the result until it names nothing new; then its pods, with label `hone.dev/uid`, and remembered
-    ones that are deleted; query `progress_target` for its progress, at most every `settings.progress_seconds` (in
-    between, pass the last reading of that pod); call `reconcile`; execute the Plan.
+    ones that are deleted; take the last reading of the progress of `progress_target`, which is queried in the
+    background every `settings.progress_seconds` (a reading that differs from the last one triggers a reconcile); call
+    `reconcile`; execute the Plan.
 
     What is read comes from the watches, which may lag. Where `is_drastic` says so of the Plan, everything is read again
     from the API server, and the Plan is made from that.

@@ -17,7 +17,7 @@ class Settings:
         image_pull_policy: of all pods; empty: Kubernetes' default.
         network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
         allow_lists: what users may ask for in their pods.
-        progress_seconds: least seconds between two readings, and status writes, of a run's progress.
+        progress_seconds: least seconds between two readings of a run's progress; the status is written if they differ.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
 

@@ -136,9 +136,11 @@ class Controller:
         self._uids[key] = uid
         self._metrics.resources.observe(kind.name, *key, resource)
         if "deletionTimestamp" in resource["metadata"]:
+            self._observer.stop_reading(uid)
             return None  # Garbage collection does the rest; a child created now would delay it.
         if kind.idle(resource):
             self._fresh_at.pop(key, None)
+            self._observer.stop_reading(uid)
             return self._resync()
         subject = kind.subject(resource, self._settings)
         observed = await self._observer.observe(kind, subject, fresh)

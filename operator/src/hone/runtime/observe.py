@@ -26,7 +26,7 @@ class Observer:
         index: what the watches have shown.
         evidence: pods that are gone.
         readings: the progress of pods.
-        wake: called with kind, namespace and name of a resource whose pod was read.
+        wake: called with kind, namespace and name of a resource whose progress has changed.
     """
 
     def __init__(
@@ -75,6 +75,10 @@ class Observer:
         else:
             self._readings.forget(uid)
         return Observed(objects=objects, pods=pods, progress=reading)
+
+    def stop_reading(self, uid: str) -> None:
+        """Read no progress of a resource until it is observed again."""
+        self._readings.forget(uid)
 
     def forget(self, namespace: str, uid: str) -> None:
         """Drop what is remembered about a resource that was deleted."""

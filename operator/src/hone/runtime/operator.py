@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -69,7 +68,7 @@ class Operator:
         )
         self._progress = ProgressReader()
         evidence = EvidenceCache()
-        self._readings = Readings(self._progress.read, options.settings.progress_seconds, time.monotonic)
+        self._readings = Readings(self._progress.read, options.settings.progress_seconds)
         observer = Observer(self.client, self._index, evidence, self._readings, self._wake)
         recorder = EventRecorder(self.client, self.metrics, now, options.pod_name)
         self._controllers = {

@@ -1,4 +1,7 @@
-"""Reads the progress of pods in the background, so that pods that do not answer delay no reconcile of anybody else."""
+"""Reads the progress of pods in the background, and requests a reconcile only when a reading differs from the last one.
+
+So pods that do not answer delay no reconcile of anybody else, and cost none of their own.
+"""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 
 from hone.core.kind import ProgressTarget
 from hone.core.observed import ProgressReading
+from hone.runtime.queue import Clock, Timer
 
 NAMESPACE_READS = 8
 """Reads of one namespace at a time."""
@@ -25,40 +29,43 @@ class _Pod:
     Attributes:
         namespace: its namespace.
         target: where it is asked.
-        wake: called when it has answered, or has not.
+        wake: called when a reading differs from the last one.
         reading: its last answer.
-        due: when to ask again.
         failures: consecutive reads that failed.
         task: the read in progress.
         queued: whether it waits for its read to begin.
+        timer: adds it to the queue of reads again.
+        is_awaited: whether a reconcile waits for the read in progress, so that it need not be woken.
     """
 
     namespace: str
     target: ProgressTarget
     wake: Callable[[], None]
     reading: ProgressReading | None = None
-    due: float = float("-inf")
     failures: int = 0
     task: "asyncio.Task[None] | None" = None
     queued: bool = False
+    timer: Timer | None = None
+    is_awaited: bool = False
 
 
 class Readings:
-    """The last readings of pods.
+    """The last readings of pods. A pod is read from the first `latest` of its resource until `forget`.
 
     Args:
         read: reads a pod's progress; never raises.
-        seconds: how often to ask.
-        clock: seconds since some moment.
+        seconds: between the end of a read and the next one of the pod.
+        clock: the running event loop, by default.
     """
 
     def __init__(
         self,
         read: Callable[[ProgressTarget], Awaitable[ProgressReading]],
         seconds: float,
-        clock: Callable[[], float],
+        clock: Clock | None = None,
     ) -> None:
-        self._read, self._seconds, self._clock = read, seconds, clock
+        self._read, self._seconds = read, seconds
+        self._clock: Clock = clock or asyncio.get_running_loop()
         self._pods: dict[str, _Pod] = {}  # by uid of the resource
         self._queue: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()  # uids by namespace; they take turns
         self._running: Counter[str] = Counter()
@@ -67,24 +74,23 @@ class Readings:
     async def latest(
         self, namespace: str, uid: str, target: ProgressTarget, wake: Callable[[], None]
     ) -> ProgressReading | None:
-        """The last reading of a pod, or None as long as there is none; it is read again where that is due.
+        """The last reading of a pod, or None as long as there is none.
 
         Args:
             namespace: namespace of the resource.
             uid: uid of the resource.
             target: its pod.
-            wake: called once the pod was read again.
+            wake: called whenever a later reading differs from the one before it.
         """
         pod = self._pods.get(uid)
         if pod is None or pod.target != target:
             self.forget(uid)
             pod = self._pods[uid] = _Pod(namespace, target, wake)
-        if self._clock() >= pod.due and pod.task is None and not pod.queued:
-            pod.queued = True
-            self._queue.setdefault(namespace, OrderedDict())[uid] = None
-            self._dispatch()
+            self._enqueue(uid)
         if pod.reading is None and pod.task is not None and not self._silent[namespace]:
+            pod.is_awaited = True
             await asyncio.wait({pod.task}, timeout=FIRST_SECONDS)
+            pod.is_awaited = False
         return pod.reading
 
     def forget(self, uid: str) -> None:
@@ -94,16 +100,26 @@ class Readings:
             return
         if pod.queued:
             self._unqueue(pod.namespace, uid)
+        if pod.timer:
+            pod.timer.cancel()
         if pod.failures:
             self._count_silent(pod.namespace, -1)
 
     async def close(self) -> None:
         """End all reads."""
         self._queue.clear()
+        for timer in [pod.timer for pod in self._pods.values() if pod.timer]:
+            timer.cancel()
         tasks = [pod.task for pod in self._pods.values() if pod.task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _enqueue(self, uid: str) -> None:
+        pod = self._pods[uid]
+        pod.timer, pod.queued = None, True
+        self._queue.setdefault(pod.namespace, OrderedDict())[uid] = None
+        self._dispatch()
 
     def _dispatch(self) -> None:
         """Begin the reads for which there is room, one namespace after the other."""
@@ -140,10 +156,10 @@ class Readings:
             failed = reading.progress is None
             self._count_silent(pod.namespace, int(failed) - int(pod.failures > 0))
             pod.failures = pod.failures + 1 if failed else 0
-            # A small tolerance: the reconcile for the next reading may come slightly early.
-            pod.due = self._clock() + 0.95 * self._seconds * min(2 ** max(0, pod.failures - 1), MAX_BACKOFF)
+            intervals = min(2 ** max(0, pod.failures - 1), MAX_BACKOFF)
+            pod.timer = self._clock.call_later(self._seconds * intervals, self._enqueue, uid)
             changed, pod.reading = reading != pod.reading, reading
-            if changed:
+            if changed and not pod.is_awaited:
                 pod.wake()
         self._dispatch()
 

@@ -13,7 +13,6 @@ def read_progress(state: State) -> None:
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
     if attempt is None or pod is None:
         return
-    state.requeue.append(state.run.settings.progress_seconds)
     reading = state.observed.progress
     if progress.finding(pod, reading).status != TRUE or reading is None or reading.progress is None:
         return
