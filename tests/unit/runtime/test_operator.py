@@ -302,8 +302,8 @@ async def test_of_claims_and_config_maps_only_the_metadata_is_asked_for(api: Fak
 
     FakeApi._list = listing  # type: ignore[method-assign]
     try:
-        async with operating(api):
-            await wait_for("all to be listed", lambda: len(api.pages) >= 8)
+        async with operating(api) as operator:
+            await wait_for("all to be listed", lambda: operator.ready)
     finally:
         FakeApi._list = original  # type: ignore[method-assign]
     assert sorted(shown) == ["ConfigMap", "NetworkPolicy", "PersistentVolumeClaim"]
