@@ -96,8 +96,12 @@ class _Models:
     reward_parameters: int
 
 
-def prepare(config: RunConfig) -> PlanFile:
+def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     """Prepare data and plan of a run, or return the plan if that is done.
+
+    Args:
+        config: the run.
+        measures_workspace: whether speed and size of the workspace matter; not where nothing will be trained.
 
     Raises:
         BadInput: the spec, the data or the model is wrong, with the field and the remedy.
@@ -117,8 +121,9 @@ def prepare(config: RunConfig) -> PlanFile:
     prepared = _tokenize(config, data, models)
     limits.reading("", "")
     packing = _pack(config, models.facts, prepared)
-    plan = _plan(config, models, prepared, packing)
-    plan = _with_warnings(plan, config, data.survey, models, prepared)
+    workspace = Path(config.paths.workspace) if measures_workspace else None
+    plan = _plan(config, models, prepared, packing, workspace)
+    plan = _with_warnings(plan, config, data.survey, models, prepared, workspace)
     _write_reward_code(reward_code)
     return _write_plan(config, plan, models.facts, prepared)
 
@@ -301,8 +306,8 @@ def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing
     return replace(packing, rows=len(packed))
 
 
-def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing) -> Plan:
-    speed = write_speed(Path(config.paths.workspace))
+def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing, workspace: Path | None) -> Plan:
+    speed = write_speed(workspace) if workspace else None
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
     return make_plan(
         PlanInputs(
@@ -319,7 +324,9 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
     )
 
 
-def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models, prepared: Prepared) -> Plan:
+def _with_warnings(
+    plan: Plan, config: RunConfig, rows: Survey, models: _Models, prepared: Prepared, workspace: Path | None
+) -> Plan:
     """The plan with the warnings about data and workspace after its own."""
     from hone_trainer.models.stops import stop_warnings
 
@@ -327,7 +334,7 @@ def _with_warnings(plan: Plan, config: RunConfig, rows: Survey, models: _Models,
     template = models.tokenizer.chat_template if parts.architecture.api == "Chat" else None
     warnings = parts.warnings(WarningInputs(config, rows, prepared, template))
     warnings += stop_warnings(models.facts.directory, models.tokenizer, prepared.ends)
-    if short := check_volume(Path(config.paths.workspace), plan, config.checkpoint.keep):
+    if workspace and (short := check_volume(workspace, plan, config.checkpoint.keep)):
         warnings.append(short)
     clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]
     return plan.model_copy(update={"warnings": clipped[:_MAX_WARNINGS]})
@@ -362,14 +369,14 @@ def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Pr
     return result
 
 
-def main() -> int:
-    """Run the step; the result is the termination message. Returns the exit code."""
+def main(*, measures_workspace: bool = True) -> int:
+    """Run the step; the result is the termination message. Returns the exit code. Argument as of `prepare`."""
     setup_logging()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     signal.signal(signal.SIGTERM, _stop)
     try:
         config = load_run_config()
-        prepared = prepare(config)
+        prepared = prepare(config, measures_workspace=measures_workspace)
     except BadInput as error:
         log.error(str(error), extra={"hint": error.hint})
         return _end(error.verdict())

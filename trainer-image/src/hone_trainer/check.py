@@ -1,0 +1,246 @@
+"""A check of data and model without a cluster: what a job's prepare step would say of them.
+
+    python -m hone_trainer.check DATA --model DIR [--objective DPO] [--test FILE] [...]
+
+Runs the prepare step on local files, in a temporary directory that is removed at the end, and prints its result for
+people. Exit code 0: a job would accept the data. 1: it would refuse them. 2: the command line is wrong. 3: the check
+itself failed.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hone.contract.exits import FailureClass
+from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
+from hone.contract.results import StepResult
+from hone.contract.rewards import REWARDS
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import DataFormat, Reasoning, SplitBy, TrainOn
+from hone.contract.verdict import Verdict
+from hone_trainer import prepare
+from hone_trainer.protocol import limits
+from hone_trainer.protocol.findings import refusal, report
+from hone_trainer.protocol.planfile import PlanFile, load_plan
+from hone_trainer.protocol.results import TERMINATION_LOG_ENV
+from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
+
+ACCEPTED, REFUSED, FAILED, INTERRUPTED = 0, 1, 3, 130
+"""Exit codes, in addition to argparse's 2 for a wrong command line."""
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class _Option:
+    """An option that is one field of the spec.
+
+    Attributes:
+        flag: its name.
+        place: section and key of the RunConfig.
+        help: what it means.
+        choices: the values that it may have; empty: any.
+        type: from the word on the command line to the value.
+        metavar: what the help calls its value.
+    """
+
+    flag: str
+    place: tuple[str, str]
+    help: str
+    choices: Sequence[str] = ()
+    type: type = str
+    metavar: str | None = None
+
+
+OPTIONS = (
+    _Option("--validation", ("data", "validation"), "validation rows of their own: a file, directory or glob"),
+    _Option("--test", ("data", "test"), "test rows of their own: a file, directory or glob"),
+    _Option(
+        "--validation-fraction",
+        ("data", "validationFraction"),
+        "share of the rows to hold out for validation, from 0 to 0.5 (default: 0.1)",
+        type=float,
+        metavar="SHARE",
+    ),
+    _Option(
+        "--test-fraction",
+        ("data", "testFraction"),
+        "share of the rows to hold out for the test, up to 0.5 (default: 0.1)",
+        type=float,
+        metavar="SHARE",
+    ),
+    _Option(
+        "--format", ("data", "format"), "how each row is written (default: Auto)", [each.value for each in DataFormat]
+    ),
+    _Option("--train-on", ("data", "trainOn"), "which tokens are learned", [each.value for each in TrainOn]),
+    _Option("--reasoning", ("data", "reasoning"), "whether reasoning is learned", [each.value for each in Reasoning]),
+    _Option("--split-by", ("data", "splitBy"), "which rows are held out together", [each.value for each in SplitBy]),
+    _Option(
+        "--max-bad-rows",
+        ("data", "maxBadRows"),
+        "largest share of rows that may be left out, from 0 to 1 (default: 0.1)",
+        type=float,
+        metavar="SHARE",
+    ),
+    _Option(
+        "--sequence-length",
+        ("hyperparameters", "sequenceLength"),
+        "most tokens of a row (default: of the longest row, at most the model's context)",
+        type=int,
+        metavar="TOKENS",
+    ),
+    _Option("--seed", ("hyperparameters", "seed"), "seed of the rows' order (default: 42)", type=int, metavar="NUMBER"),
+    _Option("--teacher", ("paths", "teacher"), "Distillation: directory of the model to learn from", metavar="DIR"),
+    _Option("--reward-model", ("paths", "rewardModel"), "GRPO, RLOO: directory of a model that scores", metavar="DIR"),
+)
+"""Options that set one field each. What is left out has the default of a job."""
+_PATHS = {("data", "validation"), ("data", "test"), ("paths", "teacher"), ("paths", "rewardModel")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check. Returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    values = _sections(parser, options)
+    # Nothing of it is left, however the check ends, unless it is killed outright.
+    with tempfile.TemporaryDirectory(prefix="hone-check-") as directory:
+        return _check(Path(directory), values, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hone_trainer.check",
+        description="Check training data as Hone's prepare step does, without a cluster: which rows can be used, how "
+        "they are split, and what is learned of them. Nothing is trained, and no file is changed.",
+        epilog="Exit code: 0 the data can be used, 1 a job with them would be refused, 2 wrong command line, 3 the "
+        "check itself failed. Text between « and » in the example is learned. Prepared rows are written to a "
+        "temporary directory first: set TMPDIR if it has too little space.",
+    )
+    parser.add_argument("data", metavar="DATA", help="training rows: a file, a directory or a glob in quotes")
+    parser.add_argument("--model", required=True, metavar="DIR", help="directory of the base model (save_pretrained)")
+    parser.add_argument(
+        "--objective", default=Objective.SFT.value, choices=[each.value for each in Objective], help="(default: SFT)"
+    )
+    parser.add_argument(
+        "--method", default=MethodType.LORA.value, choices=[each.value for each in MethodType], help="(default: LoRA)"
+    )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=YOURS",
+        help="Hone's name of a column and the name in your rows, such as prompt=question; can be repeated",
+    )
+    parser.add_argument(
+        "--reward",
+        choices=[name.value for name, facts in REWARDS.items() if not facts.matches],
+        help="GRPO, RLOO: a built-in reward function",
+    )
+    for option in OPTIONS:
+        parser.add_argument(
+            option.flag, type=option.type, choices=option.choices or None, help=option.help, metavar=option.metavar
+        )
+    parser.add_argument("--json", action="store_true", help="print dataset and plan as a job's status has them")
+    parser.add_argument("--verbose", action="store_true", help="print the log of the step to standard error")
+    return parser
+
+
+def _sections(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sections of the RunConfig that the command line sets."""
+    if not Path(options.model).is_dir():
+        parser.error(f"--model: {options.model} is no directory")
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"train": _absolute(options.data)},
+        "hyperparameters": {},
+        "paths": {"model": _absolute(options.model)},
+        "method": {"type": options.method},
+    }
+    for option in OPTIONS:
+        value = getattr(options, option.flag.removeprefix("--").replace("-", "_"))
+        if value is not None:
+            section, key = option.place
+            sections[section][key] = _absolute(value) if option.place in _PATHS else value
+    columns = dict(pair.partition("=")[::2] for pair in options.column)
+    if not all(name and theirs for name, theirs in columns.items()):
+        parser.error("--column: write NAME=YOURS, such as prompt=question")
+    if columns:
+        sections["data"]["columns"] = columns
+    if options.reward or options.reward_model:
+        sections["reward"] = {"functions": [{"name": options.reward}] if options.reward else []}
+    return sections
+
+
+def _absolute(path: str) -> str:
+    """As pods have paths; links stay, so that they are followed as there."""
+    return str(Path.cwd() / path)
+
+
+def _check(directory: Path, sections: dict[str, dict[str, Any]], options: argparse.Namespace) -> int:
+    """Run the step below a directory, and print what it found."""
+    config = _run_config(directory, sections, options.objective)
+    config_file, result_file, log_file = directory / "run.json", directory / "result.json", directory / "log"
+    config_file.write_text(config.to_json())
+    os.environ |= {RUN_CONFIG_ENV: str(config_file), TERMINATION_LOG_ENV: str(result_file)}
+    code = limits.supervised(prepare.STEP, partial(_step, None if options.verbose else log_file), prepare.SECONDS)
+    try:
+        result = StepResult.from_dict(json.loads(result_file.read_bytes()))
+    except (OSError, ValueError):
+        print(f"The check was interrupted (its step ended with {code}).", file=sys.stderr)
+        return INTERRUPTED
+    planned = load_plan(config)
+    if result.verdict is None and planned is not None:
+        print(_as_json(result, planned) if options.json else report(planned.dataset, planned.plan))
+        return ACCEPTED
+    return _end(result.verdict, log_file, as_json=options.json)
+
+
+def _run_config(directory: Path, sections: dict[str, dict[str, Any]], objective: str) -> RunConfig:
+    paths = {
+        **sections.pop("paths"),
+        "workspace": str(directory / "workspace"),
+        "run": str(directory / "workspace" / "run"),
+        "output": str(directory / "output"),
+    }
+    job = {"namespace": "local", "name": "check", "uid": "local"}
+    content = {"job": job, "modelName": Path(paths["model"]).name, "objective": objective, "paths": paths, **sections}
+    return RunConfig.from_dict(content)
+
+
+def _step(log_file: Path | None) -> int:
+    """The step itself, in a process of its own, whose log goes to a file or to standard error."""
+    if log_file is None:
+        os.dup2(2, 1)
+    else:
+        with log_file.open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    return prepare.main(measures_workspace=False)
+
+
+def _as_json(result: StepResult, planned: PlanFile) -> str:
+    return json.dumps({"dataset": planned.dataset.to_dict(), "plan": planned.plan.to_dict()}, ensure_ascii=False)
+
+
+def _end(verdict: Verdict | None, log_file: Path, *, as_json: bool) -> int:
+    """Print why there is no plan. Returns the exit code."""
+    if verdict is not None and verdict.failure_class is FailureClass.BAD_INPUT:
+        print(json.dumps({"verdict": verdict.to_dict()}, ensure_ascii=False) if as_json else refusal(verdict))
+        return REFUSED
+    print(f"The check failed: {verdict.message if verdict else 'it gave no result'}", file=sys.stderr)
+    if verdict and verdict.hint:
+        print(verdict.hint, file=sys.stderr)
+    if log_file.exists():
+        lines = log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        print("\n".join(["The end of its log:", *lines]), file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
