@@ -50,10 +50,9 @@ def test_strings_stay_strings_and_turns_are_turns(format: str, objectives: str, 
 
 
 def test_its_manifest_is_valid_and_makes_turns_of_two_columns_of_text() -> None:
-    (block,) = blocks(PAGE, "yaml")
-    manifest = yaml.safe_load(block)
-    assert problems(manifest) == []
-    columns = manifest["spec"]["dataset"]["columns"]
+    manifests = [yaml.safe_load(block) for block in blocks(PAGE, "yaml")]
+    assert [problem for manifest in manifests for problem in problems(manifest)] == []
+    (columns,) = (spec["columns"] for manifest in manifests if "columns" in (spec := manifest["spec"]["dataset"]))
     assert f"`columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in columns.items())}}}`" in PAGE
     row = rename({"question": "Is it good?", "answer": "Yes."}, columns)
     format = detect(row, OBJECTIVES[Objective.SFT].data.formats)

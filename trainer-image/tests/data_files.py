@@ -50,6 +50,10 @@ GOOD_ROWS: dict[DataFormat, list[Row]] = {
         {"prompt": [_USER], "reference": 'Yes, "it" is.'},
         {"prompt": [{"role": "system", "content": "Be brief."}, _USER, _ANSWER, _USER], "reference": "No."},
     ],
+    DataFormat.TEXT: [
+        {"text": "It works; really.\n\n    But not\tyet."},
+        {"text": '{"no": "markup"}, "quoted"'},
+    ],
 }
 """Two rows of every format, with what is awkward in tables: quotation marks, commas, line breaks, lists."""
 

@@ -108,7 +108,7 @@ def test_conversations_need_a_chat_template(tiny_tokenizer: Any) -> None:
         encoder_with(tiny_tokenizer, None)
     assert error.value.field == "spec.model"
     assert "no chat template" in error.value.message
-    assert "chat_template.jinja" in (error.value.hint or "")
+    assert "spec.dataset.chatTemplate" in (error.value.hint or "")
 
 
 def test_the_prompt_ends_where_the_last_answer_begins(tiny_tokenizer: Any) -> None:

@@ -179,7 +179,7 @@ def test_prompt_and_completion_may_be_lists_of_messages() -> None:
         ({"instruction": "", "output": ""}, DataFormat.ALPACA),
         ({"instruction": "", "response": ""}, None),
         ({"text": "", "label": 1}, DataFormat.TEXT_LABEL),
-        ({"text": ""}, None),
+        ({"text": ""}, DataFormat.TEXT),
         ({"prompt": "", "answer": ""}, DataFormat.PROMPT),
         ({}, None),
     ],

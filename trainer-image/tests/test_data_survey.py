@@ -92,7 +92,6 @@ def test_more_reasons_than_the_summary_holds_are_counted_together(tmp_path: Path
             id="other columns",
         ),
         pytest.param([{"prompt": "a"}] * 3, "the rows have `prompt`, expected", '"completion"', id="half the columns"),
-        pytest.param([{"text": "a"}], "the rows have `text`, expected", "split it into `prompt`", id="plain text"),
         pytest.param([{"messages": []}] * 3, "`messages` is empty", "Write each row as", id="only empty rows"),
     ],
 )

@@ -250,7 +250,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _without("chat_template.jinja"),
             "spec.model: the rows are conversations, but the model has no chat template",
-            "chat_template.jinja",
+            "Set spec.dataset.chatTemplate (name ChatML",
             id="no chat template",
         ),
         pytest.param(_with_file("config.json", "{"), "spec.model: config.json is not JSON", "Copy", id="broken config"),
@@ -273,7 +273,7 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         pytest.param(
             _with_file("chat_template.jinja", "{{ messages[-1]['content'] }}"),
             "the chat template does not show every turn of a conversation",
-            "Put a template that fits these rows into chat_template.jinja",
+            "Set spec.dataset.chatTemplate to a template that fits these rows",
             id="a template that forgets turns",
         ),
         pytest.param(
@@ -288,8 +288,8 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
         ),
         pytest.param(_rows("no", "json"), "spec.dataset.train: none of the 2 rows", "Write each row", id="no JSON"),
         pytest.param(
-            _rows('{"text": "a"}'),
-            "the rows have `text`, expected `messages` or `prompt` and `completion`",
+            _rows('{"words": "a"}'),
+            "the rows have `words`, expected `messages` or `prompt` and `completion`",
             "Write each row",
             id="a missing column",
         ),

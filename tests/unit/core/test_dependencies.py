@@ -26,6 +26,9 @@ from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
         ("test data", {"dataset": {"train": {"claim": {"name": "base-models", "path": "x"}},
                                    "test": {"configMap": {"name": "none", "key": "k"}}}},
          "ConfigMapNotFound", "spec.dataset.test.configMap.name"),
+        ("a chat template", {"dataset": {"train": {"claim": {"name": "base-models", "path": "x"}},
+                                         "chatTemplate": {"configMap": {"name": "none", "key": "k"}}}},
+         "ConfigMapNotFound", "spec.dataset.chatTemplate.configMap.name"),
         ("a reward model", {"objective": "GRPO", "reward": {"model": {"claim": {"name": "none", "path": "x"}}}},
          "PersistentVolumeClaimNotFound", "spec.reward.model.claim.name"),
         ("a reward function", {"objective": "GRPO", "reward": {"functions": [

@@ -8,9 +8,10 @@ import pytest
 from hone.contract.runconfig import MOUNTS, Attempt, RunConfig
 from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name, memory_per_process, run_config
-from hone.core.finetunejob.run import TRAIN, Run
+from hone.core.finetunejob.run import PREPARE, TRAIN, Run
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.steps import STEPS
+from hone.core.podspec import ConfigMapMount
 from hone.core.quantity import as_int
 from hone.core.settings import Settings
 from tests.unit.core import make
@@ -58,6 +59,24 @@ def test_held_out_data_of_its_own_or_a_fraction() -> None:
     assert config.data.train == "/mnt/data/train/train"
     assert (config.data.validation, config.data.validation_fraction) == (None, 0.2)
     assert config.data.test == "/mnt/data/test/t.jsonl"
+
+
+def test_a_chat_template_is_mounted_for_prepare_alone() -> None:
+    train = {"claim": {"name": "data", "path": "rows.jsonl"}}
+    own = {"configMap": {"name": "templates", "key": "support.jinja"}}
+    job = run(dataset={"train": train, "chatTemplate": own, "systemPrompt": "Be brief."})
+    data = run_config(job).data
+    assert data.system_prompt == "Be brief."
+    assert data.chat_template is not None
+    assert (data.chat_template.name, data.chat_template.mounted) == (None, "/mnt/chat-template/chat_template.jinja")
+    mounted = [mount for mount in STEPS[PREPARE].mounts(job) if isinstance(mount, ConfigMapMount)]
+    assert [(mount.config_map, mount.key, mount.file) for mount in mounted] == [
+        ("templates", "support.jinja", "chat_template.jinja")
+    ]
+    assert not any(isinstance(mount, ConfigMapMount) for mount in STEPS[TRAIN].mounts(job))
+    named = run_config(run(dataset={"train": train, "chatTemplate": {"name": "ChatML"}})).data.chat_template
+    assert named is not None
+    assert (named.name, named.mounted) == ("ChatML", None)
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import MAX_BAD_ROWS, Reasoning, TrainOn
+from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
 from hone_trainer.data import pack
-from hone_trainer.data.build_errors import check_bad_rows
-from hone_trainer.data.checks import check_format, choose_train_on
+from hone_trainer.data.build_errors import MODEL, check_bad_rows
+from hone_trainer.data.checks import check_format, check_system_prompt, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
@@ -125,6 +125,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     plan = _plan(config, models, prepared, packing, workspace)
     plan = _with_warnings(plan, config, data.survey, models, prepared, workspace)
     _write_reward_code(reward_code)
+    _store_template(config, models)
     return _write_plan(config, plan, models.facts, prepared)
 
 
@@ -158,6 +159,8 @@ def _find_sources(config: RunConfig) -> list[Source]:
     ]
     if data.reasoning is Reasoning.DROP:
         sources = [replace(source, drop_reasoning=True) for source in sources]
+    if data.system_prompt is not None:
+        sources = [replace(source, system_prompt=data.system_prompt) for source in sources]
     for source in sources:
         kinds = sorted({file.kind.value for file in source.files})
         limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
@@ -183,6 +186,7 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
     check_format(config.objective, rows.format)
     for source, (good, faults) in rows.by_source.items():
         check_bad_rows(source, good, faults, _max_bad_rows(config))
+    check_system_prompt(config.data.system_prompt, rows)
     train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
     classes = find_classes(rows.refs) if objective.data.labels else None
     components(config.objective).check_rows(rows)
@@ -190,6 +194,7 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
 
 
 def _read_models(config: RunConfig, rows: Survey) -> _Models:
+    from hone_trainer.models import chat_template
     from hone_trainer.models.facts import load_tokenizer, weights_bytes
     from hone_trainer.models.modules import read_base
 
@@ -204,11 +209,14 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
             f"Use at most {facts.max_length}, or remove it.",
         )
     tokenizer = load_tokenizer(config.paths.model)
+    if (template := chat_template.choose_template(config.data.chat_template, tokenizer)) is not None:
+        tokenizer.chat_template = template
     return _Models(facts, tokenizer, components(config.objective).reward_model(config, rows.chat))
 
 
 def _encoder_options(config: RunConfig, data: _Data, max_length: int) -> EncoderOptions:
-    options = EncoderOptions(data.survey.chat, data.train_on, data.classes)
+    text = data.survey.format is DataFormat.TEXT
+    options = EncoderOptions(data.survey.chat, data.train_on, data.classes, raw_text=text)
     if not OBJECTIVES[config.objective].generates:
         return options
     return replace(
@@ -222,11 +230,13 @@ def _encoder_options(config: RunConfig, data: _Data, max_length: int) -> Encoder
 def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     """The prepared data, from the workspace if another run prepared the same."""
     from hone_trainer.data.build import build_prepared
+    from hone_trainer.data.raw_text import DEFAULT_PIECE
     from hone_trainer.data.tokenized import Options
+    from hone_trainer.models import chat_template
 
     max_length = models.facts.max_length
     options = _encoder_options(config, data, max_length)
-    digest = _digest(config, data, options, max_length)
+    digest = _digest(config, data, models, options)
     directory = Path(config.paths.workspace) / "prepared" / digest
     if _difference(directory) is None:
         log.info("The prepared data exist already", extra={"directory": str(directory)})
@@ -238,7 +248,9 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         config.hyperparameters.sequence_length,
         max_length,
         _max_bad_rows(config),
-        _token_checks(models),
+        template_field=chat_template.FIELD if config.data.chat_template else MODEL,
+        default_piece=DEFAULT_PIECE if options.raw_text else None,
+        checks=_token_checks(models),
     )
     build_prepared(directory, digest, data.sources, data.survey, encoder, tokens)
     seconds = round(time.monotonic() - started, 1)
@@ -267,7 +279,7 @@ def _difference(directory: Path) -> str | None:
     return problem
 
 
-def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length: int) -> str:
+def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOptions) -> str:
     """The digest of everything that decides what the prepared data are."""
     from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
 
@@ -279,12 +291,14 @@ def _digest(config: RunConfig, data: _Data, options: EncoderOptions, max_length:
             "format": data.survey.format,
             "columns": config.data.columns,
             "trainOn": options.train_on,
+            "chatTemplate": models.tokenizer.chat_template if config.data.chat_template else None,
+            "systemPrompt": config.data.system_prompt,
             "reasoning": config.data.reasoning,
             "splitBy": config.data.split_by,
             "maxBadRows": config.data.max_bad_rows,
             "seed": config.hyperparameters.seed,
             "sequenceLength": config.hyperparameters.sequence_length,
-            "maxLength": max_length,
+            "maxLength": models.facts.max_length,
             "validationFraction": config.data.validation_fraction,
             "testFraction": config.data.test_fraction,
             "room": options.room,
@@ -346,6 +360,13 @@ def _write_reward_code(code: dict[Path, bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content, durable=True)
         log.info("Reward function stored", extra={"file": str(path), "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _store_template(config: RunConfig, models: _Models) -> None:
+    """Write a chat template that is not the model's own where train and finish read it."""
+    from hone_trainer.models.chat_template import store_template
+
+    store_template(config, str(models.tokenizer.chat_template) if config.data.chat_template else None)
 
 
 def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared) -> PlanFile:

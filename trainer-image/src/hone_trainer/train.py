@@ -19,8 +19,8 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.plan import Plan
 from hone.contract.runconfig import NODE_RANK_ENV, POD_UID_ENV, RunConfig
 from hone_trainer.data.prepared import Prepared, chosen_rows, load_prepared
+from hone_trainer.models.chat_template import run_tokenizer
 from hone_trainer.models.directories import check_models, models
-from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.zero import load_checkpoints_as_data, use_gloo_alone
 from hone_trainer.planning.memory_fallback import plan_of_attempt
 from hone_trainer.protocol.beats import Beats
@@ -161,7 +161,7 @@ def _make_trainer(
             architecture=parts.architecture,
             plan=plan,
             prepared=prepared,
-            tokenizer=load_tokenizer(config.paths.model),
+            tokenizer=run_tokenizer(config),
             output_dir=directory,
             callbacks=callbacks,
             health=health,

@@ -6,7 +6,16 @@ from pydantic import Field
 
 from hone.api.meta import ObjectName
 from hone.contract.base import Model
-from hone.contract.settings import MAX_BAD_ROWS, Balance, DataFormat, OnScarceData, Reasoning, SplitBy, TrainOn
+from hone.contract.settings import (
+    MAX_BAD_ROWS,
+    Balance,
+    ChatTemplateName,
+    DataFormat,
+    OnScarceData,
+    Reasoning,
+    SplitBy,
+    TrainOn,
+)
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -51,6 +60,21 @@ class DataSource(Model):
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
 
 
+class ChatTemplate(Model):
+    """A chat template that is used instead of the model's own: exactly one of name and configMap."""
+
+    name: Annotated[
+        ChatTemplateName | None,
+        Field(
+            description="A template that Hone has. ChatML: <|im_start|> and the role before each message, <|im_end|> "
+            "after it; with a tokenizer that has no token <|im_end|>, its end-of-text token ends a message."
+        ),
+    ] = None
+    config_map: Annotated[
+        ConfigMapKey | None, Field(description="A Jinja template in a ConfigMap, as in chat_template.jinja.")
+    ] = None
+
+
 class HeldOut(Model):
     """Rows that are not trained on: exactly one of claim, configMap and fraction."""
 
@@ -88,7 +112,7 @@ class Dataset(Model):
             "and 'rejected', with the prompt in 'prompt' or as their common beginning ({Preference}), "
             "UnpairedPreference for 'prompt', 'completion' and a boolean 'label' ({UnpairedPreference}), ShareGPT for "
             "'conversations', Alpaca for 'instruction' and 'output', Prompt for 'prompt' with or without 'reference' "
-            "({Prompt})."
+            "({Prompt}), Text for 'text' without 'label' ({Text})."
         ),
     ] = DataFormat.AUTO
     columns: Annotated[
@@ -125,6 +149,22 @@ class Dataset(Model):
             "report next to the artifact contains it."
         ),
     ] = False
+    chat_template: Annotated[
+        ChatTemplate | None,
+        Field(
+            description="Chat template for training, instead of the model's own. The artifact has it and is served "
+            "with it. Not with objective {no_chats}."
+        ),
+    ] = None
+    system_prompt: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=16384,
+            description="System message of the conversations that have none. Send the same message to the server. Not "
+            "with rows whose prompt is a string, and not with objective {no_chats}.",
+        ),
+    ] = None
     reasoning: Annotated[
         Reasoning,
         Field(

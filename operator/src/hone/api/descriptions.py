@@ -103,6 +103,7 @@ def values() -> dict[str, str]:
         "rewarded_listed": _names(lambda facts: facts.needs.reward),
         "on_policy": _names(lambda facts: facts.generates, ", "),
         "on_policy_listed": _names(lambda facts: facts.generates),
+        "no_chats": _names(lambda facts: not facts.data.has_conversations),
         "has_head": _names(lambda facts: facts.has_head),
         "methods": " ".join(facts.trains for facts in METHODS.values()),
         "adapter_methods": either(ADAPTER_METHODS),

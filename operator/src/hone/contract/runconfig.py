@@ -10,6 +10,7 @@ from hone.contract.objectives import Objective
 from hone.contract.rewards import Rewards
 from hone.contract.settings import (
     Balance,
+    ChatTemplateName,
     Checkpoint,
     DataFormat,
     Evaluation,
@@ -46,6 +47,15 @@ class JobIdentity(Model):
     uid: str
 
 
+class ChatTemplate(Model):
+    """A chat template that replaces the model's own: one of Hone's by name, or the user's own in a file."""
+
+    name: ChatTemplateName | None = None
+    mounted: str | None = None
+    """Path in the prepare pod of a Jinja template, the value of a ConfigMap's key. Prepare copies it to
+    `<run>/chat_template.jinja`, which train and finish read: the ConfigMap may change later."""
+
+
 class DataPaths(Model):
     """Paths of the data in the pods, and how to read it."""
 
@@ -68,6 +78,10 @@ class DataPaths(Model):
     """Classification, KTO: how classes of unequal size are balanced; None: the plan chooses."""
     show_example: bool | None = None
     """Whether a training row may be shown in the job's status. None: no."""
+    chat_template: ChatTemplate | None = None
+    """What replaces the model's chat template; None: nothing."""
+    system_prompt: str | None = None
+    """The system message of conversations that have none."""
     reasoning: Reasoning | None = None
     """What is done with the reasoning of answers; None: Keep."""
     split_by: SplitBy | None = None

@@ -23,6 +23,7 @@ class DataFormat(StrEnum):
     PREFERENCE = "Preference"
     UNPAIRED_PREFERENCE = "UnpairedPreference"
     PROMPT = "Prompt"
+    TEXT = "Text"
 
 
 class TrainOn(StrEnum):
@@ -31,6 +32,12 @@ class TrainOn(StrEnum):
     ASSISTANT = "Assistant"
     COMPLETION = "Completion"
     ALL = "All"
+
+
+class ChatTemplateName(StrEnum):
+    """A chat template that Hone has."""
+
+    CHATML = "ChatML"
 
 
 class Reasoning(StrEnum):

@@ -9,7 +9,7 @@ from hone.contract.report import REPORT_FILE
 from hone.contract.results import EvaluationSummary, Interval
 from hone.contract.runconfig import RunConfig
 from hone_trainer.methods import METHODS
-from hone_trainer.models.loading import load_tokenizer
+from hone_trainer.models.chat_template import run_tokenizer, serve_template
 from hone_trainer.models.merging import copy_served_files
 from hone_trainer.models.stops import add_stops
 from hone_trainer.models.untrusted import CONFIG, CONFIG_BYTES
@@ -34,7 +34,8 @@ def export(config: RunConfig, checkpoint: Path, directory: Path, ends: Iterable[
     """
     kind = METHODS[config.method.type].export(config, components(config.objective).architecture, checkpoint, directory)
     copy_served_files(Path(config.paths.model), directory, "spec.model")
-    add_stops(directory, Path(config.paths.model), load_tokenizer(config.paths.model), ends)
+    serve_template(config, directory)
+    add_stops(directory, Path(config.paths.model), run_tokenizer(config), ends)
     (directory / TRAINING_ARGS_FILE).unlink(missing_ok=True)
     return kind
 

@@ -14,8 +14,9 @@ from hone.contract.plan import DatasetSummary
 from hone.contract.settings import DataFormat
 from hone_trainer.data.build_errors import check_bad_rows, check_truncation, no_rows_left
 from hone_trainer.data.classes import Classes, case_warning, skew_warning
-from hone_trainer.data.ordered import finish_split
+from hone_trainer.data.ordered import finish_split, shuffled
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, difference, files_of_splits
+from hone_trainer.data.raw_text import divide
 from hone_trainer.data.rows import Column, RowEncoder
 from hone_trainer.data.sources import Source
 from hone_trainer.data.survey import Survey
@@ -100,13 +101,14 @@ def _write(
     tokenized = tokenize(raw, sources, survey, encoder, options)
     train = tokenized.splits["train"].lengths
     if not train:
-        raise no_rows_left(survey)
-    check_bad_rows("train", len(survey.refs), survey.faults, options.max_bad_rows)
+        raise no_rows_left(survey, options.template_field)
+    check_bad_rows("train", len(survey.refs), survey.faults, options.max_bad_rows, options.template_field)
     longest = max(train)
-    limit = options.sequence_length or min(longest, options.max_length)
-    lengths = _Lengths(longest, limit, sum(length > limit for length in train))
+    limit = options.sequence_length or min(longest, options.max_length, options.default_piece or options.max_length)
+    cut = 0 if options.default_piece else sum(length > limit for length in train)
+    lengths = _Lengths(longest, limit, cut)
     warnings = check_truncation(lengths.truncated, len(train), longest, limit, options)
-    counts = _save_splits(directory, tokenized, limit, survey, encoder)
+    counts = _save_splits(directory, tokenized, limit, survey, encoder, options)
     shutil.rmtree(raw)
     warnings += [*_warnings(survey, tokenized, encoder, counts.classes), *options.checks.warnings()]
     summary = _summary(digest, survey, tokenized, encoder, lengths, counts)
@@ -118,15 +120,21 @@ def _write(
     _write_meta(directory / META_FILE, meta)
 
 
-def _save_splits(directory: Path, tokenized: Tokenized, limit: int, survey: Survey, encoder: RowEncoder) -> _Counts:
+def _save_splits(
+    directory: Path, tokenized: Tokenized, limit: int, survey: Survey, encoder: RowEncoder, options: Options
+) -> _Counts:
     """Write the splits as datasets, each in its final order, and count their rows."""
-    counts = _Counts({}, 0, 0.0, encoder.classes)
+    counts, divided = _Counts({}, 0, 0.0, encoder.classes), options.default_piece is not None
     for name in SPLITS:
-        dataset = finish_split(directory / "raw", name, tokenized.splits[name], limit, encoder, survey.faults)
+        rows = tokenized.splits[name]
+        dataset = finish_split(directory / "raw", name, rows, limit, encoder, survey.faults, cut=not divided)
+        if divided and len(dataset):
+            dataset = divide(dataset, limit, str(directory / "raw" / f"{name}-pieces.arrow"))
+            dataset = shuffled(dataset, options.seed) if name == "train" else dataset
         counts.rows[name] = len(dataset)
         if name == "train":
             if not counts.rows[name]:
-                raise no_rows_left(survey)
+                raise no_rows_left(survey, options.template_field)
             tokens, share = _count_tokens(dataset, encoder)
             classes = _recount(counts.classes, dataset) if counts.classes else None
             counts = replace(counts, tokens=tokens, trained_share=share, classes=classes)

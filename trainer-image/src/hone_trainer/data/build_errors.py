@@ -15,21 +15,20 @@ from hone_trainer.data.survey import Survey
 from hone_trainer.data.tokenized import Options
 from hone_trainer.protocol.errors import BadInput
 
-_OTHER_TEMPLATE = "Put a template that fits these rows into chat_template.jinja of the model's directory."
+MODEL = "spec.model"
+_OTHER_TEMPLATE = "Set spec.dataset.chatTemplate to a template that fits these rows."
 _TEMPLATE_REMEDIES = {
     UNMARKABLE: "Add {% generation %}…{% endgeneration %} around the assistant's text in the template, or set "
     "spec.dataset.trainOn to All.",
-    HIDES_CONTENT: "Put a template for text into chat_template.jinja, or choose a text model.",
-    HIDES_ROLE: "Move the words of these turns into the user's first turn, or use a template that shows them: put it "
-    "into chat_template.jinja of the model's directory.",
-    HIDES_TOOLS: "Use a model whose template supports tools, or put such a template into chat_template.jinja of the "
-    "model's directory.",
+    HIDES_CONTENT: "Set spec.dataset.chatTemplate to a template for text, or choose a text model.",
+    HIDES_ROLE: "Move the words of these turns into the user's first turn, or set spec.dataset.chatTemplate to a "
+    "template that shows them.",
+    HIDES_TOOLS: "Use a model whose template supports tools, or set spec.dataset.chatTemplate to such a template.",
     CHANGES_PROMPT: _OTHER_TEMPLATE,
     FORGETS_TURNS: _OTHER_TEMPLATE,
     HIDES_THOUGHTS: _OTHER_TEMPLATE,
     HIDES_REASONING: _OTHER_TEMPLATE,
-    REJECTS: "Write the rows as the template expects them, or put a template that takes them into chat_template.jinja "
-    "of the model's directory.",
+    REJECTS: "Write the rows as the template expects them, or set spec.dataset.chatTemplate to one that takes them.",
 }
 """What to do where no row can be used because of the chat template, by how the reason begins."""
 WARN_TRUNCATED = 0.01
@@ -69,7 +68,7 @@ def check_truncation(truncated: int, count: int, longest: int, limit: int, optio
     )
 
 
-def check_bad_rows(source: str, good: int, faults: Faults, limit: float) -> None:
+def check_bad_rows(source: str, good: int, faults: Faults, limit: float, template_field: str = MODEL) -> None:
     """Refuse data of which many rows cannot be used: more often than not that is a mistake in all of them.
 
     Args:
@@ -77,6 +76,7 @@ def check_bad_rows(source: str, good: int, faults: Faults, limit: float) -> None
         good: rows that can be used.
         faults: the others.
         limit: the largest share of these.
+        template_field: the spec's field that names the chat template.
 
     Raises:
         BadInput: there are more.
@@ -84,7 +84,7 @@ def check_bad_rows(source: str, good: int, faults: Faults, limit: float) -> None
     bad = faults.total
     if bad <= limit * (good + bad):
         return
-    problem = template_problem(faults)
+    problem = template_problem(faults, template_field)
     reason = max(faults.counts, key=lambda r: faults.counts[r])
     raise BadInput(
         problem.field if problem else f"spec.dataset.{source}",
@@ -95,27 +95,32 @@ def check_bad_rows(source: str, good: int, faults: Faults, limit: float) -> None
     )
 
 
-def template_problem(faults: Faults) -> BadInput | None:
-    """The error for rows that the model's chat template cannot show as they are; None if most rows are left out for
-    another reason."""
+def template_problem(faults: Faults, field: str = MODEL) -> BadInput | None:
+    """The error for rows that the chat template cannot show as they are; None if most rows are left out for another
+    reason.
+
+    Args:
+        faults: the rows that cannot be used.
+        field: the spec's field that names the template.
+    """
     if not faults.counts:
         return None
     reason = max(faults.counts, key=lambda r: faults.counts[r])
     remedy = next((remedy for start, remedy in _TEMPLATE_REMEDIES.items() if reason.startswith(start)), None)
     if remedy is None:
         return None
+    template = "its chat template (chat_template)" if field == MODEL else "the template"
     return BadInput(
-        "spec.model",
-        f"its chat template (chat_template) cannot be used for {faults.counts[reason]} rows, first "
-        f"{faults.first[reason]}: {reason}",
+        field,
+        f"{template} cannot be used for {faults.counts[reason]} rows, first {faults.first[reason]}: {reason}",
         remedy,
     )
 
 
-def no_rows_left(survey: Survey) -> BadInput:
-    """The error when no training row is left, by the most telling reason."""
+def no_rows_left(survey: Survey, template_field: str = MODEL) -> BadInput:
+    """The error when no training row is left, by the most telling reason; arguments as of `check_bad_rows`."""
     faults = survey.faults
-    if problem := template_problem(faults):
+    if problem := template_problem(faults, template_field):
         return problem
     if faults.counts:
         reason = max(faults.counts, key=lambda r: faults.counts[r])

@@ -25,11 +25,25 @@ def check_format(objective: Objective, format: DataFormat) -> None:
     )
 
 
+def check_system_prompt(prompt: str | None, rows: Survey) -> None:
+    """Refuse a system message for rows that cannot have one.
+
+    Raises:
+        BadInput: some rows are plain text.
+    """
+    if prompt is not None and rows.plain_text:
+        raise BadInput(
+            "spec.dataset.systemPrompt",
+            "is set, but some rows are plain text, which has no system message",
+            "Write the rows as messages, or remove it.",
+        )
+
+
 def choose_train_on(requested: TrainOn | None, rows: Survey) -> TrainOn | None:
     """Which tokens carry loss: as requested, else the default of the rows' format.
 
     Raises:
-        BadInput: only assistant turns are to carry loss, but some rows have no turns.
+        BadInput: only answers are to carry loss, but some rows have none.
     """
     train_on = requested or FORMATS[rows.format].train_on
     if train_on is TrainOn.ASSISTANT and rows.plain_text:
@@ -37,5 +51,9 @@ def choose_train_on(requested: TrainOn | None, rows: Survey) -> TrainOn | None:
             "spec.dataset.trainOn",
             "is Assistant, but some rows are plain text, which has no assistant turns",
             "Use Completion or All, or write the rows as messages.",
+        )
+    if rows.format is DataFormat.TEXT and train_on is not TrainOn.ALL:
+        raise BadInput(
+            "spec.dataset.trainOn", "is Completion, but raw text (format Text) has no answers", "Use All, or remove it."
         )
     return train_on

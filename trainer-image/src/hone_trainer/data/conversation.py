@@ -234,7 +234,7 @@ def require_template(tokenizer: "PreTrainedTokenizerBase") -> str:
         raise BadInput(
             "spec.model",
             "the rows are conversations, but the model has no chat template",
-            "Add chat_template.jinja to the model's directory, use the model's chat variant, or write the rows "
-            "as prompt and completion strings.",
+            "Set spec.dataset.chatTemplate (name ChatML, or a template of your own), use the model's chat variant, or "
+            "write the rows as prompt and completion strings.",
         )
     return str(template)

@@ -10,6 +10,7 @@ from hone_trainer.data.labels import LabelEncoder
 from hone_trainer.data.pairs import PairEncoder, ScoreEncoder
 from hone_trainer.data.prompts import PromptEncoder
 from hone_trainer.data.rated import RatedEncoder
+from hone_trainer.data.raw_text import TextEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ class EncoderOptions:
         room: most tokens of an answer, for objectives whose model writes the answers.
         limit: most tokens of prompt and answer together, for the same objectives.
         compares: the reward function that needs a reference in every row; None if no function does.
+        raw_text: whether the rows are texts, all of which is learned.
     """
 
     chat: bool
@@ -34,10 +36,13 @@ class EncoderOptions:
     room: int = 0
     limit: int = 0
     compares: str | None = None
+    raw_text: bool = False
 
 
-def of_answers(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> Encoder:
+def of_answers(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> Encoder | TextEncoder:
     """For what is learned token by token."""
+    if options.raw_text:
+        return TextEncoder(tokenizer)
     if options.train_on is None:
         raise ValueError("train_on is missing: it says which tokens carry loss")
     return Encoder(tokenizer, options.train_on, chat=options.chat)

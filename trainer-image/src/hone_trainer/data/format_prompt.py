@@ -1,4 +1,4 @@
-"""Rows with a prompt or a text and at most one answer: PromptCompletion, UnpairedPreference, Prompt and TextLabel."""
+"""Rows with a prompt or a text, and at most one answer or label."""
 
 from dataclasses import replace
 from typing import Any
@@ -105,12 +105,17 @@ def _references(value: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def from_text_label(row: dict[str, Any]) -> Sample:
-    text, label = row["text"], row["label"]
+def from_text(row: dict[str, Any]) -> Sample:
+    text = row["text"]
     if not isinstance(text, str):
         raise RowFault("`text` is not a string")
     if not text.strip():
         raise RowFault("`text` is empty")
+    return Sample(prompt=text)
+
+
+def from_text_label(row: dict[str, Any]) -> Sample:
+    sample, label = from_text(row), row["label"]
     # A boolean is an integer in Python, but is not meant as the name of a class.
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise RowFault("`label` is neither a string nor an integer")
@@ -119,4 +124,4 @@ def from_text_label(row: dict[str, Any]) -> Sample:
         raise RowFault("`label` is empty")
     if len(str(label)) > MAX_LABEL:
         raise RowFault(f"`label` has more than {MAX_LABEL} characters, too long for the name of a class")
-    return Sample(prompt=text, label=label)
+    return replace(sample, label=label)

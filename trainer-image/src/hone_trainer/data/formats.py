@@ -11,6 +11,7 @@ from hone_trainer.data.format_prompt import (
     RATINGS,
     from_prompt,
     from_prompt_completion,
+    from_text,
     from_text_label,
     from_unpaired_preference,
     rated_conversation,
@@ -85,10 +86,11 @@ FORMATS: dict[DataFormat, RowFormat] = {
     DataFormat.PROMPT: RowFormat(
         ("prompt",), from_prompt, '{"prompt": "…", "reference": "…"}', optional=("reference", "system")
     ),
+    DataFormat.TEXT: RowFormat(("text",), from_text, '{"text": "…"}', TrainOn.ALL, optional=()),
 }
 """Every format, the more specific ones first."""
 
-_WITH_TOOLS = frozenset(FORMATS) - {DataFormat.ALPACA, DataFormat.TEXT_LABEL}
+_WITH_TOOLS = frozenset(FORMATS) - {DataFormat.ALPACA, DataFormat.TEXT_LABEL, DataFormat.TEXT}
 """Formats whose rows may be conversations with tools."""
 
 COLUMNS = {name: format.columns for name, format in FORMATS.items()}
@@ -108,7 +110,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
       completion may be a bad one. Any other label, also 1 or 0, is an ordinary column, unless `formats` has
       UnpairedPreference and lacks PromptCompletion. In that case a null label counts as present, so that the row is
       reported as one that lacks its label.
-    - A prompt alone is Prompt only if that is one of `formats`; otherwise the column after it is missing.
+    - A prompt alone is Prompt, and a text alone Text, only if that is one of `formats`; otherwise the column after it
+      is missing. A text with a label is never Text.
 
     Args:
         row: the row as it is in the file.
@@ -122,8 +125,11 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
         present.add("label")
     rated = truth(row.get("label")) is not None
     fits = [format for format, columns in COLUMNS.items() if present.issuperset(columns)]
-    if DataFormat.PROMPT in fits and DataFormat.PROMPT not in formats:
-        fits.remove(DataFormat.PROMPT)
+    for alone in (DataFormat.PROMPT, DataFormat.TEXT):
+        if alone in fits and alone not in formats:
+            fits.remove(alone)
+    if DataFormat.TEXT in fits and DataFormat.TEXT_LABEL in fits:
+        fits.remove(DataFormat.TEXT)
     if DataFormat.PROMPT_COMPLETION not in formats:
         rated = DataFormat.UNPAIRED_PREFERENCE in formats or rating(row.get("label")) is not None
     if DataFormat.UNPAIRED_PREFERENCE in fits:

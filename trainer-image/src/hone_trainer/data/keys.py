@@ -12,7 +12,13 @@ from hone_trainer.protocol.errors import RowFault, clip, plain_names
 
 TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
 """Columns that may hold lists of messages."""
-_ANSWERED = (DataFormat.MESSAGES, DataFormat.SHARE_GPT, DataFormat.ALPACA, DataFormat.PROMPT_COMPLETION)
+_ANSWERED = (
+    DataFormat.MESSAGES,
+    DataFormat.SHARE_GPT,
+    DataFormat.ALPACA,
+    DataFormat.PROMPT_COMPLETION,
+    DataFormat.TEXT,
+)
 """Formats whose answers are learned because they are good."""
 _MAX_NAMES = 1000
 _OTHERS = "other keys"

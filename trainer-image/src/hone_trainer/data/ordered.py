@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.rows import RowEncoder
+from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.tokenized import SplitRows, features
 
 if TYPE_CHECKING:
@@ -14,10 +15,19 @@ if TYPE_CHECKING:
 Columns = dict[str, list[Any]]
 
 
-def finish_split(raw: Path, name: str, split: SplitRows, limit: int, encoder: RowEncoder, faults: Faults) -> "Dataset":
+def finish_split(
+    raw: Path, name: str, split: SplitRows, limit: int, encoder: RowEncoder, faults: Faults, *, cut: bool = True
+) -> "Dataset":
     """A split's rows, without those that have no trained token, shuffled if it is train, and cut to `limit` tokens.
 
-    The rows that are left out are added to `faults`.
+    Args:
+        raw: the directory of the tokenized rows.
+        name: of the split.
+        split: its rows.
+        limit: most tokens of a row.
+        encoder: what cuts them.
+        faults: counts the rows that are left out.
+        cut: whether rows are cut; if not, long ones stay as they are.
     """
     from datasets import Dataset
 
@@ -34,7 +44,7 @@ def finish_split(raw: Path, name: str, split: SplitRows, limit: int, encoder: Ro
     if name == "train":
         order.sort(key=lambda i: (split.keys[i], i))
     dataset = Dataset.from_file(str(path)).select(order)
-    if any(split.lengths[i] > limit for i in order):
+    if cut and any(split.lengths[i] > limit for i in order):
         dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
     if encoder.NEIGHBORS and name != "test" and order:
         dataset = dataset.map(
@@ -60,3 +70,8 @@ def _cut(encoder: RowEncoder, limit: int) -> Callable[[dict[str, Any]], dict[str
         return {**encoder.cut(row, limit), "length": min(row["length"], limit)}
 
     return cut
+
+
+def shuffled(rows: "Dataset", seed: int) -> "Dataset":
+    """The rows in an order that depends on the seed alone: pieces of one text do not follow each other."""
+    return rows.select(sorted(range(len(rows)), key=lambda i: shuffle_key(seed, i.to_bytes(8, "big"))))

@@ -1,7 +1,7 @@
 """A row of the user's data once it is checked, the same for every format."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone_trainer.data.conversation import Conversation, Message
@@ -79,6 +79,18 @@ class Sample:
         """Index of the last assistant turn that may carry loss."""
         answers = (i for i, message in enumerate(self.messages) if message["role"] == "assistant")
         return max(i for i in answers if i not in self.untrained)
+
+
+def with_system_prompt(sample: Sample, prompt: str | None) -> Sample:
+    """A conversation that has no system message with this one; any other row as it is."""
+    if prompt is None or not sample.is_chat or any(m["role"] in ("system", "developer") for m in sample.messages[:1]):
+        return sample
+    return replace(
+        sample,
+        messages=({"role": "system", "content": prompt}, *sample.messages),
+        completion_start=sample.completion_start + 1,
+        untrained=frozenset(i + 1 for i in sample.untrained),
+    )
 
 
 def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:

@@ -41,6 +41,7 @@ class Source:
         files: its files in the order in which they are read.
         columns: the rows' own names of columns by Hone's, where they differ.
         drop_reasoning: whether the reasoning of answers is removed.
+        system_prompt: the system message of conversations that have none.
         unread: files of its directory that are no part of it, by name.
     """
 
@@ -49,6 +50,7 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     drop_reasoning: bool = False
+    system_prompt: str | None = None
 
     @property
     def field(self) -> str:

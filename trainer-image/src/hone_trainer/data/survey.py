@@ -13,7 +13,7 @@ from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.read import rows
 from hone_trainer.data.reasoning import without_reasoning
-from hone_trainer.data.sample import Sample
+from hone_trainer.data.sample import Sample, with_system_prompt
 from hone_trainer.data.sources import Source
 from hone_trainer.data.ticker import Ticker
 from hone_trainer.data.turns import filled
@@ -28,8 +28,8 @@ _KNOWN_COLUMNS = {
     "data": "If `data` holds all rows, write them as one array, [{…}, {…}].",
     "rows": "If `rows` holds all rows, write them as one array, [{…}, {…}].",
     "train": "If `train` holds all rows, write them as one array, [{…}, {…}].",
-    "text": "Plain `text` has no prompt: split it into `prompt` and `completion`, or add a "
-    "`label` and set spec.objective to Classification.",
+    "text": "Plain `text` has no prompt: set spec.objective to SFT to learn all of it, split it into `prompt` and "
+    "`completion`, or add a `label` and set spec.objective to Classification.",
 }
 
 
@@ -197,7 +197,7 @@ def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, dict[str
             yield where, {}, row
             continue
         try:
-            sample = to_sample(row, format)
+            sample = with_system_prompt(to_sample(row, format), source.system_prompt)
             yield where, row, without_reasoning(sample) if source.drop_reasoning else sample
         except RowFault as fault:
             yield where, row, fault

@@ -36,6 +36,10 @@ class Options:
     """Longest context of the model in tokens."""
     max_bad_rows: float = 1.0
     """Largest share of bad rows."""
+    template_field: str = "spec.model"
+    """The spec's field that names the chat template."""
+    default_piece: int | None = None
+    """Rows are divided into pieces of `sequence_length` tokens instead of cut; without one, of this many. None: cut."""
     checks: TokenChecks = field(default_factory=TokenChecks, compare=False)
     """What is checked of every row's token ids."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import DataFormat
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
@@ -18,7 +19,7 @@ from hone_trainer.models.loading import load_model
 from hone_trainer.models.stops import stop_as_served
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
-from hone_trainer.scores.compare import compare, endless
+from hone_trainer.scores.compare import compare, compare_losses, endless
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def evaluate(
         directory: the artifact.
         dtype: the data type it will be served in.
     """
+    if planned.dataset.format == DataFormat.TEXT:
+        return Evaluated(*compare_losses(*both(config, planned, test, directory, dtype, scoring.text_rows, 0)), [])
     base, tuned = both(config, planned, test, directory, dtype, scoring.score_rows, config.evaluation.max_new_tokens)
     tokenizer = load_tokenizer(directory)
     references = test["reference"][:]

@@ -16,6 +16,8 @@ SHORT_REFERENCE_TOKENS = 16
 """References are short when half of them have no more tokens than this: labels, names, figures. Of longer texts there
 are many good ones, so that an exact match says little; then the loss leads."""
 
+_NO_ROWS = "The test split has no rows, so nothing was measured."
+
 
 def compare(
     base: RowScores, tuned: RowScores, references: list[str], reference_tokens: list[int]
@@ -28,7 +30,7 @@ def compare(
         reference_tokens: tokens of each reference.
     """
     if not references:
-        return EvaluationSummary(scores=[]), ["The test split has no rows, so nothing was measured."]
+        return EvaluationSummary(scores=[]), [_NO_ROWS]
     scores = [_exact_match(base, tuned, references), _loss(base, tuned)]
     middle = median(reference_tokens)
     short = middle <= SHORT_REFERENCE_TOKENS
@@ -43,6 +45,15 @@ def compare(
             notes[0] = f"{main} is the main metric: {score.samples} of {len(references)} references call tools."
     scores.sort(key=lambda score: score.metric != main)
     return EvaluationSummary(scores=scores), notes
+
+
+def compare_losses(base: RowScores, tuned: RowScores) -> tuple[EvaluationSummary, list[str]]:
+    """The score of texts without answers, and a note on it; arguments as of `compare`."""
+    if not base.losses:
+        return EvaluationSummary(scores=[]), [_NO_ROWS]
+    return EvaluationSummary(scores=[_loss(base, tuned)]), [
+        "loss is the only metric: the rows are texts, without answers that could be compared."
+    ]
 
 
 def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]:

@@ -70,6 +70,16 @@ def answer_rows(
         return RowScores([], *_answers(model, tokenizer, rows["prompt_ids"], max_new_tokens, pad or 0, name))
 
 
+def text_rows(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", rows: "Dataset", max_new_tokens: int, name: str
+) -> RowScores:
+    """As `score_rows`, of rows that are texts without answers: losses alone."""
+    model = for_inference(model)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    with torch.inference_mode():
+        return RowScores(_losses(model, rows, pad or 0, name), [""] * len(rows))
+
+
 def load_cached(path: Path, key: Mapping[str, object]) -> RowScores | None:
     """Scores that an earlier run stored for this key; None if there are none, or they are not what it stored."""
     try:

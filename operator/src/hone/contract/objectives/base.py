@@ -7,6 +7,9 @@ from enum import Enum, auto
 from hone.contract.methods import MethodType
 from hone.contract.settings import DataFormat, Scheduler
 
+TEXTS = frozenset({DataFormat.TEXT, DataFormat.TEXT_LABEL})
+"""Formats whose rows are texts without turns."""
+
 
 class Labels(Enum):
     """What the labels of rows are."""
@@ -33,6 +36,11 @@ class Data:
     packs: bool = False
     labels: Labels | None = None
     least_micro_batch: int = 1
+
+    @property
+    def has_conversations(self) -> bool:
+        """Whether rows may be conversations, which a chat template shows."""
+        return any(format not in TEXTS for format in self.formats)
 
     @property
     def balances(self) -> bool:

@@ -9,7 +9,13 @@ FACTS = ObjectiveFacts(
     want="a model that gives such answers",
     metric="exactMatch or loss or toolCalls",
     data=Data(
-        formats=(DataFormat.MESSAGES, DataFormat.PROMPT_COMPLETION, DataFormat.SHARE_GPT, DataFormat.ALPACA),
+        formats=(
+            DataFormat.MESSAGES,
+            DataFormat.PROMPT_COMPLETION,
+            DataFormat.SHARE_GPT,
+            DataFormat.ALPACA,
+            DataFormat.TEXT,
+        ),
         marks_tokens=True,
         packs=True,
     ),

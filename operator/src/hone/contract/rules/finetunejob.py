@@ -19,7 +19,7 @@ from hone.contract.rules.places import (
     one_value,
 )
 from hone.contract.rules.rule import Rule
-from hone.contract.settings import DataFormat
+from hone.contract.settings import DataFormat, TrainOn
 
 Objectives = Mapping[Objective, ObjectiveFacts]
 
@@ -158,6 +158,22 @@ def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alter
 
 
 def _on_data(objectives: Objectives) -> Iterator[Rule]:
+    without = _names(objectives, lambda facts: not facts.data.has_conversations)
+    for path in ("dataset.chatTemplate", "dataset.systemPrompt"):
+        yield Rule(
+            path=f"spec.{path}",
+            applies_if=IsSet(path) & OneOf(OBJECTIVE, without),
+            message=f"is not supported with objective {either(without)}, whose rows are no conversations",
+            remedy="Remove it.",
+        )
+    yield exactly_one("spec.dataset.chatTemplate", "name", "configMap")
+    yield Rule(
+        path="spec.dataset.trainOn",
+        applies_if=Compare(Value("dataset.format"), "==", DataFormat.TEXT.value)
+        & OneOf(Value("dataset.trainOn"), (TrainOn.ASSISTANT.value, TrainOn.COMPLETION.value)),
+        message="cannot be Assistant or Completion with format Text: raw text has no answers",
+        remedy="Remove it, or set it to All.",
+    )
     for objective, facts in objectives.items():
         formats = tuple(format.value for format in facts.data.formats)
         yield Rule(

@@ -5,7 +5,7 @@ from typing import Any
 from hone.contract.rewards import RewardFunction
 from hone.contract.rules.finetunejob import RULES
 from hone.contract.rules.rule import Refusal, refusals
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import ChatTemplate, RunConfig
 
 
 def refusals_of(config: RunConfig) -> list[Refusal]:
@@ -32,6 +32,8 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             columns=data.columns,
             trainOn=data.train_on,
             balance=data.balance,
+            chatTemplate=_chat_template(data.chat_template),
+            systemPrompt=data.system_prompt,
             reasoning=data.reasoning,
             splitBy=data.split_by,
             maxBadRows=data.max_bad_rows,
@@ -62,6 +64,12 @@ def _claim(path: str | None) -> dict[str, Any] | None:
 
 def _held_out(path: str | None, fraction: float) -> dict[str, Any]:
     return _claim(path) or {"fraction": fraction}
+
+
+def _chat_template(template: ChatTemplate | None) -> dict[str, Any] | None:
+    if template is None:
+        return None
+    return _set(name=template.name, configMap={"key": template.mounted} if template.mounted else None)
 
 
 def _reward(config: RunConfig) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from hone.contract.settings import MAX_BAD_ROWS, Reasoning
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.finetunejob.run import PREPARE, WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.data import DATA_DIRECTORY, data_sources, held_out
+from hone.core.finetunejob.sources.data import DATA_DIRECTORY, chat_template, data_sources, held_out
 from hone.core.finetunejob.sources.models import model_name, model_sources
 from hone.core.finetunejob.sources.rewards import rewards
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
@@ -90,6 +90,8 @@ def _data(run: Run) -> DataPaths:
         train_on=dataset.train_on,
         balance=dataset.balance,
         show_example=dataset.show_example or None,
+        chat_template=chat_template(run),
+        system_prompt=dataset.system_prompt,
         reasoning=dataset.reasoning if dataset.reasoning is Reasoning.DROP else None,
         split_by=dataset.split_by,
         max_bad_rows=dataset.max_bad_rows if dataset.max_bad_rows != MAX_BAD_ROWS else None,

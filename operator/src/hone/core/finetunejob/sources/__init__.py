@@ -1,7 +1,7 @@
 """The inputs of a run: models, data, reward functions; where each comes from, and its path in the pods."""
 
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.sources.data import data_sources
+from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.sources.source import Source
@@ -9,4 +9,4 @@ from hone.core.finetunejob.sources.source import Source
 
 def sources(run: Run) -> list[Source]:
     """Everything that the run reads, in the order of the spec."""
-    return [*model_sources(run).values(), *data_sources(run).values(), *reward_sources(run)]
+    return [*model_sources(run).values(), *data_sources(run).values(), *template_sources(run), *reward_sources(run)]

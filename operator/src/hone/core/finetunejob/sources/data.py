@@ -1,6 +1,7 @@
 """The data of a run: from a claim or a ConfigMap, or held out of the training rows."""
 
 from hone.api.dataset import DataSource, HeldOut
+from hone.contract.runconfig import ChatTemplate
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.observed import Ref
@@ -8,6 +9,8 @@ from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount, ConfigMapMount
 
 DATA_DIRECTORY = "/mnt/data"
+TEMPLATE_DIRECTORY = "/mnt/chat-template"
+_TEMPLATE_FILE = "chat_template.jinja"
 DEFAULT_HELD_OUT = 0.1
 """Share of the training rows held out for a split that the spec does not name."""
 
@@ -23,6 +26,30 @@ def data_sources(run: Run) -> dict[str, Source]:
     """The data, by split: `/mnt/data/<split>`. A split that is held out of the training rows has no source."""
     sources = {split: _source(split, source) for split, source in splits(run).items()}
     return {split: source for split, source in sources.items() if source}
+
+
+def template_sources(run: Run) -> list[Source]:
+    """The user's own chat template; none where the spec has none."""
+    template = run.spec.dataset.chat_template
+    if template is None or template.config_map is None:
+        return []
+    name, key = template.config_map.name, template.config_map.key
+    return [
+        Source(
+            path=f"{TEMPLATE_DIRECTORY}/{_TEMPLATE_FILE}",
+            mounts=(ConfigMapMount(name, key, TEMPLATE_DIRECTORY, _TEMPLATE_FILE),),
+            dependencies=(Dependency("spec.dataset.chatTemplate.configMap", Ref("v1", "ConfigMap", name), key),),
+            prepare_only=True,
+        )
+    ]
+
+
+def chat_template(run: Run) -> ChatTemplate | None:
+    """The chat template that replaces the model's, in the form of the RunConfig."""
+    template = run.spec.dataset.chat_template
+    if template is None:
+        return None
+    return ChatTemplate(name=template.name, mounted=next((source.path for source in template_sources(run)), None))
 
 
 def held_out(source: HeldOut | None) -> float:

@@ -7,7 +7,7 @@ from hone.api.finetunejob_status import FineTuneJobStatus, Phase
 from hone.contract.results import StepResult
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
-from hone.core.finetunejob.sources.data import data_sources
+from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.step import Step, removed_later
@@ -31,7 +31,8 @@ def _phase(has_attempt: bool, has_started: bool) -> Phase:
 
 
 def _mounts(run: Run) -> list[Mount]:
-    return [mount for source in (*data_sources(run).values(), *reward_sources(run)) for mount in source.mounts]
+    read = (*data_sources(run).values(), *template_sources(run), *reward_sources(run))
+    return [mount for source in read for mount in source.mounts]
 
 
 def _resources(run: Run) -> dict[str, Any]:
