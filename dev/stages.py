@@ -18,7 +18,9 @@ from dev.uv import ROOT, cache_dir
 
 PYTHON = ".venv/bin/python"
 REPORTS = ROOT / "build" / "reports"
-CHECK_MARKERS = "not integration and not e2e and not train and not matrix and not soak and not gpu"
+FAST_MARKERS = "not integration and not e2e and not train and not matrix and not soak and not gpu"
+CHECK_MARKERS = f"{FAST_MARKERS} and not slow"
+SLOW_MARKERS = f"{FAST_MARKERS} and slow"
 # What fails in a cold cache after half an hour is worth seeing early, so tools and images have stages of their own.
 CHECK_TOOLS = ("helm", "kubeconform")
 
@@ -62,6 +64,7 @@ CHECK = (
     Stage("chart tools", _python("-m", "dev.cluster", "build", *CHECK_TOOLS), seconds=1800),
     _pytest("unit tests", CHECK_MARKERS, "tests", "trainer-image/tests", seconds=600, options=("-n", "2")),
 )
+SLOW = _pytest("slow unit tests", SLOW_MARKERS, "tests", "trainer-image/tests", seconds=900, options=("-n", "2"))
 CONTROL_PLANE = Stage("control plane", _python("-m", "dev.cluster", "build"), seconds=2700, early=True)
 INTEGRATION = _pytest("integration tests", "integration", "tests", seconds=1200)
 TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=2700)
@@ -74,7 +77,7 @@ E2E = _pytest("end-to-end tests", "e2e", "tests/e2e", seconds=3600, options=("-x
 TIERS = {
     "check": CHECK,
     "integration": (VENV, CONTROL_PLANE, INTEGRATION),
-    "test": (*CHECK, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, IMAGES, E2E),
+    "test": (*CHECK, SLOW, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, IMAGES, E2E),
     "e2e": (VENV, CLUSTER, BASE_MODEL, IMAGES, E2E),
 }
 
@@ -196,6 +199,8 @@ def environment() -> None:
     paths = (ROOT / "operator/src", ROOT / "trainer-image/src", ROOT)
     os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
     os.environ["PYTHONUNBUFFERED"] = "1"
+    # Else each process compiles all of Hone's modules again, and each worker rewrites the asserts of all test files.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def main() -> int:

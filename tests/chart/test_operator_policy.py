@@ -117,6 +117,7 @@ def test_the_policy_is_rendered_where_the_api_exists(
     assert (f"kind: {POLICY}\n" in result.stdout) is is_there
 
 
+@pytest.mark.slow
 def test_the_policy_can_be_switched_off(render: Render) -> None:
     assert of_kind(render({"admissionPolicies": {"operator": {"enabled": False}}}), POLICY, BINDING) == []
 

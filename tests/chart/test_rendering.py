@@ -45,6 +45,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.slow
 def test_kubeconform_finds_no_fault(
     values: Manifest, render: Render, kubeconform: Callable[[list[Manifest]], str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_the_operator_is_told_every_image_it_knows_of(render: Render) -> None:
     assert set(images_of(render())) == {"operator", *known}
 
 
+@pytest.mark.slow
 def test_one_value_relocates_all_images(render: Render) -> None:
     default, moved = images_of(render()), images_of(render({"image": {"registry": "mirror.example.com:5000/hub/"}}))
     for name, image in default.items():

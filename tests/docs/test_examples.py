@@ -63,6 +63,7 @@ def test_names_are_unique() -> None:
         assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
     manifests = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
     (config_map,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")

@@ -59,6 +59,7 @@ def test_patching_leaves_the_base_as_it_is() -> None:
     assert before == POD
 
 
+@pytest.mark.slow
 def test_any_whole_case_can_be_written_as_its_difference_from_any_other() -> None:
     whole = set(whole_cases())
     documents = [{**case._asdict(), "plan": expected(name)} for name, case in inputs() if name in whole]

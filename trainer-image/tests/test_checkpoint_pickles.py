@@ -14,6 +14,8 @@ from hone_trainer.models import zero
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 class RunsCode:
     """What an attacker saves: unpickled, it makes a directory."""

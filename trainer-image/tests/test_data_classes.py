@@ -175,6 +175,7 @@ def test_prepared_rows_carry_their_class(prepared_from: Any) -> None:
     assert summary.trained_token_share == 0.0
 
 
+@pytest.mark.slow
 def test_test_rows_are_classified_uncut_as_a_server_would(prepared_from: Any, tmp_path: Path) -> None:
     test = [{"text": "I bought this lamp." + " It works." * 12, "label": "bad"}]
     path = write_jsonl(tmp_path / "test.jsonl", test)

@@ -221,6 +221,7 @@ def test_a_large_array_is_refused_with_what_to_write_instead(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.jsonl.gz", "rows.csv.zst", "rows.parquet"])
+@pytest.mark.slow
 def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, name: str) -> None:
     count, size = 8000, 1000
     records = [{"prompt": f"{i} " + "x" * size, "completion": "c"} for i in range(count)]

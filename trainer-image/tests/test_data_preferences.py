@@ -11,6 +11,8 @@ from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile
 
+pytestmark = pytest.mark.slow
+
 MORE = {"Reward": {"chosen_ids", "rejected_ids"}, "DPO": {"prompt_ids", "chosen_ids", "rejected_ids"}}
 
 

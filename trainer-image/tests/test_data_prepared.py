@@ -17,6 +17,8 @@ from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, Prepared
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 ROWS = "data-00000-of-00001.arrow"
 """The file with the rows of a split."""
 

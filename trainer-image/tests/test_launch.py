@@ -161,6 +161,7 @@ def test_ranks_that_leave_no_final_checkpoint_have_not_finished(
 
 
 @pytest.mark.parametrize(("lost", "code"), [(FailureClass.COMMUNICATION, 68), (FailureClass.NEVER_STARTED, 69)])
+@pytest.mark.slow
 def test_peers_that_left_a_finished_run_are_no_failure(
     lost: FailureClass, code: int, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +214,7 @@ def ended(root: Path) -> StepResult:
     return StepResult.model_validate_json((root / "term").read_text())
 
 
+@pytest.mark.slow
 def test_one_pod_goes_down_the_memory_fallback_in_place(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +306,7 @@ def test_a_stop_between_two_starts_is_obeyed_at_once(
 # The probe.
 
 
+@pytest.mark.slow
 def test_a_probe_comes_first_and_once_on_each_level(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

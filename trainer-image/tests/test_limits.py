@@ -23,6 +23,8 @@ from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.rewards import checks, functions
 
+pytestmark = pytest.mark.slow
+
 READ = """
 import sys
 from hone_trainer.data.read import rows

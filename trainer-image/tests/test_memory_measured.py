@@ -30,6 +30,8 @@ from hone_trainer.planning.plan import make_plan
 from hone_trainer.protocol.planfile import PlanFile, save_plan
 from hone_trainer.protocol.runconfig import digest_of
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 0.15
 END_SECONDS = 850
 IMPORTS = (

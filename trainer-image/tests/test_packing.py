@@ -180,6 +180,7 @@ def prepared_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     return SimpleNamespace(config=config, planned=prepare(config))
 
 
+@pytest.mark.slow
 def test_prepare_packs_each_row_once_and_whole(prepared_run: Any) -> None:
     from hone_trainer.data.pack import FILES, difference, pack
     from hone_trainer.data.prepared import load_prepared

@@ -25,6 +25,8 @@ from hone_trainer.protocol import manifest
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.protocol.runconfig import digest_of
 
+pytestmark = pytest.mark.slow
+
 
 class Pod:
     """Runs the step with a RunConfig the way its pod does."""

@@ -20,6 +20,8 @@ from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.rewards.code import load_function
 
+pytestmark = pytest.mark.slow
+
 MATCH = {"functions": [{"name": "ExactMatch"}]}
 
 

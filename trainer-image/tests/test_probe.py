@@ -13,6 +13,8 @@ from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training import checkpoint
 from hone_trainer.training.probe import longest_rows
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_longest_rows_are_found_by_their_tokens() -> None:
     from datasets import Dataset

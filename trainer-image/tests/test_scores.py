@@ -156,6 +156,7 @@ def test_a_small_memory_bound_only_makes_smaller_batches(
     assert one_by_one.answers == at_once.answers
 
 
+@pytest.mark.slow
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
     model_and_rows: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_fits(
     assert [size for size in sizes if size > 3] == [12, 6, 12, 6], "losses, then answers"
 
 
+@pytest.mark.slow
 def test_a_row_that_does_not_fit_alone_and_other_errors_are_raised(model_and_rows: tuple) -> None:
     model = model_and_rows[0]
     tried: list[list[int]] = []

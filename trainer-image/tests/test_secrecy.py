@@ -96,6 +96,7 @@ def test_finish_does_not_show_what_it_stumbled_over(error: Exception) -> None:
     assert from_exception(Preempted("stopped"), None, None, None, reads_rows=True).message == "stopped"
 
 
+@pytest.mark.slow
 def test_a_row_is_shown_only_on_request(run: Callable[..., str]) -> None:
     rows = [{"messages": [TURN, {**ANSWER, "content": f"{ANSWER['content']} {i}"}]} for i in range(300)]
     hidden = json.loads(run(rows=rows))["dataset"]

@@ -76,6 +76,7 @@ def test_the_status_is_written_by_the_clock_and_not_by_the_step(steps: Steps, mo
     assert written[-1] >= 95
 
 
+@pytest.mark.slow
 def test_a_long_run_costs_no_more_for_each_step_than_a_short_one(steps: Steps) -> None:
     def cost(count: int) -> float:
         began = time.thread_time()

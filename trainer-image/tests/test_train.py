@@ -23,6 +23,8 @@ from hone_trainer.protocol.verdicts import Diverged, Preempted, classify, of_pod
 from hone_trainer.training import callbacks, checkpoint
 from hone_trainer.training.callbacks import StepHealth
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {
     MethodType.LORA: "adapter_model.safetensors",
     MethodType.QLORA: "adapter_model.safetensors",

@@ -98,6 +98,7 @@ def test_a_peer_passes_and_what_it_sends_arrives_whole(port: int, store: Store) 
     assert store.connections == 1
 
 
+@pytest.mark.slow
 def test_a_peer_may_come_before_pod_0(store: Store) -> None:
     port, local = free_port(), free_port()
     with tunnel.passage("127.0.0.1", port, local, KEY, seconds=WAIT), ThreadPoolExecutor() as pool:
@@ -148,6 +149,7 @@ def test_the_handshake_of_a_peer_is_worth_nothing_later(port: int, store: Store)
     assert store.connections == 1
 
 
+@pytest.mark.slow
 def test_who_stands_for_pod_0_learns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tunnel, "_RETRY_SECONDS", 0.1)
     seen: list[bytes] = []

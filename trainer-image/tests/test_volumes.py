@@ -266,6 +266,7 @@ def test_what_cannot_be_printed_is_escaped_in_messages(volume: Path) -> None:
     assert "\\x1b[2J\\u202e\\udcff" in refused.value.message
 
 
+@pytest.mark.slow
 def test_train_and_finish_check_the_models_again(
     volume: Path, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -290,6 +290,7 @@ def ranks() -> Iterator[list[subprocess.Popen]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_ranks_are_asked_where_they_are(tmp_path: Path, ranks: list[subprocess.Popen]) -> None:
     status = StatusDir(tmp_path)
     for rank, register in enumerate(("1", "1", "")):

@@ -77,6 +77,7 @@ def edited_before_its_start(failed: bool) -> FakeCluster:
 
 
 @pytest.mark.parametrize("failed", [False, True], ids=["prepared", "failed"])
+@pytest.mark.slow
 def test_the_operator_may_die_at_any_write_after_an_edit(failed: bool) -> None:
     whole = edited_before_its_start(failed)
     before = whole.writes

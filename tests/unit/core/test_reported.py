@@ -108,6 +108,7 @@ def reading(answer: bytes, pod_uid: str) -> ProgressReading:
 
 
 @pytest.mark.parametrize("part", range(10))
+@pytest.mark.slow
 def test_no_report_breaks_a_status(part: int) -> None:
     for seed in range(part * SEEDS // 10, (part + 1) * SEEDS // 10):
         try:

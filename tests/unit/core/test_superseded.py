@@ -29,6 +29,7 @@ def training(**spec: Any) -> FakeCluster:
     return cluster
 
 
+@pytest.mark.slow
 def test_fifty_preemptions_leave_a_handful_of_jobs() -> None:
     cluster = training()
     preempted(cluster, 50)

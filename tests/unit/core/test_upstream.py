@@ -416,6 +416,7 @@ def run_config_of(cluster: FakeCluster) -> dict[str, Any]:
     return dict(json.loads(run_config(cluster)))
 
 
+@pytest.mark.slow
 def test_the_operator_may_die_at_any_write_of_a_lifecycle_that_began_with_a_wait() -> None:
     def begin() -> FakeCluster:
         return following(unfinished())
@@ -441,6 +442,7 @@ def test_the_operator_may_die_at_any_write_of_a_lifecycle_that_began_with_a_wait
         assert owners(cluster) == {"job-uid"}, f"crash at write {crash_at}"
 
 
+@pytest.mark.slow
 def test_the_operator_may_die_at_any_write_of_an_edit_that_reads_another_model() -> None:
     def begin() -> FakeCluster:
         cluster = following(complete("Model"))

@@ -71,6 +71,7 @@ def test_a_side_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> Non
         side.end()
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_on_all_its_rows(tmp_path: Path) -> None:
     model = bench_runs.write_model(tmp_path / "model", hidden=64, layers=1)
     rows = bench_runs.write_rows(tmp_path / "rows.jsonl", bench_runs.short_lengths(40))

@@ -58,6 +58,7 @@ def _split(sample: list[Review]) -> tuple[list[tuple[list[str], str]], list[tupl
     return rows[: len(rows) * 3 // 4], rows[len(rows) * 3 // 4 :]
 
 
+@pytest.mark.slow
 def test_bag_of_words_is_at_chance(sample: list[Review]) -> None:
     accuracy = _naive_bayes_accuracy(*_split(sample))
     assert 0.45 < accuracy < 0.55  # 4,000 held-out reviews: 6 standard errors

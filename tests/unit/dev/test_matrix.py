@@ -44,6 +44,7 @@ def test_only_what_has_not_ended_as_it_should_is_run_again(tmp_path: Path) -> No
     assert list(matrix.todo(["a/b/c"], memory, fresh=True)) == ["a/b/c"]
 
 
+@pytest.mark.slow
 def test_every_cell_is_tried_once_whatever_it_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(matrix, "run", lambda cell, base: Outcome("here"))
     # A worker imports the module again, and finds no such objective.

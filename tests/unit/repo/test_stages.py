@@ -1,5 +1,6 @@
 """The stage runner behind `make check` and `make test`: what it runs, when it stops, and what its closing line says."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -78,3 +79,21 @@ def test_pytest_gets_the_users_arguments_and_a_report(tmp_path: Path) -> None:
 def test_the_test_tier_contains_every_other_tier() -> None:
     for name, tier in stages.TIERS.items():
         assert set(tier) <= set(stages.TIERS["test"]), name
+
+
+def test_what_check_leaves_out_as_slow_is_run_by_test() -> None:
+    assert stages.CHECK_MARKERS.endswith(" and not slow")
+    assert stages.SLOW_MARKERS.endswith(" and slow")
+    assert {markers.rsplit(" and ", 1)[0] for markers in (stages.CHECK_MARKERS, stages.SLOW_MARKERS)} == {
+        stages.FAST_MARKERS
+    }
+    assert stages.SLOW in stages.TIERS["test"]
+    assert stages.SLOW not in stages.TIERS["check"]
+
+
+def test_stages_write_bytecode_whatever_the_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    for name in ("PYTHONPATH", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    stages.environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ

@@ -156,6 +156,7 @@ def test_a_pod_that_ended_and_vanished_remains_as_evidence() -> None:
 
 
 @pytest.mark.parametrize("size", [10_000])
+@pytest.mark.slow
 def test_a_finished_run_costs_little_memory(size: int) -> None:
     """A resource with its status, the Jobs' claims, ConfigMap and NetworkPolicy: below 8 KiB for the whole run."""
     import tracemalloc

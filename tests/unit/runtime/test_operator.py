@@ -125,6 +125,7 @@ def expected_requests(count: int) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.slow
 async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
     async with operating(api):
         await live(api, count, failing=False)
@@ -240,6 +241,7 @@ FAULTS: dict[str, Callable[[random.Random, FakeApi], Fault]] = {
 }
 
 
+@pytest.mark.slow
 async def test_a_life_ends_the_same_whatever_the_watches_deliver(api: FakeApi) -> None:
     async with operating(api):
         nodes = await live(api, 3)
@@ -259,6 +261,7 @@ async def test_a_life_ends_the_same_whatever_the_watches_deliver(api: FakeApi) -
         await other.stop()
 
 
+@pytest.mark.slow
 async def test_an_operator_that_starts_late_reads_what_is_there_before_it_acts(api: FakeApi) -> None:
     async with operating(api):
         nodes = FakeNodes(api, seconds=0.3)
@@ -269,6 +272,7 @@ async def test_an_operator_that_starts_late_reads_what_is_there_before_it_acts(a
     assert len(nodes.jobs) == 9
 
 
+@pytest.mark.slow
 async def test_listings_come_in_pages_and_the_rest_is_read_too(api: FakeApi) -> None:
     for number in range(120):
         api.add({**run(number, suspend=True), "kind": "FineTuneJob"})

@@ -55,6 +55,7 @@ async def test_metrics_and_probes_answer_on_ports_of_their_own(server: Server) -
     assert (await fetch(metrics, "/healthz"))[0] == 404
 
 
+@pytest.mark.slow
 async def test_many_readers_cost_one_rendering_and_the_probes_go_on_meanwhile(server: Server) -> None:
     metrics, probes = server.ports
     assert isinstance(server._metrics, Counting)
@@ -128,6 +129,7 @@ async def test_a_connection_gets_one_answer(server: Server) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 async def test_a_probe_is_answered_while_others_connect_in_masses(server: Server) -> None:
     for _ in range(3):
         crowd = [socket.socket() for _ in range(300)]
@@ -147,6 +149,7 @@ async def test_both_families_of_addresses_are_answered(server: Server) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 async def test_connections_on_which_half_a_request_is_sent_keep_nobody_out(server: Server) -> None:
     for port, path in zip(server.ports, ("/metrics", "/healthz"), strict=True):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_CONNECTIONS)]
