@@ -1,7 +1,9 @@
 """An answer after the prompt that a server asks with: its text as a model generates it, and its first token."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hone_trainer.data.conversation import Conversation
@@ -18,6 +20,8 @@ HIDES_THOUGHTS = (
 )
 NO_BOUNDARY = "the tokens of the prompt change once an answer follows, and the answer has no tokens of its own"
 _OPEN, _CLOSE = "<think>", "</think>"
+_REPEATED = 64
+"""Characters of the longest text whose tokens are stored."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,12 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
         RowFault: the rest of the text has no tokens of its own.
     """
     ids, offsets = _encode(tokenizer, text)
+    mark = _last_mark(_marks(tokenizer), text[:begin], ids, offsets)
+    rest = _encode_part(tokenizer, text[offsets[mark][0] if mark else 0 : begin])
+    first = mark + len(rest)
+    if tuple(ids[mark:first]) == rest:
+        return Tokens(ids, offsets, first)
     head, before = _encode(tokenizer, text[:begin])
-    if ids[: len(head)] == head:
-        return Tokens(ids, offsets, len(head))
     # After a line break, so that no tokenizer puts the space before it with which a text begins.
     mark = len(_encode(tokenizer, "\n")[0])
     tail, after = _encode(tokenizer, "\n" + text[begin:])
@@ -151,7 +158,16 @@ def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool
         spans: from the first character to the one after the last, in order.
         last: whether the last span begins with the answer's first token.
     """
-    mask = [int(any(low <= start < high and end <= high for low, high in spans)) for start, end in tokens.offsets]
+    mask = [0] * len(tokens.ids)
+    starts = [start for start, _ in tokens.offsets]
+    in_order = all(starts[i] <= starts[i + 1] for i in range(len(starts) - 1))
+    for low, high in spans:
+        for i in range(bisect_left(starts, low) if in_order else 0, len(starts)):
+            start, end = tokens.offsets[i]
+            if start >= high and in_order:
+                break
+            if low <= start < high and end <= high:
+                mask[i] = 1
     if last and spans:
         # By its index: some tokenizers leave the space before a word out of the word's offsets.
         low, high = spans[-1]
@@ -159,6 +175,40 @@ def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool
             if end > low or start >= low:
                 mask[i] = int(i >= tokens.first and start < high and end <= high)
     return mask
+
+
+def _last_mark(marks: dict[int, str], text: str, ids: list[int], offsets: list[tuple[int, int]]) -> int:
+    """Index of the last token of a text that parts it, so that what precedes it has the same tokens however the text
+    continues; 0 where there is none.
+
+    Args:
+        marks: the tokens that part texts, by id.
+        text: the beginning of a text.
+        ids: the tokens of the whole text.
+        offsets: their characters.
+    """
+    for i in range(bisect_left(offsets, (len(text), 0)) - 1, 0, -1):
+        # The same id may stand for words that the tokenizer does not know.
+        if ids[i] in marks and text.startswith(marks[ids[i]], offsets[i][0]):
+            return i
+    return 0
+
+
+@lru_cache(maxsize=16)
+def _marks(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
+    """The added tokens that a tokenizer finds in the text as it stands, before anything else of it becomes tokens."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {i: token.content for i, token in added if not (token.normalized or token.lstrip or token.single_word)}
+
+
+def _encode_part(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    """The ids of a text; those of short ones, such as what opens an answer, are the same in every row."""
+    return _encode_again(tokenizer, text) if len(text) <= _REPEATED else tuple(_encode(tokenizer, text)[0])
+
+
+@lru_cache(maxsize=1024)
+def _encode_again(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    return tuple(_encode(tokenizer, text)[0])
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -64,7 +64,9 @@ def shuffle_key(seed: int, row: bytes) -> bytes:
 
 def normalized(text: str) -> str:
     """A text without regard to case, spacing or Unicode's variants."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    # ASCII has one form only, and needs no table.
+    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(plain.split())
 
 
 def _digest(value: object) -> bytes:
