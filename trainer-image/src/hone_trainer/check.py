@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from hone.contract.objectives import Objective
 from hone.contract.results import StepResult
 from hone.contract.rewards import REWARDS
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import DataFormat, Reasoning, SplitBy, TrainOn
+from hone.contract.settings import ChatTemplateName, DataFormat, Reasoning, SplitBy, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer import prepare
 from hone_trainer.protocol import limits
@@ -36,6 +36,16 @@ from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
 ACCEPTED, REFUSED, FAILED, INTERRUPTED = 0, 1, 3, 130
 """Exit codes, in addition to argparse's 2 for a wrong command line."""
 _LOG_LINES = 20
+
+
+def _chat_template(word: str) -> dict[str, str]:
+    """One of Hone's templates by its name, else the file of one."""
+    return {"name": word} if word in [each.value for each in ChatTemplateName] else {"mounted": _absolute(word)}
+
+
+def _absolute(path: str) -> str:
+    """As pods have paths; links stay, so that they are followed as there."""
+    return str(Path.cwd() / path)
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ class _Option:
     place: tuple[str, str]
     help: str
     choices: Sequence[str] = ()
-    type: type = str
+    type: Callable[[str], object] = str
     metavar: str | None = None
 
 
 OPTIONS = (
-    _Option("--validation", ("data", "validation"), "validation rows of their own: a file, directory or glob"),
-    _Option("--test", ("data", "test"), "test rows of their own: a file, directory or glob"),
+    _Option("--validation", ("data", "validation"), "validation rows of their own", type=_absolute, metavar="PATH"),
+    _Option("--test", ("data", "test"), "test rows of their own", type=_absolute, metavar="PATH"),
     _Option(
         "--validation-fraction",
         ("data", "validationFraction"),
@@ -80,6 +90,14 @@ OPTIONS = (
         "--format", ("data", "format"), "how each row is written (default: Auto)", [each.value for each in DataFormat]
     ),
     _Option("--train-on", ("data", "trainOn"), "which tokens are learned", [each.value for each in TrainOn]),
+    _Option(
+        "--chat-template",
+        ("data", "chatTemplate"),
+        "a file with the chat template to use instead of the model's own, or ChatML",
+        type=_chat_template,
+        metavar="FILE",
+    ),
+    _Option("--system-prompt", ("data", "systemPrompt"), "system message of conversations without one", metavar="TEXT"),
     _Option("--reasoning", ("data", "reasoning"), "whether reasoning is learned", [each.value for each in Reasoning]),
     _Option("--split-by", ("data", "splitBy"), "which rows are held out together", [each.value for each in SplitBy]),
     _Option(
@@ -97,11 +115,22 @@ OPTIONS = (
         metavar="TOKENS",
     ),
     _Option("--seed", ("hyperparameters", "seed"), "seed of the rows' order (default: 42)", type=int, metavar="NUMBER"),
-    _Option("--teacher", ("paths", "teacher"), "Distillation: directory of the model to learn from", metavar="DIR"),
-    _Option("--reward-model", ("paths", "rewardModel"), "GRPO, RLOO: directory of a model that scores", metavar="DIR"),
+    _Option(
+        "--teacher",
+        ("paths", "teacher"),
+        "Distillation: directory of the model to learn from",
+        type=_absolute,
+        metavar="DIR",
+    ),
+    _Option(
+        "--reward-model",
+        ("paths", "rewardModel"),
+        "GRPO, RLOO: directory of a model that scores",
+        type=_absolute,
+        metavar="DIR",
+    ),
 )
 """Options that set one field each. What is left out has the default of a job."""
-_PATHS = {("data", "validation"), ("data", "test"), ("paths", "teacher"), ("paths", "rewardModel")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,7 +195,7 @@ def _sections(parser: argparse.ArgumentParser, options: argparse.Namespace) -> d
         value = getattr(options, option.flag.removeprefix("--").replace("-", "_"))
         if value is not None:
             section, key = option.place
-            sections[section][key] = _absolute(value) if option.place in _PATHS else value
+            sections[section][key] = value
     columns = dict(pair.partition("=")[::2] for pair in options.column)
     if not all(name and theirs for name, theirs in columns.items()):
         parser.error("--column: write NAME=YOURS, such as prompt=question")
@@ -175,11 +204,6 @@ def _sections(parser: argparse.ArgumentParser, options: argparse.Namespace) -> d
     if options.reward or options.reward_model:
         sections["reward"] = {"functions": [{"name": options.reward}] if options.reward else []}
     return sections
-
-
-def _absolute(path: str) -> str:
-    """As pods have paths; links stay, so that they are followed as there."""
-    return str(Path.cwd() / path)
 
 
 def _check(directory: Path, sections: dict[str, dict[str, Any]], options: argparse.Namespace) -> int:

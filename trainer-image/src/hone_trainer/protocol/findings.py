@@ -9,6 +9,8 @@ _OPTIONS = {
     "spec.dataset.train": "DATA",
     "spec.dataset.validation": "--validation",
     "spec.dataset.test": "--test",
+    "spec.dataset.chatTemplate": "--chat-template",
+    "spec.dataset.systemPrompt": "--system-prompt",
     "spec.dataset.columns": "--column",
     "spec.dataset.format": "--format",
     "spec.dataset.trainOn": "--train-on",
