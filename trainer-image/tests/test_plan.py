@@ -17,6 +17,7 @@ from hone.contract.settings import Scheduler
 from hone_trainer.data.classes import Classes
 from hone_trainer.models.adapters import Adapted
 from hone_trainer.models.facts import ModelFacts
+from hone_trainer.models.saved import Growth, Mode, SavedActivations
 from hone_trainer.planning.batches import steps_per_epoch
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
@@ -635,3 +636,26 @@ def test_kto_has_two_rows_in_a_forward_pass_at_least() -> None:
     with pytest.raises(BadInput, match="gives each process 1 row") as error:
         rated_plan(500, 500, topology={"processesPerNode": 4}, hyperparameters={"globalBatchSize": 4})
     assert error.value.field == "spec.hyperparameters.globalBatchSize"
+
+
+def test_what_autograd_saves_of_the_model_itself_decides_where_memory_may_be_short() -> None:
+    modes: list[Mode] = []
+
+    def unfused(mode: Mode) -> SavedActivations:
+        """Attention that saves all pairs of tokens, 24 GiB for a row of 2048."""
+        modes.append(mode)
+        layer = Growth(0, 100_000, 400)
+        return SavedActivations(Growth(0, 16 * 100_000, 16 * 400), layer, Growth(0, 65_536, 0), layer)
+
+    def plan(memory: int) -> Plan:
+        config = config_with(**gang(gpus=1, memoryBytes=memory * GIB))
+        return make_plan(PlanInputs(config, FACTS, summary_of(1000), 2048, measure=unfused))
+
+    tight = plan(24)
+    assert tight.gradient_checkpointing
+    assert {(mode.rank, mode.precision, mode.autocast) for mode in modes} == {(32, "bfloat16", False)}
+    # Several rows are padded, and one is not.
+    assert {mode.masked for mode in modes} == {True, False}
+    modes.clear()
+    assert not plan(4000).gradient_checkpointing
+    assert not modes

@@ -318,13 +318,15 @@ _MEMORY = (
     ),
 )
 
+_KINDS = ("models/facts.py", "models/untrusted.py")
+_FAKE = ("models/activations.py",)
 _MODELS = (
-    Hook(
-        "transformers.models.auto.modeling_auto",
-        "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-        ("models/facts.py", "models/untrusted.py"),
-        "which kinds of models generate text",
-    ),
+    Hook("torch._subclasses.fake_tensor", "FakeTensorMode", _FAKE, "a model without memory for its values"),
+    Hook("torch.utils._python_dispatch", "TorchDispatchMode", _FAKE, "what a backward pass allocates"),
+    Hook("torch.utils", "_pytree", _FAKE, "the tensors that an operation returns"),
+    Hook("torch.UntypedStorage", "_cdata", _FAKE, "tells apart storages that have no address"),
+    Hook("transformers.masking_utils", "find_packed_sequence_indices", _FAKE, "it reads values of positions"),
+    Hook(_AUTO, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", _KINDS, "which kinds of models generate text"),
     Hook(_AUTO, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", ("models/facts.py",), "which kinds read images"),
     Hook(
         "transformers.quantizers.quantizers_utils", "should_convert_module", _MODULES, "what it quantizes", _QUANTIZED
@@ -334,12 +336,7 @@ _MODELS = (
     Hook("peft.tuners.lora", "LoraLayer", _ADAPTERS, "what PEFT has put an adapter on"),
     Hook("peft.tuners.lora.layer", "ParamWrapper", _ADAPTERS, "an adapter on a tensor of experts"),
     Hook("peft.tuners.lora.layer.ParamWrapper", "get_param", _ADAPTERS, "that tensor", ()),
-    Hook(
-        _AUTO,
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-        ("models/facts.py", "models/untrusted.py"),
-        "which kinds of models can have a head for classes",
-    ),
+    Hook(_AUTO, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", _KINDS, "which can have a head for classes"),
     Hook(
         "transformers.models.auto.modeling_auto",
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",

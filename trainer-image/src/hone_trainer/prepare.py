@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -321,6 +322,9 @@ def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing
 
 
 def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing, workspace: Path | None) -> Plan:
+    from hone_trainer.models.activations import measure
+
+    architecture = components(config.objective).architecture
     speed = write_speed(workspace) if workspace else None
     log.info("Workspace measured", extra={"bytesPerSecond": speed})
     return make_plan(
@@ -334,6 +338,7 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
             write_speed=speed,
             reward_parameters=models.reward_parameters,
             teacher_parameters=components(config.objective).teacher(config, models.facts, prepared.sequence_length),
+            measure=cache(partial(measure, models.facts.directory, architecture)),
         )
     )
 

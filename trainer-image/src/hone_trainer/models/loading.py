@@ -61,14 +61,14 @@ def load_model(auto: Any, directory: str | Path, field: str = FIELD, **settings:
     """
     check_model(Path(directory), field)
     config = settings.get("config") or load_config(directory, field)
-    loaded = _class_for(auto, config).from_pretrained(
+    loaded = class_for(auto, config).from_pretrained(
         str(directory), local_files_only=True, trust_remote_code=False, use_safetensors=True, **settings
     )
     _without_code((loaded[0] if isinstance(loaded, tuple) else loaded).config)
     return loaded
 
 
-def _class_for(auto: Any, config: Any) -> Any:
+def class_for(auto: Any, config: Any) -> Any:
     """The Auto class that has the model: causal language models that also read images are of another class."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 

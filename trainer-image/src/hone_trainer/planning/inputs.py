@@ -1,5 +1,6 @@
 """What a plan follows from: the user's settings, and what prepare has learned of data, models and workspace."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hone.contract.methods import MethodType
@@ -9,9 +10,14 @@ from hone.contract.runconfig import RunConfig, Topology
 from hone.contract.settings import Hyperparameters
 from hone_trainer.data.classes import Classes
 from hone_trainer.models.facts import ModelFacts
+from hone_trainer.models.saved import Mode, SavedActivations
 from hone_trainer.planning import needs
 from hone_trainer.planning.packing import UNPACKED, Packing
 from hone_trainer.planning.rollouts import generations
+
+
+def _unmeasured(mode: Mode) -> None:
+    """None: nothing is known but formulas."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class PlanInputs:
         write_speed: bytes per second that the workspace takes, None where it was not measured.
         reward_parameters: those of a model that scores answers.
         teacher_parameters: those of the model that is learned from.
+        measure: what autograd saves of the base model, trained in some way; None where it cannot be measured.
     """
 
     config: RunConfig
@@ -39,6 +46,7 @@ class PlanInputs:
     write_speed: float | None = None
     reward_parameters: int = 0
     teacher_parameters: int = 0
+    measure: Callable[[Mode], SavedActivations | None] = _unmeasured
 
     @property
     def objective(self) -> Objective:

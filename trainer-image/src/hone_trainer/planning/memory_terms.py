@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from hone.contract.settings import Lora
 from hone_trainer.models.facts import ModelFacts
+from hone_trainer.models.saved import SavedActivations
 from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
 from hone_trainer.protocol.units import GIB
 
@@ -58,6 +59,7 @@ class TrainingStep:
         generated_at_once: answers that the model generates at once, whose keys and values it caches.
         reward_parameters: of a model that scores answers, in the weights' type.
         reference_parameters: of a copy of the model that the trained one is compared with, in the weights' type.
+        saved: what autograd saves, as measured on this model; None: by formulas for a Llama.
         teacher_parameters: of a model whose logits the trained one's are compared with: bfloat16 on GPUs, else float32.
     """
 
@@ -79,6 +81,7 @@ class TrainingStep:
     reward_parameters: int = 0
     reference_parameters: int = 0
     teacher_parameters: int = 0
+    saved: SavedActivations | None = None
 
     @property
     def state_shards(self) -> int:
@@ -189,6 +192,10 @@ def optimizer_states(step: TrainingStep) -> int:
 
 def training_activations(step: TrainingStep) -> int:
     """What autograd saves, and the larger one of the backward pass of a layer and of the output head."""
+    rows, length = step.micro_batch_size, step.sequence_length
+    if measured := step.saved:
+        saved = measured.at(rows, length, checkpointing=step.gradient_checkpointing)
+        return int(saved + max(measured.backward.at(rows, length), _output_head(step)))
     saved = _saved_activations(step) + adapted_experts(step)
     return int(saved + max(_layer_backward(step), _output_head(step)))
 

@@ -1,10 +1,11 @@
 """How a step is laid out on the processes: ZeRO stage, gradient checkpointing, micro-batch; and whether it is tried."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
+from hone_trainer.models.saved import Mode
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
@@ -144,7 +145,18 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
         reference_parameters=model.parameters if inputs.holds_reference else 0,
         teacher_parameters=inputs.teacher_parameters,
     )
+    step = _measured(inputs, choices, step, precision)
     return _Layout(stage, checkpointing, size, precision, estimate_memory(step))
+
+
+def _measured(inputs: PlanInputs, choices: Choices, step: TrainingStep, precision: str) -> TrainingStep:
+    """The step with what autograd saves of this very model, unless ten times as much would fit: then formulas do."""
+    estimate = estimate_memory(step)
+    if estimate.limit_bytes and estimate.total_bytes + 9 * estimate.activations_bytes <= estimate.limit_bytes:
+        return step
+    masked = step.micro_batch_size > 1 or choices.packing.length is not None
+    mode = Mode.of(choices.lora, precision, autocast=step.autocast, masked=masked)
+    return replace(step, saved=inputs.measure(mode))
 
 
 def weight_bytes(precision: str) -> int:
