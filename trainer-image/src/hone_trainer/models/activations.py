@@ -18,8 +18,8 @@ from weakref import finalize
 import numpy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hone_trainer.models.adapters import lora_config
 from hone_trainer.models.architectures import Architecture
