@@ -102,3 +102,12 @@ def test_a_reading_of_an_earlier_attempt_is_not_taken() -> None:
     cluster.reconcile()
     assert cluster.condition("ProgressAvailable") == ("Unknown", "NotAskedYet")
     assert "progress" not in cluster.status
+
+
+def test_an_operator_that_has_just_started_leaves_what_the_last_one_was_told_until_the_first_answer() -> None:
+    cluster = training()
+    cluster.progress = reading(cluster, step=90, total_steps=300)
+    cluster.reconcile()
+    cluster.progress = None
+    assert cluster.reconcile().status is None
+    assert cluster.condition("ProgressAvailable") == ("True", "Reporting")

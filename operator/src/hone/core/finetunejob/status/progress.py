@@ -12,6 +12,8 @@ from hone.core.kind import ProgressTarget
 from hone.core.observed import Object, Pod, ProgressReading
 from hone.core.times import duration, rfc3339
 
+NOT_TRAINING = "NotTraining"
+NOT_ASKED = "NotAskedYet"
 MAX_SECONDS = 10 * 365 * 86_400.0
 """A longer time left is not shown."""
 MAX_MOMENT = 100_000_000_000.0
@@ -45,9 +47,9 @@ def finding(pod: Pod | None, reading: ProgressReading | None) -> Finding:
     """The condition ProgressAvailable. If progress cannot be read, training may still run normally."""
     kind = "ProgressAvailable"
     if pod is None:
-        return Finding(kind, UNKNOWN, "NotTraining", "no trainer pod is running")
+        return Finding(kind, UNKNOWN, NOT_TRAINING, "no trainer pod is running")
     if reading is None or reading.pod_uid != pod.raw["metadata"]["uid"]:
-        return Finding(kind, UNKNOWN, "NotAskedYet", "the trainer pod has not been queried yet")
+        return Finding(kind, UNKNOWN, NOT_ASKED, "the trainer pod has not been queried yet")
     if reading.progress is None:
         return Finding(
             kind, FALSE, "Unreachable", f"the trainer pod does not report its progress: {reading.error or 'no answer'}"

@@ -158,10 +158,12 @@ def _progress_available(state: State) -> Finding:
     pod = progress.rank_zero(attempt, pods) if attempt else None
     before = find(state.old.conditions, "ProgressAvailable")
     ended = any(podinfo.index(each) == 0 and podinfo.phase(each) in ("Succeeded", "Failed") for each in pods)
-    if ended and not pod and before:
-        # Training is ending: the next status says how, and this one would say nothing new.
+    finding = progress.finding(pod, state.observed.progress)
+    # Training is ending: the next status says how. Or the operator has just started: the first answer says what is new.
+    nothing_new = ended if pod is None else finding.reason == progress.NOT_ASKED
+    if nothing_new and before and before.reason != progress.NOT_TRAINING:
         return Finding(before.type, before.status, before.reason, before.message)
-    return progress.finding(pod, state.observed.progress)
+    return finding
 
 
 def _promotable(complete: bool, failed: bool) -> Finding:
