@@ -151,7 +151,7 @@ async def test_with_nothing_due_the_next_look_is_the_jittered_resync() -> None:
 
 async def test_an_idle_resource_costs_nothing() -> None:
     case = Case(FULL, idle=True)
-    await case.look()
+    assert await case.look() is None, "and not even a timer"
     assert case.client.writes == [] and case.client.reads == 0
 
 

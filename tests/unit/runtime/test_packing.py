@@ -3,13 +3,13 @@
 import pytest
 
 from hone.core.observed import Object
-from hone.runtime.packing import pack, unpack
+from hone.runtime.packing import KNOWN, pack, unpack
 from tests.unit.core import make
 from tests.unit.runtime.support import pod
 
 
 def unpacked(obj: Object) -> Object:
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in KNOWN}
     return {**{key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}, "metadata": metadata}
 
 

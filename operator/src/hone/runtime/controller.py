@@ -141,7 +141,7 @@ class Controller:
         if kind.idle(resource):
             self._fresh_at.pop(key, None)
             self._observer.stop_reading(uid)
-            return self._resync()
+            return None  # Only an event changes that. Of 10,000 finished jobs, the timers would be most of the queue.
         subject = kind.subject(resource, self._settings)
         observed = await self._observer.observe(kind, subject, fresh)
         plan = kind.reconcile(subject, observed, self._now())

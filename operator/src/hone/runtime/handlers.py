@@ -161,10 +161,10 @@ class Watcher:
                 watch = watch_of(self.url)
                 if watch is None:
                     return await super().json(**options)
-                # The kinds are listed at the same time; of their pages, one is in memory.
+                # The kinds are listed at the same time; of their pages, one is in memory until it was taken in.
                 async with one_page:
                     page = read_page(await self.text("utf-8"), functools.partial(_typed, watch.watched))
-                return take_page(self.url, watch, page)
+                    return await take_page(self.url, watch, page)
 
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=RESTClientObject(configuration).ssl_context),
@@ -187,7 +187,7 @@ class Watcher:
             what = "PartialObjectMetadata" if "watch" in params.url.query else "PartialObjectMetadataList"
             params.headers["Accept"] = METADATA.format(what)
 
-    def _take_page(self, url: URL, watch: _Watch, answer: Any) -> Any:
+    async def _take_page(self, url: URL, watch: _Watch, answer: Any) -> Any:
         """Pass a page of a listing on, and return what kopf shall see of it: where to continue."""
         if not isinstance(answer, dict) or "items" not in answer:
             return answer
@@ -201,10 +201,12 @@ class Watcher:
             first="continue" not in url.query,
             last=not metadata.get("continue"),
         )
-        self._post(self._listed, url.path.removeprefix(self._prefix), page)
+        if not self._loop.is_closed():
+            listed = self._listed(url.path.removeprefix(self._prefix), page)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(listed, self._loop))
         return {**answer, "items": []}
 
-    def _listed(self, where: str, page: Page) -> None:
+    async def _listed(self, where: str, page: Page) -> None:
         self._pages(page)
         if page.last and where in self._unlisted:
             self._unlisted.discard(where)

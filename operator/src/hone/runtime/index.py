@@ -4,6 +4,7 @@ An object is never replaced by an older one, so a read after our own write is ne
 answer is put into the index at once. An object that was deleted never comes back under its uid.
 """
 
+import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -29,10 +30,31 @@ class Change(StrEnum):
 
 
 class _Entry(NamedTuple):
-    uid: str
+    """What is kept of an object, as one string of bytes: a tuple of these would take twice as much memory.
+
+    Attributes:
+        version: its resourceVersion.
+        uid: its uid.
+        data: the rest, packed.
+    """
+
     version: int
+    uid: str
     data: bytes
-    owner: str
+
+    def to_bytes(self) -> bytes:
+        """The entry as it is kept."""
+        uid = self.uid.encode()
+        return _HEADER.pack(self.version, len(uid)) + uid + self.data
+
+
+_HEADER = struct.Struct("<QB")
+
+
+def _entry(record: bytes) -> _Entry:
+    version, length = _HEADER.unpack_from(record)
+    end = _HEADER.size + length
+    return _Entry(version, record[_HEADER.size : end].decode(), record[end:])
 
 
 _Place = tuple[str, str]
@@ -43,7 +65,7 @@ class Index:
     """Trimmed objects (`hone.core.trim`), packed. It holds whatever is put into it; it knows nothing of watches."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], dict[str, dict[str, _Entry]]] = {}  # by namespace and name
+        self._kinds: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}  # by namespace and name
         self._pods: dict[_Place, set[str]] = {}  # names of pods by namespace and uid of the resource
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
@@ -51,16 +73,16 @@ class Index:
         """Take in an object that was listed, or that a watch event or the answer to a write has shown."""
         meta = obj["metadata"]
         kind, place = (obj["apiVersion"], obj["kind"]), (sys.intern(meta["namespace"]), meta["name"])
-        entry = _Entry(meta["uid"], _version(meta), pack(obj), _owner(obj) if kind == _POD else "")
-        old = self._kinds.get(kind, {}).get(place[0], {}).get(place[1])
-        if entry.uid in self._deleted or (old and entry.version < old.version):
+        entry, old = _Entry(_version(meta), meta["uid"], pack(obj)), self._known(kind, place)
+        if meta["uid"] in self._deleted or (old and entry.version < old.version):
             return Change.STALE
-        if old and old.owner != entry.owner:
+        is_same = old is not None and (old.uid, old.data) == (entry.uid, entry.data)
+        if old and not is_same:
             self._unlink(kind, place, old)
-        self._kinds.setdefault(kind, {}).setdefault(place[0], {})[place[1]] = entry
-        if kind == _POD:
-            self._pods.setdefault((place[0], entry.owner), set()).add(place[1])
-        return Change.SAME if old and (old.uid, old.data) == (entry.uid, entry.data) else Change.CHANGED
+        self._kinds.setdefault(kind, {}).setdefault(place[0], {})[place[1]] = entry.to_bytes()
+        if kind == _POD and not is_same:
+            self._pods.setdefault((place[0], _owner(obj)), set()).add(place[1])
+        return Change.SAME if is_same else Change.CHANGED
 
     def remove(self, obj: Object) -> None:
         """An object was deleted, or is known to be gone; another one under its name stays."""
@@ -69,12 +91,13 @@ class Index:
 
     def get(self, namespace: str, ref: Ref) -> Object | None:
         """The newest known state of an object, or None."""
-        entry = self._entry(namespace, ref)
-        return None if entry is None else _object((ref.api_version, ref.kind), entry)
+        kind, place = (ref.api_version, ref.kind), (namespace, ref.name)
+        entry = self._known(kind, place)
+        return None if entry is None else _object(kind, place, entry)
 
     def version(self, namespace: str, ref: Ref) -> tuple[str, int] | None:
         """Which state of an object is known: its uid and resourceVersion."""
-        entry = self._entry(namespace, ref)
+        entry = self._known((ref.api_version, ref.kind), (namespace, ref.name))
         return None if entry is None else (entry.uid, entry.version)
 
     def absent(self, namespace: str, ref: Ref, known: tuple[str, int] | None) -> None:
@@ -85,7 +108,8 @@ class Index:
     def pods(self, namespace: str, owner_uid: str) -> list[Object]:
         """The pods of a resource, by name."""
         names = sorted(self._pods.get((namespace, owner_uid), ()))
-        return [_object(_POD, self._kinds[_POD][namespace][name]) for name in names]
+        live = self._kinds.get(_POD, {}).get(namespace, {})
+        return [_object(_POD, (namespace, name), _entry(live[name])) for name in names]
 
     def vanished(
         self, api_version: str, kind: str, namespace: str, uids: Collection[str], version: str
@@ -103,26 +127,27 @@ class Index:
         gone = [
             ((each, name), entry)
             for each in ([namespace] if namespace else [*namespaces])
-            for name, entry in namespaces.get(each, {}).items()
+            for name, entry in ((name, _entry(record)) for name, record in namespaces.get(each, {}).items())
             if entry.uid not in uids and entry.version <= int(version or 0)
         ]
         for place, entry in gone:
             self._remove((api_version, kind), place, entry.uid)
-            yield _object((api_version, kind), entry)
+            yield _object((api_version, kind), place, entry)
 
     def __len__(self) -> int:
         return sum(len(names) for namespaces in self._kinds.values() for names in namespaces.values())
 
-    def _entry(self, namespace: str, ref: Ref) -> _Entry | None:
-        return self._kinds.get((ref.api_version, ref.kind), {}).get(namespace, {}).get(ref.name)
+    def _known(self, kind: tuple[str, str], place: _Place) -> _Entry | None:
+        record = self._kinds.get(kind, {}).get(place[0], {}).get(place[1])
+        return None if record is None else _entry(record)
 
     def _remove(self, kind: tuple[str, str], place: _Place, uid: str) -> None:
         self._deleted[uid] = None
         while len(self._deleted) > MAX_DELETED:
             self._deleted.popitem(last=False)
-        names = self._kinds.get(kind, {}).get(place[0], {})
-        entry = names.get(place[1])
+        entry = self._known(kind, place)
         if entry is not None and entry.uid == uid:
+            names = self._kinds[kind][place[0]]
             del names[place[1]]
             if not names:
                 del self._kinds[kind][place[0]]
@@ -130,8 +155,10 @@ class Index:
 
     def _unlink(self, kind: tuple[str, str], place: _Place, entry: _Entry) -> None:
         """Forget that a pod belongs to its resource."""
-        group = (place[0], entry.owner)
-        if kind == _POD and group in self._pods:
+        if kind != _POD:
+            return
+        group = (place[0], _owner(_object(kind, place, entry)))
+        if group in self._pods:
             self._pods[group].discard(place[1])
             if not self._pods[group]:
                 del self._pods[group]
@@ -150,8 +177,9 @@ def _version(metadata: dict[str, Any]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _object(kind: tuple[str, str], entry: _Entry) -> Object:
+def _object(kind: tuple[str, str], place: _Place, entry: _Entry) -> Object:
     obj = unpack(entry.data)
+    named = {"name": place[1], "namespace": place[0], "uid": entry.uid, **obj.pop("metadata")}
     if entry.version:
-        obj["metadata"]["resourceVersion"] = str(entry.version)
-    return {"apiVersion": kind[0], "kind": kind[1], **obj}
+        named["resourceVersion"] = str(entry.version)
+    return {"apiVersion": kind[0], "kind": kind[1], "metadata": named, **obj}
