@@ -101,7 +101,7 @@ class Run(Subject):
         spec = {key: value for key, value in self.resource["spec"].items() if key != "suspend"}
         return names.digest(json.dumps(spec, sort_keys=True), length=16)
 
-    @property
+    @cached_property
     def base_name(self) -> str:
         """The name that all children's names begin with."""
         return names.unique(self.name, self.uid)

@@ -6,14 +6,13 @@ then recorded in status, and stay: another job under the name changes nothing of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from pydantic import ValidationError
+from typing import Any
 
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, FineTuneJobSpec
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel
 from hone.contract.objectives import Objective
-from hone.core.conditions import find, is_true
+from hone.core.conditions import TRUE, find, is_true
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.models import READS, models
 from hone.core.kind import Fetched
@@ -26,7 +25,7 @@ WAITING = "WaitingForJob"
 GONE = "ArtifactNotFound"
 STALLED = ("JobFailed", "JobStalled", "JobCycle", "JobUnfit")
 """Reasons that do not resolve by waiting: the user has to fix the other job, or name another one."""
-MAX_CHAIN = 64
+MAX_CHAIN = 16
 """Jobs that are read in search of a cycle: a chain of thousands would cost each of its jobs a read of all others."""
 REASONS = (WAITING, GONE, "JobNotFound", *STALLED)
 
@@ -246,16 +245,26 @@ def _cycle(run: Run, observed: Observed, start: Ref) -> tuple[str, ...] | None:
 
 
 def _waits_for(job: Object | None) -> set[Ref]:
-    """The jobs that a job still waits for: one that has begun, or ended, waits for none."""
+    """The jobs that a job still waits for: one that has begun, or ended, waits for none.
+
+    It is not parsed: each reconcile of a job that waits looks at `MAX_CHAIN` others several times.
+    """
     if job is None:
         return set()
-    status = FineTuneJobStatus.from_dict(job.get("status") or {})
-    if status.prepared_spec is not None or is_true(status.conditions, "Finished"):
+    status = job.get("status") or {}
+    finished = any((c["type"], c["status"]) == ("Finished", TRUE) for c in status.get("conditions") or ())
+    if status.get("preparedSpec") is not None or finished:
         return set()
-    try:
-        return set(job_refs(FineTuneJobSpec.from_dict(job["spec"])).values())
-    except ValidationError:  # its own reconcile reports it
-        return set()
+    names = (_job_name(job, reads.field) for reads in READS.values())
+    return {_ref(name) for name in names if name}
+
+
+def _job_name(job: Object, field: str) -> str | None:
+    """The name in the jobRef of one of a job's models, or None."""
+    value: Any = job
+    for key in (*field.split("."), "jobRef", "name"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _ref(name: str) -> Ref:
