@@ -42,8 +42,7 @@ def test_short_rows_of_many_lengths_are_packed() -> None:
         pytest.param(spread(400), {}, "Only 75 optimizer steps, fewer than 100.", id="few rows"),
         pytest.param(spread(), {"hyperparameters": {"maxSteps": 99}}, "Only 99 optimizer steps", id="few steps asked"),
         pytest.param([100] * 2000, {}, "It would save 0% of compute", id="rows of one length have no padding"),
-        pytest.param([*spread(), 2049], {}, "The longest row has 2049 tokens", id="a row longer than a packed one"),
-        pytest.param([*spread(), 1000], gang(4), "To fit the longest row", id="a share of 4 rows is less than it"),
+        pytest.param([2100] * 2000, {}, "It would save 0% of compute", id="all rows longer than a packed one"),
         pytest.param(spread(), {"hyperparameters": {"packing": False}}, "Set in the spec.", id="not wanted"),
     ],
 )
@@ -56,8 +55,54 @@ def test_rows_are_left_alone(lengths: list[int], sections: dict[str, Any], why: 
 def test_what_the_spec_asks_for_is_done_whether_it_saves_or_not() -> None:
     requested = {"hyperparameters": {"packing": True}}
     assert proposed(spread(50), **requested).length is not None
-    assert proposed([3000, 10], **requested).length == 3000, "no row is ever cut"
+    assert proposed([3000, 10], **requested).length == MOST_PACKED_TOKENS
     assert proposed(spread(), **requested).why == "Set in the spec."
+
+
+def test_one_long_row_does_not_turn_packing_off() -> None:
+    gpus = gang(1, 8, 8)
+    with_it, without = (proposed([*spread(20_000), *more], **gpus).length for more in ([16_000], []))
+    assert with_it is not None
+    assert with_it == pytest.approx(without, abs=64)
+    # Nor do many, as long as the others are most of the tokens.
+    assert proposed([*spread(20_000), *[4000] * 100], **gpus).length
+    assert proposed([*spread(20_000), *[4000] * 100]).length, "on a CPU"
+
+
+def test_packed_rows_on_gpus_fill_them() -> None:
+    short, gpus = spread(50_000, 30, 120), gang(1, 8, 8)
+    proposal = proposed(short, **gpus)
+    assert proposal.length == MOST_PACKED_TOKENS * 2
+    assert sum(short) / proposal.length / 8 >= 100, "steps"
+    assert proposed(spread(200_000), **gpus).length == MOST_PACKED_TOKENS * 2, (
+        "attention of this model costs 24 % there"
+    )
+    assert proposed(spread(200_000)).length <= MOST_PACKED_TOKENS, "on a CPU"
+
+
+def test_the_default_batch_fills_gpus_and_leaves_enough_steps() -> None:
+    def plan(rows: int, tokens: int, **sections: Any) -> Plan:
+        summary = summary_of(rows).model_copy(update={"tokens": rows * tokens})
+        return make_plan(PlanInputs(config_with(**sections), FACTS, summary, 2 * tokens))
+
+    gpus = gang(1, 8, 8)
+    filled = plan(200_000, 256, **gpus)
+    assert filled.global_batch_size == 8 * 8192 // 256
+    assert "8192 tokens a step on each of 8 GPUs" in filled.reasons["globalBatchSize"]
+    few = plan(5_000, 256, **gpus)
+    assert few.global_batch_size == 136
+    assert few.total_steps >= 100
+    assert plan(200_000, 256).global_batch_size == 16, "on a CPU"
+    assert plan(200_000, 256, **gpus, hyperparameters={"globalBatchSize": 32}).global_batch_size == 32
+    assert plan(200_000, 256, objective="Reward", **gpus).global_batch_size == 16
+
+
+def test_a_gpu_is_filled_before_activations_are_kept() -> None:
+    summary = summary_of(200_000).model_copy(update={"tokens": 200_000 * 256})
+    config = config_with(**gang(1, 1, 1, memoryBytes=int(5.5 * GIB)))
+    plan = make_plan(PlanInputs(config, FACTS, summary, 256))
+    assert plan.gradient_checkpointing
+    assert plan.micro_batch_size * 256 >= 2048
 
 
 def test_a_model_whose_rows_would_see_each_other_is_not_packed() -> None:
@@ -102,7 +147,7 @@ def test_a_packed_run_is_planned_in_packed_rows() -> None:
 
 
 def test_packed_rows_that_would_not_fit_are_not_chosen_unless_asked_for() -> None:
-    memory = gang(1, 1, 1, memoryBytes=int(7.5 * GIB))
+    memory = gang(1, 1, 1, memoryBytes=5 * GIB)
     assert not planned(Packing("why", 1792, 125), **memory).packing
     assert planned(Packing("why", 1792, 125), hyperparameters={"packing": True}, **memory).packing
 
@@ -214,6 +259,23 @@ def test_prepare_packs_each_row_once_and_whole(prepared_run: Any) -> None:
     (target / FILES).unlink()
     assert difference(target) is None, "older releases listed no files"
     assert not list(directory.parent.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("sizes", [(5, 300, 7, 90), (300, 200)], ids=["some", "all"])
+def test_a_row_longer_than_a_packed_one_stays_alone_and_whole(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    from hone_trainer.data.pack import pack
+
+    rows = [{"input_ids": [size] * size, "labels": [size] * size, "length": size} for size in sizes]
+    directory = tmp_path / "prepared"
+    Dataset.from_list(rows).save_to_disk(str(directory / "train"))
+    packed = pack(directory, 100)
+    assert Counter(part for row in packed for part in row["seq_lengths"]) == Counter(sizes)
+    for row in packed:
+        assert row["input_ids"] == row["labels"]
+        assert Counter(row["input_ids"]) == Counter({size: size for size in row["seq_lengths"]})
+        assert len(row["input_ids"]) <= 100 or len(row["seq_lengths"]) == 1
 
 
 def test_the_loss_of_packed_rows_is_that_of_the_rows_alone(prepared_run: Any) -> None:

@@ -294,7 +294,7 @@ def test_defaults_of_classification(classes: Classes, sections: dict[str, Any], 
 
 
 def test_a_plan_that_gives_up_packing_still_has_its_classes() -> None:
-    config = config_with(**CLASSIFY, **gang(gpus=1, memoryBytes=int(7.5 * GIB)))
+    config = config_with(**CLASSIFY, **gang(gpus=1, memoryBytes=5 * GIB))
     plan = make_plan(PlanInputs(config, FACTS, summary_of(2000), 200, LABELS, packing=Packing("why", 1792, 125)))
     assert (plan.packing, plan.balance) == (False, "Weight")
 

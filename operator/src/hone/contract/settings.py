@@ -186,7 +186,8 @@ class Hyperparameters(Model):
             le=1_000_000,
             description="Rows per optimizer step, over all processes; a multiple of the number of processes. "
             "{least_rows} for each process. {rewarded}: answers instead of rows, a multiple of generations as well. "
-            "Default: {global_batch_size}; adjusted to the nearest valid value.",
+            "Default: {global_batch_size}; adjusted to the nearest valid value. On GPUs, more where rows may be "
+            "packed and are short: up to 8192 tokens for each GPU, while at least 100 optimizer steps are left.",
         ),
     ] = None
     sequence_length: Annotated[
@@ -203,8 +204,9 @@ class Hyperparameters(Model):
         bool | None,
         Field(
             description="Whether to pack several short rows into one sequence instead of padding them. Attention does "
-            "not cross from one row to another. Can be true only with objective {packs}. Default: true if it saves at "
-            "least 10 % of the computation and leaves at least 100 optimizer steps."
+            "not cross from one row to another. Can be true only with objective {packs}. Rows that are longer "
+            "than a packed sequence stay alone. Default: true if it saves at least 10 % of the computation and "
+            "leaves at least 100 optimizer steps."
         ),
     ] = None
     beta: Annotated[

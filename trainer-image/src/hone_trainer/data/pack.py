@@ -34,10 +34,9 @@ FILES = "files.json"
 def pack(directory: Path, length: int) -> "Dataset":
     """The training rows of prepared data packed to at most `length` tokens, from disk if they were packed before.
 
-    The same rows and length always give the same packed rows. No row may be longer than `length`: it would be cut.
+    The same rows and length always give the same packed rows. A longer row stays alone, and whole.
     """
     from datasets import load_from_disk
-    from trl import pack_dataset
 
     target = packed_path(directory, length)
     if (target.exists() or target.is_symlink()) and (problem := difference(target)) is not None:
@@ -47,10 +46,7 @@ def pack(directory: Path, length: int) -> "Dataset":
         return load_from_disk(str(target))
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=directory.parent))
     try:
-        rows = load_from_disk(str(directory / "train")).select_columns(["input_ids", "labels"])
-        packed = pack_dataset(
-            rows, length, "bfd", {"cache_file_name": str(temporary / "map.arrow"), "load_from_cache_file": False}
-        )
+        packed = _packed(load_from_disk(str(directory / "train")), length, temporary / "map.arrow")
         packed.save_to_disk(str(temporary / "packed"), num_shards=1)
         files = [file.to_dict() for file in manifest.list_files(temporary / "packed")]
         write_atomic(temporary / "packed" / FILES, json.dumps(files).encode(), durable=True)
@@ -64,6 +60,25 @@ def pack(directory: Path, length: int) -> "Dataset":
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_from_disk(str(target))
+
+
+def _packed(rows: "Dataset", length: int, cache: Path) -> "Dataset":
+    from datasets import Dataset, concatenate_datasets
+    from trl import pack_dataset
+
+    lengths = row_lengths(rows)
+    rows = rows.select_columns(["input_ids", "labels"])
+    # TRL would cut them.
+    long = [index for index, tokens in enumerate(lengths) if tokens > length]
+    if not long:
+        return pack_dataset(rows, length, "bfd", {"cache_file_name": str(cache), "load_from_cache_file": False})
+    alone = rows.select(long)
+    alone = Dataset.from_dict({**alone[:], "seq_lengths": [[lengths[index]] for index in long]})
+    if len(long) == len(lengths):
+        return alone
+    short = rows.select([index for index, tokens in enumerate(lengths) if tokens <= length])
+    packed = pack_dataset(short, length, "bfd", {"cache_file_name": str(cache), "load_from_cache_file": False})
+    return concatenate_datasets([packed, alone.select_columns(packed.column_names).cast(packed.features)])
 
 
 def difference(directory: Path) -> str | None:

@@ -10,12 +10,25 @@ from hone_trainer.protocol.errors import BadInput
 SMALL_DATA_ROWS = 10_000
 MOST_TOKENS = 8192
 """Tokens of a micro-batch above which a larger one is hardly faster."""
+_MORE_STEPS = 1.1
+"""Packed rows are a little longer than planned, and the last step of an epoch may be short."""
+LEAST_TOKENS = 2048
+"""Tokens of a micro-batch below which a GPU takes as long for fewer: it reads all weights in any case."""
+FORWARD_TOKENS = MOST_TOKENS
+"""Tokens of a GPU's share of a step, up to which the default batch grows: below, the GPU waits for itself."""
+MIN_STEPS = 100
+"""Optimizer steps that a larger default batch, and packing, leave at least."""
 
 
-def global_batch_size(config: RunConfig) -> int:
+def global_batch_size(config: RunConfig, rows: int = 0, tokens: float = 0.0) -> int:
     """Rows per optimizer step over all processes, or answers where the model generates them: those requested, else the
     number nearest to the default that leaves each process as many as the objective needs at once, and has all answers
-    to its prompts.
+    to its prompts. On GPUs more, where rows are short.
+
+    Args:
+        config: what the user configured.
+        rows: training rows; 0: unknown.
+        tokens: of a row on average; 0: unknown.
 
     Raises:
         BadInput: what is requested cannot be divided among the processes, or cuts through the answers to a prompt.
@@ -34,7 +47,25 @@ def global_batch_size(config: RunConfig) -> int:
             why,
             f"Use {f'{below} or ' if below else ''}{above}.",
         )
-    return requested or max(round(default / unit) * unit, least * processes, unit)
+    usual = max(round(default / unit) * unit, least * processes, unit)
+    return requested or max(usual, _filling(config, rows, tokens) // unit * unit)
+
+
+def _filling(config: RunConfig, rows: int, tokens: float) -> int:
+    """Rows of a step that give each GPU `FORWARD_TOKENS`, or fewer, so that `MIN_STEPS` steps are left; 0 where rows
+    have no tokens to predict each: a loss that compares whole rows depends on how many there are in a step."""
+    spec = config.hyperparameters
+    if not (config.topology.gpus_per_node and rows and tokens and needs.packs(config.objective)):
+        return 0
+    filled = FORWARD_TOKENS / tokens * config.topology.data_parallel_size
+    if spec.max_steps is not None:
+        return int(filled)
+    return int(min(filled, rows * (spec.epochs or default_epochs(rows)) / (_MORE_STEPS * MIN_STEPS)))
+
+
+def least_tokens(config: RunConfig) -> int:
+    """Tokens of a micro-batch below which fewer save no time: `LEAST_TOKENS` on GPUs, none on CPUs."""
+    return LEAST_TOKENS if config.topology.gpus_per_node else 0
 
 
 def default_epochs(rows: int) -> float:

@@ -2,14 +2,15 @@
 
 An optimizer step trains on about as many rows as without packing: a packed row is made as long as a process's share of
 a step, or a whole part of it. TRL counts packed rows as rows instead; with thirty short ones in each, that is a batch
-thirty times as large, and a thirtieth of the steps.
+thirty times as large, and a thirtieth of the steps. A row that is longer than a packed one stays alone.
 
 Work is counted in multiply-adds of the forward pass, P being the parameters, L the layers, h the hidden size:
 
     a forward pass of b rows, each padded to T tokens      b · T · (P + 2 · L · h · T)
     the same b rows as one of T tokens, nothing padded     T · (P + 2 · L · h · T)
 
-The second T is longer, and SDPA works out attention over all of it before it masks: so packing does not always save.
+On GPUs a pass of few tokens takes as long as one of `LEAST_TOKENS`. The second T is longer, and SDPA works out
+attention over all of it before it masks: so packing does not always save.
 """
 
 import math
@@ -19,18 +20,27 @@ from dataclasses import dataclass
 from hone.contract.runconfig import RunConfig
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.planning import needs
-from hone_trainer.planning.batches import MOST_TOKENS, default_epochs, global_batch_size, micro_batches, steps_per_epoch
+from hone_trainer.planning.batches import (
+    MIN_STEPS,
+    MOST_TOKENS,
+    default_epochs,
+    global_batch_size,
+    least_tokens,
+    micro_batches,
+    steps_per_epoch,
+)
 from hone_trainer.protocol.errors import BadInput
 
 FIELD = "spec.hyperparameters.packing"
 MOST_PACKED_TOKENS = 2048
-"""Tokens of a packed row above which SDPA's mask over all pairs of them costs too much."""
-MIN_STEPS = 100
-"""Optimizer steps that a packed run has at least, unless the spec asks for packing."""
+"""Tokens of a packed row above which SDPA's mask over all pairs of them costs too much on a CPU."""
+MOST_ATTENTION = 0.3
+"""On GPUs: the work of attention over all pairs of tokens, as a share of that of the weights, up to which packed rows
+become longer. They do up to `MOST_TOKENS`, from where on a GPU is hardly faster."""
+_SMALLER = 0.1
+"""How much smaller than requested a step may become so that it is one packed row less."""
 MIN_SAVING = 0.10
 """Share of the work that packing has to save."""
-_MOST_LARGER = 0.25
-"""How much larger than requested a step may become so that the longest row fits into a packed one."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,9 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
         return Packing("Set in the spec.")
     if not needs.packs(config.objective):
         return Packing(f"Rows of {config.objective.value} cannot be packed.")
-    share = max(1, global_batch_size(config) // config.topology.data_parallel_size)
-    length = _length(lengths, share)
+    size = global_batch_size(config, len(lengths), sum(lengths) / len(lengths))
+    share = max(1, size // config.topology.data_parallel_size)
+    length = _length(lengths, share, most_tokens(config, facts))
     if not requested:
         objection = _objection(config, facts, lengths, share, length)
         if objection is not None:
@@ -77,7 +88,7 @@ def propose(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], keeps_
         return Packing(f"{seen}.")
     if requested:
         return Packing("Set in the spec.", length)
-    saving = _saving(facts, lengths, share, length)
+    saving = _saving(facts, lengths, share, length, least_tokens(config))
     return Packing(f"About {saving:.0%} less compute than padding.", length)
 
 
@@ -86,23 +97,28 @@ def packed_rows_per_step(share: int, rows: int, packed_rows: int) -> int:
     return max(1, round(share * packed_rows / rows))
 
 
-def _length(lengths: Sequence[int], share: int) -> int:
+def most_tokens(config: RunConfig, facts: ModelFacts) -> int:
+    """Most tokens of a forward pass of packed rows: they are all one row to attention."""
+    if not config.topology.gpus_per_node:
+        return MOST_PACKED_TOKENS
+    lengths = (MOST_TOKENS, MOST_TOKENS // 2)
+    pairs = 2 * facts.layers * facts.hidden_size / facts.parameters
+    return next((length for length in lengths if pairs * length <= MOST_ATTENTION), MOST_PACKED_TOKENS)
+
+
+def _length(lengths: Sequence[int], share: int, most: int) -> int:
     """Tokens of a packed row: a process's share of a step, divided evenly where that is too much for one."""
-    longest = max(lengths)
     tokens = share * sum(lengths) / len(lengths)
-    parts = math.ceil(tokens / MOST_PACKED_TOKENS)
+    parts = max(1, math.ceil(tokens / most - _SMALLER))
     even = 64 * math.ceil(tokens / parts / 64)
-    return max(longest, min(even, MOST_PACKED_TOKENS))
+    return min(even, most)
 
 
 def _objection(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> str | None:
     """Why rows should not be packed, or None."""
-    rows, tokens, longest = len(lengths), sum(lengths), max(lengths)
-    if longest > MOST_PACKED_TOKENS:
-        return f"The longest row has {longest} tokens; above {MOST_PACKED_TOKENS}, attention would cost too much."
-    if length > (1 + _MOST_LARGER) * share * tokens / rows:
-        return f"To fit the longest row, a packed one would hold more than a step's {share} rows."
-    packed = math.ceil(tokens / length)
+    rows = len(lengths)
+    long = [tokens for tokens in lengths if tokens > length]
+    packed = len(long) + math.ceil((sum(lengths) - sum(long)) / length)
     per_epoch = steps_per_epoch(
         packed, 1, config.topology.data_parallel_size, packed_rows_per_step(share, rows, packed)
     )
@@ -110,21 +126,23 @@ def _objection(config: RunConfig, facts: ModelFacts, lengths: Sequence[int], sha
     steps = spec.max_steps or math.ceil((spec.epochs or default_epochs(rows)) * per_epoch)
     if steps < MIN_STEPS:
         return f"Only {steps} optimizer steps, fewer than {MIN_STEPS}."
-    saving = _saving(facts, lengths, share, length)
+    saving = _saving(facts, lengths, share, length, least_tokens(config))
     if saving < MIN_SAVING:
         return f"It would save {max(0.0, saving):.0%} of compute, less than {MIN_SAVING:.0%}."
     return None
 
 
-def _saving(facts: ModelFacts, lengths: Sequence[int], share: int, length: int) -> float:
+def _saving(facts: ModelFacts, lengths: Sequence[int], share: int, length: int, least: int) -> float:
     """Share of the work that packing saves; negative where attention costs more than padding does."""
 
     def work(rows: int, tokens: float) -> float:
-        return rows * tokens * (facts.parameters + 2 * facts.layers * facts.hidden_size * tokens)
+        filled = max(rows * tokens, least)
+        return filled * facts.parameters + rows * 2 * facts.layers * facts.hidden_size * tokens**2
 
     longest = max(lengths)
     micro = next((m for m in micro_batches(None, share) if m * longest <= MOST_TOKENS), 1)
     batches = [lengths[i : i + micro] for i in range(0, len(lengths), micro)]
     padded = sum(work(len(batch), max(batch)) for batch in batches)
-    packed = sum(lengths) / length * work(1, length)
+    long = [tokens for tokens in lengths if tokens > length]
+    packed = (sum(lengths) - sum(long)) / length * work(1, length) + sum(work(1, tokens) for tokens in long)
     return 1 - packed / padded

@@ -7,13 +7,13 @@ from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
 from hone_trainer.models.saved import Mode
 from hone_trainer.planning import needs
-from hone_trainer.planning.batches import MOST_TOKENS, micro_batches
+from hone_trainer.planning.batches import MOST_TOKENS, least_tokens, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory, states_bytes
 from hone_trainer.planning.memory_fallback import planned_precision, why_precision
 from hone_trainer.planning.memory_terms import TrainingStep
-from hone_trainer.planning.packing import MOST_PACKED_TOKENS
+from hone_trainer.planning.packing import most_tokens
 from hone_trainer.planning.rollouts import generated_at_once
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.units import gib
@@ -81,7 +81,7 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
     """The first layout whose estimate is within the known memory, else the last one."""
     stages, why_stage = _stages(inputs)
     sizes, most = _micro_batches(inputs, choices)
-    for stage, checkpointing, size in product(stages, (False, True), sizes):
+    for stage, (checkpointing, size) in product(stages, _by_speed(inputs, choices, sizes)):
         layout = _layout(inputs, choices, stage, size, checkpointing=checkpointing)
         if _fits(layout.memory):
             break
@@ -92,6 +92,15 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
         "Needed to fit." if layout.gradient_checkpointing else "Fits without it.",
         f"The largest of at most {most} tokens that fits." if _fits(layout.memory) else "The smallest.",
     )
+
+
+def _by_speed(inputs: PlanInputs, choices: Choices, sizes: list[int]) -> list[tuple[bool, int]]:
+    """Gradient checkpointing and micro-batches, the fastest first: to compute activations again takes a third more
+    time, and a micro-batch that does not fill a GPU several times as much."""
+    rows = choices.packing.rows or inputs.rows
+    tokens = inputs.summary.tokens / rows if inputs.summary.tokens and rows else inputs.sequence_length
+    enough = min(least_tokens(inputs.config), sizes[0] * tokens)
+    return sorted(product((False, True), sizes), key=lambda pair: (pair[1] * tokens < enough, pair[0], -pair[1]))
 
 
 def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
@@ -112,19 +121,24 @@ def _micro_batches(inputs: PlanInputs, choices: Choices) -> tuple[list[int], int
     """The micro-batches to try, largest first, and how many tokens they have at most, unless the smallest has more."""
     least = needs.least_micro_batch(inputs.objective)
     sizes = micro_batches(inputs.topology.micro_batch_size, choices.rows_per_process, least)
-    most = MOST_PACKED_TOKENS if choices.packing.length else MOST_TOKENS
-    length = _row_length(inputs, choices)
+    packed = choices.packing.length
+    most = most_tokens(inputs.config, choices.model) if packed else MOST_TOKENS
+    length = packed or inputs.sequence_length
     return [size for size in sizes if size * length <= most] or sizes[-1:], most
 
 
-def _row_length(inputs: PlanInputs, choices: Choices) -> int:
-    """Tokens of the longest row that goes through the model."""
-    return choices.packing.length or inputs.sequence_length
+def _shape(inputs: PlanInputs, choices: Choices, size: int) -> tuple[int, int]:
+    """Rows of the largest micro-batch of so many, and the tokens of each. Packed ones go through the model as one row;
+    a longer one goes alone."""
+    if length := choices.packing.length:
+        return 1, max(size * length, inputs.sequence_length)
+    return size * needs.sequences_per_row(inputs.objective), inputs.sequence_length
 
 
 def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, checkpointing: bool) -> _Layout:
     model, on_gpu = choices.model, inputs.on_gpu
     precision = planned_precision(inputs.method, stage, on_gpu=on_gpu)
+    sequences, length = _shape(inputs, choices, size)
     step = TrainingStep(
         model=model,
         lora=choices.lora,
@@ -134,9 +148,9 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
         on_gpu=on_gpu,
         world_size=inputs.topology.world_size,
         zero_stage=stage,
-        micro_batch_size=size * needs.sequences_per_row(inputs.objective),
+        micro_batch_size=sequences,
         accumulates=size < choices.rows_per_process,
-        sequence_length=_row_length(inputs, choices),
+        sequence_length=length,
         gradient_checkpointing=checkpointing,
         limit_bytes=inputs.topology.memory_bytes,
         materializes_logits=needs.materializes_logits(inputs.objective),
@@ -152,7 +166,8 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
 def _measured(inputs: PlanInputs, choices: Choices, step: TrainingStep, precision: str) -> TrainingStep:
     """The step with what autograd saves of this very model, unless ten times as much would fit: then formulas do."""
     estimate = estimate_memory(step)
-    if estimate.limit_bytes and estimate.total_bytes + 9 * estimate.activations_bytes <= estimate.limit_bytes:
+    limit = estimate.limit_bytes
+    if not (limit or inputs.on_gpu) or (limit and estimate.total_bytes + 9 * estimate.activations_bytes <= limit):
         return step
     masked = step.micro_batch_size > 1 or choices.packing.length is not None
     mode = Mode.of(choices.lora, precision, autocast=step.autocast, masked=masked)
@@ -168,10 +183,11 @@ def _fits(memory: MemoryEstimate) -> bool:
     return memory.limit_bytes is None or memory.total_bytes <= memory.limit_bytes
 
 
-def is_tight(choices: Choices) -> bool:
-    """Whether a known limit made it slower, or is exceeded."""
+def is_tight(inputs: PlanInputs, choices: Choices) -> bool:
+    """Whether a known limit is exceeded, or on CPUs made it slower. A GPU loses more by short micro-batches."""
     memory = choices.get("memory", MemoryEstimate)
-    return not _fits(memory) or (choices.get("gradient_checkpointing", bool) and memory.limit_bytes is not None)
+    slower = choices.get("gradient_checkpointing", bool) and memory.limit_bytes is not None and not inputs.on_gpu
+    return not _fits(memory) or slower
 
 
 def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:

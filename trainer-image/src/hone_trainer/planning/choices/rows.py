@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hone.contract.settings import OnScarceData
 from hone_trainer.planning import needs
-from hone_trainer.planning.batches import global_batch_size
+from hone_trainer.planning.batches import FORWARD_TOKENS, MIN_STEPS, global_batch_size
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
 from hone_trainer.planning.choices.placement import choose_placement, is_tight
 from hone_trainer.planning.inputs import PlanInputs
@@ -60,9 +60,17 @@ def choose_batch(inputs: PlanInputs, choices: Choices) -> Choices:
     Raises:
         BadInput: what the spec requests cannot be divided.
     """
-    size, processes = global_batch_size(inputs.config), inputs.topology.data_parallel_size
+    tokens = inputs.summary.tokens / max(1, inputs.rows)
+    size, processes = global_batch_size(inputs.config, inputs.rows, tokens), inputs.topology.data_parallel_size
     default, group = needs.defaults(inputs.objective).global_batch_size, inputs.generations
+    usual = global_batch_size(inputs.config)
     why = "Default." if size == default else f"Nearest to {default} for {processes} processes."
+    if size > usual:
+        share = size // processes
+        why = (
+            f"About {share * tokens:.0f} tokens a step on each of {processes} GPUs, instead of {usual} rows in all: "
+            f"at most {FORWARD_TOKENS}, and at least {MIN_STEPS} optimizer steps."
+        )
     if group:
         why = f"{why} Answers: {group} to each of {size // group} prompts."
     choices = choices.choose(global_batch_size=spec_or(inputs.spec.global_batch_size, size, why))
@@ -78,9 +86,10 @@ def choose_packing(inputs: PlanInputs, choices: Choices) -> Choices:
     if not inputs.packing.length:
         return _without_packing(choices, inputs.packing.why)
     packed = _with_packing(inputs, choices)
-    if inputs.spec.packing is None and is_tight(choose_placement(inputs, packed)):
-        return _without_packing(choices, "Padding needs less memory.")
-    return packed
+    if inputs.spec.packing is not None or not is_tight(inputs, choose_placement(inputs, packed)):
+        return packed
+    padded = _without_packing(choices, "Padding needs less memory.")
+    return packed if is_tight(inputs, choose_placement(inputs, padded)) else padded
 
 
 def _without_packing(choices: Choices, why: str) -> Choices:
