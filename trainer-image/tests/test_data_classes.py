@@ -11,11 +11,11 @@ import pytest
 from rows import write_jsonl
 
 from hone.contract.runconfig import RunConfig
+from hone_trainer.data.assign import RowRef
 from hone_trainer.data.classes import MAX_CLASSES, Classes, find_classes, skew_warning
 from hone_trainer.data.labels import LabelEncoder, padding_id
 from hone_trainer.data.prepared import Prepared, load_prepared
 from hone_trainer.data.sample import Sample
-from hone_trainer.data.survey import RowRef
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput, RowFault
 

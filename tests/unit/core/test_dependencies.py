@@ -26,6 +26,10 @@ from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
         ("test data", {"dataset": {"train": {"claim": {"name": "base-models", "path": "x"}},
                                    "test": {"configMap": {"name": "none", "key": "k"}}}},
          "ConfigMapNotFound", "spec.dataset.test.configMap.name"),
+        ("one of several sources", {"dataset": {"train": {"sources": [
+            {"name": "a", "claim": {"name": "base-models", "path": "x"}},
+            {"name": "b", "configMap": {"name": "none", "key": "k"}}]}}},
+         "ConfigMapNotFound", "spec.dataset.train.sources[1].configMap.name"),
         ("a chat template", {"dataset": {"train": {"claim": {"name": "base-models", "path": "x"}},
                                          "chatTemplate": {"configMap": {"name": "none", "key": "k"}}}},
          "ConfigMapNotFound", "spec.dataset.chatTemplate.configMap.name"),

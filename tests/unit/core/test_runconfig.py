@@ -11,7 +11,7 @@ from hone.core.finetunejob.resources.runconfig import config_map, config_map_nam
 from hone.core.finetunejob.run import PREPARE, TRAIN, Run
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.steps import STEPS
-from hone.core.podspec import ConfigMapMount
+from hone.core.podspec import ClaimMount, ConfigMapMount
 from hone.core.quantity import as_int
 from hone.core.settings import Settings
 from tests.unit.core import make
@@ -59,6 +59,23 @@ def test_held_out_data_of_its_own_or_a_fraction() -> None:
     assert config.data.train == "/mnt/data/train/train"
     assert (config.data.validation, config.data.validation_fraction) == (None, 0.2)
     assert config.data.test == "/mnt/data/test/t.jsonl"
+
+
+def test_each_of_several_sources_has_its_own_volume_and_settings() -> None:
+    sources = [
+        {"name": "a", "claim": {"name": "data", "path": "a.jsonl"}, "weight": 2, "columns": {"prompt": "q"}},
+        {"name": "b", "configMap": {"name": "rows", "key": "b.csv"}, "format": "Alpaca", "maxRows": 5},
+    ]
+    job = run(dataset={"train": {"sources": sources}, "format": "Messages", "roles": {"bot": "assistant"}})
+    data = run_config(job).data
+    assert (data.train, data.roles) == ("/mnt/data/train/0/a.jsonl", {"bot": "assistant"})
+    assert data.sources is not None
+    first, second = data.sources
+    assert (first.path, first.weight, first.columns, first.roles) == (data.train, 2, {"prompt": "q"}, data.roles)
+    assert (first.format, second.format, second.max_rows) == ("Messages", "Alpaca", 5)
+    assert second.path == "/mnt/data/train/1/b.csv"
+    places = {mount.path for mount in STEPS[PREPARE].mounts(job) if isinstance(mount, ClaimMount | ConfigMapMount)}
+    assert {"/mnt/data/train/0", "/mnt/data/train/1"} <= places
 
 
 def test_a_chat_template_is_mounted_for_prepare_alone() -> None:

@@ -22,7 +22,7 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import StepResult
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import DataPart, DataPaths, RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
@@ -32,7 +32,7 @@ from hone_trainer.data.checks import check_format, check_system_prompt, choose_t
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
-from hone_trainer.data.sources import Source, find_source
+from hone_trainer.data.sources import Part, Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.models.directories import check_models, originals
 from hone_trainer.models.materialize import materialize
@@ -152,12 +152,14 @@ def _existing_plan(config: RunConfig) -> PlanFile | None:
 
 def _find_sources(config: RunConfig) -> list[Source]:
     data = config.data
-    paths = {"train": data.train, "validation": data.validation, "test": data.test}
-    sources = [
+    paths = {"train": None if data.sources else data.train, "validation": data.validation, "test": data.test}
+    sources = [_part(data, index, part) for index, part in enumerate(data.sources or [])]
+    sources += [
         find_source(name, path, mount=Path(data.mounts) / name if data.mounts else None, columns=data.columns)
         for name, path in paths.items()
         if path is not None
     ]
+    sources = [source if source.part else replace(source, roles=data.roles or {}) for source in sources]
     if data.reasoning is Reasoning.DROP:
         sources = [replace(source, drop_reasoning=True) for source in sources]
     if data.system_prompt is not None:
@@ -166,9 +168,21 @@ def _find_sources(config: RunConfig) -> list[Source]:
         kinds = sorted({file.kind.value for file in source.files})
         limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
         if source.unread:
-            log.info("Files of the directory that are not read", extra={"split": source.name, "files": source.unread})
-        log.info("Files found", extra={"split": source.name, "files": len(source.files), "kinds": ", ".join(kinds)})
+            log.info("Files of the directory that are not read", extra={"split": source.place, "files": source.unread})
+        log.info("Files found", extra={"split": source.place, "files": len(source.files), "kinds": ", ".join(kinds)})
     return sources
+
+
+def _part(data: DataPaths, index: int, part: DataPart) -> Source:
+    """One of several sources of training rows."""
+    source = find_source(
+        "train",
+        part.path,
+        mount=Path(data.mounts) / "train" / str(index) if data.mounts else None,
+        columns=part.columns,
+        part=Part(part.name, index, part.weight, part.max_rows),
+    )
+    return replace(source, roles=part.roles or {}, format=part.format)
 
 
 def _survey(config: RunConfig, sources: list[Source]) -> _Data:
@@ -184,7 +198,8 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
         split_by=config.data.split_by,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
-    check_format(config.objective, rows.format)
+    for format in rows.formats:
+        check_format(config.objective, format)
     for source, (good, faults) in rows.by_source.items():
         check_bad_rows(source, good, faults, _max_bad_rows(config))
     check_system_prompt(config.data.system_prompt, rows)
@@ -253,7 +268,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         default_piece=DEFAULT_PIECE if options.raw_text else None,
         checks=_token_checks(models),
     )
-    build_prepared(directory, digest, data.sources, data.survey, encoder, tokens)
+    build_prepared(directory, digest, data.survey, encoder, tokens)
     seconds = round(time.monotonic() - started, 1)
     log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
     return load_prepared(directory)
@@ -291,6 +306,8 @@ def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOpt
             "objective": config.objective,
             "format": data.survey.format,
             "columns": config.data.columns,
+            "roles": config.data.roles,
+            "sources": [part.to_dict() for part in config.data.sources or []],
             "trainOn": options.train_on,
             "chatTemplate": models.tokenizer.chat_template if config.data.chat_template else None,
             "systemPrompt": config.data.system_prompt,

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.api.meta import ObjectName
-from hone.contract.base import Model
+from hone.contract.base import MAX_INT32, Model
 from hone.contract.settings import (
     MAX_BAD_ROWS,
     Balance,
@@ -13,11 +13,14 @@ from hone.contract.settings import (
     DataFormat,
     OnScarceData,
     Reasoning,
+    Role,
     SplitBy,
     TrainOn,
 )
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+Columns = dict[ColumnName, ColumnName]
+Roles = dict[ColumnName, Role]
 
 _ROWS_ON_A_CLAIM = (
     "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV or Parquet; text files may be "
@@ -53,11 +56,59 @@ class ConfigMapKey(Model):
     ]
 
 
+class MixedSource(Model):
+    """One of several sources of training rows: exactly one of claim and configMap, and how its rows are read."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            description="Name of the source in status and in errors.",
+        ),
+    ]
+    claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
+    config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    format: Annotated[
+        DataFormat | None, Field(description="Format of its rows. Default: dataset.format; Auto detects it on its own.")
+    ] = None
+    columns: Annotated[Columns | None, Field(max_length=16, description="Instead of dataset.columns.")] = None
+    roles: Annotated[Roles | None, Field(max_length=16, description="Instead of dataset.roles.")] = None
+    weight: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=100,
+            description="How often a training row of this source is used in one epoch. 2: each row twice. 0.5: half of "
+            "the rows, selected by a hash.",
+        ),
+    ] = 1.0
+    max_rows: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_INT32,
+            description="Maximum number of rows of this source, held-out rows included, selected by a hash. Default: "
+            "all rows.",
+        ),
+    ] = None
+
+
 class DataSource(Model):
-    """Where rows are read from: exactly one of claim and configMap."""
+    """Where training rows are read from: exactly one of claim, configMap and sources."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    sources: Annotated[
+        list[MixedSource] | None,
+        Field(
+            min_length=1,
+            max_length=16,
+            description="Several sources, whose rows are mixed.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
 
 
 class ChatTemplate(Model):
@@ -116,11 +167,20 @@ class Dataset(Model):
         ),
     ] = DataFormat.AUTO
     columns: Annotated[
-        dict[ColumnName, ColumnName] | None,
+        Columns | None,
         Field(
             max_length=16,
             description="Column names in the data that differ from Hone's, by Hone's name. For example, prompt: "
-            "question reads the prompt from the column question.",
+            "question reads the prompt from the column question, and prompt: data.question from the key question of "
+            "the object data. role and content name the keys of messages.",
+        ),
+    ] = None
+    roles: Annotated[
+        Roles | None,
+        Field(
+            max_length=16,
+            description="Roles by the names that messages in the data have for them. For example, customer: user reads "
+            "messages of the role, or from the sender, customer as messages of the user.",
         ),
     ] = None
     train_on: Annotated[

@@ -39,6 +39,18 @@ class ClassRows(Model):
     rows: Annotated[Count, Field(description="Number of training rows of the class.")]
 
 
+class SourceRows(Model):
+    """The rows of one of several sources of training rows."""
+
+    name: Annotated[str, Field(max_length=63, description="Name of the source.")]
+    format: Annotated[str, Field(max_length=64, description="Format of its rows.")]
+    rows: Annotated[Count, Field(description="Number of rows that can be used, at most maxRows.")]
+    bad_rows: Annotated[Count, Field(description="Number of rows that were left out because they cannot be used.")]
+    train_rows: Annotated[
+        Count, Field(description="Number of training rows in one epoch: without held-out rows, multiplied by weight.")
+    ]
+
+
 class DatasetSummary(Model):
     """The data that prepare read, as shown in `status.dataset`."""
 
@@ -67,6 +79,9 @@ class DatasetSummary(Model):
             max_length=16, description="Columns and keys of messages that training does not use, most frequent first."
         ),
     ] = []
+    sources: Annotated[
+        list[SourceRows] | None, Field(max_length=16, description="Rows of each source, if there are several.")
+    ] = None
     duplicate_rows: Annotated[
         Count, Field(description="Number of rows left out because another split contains the same row.")
     ] = 0

@@ -18,6 +18,7 @@ from hone.contract.settings import (
     Method,
     OnScarceData,
     Reasoning,
+    Role,
     SplitBy,
     TrainOn,
 )
@@ -56,11 +57,31 @@ class ChatTemplate(Model):
     `<run>/chat_template.jinja`, which train and finish read: the ConfigMap may change later."""
 
 
+class DataPart(Model):
+    """One of several sources of training rows."""
+
+    name: str
+    path: str
+    """A file, a directory or a glob."""
+    format: DataFormat = DataFormat.AUTO
+    columns: dict[str, str] | None = None
+    """As in `DataPaths`."""
+    roles: dict[str, Role] | None = None
+    """As in `DataPaths`."""
+    weight: float = 1.0
+    """How often a training row is used in one epoch."""
+    max_rows: int | None = None
+    """Largest number of rows; None: all."""
+
+
 class DataPaths(Model):
     """Paths of the data in the pods, and how to read it."""
 
     train: str
     """A file, a directory or a glob."""
+    sources: list[DataPart] | None = None
+    """Several sources of training rows, with volumes such as `<mounts>/train/0`; `train` is then the path of the
+    first."""
     validation: str | None = None
     test: str | None = None
     validation_fraction: float = 0.1
@@ -72,6 +93,8 @@ class DataPaths(Model):
     format: DataFormat = DataFormat.AUTO
     columns: dict[str, str] | None = None
     """Column names in the rows by Hone's names, where they differ."""
+    roles: dict[str, Role] | None = None
+    """Roles by the names that messages have for them, where they differ."""
     train_on: TrainOn | None = None
     """None: Assistant for messages, Completion for prompt/completion."""
     balance: Balance | None = None

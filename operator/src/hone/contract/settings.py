@@ -40,6 +40,16 @@ class ChatTemplateName(StrEnum):
     CHATML = "ChatML"
 
 
+class Role(StrEnum):
+    """Whose message it is."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
 class Reasoning(StrEnum):
     """What is done with the reasoning of answers."""
 

@@ -41,6 +41,21 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class RowRef:
+    """What is stored of a good row between the passes: a few bytes and its class, never its text."""
+
+    split: str | None
+    """train, validation or test; None if another split has the same row, or it is not used."""
+    row: bytes
+    prompt: bytes
+    label: str | int | None = None
+    copies: int = 1
+    """How often it is learned in one epoch."""
+    used: bool = True
+    """Whether it is one of the rows that its source may contribute."""
+
+
+@dataclass(frozen=True)
 class Assigned:
     """The split of each row, and sentences about what had to be done for a fair test."""
 

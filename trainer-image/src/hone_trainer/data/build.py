@@ -18,7 +18,6 @@ from hone_trainer.data.ordered import finish_split, shuffled
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, difference, files_of_splits
 from hone_trainer.data.raw_text import divide
 from hone_trainer.data.rows import Column, RowEncoder
-from hone_trainer.data.sources import Source
 from hone_trainer.data.survey import Survey
 from hone_trainer.data.tokenized import Options, Tokenized, tokenize
 from hone_trainer.protocol.files import remove_named, remove_stale
@@ -63,9 +62,7 @@ class _Counts:
     classes: Classes | None
 
 
-def build_prepared(
-    target: Path, digest: str, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options
-) -> None:
+def build_prepared(target: Path, digest: str, survey: Survey, encoder: RowEncoder, options: Options) -> None:
     """Write the prepared data to `target`, which exists in full afterwards, or, on any error, not at all.
 
     Raises:
@@ -75,7 +72,7 @@ def build_prepared(
     remove_stale(target.parent, _TEMPORARY)
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
-        _write(temporary, digest, sources, survey, encoder, options)
+        _write(temporary, digest, survey, encoder, options)
         # mkdtemp creates it for this user only, but other runs on this volume may use it too.
         temporary.chmod(0o775)
         if (target.exists() or target.is_symlink()) and difference(target, digest) is not None:
@@ -90,15 +87,13 @@ def build_prepared(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(
-    directory: Path, digest: str, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options
-) -> None:
+def _write(directory: Path, digest: str, survey: Survey, encoder: RowEncoder, options: Options) -> None:
     from datasets import disable_progress_bars
 
     disable_progress_bars()
     raw = directory / "raw"
     raw.mkdir()
-    tokenized = tokenize(raw, sources, survey, encoder, options)
+    tokenized = tokenize(raw, survey, encoder, options)
     train = tokenized.splits["train"].lengths
     if not train:
         raise no_rows_left(survey, options.template_field)
@@ -160,7 +155,8 @@ def _summary(
 ) -> DatasetSummary:
     return DatasetSummary(
         digest=f"sha256:{digest}",
-        format=survey.format,
+        format=", ".join(survey.formats),
+        sources=survey.source_rows,
         train_on=encoder.train_on,
         train_rows=counts.rows["train"],
         validation_rows=counts.rows["validation"],

@@ -40,12 +40,15 @@ def check_system_prompt(prompt: str | None, rows: Survey) -> None:
 
 
 def choose_train_on(requested: TrainOn | None, rows: Survey) -> TrainOn | None:
-    """Which tokens carry loss: as requested, else the default of the rows' format.
+    """Which tokens carry loss: as requested, else the default of the rows' format; of several formats, Assistant if all
+    rows are conversations.
 
     Raises:
         BadInput: only answers are to carry loss, but some rows have none.
     """
-    train_on = requested or FORMATS[rows.format].train_on
+    defaults = {FORMATS[format].train_on for format in rows.formats}
+    mixed = TrainOn.COMPLETION if rows.plain_text else TrainOn.ASSISTANT
+    train_on = requested or (defaults.pop() if len(defaults) == 1 else mixed)
     if train_on is TrainOn.ASSISTANT and rows.plain_text:
         raise BadInput(
             "spec.dataset.trainOn",

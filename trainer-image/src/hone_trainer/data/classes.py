@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from hone.contract.plan import ClassRows
-from hone_trainer.data.survey import RowRef
+from hone_trainer.data.assign import RowRef
 from hone_trainer.protocol.errors import BadInput, clip
 
 MAX_CLASSES = 1000

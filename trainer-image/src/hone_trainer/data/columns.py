@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from hone_trainer.data.formats import COLUMNS, OPTIONAL_COLUMNS
-from hone_trainer.data.read import rows
+from hone_trainer.data.read import ABSENT, MESSAGE_KEYS, at, rows
 from hone_trainer.data.sources import Source
 from hone_trainer.protocol.errors import BadInput, RowFault, clip, plain_names
 
@@ -19,19 +19,31 @@ def check_columns(sources: list[Source]) -> None:
     Raises:
         BadInput: with the wrong name and the ones that exist.
     """
+    alike = [source for source in sources if not source.part]
+    if alike:
+        _check(FIELD, alike)
+    for source in sources:
+        if source.part:
+            _check(f"{source.field}.columns", [source])
+
+
+def _check(field: str, sources: list[Source]) -> None:
+    """The same for sources with the same names."""
     columns = sources[0].columns
-    known = sorted({*(name for names in COLUMNS.values() for name in names), *OPTIONAL_COLUMNS, "group"})
+    names = (name for names in COLUMNS.values() for name in names)
+    known = sorted({*names, *OPTIONAL_COLUMNS, *MESSAGE_KEYS, "group"})
     if unknown := [name for name in columns if name not in known]:
         raise BadInput(
-            FIELD,
+            field,
             f"`{clip(unknown[0], 40)}` is not a column that Hone reads",
             f"Write `name: yours`, where name is one of {', '.join(known)} and yours is the column in your rows.",
         )
-    missing, present = set(columns.values()), dict[str, None]()
+    missing = {path for name, path in columns.items() if name not in MESSAGE_KEYS}
+    present = dict[str, None]()
     for source in sources:
-        for _, row in rows(replace(source, columns={})) if missing else ():
+        for _, row in rows(replace(source, columns={}, roles={})) if missing else ():
             if not isinstance(row, RowFault):
-                missing -= row.keys()
+                missing = {path for path in missing if at(row, path) is ABSENT}
                 present.update(dict.fromkeys(list(row)[:_MAX_LISTED]))
             if not missing:
                 break
@@ -39,7 +51,7 @@ def check_columns(sources: list[Source]) -> None:
         name, theirs = next((name, theirs) for name, theirs in columns.items() if theirs in missing)
         listed = plain_names(list(present)[:_MAX_LISTED])
         raise BadInput(
-            FIELD,
+            field,
             f"`{name}` is mapped to `{clip(theirs, 40)}`, but no row has that column; the rows have {listed}",
             "Use one of these columns.",
         )

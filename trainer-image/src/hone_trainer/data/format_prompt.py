@@ -1,5 +1,6 @@
 """Rows with a prompt or a text, and at most one answer or label."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -114,12 +115,29 @@ def from_text(row: dict[str, Any]) -> Sample:
     return Sample(prompt=text)
 
 
+def _class(label: Any) -> str | int:
+    """The class that a label names: booleans are the classes true and false, and pandas writes integers as 1.0.
+
+    Raises:
+        RowFault: it names none.
+    """
+    if isinstance(label, bool):
+        return str(label).lower()
+    if isinstance(label, float) and math.isfinite(label):
+        return int(label) if label.is_integer() else f"{label:g}"
+    if not isinstance(label, str | int):
+        raise RowFault("`label` is neither a string nor a number")
+    return label.strip() if isinstance(label, str) else label
+
+
 def from_text_label(row: dict[str, Any]) -> Sample:
     sample, label = from_text(row), row["label"]
-    # A boolean is an integer in Python, but is not meant as the name of a class.
-    if isinstance(label, bool) or not isinstance(label, str | int):
-        raise RowFault("`label` is neither a string nor an integer")
-    label = label.strip() if isinstance(label, str) else label
+    if isinstance(label, list | dict):
+        raise RowFault(
+            "`label` is a list or an object: a row has one class here, and several classes of one text are not "
+            "supported. Train one job for each class, with the label true or false"
+        )
+    label = _class(label)
     if label == "":
         raise RowFault("`label` is empty")
     if len(str(label)) > MAX_LABEL:

@@ -19,7 +19,8 @@ from hone_trainer.data.format_prompt import (
     truth,
     with_prompt,
 )
-from hone_trainer.data.keys import TURNS, check_columns_beside
+from hone_trainer.data.keys import check_columns_beside
+from hone_trainer.data.read import TURNS
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.tools import TOOL_COLUMNS, parse_tools
 from hone_trainer.data.turns import unpacked

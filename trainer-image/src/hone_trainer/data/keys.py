@@ -7,11 +7,10 @@ from typing import Any
 
 from hone.contract.plan import UnusedKey
 from hone.contract.settings import DataFormat
+from hone_trainer.data.read import TURNS
 from hone_trainer.data.turns import MEDIA, filled, unused_keys
 from hone_trainer.protocol.errors import RowFault, clip, plain_names
 
-TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
-"""Columns that may hold lists of messages."""
 _ANSWERED = (
     DataFormat.MESSAGES,
     DataFormat.SHARE_GPT,

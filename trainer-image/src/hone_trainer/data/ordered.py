@@ -42,7 +42,8 @@ def finish_split(
         else:
             faults.add(f"nothing to train on within the first {limit} tokens", split.places[i])
     if name == "train":
-        order.sort(key=lambda i: (split.keys[i], i))
+        copies = [(_copy_key(split.keys[i], copy), i) for i in order for copy in range(split.copies[i])]
+        order = [i for _, i in sorted(copies)]
     dataset = Dataset.from_file(str(path)).select(order)
     if cut and any(split.lengths[i] > limit for i in order):
         dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
@@ -55,6 +56,11 @@ def finish_split(
             new_fingerprint=f"{name}-neighbors",
         )
     return dataset
+
+
+def _copy_key(key: bytes, copy: int) -> bytes:
+    """Where a copy of a row stands in the shuffled order: not next to the row."""
+    return shuffle_key(copy, key) if copy else key
 
 
 def _neighbors(encoder: RowEncoder, rows: "Dataset") -> Callable[[Columns, list[int]], Columns]:

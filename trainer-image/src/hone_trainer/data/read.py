@@ -9,6 +9,13 @@ from hone_trainer.data.sources import Source
 from hone_trainer.protocol import limits
 from hone_trainer.protocol.errors import BadInput, RowFault
 
+MESSAGE_KEYS = ("role", "content")
+"""Keys of messages that `columns` may name."""
+TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
+"""Columns that may hold lists of messages."""
+ABSENT = object()
+"""What `at` returns where there is nothing: None is a value."""
+
 
 def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
     """Every row of a source, the same each time: its place, and its object or what is wrong with it.
@@ -18,11 +25,12 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
     Raises:
         BadInput: the rest of a file cannot be read.
     """
+    prefix = f"{source.part.name}/" if source.part else ""
     for file in source.files:
         limits.reading(source.field, file.name)
         try:
             for place, row in READERS[file.kind](file):
-                yield f"{file.name}:{place}", row if isinstance(row, RowFault) else rename(row, source.columns)
+                yield f"{prefix}{file.name}:{place}", _as_read(row, source)
         except FileFault as fault:
             raise BadInput(source.field, f"{file.name}: {fault}", fault.hint) from fault
         except MemoryError as error:
@@ -35,15 +43,60 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
             raise damaged(source.field, file.name, error) from error
 
 
-def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row with Hone's names for the columns that have other names in it.
+def _as_read(row: dict[str, Any] | RowFault, source: Source) -> dict[str, Any] | RowFault:
+    return row if isinstance(row, RowFault) else rename(row, source.columns, source.roles)
+
+
+def rename(row: dict[str, Any], columns: Mapping[str, str], roles: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The row with Hone's names for the columns, keys of messages and roles that have other names in it.
 
     Args:
         row: as it was read.
-        columns: the row's own names by Hone's.
+        columns: the row's own names by Hone's; `data.question` is the key `question` of the object `data`.
+        roles: Hone's roles by the row's own names.
     """
-    if not columns:
+    if columns:
+        others, values = row, {}
+        for name, path in columns.items():
+            if name not in MESSAGE_KEYS and (value := at(row, path)) is not ABSENT:
+                others, values[name] = _without(others, path), value
+        row = others | values
+    keys = {ours: theirs for ours, theirs in columns.items() if ours in MESSAGE_KEYS}
+    if not keys and not roles:
         return row
-    theirs = set(columns.values())
-    others = {name: value for name, value in row.items() if name not in theirs}
-    return others | {name: row[other] for name, other in columns.items() if other in row}
+    return {name: _renamed(value, keys, roles or {}) if name in TURNS else value for name, value in row.items()}
+
+
+def at(row: Any, path: str) -> Any:
+    """The value of a column, or of a key of an object in it by a path such as `data.question`; `ABSENT` without one."""
+    if isinstance(row, dict) and path in row:
+        return row[path]
+    first, dot, rest = path.partition(".")
+    return at(row[first], rest) if dot and isinstance(row, dict) and first in row else ABSENT
+
+
+def _without(row: dict[str, Any], path: str) -> dict[str, Any]:
+    """The row without what a path leads to, so that only what nothing reads is left of the object around it."""
+    if path in row:
+        return {name: value for name, value in row.items() if name != path}
+    first, _, rest = path.partition(".")
+    inner = row.get(first)
+    return {**row, first: _without(inner, rest)} if isinstance(inner, dict) else row
+
+
+def _renamed(messages: Any, keys: Mapping[str, str], roles: Mapping[str, str]) -> Any:
+    """Messages with the keys and roles that Hone reads; anything else as it is."""
+    if isinstance(messages, dict):
+        return _message(messages, keys, roles)
+    return [_renamed(item, keys, roles) for item in messages] if isinstance(messages, list) else messages
+
+
+def _message(message: dict[str, Any], keys: Mapping[str, str], roles: Mapping[str, str]) -> dict[str, Any]:
+    theirs = {keys.get(ours, ours): ours for ours in MESSAGE_KEYS}
+    message = {theirs.get(name, name): value for name, value in message.items()}
+    sender = "role" if "role" in message else "from"
+    name = message.get(sender)
+    if not isinstance(name, str) or name not in roles:
+        return message
+    standard = {"from": "role", "value": "content"} if sender == "from" else {}
+    return {standard.get(key, key): value for key, value in message.items()} | {"role": roles[name]}

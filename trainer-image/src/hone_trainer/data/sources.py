@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hone.contract.settings import DataFormat
 from hone_trainer.data.kinds import REMEDY, DataFile, data_file, suffix_of
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import locate, open_file, shown
@@ -33,6 +34,23 @@ _NOTES = re.compile(
 
 
 @dataclass(frozen=True)
+class Part:
+    """What makes a data set one of several whose rows are mixed.
+
+    Attributes:
+        name: the user's name of it.
+        index: its place in the spec's list.
+        weight: how often a training row is used in one epoch.
+        max_rows: most rows that are used; None: all.
+    """
+
+    name: str
+    index: int
+    weight: float = 1.0
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """One of the user's data sets.
 
@@ -41,6 +59,9 @@ class Source:
         files: its files in the order in which they are read.
         columns: the rows' own names of columns by Hone's, where they differ.
         drop_reasoning: whether the reasoning of answers is removed.
+        roles: Hone's roles by the names that messages have for them, where they differ.
+        part: what makes it one of several sources of training rows; None: it is the only one.
+        format: of its rows; None: that of the other sources.
         system_prompt: the system message of conversations that have none.
         unread: files of its directory that are no part of it, by name.
     """
@@ -51,14 +72,29 @@ class Source:
     unread: tuple[str, ...] = ()
     drop_reasoning: bool = False
     system_prompt: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    part: Part | None = None
+    format: DataFormat | None = None
 
     @property
     def field(self) -> str:
         """The spec's field that names this data set."""
-        return f"spec.dataset.{self.name}"
+        return f"spec.dataset.{self.place}"
+
+    @property
+    def place(self) -> str:
+        """The same below spec.dataset."""
+        return f"{self.name}.sources[{self.part.index}]" if self.part else self.name
 
 
-def find_source(name: str, path: str, *, mount: Path | None = None, columns: Mapping[str, str] | None = None) -> Source:
+def find_source(
+    name: str,
+    path: str,
+    *,
+    mount: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    part: Part | None = None,
+) -> Source:
     """The files of a path, by name.
 
     A directory stands for its files with a suffix of data, which must be the same, or, where none has one, for all its
@@ -71,12 +107,12 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
         name: train, validation or test.
         path: a file, a directory or a glob.
         mount: the directory that all files must lie in, whatever links say; None: they may lie anywhere.
-        columns: see `Source`.
+        columns, part: see `Source`.
 
     Raises:
         BadInput: there is no such path, no file in it, none that may be read, or what lies there holds no rows.
     """
-    where, volume = f"spec.dataset.{name}", mount or Path("/")
+    where, volume = Source(name, (), part=part).field, mount or Path("/")
     try:
         # Before anything is listed or read; each file is located again when it is opened.
         locate(_base(Path(path)), "", where, volume)
@@ -88,7 +124,7 @@ def find_source(name: str, path: str, *, mount: Path | None = None, columns: Map
             f"{error.filename or path} may not be read by the pod's user",
             "Let all users read the directory and enter it (chmod a+rx).",
         ) from error
-    return Source(name, tuple(data_files), columns or {}, tuple(shown(file.name) for file in unread))
+    return Source(name, tuple(data_files), columns or {}, tuple(shown(file.name) for file in unread), part=part)
 
 
 def _base(path: Path) -> Path:

@@ -51,10 +51,15 @@ def choose_split(key: bytes, validation_fraction: float, test_fraction: float) -
 
     The test split lies at the low end: another `validation_fraction` does not change it.
     """
-    position = int.from_bytes(hashlib.sha256(b"split:" + key).digest()[:8], "big") / _RANGE
-    if position < test_fraction:
+    place = position(b"split:" + key)
+    if place < test_fraction:
         return "test"
-    return "validation" if position < test_fraction + validation_fraction else "train"
+    return "validation" if place < test_fraction + validation_fraction else "train"
+
+
+def position(key: bytes) -> float:
+    """A number from 0 up to 1 that follows from a key alone: which rows are chosen where only a share is."""
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / _RANGE
 
 
 def shuffle_key(seed: int, row: bytes) -> bytes:

@@ -1,20 +1,22 @@
 """The first pass over the data: checks every row and chooses its split. No tokenizer, so bad data fails fast."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hone.contract.plan import SourceRows
 from hone.contract.settings import DataFormat, SplitBy
-from hone_trainer.data.assign import Seen, assign, repeated, seen
+from hone_trainer.data.assign import RowRef, Seen, assign, repeated, seen
 from hone_trainer.data.columns import check_columns
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample, used_columns
 from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.kinds import REMEDY, Kind
+from hone_trainer.data.mixture import chosen, copies, source_rows, with_formats
 from hone_trainer.data.read import rows
 from hone_trainer.data.reasoning import without_reasoning
 from hone_trainer.data.sample import Sample, with_system_prompt
-from hone_trainer.data.sources import Source
+from hone_trainer.data.sources import Part, Source
 from hone_trainer.data.ticker import Ticker
 from hone_trainer.data.turns import filled
 from hone_trainer.protocol.errors import BadInput, RowFault, plain_names
@@ -28,20 +30,11 @@ _KNOWN_COLUMNS = {
     "data": "If `data` holds all rows, write them as one array, [{…}, {…}].",
     "rows": "If `rows` holds all rows, write them as one array, [{…}, {…}].",
     "train": "If `train` holds all rows, write them as one array, [{…}, {…}].",
+    "labels": "If `labels` has one class for each row, map it with spec.dataset.columns (label: labels). Several "
+    "classes of one text are not supported: train one job for each class.",
     "text": "Plain `text` has no prompt: set spec.objective to SFT to learn all of it, split it into `prompt` and "
     "`completion`, or add a `label` and set spec.objective to Classification.",
 }
-
-
-@dataclass(frozen=True)
-class RowRef:
-    """What is stored of a good row between the passes: a few bytes and its class, never its text."""
-
-    split: str | None
-    """train, validation or test; None if another split has the same row."""
-    row: bytes
-    prompt: bytes
-    label: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +56,17 @@ class Survey:
     unused: Unused = field(default_factory=Unused)
     """Keys of good rows that nothing reads."""
     by_source: dict[str, tuple[int, Faults]] = field(default_factory=dict)
-    """For each source how many good rows it has, and its bad ones."""
+    """For each source, by its place below spec.dataset, how many good rows it has, and its bad ones."""
     grouped: bool = False
     """Whether rows without a group are bad ones."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about how the rows were split, and about rows that stand there several times."""
+    formats: tuple[DataFormat, ...] = ()
+    """The formats of all sources, of which `format` is the first."""
+    sources: tuple[Source, ...] = ()
+    """What was read, each with its format if there are several of training rows."""
+    source_rows: list[SourceRows] | None = None
+    """The rows of each source of training rows, if there are several."""
 
 
 def survey(
@@ -96,25 +95,66 @@ def survey(
             end; or `dataset.columns` names a column that no row has.
     """
     check_columns(sources)
-    if format is DataFormat.AUTO:
+    sources = with_formats(sources, format, lambda source: _find_format(source, formats))
+    if sources[0].format is not None:
+        format = sources[0].format
+    elif format is DataFormat.AUTO:
         format = _find_format(sources[0], formats)
     faults, unused = Faults(), Unused()
     by_source: dict[str, tuple[int, Faults]] = {}
     good: list[Seen] = []
+    parts: list[Part | None] = []
     chats: set[bool] = set()
     grouped = split_by is SplitBy.COLUMN
     for source, row, sample in _good_rows(sources, format, faults, unused, by_source, grouped=grouped):
         chats.add(sample.is_chat)
         good.append(seen(sample, source.name, split_by, row.get(GROUP), generated=generated))
-    assigned = assign(good, validation_fraction, test_fraction, split_by)
-    refs = [RowRef(split, row.row, row.prompt, row.label) for row, split in zip(good, assigned.splits, strict=True)]
+        parts.append(source.part)
+    used = chosen(good, parts)
+    candidates = [row for row, own in zip(good, used, strict=True) if own]
+    assigned = assign(candidates, validation_fraction, test_fraction, split_by)
+    refs = [
+        RowRef(split, row.row, row.prompt, row.label) for row, split in zip(candidates, assigned.splits, strict=True)
+    ]
     refs, duplicates = _without_duplicates(refs)
-    repeats = repeated((row, ref.split) for row, ref in zip(good, refs, strict=True))
+    repeats = repeated((row, ref.split) for row, ref in zip(candidates, refs, strict=True))
+    refs = _weighted(good, used, parts, refs)
     warnings = [*_unread(sources), *assigned.warnings, *repeats]
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
     chat, plain_text = True in chats, False in chats
-    return Survey(format, refs, faults, duplicates, shared, chat, plain_text, unused, by_source, grouped, warnings)
+    bad = {place: own.total for place, (_, own) in by_source.items()}
+    return Survey(
+        format,
+        refs,
+        faults,
+        duplicates,
+        shared,
+        chat,
+        plain_text,
+        unused,
+        by_source,
+        grouped,
+        warnings,
+        formats=tuple(dict.fromkeys(source.format or format for source in sources)),
+        sources=tuple(sources),
+        source_rows=source_rows(sources, parts, refs, bad),
+    )
+
+
+def _weighted(good: list[Seen], used: list[bool], parts: list[Part | None], refs: Iterable[RowRef]) -> list[RowRef]:
+    """One entry for each good row: those that are used with how often, the others in no split."""
+    refs, result = iter(refs), []
+    for row, own, part in zip(good, used, parts, strict=True):
+        if not own:
+            result.append(RowRef(None, row.row, row.prompt, row.label, used=False))
+            continue
+        ref = next(refs)
+        if part is not None and ref.split == "train":
+            count = copies(row.row, part)
+            ref = replace(ref, copies=count, split="train" if count else None)
+        result.append(ref)
+    return result
 
 
 def _good_rows(
@@ -133,7 +173,7 @@ def _good_rows(
         own, before = Faults(), total
         files: dict[str, int] = {}
         for where, row, sample in _checked(source, format):
-            ticker.tick("Checking rows", split=source.name, rows=total, badRows=faults.total)
+            ticker.tick("Checking rows", split=source.place, rows=total, badRows=faults.total)
             file = where.rpartition(":")[0]
             if grouped and isinstance(sample, Sample) and not filled(row.get(GROUP)):
                 sample = RowFault(f"no column `{GROUP}`, by which spec.dataset.splitBy parts the rows")
@@ -144,12 +184,13 @@ def _good_rows(
                 continue
             total += 1
             files[file] = files.get(file, 0) + 1
-            unused.add(unused_in(row, (*used_columns(row, format), *([GROUP] if grouped else []))))
+            own_format = source.format or format
+            unused.add(unused_in(row, (*used_columns(row, own_format), *([GROUP] if grouped else []))))
             yield source, row, sample
         if total == before:
-            _refuse(source, [format], own)
-        _refuse_files(source, format, [name for name, count in files.items() if not count])
-        by_source[source.name] = total - before, own
+            _refuse(source, [source.format or format], own)
+        _refuse_files(source, source.format or format, [name for name, count in files.items() if not count])
+        by_source[source.place] = total - before, own
 
 
 def _unread(sources: list[Source]) -> list[str]:
@@ -183,7 +224,13 @@ def _refuse_files(source: Source, format: DataFormat, files: list[str]) -> None:
 
 
 def good_samples(sources: list[Source], format: DataFormat, *, grouped: bool = False) -> Iterator[tuple[str, Sample]]:
-    """The good rows again, in the order of `Survey.refs`, each with its place."""
+    """The good rows again, in the order of `Survey.refs`, each with its place.
+
+    Args:
+        sources: as `Survey.sources` has them.
+        format: of the sources without one of their own.
+        grouped: as `Survey.grouped`.
+    """
     for source in sources:
         for where, row, sample in _checked(source, format):
             if isinstance(sample, Sample) and (not grouped or filled(row.get(GROUP))):
@@ -192,6 +239,7 @@ def good_samples(sources: list[Source], format: DataFormat, *, grouped: bool = F
 
 def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, dict[str, Any], Sample | RowFault]]:
     """Every row: its place, the row as it was read, and what it is or what is wrong with it."""
+    format = source.format or format
     for where, row in rows(source):
         if isinstance(row, RowFault):
             yield where, {}, row

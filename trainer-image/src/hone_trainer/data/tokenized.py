@@ -10,7 +10,6 @@ from hone_trainer.data.faults import Faults
 from hone_trainer.data.prepared import SPLITS
 from hone_trainer.data.rows import Column, EncodedRow, RowEncoder
 from hone_trainer.data.sample import Sample
-from hone_trainer.data.sources import Source
 from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.survey import Survey, good_samples
 from hone_trainer.data.ticker import Ticker
@@ -54,8 +53,12 @@ class SplitRows:
     """Shuffle keys."""
     places: list[str] = field(default_factory=list)
 
-    def add(self, row: EncodedRow, key: bytes, place: str) -> None:
+    copies: "array[int]" = field(default_factory=lambda: array("q"))
+    """How often each row is learned in one epoch."""
+
+    def add(self, row: EncodedRow, key: bytes, place: str, copies: int = 1) -> None:
         """Record a row that was written."""
+        self.copies.append(copies)
         self.lengths.append(row.length)
         self.first_trained.append(row.first_trained)
         self.keys.append(key)
@@ -79,7 +82,7 @@ class Tokenized:
     outline: str | None = None
 
 
-def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncoder, options: Options) -> Tokenized:
+def tokenize(raw: Path, survey: Survey, encoder: RowEncoder, options: Options) -> Tokenized:
     """Write the rows of each split to `raw/<split>.arrow`. Rows that cannot be encoded are added to `survey.faults`."""
     from datasets.arrow_writer import ArrowWriter
 
@@ -90,7 +93,7 @@ def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncod
         for name in SPLITS:
             writers[name] = ArrowWriter(path=str(raw / f"{name}.arrow"), features=features(name, encoder))
             stack.callback(writers[name].close)
-        samples = zip(survey.refs, good_samples(sources, survey.format, grouped=survey.grouped), strict=True)
+        samples = zip(survey.refs, good_samples([*survey.sources], survey.format, grouped=survey.grouped), strict=True)
         for done, (ref, (place, sample)) in enumerate(samples, start=1):
             ticker.tick("Tokenizing", rows=done, totalRows=len(survey.refs))
             if ref.split is None:
@@ -100,7 +103,7 @@ def tokenize(raw: Path, sources: list[Source], survey: Survey, encoder: RowEncod
                 continue
             encoded, columns = row
             writers[ref.split].write(columns)
-            result.splits[ref.split].add(encoded, shuffle_key(options.seed, ref.row), place)
+            result.splits[ref.split].add(encoded, shuffle_key(options.seed, ref.row), place, ref.copies)
             if ref.split == "train":
                 result.learns_to_stop = result.learns_to_stop or encoder.learns_to_stop(encoded)
                 if result.outline is None:

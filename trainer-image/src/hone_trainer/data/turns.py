@@ -25,6 +25,7 @@ SENDERS = {
 
 _OTHER_ROLES = {"function": "tool"}
 """Older names of roles."""
+_OTHER_NAMES = ": name the role of other names in spec.dataset.roles"
 _CALLS = "function_call"
 """ShareGPT's sender of tool calls."""
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
@@ -158,10 +159,10 @@ def _message(item: Any, column: str) -> Message:
     if not shared and ("role" not in item or ("content" not in item and not calls)):
         raise RowFault(f"`{column}` holds something that is not a message with `role` and `content`")
     if shared and (not isinstance(role, str) or role not in SENDERS):
-        raise RowFault(f"`{column}` has a `from` other than {', '.join(SENDERS)}")
+        raise RowFault(f"`{column}` has a `from` other than {', '.join(SENDERS)}{_OTHER_NAMES}")
     role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
     if not shared and role not in ROLES:
-        raise RowFault(f"`{column}` has a role other than {', '.join(ROLES)}")
+        raise RowFault(f"`{column}` has a role other than {', '.join(ROLES)}{_OTHER_NAMES}")
     role_of_calls = shared and role == _CALLS
     role = SENDERS[role] if shared else role
     if calls and role != "assistant":

@@ -10,6 +10,7 @@ from hone.contract.rules.places import (
     CLAIM_PATHS,
     DATA_SOURCES,
     HELD_OUT,
+    MIXED_SOURCES,
     MODEL_SOURCES,
     device,
     exactly_one,
@@ -43,7 +44,8 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *_ON_REWARDS,
         *_ON_RESOURCES,
         *(exactly_one(place, "claim", "jobRef") for place in MODEL_SOURCES),
-        *(exactly_one(place, "claim", "configMap") for place in DATA_SOURCES),
+        *(exactly_one(place, "claim", "configMap", "sources") for place in DATA_SOURCES),
+        *(exactly_one(place, "claim", "configMap") for place in MIXED_SOURCES),
         *(exactly_one(place, "claim", "configMap", "fraction") for place in HELD_OUT),
         *(inside_the_volume(place) for place in CLAIM_PATHS),
         *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
@@ -159,7 +161,7 @@ def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alter
 
 def _on_data(objectives: Objectives) -> Iterator[Rule]:
     without = _names(objectives, lambda facts: not facts.data.has_conversations)
-    for path in ("dataset.chatTemplate", "dataset.systemPrompt"):
+    for path in ("dataset.chatTemplate", "dataset.systemPrompt", "dataset.roles"):
         yield Rule(
             path=f"spec.{path}",
             applies_if=IsSet(path) & OneOf(OBJECTIVE, without),

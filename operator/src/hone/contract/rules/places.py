@@ -5,6 +5,7 @@ from hone.contract.rules.rule import Rule
 
 MODEL_SOURCES = ("spec.model", "spec.teacher", "spec.reward.model")
 DATA_SOURCES = ("spec.dataset.train",)
+MIXED_SOURCES = ("spec.dataset.train.sources[]",)
 HELD_OUT = ("spec.dataset.validation", "spec.dataset.test")
 RESERVED_PREFIXES = ("HONE_", "LD_", "MASTER_", "PET_", "TORCHELASTIC_")
 RESERVED_NAMES = (
@@ -32,7 +33,7 @@ RESERVED_NAMES = (
 )
 """Variables that Hone, torchrun and Kubernetes set, and those by which the loaders of libraries and of Python run or
 read what they name. Their readers repeat a value that they do not understand, which may come from a Secret."""
-CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *HELD_OUT))
+CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *MIXED_SOURCES, *HELD_OUT))
 
 
 def exactly_one(place: str, *fields: str) -> Rule:

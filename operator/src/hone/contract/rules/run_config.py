@@ -30,6 +30,7 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             test=_held_out(data.test, data.test_fraction),
             format=data.format.value,
             columns=data.columns,
+            roles=data.roles,
             trainOn=data.train_on,
             balance=data.balance,
             chatTemplate=_chat_template(data.chat_template),

@@ -8,7 +8,7 @@ from hone.contract.settings import MAX_BAD_ROWS, Reasoning
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.finetunejob.run import PREPARE, WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.data import DATA_DIRECTORY, chat_template, data_sources, held_out
+from hone.core.finetunejob.sources.data import DATA_DIRECTORY, chat_template, data_sources, held_out, parts
 from hone.core.finetunejob.sources.models import model_name, model_sources
 from hone.core.finetunejob.sources.rewards import rewards
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
@@ -75,11 +75,13 @@ def _is_merged(run: Run) -> bool:
 def _data(run: Run) -> DataPaths:
     dataset, sources = run.spec.dataset, data_sources(run)
     paths = {split: source.path for split, source in sources.items()}
-    train = paths.get("train")
+    mixed = parts(run)
+    train = mixed[0].path if mixed else paths.get("train")
     if train is None:
         raise ValueError("spec.dataset.train names no source")  # the CRD refuses it
     return DataPaths(
         train=train,
+        sources=mixed,
         validation=paths.get("validation"),
         test=paths.get("test"),
         validation_fraction=held_out(dataset.validation),
@@ -87,6 +89,7 @@ def _data(run: Run) -> DataPaths:
         mounts=DATA_DIRECTORY,
         format=dataset.format,
         columns=dataset.columns,
+        roles=dataset.roles,
         train_on=dataset.train_on,
         balance=dataset.balance,
         show_example=dataset.show_example or None,

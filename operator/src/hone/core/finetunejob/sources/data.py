@@ -1,7 +1,7 @@
 """The data of a run: from a claim or a ConfigMap, or held out of the training rows."""
 
-from hone.api.dataset import DataSource, HeldOut
-from hone.contract.runconfig import ChatTemplate
+from hone.api.dataset import DataSource, HeldOut, MixedSource
+from hone.contract.runconfig import ChatTemplate, DataPart
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.observed import Ref
@@ -23,9 +23,31 @@ def splits(run: Run) -> dict[str, DataSource | HeldOut]:
 
 
 def data_sources(run: Run) -> dict[str, Source]:
-    """The data, by split: `/mnt/data/<split>`. A split that is held out of the training rows has no source."""
-    sources = {split: _source(split, source) for split, source in splits(run).items()}
+    """The data, by split: `/mnt/data/<split>`, with several sources of training rows `/mnt/data/train/<index>`. A split
+    that is held out of the training rows has no source."""
+    sources = {split: _source(split, f"spec.dataset.{split}", source) for split, source in splits(run).items()}
+    for index, part in enumerate(run.spec.dataset.train.sources or []):
+        sources[f"train/{index}"] = _source(f"train/{index}", f"spec.dataset.train.sources[{index}]", part)
     return {split: source for split, source in sources.items() if source}
+
+
+def parts(run: Run) -> list[DataPart] | None:
+    """The sources of training rows in the form of the RunConfig, if there are several."""
+    dataset, read = run.spec.dataset, data_sources(run)
+    if not dataset.train.sources:
+        return None
+    return [
+        DataPart(
+            name=part.name,
+            path=read[f"train/{index}"].path,
+            format=part.format or dataset.format,
+            columns=part.columns if part.columns is not None else dataset.columns,
+            roles=part.roles if part.roles is not None else dataset.roles,
+            weight=part.weight,
+            max_rows=part.max_rows,
+        )
+        for index, part in enumerate(dataset.train.sources)
+    ]
 
 
 def template_sources(run: Run) -> list[Source]:
@@ -57,8 +79,8 @@ def held_out(source: HeldOut | None) -> float:
     return source.fraction if source and source.fraction is not None else DEFAULT_HELD_OUT
 
 
-def _source(split: str, source: DataSource | HeldOut) -> Source | None:
-    directory, field = f"{DATA_DIRECTORY}/{split}", f"spec.dataset.{split}"
+def _source(split: str, field: str, source: DataSource | MixedSource | HeldOut) -> Source | None:
+    directory = f"{DATA_DIRECTORY}/{split}"
     if source.claim:
         return Source(
             path=f"{directory}/{source.claim.path}",
