@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from dev.row_shapes import cells
 from dev.uv import ROOT
 from hone.api.descriptions import EPOCHS_OF_FEW, EPOCHS_OF_MANY, number
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
@@ -21,7 +22,7 @@ from hone.contract.rules.vllm import ARGUMENTS, CHOICES
 from hone.contract.settings import DataFormat
 from hone_trainer.planning.rollouts import LONGEST
 
-PAGES = ("README.md", "docs/objectives.md", "docs/data.md", "docs/serving.md")
+PAGES = ("README.md", "docs/objectives.md", "docs/data.md", "docs/serving.md", "docs/coming-from.md")
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NONE = "–"
 
@@ -115,6 +116,11 @@ def arguments(old: str) -> str:
     return _table(["about", "arguments"], [*rows, ["only with these values", _code(sorted(CHOICES))]]) + "\n"
 
 
+def row_shapes(old: str) -> str:
+    """Rows of other tools, and what becomes of each with each objective."""
+    return _table(["tool", "rows", "example", "objective", "read as"], [*cells()]) + "\n"
+
+
 BLOCKS: Mapping[str, Callable[[str], str]] = {
     "choice": choice,
     "objectives": objectives,
@@ -122,6 +128,7 @@ BLOCKS: Mapping[str, Callable[[str], str]] = {
     "rewards": rewards,
     "formats": formats,
     "arguments": arguments,
+    "row-shapes": row_shapes,
 }
 """By name: what a block's text becomes."""
 

@@ -20,6 +20,7 @@ from hone_trainer.data.format_prompt import (
     with_prompt,
 )
 from hone_trainer.data.keys import check_columns_beside
+from hone_trainer.data.providers import REFERENCES, as_prompt, unanswered
 from hone_trainer.data.read import TURNS
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.tools import TOOL_COLUMNS, parse_tools
@@ -111,6 +112,7 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
       completion may be a bad one. Any other label, also 1 or 0, is an ordinary column, unless `formats` has
       UnpairedPreference and lacks PromptCompletion. In that case a null label counts as present, so that the row is
       reported as one that lacks its label.
+    - `messages` that do not end with an answer are Prompt if that is one of `formats`.
     - A prompt alone is Prompt, and a text alone Text, only if that is one of `formats`; otherwise the column after it
       is missing. A text with a label is never Text.
 
@@ -119,6 +121,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
         formats: the objective's formats; another format is returned only if a row has none of them.
     """
     present = {column for column, value in row.items() if value is not None}
+    if DataFormat.PROMPT in formats and unanswered(row):
+        return DataFormat.PROMPT
     if DataFormat.UNPAIRED_PREFERENCE in formats and rated_conversation(row):
         return DataFormat.UNPAIRED_PREFERENCE
     rates = DataFormat.UNPAIRED_PREFERENCE in formats and DataFormat.PROMPT_COMPLETION not in formats
@@ -149,6 +153,8 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
     check_columns_beside(row, format, used)
     if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
         row = with_prompt(row, column)
+    if format is DataFormat.PROMPT:
+        row = as_prompt(row)
     for column in COLUMNS[format]:
         if column not in row:
             raise RowFault(f"no column `{column}`")
@@ -166,4 +172,6 @@ def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
     tools = TOOL_COLUMNS if format in _WITH_TOOLS else ()
     if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
         before = (column, *RATINGS)
+    if format is DataFormat.PROMPT:
+        before = (*(("messages",) if unanswered(row) else ()), *REFERENCES)
     return (*COLUMNS[format], *FORMATS[format].optional, *before, *tools)

@@ -58,7 +58,7 @@ def _comparison(row: dict[str, Any], name: str, format: DataFormat) -> str | Non
 
 
 _CHECKS: dict[str, Callable[[dict[str, Any], str, DataFormat], str | None]] = {
-    **dict.fromkeys(("tools", "functions", "tool_defs", "function_call", "tool_calls"), _tools),
+    **dict.fromkeys(("tools", "functions", "tool_defs", "function_call", "tool_calls", "toolConfig"), _tools),
     **dict.fromkeys(MEDIA, _media),
     **dict.fromkeys(("sample_weight", "loss_weight"), _weight),
     **dict.fromkeys(("label", "kto_tag"), _rating),

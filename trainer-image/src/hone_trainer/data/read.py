@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hone_trainer.data.kinds import BROKEN, FileFault, damaged
+from hone_trainer.data.providers import standard
 from hone_trainer.data.readers import READERS
 from hone_trainer.data.sources import Source
 from hone_trainer.protocol import limits
@@ -44,7 +45,7 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
 
 
 def _as_read(row: dict[str, Any] | RowFault, source: Source) -> dict[str, Any] | RowFault:
-    return row if isinstance(row, RowFault) else rename(row, source.columns, source.roles)
+    return row if isinstance(row, RowFault) else standard(rename(row, source.columns, source.roles))
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str], roles: Mapping[str, str] | None = None) -> dict[str, Any]:
