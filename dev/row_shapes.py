@@ -65,6 +65,14 @@ _BEDROCK_TOOLS = {
     "toolConfig": {"tools": [{"toolSpec": {"name": "hours", "inputSchema": {"json": _PARAMETERS}}}]},
 }
 
+_HERMES = [
+    {"from": "system", "value": "Call functions. <tools>[" + json.dumps(_TOOL) + "]</tools>"},
+    {"from": "human", "value": "Is it open?"},
+    {"from": "gpt", "value": '<tool_call>{"name": "hours", "arguments": {"shop": "A"}}</tool_call>'},
+    {"from": "tool", "value": "<tool_response>9 to 5</tool_response>"},
+    {"from": "gpt", "value": "Yes."},
+]
+
 SHAPES = (
     Shape("OpenAI", "supervised", {"messages": [_ASK, _ANSWER]}),
     Shape("OpenAI", "supervised, a turn of weight 0", {"messages": [_ASK, {**_WORSE, "weight": 0}, _ASK, _ANSWER]}),
@@ -106,6 +114,7 @@ SHAPES = (
     Shape("TRL", "preference", {"prompt": [_ASK], "chosen": [_ANSWER], "rejected": [_WORSE]}),
     Shape("TRL", "unpaired preference", {"prompt": [_ASK], "completion": [_ANSWER], "label": True}),
     Shape("TRL", "prompt only", {"prompt": [_ASK]}),
+    Shape("Hermes", "function calling", {"conversations": _HERMES}),
     Shape("Hugging Face", "text classification", {"text": "It broke.", "label": 1}),
 )
 

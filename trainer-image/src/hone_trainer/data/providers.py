@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from hone_trainer.data.hermes import with_tools
+
 _PAIR = ("input", "preferred_output", "non_preferred_output")
 """OpenAI's columns of a prompt and two answers, which Together and Fireworks have as well."""
 _SCHEMA = "schemaVersion"
@@ -12,7 +14,11 @@ REFERENCES = ("reference", "reference_answer", "ground_truth")
 
 
 def standard(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with Hone's columns if it is one of a hosted service's; any other row as it is."""
+    """The row with Hone's columns if it is one of a hosted service's, or has tools in text; any other row as it is.
+
+    Raises:
+        RowFault: as of `with_tools`.
+    """
     if str(row.get(_SCHEMA, "")).startswith(_BEDROCK):
         return _of_bedrock(row)
     prompt = row.get("input")
@@ -22,7 +28,7 @@ def standard(row: dict[str, Any]) -> dict[str, Any]:
         inner = {name: value for name, value in prompt.items() if name != "messages"}
         answers = {"chosen": row["preferred_output"], "rejected": row["non_preferred_output"]}
         return {**others, **inner, "prompt": prompt.get("messages"), **answers}
-    return row
+    return with_tools(row)
 
 
 def unanswered(row: dict[str, Any]) -> bool:

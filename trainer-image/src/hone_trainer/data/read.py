@@ -45,7 +45,10 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
 
 
 def _as_read(row: dict[str, Any] | RowFault, source: Source) -> dict[str, Any] | RowFault:
-    return row if isinstance(row, RowFault) else standard(rename(row, source.columns, source.roles))
+    try:
+        return row if isinstance(row, RowFault) else standard(rename(row, source.columns, source.roles))
+    except RowFault as fault:
+        return fault
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str], roles: Mapping[str, str] | None = None) -> dict[str, Any]:
