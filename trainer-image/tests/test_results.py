@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hone.contract.exits import FailureClass
-from hone.contract.plan import BadRows, DatasetSummary, MemoryEstimate, Plan
+from hone.contract.plan import BadRows, DatasetSummary, MemoryEstimate, Plan, SourceRows
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 from hone.contract.verdict import Verdict
 from hone_trainer.protocol.errors import BadInput
@@ -57,14 +57,17 @@ def dataset_with(example: str | None, bad_rows: list[BadRows]) -> DatasetSummary
         validation_rows=1,
         test_rows=1,
         bad_rows=bad_rows,
+        *16,
         example=example,
     )
 
 
 def fullest(text: str) -> StepResult:
     bad = [BadRows(reason=text, count=1, first=text)] * 8
+    source = SourceRows(name="n" * 63, format="UnpairedPreference", rows=9**9, bad_rows=9**9, train_rows=9**9)
+    dataset = dataset_with(text * 2, bad).model_copy(update={"sources": [source] * 16})
     reasons = {f"{i:02}".ljust(64, "x"): text for i in range(32)}
-    return StepResult(step="prepare", dataset=dataset_with(text * 2, bad), plan=plan_with(reasons, [text] * 16))
+    return StepResult(step="prepare", dataset=dataset, plan=plan_with(reasons, [text] * 16))
 
 
 @pytest.mark.parametrize("text", ["x" * 512, WIDE, '"\\' * 256], ids=["ascii", "three bytes", "escapes"])

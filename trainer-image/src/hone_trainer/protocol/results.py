@@ -112,6 +112,10 @@ def _classes(length: int, most: int) -> Callable[[StepResult], StepResult]:
     )
 
 
+def _sources(most: int) -> Callable[[StepResult], StepResult]:
+    return _dataset(lambda d: {"sources": (d.sources or [])[:most] or None})
+
+
 def _sentences(length: int, most: int) -> Callable[[StepResult], StepResult]:
     return _plan(
         lambda p: {
@@ -166,9 +170,11 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _changes(120, 8),
     _verdict(512, 256),
     _changes(80, 2),
+    _sources(8),
     _sentences(40, 12),
     _bad_rows(40, 2),
     _classes(0, 0),
+    _sources(0),
     _sentences(0, 0),
     _fewer_scores(1),
     _verdict(128, 0),
