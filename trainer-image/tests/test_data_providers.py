@@ -38,7 +38,7 @@ CONVERSE: dict[str, Any] = {
             "content": [
                 {"toolResult": {"toolUseId": "1", "content": [{"json": {"y": 2}}]}},
                 {"toolResult": {"toolUseId": "2", "content": [{"text": "none"}]}},
-                {"text": "Go on."},
+                {"text": "Next, please."},
             ],
         },
         {"role": "assistant", "content": [{"text": "Done."}]},
@@ -62,7 +62,7 @@ def test_a_bedrock_message_can_hold_several_results_calls_and_texts() -> None:
         ("assistant", "Wait."),
         ("tool", '{"y": 2}'),
         ("tool", "none"),
-        ("user", "Go on."),
+        ("user", "Next, please."),
         ("assistant", "Done."),
     ]
     assert [call["function"]["name"] for call in sample.messages[2]["tool_calls"]] == ["f", "g"]
@@ -132,7 +132,7 @@ def test_a_conversation_without_an_answer_is_a_prompt(
 
 @pytest.mark.parametrize("value", ["5", 5, 5.0])
 def test_what_answers_are_compared_with_may_be_a_number_under_another_name(value: Any) -> None:
-    for name in ("reference_answer", "ground_truth", "reference"):
+    for name in ("reference_answer", "ground_truth"):
         row = {"messages": [ASK], name: value}
         assert to_sample(row, DataFormat.PROMPT).references == ("5",)
         assert [*unused_in(row, used_columns(row, DataFormat.PROMPT))] == []

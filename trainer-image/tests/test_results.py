@@ -57,7 +57,6 @@ def dataset_with(example: str | None, bad_rows: list[BadRows]) -> DatasetSummary
         validation_rows=1,
         test_rows=1,
         bad_rows=bad_rows,
-        *16,
         example=example,
     )
 

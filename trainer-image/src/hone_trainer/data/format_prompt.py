@@ -99,7 +99,6 @@ def from_prompt(row: dict[str, Any]) -> Sample:
 def _references(value: Any) -> tuple[str, ...]:
     """The texts that an answer is compared with: none, one or several."""
     values = [] if value is None else value if isinstance(value, list) else [value]
-    values = [f"{one:g}" if isinstance(one, float) else str(one) if type(one) is int else one for one in values]
     if not all(isinstance(one, str) for one in values):
         raise RowFault("`reference` is neither a string nor a list of strings")
     if not all(one.strip() for one in values):

@@ -47,7 +47,10 @@ def as_prompt(row: dict[str, Any]) -> dict[str, Any]:
     own = next((name for name in REFERENCES if row.get(name) is not None), None)
     if own is None or own == "reference":
         return row
-    return {**{name: value for name, value in row.items() if name != own}, "reference": row[own]}
+    value = row[own]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = f"{value:g}" if isinstance(value, float) else str(value)
+    return {**{name: value for name, value in row.items() if name != own}, "reference": value}
 
 
 def _of_bedrock(row: dict[str, Any]) -> dict[str, Any]:
