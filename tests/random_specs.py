@@ -32,6 +32,7 @@ TEXTS = (
     "a",
     "rows.jsonl",
     "a/../b",
+    "hf://a/b",
     "../b",
     "..",
     "a..b",

@@ -124,11 +124,16 @@ def test_every_variable_that_is_set_is_one_that_the_operator_reads(render: Rende
 
 
 def test_the_operator_understands_the_variables(render: Render) -> None:
-    values = {"watchNamespaces": ["team-a", "team-b"], "operator": {"logLevel": "debug", "resyncSeconds": 600}}
+    values = {
+        "watchNamespaces": ["team-a", "team-b"],
+        "operator": {"logLevel": "debug", "resyncSeconds": 600},
+        "huggingFace": {"endpoint": "https://hub.example.com"},
+    }
     read = options.from_environment(env_of(render(values)))
     assert read.watch_namespaces == ("team-a", "team-b")
     assert read.log_level == "debug"
     assert read.settings.resync_seconds == 600
+    assert read.settings.hub_endpoint == "https://hub.example.com"
 
 
 def test_the_probes_and_ports_are_those_that_the_operator_opens(render: Render) -> None:

@@ -45,14 +45,22 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "two models to begin with": (
         ftj("model.jobRef", {"name": "sft"}),
         "spec.model",
-        "exactly one of claim and jobRef",
+        "exactly one of claim, jobRef and uri",
     ),
-    "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim and jobRef"),
+    "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim, jobRef and uri"),
     "an adapter of another job's model": (
         edited(ftj("model", {"jobRef": {"name": "base"}}), "spec.output", {"merge": "Never"}),
         "spec.output.merge",
         "cannot be Never with model.jobRef",
     ),
+    "an adapter of a model that no server finds": (
+        edited(ftj("model", {"uri": "hf://acme/tiny"}), "spec.output", {"merge": "Never"}),
+        "spec.output.merge",
+        "cannot be Never with model.uri",
+    ),
+    "a revision of a claim": (ftj("model.revision", "main"), "spec.model.revision", "only with uri"),
+    "a model of another scheme": (ftj("model", {"uri": "https://example.com/m"}), "spec.model.uri", "hf://"),
+    "a model outside of the Hub": (ftj("model", {"uri": "hf://../m"}), "spec.model.uri", "hf://"),
     "its own model to begin with": (
         ftj("model", ITSELF),
         "spec.model.jobRef.name",

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NoReturn
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.results import StepResult
-from hone.contract.runconfig import DataPart, DataPaths, RunConfig
+from hone.contract.results import DownloadedModel, StepResult
+from hone.contract.runconfig import DataPart, DataPaths, Merge, RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
@@ -34,7 +34,7 @@ from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
 from hone_trainer.data.sources import Part, Source, find_source
 from hone_trainer.data.survey import Survey, survey
-from hone_trainer.models.directories import check_models, originals
+from hone_trainer.models.directories import check_models, downloads, originals
 from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import components
 from hone_trainer.objectives.warnings import WarningInputs
@@ -117,7 +117,8 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
     check_artifacts(config.artifacts)
-    materialize(config)
+    downloaded = materialize(config)
+    check_models(downloads(config))
     models = _read_models(config, data.survey)
     prepared = _tokenize(config, data, models)
     limits.reading("", "")
@@ -127,12 +128,12 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     plan = _with_warnings(plan, config, data.survey, models, prepared, workspace)
     _write_reward_code(reward_code)
     _store_template(config, models)
-    return _write_plan(config, plan, models.facts, prepared)
+    return _write_plan(config, plan, models.facts, prepared, downloaded)
 
 
 def _allow_for_models(config: RunConfig) -> None:
     """Add the time to read, and perhaps to merge, the models."""
-    bases = [entry.base for entry in config.materialize]
+    bases = [entry.base for entry in config.materialize if isinstance(entry, Merge)]
     for directory in filter(None, (config.paths.model, config.paths.reward_model, config.paths.teacher, *bases)):
         size = sum(path.stat().st_size for path in Path(directory).glob("*") if path.is_file())
         limits.allow(size / WEIGHT_BYTES_PER_SECOND)
@@ -391,7 +392,9 @@ def _store_template(config: RunConfig, models: _Models) -> None:
     store_template(config, str(models.tokenizer.chat_template) if config.data.chat_template else None)
 
 
-def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared) -> PlanFile:
+def _write_plan(
+    config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared, downloaded: list[DownloadedModel]
+) -> PlanFile:
     from hone_trainer.models.facts import model_digest
 
     result = PlanFile(
@@ -401,6 +404,7 @@ def _write_plan(config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Pr
         run_config_digest=digest_of(config),
         model_digest=model_digest(facts.directory),
         training_digest=training_digest(config),
+        downloads=downloaded,
     )
     if (step := take_over(config, result)) is not None:
         reasons = {
@@ -426,7 +430,14 @@ def main(*, measures_workspace: bool = True) -> int:
     except Exception as error:
         log.exception("prepare failed")
         return _end(_crashed(error))
-    write_result(StepResult(step=STEP, dataset=_shown(prepared.dataset, config), plan=prepared.plan))
+    write_result(
+        StepResult(
+            step=STEP,
+            dataset=_shown(prepared.dataset, config),
+            plan=prepared.plan,
+            downloads=prepared.downloads,
+        )
+    )
     log.info("Prepared", extra={"totalSteps": prepared.plan.total_steps, "trainRows": prepared.dataset.train_rows})
     return 0
 

@@ -31,13 +31,13 @@ PLURAL = "finetunejobs"
 
 
 class ModelSource(Model):
-    """A model: a directory in the format of transformers (config, weights, tokenizer), or another job's result."""
+    """A model in the format of transformers: on a claim, on the Hugging Face Hub, or another job's result."""
 
     claim: Annotated[
         ClaimPath | None,
         Field(
             description="Directory on a PersistentVolumeClaim with config, weights and tokenizer, as "
-            "save_pretrained writes them. Exactly one of claim and jobRef must be set."
+            "save_pretrained writes them. Exactly one of claim, jobRef and uri must be set."
         ),
     ] = None
     job_ref: Annotated[
@@ -46,6 +46,33 @@ class ModelSource(Model):
             description="FineTuneJob in the same namespace whose result is used. If that is an adapter, it is merged "
             "with its base model first. This job waits until the other one is Complete. Deleting or replacing the "
             "other job later has no effect on this one."
+        ),
+    ] = None
+    uri: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            pattern=r"^hf://[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$",
+            description="Model on the Hugging Face Hub: hf://organization/name. The prepare pod downloads it to the "
+            "workspace, once for all jobs that share the workspace. It must have weights in safetensors files.",
+        ),
+    ] = None
+    revision: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$",
+            description="Branch, tag or commit of the model at uri. Default: its default branch. The job uses the "
+            "commit that this names when it is prepared; status.downloads has that commit. Allowed only with uri.",
+        ),
+    ] = None
+    credentials_secret_ref: Annotated[
+        LocalReference | None,
+        Field(
+            description="Secret whose key HF_TOKEN has an access token of the Hugging Face Hub, for private and gated "
+            "models. Only the prepare pod gets it. Allowed only with uri."
         ),
     ] = None
 

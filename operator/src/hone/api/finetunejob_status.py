@@ -8,7 +8,10 @@ from pydantic import Field
 from hone.api.meta import Condition, NetworkPolicyStatus, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.results import ArtifactSummary, EvaluationSummary
+from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary
+
+MAX_DOWNLOADS = 3
+"""Most models that a job downloads: base, teacher, reward model."""
 
 
 class Phase(StrEnum):
@@ -199,6 +202,10 @@ class FineTuneJobStatus(Model):
         ),
     ] = None
     usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
+    downloads: Annotated[
+        list[DownloadedModel] | None,
+        Field(max_length=MAX_DOWNLOADS, description="Models that were downloaded, with the commit of each."),
+    ] = None
     models: Annotated[
         dict[Annotated[str, Field(max_length=64)], FoundModel] | None,
         Field(

@@ -64,6 +64,21 @@ class ArtifactSummary(Model):
     max_model_length: Annotated[Positive | None, Field(description="Context length of the model in tokens.")] = None
 
 
+class DownloadedModel(Model):
+    """A model that prepare downloaded: its commit, which does not change for this job."""
+
+    field: Annotated[str, Field(max_length=64, description="Field of the spec that names the model.")]
+    uri: Annotated[str, Field(max_length=256, description="Where it came from.")]
+    revision: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="Commit that was downloaded. All pods of this job use it, wherever a branch moves.",
+        ),
+    ]
+    size_bytes: Annotated[Amount, Field(description="Size of its files in bytes.")]
+
+
 class StepResult(Model):
     """How a step ended. Has either `verdict`, if it failed, or the step's own result."""
 
@@ -73,6 +88,8 @@ class StepResult(Model):
     verdict: Verdict | None = None
     dataset: DatasetSummary | None = None
     plan: Plan | None = None
+    downloads: list[DownloadedModel] = []
+    """prepare: the models that were downloaded."""
     evaluation: EvaluationSummary | None = None
     artifact: ArtifactSummary | None = None
     final_step: Count | None = None

@@ -187,6 +187,23 @@ class Merge(Model):
     """The directory to write the merged model to, on the workspace. It never holds an incomplete model."""
 
 
+class Download(Model):
+    """A model of the Hugging Face Hub that prepare downloads, before anything reads it."""
+
+    field: str
+    """Path of the field of the spec that names it."""
+    uri: str
+    """Where it comes from, such as hf://org/name."""
+    revision: str | None = None
+    """Branch, tag or commit; None: the default branch."""
+    downloaded: str
+    """The directory to write it to, on the workspace. It never holds an incomplete model."""
+    endpoint: str | None = None
+    """URL of the Hub, if the administrator set one, which may be inside the cluster; None: the library's own."""
+    token_variable: str | None = None
+    """Name of the environment variable with the access token; None: there is no token."""
+
+
 class RunConfig(Model):
     """One run, as its pods see it. Never changes after the run's first pod was created."""
 
@@ -204,7 +221,7 @@ class RunConfig(Model):
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     paths: Paths = Field(default_factory=Paths)
-    materialize: Annotated[list[Merge], Field(alias="merges")] = []
+    materialize: Annotated[list[Merge | Download], Field(alias="merges")] = []
     """What prepare writes to the workspace before anything reads it; `paths` name the results. Its key in the file is
     from a time when merging was all there was, and runs that have started keep it."""
     artifacts: list[UpstreamArtifact] = []

@@ -16,6 +16,20 @@ Rule = dict[str, Any]
 POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.CREATE_ONCE, metadata_only=True)
 APPLIED_POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.APPLY, metadata_only=True)
 DNS_PORT = 53
+_PRIVATE = {
+    "0.0.0.0/0": (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+    ),
+    "::/0": ("::1/128", "64:ff9b::/96", "fc00::/7", "fe80::/10"),
+}
+"""All addresses of each protocol, and those in them that are not public (IANA's special-purpose registries)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,12 @@ def admit(peers: Sequence[Peer], *ports: dict[str, Any]) -> list[Rule]:
 def dns() -> Rule:
     """Egress to DNS. It names no pods, since DNS may run on the nodes."""
     return {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]}
+
+
+def public(port: dict[str, Any]) -> Rule:
+    """Egress to a port of public addresses: to no pod, node, service of the cluster or metadata of a cloud."""
+    blocks = [{"ipBlock": {"cidr": cidr, "except": list(private)}} for cidr, private in _PRIVATE.items()]
+    return {"to": blocks, "ports": [port]}
 
 
 def policy(

@@ -16,6 +16,7 @@ class Settings:
         server_cpu_image: vLLM's image for `gpus: 0`.
         image_pull_policy: of all pods; empty: Kubernetes' default.
         network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
+        hub_endpoint: URL of the Hugging Face Hub or of a mirror, also one inside the cluster; empty: the Hub's own.
         allow_lists: what users may ask for in their pods.
         progress_seconds: least seconds between two readings of a run's progress; the status is written if they differ.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
@@ -26,6 +27,7 @@ class Settings:
     server_cpu_image: str = "ghcr.io/hone-dev/hone-vllm-cpu:0.1.0"
     image_pull_policy: str = ""
     network_policies: NetworkPeers | None = None
+    hub_endpoint: str = ""
     allow_lists: AllowLists = ANYTHING
     progress_seconds: float = 10.0
     resync_seconds: float = 1800.0

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import Download, Merge, RunConfig
 from hone_trainer.models.untrusted import check_model
 
 FIELDS = {"model": "spec.model", "reward_model": "spec.reward.model", "teacher": "spec.teacher"}
@@ -10,16 +10,22 @@ FIELDS = {"model": "spec.model", "reward_model": "spec.reward.model", "teacher":
 
 
 def models(config: RunConfig) -> dict[Path, str]:
-    """The models that all steps read, with their fields. What is merged exists only once prepare has written it."""
+    """The models that all steps read, with their fields. Some exist only once prepare has written them."""
     paths = {getattr(config.paths, name): field for name, field in FIELDS.items()}
     return {Path(path): field for path, field in paths.items() if path is not None}
 
 
 def originals(config: RunConfig) -> dict[Path, str]:
     """What prepare reads on volumes that users fill, with the fields: models, and what it merges them from."""
-    merged = {Path(merge.merged) for merge in config.materialize}
-    adapters = {Path(path): merge.field for merge in config.materialize for path in (merge.adapter, merge.base)}
-    return {**{path: field for path, field in models(config).items() if path not in merged}, **adapters}
+    merges = [entry for entry in config.materialize if isinstance(entry, Merge)]
+    adapters = {Path(path): merge.field for merge in merges for path in (merge.adapter, merge.base)}
+    written = {Path(merge.merged) for merge in merges} | set(downloads(config))
+    return {**{path: field for path, field in models(config).items() if path not in written}, **adapters}
+
+
+def downloads(config: RunConfig) -> dict[Path, str]:
+    """What prepare downloads, with the fields; it checks them once they are there."""
+    return {Path(entry.downloaded): entry.field for entry in config.materialize if isinstance(entry, Download)}
 
 
 def check_models(directories: dict[Path, str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import RunConfig
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.runconfig import digest_of
@@ -26,6 +27,8 @@ class PlanFile(Model):
     """Digest of the base model's config, tokenizer files and weights; names the base in caches."""
     training_digest: str | None = None
     """Digest of what the RunConfig says of training (`runconfig.training_digest`); None from older releases."""
+    downloads: list[DownloadedModel] = []
+    """The models that were downloaded, with their commits."""
 
 
 def load_plan(config: RunConfig) -> PlanFile | None:

@@ -18,6 +18,7 @@ from hone.contract.rules.places import (
     not_of_the_cluster,
     not_reserved,
     one_value,
+    only_with,
 )
 from hone.contract.rules.rule import Rule
 from hone.contract.settings import DataFormat, TrainOn
@@ -43,7 +44,8 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *_on_data(objectives),
         *_ON_REWARDS,
         *_ON_RESOURCES,
-        *(exactly_one(place, "claim", "jobRef") for place in MODEL_SOURCES),
+        *(exactly_one(place, "claim", "jobRef", "uri") for place in MODEL_SOURCES),
+        *(only_with(place, field, "uri") for place in MODEL_SOURCES for field in ("revision", "credentialsSecretRef")),
         *(exactly_one(place, "claim", "configMap", "sources") for place in DATA_SOURCES),
         *(exactly_one(place, "claim", "configMap") for place in MIXED_SOURCES),
         *(exactly_one(place, "claim", "configMap", "fraction") for place in HELD_OUT),
@@ -276,6 +278,13 @@ _ON_RESOURCES = (
         applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ADAPTS,
         message="cannot be Never with model.jobRef: the adapter would lose its base when that job is deleted",
         remedy="Use Auto, or set model.claim instead of model.jobRef.",
+        spec_only=True,
+    ),
+    Rule(
+        path="spec.output.merge",
+        applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.uri") & ADAPTS,
+        message="cannot be Never with model.uri: a server of the adapter would have no base model on a claim",
+        remedy="Use Auto, or copy the model to a claim and set model.claim instead of model.uri.",
         spec_only=True,
     ),
 )

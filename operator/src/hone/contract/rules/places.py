@@ -49,6 +49,18 @@ def exactly_one(place: str, *fields: str) -> Rule:
     )
 
 
+def only_with(place: str, field: str, other: str) -> Rule:
+    """The rule that a field of an object has a meaning only if another one is set."""
+    return Rule(
+        path=f"{place}.{field}",
+        scope=place,
+        applies_if=IsSet(field) & ~IsSet(other),
+        message=f"is allowed only with {other}",
+        remedy=f"Set {other}, or remove it.",
+        spec_only=True,
+    )
+
+
 def inside_the_volume(place: str) -> Rule:
     """The rule that a path does not lead out of the claim's volume."""
     return Rule(

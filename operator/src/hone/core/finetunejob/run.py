@@ -131,6 +131,11 @@ class Run(Subject):
         """The NetworkPolicy of the run's pods."""
         return self.base_name
 
+    @property
+    def download_policy(self) -> str:
+        """The NetworkPolicy of the prepare pod where it downloads models."""
+        return f"{self.base_name}-download"
+
     def job(self, step: str, attempt: int) -> str:
         """The Job of an attempt."""
         return f"{self.base_name}-{step}-{attempt}"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.core.children import Child, ChildType, Write
 from hone.core.finetunejob.resources.claims import output_claim, workspace_claim
-from hone.core.finetunejob.resources.networkpolicy import network_policy
+from hone.core.finetunejob.resources.networkpolicy import download_policy, downloads, network_policy
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name
 from hone.core.finetunejob.resources.service import service
-from hone.core.finetunejob.run import FINISH, TRAIN, Run
+from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
 from hone.core.finetunejob.steps import STEPS
 from hone.core.finetunejob.steps.step import next_number
 from hone.core.network import POLICY
@@ -52,6 +52,12 @@ CHILDREN: tuple[Row, ...] = (
         name=lambda run, config: run.network_policy,
         build=lambda run, config: network_policy(run),
         is_needed=lambda run, step: run.settings.network_policies is not None,
+    ),
+    Row(
+        POLICY,
+        name=lambda run, config: run.download_policy,
+        build=lambda run, config: download_policy(run),
+        is_needed=lambda run, step: step == PREPARE and run.settings.network_policies is not None and downloads(run),
     ),
     Row(
         ChildType("v1", "ConfigMap", Write.CREATE_ONCE, metadata_only=True),

@@ -58,9 +58,22 @@ def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]
     settings = run.compute.pod
     users = [entry for entry in (settings.env if settings else None) or [] if _reaches(run, step, entry)]
     variables = env(ours, users)
-    variables = [entry for entry in variables if entry["name"] != POD_UID_ENV]
+    reserved = {POD_UID_ENV, *(name for source in sources(run) for name in source.secrets)}
+    variables = [entry for entry in variables if entry["name"] not in reserved]
+    variables += _secrets(run, step)
     variables.append({"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
     return variables
+
+
+def _secrets(run: Run, step: Step) -> list[dict[str, Any]]:
+    """Credentials of sources: of prepare alone, which is the only step that leaves the cluster."""
+    if not step.reads_originals:
+        return []
+    secrets = {name: key for source in sources(run) for name, key in source.secrets.items()}
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": key.secret, "key": key.key}}}
+        for name, key in secrets.items()
+    ]
 
 
 def _container(run: Run, step: Step, attempt: Attempt) -> Object:

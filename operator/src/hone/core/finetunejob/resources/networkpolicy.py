@@ -3,11 +3,14 @@
 A stranger that reached a gang while it forms could become one of its ranks, and would be sent the weights.
 """
 
-from hone.contract.runconfig import METRICS_PORT
+from hone.contract.runconfig import METRICS_PORT, Download
 from hone.core.finetunejob.run import PREPARE, Run
-from hone.core.names import UID_LABEL
-from hone.core.network import NetworkPeers, admit, dns, policy, tcp
+from hone.core.finetunejob.sources.models import model_sources
+from hone.core.names import STEP_LABEL, UID_LABEL
+from hone.core.network import NetworkPeers, admit, dns, policy, public, tcp
 from hone.core.observed import Object
+
+HTTPS_PORT = 443
 
 
 def network_policy(run: Run) -> Object:
@@ -26,3 +29,15 @@ def network_policy(run: Run) -> Object:
         ingress=[*admit([ours]), *admit([*peers.operator, *peers.metrics], tcp(METRICS_PORT))],
         egress=[{"to": [ours]}, dns(), *peers.egress],
     )
+
+
+def downloads(run: Run) -> bool:
+    """Whether prepare downloads models."""
+    entries = (entry for source in model_sources(run).values() for entry in source.materialize)
+    return any(isinstance(entry, Download) for entry in entries)
+
+
+def download_policy(run: Run) -> Object:
+    """What the prepare pod may connect to in addition, to download models: HTTPS at public addresses."""
+    selector = {UID_LABEL: run.uid, STEP_LABEL: PREPARE}
+    return policy(run.resource, run.download_policy, PREPARE, selector, ingress=[], egress=[public(tcp(HTTPS_PORT))])

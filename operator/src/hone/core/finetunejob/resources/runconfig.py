@@ -65,11 +65,12 @@ def run_config(run: Run) -> RunConfig:
 def _is_merged(run: Run) -> bool:
     """Whether an adapter is merged at the end.
 
-    Auto merges if the base comes from another job. Such a base is a temporary copy if it was an adapter itself; if not,
-    it is on that job's claim, which would have to be kept for serving the adapter.
+    Auto merges if the base is on no claim of the user's. One from the Hub is only on the workspace. One of another job
+    is a temporary copy if it was an adapter itself; if not, it is on that job's claim, which would have to be kept for
+    serving the adapter.
     """
     policy = run.output.merge
-    return policy == MergePolicy.ALWAYS or (policy == MergePolicy.AUTO and run.spec.model.job_ref is not None)
+    return policy == MergePolicy.ALWAYS or (policy == MergePolicy.AUTO and run.spec.model.claim is None)
 
 
 def _data(run: Run) -> DataPaths:

@@ -1,4 +1,4 @@
-"""The models that a job reads: from a claim, or from another job; prepare merges adapters with their base."""
+"""The models that a job reads: from a claim, another job or a hub; prepare downloads, and merges adapters."""
 
 import re
 from collections.abc import Callable
@@ -8,12 +8,15 @@ from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
-from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
+from hone.contract.runconfig import MOUNTS, Download, Merge, UpstreamArtifact
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.source import Dependency, Source
+from hone.core.finetunejob.sources.source import Dependency, SecretKey, Source
 from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount
+
+TOKEN_KEY = "HF_TOKEN"
+"""The key of a Secret that has an access token; huggingface_hub's own name for it."""
 
 
 class Reads(NamedTuple):
@@ -64,8 +67,8 @@ def models(spec: FineTuneJobSpec) -> dict[str, ModelSource]:
 
 
 def model_name(source: ModelSource) -> str:
-    """The model's name in reports: its path, or the job that produced it."""
-    return source.claim.path if source.claim else source.job_ref.name if source.job_ref else ""
+    """The model's name in reports: its path, the job that produced it, or its URI."""
+    return source.claim.path if source.claim else source.job_ref.name if source.job_ref else source.uri or ""
 
 
 def model_sources(run: Run) -> dict[str, Source]:
@@ -81,11 +84,34 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
             mounts=(ClaimMount(source.claim.name, directory),),
             dependencies=(Dependency(f"{field}.claim.name", claim_ref(source.claim.name)),),
         )
+    if source.uri:
+        return _download(run, name, source, source.uri)
     # Until another job's model exists, its path is only a placeholder: no pod is created before.
     upstream = run.upstream_models.get(name) if source.job_ref else None
     if upstream is None:
         return Source(path=f"{directory}/{ARTIFACT_DIR}")
     return _adapter(upstream, name) if upstream.base_claim else _model(upstream, name)
+
+
+def _download(run: Run, name: str, source: ModelSource, uri: str) -> Source:
+    """A model of the Hub: prepare downloads it to a directory of this run's, as a branch may move before the next."""
+    into = f"{WORKSPACE_DIRECTORY}/models/{run.uid}-{_words(name, '-')}"
+    secret = source.credentials_secret_ref
+    variable = f"{TOKEN_KEY}_{_words(name, '_').upper()}"
+    download = Download(
+        field=READS[name].field,
+        uri=uri,
+        revision=source.revision,
+        downloaded=into,
+        endpoint=run.settings.hub_endpoint or None,
+        token_variable=variable if secret else None,
+    )
+    return Source(
+        path=into,
+        secrets={variable: SecretKey(secret.name, TOKEN_KEY)} if secret else {},
+        materialize=(download,),
+        prepare_only=True,
+    )
 
 
 def _model(upstream: FoundModel, name: str) -> Source:
@@ -138,4 +164,8 @@ def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:
 
 
 def _directory(name: str) -> str:
-    return f"{MOUNTS}/" + re.sub("[A-Z]", lambda capital: f"-{capital.group().lower()}", name)
+    return f"{MOUNTS}/{_words(name, '-')}"
+
+
+def _words(name: str, separator: str) -> str:
+    return re.sub("[A-Z]", lambda capital: separator + capital.group().lower(), name)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from hone.contract.runconfig import Merge, UpstreamArtifact
+from hone.contract.runconfig import Download, Merge, UpstreamArtifact
 from hone.core.observed import Observed, Ref
 from hone.core.ownership import belongs_to
 from hone.core.pods import Trouble
@@ -51,6 +52,13 @@ class Dependency:
         return None
 
 
+class SecretKey(NamedTuple):
+    """A key of a Secret in the resource's namespace. The kubelet reads it, Hone may not."""
+
+    secret: str
+    key: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A model or data that a run reads.
@@ -59,6 +67,7 @@ class Source:
         path: where the pods find it.
         mounts: what they mount for it, read-only.
         env: variables that they need to read it.
+        secrets: variables that prepare gets from Secrets, by name.
         dependencies: the objects that must exist before they can.
         materialize: what prepare has to write to the workspace before `path` exists.
         artifacts: artifacts of other jobs in it, which prepare compares with their digests.
@@ -68,7 +77,8 @@ class Source:
     path: str
     mounts: tuple[Mount, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, SecretKey] = field(default_factory=dict)
     dependencies: tuple[Dependency, ...] = ()
-    materialize: tuple[Merge, ...] = ()
+    materialize: tuple[Merge | Download, ...] = ()
     prepare_only: bool = False
     artifacts: tuple[UpstreamArtifact, ...] = ()

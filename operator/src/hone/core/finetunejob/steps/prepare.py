@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hone.api.finetunejob_status import FineTuneJobStatus, Phase
+from hone.api.finetunejob_status import MAX_DOWNLOADS, FineTuneJobStatus, Phase
 from hone.contract.results import StepResult
+from hone.contract.runconfig import Merge
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
 from hone.core.finetunejob.sources.data import data_sources, template_sources
@@ -23,6 +24,7 @@ def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool
     if result is None or not result.plan or not result.dataset:
         return False
     status.plan, status.dataset = result.plan, result.dataset
+    status.downloads = result.downloads[:MAX_DOWNLOADS] or None
     return True
 
 
@@ -36,7 +38,8 @@ def _mounts(run: Run) -> list[Mount]:
 
 
 def _resources(run: Run) -> dict[str, Any]:
-    merges = any(source.materialize for source in model_sources(run).values())
+    entries = (entry for source in model_sources(run).values() for entry in source.materialize)
+    merges = any(isinstance(entry, Merge) for entry in entries)
     # A merge holds all weights of a base model in memory, whose size is not known here.
     return resources(run.prepare.resources, {"cpu": "500m", "memory": "2Gi"}, memory_limit="128Gi" if merges else "8Gi")
 

@@ -1,0 +1,144 @@
+"""Models of the Hugging Face Hub: what prepare is told, who gets the token, and to whom its pod may connect."""
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from hone.api.finetunejob_status import FineTuneJobStatus
+from hone.contract.results import DownloadedModel
+from hone.contract.runconfig import Attempt, Download
+from hone.core.finetunejob.resources import jobs
+from hone.core.finetunejob.resources.children import needed
+from hone.core.finetunejob.resources.networkpolicy import download_policy
+from hone.core.finetunejob.resources.runconfig import run_config
+from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.steps import STEPS
+from hone.core.network import NetworkPeers
+from hone.core.settings import Settings
+from tests.unit.core import make
+
+HUB = {"uri": "hf://acme/tiny", "revision": "v1", "credentialsSecretRef": {"name": "hub"}}
+PUBLIC = ("8.8.8.8", "2606:4700::1111")
+PRIVATE = ("10.96.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.100.100.200", "fd00::1")
+
+
+def run(settings: Settings | None = None, **spec: Any) -> Run:
+    """A job with a model of the Hub."""
+    return Run(make.finetunejob(**{"model": HUB, **spec}), settings or Settings())
+
+
+def variables(each: Run, step: str) -> dict[str, Any]:
+    """The environment of a step's pods."""
+    job = jobs.job(each, STEPS[step], Attempt(number=1), "config")
+    containers = job["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry for entry in containers[0]["env"]}
+
+
+def test_prepare_is_told_what_to_download_and_the_other_steps_where_it_is() -> None:
+    config = run_config(run())
+    path = "/mnt/workspace/models/11111111-aaaa-model"
+    assert config.materialize == [
+        Download(
+            field="spec.model",
+            uri="hf://acme/tiny",
+            revision="v1",
+            downloaded=path,
+            token_variable="HF_TOKEN_MODEL",
+        )
+    ]
+    assert config.paths.model == path
+    assert config.model_name == "hf://acme/tiny"
+
+
+def test_the_administrators_mirror_is_used() -> None:
+    entry = run_config(run(Settings(hub_endpoint="https://hub.internal"))).materialize[0]
+    assert isinstance(entry, Download)
+    assert entry.endpoint == "https://hub.internal"
+
+
+def test_each_model_has_its_own_directory_and_token() -> None:
+    teacher = {"uri": "hf://acme/large", "credentialsSecretRef": {"name": "other"}}
+    each = run(objective="Distillation", teacher=teacher)
+    entries = run_config(each).materialize
+    assert len({entry.downloaded for entry in entries if isinstance(entry, Download)}) == 2
+    secrets = {
+        name: entry["valueFrom"]["secretKeyRef"]["name"]
+        for name, entry in variables(each, PREPARE).items()
+        if name.startswith("HF_TOKEN")
+    }
+    assert secrets == {"HF_TOKEN_MODEL": "hub", "HF_TOKEN_TEACHER": "other"}
+
+
+@pytest.mark.parametrize("step", [TRAIN, FINISH])
+def test_only_prepare_gets_the_token(step: str) -> None:
+    token = variables(run(), PREPARE)["HF_TOKEN_MODEL"]
+    assert token["valueFrom"] == {"secretKeyRef": {"name": "hub", "key": "HF_TOKEN"}}
+    assert "HF_TOKEN_MODEL" not in variables(run(), step)
+
+
+def test_a_variable_of_the_users_does_not_replace_the_token() -> None:
+    env = [{"name": "HF_TOKEN_MODEL", "value": "mine"}]
+    each = run(compute={"pod": {"env": env}})
+    assert "value" not in variables(each, PREPARE)["HF_TOKEN_MODEL"]
+
+
+def test_without_credentials_there_is_no_token() -> None:
+    each = run(model={"uri": "hf://acme/tiny"})
+    assert not [name for name in variables(each, PREPARE) if name.startswith("HF_TOKEN")]
+    entry = run_config(each).materialize[0]
+    assert isinstance(entry, Download)
+    assert entry.token_variable is None
+
+
+def test_an_adapter_is_merged_since_its_base_is_on_no_claim() -> None:
+    assert run_config(run()).merge_output
+    assert not run_config(Run(make.finetunejob(), Settings())).merge_output
+
+
+def test_the_prepare_pod_alone_may_leave_and_only_to_public_addresses_by_https() -> None:
+    policy = download_policy(run(Settings(network_policies=NetworkPeers())))
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"hone.dev/uid": "11111111-aaaa", "hone.dev/step": "prepare"}
+    assert policy["spec"]["ingress"] == []
+    [rule] = policy["spec"]["egress"]
+    assert [port["port"] for port in rule["ports"]] == [443]
+    assert all(_is_allowed(rule, address) for address in PUBLIC)
+    assert not any(_is_allowed(rule, address) for address in PRIVATE)
+
+
+def _is_allowed(rule: dict[str, Any], address: str) -> bool:
+    """As a network plugin decides it."""
+    ip = ipaddress.ip_address(address)
+    for block in (peer["ipBlock"] for peer in rule["to"]):
+        inside = ip in ipaddress.ip_network(block["cidr"])
+        if inside and not any(ip in ipaddress.ip_network(each) for each in block["except"]):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("model", "peers", "step", "expected"),
+    [
+        (HUB, NetworkPeers(), PREPARE, 1),
+        (HUB, NetworkPeers(), TRAIN, 0),
+        (HUB, None, PREPARE, 0),
+        ({"claim": {"name": "base-models", "path": "tiny"}}, NetworkPeers(), PREPARE, 0),
+    ],
+)
+def test_the_policy_exists_only_where_something_is_downloaded(
+    model: dict[str, Any], peers: NetworkPeers | None, step: str, expected: int
+) -> None:
+    each = run(Settings(network_policies=peers), model=model)
+    names = [row.name(each, "config") for row in needed(each, step)]
+    assert names.count(each.download_policy) == expected
+
+
+def test_status_tells_the_commit() -> None:
+    model = DownloadedModel(field="spec.model", uri="hf://acme/tiny", revision="1" * 40, size_bytes=7)
+    status = FineTuneJobStatus(downloads=[model])
+    assert status.to_dict()["downloads"][0] == {
+        "field": "spec.model",
+        "uri": "hf://acme/tiny",
+        "revision": "1" * 40,
+        "sizeBytes": 7,
+    }
