@@ -8,8 +8,8 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ async def each(items: Iterable[Any], call: Callable[[Any], Awaitable[None]]) -> 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
-async def make_load(hostile: Cluster, load: Load, say: Callable[[str], None]) -> None:
+async def make_load(hostile: Cluster, load: Load, say: Callable[[str], None] = lambda text: None) -> None:
     """The hostile tenants' objects, until all trainers train. An operator must be running."""
     silent = {"annotations": {HOLD: "true", ADDRESS: SILENT_ADDRESS}}
     await hostile.create(*inputs())
@@ -187,6 +187,16 @@ async def make_load(hostile: Cluster, load: Load, say: Callable[[str], None]) ->
     say("the load is made; waiting for the trainers to train")
     await hostile.wait_for("all silent trainers to train", all_train, load.seconds, every=1.0)
     say("all trainers train")
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """The address of silent pods: the first connections get no answer, and the rest are not even established."""
+    with socket.socket() as silent:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        silent.bind((SILENT_ADDRESS, METRICS_PORT))
+        silent.listen(1)
+        yield
 
 
 async def first_pod(honest: Cluster, name: str) -> float:
@@ -263,11 +273,7 @@ async def measure(
     """Run another tenant's jobs without the load and under it, each to its end."""
     measured, namespaces = Measured(), (honest.namespace, hostile.namespace)
     await honest.create(*inputs())
-    with socket.socket() as silent:
-        # Nothing is accepted: the first connections get no answer, and the rest are not even established.
-        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        silent.bind((SILENT_ADDRESS, METRICS_PORT))
-        silent.listen(1)
+    with silence():
         async with started(honest, namespaces=namespaces, progress_seconds=PROGRESS_SECONDS) as process:
             await honest.wait_for("readiness", process.ready)
             for number in range(load.jobs):
