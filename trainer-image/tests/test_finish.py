@@ -15,10 +15,11 @@ from hone.contract.exits import FailureClass
 from hone.contract.methods import MethodType
 from hone.contract.report import Report
 from hone.contract.results import StepResult
-from hone.contract.runconfig import Attempt, RunConfig
-from hone.contract.settings import Evaluation
+from hone.contract.runconfig import Attempt, ChatTemplate, RunConfig
+from hone.contract.settings import ChatTemplateName, Evaluation
 from hone_trainer import finish, train
 from hone_trainer.artifact import export
+from hone_trainer.models.chat_template import store_template
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.scores import rows as scoring
 from hone_trainer.training import checkpoint
@@ -119,6 +120,21 @@ def test_the_artifact_is_whole_and_says_nothing_of_this_machine(
     assert "report.json" in (artifact / "README.md").read_text()
     assert "exactMatch" not in (artifact / "README.md").read_text(), "new scores must not change the digest"
     assert "| exactMatch | higher | 24 |" in (artifact.parent / "README.md").read_text()
+
+
+def test_the_artifact_is_served_with_the_chat_template_of_the_run(
+    trained: dict[MethodType, RunConfig], tmp_path: Path
+) -> None:
+    config = trained[MethodType.LORA]
+    last = checkpoint.final_checkpoint(config)
+    assert last is not None
+    data = config.data.model_copy(update={"chat_template": ChatTemplate(name=ChatTemplateName.CHATML)})
+    config = config.model_copy(update={"data": data})
+    store_template(config, "{{ messages }}")
+    export.export(config, last[0], tmp_path)
+    (Path(config.paths.run) / "chat_template.jinja").unlink()
+    assert (tmp_path / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert (Path(config.paths.model) / "chat_template.jinja").read_text() == tiny.TEMPLATE
 
 
 def test_full_weights_are_the_checkpoints_in_the_bases_data_type(

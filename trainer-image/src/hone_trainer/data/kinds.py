@@ -259,7 +259,8 @@ def _refuse_other_text(field: str, name: str, head: bytes) -> None:
         raise BadInput(
             field,
             f"{name} is plain text, not rows",
-            'Write each text as a row of JSON Lines, such as {"prompt": "…", "completion": "…"}.',
+            'Write each text as a row of JSON Lines, such as {"prompt": "…", "completion": "…"}, or {"text": "…"} to '
+            "learn all of it.",
         )
 
 
