@@ -21,6 +21,8 @@ from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
 NO_OPTIONS = {
     "train": "DATA",
     "columns": "--column",
+    "roles": "only by a job so far",
+    "sources": "each source is checked by itself",
     "mounts": "volumes of pods",
     "balance": "changes no row",
     "showExample": "the example is always shown",
