@@ -132,6 +132,19 @@ def test_ranks_on_cpus_alone_have_another_heap(run: RunConfig) -> None:
     assert "GLIBC_TUNABLES" not in gang.rank_environment(with_topology(run, gpus_per_node=1))
 
 
+def test_memory_of_gpus_is_in_blocks_that_grow_unless_the_user_sets_it(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = with_topology(run, gpus_per_node=1)
+    assert gang.rank_environment(gpus)["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert "PYTORCH_ALLOC_CONF" not in gang.rank_environment(run)
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    assert gang.rank_environment(gpus)["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF")
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    assert "PYTORCH_ALLOC_CONF" not in gang.rank_environment(gpus)
+
+
 # Runs that need no training.
 
 

@@ -173,7 +173,8 @@ class Hyperparameters(Model):
         Field(
             gt=0,
             le=1,
-            description="Peak learning rate. Default: {learning_rate}.",
+            description="Peak learning rate. Default: {learning_rate}. With {weight_methods}, it falls by the square "
+            "root of the size above 2 billion parameters.",
         ),
     ] = None
     scheduler: Annotated[

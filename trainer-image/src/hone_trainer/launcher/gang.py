@@ -165,6 +165,9 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["CUDA_VISIBLE_DEVICES"] = ""
         environment["GLIBC_TUNABLES"] = CPU_HEAP
+    elif "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        # Rows differ in length: blocks that can grow are used again for the next, longer one.
+        environment["PYTORCH_ALLOC_CONF"] = os.environ.get("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     return environment
 
 

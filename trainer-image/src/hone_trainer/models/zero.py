@@ -8,8 +8,16 @@ from hone.contract.plan import Plan
 BUCKET_PARAMETERS = 20_000_000
 """Gradients that are reduced, or weights that are fetched, at once. DeepSpeed's own 500 million gradients take a buffer
 of a gigabyte, hardly faster."""
+SUM_IN_FLOAT32_FROM = 8
+"""Micro-batches of a step from which on their gradients are summed in float32: bfloat16 has 8 bits, and swallows what
+is less than 1/256 of the sum."""
 LIVE_PARAMETERS = 200_000_000
 """ZeRO-3: weights that a process keeps whole between two uses. DeepSpeed's own billion is all of a small model."""
+
+
+def sums_in_float32(precision: str, zero_stage: int, accumulation: int) -> bool:
+    """Whether gradients in bfloat16 are summed in float32 under ZeRO."""
+    return precision == "bfloat16" and zero_stage > 0 and accumulation >= SUM_IN_FLOAT32_FROM
 
 
 def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
@@ -21,7 +29,8 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         return None
     stage: dict[str, Any] = {
         "stage": plan.zero_stage,
-        "overlap_comm": False,
+        # Ranks in bfloat16 have GPUs, which reduce one bucket while the next one is filled.
+        "overlap_comm": plan.precision == "bfloat16",
         "contiguous_gradients": True,
         "reduce_scatter": True,
         "reduce_bucket_size": BUCKET_PARAMETERS,
@@ -32,7 +41,9 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         stage["stage3_gather_16bit_weights_on_model_save"] = True
         stage["stage3_prefetch_bucket_size"] = BUCKET_PARAMETERS
         stage["stage3_max_live_parameters"] = stage["stage3_max_reuse_distance"] = LIVE_PARAMETERS
+    wide = sums_in_float32(plan.precision, plan.zero_stage, plan.gradient_accumulation_steps)
     return {
+        **({"data_types": {"grad_accum_dtype": "fp32"}} if wide else {}),
         "zero_optimization": stage,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": plan.precision == "bfloat16"},

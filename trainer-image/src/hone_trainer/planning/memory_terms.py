@@ -51,6 +51,7 @@ class TrainingStep:
         zero_stage: 0 for plain DDP, 2 or 3.
         micro_batch_size: sequences per forward pass.
         accumulates: whether a step has several micro-batches.
+        sums_in_float32: whether their gradients are summed in float32, though they are bfloat16.
         sequence_length: tokens of the longest row.
         gradient_checkpointing: whether activations are computed again in the backward pass.
         limit_bytes: what a process may use, None if unknown; only passed on.
@@ -82,6 +83,7 @@ class TrainingStep:
     reference_parameters: int = 0
     teacher_parameters: int = 0
     saved: SavedActivations | None = None
+    sums_in_float32: bool = False
 
     @property
     def state_shards(self) -> int:
@@ -158,15 +160,17 @@ def teacher_weights(step: TrainingStep) -> int:
 
 def gradients(step: TrainingStep) -> int:
     """One per trained parameter: fp32 for an adapter and for DDP, whose buckets they are (`gradient_as_bucket_view`);
-    W / N for Full under ZeRO."""
-    per_parameter = step.weight_bytes if step.zero_stage and not step.lora else 4
+    W / N for Full under ZeRO, or 4 / N where they are summed in fp32."""
+    own_type = step.zero_stage and not step.lora and not step.sums_in_float32
+    per_parameter = step.weight_bytes if own_type else 4
     return per_parameter * step.trainable // step.state_shards
 
 
 def reduce_buckets(step: TrainingStep) -> int:
     """ZeRO has a bucket of `zero.BUCKET_PARAMETERS` next to the gradients, and a copy of it to reduce, sorted by the
-    ranks that get the parts."""
-    return 2 * min(step.trainable, BUCKET_PARAMETERS) * step.weight_bytes if step.zero_stage else 0
+    ranks that get the parts. GPUs fill another bucket meanwhile."""
+    buckets = 3 if step.on_gpu else 2
+    return buckets * min(step.trainable, BUCKET_PARAMETERS) * step.weight_bytes if step.zero_stage else 0
 
 
 def accumulated_gradients(step: TrainingStep) -> int:

@@ -6,6 +6,7 @@ from itertools import product
 from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
 from hone_trainer.models.saved import Mode
+from hone_trainer.models.zero import sums_in_float32
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, least_tokens, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
@@ -16,11 +17,15 @@ from hone_trainer.planning.memory_terms import TrainingStep
 from hone_trainer.planning.packing import most_tokens
 from hone_trainer.planning.rollouts import generated_at_once
 from hone_trainer.protocol.errors import BadInput
-from hone_trainer.protocol.units import gib
+from hone_trainer.protocol.units import GIB, gib
 
 PROBE_FROM = 0.6
 """Share of a process's memory from which on two steps are tried out first; on GPUs they always are."""
-_LARGE_MODEL = 1_000_000_000
+ASSUMED_GPU = 80 * GIB
+"""What a GPU of unknown memory is planned to have: the usual size in data centers. What it really has the probe finds
+out before training."""
+LARGEST_GPU = 288 * GIB
+"""The largest that is sold."""
 _WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
 
 
@@ -51,7 +56,7 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
         BadInput: the requested micro-batch does not divide the batch, or the model cannot fit.
     """
     topology = inputs.topology
-    layout, why = (_by_rule if topology.memory_bytes is None else _by_estimate)(inputs, choices)
+    layout, why = (_by_rule if _limit(inputs) is None else _by_estimate)(inputs, choices)
     choices = choices.choose(
         zero_stage=Choice(layout.zero_stage, why.zero_stage),
         gradient_checkpointing=Choice(layout.gradient_checkpointing, why.gradient_checkpointing),
@@ -61,20 +66,42 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
         memory=Choice(layout.memory),
     )
     if inputs.on_gpu and topology.memory_bytes is None:
-        choices = choices.warn(
-            "Whether the model fits is unknown: set spec.compute.gpuMemory to have this checked before training."
+        return choices.warn(_unknown(inputs, choices, layout))
+    return choices if _fits(layout.memory, _limit(inputs)) else choices.warn(_shortage(inputs, choices, layout))
+
+
+def _limit(inputs: PlanInputs) -> int | None:
+    """Bytes that a process is planned to have; None on CPUs of unknown memory."""
+    return inputs.topology.memory_bytes or (ASSUMED_GPU if inputs.on_gpu else None)
+
+
+def _unknown(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
+    """A warning that the memory of a GPU is unknown.
+
+    Raises:
+        BadInput: no GPU has as much as is needed.
+    """
+    memory = layout.memory
+    if states_bytes(memory) > LARGEST_GPU:
+        raise BadInput(
+            "spec.compute",
+            f"the model of {choices.model.parameters:,} parameters is too large: each process needs about "
+            f"{gib(memory.total_bytes)}, and the largest GPU has {gib(LARGEST_GPU)}",
+            f"Use {_either(_remedies(inputs.method, layout, LARGEST_GPU))}.",
         )
-    return choices if _fits(layout.memory) else choices.warn(_shortage(inputs, choices, layout))
+    needed = "" if _fits(memory, ASSUMED_GPU) else f", though it needs about {gib(memory.total_bytes)} on each"
+    return (
+        f"Whether the model fits is unknown, and it is planned for GPUs of {gib(ASSUMED_GPU)}{needed}: set "
+        "spec.compute.gpuMemory to have this checked before training."
+    )
 
 
 def _by_rule(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
-    """A layout where memory is unknown: by rules of thumb."""
+    """A layout on CPUs of unknown memory: the fastest."""
     (stage, *_), why_stage = _stages(inputs)
-    checkpointing = inputs.on_gpu and choices.model.parameters >= _LARGE_MODEL
     sizes, most = _micro_batches(inputs, choices)
-    layout = _layout(inputs, choices, stage, sizes[0], checkpointing=checkpointing)
-    why_checkpointing = "Memory is unknown" + (", the model large." if checkpointing else ".")
-    return layout, _Why(why_stage, why_checkpointing, f"At most {most} tokens at once.")
+    layout = _layout(inputs, choices, stage, sizes[0], checkpointing=False)
+    return layout, _Why(why_stage, "Memory is unknown.", f"At most {most} tokens at once.")
 
 
 def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
@@ -83,14 +110,14 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
     sizes, most = _micro_batches(inputs, choices)
     for stage, (checkpointing, size) in product(stages, _by_speed(inputs, choices, sizes)):
         layout = _layout(inputs, choices, stage, size, checkpointing=checkpointing)
-        if _fits(layout.memory):
+        if _fits(layout.memory, _limit(inputs)):
             break
-    if layout.zero_stage and inputs.topology.zero_stage is None:
+    if layout.zero_stage and inputs.topology.zero_stage is None and stage != stages[0]:
         why_stage = _WHY_STAGE[layout.zero_stage]
     return layout, _Why(
         why_stage,
         "Needed to fit." if layout.gradient_checkpointing else "Fits without it.",
-        f"The largest of at most {most} tokens that fits." if _fits(layout.memory) else "The smallest.",
+        f"The largest of at most {most} tokens that fits." if _fits(layout.memory, _limit(inputs)) else "The smallest.",
     )
 
 
@@ -111,8 +138,9 @@ def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
     if topology.world_size == 1:
         return [0], "Only one process."
     known = topology.memory_bytes is not None
-    if not known and method.facts.first_stage:
-        return [method.facts.first_stage], f"{method.value} on several processes whose memory is unknown."
+    if not known and (first := method.facts.first_stage):
+        stages = [stage for stage in method.facts.zero_stages if stage >= first]
+        return stages, f"{method.value} on several processes whose memory is unknown."
     why = "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
     return list(method.facts.zero_stages), why
 
@@ -150,6 +178,7 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
         zero_stage=stage,
         micro_batch_size=sequences,
         accumulates=size < choices.rows_per_process,
+        sums_in_float32=sums_in_float32(precision, stage, choices.rows_per_process // size),
         sequence_length=length,
         gradient_checkpointing=checkpointing,
         limit_bytes=inputs.topology.memory_bytes,
@@ -179,15 +208,15 @@ def weight_bytes(precision: str) -> int:
     return 4 if precision == "float32" else 2
 
 
-def _fits(memory: MemoryEstimate) -> bool:
-    return memory.limit_bytes is None or memory.total_bytes <= memory.limit_bytes
+def _fits(memory: MemoryEstimate, limit: int | None) -> bool:
+    return limit is None or memory.total_bytes <= limit
 
 
 def is_tight(inputs: PlanInputs, choices: Choices) -> bool:
     """Whether a known limit is exceeded, or on CPUs made it slower. A GPU loses more by short micro-batches."""
     memory = choices.get("memory", MemoryEstimate)
     slower = choices.get("gradient_checkpointing", bool) and memory.limit_bytes is not None and not inputs.on_gpu
-    return not _fits(memory) or slower
+    return not _fits(memory, _limit(inputs)) or slower
 
 
 def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
@@ -203,11 +232,15 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
         f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
     remedies = _remedies(inputs.method, layout, limit)
-    hint = f"Use {', '.join(remedies[:-1])} or {remedies[-1]}."
+    hint = f"Use {_either(remedies)}."
     if states_bytes(memory) > limit:
         message = f"the model of {choices.model.parameters:,} parameters is too large: {figures}"
         raise BadInput("spec.compute", message, hint)
     return f"Training may run out of memory: {figures}. {hint}"
+
+
+def _either(remedies: list[str]) -> str:
+    return f"{', '.join(remedies[:-1])} or {remedies[-1]}"
 
 
 def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:

@@ -13,6 +13,9 @@ from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import checkpoint_bytes
 
 _FEW_STEPS = 20
+_FULL_RATE_UP_TO = 2_000_000_000
+"""Parameters up to which Full has the objective's default rate. From there its rates follow those that were published
+for 8 and 70 billion parameters, 5e-6 and 2e-6 (N. Lambert et al., Tulu 3, arXiv 2411.15124)."""
 
 
 def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
@@ -105,7 +108,15 @@ def choose_rates(inputs: PlanInputs, choices: Choices) -> Choices:
     spec, objective, method = inputs.spec, inputs.objective.value, inputs.method
     defaults = needs.defaults(inputs.objective)
     why = f"Default of {objective}."
-    rate = spec_or(spec.learning_rate, defaults.learning_rate[method], f"Default of {objective} with {method.value}.")
+    default, why_rate = defaults.learning_rate[method], f"Default of {objective} with {method.value}."
+    if not method.adapts and choices.model.parameters > _FULL_RATE_UP_TO:
+        # Larger models have smaller weights, which a step of AdamW changes by the rate whatever the gradient.
+        default = float(f"{default * math.sqrt(_FULL_RATE_UP_TO / choices.model.parameters):.1g}")
+        why_rate = (
+            f"{defaults.learning_rate[method]:g} up to {_FULL_RATE_UP_TO / 1e9:g} billion parameters; above, less by "
+            "the square root of the size."
+        )
+    rate = spec_or(spec.learning_rate, default, why_rate)
     return choices.choose(
         learning_rate=rate,
         scheduler=spec_or(spec.scheduler, defaults.scheduler, why),
