@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import kopf
 import pytest
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
@@ -145,6 +146,17 @@ async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> N
     reads = {key for key in run_requests(api) if key[0] == "get"}
     assert reads == {("get", "configmaps")}, "only the user's ConfigMap, whose keys no watch shows"
     assert listed["pods"] == 1 and listed["jobs"] == 1
+
+
+async def test_no_event_makes_kopf_copy_an_object(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Any] = []
+    build = kopf.DiffBaseStorage.build
+    monkeypatch.setattr(
+        kopf.DiffBaseStorage, "build", lambda self, **arguments: copied.append(arguments) or build(self, **arguments)
+    )
+    async with operating(api):
+        await live(api, failing=False)
+    assert not copied, f"{len(copied)} objects"
 
 
 @asynccontextmanager

@@ -39,6 +39,21 @@ class _Watch(NamedTuple):
     namespace: str
 
 
+class NoDifferences(kopf.DiffBaseStorage):
+    """Tells handlers nothing of what changed: for that kopf would copy each object whole, at each event."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Nothing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """None, so nothing is compared."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Write nothing."""
+
+
 class Watcher:
     """Watches the cluster, and passes what it sees, trimmed, to the loop that started it.
 
@@ -125,6 +140,7 @@ class Watcher:
         settings.queueing.exit_timeout = 0.5
         settings.queueing.idle_timeout = 1.0  # Each object that changed has a task until then.
         settings.watching.chunk_size = PAGE_SIZE
+        settings.persistence.diffbase_storage = NoDifferences()
         for watched in self._watched:
             if watched.selector:
                 settings.watching.label_selectors[watched.api_version, watched.plural] = watched.selector
