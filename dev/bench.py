@@ -4,6 +4,7 @@ Parts (default: all):
 
     decisions   time of the operator's decisions, on the golden cases
     steps       time of a training step, Hone against plain TRL with the same model, rows and settings, on the CPU
+    prepare     rows per second of preparing data, Hone against `datasets.map`, and memory
     defaults    tokens per second, Hone's default settings against TRL's, on short and on long samples, on the CPU
 
 Prints tables, and writes the figures to build/bench.json.
@@ -24,6 +25,7 @@ RESULT = ROOT / "build" / "bench.json"
 STEPS = 300
 TURNS = 10
 DECISIONS = 200
+ROWS = 20_000
 
 
 def decisions(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
@@ -50,7 +52,15 @@ def defaults(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
     return figures, bench_training.defaults_table(figures)
 
 
-PARTS = {"decisions": decisions, "steps": steps, "defaults": defaults}
+def prepare(options: argparse.Namespace, directory: Path) -> tuple[Any, str]:
+    """Rows per second of the prepare step against `datasets.map` with as many processes."""
+    from dev import bench_prepare
+
+    figures = bench_prepare.bench(directory, options.rows, _print_progress)
+    return figures, bench_prepare.table(figures)
+
+
+PARTS = {"decisions": decisions, "prepare": prepare, "steps": steps, "defaults": defaults}
 
 
 def _print_progress(line: str) -> None:
@@ -69,6 +79,7 @@ def main() -> None:
     parser.add_argument(
         "--decisions", type=int, default=DECISIONS, help=f"decisions per golden case (default: {DECISIONS})"
     )
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of the part `prepare` (default: {ROWS})")
     parser.add_argument("--threads", type=int, default=1, help="threads per training process (default: 1)")
     options = parser.parse_args()
     result: dict[str, Any] = {

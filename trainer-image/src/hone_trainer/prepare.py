@@ -34,6 +34,7 @@ from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
 from hone_trainer.data.sources import Part, Source, find_source
 from hone_trainer.data.survey import Survey, survey
+from hone_trainer.data.workers import WorkerDied
 from hone_trainer.models.directories import check_models, downloads, originals
 from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import components
@@ -248,7 +249,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     """The prepared data, from the workspace if another run prepared the same."""
     from hone_trainer.data.build import build_prepared
     from hone_trainer.data.raw_text import DEFAULT_PIECE
-    from hone_trainer.data.tokenized import Options
+    from hone_trainer.data.token_rows import Options
     from hone_trainer.models import chat_template
 
     max_length = models.facts.max_length
@@ -427,6 +428,9 @@ def main(*, measures_workspace: bool = True) -> int:
     except BadInput as error:
         log.error(str(error), extra={"hint": error.hint})
         return _end(error.verdict())
+    except WorkerDied as error:
+        log.error(str(error))
+        return _end(limits.killed(STEP, error.number))
     except Exception as error:
         log.exception("prepare failed")
         return _end(_crashed(error))

@@ -40,7 +40,7 @@ class Seen:
     text: bytes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowRef:
     """What is stored of a good row between the passes: a few bytes and its class, never its text."""
 

@@ -19,7 +19,8 @@ from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, differen
 from hone_trainer.data.raw_text import divide
 from hone_trainer.data.rows import Column, RowEncoder
 from hone_trainer.data.survey import Survey
-from hone_trainer.data.tokenized import Options, Tokenized, tokenize
+from hone_trainer.data.token_rows import Options, Tokenized
+from hone_trainer.data.tokenized import tokenize
 from hone_trainer.protocol.files import remove_named, remove_stale
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hone_trainer.data.conversation import (
 from hone_trainer.data.encode import UNMARKABLE
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.survey import Survey
-from hone_trainer.data.tokenized import Options
+from hone_trainer.data.token_rows import Options
 from hone_trainer.protocol.errors import BadInput
 
 MODEL = "spec.model"

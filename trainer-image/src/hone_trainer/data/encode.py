@@ -88,7 +88,7 @@ class Encoder:
         self._train_on = train_on
         self.train_on = train_on.value
         self._template: str | None = None
-        self._notes = Counter[str]()
+        self.notes = Counter[str]()
         self.marks = "none"
         if not tokenizer.is_fast:
             raise BadInput(
@@ -152,7 +152,7 @@ class Encoder:
     def warnings(self) -> list[str]:
         """How many answers carry no loss although the user's choice includes them, or are learned after another prompt
         than the one that a server asks with."""
-        return [sentence.format(count) for sentence, count in self._notes.items() if count]
+        return [sentence.format(count) for sentence, count in self.notes.items() if count]
 
     def _choose_template(self) -> None:
         template = require_template(self._tokenizer)
@@ -180,7 +180,7 @@ class Encoder:
         """Ids of a conversation, and 1 for each that carries loss, else 0."""
         turn = answered(self._tokenizer, sample.conversation, sample.last_assistant, self._template)
         if not turn.continues:
-            self._notes[OPENS_THOUGHTS if turn.opens_thoughts else SHOWN_OTHERWISE] += 1
+            self.notes[OPENS_THOUGHTS if turn.opens_thoughts else SHOWN_OTHERWISE] += 1
         tokens = encode_at(self._tokenizer, turn.text, turn.begin if turn.continues else 0)
         if self._train_on is TrainOn.ALL:
             return tokens.ids, [1] * len(tokens.ids)
@@ -232,7 +232,7 @@ class Encoder:
             part = sample.conversation.until(i + 1)
             after = part.render(self._tokenizer)
             if not turn.text.startswith(after) or hides_thoughts(sample.messages[i]["content"], after):
-                self._notes[LEFT_OUT] += 1
+                self.notes[LEFT_OUT] += 1
                 continue
             spans.append((answered(self._tokenizer, part, i).begin, len(after.rstrip())))
         end = len(turn.text)

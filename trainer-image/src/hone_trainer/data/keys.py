@@ -100,6 +100,12 @@ class Unused:
         for name in names:
             self.counts[name if name in self.counts or len(self.counts) < _MAX_NAMES else _OTHERS] += 1
 
+    def merge(self, other: "Unused") -> None:
+        """Add the counts of rows that follow."""
+        for name, count in other.counts.items():
+            known = name in self.counts or len(self.counts) < _MAX_NAMES
+            self.counts[name if known else _OTHERS] += count
+
     def summary(self) -> list[UnusedKey]:
         """The most frequent ones, the rest as one."""
         ordered = [(name, count) for name, count in self.counts.most_common() if name != _OTHERS]

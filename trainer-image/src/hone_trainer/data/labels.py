@@ -1,5 +1,6 @@
 """From a labeled text to token ids and the index of its class."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -55,6 +56,7 @@ class LabelEncoder:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", classes: Classes) -> None:
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
         self._pad = padding_id(tokenizer)
         self._indices = {name: index for index, name in enumerate(classes.names)}
         self.classes = classes

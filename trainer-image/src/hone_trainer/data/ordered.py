@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hone_trainer.data.faults import Faults
 from hone_trainer.data.rows import RowEncoder
 from hone_trainer.data.splits import shuffle_key
-from hone_trainer.data.tokenized import SplitRows, features
+from hone_trainer.data.token_rows import SplitRows, features
 
 if TYPE_CHECKING:
     from datasets import Dataset

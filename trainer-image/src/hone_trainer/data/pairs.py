@@ -1,5 +1,6 @@
 """From a prompt with a better and a worse answer to token ids, as TRL's trainers take them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,6 +60,7 @@ class ScoreEncoder:
         if chat:
             require_template(tokenizer)
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
         self._pad = padding_id(tokenizer, chat=True)
 
     def encode(self, sample: Sample) -> ScoredPair:
@@ -158,6 +160,7 @@ class PairEncoder:
         if chat:
             require_template(tokenizer)
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
 
     def encode(self, sample: Sample) -> Pair:
         """Ids of the prompt, the better answer and the worse one.

@@ -1,6 +1,7 @@
 """From a prompt that the model answers itself to token ids, with the prompt as the row has it, and its references."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -85,6 +86,7 @@ class PromptEncoder:
         if chat:
             require_template(tokenizer)
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
         self._room, self._limit = room, limit
         self.train_on = train_on
         self._compares = compares

@@ -1,5 +1,6 @@
 """From a prompt with an answer that was rated good or bad to token ids, as TRL's KTOTrainer takes them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,6 +66,7 @@ class RatedEncoder:
         if chat:
             require_template(tokenizer)
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
         self.classes = classes
 
     def encode(self, sample: Sample) -> Rated:

@@ -1,5 +1,6 @@
 """Raw text for continued pretraining: every token is learned, and long texts are divided instead of cut."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
+        self.notes = Counter[str]()
 
     def encode(self, sample: Sample) -> Encoded:
         """Ids of a text.

@@ -5,7 +5,7 @@ from typing import Any
 
 from hone_trainer.data.kinds import BROKEN, FileFault, damaged
 from hone_trainer.data.providers import standard
-from hone_trainer.data.readers import READERS
+from hone_trainer.data.readers import READERS, parsed
 from hone_trainer.data.sources import Source
 from hone_trainer.protocol import limits
 from hone_trainer.protocol.errors import BadInput, RowFault
@@ -16,6 +16,15 @@ TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejecte
 """Columns that may hold lists of messages."""
 ABSENT = object()
 """What `at` returns where there is nothing: None is a value."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 1000, 8 << 20
+"""Rows of a chunk, and bytes after which it ends with fewer: whoever works on it holds it in memory."""
+
+Raw = bytes | dict[str, Any] | RowFault
+"""A row as it was read: a line of JSON Lines, an object, or what is wrong with it."""
+
+
+Chunk = list[tuple[str, Raw]]
+"""Rows of a source that follow each other: the place of each, and the row. The same data have the same chunks."""
 
 
 def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
@@ -26,29 +35,62 @@ def rows(source: Source) -> Iterator[tuple[str, dict[str, Any] | RowFault]]:
     Raises:
         BadInput: the rest of a file cannot be read.
     """
+    return ((place, decoded(row, source)) for place, row in _raw_rows(source))
+
+
+def chunks(source: Source) -> Iterator[Chunk]:
+    """All rows of a source, undecoded. Raises as `rows`."""
+    chunk, size = Chunk(), 0
+    for place, row in _raw_rows(source):
+        chunk.append((place, row))
+        size += _size(row)
+        if len(chunk) == ROWS_AT_ONCE or size > BYTES_AT_ONCE:
+            yield chunk
+            chunk, size = Chunk(), 0
+    if chunk:
+        yield chunk
+
+
+def decoded(row: Raw, source: Source) -> dict[str, Any] | RowFault:
+    """A row's object under Hone's names of columns, or what is wrong with it."""
+    row = parsed(row) if isinstance(row, bytes) else row
+    try:
+        return row if isinstance(row, RowFault) else standard(rename(row, source.columns, source.roles))
+    except RowFault as fault:
+        return fault
+
+
+def too_large(source: Source, place: str) -> BadInput:
+    """The error for a row or file that does not fit into memory."""
+    return BadInput(
+        source.field,
+        f"{place} does not fit into the pod's memory while it is read",
+        "Check what it expands to, split it, or raise spec.prepare.resources.limits.memory.",
+    )
+
+
+def _raw_rows(source: Source) -> Iterator[tuple[str, Raw]]:
     prefix = f"{source.part.name}/" if source.part else ""
     for file in source.files:
         limits.reading(source.field, file.name)
         try:
             for place, row in READERS[file.kind](file):
-                yield f"{prefix}{file.name}:{place}", _as_read(row, source)
+                yield f"{prefix}{file.name}:{place}", row
         except FileFault as fault:
             raise BadInput(source.field, f"{file.name}: {fault}", fault.hint) from fault
         except MemoryError as error:
-            raise BadInput(
-                source.field,
-                f"{file.name} does not fit into the pod's memory while it is read",
-                "Check what it expands to, split it, or raise spec.prepare.resources.limits.memory.",
-            ) from error
+            raise too_large(source, file.name) from error
         except BROKEN as error:
             raise damaged(source.field, file.name, error) from error
 
 
-def _as_read(row: dict[str, Any] | RowFault, source: Source) -> dict[str, Any] | RowFault:
-    try:
-        return row if isinstance(row, RowFault) else standard(rename(row, source.columns, source.roles))
-    except RowFault as fault:
-        return fault
+def _size(value: Any) -> int:
+    """About how many bytes of text a value holds."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list) else 0
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str], roles: Mapping[str, str] | None = None) -> dict[str, Any]:

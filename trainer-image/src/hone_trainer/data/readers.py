@@ -38,9 +38,10 @@ _HALF_CHARACTER = (
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | RowFault]]
+RawRows = Iterator[tuple[str, bytes | Row | RowFault]]
 
 
-def _json_lines(file: DataFile) -> Rows:
+def _json_lines(file: DataFile) -> RawRows:
     with file.open() as stream:
         number = 0
         while line := stream.readline(MAX_ROW_BYTES):
@@ -53,10 +54,11 @@ def _json_lines(file: DataFile) -> Rows:
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
-                yield str(number), _object(line)
+                yield str(number), line
 
 
-def _object(line: bytes) -> Row | RowFault:
+def parsed(line: bytes) -> Row | RowFault:
+    """The object in a line of JSON Lines, or what is wrong with it."""
     try:
         value = json.loads(line)
     except UnicodeDecodeError:
@@ -282,11 +284,12 @@ def _decoded(value: Any, kind: "pa.DataType") -> Any:
     return json.loads(value) if isinstance(value, str) and str(kind).startswith("extension<arrow.json") else value
 
 
-READERS: dict[Kind, Callable[[DataFile], Rows]] = {
+READERS: dict[Kind, Callable[[DataFile], RawRows]] = {
     Kind.JSONL: _json_lines,
     Kind.JSON: _json_array,
     Kind.CSV: _table,
     Kind.PARQUET: _parquet,
     Kind.ARROW: _arrow,
 }
-"""How each kind is read: every row that is not blank, its place within the file, and its object or what is wrong."""
+"""How each kind is read: every row that is not blank, its place within the file, and its object or what is wrong; of
+JSON Lines the line, which `parsed` takes."""

@@ -1,5 +1,6 @@
 """The interface of every encoder, which turns samples into rows of prepared data, and the kinds of columns."""
 
+from collections import Counter
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
@@ -51,6 +52,9 @@ class RowEncoder(Protocol):
     @property
     def classes(self) -> Classes | None:
         """The classes; None if rows have none."""
+
+    notes: Counter[str]
+    """Warnings with the number of rows encoded since it was set that they are about."""
 
     def encode(self, sample: Sample) -> EncodedRow:
         """A sample as numbers. Raises RowFault if that is impossible."""

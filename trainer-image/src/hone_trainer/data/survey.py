@@ -1,28 +1,28 @@
 """The first pass over the data: checks every row and chooses its split. No tokenizer, so bad data fails fast."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from hone.contract.plan import SourceRows
 from hone.contract.settings import DataFormat, SplitBy
-from hone_trainer.data.assign import RowRef, Seen, assign, repeated, seen
+from hone_trainer.data.assign import RowRef, Seen, assign, repeated
+from hone_trainer.data.checked import CheckedChunk, RowCheck, check_chunk, checked
 from hone_trainer.data.columns import check_columns
 from hone_trainer.data.faults import Faults
-from hone_trainer.data.formats import COLUMNS, FORMATS, detect, to_sample, used_columns
-from hone_trainer.data.keys import Unused, unused_in
+from hone_trainer.data.formats import COLUMNS, FORMATS, detect
+from hone_trainer.data.keys import Unused
 from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.mixture import chosen, copies, source_rows, with_formats
-from hone_trainer.data.read import rows
-from hone_trainer.data.reasoning import without_reasoning
-from hone_trainer.data.sample import Sample, with_system_prompt
+from hone_trainer.data.read import chunks, rows
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Part, Source
 from hone_trainer.data.ticker import Ticker
-from hone_trainer.data.turns import filled
+from hone_trainer.data.workers import in_order
 from hone_trainer.protocol.errors import BadInput, RowFault, plain_names
 
-GROUP = "group"
-"""The column whose value parts the rows with `splitBy: Column`."""
 _MAX_COLUMNS = 20
 
 # Columns that rows of other tools often have, with what to do about them.
@@ -57,8 +57,10 @@ class Survey:
     """Keys of good rows that nothing reads."""
     by_source: dict[str, tuple[int, Faults]] = field(default_factory=dict)
     """For each source, by its place below spec.dataset, how many good rows it has, and its bad ones."""
-    grouped: bool = False
-    """Whether rows without a group are bad ones."""
+    checks: list[RowCheck] = field(default_factory=list)
+    """How the rows of each source were checked."""
+    chunks: list[int] = field(default_factory=list)
+    """Good rows of each chunk of all sources, in reading order."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about how the rows were split, and about rows that stand there several times."""
     formats: tuple[DataFormat, ...] = ()
@@ -100,16 +102,10 @@ def survey(
         format = sources[0].format
     elif format is DataFormat.AUTO:
         format = _find_format(sources[0], formats)
-    faults, unused = Faults(), Unused()
-    by_source: dict[str, tuple[int, Faults]] = {}
-    good: list[Seen] = []
-    parts: list[Part | None] = []
-    chats: set[bool] = set()
-    grouped = split_by is SplitBy.COLUMN
-    for source, row, sample in _good_rows(sources, format, faults, unused, by_source, grouped=grouped):
-        chats.add(sample.is_chat)
-        good.append(seen(sample, source.name, split_by, row.get(GROUP), generated=generated))
-        parts.append(source.part)
+    checks = [RowCheck(source, source.format or format, split_by, generated) for source in sources]
+    result = _Checked()
+    _check_all(sources, checks, result)
+    good, parts = result.good, result.parts
     used = chosen(good, parts)
     candidates = [row for row, own in zip(good, used, strict=True) if own]
     assigned = assign(candidates, validation_fraction, test_fraction, split_by)
@@ -122,23 +118,23 @@ def survey(
     warnings = [*_unread(sources), *assigned.warnings, *repeats]
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
-    chat, plain_text = True in chats, False in chats
-    bad = {place: own.total for place, (_, own) in by_source.items()}
+    bad = {place: own.total for place, (_, own) in result.by_source.items()}
     return Survey(
         format,
         refs,
-        faults,
+        result.faults,
         duplicates,
         shared,
-        chat,
-        plain_text,
-        unused,
-        by_source,
-        grouped,
-        warnings,
-        formats=tuple(dict.fromkeys(source.format or format for source in sources)),
+        chat=True in result.chats,
+        plain_text=False in result.chats,
+        unused=result.unused,
+        by_source=result.by_source,
+        checks=checks,
+        chunks=result.chunks,
+        warnings=warnings,
+        formats=tuple(dict.fromkeys(check.format for check in checks)),
         sources=tuple(sources),
-        source_rows=source_rows(sources, parts, refs, bad),
+        source_rows=source_rows(sources, result.parts, refs, bad),
     )
 
 
@@ -157,40 +153,44 @@ def _weighted(good: list[Seen], used: list[bool], parts: list[Part | None], refs
     return result
 
 
-def _good_rows(
-    sources: list[Source],
-    format: DataFormat,
-    faults: Faults,
-    unused: Unused,
-    by_source: dict[str, tuple[int, Faults]],
-    *,
-    grouped: bool,
-) -> Iterator[tuple[Source, dict[str, Any], Sample]]:
-    """The rows that can be used, each with its source and as it was read; the others are counted in `faults`, the keys
-    that nothing reads in `unused`, and both kinds of rows in `by_source`."""
-    ticker, total = Ticker(), 0
-    for source in sources:
-        own, before = Faults(), total
-        files: dict[str, int] = {}
-        for where, row, sample in _checked(source, format):
-            ticker.tick("Checking rows", split=source.place, rows=total, badRows=faults.total)
-            file = where.rpartition(":")[0]
-            if grouped and isinstance(sample, Sample) and not filled(row.get(GROUP)):
-                sample = RowFault(f"no column `{GROUP}`, by which spec.dataset.splitBy parts the rows")
-            if isinstance(sample, RowFault):
-                faults.add(str(sample), where)
-                own.add(str(sample), where)
-                files.setdefault(file, 0)
-                continue
-            total += 1
-            files[file] = files.get(file, 0) + 1
-            own_format = source.format or format
-            unused.add(unused_in(row, (*used_columns(row, own_format), *([GROUP] if grouped else []))))
-            yield source, row, sample
-        if total == before:
-            _refuse(source, [source.format or format], own)
-        _refuse_files(source, source.format or format, [name for name, count in files.items() if not count])
-        by_source[source.place] = total - before, own
+def _check_all(sources: list[Source], checks: Sequence[RowCheck], result: "_Checked") -> None:
+    """Check all rows of all sources; arguments as of `survey`."""
+    ticker = Ticker()
+    for source, check in zip(sources, checks, strict=True):
+        own, before, files = Faults(), len(result.good), Counter[str]()
+        for chunk in in_order(partial(check_chunk, check), chunks(source)):
+            result.add(chunk, own, source.part)
+            files.update(chunk.files)
+            ticker.tick("Checking rows", split=source.place, rows=len(result.good), badRows=result.faults.total)
+        good = len(result.good) - before
+        if not good:
+            _refuse(source, [check.format], own)
+        _refuse_files(check, [name for name, count in files.items() if not count])
+        result.by_source[source.place] = good, own
+
+
+@dataclass
+class _Checked:
+    """What is known of the rows so far; attributes as of `Survey`, except for the rows as they were seen."""
+
+    good: list[Seen] = field(default_factory=list)
+    parts: list[Part | None] = field(default_factory=list)
+    chunks: list[int] = field(default_factory=list)
+    chats: set[bool] = field(default_factory=set)
+    faults: Faults = field(default_factory=Faults)
+    unused: Unused = field(default_factory=Unused)
+    by_source: dict[str, tuple[int, Faults]] = field(default_factory=dict)
+
+    def add(self, chunk: CheckedChunk, own: Faults, part: Part | None) -> None:
+        """Add a chunk, and its bad rows to those of its source as well."""
+        self.good += chunk.seen
+        self.parts += [part] * len(chunk.seen)
+        self.chunks.append(len(chunk.seen))
+        self.chats |= chunk.chats
+        self.unused.merge(chunk.unused)
+        for reason, where in chunk.faults:
+            self.faults.add(reason, where)
+            own.add(reason, where)
 
 
 def _unread(sources: list[Source]) -> list[str]:
@@ -203,7 +203,7 @@ def _unread(sources: list[Source]) -> list[str]:
     ]
 
 
-def _refuse_files(source: Source, format: DataFormat, files: list[str]) -> None:
+def _refuse_files(check: RowCheck, files: list[str]) -> None:
     """Refuse files of which no row can be used, though other files of the source are good: they hold something else.
 
     Raises:
@@ -211,8 +211,10 @@ def _refuse_files(source: Source, format: DataFormat, files: list[str]) -> None:
     """
     if not files:
         return
+    source, format = check.source, check.format
     others = replace(source, files=tuple(file for file in source.files if file.name == files[0]))
-    reason = next(str(sample) for _, _, sample in _checked(others, format) if isinstance(sample, RowFault))
+    samples = (sample for chunk in chunks(others) for _, _, sample in checked(check, chunk))
+    reason = next(str(sample) for sample in samples if isinstance(sample, RowFault))
     first = next((row for _, row in rows(others) if isinstance(row, dict)), {})
     other = detect(first)
     kind = f"its rows have the format {other.value}" if other not in (None, format) else reason
@@ -232,23 +234,9 @@ def good_samples(sources: list[Source], format: DataFormat, *, grouped: bool = F
         grouped: as `Survey.grouped`.
     """
     for source in sources:
-        for where, row, sample in _checked(source, format):
-            if isinstance(sample, Sample) and (not grouped or filled(row.get(GROUP))):
-                yield where, sample
-
-
-def _checked(source: Source, format: DataFormat) -> Iterator[tuple[str, dict[str, Any], Sample | RowFault]]:
-    """Every row: its place, the row as it was read, and what it is or what is wrong with it."""
-    format = source.format or format
-    for where, row in rows(source):
-        if isinstance(row, RowFault):
-            yield where, {}, row
-            continue
-        try:
-            sample = with_system_prompt(to_sample(row, format), source.system_prompt)
-            yield where, row, without_reasoning(sample) if source.drop_reasoning else sample
-        except RowFault as fault:
-            yield where, row, fault
+        check = RowCheck(source, source.format or format, SplitBy.COLUMN if grouped else None)
+        for chunk in chunks(source):
+            yield from ((where, sample) for where, _, sample in checked(check, chunk) if isinstance(sample, Sample))
 
 
 def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:

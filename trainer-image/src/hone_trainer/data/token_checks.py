@@ -62,6 +62,11 @@ class TokenChecks:
         if end and answer[end - 1] == answer[end]:
             self.counts[_TWO_ENDS, answer[end]] += 1
 
+    def merge(self, other: "TokenChecks") -> None:
+        """Add what was counted in other rows."""
+        self.counts += other.counts
+        self.ends += other.ends
+
     def warnings(self) -> list[str]:
         """Sentences about what was counted."""
         return [

@@ -47,6 +47,9 @@ class BadInput(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["BadInput"], tuple[str, str, str | None]]:
+        return BadInput, (self.field, self.message, self.hint)
+
     @property
     def exit_code(self) -> int:
         """The exit code of a process that ends with this error."""

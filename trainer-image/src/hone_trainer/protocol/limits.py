@@ -124,7 +124,7 @@ def supervised(step: str, work: Callable[[], int], seconds: float) -> int:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else _end(step, _killed(step, -code))
+            return code if code >= 0 else _end(step, killed(step, -code))
         most = seconds + _note.read()[0]
         breach = None
         if time.monotonic() - begin > most:
@@ -191,7 +191,8 @@ def _took_too_much(step: str, memory: int) -> Verdict:
     )
 
 
-def _killed(step: str, number: int) -> Verdict:
+def killed(step: str, number: int) -> Verdict:
+    """Why a step failed of which a process was ended by a signal."""
     field, name = _place()
     how = signal.Signals(number).name
     if number in _BROKEN and field:
