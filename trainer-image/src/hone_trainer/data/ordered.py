@@ -1,5 +1,6 @@
 """A tokenized split in its final order, cut to the sequence length."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,16 +45,22 @@ def finish_split(
     if name == "train":
         copies = [(_copy_key(split.keys[i], copy), i) for i in order for copy in range(split.copies[i])]
         order = [i for _, i in sorted(copies)]
-    dataset = Dataset.from_file(str(path)).select(order)
+    # Without names of our own, datasets would draw them, and the same rows would not be the same bytes.
+    fingerprint = _fingerprint(split)
+    dataset = Dataset.from_file(str(path)).select(order, new_fingerprint=fingerprint)
     if cut and any(split.lengths[i] > limit for i in order):
-        dataset = dataset.map(_cut(encoder, limit), cache_file_name=str(raw / f"{name}-cut.arrow"))
+        dataset = dataset.map(
+            _cut(encoder, limit),
+            cache_file_name=str(raw / f"{name}-cut.arrow"),
+            new_fingerprint=f"{fingerprint}-{limit}",
+        )
     if encoder.NEIGHBORS and name != "test" and order:
         dataset = dataset.map(
             _neighbors(encoder, dataset),
             with_indices=True,
             batched=True,
             cache_file_name=str(raw / f"{name}-neighbors.arrow"),
-            new_fingerprint=f"{name}-neighbors",
+            new_fingerprint=f"{fingerprint}-{limit}-neighbors",
         )
     return dataset
 
@@ -61,6 +68,11 @@ def finish_split(
 def _copy_key(key: bytes, copy: int) -> bytes:
     """Where a copy of a row stands in the shuffled order: not next to the row."""
     return shuffle_key(copy, key) if copy else key
+
+
+def _fingerprint(split: SplitRows) -> str:
+    """A name of a split's rows for datasets, the same for the same rows."""
+    return hashlib.sha256(split.lengths.tobytes() + b"".join(split.keys)).hexdigest()[:16]
 
 
 def _neighbors(encoder: RowEncoder, rows: "Dataset") -> Callable[[Columns, list[int]], Columns]:

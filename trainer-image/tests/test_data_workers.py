@@ -1,0 +1,203 @@
+"""Chunks of rows by several processes: the same results as by one, and no process left, however it ends."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rows import chat_row, write_jsonl
+
+from hone.contract.exits import FailureClass
+from hone.contract.results import StepResult
+from hone.contract.runconfig import RunConfig
+from hone.contract.settings import DataFormat
+from hone_trainer import prepare as step
+from hone_trainer.data import checked, encoded, read, workers
+from hone_trainer.data.sources import find_source
+from hone_trainer.data.survey import survey
+from hone_trainer.protocol import host
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.planfile import load_plan
+
+COUNTS = (1, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = set(host.children(os.getpid()))
+    yield
+    assert set(host.children(os.getpid())) <= before
+
+
+@pytest.fixture
+def split_up(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Uses so many workers for chunks of ten rows, of which this process does none itself."""
+
+    def use(count: int) -> None:
+        monkeypatch.setattr(read, "ROWS_AT_ONCE", 10)
+        monkeypatch.setattr(workers, "ALONE", 0)
+        monkeypatch.setattr(workers, "count_of_workers", lambda: count)
+
+    return use
+
+
+def numbers(end: int, broken: int | None = None) -> Iterator[int]:
+    for number in range(end):
+        if number == broken:
+            raise BadInput("spec.dataset.train", "cannot be read")
+        yield number
+
+
+def work(number: int) -> tuple[int, bytes]:
+    if number == 70:
+        raise BadInput("spec.model", "cannot be used", "Use another.")
+    # More than a pipe holds.
+    return number, bytes([number % 256]) * (300_000 if number % 7 == 0 else 10)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_results_come_in_the_order_of_the_tasks(count: int) -> None:
+    assert [*workers.in_order(work, numbers(60), count)] == [*map(work, range(60))]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("broken", "words"), [(75, "cannot be used"), (40, "cannot be read"), (0, "cannot be read")])
+def test_an_error_has_its_turn_as_results_have(count: int, broken: int, words: str) -> None:
+    results = workers.in_order(work, numbers(90, broken), count)
+    seen = []
+    with pytest.raises(BadInput, match=words) as error:
+        for number, _ in results:
+            seen.append(number)
+    assert seen == [*range(min(broken, 70))]
+    assert error.value.field in ("spec.model", "spec.dataset.train")
+
+
+def test_results_that_nobody_waits_for_end_the_workers() -> None:
+    results = workers.in_order(work, numbers(60), 3)
+    assert [next(results)[0] for _ in range(5)] == [*range(5)]
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_few_chunks_start_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a worker was started"))
+    assert len([*workers.in_order(work, numbers(workers.ALONE), 3)]) == workers.ALONE
+
+
+def test_a_worker_that_is_killed_is_told_by_its_signal() -> None:
+    def die(number: int) -> int:
+        if number == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with pytest.raises(workers.WorkerDied) as error:
+        [*workers.in_order(die, numbers(60), 2)]
+    assert error.value.number == signal.SIGKILL
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    read_end, write_end = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        results = workers.in_order(lambda number: os.getpid(), numbers(60), 2)
+        for _ in range(workers.ALONE):
+            next(results)
+        os.write(write_end, str(next(results)).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    worker = int(os.read(read_end, 20))
+    os.waitpid(parent, 0)
+    os.close(write_end)
+    # End of file: neither has the pipe any more.
+    assert os.read(read_end, 1) == b""
+    os.close(read_end)
+    assert worker != parent
+
+
+def test_memory_is_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "cpus", lambda: 64)
+    monkeypatch.setattr(host, "memory_limit", lambda: 8 << 30)
+    assert 1 < workers.count_of_workers() <= 14
+    monkeypatch.setattr(host, "memory_limit", lambda: 1 << 20)
+    assert workers.count_of_workers() == 1
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("objective", "row"),
+    [
+        ("SFT", chat_row),
+        ("KTO", lambda i: {"prompt": f"{i}?", "completion": f" answer {i}", "label": i % 3 > 0}),
+    ],
+)
+def test_prepared_data_are_the_same_bytes_however_many_workers(
+    objective: str, row: Any, make_config: Any, tmp_path: Path, split_up: Any
+) -> None:
+    lines = [row(i) | ({"id": i} if i % 5 == 0 else {}) for i in range(250)]
+    lines[30], lines[77], lines[210] = "no JSON", lines[5], {"prompt": "a"}
+    outcomes = []
+    for count in COUNTS:
+        split_up(count)
+        directory = tmp_path / str(count)
+        paths = {"workspace": str(directory), "run": str(directory / "run")}
+        config = RunConfig.from_dict(make_config(lines, objective=objective, paths=paths))
+        step.prepare(config)
+        planned = load_plan(config)
+        assert planned is not None
+        outcomes.append((planned.dataset, planned.plan.warnings, files_of(Path(planned.prepared))))
+    (dataset, warnings, files), *others = outcomes
+    assert dataset.bad_rows[0].first.endswith(":31")
+    assert {each.key: each.count for each in dataset.unused_keys} == {"`id`": 49}
+    for other in others:
+        assert other[:2] == (dataset, warnings)
+        assert other[2].keys() == files.keys()
+        assert [name for name in files if files[name] != other[2][name]] == []
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_row_that_does_not_fit_into_memory_is_named(
+    count: int, split_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_up(count)
+    original = checked.to_sample
+
+    def to_sample(row: dict[str, Any], format: DataFormat) -> Any:
+        if "Order 55." in str(row):
+            raise MemoryError
+        return original(row, format)
+
+    monkeypatch.setattr(checked, "to_sample", to_sample)
+    source = find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", [chat_row(i) for i in range(100)])))
+    with pytest.raises(BadInput, match=r"rows\.jsonl:51 does not fit into the pod's memory"):
+        survey([source], DataFormat.AUTO, 0.1, 0.1)
+
+
+@pytest.mark.train
+def test_a_step_whose_worker_is_killed_says_that_memory_was_short(
+    make_config: Any, split_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_up(2)
+    parent, original = os.getpid(), encoded.encode_chunk
+
+    def encode_chunk(*arguments: Any) -> Any:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    monkeypatch.setattr("hone_trainer.data.tokenized.encode_chunk", encode_chunk)
+    (tmp_path / "run.json").write_text(RunConfig.from_dict(make_config()).to_json())
+    monkeypatch.setenv("HONE_RUN_CONFIG", str(tmp_path / "run.json"))
+    monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "term"))
+    handler = signal.getsignal(signal.SIGTERM)
+    code = step.main()
+    signal.signal(signal.SIGTERM, handler)
+    verdict = StepResult.model_validate_json((tmp_path / "term").read_bytes()).verdict
+    assert verdict is not None
+    assert (code, verdict.failure_class) == (137, FailureClass.HOST_OUT_OF_MEMORY)
+    assert [path.name for path in (tmp_path / "workspace" / "prepared").iterdir()] == []
