@@ -14,7 +14,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat
 from hone_trainer import prepare as step
-from hone_trainer.data import checked, encoded, read, workers
+from hone_trainer.data import checked, encoded, read, ticker, workers
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import survey
 from hone_trainer.protocol import host
@@ -120,6 +120,20 @@ def test_memory_is_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> 
     assert 1 < workers.count_of_workers() <= 14
     monkeypatch.setattr(host, "memory_limit", lambda: 1 << 20)
     assert workers.count_of_workers() == 1
+
+
+def test_the_log_tells_rows_per_second_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter((100.0, 104.0, 110.0))
+    monkeypatch.setattr(ticker.time, "monotonic", lambda: next(clock))
+    progress = ticker.Ticker()
+    with caplog.at_level("INFO"):
+        progress.tick("Tokenizing", 400, 3000)
+        progress.tick("Tokenizing", 1000, 3000)
+    (record,) = caplog.records
+    fields = vars(record)
+    assert [fields[name] for name in ("rows", "totalRows", "rowsPerSecond", "secondsLeft")] == [1000, 3000, 100, 20]
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

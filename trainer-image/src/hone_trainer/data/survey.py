@@ -161,7 +161,7 @@ def _check_all(sources: list[Source], checks: Sequence[RowCheck], result: "_Chec
         for chunk in in_order(partial(check_chunk, check), chunks(source)):
             result.add(chunk, own, source.part)
             files.update(chunk.files)
-            ticker.tick("Checking rows", split=source.place, rows=len(result.good), badRows=result.faults.total)
+            ticker.tick("Checking rows", len(result.good), split=source.place, badRows=result.faults.total)
         good = len(result.good) - before
         if not good:
             _refuse(source, [check.format], own)

@@ -37,7 +37,7 @@ def tokenize(raw: Path, survey: Survey, encoder: RowEncoder, options: Options) -
                 survey.faults.add(reason, place)
             result.add(chunk.rows)
             total += chunk.count
-            ticker.tick("Tokenizing", rows=total, totalRows=len(survey.refs))
+            ticker.tick("Tokenizing", total, len(survey.refs))
         for file in files.values():
             file.write(_END_OF_STREAM)
     encoder.notes = notes
