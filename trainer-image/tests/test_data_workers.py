@@ -14,7 +14,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat
 from hone_trainer import prepare as step
-from hone_trainer.data import checked, encoded, read, ticker, workers
+from hone_trainer.data import checked, encoded, formats, read, ticker, workers
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import survey
 from hone_trainer.protocol import host
@@ -126,7 +126,7 @@ def test_the_log_tells_rows_per_second_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter((100.0, 104.0, 110.0))
-    monkeypatch.setattr(ticker.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("hone_trainer.data.ticker.time.monotonic", lambda: next(clock))
     progress = ticker.Ticker()
     with caplog.at_level("INFO"):
         progress.tick("Tokenizing", 400, 3000)
@@ -179,7 +179,7 @@ def test_a_row_that_does_not_fit_into_memory_is_named(
     count: int, split_up: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split_up(count)
-    original = checked.to_sample
+    original = formats.to_sample
 
     def to_sample(row: dict[str, Any], format: DataFormat) -> Any:
         if "Order 55." in str(row):
