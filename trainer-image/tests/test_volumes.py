@@ -296,6 +296,7 @@ OPENS_ITS_OWN = {
     "data/prepared": "the prepared data, on the workspace",
     "data/readers": "what `DataFile` has opened",
     "check": "the log of the step that it runs",
+    "data/workers": "/proc/self/status",
     "finish": "the run's own report",
     "launcher/stack_traces": "what the ranks wrote",
     "launcher/tunnel": "the run's key, in the run's own directory",
