@@ -296,6 +296,7 @@ OPENS_ITS_OWN = {
     "data/prepared": "the prepared data, on the workspace",
     "data/readers": "what `DataFile` has opened",
     "check": "the log of the step that it runs",
+    "data/tokenized": "the prepared data that this process writes",
     "data/workers": "/proc/self/status",
     "finish": "the run's own report",
     "launcher/stack_traces": "what the ranks wrote",
