@@ -19,7 +19,8 @@ PAGES = [
     pytest.param(manifest, id=f"{path.stem}-{number}")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "yaml"))
-    if "kind" in (manifest := yaml.safe_load(block))
+    for manifest in yaml.safe_load_all(block)
+    if "kind" in manifest
 ]
 
 

@@ -17,6 +17,8 @@ from hone_trainer.models.merging import copy_served_files
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["pod"]
 
 OWN = (

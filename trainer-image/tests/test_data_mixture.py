@@ -23,6 +23,8 @@ from hone_trainer.data.sources import Part, find_source
 from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.protocol.planfile import load_plan
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["pod"]
 
 CHATS = [chat_row(i) for i in range(100)]

@@ -21,6 +21,8 @@ from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan
 
+pytestmark = pytest.mark.slow
+
 COUNTS = (1, 2, 3)
 
 

@@ -59,6 +59,7 @@ def test_what_the_spec_asks_for_is_done_whether_it_saves_or_not() -> None:
     assert proposed(spread(), **requested).why == "Set in the spec."
 
 
+@pytest.mark.slow
 def test_one_long_row_does_not_turn_packing_off() -> None:
     gpus = gang(1, 8, 8)
     with_it, without = (proposed([*spread(20_000), *more], **gpus).length for more in ([16_000], []))
@@ -69,6 +70,7 @@ def test_one_long_row_does_not_turn_packing_off() -> None:
     assert proposed([*spread(20_000), *[4000] * 100]).length, "on a CPU"
 
 
+@pytest.mark.slow
 def test_packed_rows_on_gpus_fill_them() -> None:
     short, gpus = spread(50_000, 30, 120), gang(1, 8, 8)
     proposal = proposed(short, **gpus)
@@ -278,6 +280,7 @@ def test_a_row_longer_than_a_packed_one_stays_alone_and_whole(sizes: tuple[int, 
         assert len(row["input_ids"]) <= 100 or len(row["seq_lengths"]) == 1
 
 
+@pytest.mark.slow
 def test_the_loss_of_packed_rows_is_that_of_the_rows_alone(prepared_run: Any) -> None:
     from transformers import AutoModelForCausalLM
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling

@@ -188,6 +188,7 @@ def reconciles(operator: Operator) -> float:
     return sum(metrics.get_sample_value("controller_runtime_reconcile_total", each) or 0.0 for each in labels)
 
 
+@pytest.mark.slow
 async def test_trainers_that_do_not_report_cost_neither_reconciles_nor_requests(api: FakeApi) -> None:
     async with operating(api, progress_seconds=0.02) as operator, silent_trainers(api, 10) as reads:
         await wait_for("all to be known to be silent", lambda: reasons(api, "ProgressAvailable")["Unreachable"] == 10)
