@@ -88,8 +88,8 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "a column without a name": (ftj("dataset.columns", {"prompt": ""}), "spec.dataset.columns.prompt", "at least 1"),
     "an absolute path": (ftj("model.claim.path", "/etc"), "spec.model.claim.path", "should match"),
-    "two sources of data": (ftj("dataset.train", BOTH), "spec.dataset.train", "exactly one of claim, configMap and sources"),
-    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "exactly one of claim, configMap and sources"),
+    "two sources of data": (ftj("dataset.train", BOTH), "spec.dataset.train", "one of claim, configMap and sources"),
+    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "one of claim, configMap and sources"),
     "a fraction and a source": (
         ftj("dataset.test", {"fraction": 0.1, "claim": CLAIM}),
         "spec.dataset.test",
