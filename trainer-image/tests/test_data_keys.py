@@ -88,11 +88,11 @@ MEDIA = [{"type": "image_url", "image_url": {"url": "a.png"}}]
     ("row", "format", "reason"),
     [
         *(
-            pytest.param({**row, name: value}, format, f"`{name}` is set: {words}", id=f"{format.value}-{name}")
+            pytest.param({**row, name: value}, format, f"`{name}` is set{words}", id=f"{format.value}-{name}")
             for name, value, words in [
-                ("tool_calls", [{"name": "f"}], "tool calls"),
-                *((name, ["a.png"], "images, audio and video") for name in ("images", "audios", "videos", "image")),
-                ("sample_weight", 0.5, "weights of rows"),
+                ("tool_calls", [{"name": "f"}], ", but tools and their calls"),
+                *((name, ["a.png"], ": images, audio and video") for name in ("images", "audios", "videos", "image")),
+                ("sample_weight", 0.5, ": weights of rows"),
             ]
             for format, (row, _) in GOOD_ROWS.items()
         ),

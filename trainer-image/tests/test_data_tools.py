@@ -124,7 +124,7 @@ def test_tools_next_to_plain_text_and_a_call_that_is_no_json_are_bad_rows() -> N
         to_sample({"prompt": "a", "completion": "b", "tools": [TOOL]}, DataFormat.PROMPT_COMPLETION)
     with pytest.raises(RowFault, match="not JSON"):
         to_sample({"conversations": [SHARED[0], {**SHARED[1], "value": "f(x)"}]}, DataFormat.SHARE_GPT)
-    with pytest.raises(RowFault, match="have no tool calls: write the row as `messages`"):
+    with pytest.raises(RowFault, match="tools and their calls are read only from `messages`"):
         to_sample({"instruction": "a", "output": "b", "tools": [TOOL]}, DataFormat.ALPACA)
 
 

@@ -25,7 +25,7 @@ _MAX_SHOWN = 16
 
 
 def _tools(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
-    return f"`{name}` is set, but rows of format {format.value} have no tool calls: write the row as `messages`"
+    return f"`{name}` is set, but tools and their calls are read only from `messages`: write the row in that format"
 
 
 def _media(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
