@@ -138,6 +138,16 @@ def test_files_that_are_whole_are_not_downloaded_again_after_a_kill(
     assert not whole & set(hub.sent)
 
 
+def test_a_branch_that_moved_between_two_attempts_leaves_no_file_of_the_older_commit(hub: Hub, tmp_path: Path) -> None:
+    hub.commits[COMMIT]["older.json"] = b"{}"
+    hub.lies = True
+    with pytest.raises(HubUnreachable):
+        fetch(hub, tmp_path)
+    hub.lies, hub.branch = False, LATER
+    assert fetch(hub, tmp_path).revision == LATER
+    assert {path.name for path in (tmp_path / "models" / "a-model").iterdir()} == {*READ, "MANIFEST.json"}
+
+
 def test_content_that_is_not_as_listed_is_never_used(hub: Hub, tmp_path: Path) -> None:
     hub.lies = True
     with pytest.raises(HubUnreachable, match="other content than the Hub lists"):

@@ -185,8 +185,8 @@ def _download(
     from huggingface_hub import snapshot_download
 
     size = sum(file.size or 0 for file in files)
-    # One per run, so that two runs do not write to the same files.
-    partial = common.parent / f"{_PARTIAL}{Path(download.downloaded).name}"
+    # One per run and commit: two runs do not write to the same files, and no file of another commit is left in it.
+    partial = common.parent / f"{_PARTIAL}{Path(download.downloaded).name}-{commit[:12]}"
     _require_space(download, common.parent, size, partial)
     limits.allow(size / BYTES_PER_SECOND)
     began = time.monotonic()
