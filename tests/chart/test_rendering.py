@@ -184,10 +184,11 @@ def test_limits_of_scrapes_are_those_of_the_values(render: Render) -> None:
     assert (specs["hone-workloads"]["bodySizeLimit"], specs["hone"]["bodySizeLimit"]) == ("3MiB", "0")
 
 
-def test_a_workloads_series_name_its_resource_and_step(render: Render) -> None:
+def test_a_workloads_series_name_its_resource_step_and_role(render: Render) -> None:
     assert pod_monitors(render)["hone-workloads"]["podTargetLabels"] == [
         *names.RESOURCE_LABELS.values(),
         names.STEP_LABEL,
+        names.ROLE_LABEL,
     ]
 
 

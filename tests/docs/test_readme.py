@@ -103,7 +103,7 @@ def _counts(policy: Policy) -> str:
 
 def test_every_label_that_people_select_by_is_in_it() -> None:
     named = set(re.findall(r"\bhone\.dev/[a-z]+\b", README)) - {"hone.dev/v1alpha1"}
-    assert named == {*names.RESOURCE_LABELS.values(), names.STEP_LABEL}
+    assert named == {*names.RESOURCE_LABELS.values(), names.STEP_LABEL, names.ROLE_LABEL}
     assert {name.replace(".", "_").replace("/", "_") for name in named} <= set(re.findall(r"\bhone_\w+", README))
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from dev.cluster import deps
 from dev.kube import Kube, KubeError, Object, environment
-from hone.core.names import RESOURCE_LABELS, STEP_LABEL
+from hone.core.names import RESOURCE_LABELS, ROLE_LABEL, STEP_LABEL
 from tests.e2e.support import until
 
 OPERATOR, WORKLOADS = "operator", "workloads"
-POD_TARGET_LABELS = (*RESOURCE_LABELS.values(), STEP_LABEL)
+POD_TARGET_LABELS = (*RESOURCE_LABELS.values(), STEP_LABEL, ROLE_LABEL)
 REFRESH_SECONDS = 1.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

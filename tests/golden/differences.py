@@ -10,7 +10,7 @@ import itertools
 import json
 from typing import Any
 
-NAMES = (("mountPath",), ("step", "number"), ("name",), ("type",))
+NAMES = (("mountPath",), ("step", "number"), ("name",), ("type",), ("role",))
 """The fields that name an item of a list, the first that it has. An object or a pod is named by kind and metadata."""
 
 Mapping = dict[Any, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone.core.names import OWNER_ANNOTATION, STEP_LABEL, UID_LABEL
+from hone.core.names import OWNER_ANNOTATION, ROLE_LABEL, STEP_LABEL, UID_LABEL
 from hone.core.observed import Ref
 from hone.core.trim import trimmed
 from tests.unit.core import make
@@ -389,15 +389,50 @@ def test_an_upgrade_of_the_operator_that_adds_the_check_restarts_no_server() -> 
     assert ready.condition("Ready") == ("True", "Serving")
 
 
-def test_an_upgrade_of_the_operator_that_adds_labels_restarts_no_server() -> None:
-    ready = served()
+def of_an_earlier_release(**spec: Any) -> FakeCluster:
+    """A cluster whose server was rendered before servers had these labels, and before status had revisions."""
+    ready = served(**spec)
     template = deployment(ready)["spec"]["template"]["metadata"]
     for labels in (deployment(ready)["metadata"]["labels"], template["labels"]):
-        del labels["hone.dev/deployment"]
-    before = copy.deepcopy(deployment(ready))
+        del labels["hone.dev/deployment"], labels[ROLE_LABEL]
+    del ready.status["revisions"]
+    return ready
+
+
+def test_an_upgrade_of_the_operator_that_adds_labels_restarts_no_server() -> None:
+    ready = of_an_earlier_release()
+    before, revision = copy.deepcopy(deployment(ready)), ready.status["stable"]["revision"]
     assert ready.reconcile().apply == ()
     assert deployment(ready) == before
     assert ready.condition("Ready") == ("True", "Serving")
+    assert [each["revision"] for each in ready.status["revisions"]] == [revision]
+
+
+def test_after_an_upgrade_the_service_has_the_old_and_the_new_pods_of_a_rollout() -> None:
+    ready = of_an_earlier_release()
+    old = dict(deployment(ready)["spec"]["template"]["metadata"]["labels"])
+    selector = deployment(ready)["spec"]["selector"]
+    ready.edit(servedName="renamed")
+    ready.converge()
+    new = deployment(ready)["spec"]["template"]["metadata"]["labels"]
+    assert deployment(ready)["spec"]["selector"] == selector
+    assert (old.get(ROLE_LABEL), new[ROLE_LABEL]) == (None, "stable")
+    for labels in (old, new):
+        assert service_of(ready)["spec"]["selector"].items() <= labels.items()
+
+
+def test_each_role_shows_the_revision_and_the_number_of_its_pods() -> None:
+    ready = cluster(make.complete_job(DIGEST), replicas=2)
+    ready.reconcile()
+    assert "revisions" not in ready.status, "no role has a Deployment"
+    ready.converge()
+    (stable,) = ready.status["revisions"]
+    revision = ready.status["candidate"]["revision"]
+    selector = f"{UID_LABEL}=mdep-uid,{STEP_LABEL}=serve"
+    assert stable == {"role": "stable", "revision": revision, "replicas": 0, "readyReplicas": 0, "selector": selector}
+    roll_out(ready)
+    ready.converge()
+    assert ready.status["revisions"] == [{**stable, "replicas": 2, "readyReplicas": 2}]
 
 
 def test_what_a_deployment_and_its_service_select_by_never_changes() -> None:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from hone.api.finetunejob_status import ArtifactStatus
+from hone.api.modeldeployment import Role
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, revision_of
 from hone.core.modeldeployment.resources.vllm import arguments, environment
 from hone.core.modeldeployment.selection import ServedArtifact
-from hone.core.modeldeployment.server import Role, Server
+from hone.core.modeldeployment.server import Server
 from hone.core.settings import Settings
 from tests.unit.core import make
 

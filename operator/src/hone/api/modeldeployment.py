@@ -31,6 +31,13 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
+class Role(StrEnum):
+    """What a revision is to the endpoint; each role has its own Deployment."""
+
+    STABLE = "stable"
+    """The revision that the endpoint's requests go to."""
+
+
 class ServedModel(Model):
     """The model to serve."""
 
@@ -118,6 +125,19 @@ class Revision(Model):
     artifact: Annotated[ArtifactStatus, Field(description="Artifact that is served.")]
 
 
+class RoleStatus(Model):
+    """The pods of one role."""
+
+    role: Annotated[Role, Field(description="Role of the pods, as in their label hone.dev/role.")]
+    revision: Annotated[
+        str | None,
+        Field(max_length=64, description="Revision that the pods run, or that replaces theirs while it is rolled out."),
+    ] = None
+    replicas: Annotated[int | None, Field(ge=0, description="Number of pods.")] = None
+    ready_replicas: Annotated[int | None, Field(ge=0, description="Number of pods that are ready.")] = None
+    selector: Annotated[str | None, Field(max_length=512, description="Label selector of the pods.")] = None
+
+
 class ModelDeploymentStatus(Model):
     """Observed state of the ModelDeployment."""
 
@@ -148,6 +168,14 @@ class ModelDeploymentStatus(Model):
     network_policy: NetworkPolicyStatus = None
     stable: Annotated[Revision | None, Field(description="Revision that is served.")] = None
     candidate: Annotated[Revision | None, Field(description="Revision that is being rolled out.")] = None
+    revisions: Annotated[
+        list[RoleStatus] | None,
+        Field(
+            max_length=8,
+            description="Revision and number of the server pods of each role. Requests go to the role stable.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["role"]},
+        ),
+    ] = None
 
 
 class ModelDeployment(Model):

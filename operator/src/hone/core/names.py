@@ -18,6 +18,8 @@ RESOURCE_LABELS = {finetunejob.KIND: "hone.dev/job", modeldeployment.KIND: "hone
 """By kind: the label that names the resource that a child or pod belongs to. People select by it; we select by uid."""
 REVISION_LABEL = "hone.dev/revision"
 """Revision of the server that a pod of a ModelDeployment runs."""
+ROLE_LABEL = "hone.dev/role"
+"""Role of the revision that a pod of a ModelDeployment runs. In no selector: see `Server.selector`."""
 OWNER_ANNOTATION = "hone.dev/owner"
 """`<Kind>/<name>` of the resource that a child or pod belongs to, in its own namespace."""
 RETAIN_ANNOTATION = "hone.dev/retain"

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hone.api.modeldeployment import Role
 from hone.core.children import ChildType, Write
 from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.deployment import scale
 from hone.core.modeldeployment.resources.service import differs, service
-from hone.core.modeldeployment.server import Role, Server
+from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import APPLIED_POLICY
 from hone.core.observed import Object, Ref

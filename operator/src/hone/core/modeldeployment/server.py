@@ -1,9 +1,8 @@
 """A ModelDeployment as decisions see it: its identity, its spec with the defaults, the names of its children."""
 
-from enum import StrEnum
 from functools import cached_property
 
-from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Runtime
+from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Role, Runtime
 from hone.core import names
 from hone.core.network import APPLIED_POLICY
 from hone.core.observed import Ref
@@ -12,15 +11,6 @@ from hone.core.subject import Subject
 STEP = "serve"
 VERIFY = "verify"
 """The init container that checks the artifact."""
-
-
-class Role(StrEnum):
-    """What a revision is to the endpoint; each role has its own Deployment."""
-
-    STABLE = "stable"
-    """The revision that the endpoint's requests go to."""
-
-
 QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: ()}
 """Suffixes of a role's names and labels. The stable one has none: selectors of existing Deployments cannot change."""
 HTTP_PORT = 8000
@@ -84,7 +74,11 @@ class Server(Subject):
         return f"http://{self.service.name}.{self.namespace}.svc"
 
     def selector(self, role: Role) -> dict[str, str]:
-        """The labels that select a role's pods."""
+        """The labels that select a role's pods: the step's value is another for each role.
+
+        Not the label `hone.dev/role`: a Deployment's selector never changes, and pods that an earlier release rendered
+        lack it, so a Service that selects by it would find none of them.
+        """
         return {names.UID_LABEL: self.uid, names.STEP_LABEL: "-".join((STEP, *QUALIFIERS[role]))}
 
     def startup_seconds(self, weights_bytes: int) -> int:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from hone.api.finetunejob_status import ArtifactStatus
-from hone.api.modeldeployment import ModelDeploymentStatus, Revision
+from hone.api.modeldeployment import ModelDeploymentStatus, Revision, Role
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
 from hone.core.modeldeployment.selection import Selection, select, served_artifact, short
-from hone.core.modeldeployment.server import Role, Server
+from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable
 from hone.core.pods import Trouble

@@ -4,13 +4,14 @@ import json
 
 from hone.api import modeldeployment
 from hone.api.finetunejob_status import ArtifactStatus
+from hone.api.modeldeployment import Role
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.core import names
 from hone.core.children import metadata
 from hone.core.modeldeployment.resources import memory, vllm
 from hone.core.modeldeployment.selection import ServedArtifact
-from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, VERIFY, Role, Server
+from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, VERIFY, Server
 from hone.core.observed import Object
 from hone.core.plan import Apply
 from hone.core.podspec import ClaimMount, InitContainer, Mount, env, pod_template, resources
@@ -123,8 +124,10 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         init=_verify(server, served),
         shm_size=memory.shm_size(server),
     )
-    template["metadata"]["labels"][names.REVISION_LABEL] = _revision(template, served)
+    # The role is no part of the hash: a revision keeps its name when its role changes.
+    template["metadata"]["labels"] |= {names.REVISION_LABEL: _revision(template, served), names.ROLE_LABEL: str(role)}
     meta = metadata(server.resource, server.deployment(role).name, STEP)
+    meta["labels"][names.ROLE_LABEL] = str(role)
     meta["annotations"][names.INPUTS_ANNOTATION] = inputs(server, served)
     replicas = {} if server.spec.replicas is None else {"replicas": server.spec.replicas}
     return {

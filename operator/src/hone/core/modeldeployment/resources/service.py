@@ -1,7 +1,8 @@
 """The Service in front of the server's pods."""
 
+from hone.api.modeldeployment import Role
 from hone.core.children import metadata
-from hone.core.modeldeployment.server import SERVICE_PORT, STEP, Role, Server
+from hone.core.modeldeployment.server import SERVICE_PORT, STEP, Server
 from hone.core.observed import Object
 
 

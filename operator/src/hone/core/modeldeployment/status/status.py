@@ -2,12 +2,12 @@
 
 from datetime import datetime
 
-from hone.api.modeldeployment import ModelDeploymentStatus, Phase
+from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Role, RoleStatus
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
 from hone.core.modeldeployment import rollout
 from hone.core.modeldeployment.resources import vllm
+from hone.core.modeldeployment.resources.deployment import revision_of
 from hone.core.modeldeployment.selection import COMPLETE, FINAL, short
-from hone.core.modeldeployment.server import Role
 from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import enforcement
 
@@ -62,10 +62,23 @@ def _phase(snapshot: Snapshot) -> Phase:
     return Phase.WAITING if snapshot.artifact is None else Phase.PROGRESSING
 
 
+def _stable(snapshot: Snapshot) -> RoleStatus:
+    """The pods of the stable role."""
+    live = snapshot.live or {}
+    observed = live.get("status") or {}
+    return RoleStatus(
+        role=Role.STABLE,
+        revision=(revision_of(live) or None) if live else None,
+        replicas=observed.get("replicas", 0),
+        ready_replicas=observed.get("readyReplicas", 0),
+        selector=",".join(f"{key}={value}" for key, value in snapshot.server.selector(Role.STABLE).items()),
+    )
+
+
 def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
     """The whole new status."""
     served = snapshot.selection.served
-    server, live = snapshot.server, (snapshot.live or {}).get("status") or {}
+    server, stable = snapshot.server, _stable(snapshot)
     generation = server.resource["metadata"].get("generation")
     findings = [_available(snapshot), _progressing(snapshot), *kstatus(*_state(snapshot))]
     return ModelDeploymentStatus(
@@ -75,10 +88,11 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         api=vllm.api_of(served) if served else None,
         url=server.url if served else None,
         served_name=server.served_name,
-        replicas=live.get("replicas", 0),
-        ready_replicas=live.get("readyReplicas", 0),
-        selector=",".join(f"{key}={value}" for key, value in server.selector(Role.STABLE).items()),
+        replicas=stable.replicas,
+        ready_replicas=stable.ready_replicas,
+        selector=stable.selector,
         network_policy=enforcement(server.settings.network_policies),
         stable=snapshot.stable,
         candidate=snapshot.candidate,
+        revisions=[stable] if snapshot.live else None,
     )
