@@ -25,7 +25,7 @@ class Lock:
 LOCKS = (
     Lock("dev/uv.lock", requirement="uv==0.9.30"),
     Lock("operator/requirements.lock", ("pyproject.toml",), extras=("operator",)),
-    Lock("trainer-image/requirements.lock", ("trainer-image/pyproject.toml",)),
+    Lock("trainer-image/requirements.lock", ("trainer-image/pyproject.toml",), overrides="dev/overrides.txt"),
     Lock(
         "trainer-image/torch.lock",
         requirement="torch==2.13.0",
@@ -42,6 +42,7 @@ LOCKS = (
         ("pyproject.toml", "trainer-image/pyproject.toml"),
         extras=("operator", "cli", "dev"),
         constraints=("trainer-image/requirements.lock", "operator/requirements.lock"),
+        overrides="dev/overrides.txt",
     ),
 )
 
