@@ -24,7 +24,9 @@ FIELDS: dict[str, Fits] = {
     "teacher": lambda facts: facts.needs.teacher,
     "reward": lambda facts: facts.needs.reward,
     "compute.microBatchSize": lambda facts: facts.data.least_micro_batch > 1,
-    "hyperparameters.globalBatchSize": lambda facts: facts.data.least_micro_batch > 1 or facts.needs.reward,
+    "hyperparameters.globalBatchSize": lambda facts: (
+        facts.data.least_micro_batch > 1 or facts.needs.reward or facts.defaults.largest_batch_size is not None
+    ),
     "hyperparameters.sequenceLength": lambda facts: facts.generates,
     "hyperparameters.packing": lambda facts: facts.data.packs,
     "hyperparameters.beta": lambda facts: facts.defaults.beta is not None,

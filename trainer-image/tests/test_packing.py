@@ -96,7 +96,7 @@ def test_the_default_batch_fills_gpus_and_leaves_enough_steps() -> None:
     assert few.total_steps >= 100
     assert plan(200_000, 256).global_batch_size == 16, "on a CPU"
     assert plan(200_000, 256, **gpus, hyperparameters={"globalBatchSize": 32}).global_batch_size == 32
-    assert plan(200_000, 256, objective="Reward", **gpus).global_batch_size == 16
+    assert plan(200_000, 256, objective="Reward", **gpus).global_batch_size == 256
 
 
 def test_a_gpu_is_filled_before_activations_are_kept() -> None:

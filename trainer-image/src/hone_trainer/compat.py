@@ -54,6 +54,7 @@ class Incompatible(Exception):
 
 
 _BASE = ("objectives/trainer.py",)
+_GROUPS = ("training/length_groups.py",)
 _REFERENCE = ("objectives/reference.py",)
 _ROLLOUT = ("objectives/generation.py",)
 _ZERO = ("models/zero.py",)
@@ -67,7 +68,6 @@ _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
 _TO_GENERATE = ("prompt_ids", "images", "multimodal_fields")
 _REFERENCE_COLUMNS = "log-probabilities before training are written to the run's directory, not among the shared rows"
-
 _LOOPBACK = "a rendezvous of our own, whose store listens on the loopback address"
 
 
@@ -128,6 +128,15 @@ _TRAINER = (
         "with evaluation_mode it does all that it does for training but DDP",
         ("model", "device_placement", "evaluation_mode"),
     ),
+    *_of_each(
+        ("transformers.Trainer", *_GENERATING),
+        "get_train_dataloader",
+        _BASE,
+        "sorts rows",
+        parameters=(),
+        override=True,
+    ),
+    Hook("accelerate.data_loader.DataLoaderShard", "set_sampler", _GROUPS, "also tells it each epoch", ("sampler",)),
     Hook(
         "transformers.Trainer",
         "training_step",
@@ -177,17 +186,13 @@ _TRAINER = (
         override=True,
     ),
     Hook(
-        "transformers.trainer",
-        "TRAINING_ARGS_NAME",
-        ("training/checkpoint.py",),
-        "removed from checkpoints",
-        value="training_args.bin",
+        "transformers.trainer", "TRAINING_ARGS_NAME", ("training/checkpoint.py",), "removed", value="training_args.bin"
     ),
     Hook(
         "transformers.trainer_utils",
         "PREFIX_CHECKPOINT_DIR",
         ("training/checkpoint.py",),
-        "checkpoints are found by it",
+        "found by it",
         value="checkpoint",
     ),
 )

@@ -123,9 +123,10 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     models = _read_models(config, data.survey)
     prepared = _tokenize(config, data, models)
     limits.reading("", "")
-    packing = _pack(config, models.facts, prepared)
+    lengths = pack.row_lengths(prepared.train)
+    packing = _pack(config, models.facts, prepared, lengths)
     workspace = Path(config.paths.workspace) if measures_workspace else None
-    plan = _plan(config, models, prepared, packing, workspace)
+    plan = _plan(config, models, prepared, packing, lengths, workspace)
     plan = _with_warnings(plan, config, data.survey, models, prepared, workspace)
     _write_reward_code(reward_code)
     _store_template(config, models)
@@ -327,11 +328,10 @@ def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOpt
     )
 
 
-def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing:
+def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared, lengths: list[int]) -> Packing:
     """Whether training rows are packed; if so, they are written next to the prepared ones."""
     from hone_trainer.planning.separation import keeps_rows_apart
 
-    lengths = pack.row_lengths(prepared.train)
     packing = propose(config, facts, lengths, lambda: keeps_rows_apart(facts.directory))
     if packing.length is None:
         return packing
@@ -340,7 +340,14 @@ def _pack(config: RunConfig, facts: "ModelFacts", prepared: Prepared) -> Packing
     return replace(packing, rows=len(packed))
 
 
-def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packing, workspace: Path | None) -> Plan:
+def _plan(
+    config: RunConfig,
+    models: _Models,
+    prepared: Prepared,
+    packing: Packing,
+    lengths: list[int],
+    workspace: Path | None,
+) -> Plan:
     from hone_trainer.models.activations import measure
 
     architecture = components(config.objective).architecture
@@ -357,6 +364,7 @@ def _plan(config: RunConfig, models: _Models, prepared: Prepared, packing: Packi
             write_speed=speed,
             reward_parameters=models.reward_parameters,
             teacher_parameters=components(config.objective).teacher(config, models.facts, prepared.sequence_length),
+            lengths=lengths,
             measure=cache(partial(measure, models.facts.directory, architecture)),
         )
     )

@@ -90,6 +90,7 @@ def values() -> dict[str, str]:
         "scheduler": _by_value(lambda facts: facts.defaults.scheduler.value, str, usual=True),
         "warmup_ratio": _by_value(lambda facts: facts.defaults.warmup_ratio, number, usual=True),
         "global_batch_size": _by_value(lambda facts: facts.defaults.global_batch_size, number, usual=True),
+        "largest_batch_size": _by_value(lambda facts: facts.defaults.largest_batch_size, number),
         "least_rows": _least_rows(),
         "lora_dropout": _names(lambda facts: facts.defaults.lora_dropout),
         "beta": _by_value(lambda facts: facts.defaults.beta, number),

@@ -157,6 +157,10 @@ class Plan(Model):
     packed_sequence_length: Annotated[
         Positive | None, Field(description="Maximum length of a packed sequence in tokens, if rows are packed.")
     ] = None
+    length_grouping: Annotated[
+        bool | None,
+        Field(description="Whether the rows of a step are sorted by length, so that a micro-batch is padded less."),
+    ] = None
     weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
     generations: Annotated[
         int | None, Field(ge=2, le=MAX_INT32, description="{rewarded}: number of answers generated for each prompt.")

@@ -197,8 +197,9 @@ class Hyperparameters(Model):
             le=1_000_000,
             description="Rows per optimizer step, over all processes; a multiple of the number of processes. "
             "{least_rows} for each process. {rewarded}: answers instead of rows, a multiple of generations as well. "
-            "Default: {global_batch_size}; adjusted to the nearest valid value. On GPUs, more where rows may be "
-            "packed and are short: up to 8192 tokens for each GPU, while at least 100 optimizer steps are left.",
+            "Default: {global_batch_size}; adjusted to the nearest valid value. On GPUs, more where rows are "
+            "short: up to 8192 tokens for each GPU, but at most {largest_batch_size}, and while at least 100 optimizer "
+            "steps are left.",
         ),
     ] = None
     sequence_length: Annotated[

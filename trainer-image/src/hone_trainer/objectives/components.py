@@ -61,6 +61,7 @@ class Components:
         build: the trainer for prepared rows.
         scores: the function that scores the result, as module:function of `hone_trainer.scores`.
         activation_terms: what the memory estimate must know of the loss.
+        fixed_order: why the rows of a step may not be sorted by length; None: they may.
         writes_scored_answers: whether base and tuned model write an answer to each test row when they are scored.
         check_rows: refuses rows that the trainer cannot mix.
         reward_model: (config, whether prompts are conversations) -> parameters of the reward model, which it checks
@@ -76,6 +77,7 @@ class Components:
     build: "Callable[[Inputs], RankTrainer]"
     scores: str
     activation_terms: ActivationTerms = ActivationTerms()
+    fixed_order: str | None = None
     writes_scored_answers: bool = False
     check_rows: Callable[[Survey], None] = _any_rows
     reward_model: Callable[[RunConfig, bool], int] = _no_reward_model

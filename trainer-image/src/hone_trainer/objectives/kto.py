@@ -69,4 +69,5 @@ COMPONENTS = Components(
     trainer_class=trainer_class,
     build=build,
     scores="preferences:evaluate_rated",
+    fixed_order="KTO compares with the mean of a micro-batch, which follows from lengths.",
 )

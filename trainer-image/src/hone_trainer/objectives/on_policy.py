@@ -40,6 +40,7 @@ def on_policy(
         build=build,
         scores=scores,
         activation_terms=ActivationTerms(generated_micro_batches=MICRO_BATCHES_AT_ONCE),
+        fixed_order="Lengths of answers are unknown before they are generated.",
         writes_scored_answers=True,
         check_rows=_check_one_kind,
         warnings=on_policy_warnings,

@@ -86,4 +86,5 @@ COMPONENTS = Components(
     build=build,
     scores="preferences:evaluate_pairs",
     activation_terms=ActivationTerms(sequences=2, full_logits=True),
+    fixed_order="ORPO's loss is a mean over the tokens of a micro-batch, so it depends on which rows are in one.",
 )

@@ -1,7 +1,7 @@
 """What Hone adds to every objective's trainer, whichever library it comes from."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,11 @@ from hone_trainer.methods import METHODS
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.protocol.beats import Beats
 from hone_trainer.training import checkpoint
+from hone_trainer.training.length_groups import group_by_length
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch.utils.data import DataLoader
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
     from hone_trainer.training.callbacks import StepHealth
@@ -36,6 +38,8 @@ class TrainerMixin(Trainer):
     health: "StepHealth"
     beats: Beats
     """Set both before training starts."""
+    lengths: Sequence[int] | None = None
+    """Tokens of each training row, where those of a step are sorted by them."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One micro-batch forward and backward; its loss is already divided by the micro-batches of a step."""
@@ -49,6 +53,15 @@ class TrainerMixin(Trainer):
         norm: torch.Tensor | float | None = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.health.add_norm(norm)
         return norm
+
+    def get_train_dataloader(self) -> "DataLoader[Any]":
+        """The training rows, those of each step by length where that is planned."""
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        if self.lengths is not None:
+            args = self.args
+            rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            group_by_length(loader, self.lengths, rows)
+        return loader
 
     def set_validation(self, rows: "Dataset") -> None:
         """Evaluate on these rows while training; before training begins."""
@@ -131,6 +144,7 @@ def build_trainer(
         **more,
     )
     built.health, built.beats = inputs.health, inputs.beats
+    built.lengths = inputs.prepared.train["length"][:] if inputs.plan.length_grouping else None
     # It has a model from here on, which transformers' class leaves open.
     ready = cast("RankTrainer", built)
     METHODS[inputs.config.method.type].after_build(ready.model)

@@ -15,7 +15,8 @@ _MORE_STEPS = 1.1
 LEAST_TOKENS = 2048
 """Tokens of a micro-batch below which a GPU takes as long for fewer: it reads all weights in any case."""
 FORWARD_TOKENS = MOST_TOKENS
-"""Tokens of a GPU's share of a step, up to which the default batch grows: below, the GPU waits for itself."""
+"""Tokens that a GPU's share of a step has in forward passes, up to which the default batch grows: below, the GPU waits
+for itself."""
 MIN_STEPS = 100
 """Optimizer steps that a larger default batch, and packing, leave at least."""
 
@@ -28,7 +29,7 @@ def global_batch_size(config: RunConfig, rows: int = 0, tokens: float = 0.0) -> 
     Args:
         config: what the user configured.
         rows: training rows; 0: unknown.
-        tokens: of a row on average; 0: unknown.
+        tokens: of a row on average in a forward pass; 0: unknown.
 
     Raises:
         BadInput: what is requested cannot be divided among the processes, or cuts through the answers to a prompt.
@@ -52,15 +53,17 @@ def global_batch_size(config: RunConfig, rows: int = 0, tokens: float = 0.0) -> 
 
 
 def _filling(config: RunConfig, rows: int, tokens: float) -> int:
-    """Rows of a step that give each GPU `FORWARD_TOKENS`, or fewer, so that `MIN_STEPS` steps are left; 0 where rows
-    have no tokens to predict each: a loss that compares whole rows depends on how many there are in a step."""
-    spec = config.hyperparameters
-    if not (config.topology.gpus_per_node and rows and tokens and needs.packs(config.objective)):
+    """Rows, or answers, of a step that give each GPU `FORWARD_TOKENS`, or fewer: at most what the objective's record
+    allows, and so many that `MIN_STEPS` steps are left."""
+    spec, defaults = config.hyperparameters, needs.defaults(config.objective)
+    if not (config.topology.gpus_per_node and rows and tokens):
         return 0
     filled = FORWARD_TOKENS / tokens * config.topology.data_parallel_size
+    filled = min(filled, defaults.largest_batch_size or filled)
     if spec.max_steps is not None:
         return int(filled)
-    return int(min(filled, rows * (spec.epochs or default_epochs(rows)) / (_MORE_STEPS * MIN_STEPS)))
+    learned = rows * (generations(config) or 1) * (spec.epochs or defaults.epochs or default_epochs(rows))
+    return int(min(filled, learned / (_MORE_STEPS * MIN_STEPS)))
 
 
 def least_tokens(config: RunConfig) -> int:

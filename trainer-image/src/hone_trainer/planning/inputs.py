@@ -1,6 +1,6 @@
 """What a plan follows from: the user's settings, and what prepare has learned of data, models and workspace."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hone.contract.methods import MethodType
@@ -34,6 +34,7 @@ class PlanInputs:
         write_speed: bytes per second that the workspace takes, None where it was not measured.
         reward_parameters: those of a model that scores answers.
         teacher_parameters: those of the model that is learned from.
+        lengths: tokens of each training row, or of its longest sequence, in their order; empty: unknown.
         measure: what autograd saves of the base model, trained in some way; None where it cannot be measured.
     """
 
@@ -46,6 +47,7 @@ class PlanInputs:
     write_speed: float | None = None
     reward_parameters: int = 0
     teacher_parameters: int = 0
+    lengths: Sequence[int] = ()
     measure: Callable[[Mode], SavedActivations | None] = _unmeasured
 
     @property
@@ -77,6 +79,14 @@ class PlanInputs:
     def rows(self) -> int:
         """Training rows."""
         return self.summary.train_rows
+
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens of a row on average in a forward pass: all its sequences, and the longest answer where the model
+        writes one. 0 if unknown."""
+        if self.lengths:
+            return sum(self.lengths) / len(self.lengths) * needs.sequences_per_row(self.objective)
+        return self.sequence_length if self.generations else self.summary.tokens / max(1, self.rows)
 
     @property
     def generations(self) -> int | None:

@@ -46,6 +46,11 @@ def materializes_logits(objective: Objective) -> bool:
     return components(objective).activation_terms.full_logits
 
 
+def fixed_order(objective: Objective) -> str | None:
+    """Why the rows of a step may not be sorted by length; None: they may."""
+    return components(objective).fixed_order
+
+
 def answers_are_scored(objective: Objective) -> bool:
     """Whether base and tuned model write an answer to each test row when they are scored."""
     return components(objective).writes_scored_answers

@@ -32,6 +32,7 @@ ORDER: Sequence[Choose] = (
     rows.choose_beta,
     placement.choose_placement,
     schedule.choose_accumulation,
+    schedule.choose_length_grouping,
     schedule.choose_steps,
     schedule.choose_sequence_length,
     schedule.choose_saves,

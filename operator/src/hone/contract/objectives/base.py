@@ -58,6 +58,9 @@ class Defaults:
         warmup_ratio: fraction of the steps over which the learning rate rises.
         epochs: passes over the rows; None: depends on the number of rows.
         global_batch_size: rows per step; answers where the model generates them.
+        largest_batch_size: most rows, or answers, per step that the default grows to where GPUs are not filled by
+            fewer; None: as many as fill them. Losses on single tokens have as many terms in fewer rows; those that
+            compare whole rows are seldom trained with more.
         beta: a weight in the loss, such as that of DPO's reference model; None if the loss has none.
         beta_may_be_zero: whether 0 is allowed; with other objectives the model would learn nothing.
         lora_dropout: whether LoRA has dropout on small data. It adds noise to losses that compare two values of a row.
@@ -68,6 +71,7 @@ class Defaults:
     warmup_ratio: float
     epochs: float | None = None
     global_batch_size: int = 16
+    largest_batch_size: int | None = None
     beta: float | None = None
     beta_may_be_zero: bool = False
     lora_dropout: bool = True

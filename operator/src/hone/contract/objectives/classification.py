@@ -9,6 +9,12 @@ FACTS = ObjectiveFacts(
     want="a model that predicts the class",
     metric="macroF1",
     data=Data(formats=(DataFormat.TEXT_LABEL,), labels=Labels.CLASSES),
-    defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.LINEAR, warmup_ratio=0.06, epochs=3.0),
+    defaults=Defaults(
+        learning_rate=rates(2e-4, 2e-5),
+        scheduler=Scheduler.LINEAR,
+        warmup_ratio=0.06,
+        epochs=3.0,
+        largest_batch_size=256,
+    ),
     has_head=True,
 )

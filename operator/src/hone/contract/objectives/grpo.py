@@ -15,6 +15,7 @@ FACTS = ObjectiveFacts(
         warmup_ratio=0.0,
         epochs=1.0,
         global_batch_size=64,
+        largest_batch_size=1024,
         beta=0.0,
         beta_may_be_zero=True,
         lora_dropout=False,

@@ -14,6 +14,7 @@ FACTS = ObjectiveFacts(
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.1,
         epochs=1.0,
+        largest_batch_size=128,
         beta=0.1,
         lora_dropout=False,
     ),

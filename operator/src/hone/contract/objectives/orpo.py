@@ -13,6 +13,7 @@ FACTS = ObjectiveFacts(
         learning_rate=rates(8e-5, 8e-6),
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.1,
+        largest_batch_size=128,
         beta=0.1,
         lora_dropout=False,
     ),

@@ -14,6 +14,7 @@ FACTS = ObjectiveFacts(
         scheduler=Scheduler.COSINE,
         warmup_ratio=0.03,
         epochs=1.0,
+        largest_batch_size=256,
         lora_dropout=False,
     ),
     has_head=True,

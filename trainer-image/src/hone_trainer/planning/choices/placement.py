@@ -124,10 +124,16 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
 def _by_speed(inputs: PlanInputs, choices: Choices, sizes: list[int]) -> list[tuple[bool, int]]:
     """Gradient checkpointing and micro-batches, the fastest first: to compute activations again takes a third more
     time, and a micro-batch that does not fill a GPU several times as much."""
-    rows = choices.packing.rows or inputs.rows
-    tokens = inputs.summary.tokens / rows if inputs.summary.tokens and rows else inputs.sequence_length
+    tokens = tokens_per_row(inputs, choices)
     enough = min(least_tokens(inputs.config), sizes[0] * tokens)
     return sorted(product((False, True), sizes), key=lambda pair: (pair[1] * tokens < enough, pair[0], -pair[1]))
+
+
+def tokens_per_row(inputs: PlanInputs, choices: Choices) -> float:
+    """Tokens of a row, or packed row, on average in a forward pass."""
+    if (rows := choices.packing.rows) and inputs.summary.tokens:
+        return inputs.summary.tokens / rows
+    return inputs.tokens_per_row or inputs.sequence_length
 
 
 def _stages(inputs: PlanInputs) -> tuple[list[int], str]:

@@ -60,21 +60,32 @@ def choose_batch(inputs: PlanInputs, choices: Choices) -> Choices:
     Raises:
         BadInput: what the spec requests cannot be divided.
     """
-    tokens = inputs.summary.tokens / max(1, inputs.rows)
-    size, processes = global_batch_size(inputs.config, inputs.rows, tokens), inputs.topology.data_parallel_size
-    default, group = needs.defaults(inputs.objective).global_batch_size, inputs.generations
+    size = global_batch_size(inputs.config, inputs.rows, inputs.tokens_per_row)
+    processes, group = inputs.topology.data_parallel_size, inputs.generations
+    default = needs.defaults(inputs.objective).global_batch_size
     usual = global_batch_size(inputs.config)
     why = "Default." if size == default else f"Nearest to {default} for {processes} processes."
     if size > usual:
-        share = size // processes
-        why = (
-            f"About {share * tokens:.0f} tokens a step on each of {processes} GPUs, instead of {usual} rows in all: "
-            f"at most {FORWARD_TOKENS}, and at least {MIN_STEPS} optimizer steps."
-        )
+        why = _why_filled(inputs, size, usual)
     if group:
         why = f"{why} Answers: {group} to each of {size // group} prompts."
     choices = choices.choose(global_batch_size=spec_or(inputs.spec.global_batch_size, size, why))
     return replace(choices, rows_per_process=size // processes)
+
+
+def _why_filled(inputs: PlanInputs, size: int, usual: int) -> str:
+    """The reason of a batch that fills GPUs: what a row is to each of them, and what limits it."""
+    processes, sequences = inputs.topology.data_parallel_size, needs.sequences_per_row(inputs.objective)
+    rows = "answers" if inputs.generations else "rows"
+    of_each = (
+        ", prompts with them" if inputs.generations else f", {sequences} sequences of each" if sequences > 1 else ""
+    )
+    largest = needs.defaults(inputs.objective).largest_batch_size
+    limits = f"{FORWARD_TOKENS} tokens" + (f" and {largest} {rows}" if largest else "")
+    return (
+        f"About {size // processes * inputs.tokens_per_row:.0f} tokens a step on each of {processes} GPUs, instead of "
+        f"{usual} {rows} in all{of_each}: at most {limits}, and at least {MIN_STEPS} optimizer steps."
+    )
 
 
 def choose_packing(inputs: PlanInputs, choices: Choices) -> Choices:

@@ -4,6 +4,7 @@ import math
 
 from pydantic.alias_generators import to_camel
 
+from hone_trainer.data.length_groups import grouped, unused_share
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import default_epochs, steps_per_epoch, steps_per_pass, why_by_rows
 from hone_trainer.planning.checkpoint_schedule import plan_evaluations, plan_saves
@@ -13,6 +14,10 @@ from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import checkpoint_bytes
 
 _FEW_STEPS = 20
+_MIN_LESS_PADDING = 0.05
+"""Share of a step's work that sorted rows have to save."""
+_ROWS_TRIED = 50_000
+"""Training rows, which are shuffled, that padding is counted on."""
 _FULL_RATE_UP_TO = 2_000_000_000
 """Parameters up to which Full has the objective's default rate. From there its rates follow those that were published
 for 8 and 70 billion parameters, 5e-6 and 2e-6 (N. Lambert et al., Tulu 3, arXiv 2411.15124)."""
@@ -25,6 +30,21 @@ def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
     kind = "packed rows" if choices.packing.length else "answers" if inputs.generations else "rows"
     why = f"{share * processes} {kind} / ({micro} × {processes} processes)."
     return choices.choose(gradient_accumulation_steps=Choice(share // micro, why))
+
+
+def choose_length_grouping(inputs: PlanInputs, choices: Choices) -> Choices:
+    """Whether the rows of a step are sorted by length before they are divided into micro-batches."""
+    micro, processes = choices.get("micro_batch_size", int), inputs.topology.data_parallel_size
+    objection = "Rows are packed." if choices.packing.length else needs.fixed_order(inputs.objective)
+    if objection or not inputs.lengths:
+        return choices.choose(length_grouping=Choice(False, objection or "Lengths of rows are unknown."))
+    lengths = inputs.lengths[:_ROWS_TRIED]
+    per_step = choices.rows_per_process * processes
+    sorted_rows = [lengths[row] for row in grouped(range(len(lengths)), lengths, per_step)]
+    before, after = (unused_share(rows, micro * processes) for rows in (lengths, sorted_rows))
+    groups = before - after >= _MIN_LESS_PADDING
+    why = f"Padding takes {before:.0%} of a step's work; {after:.0%} with rows of similar length in a micro-batch."
+    return choices.choose(length_grouping=Choice(groups, why))
 
 
 def choose_steps(inputs: PlanInputs, choices: Choices) -> Choices:
