@@ -68,6 +68,10 @@ class Measured:
     Attributes:
         quiet: seconds to the first pod of each job without the load.
         loaded: the same with it.
+        control: the same at that time, in a namespace of an operator that does not watch the hostile tenants: what the
+            machine and the API server add, which the load shares with them here.
+        cpu: seconds of CPU of the operator until each of these first pods.
+        control_cpu: those of the other operator.
         resident: the operator's memory in MiB, as it was seen.
         peak: the most that it ever had.
         probes: seconds that each liveness probe took that was answered.
@@ -78,6 +82,9 @@ class Measured:
 
     quiet: list[float] = field(default_factory=list)
     loaded: list[float] = field(default_factory=list)
+    control: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    control_cpu: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
     peak: float = 0.0
     probes: list[float] = field(default_factory=list)
@@ -90,11 +97,22 @@ class Measured:
         """How many times as long the first pod took under the load."""
         return statistics.median(self.loaded) / statistics.median(self.quiet)
 
+    @property
+    def ratio_to_control(self) -> float:
+        """How many times as long it took as in the namespace of an operator without the load, at the same time."""
+        return statistics.median(self.loaded) / statistics.median(self.control)
+
 
 def memory(process: Process, what: str = "VmRSS") -> float:
     """Memory of the operator's process in MiB: now, or `VmHWM`: the most that it ever had."""
     status = Path(f"/proc/{process.process.pid}/status").read_text()
     return int(re.findall(rf"{what}:\s+(\d+)", status)[0]) / 1024
+
+
+def cpu(process: Process) -> float:
+    """Seconds of CPU that the operator's process has used."""
+    fields = Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def hostile_pod(number: int) -> Object:
@@ -268,35 +286,50 @@ async def hostile_clients(process: Process, load: Load, measured: Measured) -> A
 
 
 async def measure(
-    honest: Cluster, hostile: Cluster, load: Load, say: Callable[[str], None] = lambda text: None
+    honest: Cluster, hostile: Cluster, control: Cluster, load: Load, say: Callable[[str], None] = lambda text: None
 ) -> Measured:
-    """Run another tenant's jobs without the load and under it, each to its end."""
+    """Run another tenant's jobs without the load and under it, each to its end; under it, in turns with control's."""
     measured, namespaces = Measured(), (honest.namespace, hostile.namespace)
-    await honest.create(*inputs())
+    for cluster in (honest, control):
+        await cluster.create(*inputs())
     with silence():
         async with started(honest, namespaces=namespaces, progress_seconds=PROGRESS_SECONDS) as process:
             await honest.wait_for("readiness", process.ready)
             for number in range(load.jobs):
                 measured.quiet.append(await first_pod(honest, f"quiet-{number}"))
+                await honest.wait_phase(FTJ, f"quiet-{number}", "Succeeded", load.seconds)
             say(f"without the load: {measured.quiet}")
             await make_load(hostile, load, say)
         # Another one, which has to read all of it at its start.
         async with (
+            started(control, progress_seconds=PROGRESS_SECONDS) as other,
             started(honest, namespaces=namespaces, progress_seconds=PROGRESS_SECONDS) as process,
             watched(process, measured),
         ):
+            await honest.wait_for("readiness", other.ready)
             await honest.wait_for("readiness", process.ready)
             say(f"an operator that has read all of it: {memory(process, 'VmHWM'):.0f} MiB at most")
             async with hostile_clients(process, load, measured):
                 for number in range(load.jobs):
-                    measured.loaded.append(await first_pod(honest, f"loaded-{number}"))
                     gone = range(number, load.pods, 4 * load.jobs)
                     await each(gone, lambda n: hostile.delete(object_of("v1", "Pod", f"hostile-{n}")))
-                say(f"with the load: {measured.loaded}")
-                for name in (f"{kind}-{number}" for number in range(load.jobs) for kind in ("quiet", "loaded")):
-                    await honest.wait_phase(FTJ, name, "Succeeded", load.seconds)
-                say("all jobs have succeeded")
+                    await _one_each(honest, control, process, other, number, measured)
+                    for cluster, name in ((honest, "loaded"), (control, "control")):
+                        await cluster.wait_phase(FTJ, f"{name}-{number}", "Succeeded", load.seconds)
+                say(f"with the load: {measured.loaded}; all jobs have succeeded")
     return measured
+
+
+async def _one_each(
+    honest: Cluster, control: Cluster, process: Process, other: Process, number: int, measured: Measured
+) -> None:
+    """A job of the honest tenant, and one of the control's, which begins when it has its pod."""
+    before = cpu(process)
+    measured.loaded.append(await first_pod(honest, f"loaded-{number}"))
+    between = cpu(other)
+    measured.cpu.append(cpu(process) - before)
+    measured.control.append(await first_pod(control, f"control-{number}"))
+    measured.control_cpu.append(cpu(other) - between)
 
 
 def within(honest: Cluster, namespace: str) -> Cluster:

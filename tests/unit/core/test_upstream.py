@@ -526,3 +526,12 @@ def test_of_a_short_chain_nothing_is_left_unchecked() -> None:
     cluster = chain(5, "nobody")
     cluster.reconcile()
     assert cluster.message("Reconciling") == "waiting for FineTuneJob 'job-1' (Pending)"
+
+
+def test_while_a_job_waits_for_another_nothing_else_that_it_names_is_read() -> None:
+    cluster, rows = following(unfinished()), Ref("v1", "ConfigMap", "reviews")
+    cluster.converge()
+    assert cluster.condition("Reconciling") == ("True", "WaitingForJob")
+    assert rows not in cluster.observe(cluster.subject()).objects, "no watch shows its keys, so that costs a request"
+    cluster.add(complete())
+    assert rows in cluster.observe(cluster.subject()).objects

@@ -89,6 +89,7 @@ class Case:
         idle: bool = False,
         is_drastic: Callable[[Subject, Observed, Plan], bool] = lambda subject, observed, plan: False,
         refs: tuple[Ref, ...] = (),
+        follows: tuple[Ref, ...] = (),
     ) -> None:
         self.client: Any = FakeClient(obj or resource())
         self.index, self.seconds = Index(), 0.0
@@ -109,7 +110,7 @@ class Case:
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
             subject=Subject, children=(), refs=lambda subject, fetched: refs, may_lack=lambda subject, ref: False,
             reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
-            idle=lambda obj: idle, follows=lambda obj: (), refused=refused,
+            idle=lambda obj: idle, follows=lambda obj: follows, refused=refused,
         )  # fmt: skip
         readings = Readings(None, 10.0)  # type: ignore[arg-type]
         observer = Observer(self.client, self.index, EvidenceCache(), readings, lambda kind, namespace, name: None)
@@ -199,6 +200,17 @@ async def test_all_is_read_from_the_api_server_now_and_then() -> None:
     case.seconds += 2
     await case.look()
     assert case.client.reads == 1
+
+
+async def test_of_a_chain_only_what_a_resource_follows_itself_is_read_from_the_api_server() -> None:
+    near, far = (Ref("hone.dev/v1alpha1", "FineTuneJob", name) for name in ("near", "far"))
+    case = Case(Plan(), refs=(near, far), follows=(near,))
+    for number, ref in enumerate((near, far)):
+        case.index.put(resource(name=ref.name, uid=f"{number}-uid"))
+    await case.look()
+    case.seconds = Settings().resync_seconds + 1
+    await case.look()
+    assert case.client.reads == 2, "itself, and the next one"
 
 
 async def test_a_resource_that_is_being_deleted_is_left_to_garbage_collection() -> None:

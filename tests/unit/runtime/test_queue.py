@@ -257,3 +257,40 @@ async def test_groups_take_turns() -> None:
         await asyncio.sleep(0)
     assert done[:6] == ["a0", "b0", "c0", "a1", "b1", "a2"]
     assert done[6:] == [f"a{number}" for number in range(3, 1000)], "in their order"
+
+
+async def _shared(work: Work) -> WorkQueue[str]:
+    """A queue whose groups are the first letters of the keys."""
+    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), workers=8, group=lambda key: key[0], share=2)
+    queue.start()
+    return queue
+
+
+async def test_a_group_leaves_workers_free_for_another_one_that_finds_one_at_once(work: Work) -> None:
+    queue = await _shared(work)
+    for number in range(20):
+        work.hold(f"a{number}")
+        queue.add(f"a{number}")
+    await run_until_idle()
+    assert work.began == [f"a{number}" for number in range(6)]
+    queue.add("b0")
+    await run_until_idle()
+    assert work.ended == ["b0"]
+    await queue.stop(grace=0)
+
+
+async def test_groups_that_work_at_the_same_time_have_their_share_each(work: Work) -> None:
+    queue = await _shared(work)
+    ends = [work.hold(f"a{number}") for number in range(20)]
+    held = work.hold("b0")
+    for key in [*(f"a{number}" for number in range(20)), "b0"]:
+        queue.add(key)
+    await run_until_idle()
+    assert set(work.began) == {"a0", "a1", "b0"}
+    ends[0].set()
+    await run_until_idle()
+    assert set(work.began) == {"a0", "a1", "a2", "b0"}, "another one in the place of that which ended"
+    held.set()
+    await run_until_idle()
+    assert len(work.began) == 8, "alone again: six at a time, and the two that have ended"
+    await queue.stop(grace=0)

@@ -23,6 +23,8 @@ REFUSED_SECONDS = 60.0
 """Seconds until a refused write is retried."""
 SLOW_TRANSIENT_FAILURES = 5
 """Consecutive failures after which a transient error is logged as a warning."""
+NAMESPACES = 4
+"""Among how many namespaces the workers are divided at least, once several have work."""
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +75,12 @@ class Controller:
         self._clock = clock
         self._fresh_at: dict[Key, float] = {}  # when everything is to be read from the API server again
         self.queue: WorkQueue[Key] = WorkQueue(
-            self._name, self._process, metrics, workers, group=lambda key: key.namespace
+            self._name,
+            self._process,
+            metrics,
+            workers,
+            group=lambda key: key.namespace,
+            share=math.ceil(workers / NAMESPACES),
         )
         metrics.controller(self._name, workers)
 

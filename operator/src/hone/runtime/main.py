@@ -16,6 +16,9 @@ from hone.runtime.operator import Operator
 from hone.runtime.options import OptionError, Options, from_environment, table
 from hone.runtime.web import Server
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python from the others that wait. By default it is ten times as long: at each answer of
+the API server, a reconcile would wait that long for the thread that reads the events of watches."""
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +88,7 @@ def main() -> int:
     except OptionError as error:
         parser.error(str(error))
     logs.configure(options.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         return asyncio.run(serve(options))
     except (ConfigException, OSError) as error:

@@ -60,8 +60,11 @@ class Observer:
         """
         namespace, uid = subject.namespace, subject.uid
         objects: dict[Ref, Object | None] = {}
+        # A job further along a chain is read from the API server when its own turn comes.
+        near = {*kind.follows(subject.resource)} if fresh else set()
         while missing := [*dict.fromkeys(ref for ref in kind.refs(subject, objects) if ref not in objects)]:
-            unknown = [ref for ref in missing if fresh or not self._answers(kind, subject, ref)]
+            due = [ref for ref in missing if fresh and (ref.kind != kind.name or ref in near)]
+            unknown = [ref for ref in missing if ref in due or not self._answers(kind, subject, ref)]
             read = await asyncio.gather(*(self._read(namespace, ref) for ref in unknown))
             objects |= {ref: self._index.get(namespace, ref) for ref in missing}
             objects |= dict(zip(unknown, read, strict=True))

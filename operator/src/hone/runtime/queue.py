@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,6 +40,8 @@ class WorkQueue(Generic[Key]):
 
     A key that is added while it waits is merged with the waiting one; a key that is added while it is processed is
     processed once more afterwards. The groups take turns, so that the keys of one do not wait for all of another's.
+    None has all workers, so that a key of another one finds a worker free; and where several have work, each has its
+    share, so that this key takes turns on the event loop with few.
     Not thread-safe: call it from the loop in which it was started.
 
     Args:
@@ -49,6 +51,8 @@ class WorkQueue(Generic[Key]):
         workers: maximum number of keys that are processed at a time.
         clock: the running event loop, by default.
         group: the group of a key, such as its namespace; by default, all are in one.
+        share: maximum number of keys of a group that are processed at a time while other groups have keys. A group
+            that is alone leaves so many workers free. 0: no limits.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class WorkQueue(Generic[Key]):
         workers: int = 8,
         clock: Clock | None = None,
         group: Callable[[Key], Hashable] = lambda key: None,
+        share: int = 0,
     ) -> None:
         self._name, self._process, self._metrics, self._workers = name, process, metrics, workers
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._ready: dict[Key, float] = {}  # to the time it was added at
         self._turns: OrderedDict[Hashable, deque[Key]] = OrderedDict()  # the same keys by group, the next group first
-        self._group = group
+        self._group, self._share = group, min(share, workers // 2)
+        self._busy: Counter[Hashable] = Counter()  # how many keys of each group are processed
         self._later: dict[Key, Timer] = {}
         self._running: dict[Key, float] = {}  # to the time its work began at
         self._again: set[Key] = set()
@@ -167,20 +173,28 @@ class WorkQueue(Generic[Key]):
         self._ready[key] = self._clock.time()
         self._turns.setdefault(self._group(key), deque()).append(key)
 
-    def _next(self) -> tuple[Key, float]:
-        """Take the oldest key of the group whose turn it is, and the time it was added at."""
-        group, keys = self._turns.popitem(last=False)
+    def _next(self) -> tuple[Key, float] | None:
+        """Take the oldest key of the group whose turn it is, and the time it was added at; None if none may begin."""
+        is_alone = len(self._turns) == 1 and self._busy.keys() <= self._turns.keys()
+        limit = self._share if self._share and not is_alone else self._workers - self._share
+        for group in self._turns:
+            if self._busy[group] < limit:
+                break
+        else:
+            return None
+        keys = self._turns.pop(group)
         key = keys.popleft()
         if keys:
             self._turns[group] = keys
         return key, self._ready.pop(key)
 
     def _dispatch(self) -> None:
-        while self._open and self._ready and len(self._running) < self._workers:
-            key, added = self._next()
+        while self._open and len(self._running) < self._workers and (taken := self._next()):
+            key, added = taken
             now = self._clock.time()
             self._metrics.queue_seconds.labels(self._name).observe(now - added)
             self._running[key] = now
+            self._busy[self._group(key)] += 1
             task = asyncio.get_running_loop().create_task(self._work(key), name=f"{self._name} {key}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -193,6 +207,10 @@ class WorkQueue(Generic[Key]):
             self.add_rate_limited(key)
         finally:
             self._metrics.work_seconds.labels(self._name).observe(self._clock.time() - self._running.pop(key))
+            group = self._group(key)
+            self._busy[group] -= 1
+            if not self._busy[group]:
+                del self._busy[group]
             if key in self._again:
                 self._again.discard(key)
                 self._append(key)

@@ -45,6 +45,9 @@ def _refs_of_next_attempt(
 ) -> set[Ref]:
     """The objects that the next attempt depends on.
 
+    While one of the jobs whose models are read has none yet, other objects of the spec are not read: no attempt begins
+    then, and a job that waits would cost a read of its ConfigMap whenever something wakes it.
+
     Args:
         run: the run.
         status: its status as it was read.
@@ -52,9 +55,13 @@ def _refs_of_next_attempt(
         fetched: what has been read so far.
         steps: the steps that it may be an attempt at.
     """
-    needs = {each.ref for step in steps for each in dependencies(run, step)}
-    refs = child_refs(run, status) | needs | upstream.held_refs(run)
-    return refs | upstream.refs(run, fetched) if waits else refs
+    others = upstream.refs(run, fetched) if waits else set()
+    if not others <= fetched.keys():
+        return others  # Along a long chain, the rest would be named once for each of its jobs.
+    refs = child_refs(run, status) | others | upstream.held_refs(run)
+    if waits and upstream.is_unfinished(run, fetched):
+        return refs
+    return refs | {each.ref for step in steps for each in dependencies(run, step)}
 
 
 def has_ended(job: Object | None) -> bool:

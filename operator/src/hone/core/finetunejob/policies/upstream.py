@@ -52,6 +52,14 @@ def refs(run: Run, fetched: Fetched) -> set[Ref]:
     return refs
 
 
+def is_unfinished(run: Run, fetched: Fetched) -> bool:
+    """Whether one of the jobs whose models are read exists, and has no model yet: `follow` has a trouble then."""
+    jobs = [fetched.get(ref) for ref in job_refs(run.spec).values()]
+    return any(
+        job is not None and "deletionTimestamp" not in job["metadata"] and _model_of(job) is None for job in jobs
+    )
+
+
 def held(models: Mapping[str, FoundModel]) -> set[str]:
     """The claims of other jobs that are read."""
     return {model.claim for model in models.values()}
@@ -213,9 +221,10 @@ def _unfinished(field: str, name: str, status: FineTuneJobStatus, is_cut: bool) 
 
 def _model_of(job: Object) -> FoundModel | None:
     """The model of a job that is complete."""
-    status = FineTuneJobStatus.from_dict(job.get("status") or {})
-    artifact = status.artifact
-    if artifact is None or not is_true(status.conditions, "Complete"):
+    if not _has(job, "Complete"):
+        return None  # Without being parsed: so it is as long as anybody waits for it.
+    artifact = FineTuneJobStatus.from_dict(job["status"]).artifact
+    if artifact is None:
         return None
     adapter = artifact.kind == "Adapter"
     return FoundModel(
@@ -251,19 +260,27 @@ def _waits_for(job: Object | None) -> set[Ref]:
     """
     if job is None:
         return set()
-    status = job.get("status") or {}
-    finished = any((c["type"], c["status"]) == ("Finished", TRUE) for c in status.get("conditions") or ())
-    if status.get("preparedSpec") is not None or finished:
+    if (job.get("status") or {}).get("preparedSpec") is not None or _has(job, "Finished"):
         return set()
-    names = (_job_name(job, reads.field) for reads in READS.values())
-    return {_ref(name) for name in names if name}
+    return {_ref(name) for path in _PATHS if (name := _job_name(job, path))}
 
 
-def _job_name(job: Object, field: str) -> str | None:
+def _has(job: Object, condition: str) -> bool:
+    """Whether a condition of a job is True."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any((each["type"], each["status"]) == (condition, TRUE) for each in conditions)
+
+
+_PATHS = tuple((*reads.field.split("."), "jobRef", "name") for reads in READS.values())
+
+
+def _job_name(job: Object, path: tuple[str, ...]) -> str | None:
     """The name in the jobRef of one of a job's models, or None."""
     value: Any = job
-    for key in (*field.split("."), "jobRef", "name"):
-        value = value.get(key) if isinstance(value, dict) else None
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return None
+        value = value[key]
     return value if isinstance(value, str) else None
 
 
