@@ -18,7 +18,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, ChatTemplate, RunConfig
 from hone.contract.settings import ChatTemplateName, Evaluation
 from hone_trainer import finish, train
-from hone_trainer.artifact import export
+from hone_trainer.artifact import card, export
 from hone_trainer.models.chat_template import store_template
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.scores import rows as scoring
@@ -232,7 +232,7 @@ def test_a_failed_export_leaves_nothing_half_made(
     fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (Path(fresh.paths.output) / ".artifact-left").mkdir()
-    monkeypatch.setattr(export, "write_card", out_of_memory)
+    monkeypatch.setattr(card, "write_card", out_of_memory)
     code, result = run_finish(fresh)
     assert (code, result.verdict.failure_class, result.artifact) == (65, FailureClass.OUT_OF_MEMORY, None)
     assert result.verdict.final is False

@@ -9,7 +9,7 @@ from hone.contract.runconfig import Attempt
 from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import run_config
-from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.run import FINISH, PREPARE, PUBLISH, TRAIN, Run
 from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps import STEPS
 from hone.core.settings import Settings
@@ -50,7 +50,10 @@ def test_every_pod_is_restricted(step: str) -> None:
     }
 
 
-@pytest.mark.parametrize("step", STEPS)
+READING = [name for name, step in STEPS.items() if step.reads_models]
+
+
+@pytest.mark.parametrize("step", READING)
 def test_a_teacher_is_where_the_run_config_says(step: str) -> None:
     run = Run(
         make.finetunejob(objective="Distillation", teacher={"claim": {"name": "models", "path": "a/b"}}), Settings()
@@ -60,7 +63,7 @@ def test_a_teacher_is_where_the_run_config_says(step: str) -> None:
     assert mounts(body)["/mnt/teacher"] is True
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", READING)
 def test_reward_model_and_functions_are_where_the_run_config_says(step: str) -> None:
     key = {"name": "rewards", "key": "brevity.py"}
     functions = [{"name": "Regex", "pattern": "a", "weight": 0.5}, {"configMap": key}]
@@ -92,13 +95,15 @@ OWN_DIRECTORY = "/mnt/workspace/team-a/support-bot/11111111-aaaa"
         (PREPARE, "hone_trainer.prepare", {"/mnt/data/train": True, "/mnt/workspace": False}),
         (TRAIN, "hone_trainer.launch", {OWN_DIRECTORY: False, "/mnt/workspace/prepared": True}),
         (FINISH, "hone_trainer.finish", {"/mnt/output": False, "/mnt/workspace": False}),
+        (PUBLISH, "hone_trainer.publish", {"/mnt/output": True}),
     ],
 )
 def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, bool]) -> None:
     body = rendered(step)
     assert container(body)["command"] == ["python", "-m", command]
-    everywhere = {"/etc/hone": True, "/mnt/model": True, "/tmp": False, "/dev/shm": False}
-    assert mounts(body) == {**everywhere, **paths}
+    everywhere = {"/etc/hone": True, "/tmp": False, "/dev/shm": False}
+    models = {"/mnt/model": True} if step in READING else {}
+    assert mounts(body) == {**everywhere, **models, **paths}
 
 
 def test_training_sees_its_own_directory_of_the_workspace_and_reads_what_jobs_share() -> None:
@@ -135,7 +140,8 @@ def test_what_is_only_read_is_a_read_only_volume(step: str) -> None:
     data = {"train": {"claim": {"name": "data", "path": "rows.jsonl"}}}
     mounted = volumes(rendered(step, dataset=data))
     read = {path for path, volume in mounted.items() if volume.get("persistentVolumeClaim", {}).get("readOnly")}
-    assert read == ({"/mnt/model", "/mnt/data/train"} if step == PREPARE else {"/mnt/model"})
+    others = {PREPARE: {"/mnt/model", "/mnt/data/train"}, PUBLISH: {"/mnt/output"}}
+    assert read == others.get(step, {"/mnt/model"})
 
 
 def test_a_claim_that_is_read_and_written_is_no_read_only_volume() -> None:
@@ -219,8 +225,9 @@ MATCHED = {"objective": "GRPO", "reward": {"functions": [{"name": "ExactMatch"}]
 @pytest.mark.parametrize(
     ("variable", "spec", "steps"),
     [
-        ({"value": "x"}, {}, ["prepare", "train", "finish"]),
-        ({}, {}, ["prepare", "train", "finish"]),
+        ({"value": "x"}, {}, ["prepare", "train", "finish", "publish"]),
+        ({}, {}, ["prepare", "train", "finish", "publish"]),
+        ({"valueFrom": KEY, "steps": ["Publish"]}, {}, ["publish"]),
         ({"value": "x", "steps": ["Train"]}, {}, ["train"]),
         ({"valueFrom": KEY}, {}, ["train"]),
         ({"valueFrom": KEY}, MATCHED, ["train"]),

@@ -14,7 +14,7 @@ from tests.unit.core.runs import finishing, results
 
 
 def test_the_steps_run_in_the_order_of_the_table() -> None:
-    assert list(STEPS) == ["prepare", "train", "finish"]
+    assert list(STEPS) == ["prepare", "train", "finish", "publish"]
     assert steps.FIRST is STEPS["prepare"]
 
 

@@ -1,1 +1,1 @@
-"""What runs in a FineTuneJob's pods: prepare, launch (with train under it) and finish; and verify, in a server's."""
+"""What runs in a FineTuneJob's pods: prepare, launch (and train under it), finish, publish; in a server's: verify."""

@@ -2,9 +2,10 @@
 
     python -m hone_trainer.finish
 
-Writes `<output>/artifact/` and `<output>/report.json` with the artifact's manifest; only then it scores, and writes the
-report again with the scores. So a failure to score loses nothing. Run again, it checks every file of the artifact
-against the manifest, and does only what is missing: scores that were not made, or were made with other settings.
+Writes `<output>/artifact/`, `<output>/provenance.json`, and `<output>/report.json` with the artifact's manifest; only
+then it scores, and writes the report again with the scores. So a failure to score loses nothing. Run again, it checks
+every file of the artifact against the manifest, and does only what is missing: scores that were not made, or were made
+with other settings.
 """
 
 import logging
@@ -21,9 +22,10 @@ from pydantic import ValidationError
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, StepResult
-from hone.contract.runconfig import RunConfig
+from hone.contract.runconfig import IMAGE_ENV, RunConfig
 from hone.contract.settings import Evaluation
 from hone.contract.verdict import Verdict
+from hone_trainer.artifact import card, provenance
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
@@ -150,10 +152,16 @@ def _export(config: RunConfig) -> Report:
         directory.chmod(0o755)
         shutil.rmtree(output / ARTIFACT_DIR, ignore_errors=True)
         directory.rename(output / ARTIFACT_DIR)
+        _write_provenance(config, planned, report)
         _write_report(config, report)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return report
+
+
+def _write_provenance(config: RunConfig, planned: PlanFile, report: Report) -> None:
+    content = provenance.statement(config, report, planned, os.environ.get(IMAGE_ENV))
+    write_atomic(Path(config.paths.output) / provenance.PROVENANCE_FILE, content, durable=True)
 
 
 def _write_report(config: RunConfig, report: Report) -> None:
@@ -173,7 +181,7 @@ def _write_artifact(
     limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
     kind = export.export(config, last, directory, load_prepared(planned.prepared).ends)
     logger.info("exported", extra={"kind": kind, "checkpoint": str(last)})
-    export.write_card(directory, config, planned.plan, planned.dataset, kind)
+    card.write_card(directory, config, planned, kind)
     return _report(config, planned, complete, kind, manifest.list_files(directory))
 
 
@@ -182,8 +190,6 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     if report.evaluation is not None and (report.evaluated_with or config.evaluation) == evaluation:
         return report
     import torch
-
-    from hone_trainer.artifact import export
 
     quiet_libraries()
     torch.set_num_threads(host.cpus())
@@ -211,7 +217,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     )
     # Next to the artifact, whose digest new scores must not change.
     kind = report.artifact.kind
-    export.write_card(output, config, planned.plan, planned.dataset, kind, evaluated.evaluation, evaluated.notes)
+    card.write_card(output, config, planned, kind, evaluated.evaluation, evaluated.notes)
     _write_report(config, report)
     return report
 

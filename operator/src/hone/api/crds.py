@@ -6,9 +6,9 @@ schema, so that the API server stores a spec exactly as its author wrote it; the
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -135,20 +135,36 @@ def frozen_rules(spec: type[Model], mutable: tuple[str, ...], message: str) -> l
     With one rule per field, the error message names the field.
     """
     rules = []
-    for field_name, field in spec.model_fields.items():
-        name = field.alias or field_name
-        if name in mutable:
-            continue
+    for name in _frozen(spec, mutable):
         new, old = f"self.spec.{name}", f"oldSelf.spec.{name}"
         rules.append(
             {
                 "rule": "!has(oldSelf.status) || !has(oldSelf.status.startTime) || "
-                f"(has({new}) == has({old}) && (!has({new}) || {new} == {old}))",
+                f"({_has(new)} == {_has(old)} && (!{_has(new)} || {new} == {old}))",
                 "message": f"spec.{name} {message}",
                 "fieldPath": f".spec.{name}",
             }
         )
     return rules
+
+
+def _frozen(spec: type[Model], mutable: tuple[str, ...]) -> Iterator[str]:
+    """The fields that may not change; of one that has mutable fields, those that are not."""
+    for field_name, field in spec.model_fields.items():
+        name = field.alias or field_name
+        inner = tuple(path.removeprefix(f"{name}.") for path in mutable if path.startswith(f"{name}."))
+        if inner:
+            types = [each for each in get_args(field.annotation) if isinstance(each, type) and issubclass(each, Model)]
+            yield from (f"{name}.{below}" for each in types for below in _frozen(each, inner))
+        elif name not in mutable:
+            yield name
+
+
+def _has(path: str) -> str:
+    """CEL: whether a field of a spec's field is set, of which each part may be absent."""
+    _, spec, *parts = path.split(".")
+    steps = [f"has({path.split('.')[0]}.{'.'.join((spec, *parts[: n + 1]))})" for n in range(len(parts))]
+    return steps[0] if len(steps) == 1 else f"({' && '.join(steps)})"
 
 
 def _crd(

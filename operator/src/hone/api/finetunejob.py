@@ -16,6 +16,7 @@ from hone.api.meta import (
     Quantity,
     ResourceRequirements,
 )
+from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
 from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
@@ -143,6 +144,7 @@ class StepName(StrEnum):
     PREPARE = "Prepare"
     TRAIN = "Train"
     FINISH = "Finish"
+    PUBLISH = "Publish"
 
 
 class StepEnvVar(EnvVar):
@@ -152,7 +154,7 @@ class StepEnvVar(EnvVar):
         list[StepName] | None,
         Field(
             min_length=1,
-            max_length=3,
+            max_length=4,
             description="Steps whose pods get the variable. Default: all for a plain value. A value from a Secret "
             "reaches only pods that run your code: those of Train, and of Finish if reward.functions has a configMap.",
         ),
@@ -278,38 +280,6 @@ class Workspace(Model):
     ] = None
 
 
-class MergePolicy(StrEnum):
-    """Whether an adapter is merged with its base."""
-
-    AUTO = "Auto"
-    ALWAYS = "Always"
-    NEVER = "Never"
-
-
-class Output(Model):
-    """The claim that the tuned model is written to. It is deleted with the job and the deployments that serve it."""
-
-    size: Annotated[Quantity | None, Field(description="Size of the claim. Default: 20Gi.")] = None
-    storage_class_name: Annotated[
-        ObjectName | None, Field(description="StorageClass of the claim. Default: the cluster's default.")
-    ] = None
-    access_modes: Annotated[
-        list[AccessMode] | None,
-        Field(min_length=1, max_length=3, description="Access modes of the claim. Default: ReadWriteOnce."),
-    ] = None
-    retain: Annotated[
-        bool, Field(description="Whether to retain the claim when the job and its deployments are deleted.")
-    ] = False
-    merge: Annotated[
-        MergePolicy,
-        Field(
-            description="Whether to merge an adapter with its base model into a whole model. Auto merges if the base "
-            "model comes from another job, since deleting that job may delete it. Adapters of {has_head}, and adapters "
-            "on experts, are always merged."
-        ),
-    ] = MergePolicy.AUTO
-
-
 class FineTuneJobSpec(Model):
     """Desired state of the FineTuneJob."""
 
@@ -384,7 +354,9 @@ class FineTuneJobSpec(Model):
         ),
     ] = None
     workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None
-    output: Annotated[Output | None, Field(description="Claim that the tuned model is written to.")] = None
+    output: Annotated[
+        Output | None, Field(description="Claim that the tuned model is written to, and where it is published.")
+    ] = None
 
 
 class FineTuneJob(Model):
@@ -394,6 +366,6 @@ class FineTuneJob(Model):
     status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None
 
 
-MUTABLE_AFTER_START = ("suspend", "evaluation")
+MUTABLE_AFTER_START = ("suspend", "evaluation", *(f"output.{name}" for name in PUBLISH_FIELDS))
 """Fields of the spec that may still change once `status.startTime` is set, and after the end."""
 FROZEN_MESSAGE = "cannot change after training has started. Create a job with another metadata.name"

@@ -8,7 +8,7 @@ from pydantic import Field
 from hone.api.meta import Condition, NetworkPolicyStatus, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary
+from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary, PublishedModel
 
 MAX_DOWNLOADS = 3
 """Most models that a job downloads: base, teacher, reward model."""
@@ -22,6 +22,7 @@ class Phase(StrEnum):
     QUEUED = "Queued"
     TRAINING = "Training"
     FINISHING = "Finishing"
+    PUBLISHING = "Publishing"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
@@ -63,6 +64,9 @@ class Failure(Model):
     failure_class: Annotated[
         str, Field(alias="class", max_length=64, description="Failure class, such as OutOfMemory.")
     ]
+    reason: Annotated[
+        str | None, Field(max_length=64, description="What refused to publish the model, such as AccessDenied.")
+    ] = None
     message: Annotated[Text, Field(description="What happened.")]
     hint: Annotated[Text | None, Field(description="How to fix it.")] = None
     rank: Annotated[int | None, Field(description="Global rank of the process that failed first.")] = None
@@ -94,7 +98,7 @@ MAX_CHANGE = 256
 class AttemptStatus(Model):
     """One attempt at a step: one Kubernetes Job."""
 
-    step: Annotated[str, Field(max_length=16, description="Step of the run: prepare, train or finish.")]
+    step: Annotated[str, Field(max_length=16, description="Step of the run: prepare, train, finish or publish.")]
     number: Annotated[int, Field(ge=1, description="Number of the attempt within its step.")]
     job: Annotated[str, Field(max_length=253, description="Name of the Job.")]
     start_time: Annotated[Time | None, Field(description="Time at which the Job was created.")] = None
@@ -148,6 +152,20 @@ class ArtifactStatus(ArtifactSummary):
     ] = 0
 
 
+class PublishedStatus(PublishedModel):
+    """The copy of the tuned model outside of the cluster."""
+
+    time: Annotated[Time | None, Field(description="Time at which it was complete.")] = None
+
+
+class OutputStatus(Model):
+    """What became of the tuned model after it was written to its claim."""
+
+    published: Annotated[
+        PublishedStatus | None, Field(description="The newest copy that was published. It is complete.")
+    ] = None
+
+
 class UsageStatus(Model):
     """Resources that the run has used."""
 
@@ -171,7 +189,7 @@ class FineTuneJobStatus(Model):
         Field(
             max_length=16,
             description="Conditions of the job: Validated, Suspended, ProgressAvailable, Promotable, Complete, Failed, "
-            "Finished, Ready, Reconciling and Stalled.",
+            "Finished, Ready, Reconciling and Stalled; and Published, if the spec has output.uri.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
@@ -199,6 +217,14 @@ class FineTuneJobStatus(Model):
         Field(
             description="Why the tuned model could not be scored. It is complete nevertheless. It is scored again when "
             "spec.evaluation is edited."
+        ),
+    ] = None
+    output: Annotated[OutputStatus | None, Field(description="Where the tuned model was published.")] = None
+    not_published: Annotated[
+        Text | None,
+        Field(
+            description="Why the tuned model could not be published. It is on its claim nevertheless. Publishing is "
+            "tried again when spec.output is edited."
         ),
     ] = None
     usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
@@ -231,6 +257,14 @@ class FineTuneJobStatus(Model):
             max_length=64,
             description="Digest of the spec by which the tuned model is or was scored. If spec.evaluation is edited, "
             "it is scored again.",
+        ),
+    ] = None
+    published_spec: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Digest of the fields of spec.output by which the tuned model is or was published. If they are "
+            "edited, it is published again.",
         ),
     ] = None
     network_policy: NetworkPolicyStatus = None

@@ -79,12 +79,31 @@ class DownloadedModel(Model):
     size_bytes: Annotated[Amount, Field(description="Size of its files in bytes.")]
 
 
+class PublishedModel(Model):
+    """A copy of the artifact outside of the cluster."""
+
+    uri: Annotated[str, Field(max_length=512, description="Where the copy is.")]
+    digest: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="Digest of its file SHA256SUMS, which has the digest of each other file. It is not that of the "
+            "artifact: the model card of the copy has the scores.",
+        ),
+    ]
+    revision: Annotated[
+        str | None,
+        Field(max_length=128, description="hf://: the commit. oci://: the digest of the image's manifest."),
+    ] = None
+    size_bytes: Annotated[Amount, Field(description="Size of its files in bytes.")]
+
+
 class StepResult(Model):
     """How a step ended. Has either `verdict`, if it failed, or the step's own result."""
 
     version: int = VERSION
     step: str
-    """prepare, train or finish."""
+    """prepare, train, finish or publish."""
     verdict: Verdict | None = None
     dataset: DatasetSummary | None = None
     plan: Plan | None = None
@@ -92,6 +111,8 @@ class StepResult(Model):
     """prepare: the models that were downloaded."""
     evaluation: EvaluationSummary | None = None
     artifact: ArtifactSummary | None = None
+    published: PublishedModel | None = None
+    """publish: the copy."""
     final_step: Count | None = None
     """train: the optimizer step at which the run ended."""
     restarts: Count = 0

@@ -22,6 +22,7 @@ from hone.contract.settings import (
     SplitBy,
     TrainOn,
 )
+from hone.contract.stores import S3Store
 
 RUN_CONFIG_PATH = "/etc/hone/run.json"
 MOUNTS = "/mnt"
@@ -236,6 +237,23 @@ class RunConfig(Model):
     """Training counts as hung after this time without progress, or more where progress usually takes longer."""
 
 
+IMAGE_ENV = "HONE_IMAGE"
+"""Environment variable of finish with the name of its own image, for the artifact's provenance."""
+
+
+class Publication(Model):
+    """A copy of the artifact that publish makes."""
+
+    uri: str
+    """s3://bucket/prefix, hf://organization/name or oci://registry/name:tag."""
+    digest: str
+    """Digest of the artifact, from the job's status."""
+    endpoint: str | None = None
+    """hf://: URL of the Hub, if the administrator set one, which may be inside the cluster; None: the library's own."""
+    s3: S3Store | None = None
+    """s3://: the store; None: Amazon S3."""
+
+
 class Attempt(Model):
     """What differs from one attempt of a run to the next."""
 
@@ -246,5 +264,7 @@ class Attempt(Model):
     """What the planned rate is multiplied with: below 1 after an attempt that diverged."""
     export_only: bool = False
     """finish: whether to end once the artifact is written, without scores."""
+    publish: Publication | None = None
+    """publish: what to copy, and to where. Not in the RunConfig, because it may be edited at any time."""
     evaluation: Evaluation | None = None
     """finish: how to score, if that was edited after the RunConfig was made; None: as the RunConfig says."""

@@ -14,6 +14,10 @@ class Verdict(Model):
     failure_class: Annotated[FailureClass, Field(alias="class", description="The failure class.")]
     message: Annotated[str, Field(max_length=1024, description="What happened, in one or a few sentences.")]
     hint: Annotated[str | None, Field(max_length=512, description="What to do about it.")] = None
+    reason: Annotated[
+        str | None,
+        Field(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$", description="publish: what the destination refused."),
+    ] = None
     rank: Annotated[int | None, Field(ge=0, le=MAX_INT32, description="Global rank that failed first.")] = None
     node: Annotated[int | None, Field(ge=0, le=MAX_INT32, description="Index of that rank's pod in the gang.")] = None
     exit_code: Annotated[

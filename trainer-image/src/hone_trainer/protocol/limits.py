@@ -28,6 +28,7 @@ _POLL_SECONDS = 0.1
 _MEMORY_FIELDS = {
     "prepare": "spec.prepare.resources.limits.memory",
     "finish": "spec.compute.resources.limits.memory",
+    "publish": "the limits of the namespace",
 }
 _BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """How a library ends a process on input that it did not expect."""

@@ -19,15 +19,19 @@ TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
 """Environment variable with another path for the message, where there is no kubelet."""
 
 
-def write_result(result: StepResult) -> Path:
+def write_result(result: StepResult, secrets: Mapping[str, str] | None = None) -> Path:
     """Write `result` as the pod's termination message and return the path written to.
+
+    Args:
+        result: the result.
+        secrets: variables that are no longer in the environment, and must not be repeated either.
 
     Raises:
         OSError: the path cannot be written; nothing else would tell the operator the result.
     """
     path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
     # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
-    path.write_bytes(encode(without_values(result, os.environ)))
+    path.write_bytes(encode(without_values(result, {**os.environ, **(secrets or {})})))
     return path
 
 

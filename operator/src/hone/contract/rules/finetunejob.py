@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from hone.contract.expressions import Compare, Expression, IsSet, OneOf, Sum, Value
+from hone.contract.expressions import Compare, Expression, IsSet, Matches, OneOf, Sum, Value
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts
 from hone.contract.rewards import REWARDS
@@ -285,6 +285,15 @@ _ON_RESOURCES = (
         applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.uri") & ADAPTS,
         message="cannot be Never with model.uri: a server of the adapter would have no base model on a claim",
         remedy="Use Auto, or copy the model to a claim and set model.claim instead of model.uri.",
+        spec_only=True,
+    ),
+    *(only_with("spec.output", field, "uri") for field in ("s3", "credentialsSecretRef", "publishRequest")),
+    Rule(
+        path="spec.output.s3",
+        scope="spec.output",
+        applies_if=IsSet("s3") & IsSet("uri") & ~Matches(Value("uri"), "s3://.*"),
+        message="is supported only with a uri that begins with s3://",
+        remedy="Remove it.",
         spec_only=True,
     ),
 )

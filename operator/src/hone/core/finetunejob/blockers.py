@@ -10,7 +10,6 @@ from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
 from hone.core.finetunejob.snapshot import are_known
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.steps import LAST
 from hone.core.plan import Apply
 from hone.core.pods import Trouble
 from hone.core.times import seconds_since
@@ -74,7 +73,8 @@ def backs_off(state: State) -> Blocked | None:
     if state.step is None or last is None or last.failure is None:
         return None
     step, status = state.step.name, state.status
-    wait = backoff(step, last.failure, status.failures, quick_ends(step, status.attempts))
+    quick = quick_ends(step, status.attempts)
+    wait = backoff(step, last.failure, status.failures, quick, state.step.backoff_seconds)
     wait -= seconds_since(last.end_time, state.now)
     return Blocked(wait) if wait > 0 else None
 
@@ -123,5 +123,5 @@ def _last_failed(state: State) -> AttemptStatus | None:
     """The newest attempt at the current step if it failed, and the spec is still the one that it had."""
     last = state.last(state.step) if state.step else None
     is_ours = last is not None and last.result == AttemptResult.FAILED and state.status.prepared_spec is not None
-    is_ours = is_ours and not (state.step is LAST and state.scores_outdated)
+    is_ours = is_ours and not (state.step is not None and state.is_outdated(state.step))
     return last if is_ours else None

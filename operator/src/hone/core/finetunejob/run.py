@@ -3,14 +3,15 @@
 import json
 from functools import cached_property
 
-from hone.api.finetunejob import Compute, FineTuneJobSpec, Output, Prepare, Retry, Workspace
+from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FoundModel
+from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Ref
 from hone.core.subject import Subject
 
-PREPARE, TRAIN, FINISH = "prepare", "train", "finish"
+PREPARE, TRAIN, FINISH, PUBLISH = "prepare", "train", "finish", "publish"
 """Names of the steps; what each of them does is in `steps`."""
 WORKSPACE_DIRECTORY = "/mnt/workspace"
 """Where every pod of the run mounts its scratch space."""
@@ -97,9 +98,21 @@ class Run(Subject):
 
     @cached_property
     def spec_digest(self) -> str:
-        """Digest of the spec as it was written, without the fields that may change at any time."""
+        """Digest of the spec as it was written, without suspend and what publish alone reads."""
         spec = {key: value for key, value in self.resource["spec"].items() if key != "suspend"}
+        output = spec.pop("output", None) or {}
+        if claim := {key: value for key, value in output.items() if key not in PUBLISH_FIELDS}:
+            spec["output"] = claim
         return names.digest(json.dumps(spec, sort_keys=True), length=16)
+
+    @cached_property
+    def publish_digest(self) -> str | None:
+        """Digest of what the spec says about the artifact's copy; None if there is to be none."""
+        output = self.resource["spec"].get("output") or {}
+        if not output.get("uri"):
+            return None
+        fields = {key: output[key] for key in PUBLISH_FIELDS if key in output}
+        return names.digest(json.dumps(fields, sort_keys=True), length=16)
 
     @cached_property
     def base_name(self) -> str:
@@ -135,6 +148,11 @@ class Run(Subject):
     def download_policy(self) -> str:
         """The NetworkPolicy of the prepare pod where it downloads models."""
         return f"{self.base_name}-download"
+
+    @property
+    def publish_policy(self) -> str:
+        """The NetworkPolicy of the publish pod."""
+        return f"{self.base_name}-publish"
 
     def job(self, step: str, attempt: int) -> str:
         """The Job of an attempt."""

@@ -16,7 +16,7 @@ from hone.core.children import Child, Write
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.policies.retry import GiveUp, key
 from hone.core.finetunejob.run import TRAIN, Run
-from hone.core.finetunejob.steps import LAST, STEPS, next_step
+from hone.core.finetunejob.steps import PUBLISHING, SCORING, STEPS, next_step, publish
 from hone.core.finetunejob.steps.finish import is_current
 from hone.core.finetunejob.steps.step import Step, last_attempt, next_number
 from hone.core.observed import Object, Observed, Pod
@@ -91,7 +91,13 @@ class State:
     @property
     def scores_outdated(self) -> bool:
         """Whether `spec.evaluation` was edited after the newest attempt to score began, or after its end."""
-        return self.last(LAST) is not None and not is_current(self.run, self.status)
+        return self.last(SCORING) is not None and not is_current(self.run, self.status)
+
+    def is_outdated(self, step: Step) -> bool:
+        """Whether the step's newest attempt was by another spec, which may be edited at any time for some steps."""
+        if step is PUBLISHING:
+            return self.last(step) is not None and publish.is_outdated(self.run, self.status)
+        return step is SCORING and self.scores_outdated
 
     def forget_preparation(self) -> None:
         """Forget what was prepared from a spec that has been replaced."""
@@ -141,12 +147,14 @@ class State:
             start_time: when its Job was created.
             spec: digest of the spec that it was created from.
         """
-        if step is LAST:
-            if not is_current(self.run, self.status):
-                self.status.failures = {
-                    name: count for name, count in self.status.failures.items() if not name.startswith(f"{step.name}.")
-                }
+        if self.is_outdated(step):
+            self.status.failures = {
+                name: count for name, count in self.status.failures.items() if not name.startswith(f"{step.name}.")
+            }
+        if step is SCORING:
             self.status.scored_spec, self.status.not_scored = spec, None
+        if step is PUBLISHING:
+            self.status.published_spec, self.status.not_published = spec, None
         attempts, job = self.status.attempts, self.run.job(step.name, number)
         attempts.append(
             AttemptStatus(step=step.name, number=number, job=job, start_time=start_time, result=AttemptResult.RUNNING)

@@ -8,6 +8,7 @@ from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import config_map_name
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.steps import FIRST
+from hone.core.finetunejob.steps.publish import publication
 from hone.core.finetunejob.steps.step import Step
 from hone.core.network import enforcement
 from hone.core.times import rfc3339
@@ -43,10 +44,10 @@ def _start(state: State, step: Step) -> None:
         if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
     edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
-    of_this = attempt(step.name, number, state.status.failures, edited)
+    of_this = attempt(step.name, number, state.status.failures, edited, publication(run, state.status))
     state.write(Child(job(run, step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)
-    state.begin(step, number, rfc3339(state.now), run.spec_digest)
+    state.begin(step, number, rfc3339(state.now), step.digest(run))
     if step is FIRST:
         state.status.prepared_spec = run.spec_digest
     state.requeue.append(float(run.spec.start_deadline_seconds))

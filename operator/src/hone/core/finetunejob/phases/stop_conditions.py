@@ -5,7 +5,7 @@ from hone.core import pods as podinfo
 from hone.core.finetunejob.start import PATIENCE_SECONDS, all_started, find_trouble, is_queued, never_started, waited
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.usage import gpu_seconds
-from hone.core.finetunejob.steps import LAST
+from hone.core.finetunejob.steps import STEPS
 from hone.core.plan import Delete
 
 
@@ -14,7 +14,7 @@ def stop_if_due(state: State) -> None:
     if state.spec_changed:
         _stop(state, AttemptResult.REPLACED)
         state.forget_preparation()
-    if state.scores_outdated and state.running and state.running.step == LAST.name:
+    if state.running and state.is_outdated(STEPS[state.running.step]):
         _stop(state, AttemptResult.REPLACED)
     if state.run.spec.suspend:
         _stop(state, AttemptResult.SUSPENDED)

@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 
 from hone.contract.exits import FailureClass
-from hone.contract.runconfig import Attempt
+from hone.contract.runconfig import Attempt, Publication
 from hone.contract.settings import Evaluation
 from hone.core.finetunejob.policies.retry import key
-from hone.core.finetunejob.run import FINISH, TRAIN
+from hone.core.finetunejob.run import FINISH, PUBLISH, TRAIN
 
 DIVERGED_FACTOR = 0.5
 """Factor for the planned learning rate after a divergence; a second divergence ends the run (`POLICIES`)."""
 
 
-def attempt(step: str, number: int, failures: Mapping[str, int], edited: Evaluation | None = None) -> Attempt:
+def attempt(
+    step: str,
+    number: int,
+    failures: Mapping[str, int],
+    edited: Evaluation | None = None,
+    publish: Publication | None = None,
+) -> Attempt:
     """The configuration of an attempt for its pods.
 
     Each attempt that ended out of memory has used up one level of the trainer's memory fallback; what a pod adjusted in
@@ -24,7 +30,10 @@ def attempt(step: str, number: int, failures: Mapping[str, int], edited: Evaluat
         number: number of the attempt within its step, from 1.
         failures: failures so far, by step and class (`status.failures`).
         edited: `spec.evaluation` if it was edited after the RunConfig was made, which never changes.
+        publish: the copy to make.
     """
+    if step == PUBLISH:
+        return Attempt(number=number, publish=publish)
     if step != TRAIN:
         return Attempt(number=number, evaluation=edited if step == FINISH else None)
     return Attempt(

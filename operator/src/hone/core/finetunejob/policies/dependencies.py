@@ -16,6 +16,8 @@ STALLED_REASONS = (*upstream.STALLED, RESERVED, NOT_ALLOWED)
 
 def dependencies(run: Run, step: Step) -> list[Dependency]:
     """The objects that the spec names and the pods of a step mount."""
+    if not step.reads_models:
+        return []
     read = [each for each in sources(run) if step.reads_originals or not each.prepare_only]
     needs = [dependency for source in read for dependency in source.dependencies]
     if run.workspace.claim_name:

@@ -172,7 +172,7 @@ def _container_end(failed: _Pod, ended: dict[str, Any]) -> End | None:
         )
     if verdict is not None:
         more: dict[str, Any] = {"hint": verdict.hint, "rank": verdict.rank, "step": verdict.step}
-        more["final"] = verdict.final or None
+        more["final"], more["reason"] = verdict.final or None, verdict.reason
         more["exit_code"] = code if verdict.exit_code is None else verdict.exit_code
         more |= {} if verdict.node is None else {"node": verdict.node}
         return failed.end(_tier(verdict.failure_class), verdict.failure_class, verdict.message, **more)

@@ -66,7 +66,7 @@ def give_up(step: str, failure: Failure, failures: Mapping[str, int], limit: int
     return None
 
 
-def backoff(step: str, failure: Failure, failures: Mapping[str, int], quick: int = 0) -> float:
+def backoff(step: str, failure: Failure, failures: Mapping[str, int], quick: int = 0, least: float = 0.0) -> float:
     """Seconds between the end of a failed attempt and the next one.
 
     Args:
@@ -74,10 +74,11 @@ def backoff(step: str, failure: Failure, failures: Mapping[str, int], quick: int
         failure: its newest failure.
         failures: failures so far by step and class, this one included.
         quick: how many attempts in a row ended quickly in a class that does not count (`quick_ends`).
+        least: the wait after the first failure of any class.
     """
     cls = FailureClass(failure.failure_class)
     times = failures.get(key(step, cls), 1)
-    wait = BACKOFF_SECONDS.get(cls, 0.0) * 2.0 ** (times - 1)
+    wait = max(BACKOFF_SECONDS.get(cls, 0.0), least) * 2.0 ** (times - 1)
     if quick > 1:
         wait = max(wait, QUICK_BACKOFF_SECONDS * 2.0 ** (quick - 2))
     return min(wait, MAX_BACKOFF_SECONDS)

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.core.children import Child, ChildType, Write
 from hone.core.finetunejob.resources.claims import output_claim, workspace_claim
-from hone.core.finetunejob.resources.networkpolicy import download_policy, downloads, network_policy
+from hone.core.finetunejob.resources.networkpolicy import (
+    download_policy,
+    downloads,
+    network_policy,
+    publish_policy,
+)
 from hone.core.finetunejob.resources.runconfig import config_map, config_map_name
 from hone.core.finetunejob.resources.service import service
-from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.run import FINISH, PREPARE, PUBLISH, TRAIN, Run
 from hone.core.finetunejob.steps import STEPS
 from hone.core.finetunejob.steps.step import next_number
 from hone.core.network import POLICY
@@ -60,6 +65,14 @@ CHILDREN: tuple[Row, ...] = (
         is_needed=lambda run, step: step == PREPARE and run.settings.network_policies is not None and downloads(run),
     ),
     Row(
+        POLICY,
+        name=lambda run, config: run.publish_policy,
+        build=lambda run, config: publish_policy(run),
+        is_needed=lambda run, step: (
+            step == PUBLISH and run.settings.network_policies is not None and run.publish_digest is not None
+        ),
+    ),
+    Row(
         ChildType("v1", "ConfigMap", Write.CREATE_ONCE, metadata_only=True),
         name=lambda run, config: config,
         build=config_map,
@@ -98,5 +111,6 @@ def child_refs(run: Run, status: FineTuneJobStatus) -> set[Ref]:
     """Every name that the next attempt may use, whichever step it belongs to."""
     current = config_map_name(run)
     rows = [row for step in STEPS for row in needed(run, step)]
-    jobs = {run.job_ref(step, next_number(status, step)) for step in STEPS}
+    steps = [step for step in STEPS if step != PUBLISH or run.publish_digest is not None]
+    jobs = {run.job_ref(step, next_number(status, step)) for step in steps}
     return jobs | {row.ref(run, config) for row in rows for config in (status.run_config or current, current)}

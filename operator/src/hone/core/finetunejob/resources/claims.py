@@ -1,7 +1,8 @@
 """The two claims that a run creates: workspace and output."""
 
-from hone.api.finetunejob import Output, Workspace
+from hone.api.finetunejob import Workspace
 from hone.api.meta import AccessMode
+from hone.api.output import Output
 from hone.core.children import metadata
 from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
 from hone.core.finetunejob.run import FINISH, PREPARE, Run

@@ -26,7 +26,7 @@ POD_FAILURE_POLICY = {
 
 
 def _reads(step: Step, source: Source) -> bool:
-    return step.reads_originals or not source.prepare_only
+    return step.reads_models and (step.reads_originals or not source.prepare_only)
 
 
 def _mounts(run: Run, step: Step, config: str) -> list[Mount]:
@@ -58,7 +58,7 @@ def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]
     settings = run.compute.pod
     users = [entry for entry in (settings.env if settings else None) or [] if _reaches(run, step, entry)]
     variables = env(ours, users)
-    reserved = {POD_UID_ENV, *(name for source in sources(run) for name in source.secrets)}
+    reserved = {POD_UID_ENV, *(name for source in sources(run) for name in source.secrets), *step.secrets(run)}
     variables = [entry for entry in variables if entry["name"] not in reserved]
     variables += _secrets(run, step)
     variables.append({"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}})
@@ -66,14 +66,10 @@ def _environment(run: Run, step: Step, attempt: Attempt) -> list[dict[str, Any]]
 
 
 def _secrets(run: Run, step: Step) -> list[dict[str, Any]]:
-    """Credentials of sources: of prepare alone, which is the only step that leaves the cluster."""
-    if not step.reads_originals:
-        return []
-    secrets = {name: key for source in sources(run) for name, key in source.secrets.items()}
-    return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": key.secret, "key": key.key}}}
-        for name, key in secrets.items()
-    ]
+    """Credentials of sources, of prepare alone; and those of the step itself."""
+    read = sources(run) if step.reads_originals else []
+    secrets = {**{name: key for source in read for name, key in source.secrets.items()}, **step.secrets(run)}
+    return [key.variable(name) for name, key in secrets.items()]
 
 
 def _container(run: Run, step: Step, attempt: Attempt) -> Object:
@@ -124,7 +120,7 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
     """
     pods, mounts = step.pods(run), _mounts(run, step, config)
     meta = metadata(run.resource, run.job(step.name, attempt.number), step.name)
-    meta["annotations"][SPEC_ANNOTATION] = run.spec_digest
+    meta["annotations"][SPEC_ANNOTATION] = step.digest(run)
     spec: Object = {
         "completions": pods,
         "parallelism": pods,

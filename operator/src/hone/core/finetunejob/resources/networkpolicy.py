@@ -4,7 +4,7 @@ A stranger that reached a gang while it forms could become one of its ranks, and
 """
 
 from hone.contract.runconfig import METRICS_PORT, Download
-from hone.core.finetunejob.run import PREPARE, Run
+from hone.core.finetunejob.run import PREPARE, PUBLISH, Run
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.names import STEP_LABEL, UID_LABEL
 from hone.core.network import NetworkPeers, admit, dns, policy, public, tcp
@@ -39,5 +39,14 @@ def downloads(run: Run) -> bool:
 
 def download_policy(run: Run) -> Object:
     """What the prepare pod may connect to in addition, to download models: HTTPS at public addresses."""
-    selector = {UID_LABEL: run.uid, STEP_LABEL: PREPARE}
-    return policy(run.resource, run.download_policy, PREPARE, selector, ingress=[], egress=[public(tcp(HTTPS_PORT))])
+    return _by_https(run, run.download_policy, PREPARE)
+
+
+def publish_policy(run: Run) -> Object:
+    """What the publish pod may connect to in addition: HTTPS at public addresses."""
+    return _by_https(run, run.publish_policy, PUBLISH)
+
+
+def _by_https(run: Run, name: str, step: str) -> Object:
+    selector = {UID_LABEL: run.uid, STEP_LABEL: step}
+    return policy(run.resource, name, step, selector, ingress=[], egress=[public(tcp(HTTPS_PORT))])

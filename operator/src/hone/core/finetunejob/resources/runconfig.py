@@ -2,7 +2,7 @@
 
 import functools
 
-from hone.api.finetunejob import MergePolicy
+from hone.api.output import MergePolicy
 from hone.contract.runconfig import RUN_CONFIG_PATH, DataPaths, JobIdentity, Paths, RunConfig, Topology
 from hone.contract.settings import MAX_BAD_ROWS, Reasoning
 from hone.core import names

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hone.contract.runconfig import Download, Merge, UpstreamArtifact
 from hone.core.observed import Observed, Ref
@@ -53,10 +53,22 @@ class Dependency:
 
 
 class SecretKey(NamedTuple):
-    """A key of a Secret in the resource's namespace. The kubelet reads it, Hone may not."""
+    """A key of a Secret in the resource's namespace. The kubelet reads it, Hone may not.
+
+    Attributes:
+        secret: the Secret's name.
+        key: the key.
+        optional: whether pods start without it.
+    """
 
     secret: str
     key: str
+    optional: bool = False
+
+    def variable(self, name: str) -> dict[str, Any]:
+        """An environment variable with its value."""
+        reference = {"name": self.secret, "key": self.key, **({"optional": True} if self.optional else {})}
+        return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The Events of a FineTuneJob, from the difference between its old and its new status."""
 
-from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, Phase
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
-from hone.core.finetunejob.run import FINISH
+from hone.core.finetunejob.run import FINISH, PUBLISH
 from hone.core.plan import Event
 from hone.core.pods import Trouble
 
@@ -13,7 +13,7 @@ _QUIET = (upstream.WAITING, *STALLED_REASONS)
 """Reasons without an Event: no action is needed, or the job is Stalled, which has its own."""
 
 
-_AFTER_EDIT = {FINISH: "the model is scored by the new one"}
+_AFTER_EDIT = {FINISH: "the model is scored by the new one", PUBLISH: "the model is published by the new one"}
 """What follows an edit that replaces an attempt, where it is not a preparation."""
 
 
@@ -31,14 +31,33 @@ def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | No
         happened.append(normal("Suspended", "spec.suspend is true"))
     elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
         happened.append(normal("Resumed", "spec.suspend is false"))
-    if became_true(old.conditions, new.conditions, "Finished") and is_true(new.conditions, "Complete"):
+    if _was_scored(old, new):
         happened.append(_completed(old, new))
+    happened += _published(old, new)
     failed = became_true(old.conditions, new.conditions, "Failed")
     if failed:
         happened.append(warning(f"Failed{failed.reason}", failed.message))
     elif stalled := became_true(old.conditions, new.conditions, "Stalled"):
         happened.append(warning(stalled.reason, stalled.message))
     return tuple(happened)
+
+
+def _was_scored(old: FineTuneJobStatus, new: FineTuneJobStatus) -> bool:
+    """Whether the model is complete from now on, or another scoring of it has ended."""
+    if not is_true(new.conditions, "Complete"):
+        return False
+    is_first = not is_true(old.conditions, "Complete")
+    return is_first or (old.phase == Phase.FINISHING and new.phase in (Phase.SUCCEEDED, Phase.PUBLISHING))
+
+
+def _published(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    """The end of an attempt to publish the model that is not to be repeated."""
+    if new.not_published and new.not_published != old.not_published:
+        return [warning("NotPublished", f"the model is complete, but was not published: {new.not_published}")]
+    copy = new.output.published if new.output else None
+    if copy is None or (old.output and old.output.published == copy):
+        return []
+    return [normal("Published", f"{copy.uri}, {copy.revision or copy.digest}")]
 
 
 def _completed(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Event:
@@ -62,7 +81,8 @@ def _attempts(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
         if new_changes := [text for text in attempt.changes or [] if text not in ((was and was.changes) or [])]:
             words = "; ".join(new_changes)
             happened.append(normal("TrainingAdjusted", f"{attempt.step}, attempt {attempt.number}: {words}"))
-        is_last = attempt.step == FINISH and attempt.result == AttemptResult.SUCCEEDED  # the run's own Event tells it
+        has_own_event = attempt.step in (FINISH, PUBLISH)
+        is_last = has_own_event and attempt.result == AttemptResult.SUCCEEDED
         if attempt.result != (was.result if was else AttemptResult.RUNNING) and not is_last:
             happened.append(_ended(attempt))
     return happened

@@ -1,6 +1,6 @@
 """The status that a reconcile ends with: phase, conditions and figures, all observed, none used to skip work."""
 
-from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, Phase, UsageStatus
+from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, OutputStatus, Phase, UsageStatus
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.allowlists import NOT_ALLOWED
@@ -11,6 +11,7 @@ from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status import progress, scores
+from hone.core.finetunejob.steps import PUBLISHING
 from hone.core.observed import Pod
 from hone.core.times import rfc3339
 
@@ -54,6 +55,7 @@ def findings(state: State) -> list[Finding]:
         complete or Finding("Complete", FALSE, why),
         Finding("Failed", TRUE, why, words) if failed else Finding("Failed", FALSE, ended or "InProgress"),
         Finding("Finished", TRUE, ended, words) if ended else Finding("Finished", FALSE, "InProgress"),
+        *_published(state),
         *kstatus(_kstate(state), why if failed else reason, words),
     ]
 
@@ -66,9 +68,8 @@ def _ended(state: State) -> str | None:
 
 def _complete(state: State) -> Finding | None:
     """The condition Complete of a job that has a tuned model, also while that is scored again; None of any other."""
-    if state.step is None:
-        reason, message = _now(state)
-        return Finding("Complete", TRUE, reason, message)
+    if state.step in (None, PUBLISHING):
+        return Finding("Complete", TRUE, *_result(state))
     before = find(state.old.conditions, "Complete")
     if state.status.artifact is None or before is None or before.status != TRUE:
         return None
@@ -85,13 +86,34 @@ def _kstate(state: State) -> str:
     return "Stalled" if state.trouble and state.trouble.reason in STALLED_REASONS else "Reconciling"
 
 
+def _result(state: State) -> tuple[str, str]:
+    """What the job has made, as reason and message."""
+    if state.status.not_scored:
+        return "NotScored", f"the model is complete, but was not scored: {state.status.not_scored}"
+    score = scores.improvement(state.status.evaluation) if state.status.evaluation else None
+    return "Succeeded", f"improvement over the base: {score}" if score else ""
+
+
+def _published(state: State) -> list[Finding]:
+    """The condition Published of a job whose spec asks for a copy of its model."""
+    run, status, kind = state.run, state.status, "Published"
+    if run.publish_digest is None:
+        return []
+    last = state.last(PUBLISHING)
+    failure = last.failure if last and not state.is_outdated(PUBLISHING) else None
+    if PUBLISHING.is_done(run, status) and status.not_published is None and status.output and status.output.published:
+        copy = status.output.published
+        return [Finding(kind, TRUE, "Published", f"{copy.uri}, {copy.revision or copy.digest}")]
+    if failure:
+        words = f"{failure.message} ({failure.hint})" if failure.hint else failure.message
+        return [Finding(kind, FALSE, failure.reason or failure.failure_class, words)]
+    return [Finding(kind, FALSE, "Publishing" if state.step is PUBLISHING else "NotComplete")]
+
+
 def _now(state: State) -> tuple[str, str]:
     """The current activity, as reason and message."""
-    if state.step is None and state.status.not_scored:
-        return "NotScored", f"the model is complete, but was not scored: {state.status.not_scored}"
     if state.step is None:
-        score = scores.improvement(state.status.evaluation) if state.status.evaluation else None
-        return "Succeeded", f"improvement over the base: {score}" if score else ""
+        return _result(state)
     if state.run.spec.suspend:
         return (
             "Suspended",
@@ -172,6 +194,13 @@ def _promotable(complete: bool, failed: bool) -> Finding:
     return Finding("Promotable", FALSE, "Failed") if failed else Finding("Promotable", UNKNOWN, "NotScoredYet")
 
 
+def _timed(output: OutputStatus | None, now: str) -> OutputStatus | None:
+    """The output, with the time of a copy that has none yet."""
+    if output is None or output.published is None or output.published.time is not None:
+        return output
+    return OutputStatus(published=output.published.model_copy(update={"time": now}))
+
+
 def status(state: State) -> FineTuneJobStatus:
     """The whole new status."""
     generation = state.run.resource["metadata"].get("generation")
@@ -186,5 +215,6 @@ def status(state: State) -> FineTuneJobStatus:
         "improvement": scores.improvement(evaluation) if evaluation else None,
         "usage": usage.model_copy(update={"retries": counted(known.failures)}),
         "completion_time": completed if _ended(state) or _complete(state) else None,
+        "output": _timed(known.output, rfc3339(state.now)),
     }
     return known.model_copy(update=update)

@@ -4,15 +4,18 @@ from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.steps.finish import FINISH_STEP
 from hone.core.finetunejob.steps.prepare import PREPARE_STEP
+from hone.core.finetunejob.steps.publish import PUBLISH_STEP
 from hone.core.finetunejob.steps.step import Step
 from hone.core.finetunejob.steps.train import TRAIN_STEP
 
-STEPS: dict[str, Step] = {step.name: step for step in (PREPARE_STEP, TRAIN_STEP, FINISH_STEP)}
+STEPS: dict[str, Step] = {step.name: step for step in (PREPARE_STEP, TRAIN_STEP, FINISH_STEP, PUBLISH_STEP)}
 """Every step by its name."""
 FIRST = next(iter(STEPS.values()))
 """The step that reads the spec: before it has begun, an edited spec needs no special handling."""
-LAST = list(STEPS.values())[-1]
+SCORING = FINISH_STEP
 """The step that scores: it runs again if `spec.evaluation` is edited."""
+PUBLISHING = PUBLISH_STEP
+"""The step after the end: the model is complete before it, and it runs again if its fields of `spec.output` change."""
 
 
 def next_step(run: Run, status: FineTuneJobStatus) -> Step | None:

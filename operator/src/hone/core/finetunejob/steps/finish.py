@@ -4,11 +4,12 @@ Once there is one, the run cannot fail any more: where it cannot be scored, the 
 edited afterwards, the step runs again, and does only what is missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus, Phase
 from hone.contract.results import ArtifactSummary, StepResult
+from hone.contract.runconfig import IMAGE_ENV
 from hone.core import reported
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
@@ -76,6 +77,10 @@ def _mounts(run: Run) -> list[Mount]:
     return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False)]
 
 
+def _env(run: Run, job: str) -> Mapping[str, str]:
+    return {IMAGE_ENV: run.image}
+
+
 def _scores_with_functions(run: Run) -> bool:
     return bool(reward_sources(run))
 
@@ -93,5 +98,6 @@ FINISH_STEP = Step(
     resources=_resources,
     gpus=lambda run: run.scoring_gpus,
     mounts=_mounts,
+    env=_env,
     runs_users_code=_scores_with_functions,
 )

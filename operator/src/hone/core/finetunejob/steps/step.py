@@ -8,6 +8,7 @@ from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJo
 from hone.contract.results import StepResult
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.sources.source import SecretKey
 from hone.core.podspec import ClaimMount, Mount
 
 GRACE_SECONDS = 30
@@ -56,6 +57,14 @@ def _nothing(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+def _no_secrets(run: Run) -> Mapping[str, SecretKey]:
+    return {}
+
+
+def _spec_digest(run: Run) -> str | None:
+    return run.spec_digest
+
+
 REMOVAL_SECONDS = 24 * 3600
 """When Kubernetes removes a Job that has ended, with its pods and their logs."""
 
@@ -98,6 +107,10 @@ class Step:
         job_spec: further fields of the Job's spec.
         shm_size: size of /dev/shm in a pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
+        secrets: variables from Secrets that its pods alone need, by name.
+        digest: digest of what the spec says to it; an attempt by another one is replaced, and leaves nothing to do.
+        backoff_seconds: wait before the next attempt after a failure of any class, doubled with each.
+        reads_models: whether its pods mount the models.
         reads_originals: whether it reads the original sources, of which later steps see only the prepared form.
     """
 
@@ -121,6 +134,10 @@ class Step:
     job_spec: Callable[[Run], Mapping[str, Any]] = _nothing
     shm_size: Callable[[Run], str] = _small
     grace_seconds: Callable[[Run], int] = _short
+    secrets: Callable[[Run], Mapping[str, SecretKey]] = _no_secrets
+    digest: Callable[[Run], str | None] = _spec_digest
+    backoff_seconds: float = 0.0
+    reads_models: bool = True
     reads_originals: bool = False
 
 

@@ -1,0 +1,268 @@
+"""Copies of the artifact: made after the job is complete, also long after; without them the job is complete as well."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hone.api.finetunejob_status import FineTuneJobStatus
+from hone.contract.results import PublishedModel, StepResult
+from hone.core.finetunejob.resources.networkpolicy import publish_policy
+from hone.core.finetunejob.run import Run
+from hone.core.names import SPEC_ANNOTATION
+from hone.core.network import NetworkPeers
+from hone.core.settings import Settings
+from tests.unit.core import make
+from tests.unit.core.fake_cluster import Crash, FakeCluster, finetunejob_cluster
+from tests.unit.core.runs import finishing, results
+from tests.unit.core.test_scoring import scored
+
+URI = "s3://tuned/bots/a"
+SECRET = {"credentialsSecretRef": {"name": "store"}}
+STORE = {"uri": URI, "s3": {"endpoint": "https://s3.example.com", "region": "eu-1"}, **SECRET}
+
+
+def published(uri: str = URI) -> StepResult:
+    """What the publish pod leaves."""
+    return StepResult(step="publish", published=PublishedModel(uri=uri, digest="sha256:c0de", size_bytes=7))
+
+
+def refused(failure_class: str = "BadInput", reason: str = "AccessDenied") -> StepResult:
+    """What it leaves if the destination refuses the copy."""
+    verdict = make.verdict(failure_class, f"spec.output: {URI}: no", hint="Grant it.").verdict
+    assert verdict is not None
+    return StepResult(step="publish", verdict=verdict.model_copy(update={"reason": reason}))
+
+
+def publishing(**output: Any) -> FakeCluster:
+    """A cluster in which the job is complete, and its artifact is being published."""
+    cluster = finishing(output={**STORE, **output})
+    cluster.complete(make.finished())
+    cluster.converge()
+    return cluster
+
+
+def environment(cluster: FakeCluster) -> dict[str, dict[str, Any]]:
+    """The variables of the newest Job's container."""
+    (container,) = cluster.job()["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry for entry in container["env"]}
+
+
+def test_a_job_without_a_uri_publishes_nothing() -> None:
+    cluster = scored()
+    assert cluster.jobs()[-1] == "finish-1"
+    assert not [each for each in cluster.status["conditions"] if each["type"] == "Published"]
+
+
+def test_the_job_is_complete_while_its_model_is_published_and_finished_afterwards() -> None:
+    cluster = publishing()
+    assert cluster.jobs()[-1] == "publish-1"
+    assert cluster.status["phase"] == "Publishing"
+    assert cluster.condition("Complete") == ("True", "Succeeded"), "servers need not wait"
+    assert cluster.condition("Finished")[0] == "False"
+    assert cluster.condition("Published") == ("False", "Publishing")
+    cluster.complete(published())
+    cluster.converge()
+    assert cluster.status["phase"] == "Succeeded"
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+    assert cluster.condition("Published") == ("True", "Published")
+    copy = cluster.status["output"]["published"]
+    assert (copy["uri"], copy["digest"], copy["sizeBytes"]) == (URI, "sha256:c0de", 7)
+    assert copy["time"].endswith("Z")
+    assert cluster.reasons()[-2:] == ["Succeeded", "Published"]
+    writes = cluster.writes
+    cluster.converge()
+    assert cluster.writes == writes, "and it rests"
+
+
+def test_the_pod_is_told_what_to_copy_and_to_where() -> None:
+    cluster = publishing()
+    attempt = json.loads(environment(cluster)["HONE_ATTEMPT"]["value"])
+    assert attempt == {
+        "number": 1,
+        "publish": {
+            "uri": URI,
+            "digest": "sha256:a57e",
+            "s3": {"endpoint": "https://s3.example.com", "region": "eu-1"},
+        },
+    }
+
+
+AWS = {
+    "AWS_ACCESS_KEY_ID": ("AWS_ACCESS_KEY_ID", False),
+    "AWS_SECRET_ACCESS_KEY": ("AWS_SECRET_ACCESS_KEY", False),
+    "AWS_SESSION_TOKEN": ("AWS_SESSION_TOKEN", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("uri", "keys"),
+    [
+        (URI, AWS),
+        ("hf://acme/bot", {"HF_TOKEN": ("HF_TOKEN", False)}),
+        ("oci://registry.local/bot:v1", {"DOCKER_AUTH_CONFIG": (".dockerconfigjson", False)}),
+    ],
+)
+def test_only_the_publish_pod_has_the_credentials(uri: str, keys: dict[str, tuple[str, bool]]) -> None:
+    cluster = finetunejob_cluster(output={"uri": uri, **SECRET})
+    for result in (make.prepared(), make.trained(), make.finished()):
+        cluster.converge()
+        assert '"store"' not in json.dumps(cluster.job()["spec"]), cluster.jobs()[-1]
+        cluster.complete(result)
+    cluster.converge()
+    theirs = {
+        name: (entry["valueFrom"]["secretKeyRef"]["key"], entry["valueFrom"]["secretKeyRef"].get("optional", False))
+        for name, entry in environment(cluster).items()
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+    assert theirs == keys
+
+
+def test_a_variable_of_the_users_does_not_replace_a_credential() -> None:
+    env = [{"name": "AWS_SECRET_ACCESS_KEY", "value": "mine"}]
+    cluster = finishing(output=STORE, compute={"gpusPerNode": 0, "pod": {"env": env}})
+    cluster.complete(make.finished())
+    cluster.converge()
+    assert "value" not in environment(cluster)["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_the_pod_mounts_the_artifact_read_only_and_nothing_else_of_the_run() -> None:
+    pod = publishing().job()["spec"]["template"]["spec"]
+    claims = [volume["persistentVolumeClaim"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert claims == [{"claimName": claims[0]["claimName"], "readOnly": True}]
+    assert claims[0]["claimName"].endswith("-output")
+    assert "nvidia.com/gpu" not in json.dumps(pod)
+
+
+@pytest.mark.parametrize("reason", ["AccessDenied", "CredentialsRefused", "CredentialsExpired", "NotFound"])
+def test_a_refusal_fails_no_job_and_is_a_condition(reason: str) -> None:
+    cluster = publishing()
+    cluster.fail(64, refused(reason=reason))
+    cluster.converge()
+    assert cluster.jobs()[-1] == "publish-1", "another attempt would meet the same"
+    assert cluster.condition("Published") == ("False", reason)
+    assert "Grant it." in cluster.message("Published")
+    assert cluster.condition("Failed")[0] == "False"
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+    assert cluster.status["phase"] == "Succeeded"
+    assert cluster.status["artifact"]["digest"] == "sha256:a57e"
+    assert "no" in cluster.status["notPublished"]
+    assert cluster.reasons()[-1] == "NotPublished"
+
+
+def test_what_may_pass_is_tried_again_later_and_later() -> None:
+    cluster = publishing()
+    for number, seconds in enumerate((30, 60, 120), 1):
+        cluster.fail(70, refused("Crashed", "Unreachable"))
+        cluster.converge()
+        cluster.later(seconds - 2).converge()
+        assert cluster.jobs()[-1] == f"publish-{number}", "too early"
+        assert cluster.condition("Published") == ("False", "Unreachable")
+        assert cluster.condition("Finished")[0] == "False"
+        cluster.later(2).converge()
+        assert cluster.jobs()[-1] == f"publish-{number + 1}"
+    cluster.fail(70, refused("Crashed", "Unreachable"))
+    cluster.later(600).converge()
+    assert cluster.jobs()[-1] == "publish-4"
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+    assert cluster.condition("Published") == ("False", "Unreachable")
+
+
+def test_a_finished_job_publishes_without_training_or_scoring_again() -> None:
+    cluster = scored()
+    completed = cluster.status["completionTime"]
+    cluster.later(600).edit(output={"uri": "hf://acme/bot", **SECRET}).converge()
+    assert cluster.jobs() == ["prepare-1", "train-1", "finish-1", "publish-1"]
+    cluster.complete(published("hf://acme/bot"))
+    cluster.converge()
+    assert cluster.condition("Published") == ("True", "Published")
+    assert cluster.status["completionTime"] == completed
+    assert [reason for reason in cluster.reasons() if reason in ("Succeeded", "ScoredAgain")] == ["Succeeded"]
+
+
+@pytest.mark.parametrize("edit", [{"uri": "s3://tuned/bots/b"}, {"publishRequest": "2"}, {"s3": {"region": "eu-2"}}])
+def test_an_edit_publishes_again(edit: dict[str, Any]) -> None:
+    cluster = publishing()
+    cluster.fail(64, refused())
+    cluster.converge()
+    cluster.edit(output={**STORE, **edit}).converge()
+    assert cluster.jobs()[-1] == "publish-2"
+    assert "notPublished" not in cluster.status
+    assert not [name for name in cluster.status["failures"] if name.startswith("publish.")]
+    cluster.complete(published())
+    cluster.converge()
+    assert cluster.condition("Published")[0] == "True"
+    assert results(cluster)[-1] == ("publish", 2, "Succeeded")
+
+
+def test_an_edit_replaces_the_attempt_that_publishes() -> None:
+    cluster = publishing()
+    cluster.edit(output={**STORE, "uri": "s3://tuned/bots/b"}).converge()
+    cluster.drop_deleted_pods()
+    cluster.converge()
+    assert results(cluster)[-2:] == [("publish", 1, "Replaced"), ("publish", 2, "Running")]
+    assert "bots/b" in environment(cluster)["HONE_ATTEMPT"]["value"]
+
+
+def test_a_uri_that_is_removed_ends_the_attempt_and_the_condition() -> None:
+    cluster = publishing()
+    cluster.edit(output={}).converge()
+    cluster.drop_deleted_pods()
+    cluster.converge()
+    assert results(cluster)[-1] == ("publish", 1, "Replaced")
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+    assert not [each for each in cluster.status["conditions"] if each["type"] == "Published"]
+
+
+def test_a_uri_that_is_edited_early_prepares_nothing_again() -> None:
+    cluster = finetunejob_cluster(output={"size": "5Gi"})
+    cluster.converge()
+    cluster.edit(output={"size": "5Gi", **STORE}).converge()
+    assert results(cluster) == [("prepare", 1, "Running")]
+    with_none, with_one = (Run(make.finetunejob(**spec), Settings()) for spec in ({}, {"output": STORE}))
+    assert with_none.spec_digest == with_one.spec_digest
+
+
+def test_the_operator_may_die_at_any_write_of_a_publication() -> None:
+    def live(crash_at: int | None) -> FakeCluster:
+        cluster = scored()
+        cluster.edit(output=STORE)
+        cluster.crash_at = None if crash_at is None else cluster.writes + crash_at
+        for _ in range(8):
+            try:
+                cluster.converge()
+            except Crash:
+                continue
+            if cluster.jobs()[-1] == "publish-1" and cluster.condition("Finished")[0] == "False":
+                cluster.complete(published())
+        return cluster
+
+    before = scored().writes
+    whole = live(None)
+    assert whole.condition("Published") == ("True", "Published")
+    for number in range(1, whole.writes - before + 1):
+        cluster = live(number)
+        assert cluster.jobs() == ["prepare-1", "train-1", "finish-1", "publish-1"], f"crash at write {number}"
+        assert cluster.condition("Published") == ("True", "Published")
+        assert cluster.status["publishedSpec"] == cluster.job()["metadata"]["annotations"][SPEC_ANNOTATION]
+
+
+def test_a_job_that_is_suspended_publishes_later() -> None:
+    cluster = publishing()
+    cluster.edit(suspend=True).converge()
+    assert results(cluster)[-1] == ("publish", 1, "Suspended")
+    cluster.drop_deleted_pods()
+    cluster.edit(suspend=False).converge()
+    assert cluster.jobs()[-1] == "publish-2"
+
+
+def test_the_publish_pod_may_reach_public_addresses_by_https_alone() -> None:
+    policy = publish_policy(Run(make.finetunejob(output=STORE), Settings(network_policies=NetworkPeers())))
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"hone.dev/uid": "11111111-aaaa", "hone.dev/step": "publish"}
+    assert policy["spec"]["ingress"] == []
+    [rule] = policy["spec"]["egress"]
+    assert [port["port"] for port in rule["ports"]] == [443]
+
+
+def test_a_status_of_an_earlier_release_has_no_output() -> None:
+    assert FineTuneJobStatus.from_dict({"phase": "Succeeded"}).output is None
