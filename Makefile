@@ -76,6 +76,7 @@ cluster-down: ## Stop the local cluster and remove what it created
 
 images: venv ## Build the images, push them (REGISTRY=registry.example.com/team; default: local), write values for helm
 	@$(PYTHON) -m dev.basemodel build
+	@$(PYTHON) -m dev.smollm2 build
 	@$(PYTHON3) -m dev.images build
 
 demo: ## Run the whole example, up to the tuned model's answer; on your own cluster if KUBECONFIG and REGISTRY are set

@@ -1,8 +1,8 @@
 """Run the whole example, up to the tuned model's answer: `make demo`, or `python3 -m dev.demo`.
 
-Starts the local cluster, builds the images, installs the chart, applies examples/, shows the training, the plan and the
-scores, waits for the endpoint, and asks the base and the tuned model the same question. If you run it again, it reuses
-what is already there.
+Starts the local cluster, builds the images, installs the chart, applies examples/tickets, shows the training, the plan
+and the scores, waits for the endpoint, and asks the base and the tuned model about the same messages. If you run it
+again, it reuses what is already there.
 
 KUBECONFIG  your own cluster, instead of the local one; REGISTRY is then required
 REGISTRY    the registry to push the images to and pull them from, such as registry.example.com/team
@@ -15,20 +15,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import cast
 
 from dev import chat, install, uv
 from dev.cluster import paths
-from dev.data.reviews import FORMATS, reviews
+from dev.images import values
 from dev.kube import Kube, KubeError, Object, condition, is_true
 from dev.watch import follow, plan_lines, score_lines
 
 NAMESPACE = "hone-demo"
-EXAMPLE = "sentiment"
+EXAMPLE = "tickets"
+PYTHON = uv.ROOT / ".venv/bin/python"
+MODEL_IMAGE = "hone-smollm2"
+IMAGES = (*values.KEYS, MODEL_IMAGE)
 TRAINING_SECONDS = 3600
 SERVING_SECONDS = 1200
-# Reviews that the data set has not: it is made from another seed.
-QUESTION_SEED = 20_240_229
 _began = time.monotonic()
 
 
@@ -83,8 +83,8 @@ def prepare_cluster() -> Path:
             early.terminate()
             early.wait()
     headline("3/7 images")
-    module(uv.ROOT / ".venv/bin/python", "dev.basemodel", "build")
-    module(sys.executable, "dev.images", "build")
+    module(PYTHON, "dev.smollm2", "build")
+    module(sys.executable, "dev.images", "build", *IMAGES)
     return mine or paths.kubeconfig()
 
 
@@ -98,18 +98,20 @@ def _build_early() -> subprocess.Popen[bytes]:
 
 def deploy(kube: Kube) -> None:
     """Install the chart, bring the base model, apply the example."""
-    references = install.images()
+    references = install.images(MODEL_IMAGE)
     headline("4/7 operator and base model")
     install.install(kube, references)
     print(f"Hone runs in namespace {install.SYSTEM_NAMESPACE}")
     install.namespace(kube, NAMESPACE)
-    install.base_models(kube, references["hone-base-models"])
-    print(f"the base model is on PersistentVolumeClaim {install.MODEL_CLAIM} of namespace {NAMESPACE}")
-    headline("5/7 kubectl apply --server-side -k examples")
+    install.base_models(kube, references[MODEL_IMAGE])
+    print(f"SmolLM2-135M-Instruct is on PersistentVolumeClaim {install.MODEL_CLAIM} of namespace {NAMESPACE}")
+    headline("5/7 kubectl apply --server-side -k examples/tickets")
     try:
-        print(kube.run("apply", "--server-side", "-k", str(uv.ROOT / "examples")).rstrip())
+        print(kube.run("apply", "--server-side", "-k", str(uv.ROOT / "examples/tickets")).rstrip())
     except KubeError as error:
-        raise Failed(f"{error}\nIf examples/ has changed since the last demo: `make demo-down`, and again.") from error
+        raise Failed(
+            f"{error}\nIf examples/tickets has changed since the last demo: `make demo-down`, and again."
+        ) from error
 
 
 def train(kube: Kube) -> None:
@@ -141,7 +143,7 @@ def _why(kube: Kube, job: Object) -> str:
 
 
 def serve(kube: Kube) -> None:
-    """Wait for the endpoint, and ask both models about unseen reviews."""
+    """Wait for the endpoint, and ask both models about messages that training has not seen."""
     headline("7/7 the endpoint")
     began, printed = time.monotonic(), ""
 
@@ -162,12 +164,7 @@ def serve(kube: Kube) -> None:
     print(f"{status['url']}/v1 answers in the cluster. Asked from here, through `kubectl port-forward`:")
     with kube.port_forward(f"service/{service}", 80) as url:
         base = next(name for name in chat.models(url) if name != tuned)
-        for review in reviews(3, QUESTION_SEED):
-            messages = cast(list[dict[str, str]], FORMATS["chat"](review)["messages"])
-            question = messages[0]["content"]
-            print("\n  " + question.replace("\n", "\n  "))
-            print(f"    base model   {chat.ask(url, base, question)!r}")
-            print(f"    tuned model  {chat.ask(url, tuned, question)!r}   (right: {review.label})", flush=True)
+        module(PYTHON, "dev.ask", url, base, tuned)
 
 
 def cleanup() -> None:

@@ -16,15 +16,18 @@ MODEL_CLAIM = "base-models"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 
 
-def images() -> dict[str, str]:
+def images(models: str = "hone-base-models") -> dict[str, str]:
     """The images that `python3 -m dev.images build` built, by name.
+
+    Args:
+        models: the image with the base model that is needed in addition to the chart's images.
 
     Raises:
         SystemExit: they are not built.
     """
     path = cache_dir() / "images.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    missing = sorted({*values.KEYS, "hone-base-models"} - set(known))
+    missing = sorted({*values.KEYS, models} - set(known))
     if missing:
         raise SystemExit(f"error: not built: {', '.join(missing)}: run `make images` first")
     return known
@@ -62,7 +65,7 @@ def uninstall(kube: Kube) -> None:
 
 
 def base_models(kube: Kube, image: str, seconds: int = 600) -> None:
-    """Ensure the small base model on the claim `base-models` of the namespace.
+    """Ensure the models of an image on the claim `base-models` of the namespace.
 
     Raises:
         KubeError: the Job that copies it did not complete.

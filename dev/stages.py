@@ -71,14 +71,15 @@ TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seco
 MATRIX = _pytest("cells of the matrix", "matrix", "tests/matrix", seconds=1800)
 CLUSTER = Stage("cluster", _python("-m", "dev.cluster", "up"), seconds=1800)
 BASE_MODEL = Stage("base model", (PYTHON, "-m", "dev.basemodel", "build"), seconds=1800)
+SMOLLM2 = Stage("SmolLM2", (PYTHON, "-m", "dev.smollm2", "build"), seconds=900)
 IMAGES = Stage("images", _python("-m", "dev.images", "build"), seconds=3600)
 E2E = _pytest("end-to-end tests", "e2e", "tests/e2e", seconds=3600, options=("-x", "-s"))
 
 TIERS = {
     "check": CHECK,
     "integration": (VENV, CONTROL_PLANE, INTEGRATION),
-    "test": (*CHECK, SLOW, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, IMAGES, E2E),
-    "e2e": (VENV, CLUSTER, BASE_MODEL, IMAGES, E2E),
+    "test": (*CHECK, SLOW, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, SMOLLM2, IMAGES, E2E),
+    "e2e": (VENV, CLUSTER, BASE_MODEL, SMOLLM2, IMAGES, E2E),
 }
 
 

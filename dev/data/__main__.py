@@ -1,7 +1,8 @@
-"""Command line: `python3 -m dev.data reviews --format chat --rows 600 --seed 1 --out FILE`."""
+"""Command line: `python3 -m dev.data reviews --format chat --rows 600 --seed 1 --out FILE`, or `tickets`."""
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from dev.data import tickets
 from dev.data.formats import FORMATS
 from dev.data.reviews import MAX_ROWS, reviews
 
@@ -25,22 +27,40 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
         temporary.unlink(missing_ok=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m dev.data", description=__doc__)
     data_sets = parser.add_subparsers(dest="data_set", required=True)
-    command = data_sets.add_parser("reviews", help="product reviews whose sentiment cannot be told from a single word")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
+    common.add_argument("--out", type=Path, help="JSONL file to write (default: standard output)")
+    command = data_sets.add_parser(
+        "reviews", parents=[common], help="product reviews whose sentiment cannot be told from a single word"
+    )
     command.add_argument("--format", choices=FORMATS, default="chat", help="format of the rows (default: chat)")
     command.add_argument(
         "--rows", type=int, required=True, help=f"number of rows, 1 to {MAX_ROWS}; half of them are positive"
     )
-    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same rows (default: 0)")
-    command.add_argument("--out", type=Path, help="JSONL file to write (default: standard output)")
+    command = data_sets.add_parser(
+        "tickets", parents=[common], help="messages to a shop's support, and their fields as a JSON object"
+    )
+    command.add_argument("--rows", type=int, required=True, help=f"number of rows, 1 to {tickets.MAX_ROWS}")
+    return parser
+
+
+def _rows(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    if options.data_set == "tickets":
+        return itertools.starmap(tickets.chat_row, tickets.tickets(options.rows, options.seed))
+    return map(FORMATS[options.format], reviews(options.rows, options.seed))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     try:
         with _whole_file(options.out) if options.out else contextlib.nullcontext(sys.stdout) as file:
-            for review in reviews(options.rows, options.seed):
-                file.write(json.dumps(FORMATS[options.format](review), ensure_ascii=False) + "\n")
+            for row in _rows(options):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     except ValueError as error:
         parser.error(str(error))
     except BrokenPipeError:

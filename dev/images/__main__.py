@@ -10,13 +10,15 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from dev import uv
 from dev.basemodel import cache as basemodel
 from dev.cluster.say import say, step
 from dev.images import catalog, storage, values
-from dev.images.catalog import IMAGES, Image
+from dev.images.catalog import IMAGES, MODELS, Image
+from dev.smollm2 import cache as smollm2
 
 DEFAULT_REGISTRY = "127.0.0.1:5005"
 
@@ -31,11 +33,22 @@ def base_image() -> str:
     return os.environ.get("BASE_IMAGE", "")
 
 
-def tags(images: list[Image], model: Path | None) -> dict[str, str]:
+Models = Mapping[str, Path | None]
+"""The folder of each model of MODELS, or None where it is not built."""
+
+
+def models() -> Models:
+    """Where the models are."""
+    return {"base model": basemodel.find(), "SmolLM2": smollm2.find()}
+
+
+def tags(images: list[Image], models: Models) -> dict[str, str]:
     """The tag of each image; the list must hold parents first."""
     by_name: dict[str, str] = {}
     for image in images:
-        by_name[image.name] = catalog.content_tag(uv.ROOT, image, by_name.get(image.parent, ""), model, base_image())
+        by_name[image.name] = catalog.content_tag(
+            uv.ROOT, image, by_name.get(image.parent, ""), models.get(image.model), base_image()
+        )
     return by_name
 
 
@@ -53,7 +66,7 @@ def check_registry(address: str) -> None:
         )
 
 
-def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: storage.Storage) -> None:
+def obtain(image: Image, tag: str, parent_tag: str, models: Models, store: storage.Storage) -> None:
     """Ensure the image in buildah's storage: present, fetched from the registry, or built."""
     local, reference = store.local(image.name, tag), catalog.reference(registry(), image.name, tag)
     if store.has(local):
@@ -64,7 +77,7 @@ def obtain(image: Image, tag: str, parent_tag: str, model: Path | None, store: s
         return
     with step(f"{image.name}: building", store.last_line):
         if image.dockerfile:
-            context = model if image.model and model else uv.ROOT
+            context = models.get(image.model) or uv.ROOT
             parent = {image.parent_argument: store.local(image.parent, parent_tag)}
             store.build(uv.ROOT / image.dockerfile, context, local, parent)
         elif base_image():
@@ -96,10 +109,12 @@ def build(names: list[str]) -> dict[str, str]:
     storage.check_commands(base_image())
     check_registry(address)
     needed = catalog.with_parents(names)
-    model = basemodel.find()
-    if model is None and any(image.model for image in needed):
-        sys.exit("error: the base model is not built: run `.venv/bin/python -m dev.basemodel build` first")
-    tag = tags(needed, model)
+    found = models()
+    for image in needed:
+        if image.model and found[image.model] is None:
+            module = MODELS[image.model]
+            sys.exit(f"error: the {image.model} is not built: run `.venv/bin/python -m {module} build` first")
+    tag = tags(needed, found)
     references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in needed}
     missing = [name for name in names if not storage.in_registry(references[name])]
     for name in names:
@@ -110,7 +125,7 @@ def build(names: list[str]) -> dict[str, str]:
         store = storage_for(name)
         store.log.unlink(missing_ok=True)
         for image in catalog.with_parents([name]):
-            obtain(image, tag[image.name], tag.get(image.parent, ""), model, store)
+            obtain(image, tag[image.name], tag.get(image.parent, ""), found, store)
             publish(image, tag[image.name], store)
     return {name: references[name] for name in names}
 
@@ -129,9 +144,9 @@ def record(references: dict[str, str]) -> dict[str, str]:
 
 def listing() -> None:
     """Print each image's reference and whether the registry holds it."""
-    model = basemodel.find()
-    names = [name for name in IMAGES if model or not IMAGES[name].model]
-    tag = tags(catalog.with_parents(names), model)
+    found = models()
+    names = [name for name in IMAGES if not IMAGES[name].model or found[IMAGES[name].model]]
+    tag = tags(catalog.with_parents(names), found)
     for name in (name for name in names if IMAGES[name].published):
         reference = catalog.reference(registry(), name, tag[name])
         print(f"{'pushed ' if storage.in_registry(reference) else 'missing'}  {reference}")

@@ -20,7 +20,7 @@ class Image:
     dockerfile: path of its Dockerfile in the tree, or "" for the base, which is made from Debian packages.
     inputs: files and folders of the tree whose bytes decide its content, in addition to the Dockerfile.
     parent: name of the image that its FROM line takes, by the build argument `parent_argument`.
-    model: whether the build context is the folder of the small base model instead of the tree.
+    model: name in MODELS of the model whose folder is the build context instead of the tree, or "".
     published: whether anything but other images' builds uses it; these are what `build` makes unless names are given.
     """
 
@@ -29,9 +29,12 @@ class Image:
     inputs: tuple[str, ...] = ()
     parent: str = ""
     parent_argument: str = "BASE_IMAGE"
-    model: bool = False
+    model: str = ""
     published: bool = True
 
+
+MODELS: Mapping[str, str] = {"base model": "dev.basemodel", "SmolLM2": "dev.smollm2"}
+"""The module that builds each model of an image."""
 
 IMAGES: Mapping[str, Image] = {
     image.name: image
@@ -67,7 +70,8 @@ IMAGES: Mapping[str, Image] = {
             parent="hone-torch",
             parent_argument="TORCH_IMAGE",
         ),
-        Image("hone-base-models", "dev/images/base-models/Dockerfile", parent="hone-base", model=True),
+        Image("hone-base-models", "dev/images/base-models/Dockerfile", parent="hone-base", model="base model"),
+        Image("hone-smollm2", "dev/images/smollm2/Dockerfile", parent="hone-base", model="SmolLM2"),
     )
 }
 
@@ -126,7 +130,7 @@ def content_tag(root: Path, image: Image, parent_tag: str, model: Path | None = 
     inputs = [(root, file) for file in files(root, (image.dockerfile, *image.inputs))]
     if image.model:
         if model is None:
-            raise ValueError(f"{image.name} needs the folder of the base model")
+            raise ValueError(f"{image.name} needs the folder of the {image.model}")
         inputs += [(model, file) for file in files(model, (".",))]
     for origin, file in inputs:
         executable = b"x" if file.stat().st_mode & 0o100 else b"-"

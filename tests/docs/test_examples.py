@@ -14,7 +14,8 @@ from hone.contract.objectives import Objective
 from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
-FILES = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "kustomization.yaml")
+FILES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.name != "kustomization.yaml")
+TICKETS = EXAMPLES / "tickets"
 DATA = EXAMPLES / "data/reviews.jsonl"
 LABELED = EXAMPLES / "data/labeled-reviews.jsonl"
 PAIRS = EXAMPLES / "data/review-pairs.jsonl"
@@ -42,7 +43,7 @@ def test_a_misspelled_field_would_be_found() -> None:
 
 
 def test_job_and_deployment_of_the_demo_are_in_one_file() -> None:
-    assert [document["kind"] for document in documents(EXAMPLES / "sentiment-lora.yaml")] == list(TYPES)
+    assert [document["kind"] for document in documents(TICKETS / "tickets.yaml")] == list(TYPES)
 
 
 def test_every_objective_and_method_is_shown_and_both_ways_to_distribute() -> None:
@@ -67,12 +68,22 @@ def test_names_are_unique() -> None:
 def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
     manifests = list(yaml.safe_load_all(_kubectl("kustomize", str(EXAMPLES))))
     (config_map,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
-    for job in of_kind("FineTuneJob"):
+    for job in (job for path in FILES if path.parent == EXAMPLES for job in documents(path)):
+        if job["kind"] != "FineTuneJob":
+            continue
         functions = job["spec"].get("reward", {}).get("functions", [])
         named = [function["configMap"] for function in functions if "configMap" in function]
         for source in (job["spec"]["dataset"]["train"]["configMap"], *named):
             assert source["name"] == config_map["metadata"]["name"]
             assert config_map["data"][source["key"]] == (EXAMPLES / "data" / source["key"]).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_demo_has_a_kustomization_of_its_own() -> None:
+    manifests = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(_kubectl("kustomize", str(TICKETS)))}
+    source = manifests["FineTuneJob"]["spec"]["dataset"]["train"]["configMap"]
+    assert manifests["ConfigMap"]["metadata"]["name"] == source["name"]
+    assert manifests["ConfigMap"]["data"][source["key"]] == (TICKETS / source["key"]).read_text(encoding="utf-8")
 
 
 def _kubectl(*arguments: str) -> str:
@@ -125,8 +136,8 @@ def test_the_prompts_fit_too_and_their_function_rewards_the_reference_most() -> 
 
 
 def test_the_demo_asks_what_the_data_has_not() -> None:
-    from dev.data.reviews import reviews
-    from dev.demo import QUESTION_SEED
+    from dev.ask import MESSAGES, SEED
+    from dev.data.tickets import tickets
 
-    text = DATA.read_text(encoding="utf-8")
-    assert not [review.text for review in reviews(3, QUESTION_SEED) if json.dumps(review.text)[1:-1] in text]
+    text = (TICKETS / "tickets.jsonl").read_text(encoding="utf-8")
+    assert not [message for message, _ in tickets(MESSAGES, SEED) if json.dumps(message)[1:-1] in text]

@@ -1,4 +1,4 @@
-"""LoRA in one pod, served: the life that `make demo` shows, and what it leaves behind."""
+"""LoRA of a published chat model in one pod, served: the life that `make demo` shows, and what it leaves behind."""
 
 import json
 import re
@@ -14,6 +14,8 @@ from tests.e2e.prometheus import OPERATOR, WORKLOADS, Prometheus, lint, scrape
 from tests.e2e.support import MANAGED, children, read_volume, until
 
 NAME = demo.EXAMPLE
+SAMPLES = 10
+"""Answers of the report that are compared with the server's."""
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +35,17 @@ def job(ns: Kube) -> Object:
 @pytest.fixture(scope="module")
 def report(ns: Kube, job: Object, images: dict[str, str]) -> Report:
     """The report next to the artifact, read from its volume."""
-    text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images["hone-base-models"])
+    text = read_volume(ns, job["status"]["artifact"]["claim"], "report.json", images[demo.MODEL_IMAGE])
     return Report.model_validate_json(text)
 
 
 def test_the_demo_ends_with_both_models_answers(demonstration: str) -> None:
-    answers = re.findall(r"^ +tuned model +'(.*)' +\(right: (\w+)\)$", demonstration, re.MULTILINE)
+    pattern = r"^    base model +(.*)\n    tuned model +(.*)\n    right +(.*)$"
+    answers = re.findall(pattern, demonstration, re.MULTILINE)
     assert len(answers) == 3
-    assert {answer for answer, _ in answers} <= {"positive", "negative"}
-    assert len(re.findall(r"^ +base model +'", demonstration, re.MULTILINE)) == 3
+    for base, tuned, right in answers:
+        assert base
+        assert json.loads(tuned).keys() == json.loads(right).keys(), "the tuned model has learned the form"
 
 
 def test_the_demo_showed_every_phase_and_training_moving(demonstration: str) -> None:
@@ -60,7 +64,7 @@ def test_the_demo_gave_the_plans_reasons(demonstration: str) -> None:
 def test_the_tuned_model_is_better_than_the_base_outside_the_interval(job: Object) -> None:
     score = job["status"]["evaluation"]["scores"][0]
     assert score["metric"] == "exactMatch"
-    assert score["samples"] >= 50
+    assert score["samples"] >= 30
     assert score["improvement"]["lower"] > 0
     assert score["tuned"]["lower"] > score["base"]["upper"]
 
@@ -92,14 +96,15 @@ def test_the_report_is_what_the_status_says(job: Object, report: Report) -> None
 def test_the_endpoint_gives_the_trainers_own_answers(ns: Kube, report: Report) -> None:
     status = (ns.get("modeldeployment", NAME) or {})["status"]
     service = status["url"].removeprefix("http://").split(".")[0]
-    assert len(report.samples) == 20
+    samples = report.samples[:SAMPLES]
+    assert len(samples) == SAMPLES
     with ns.port_forward(f"service/{service}", 80) as url:
         assert set(chat.models(url)) == {NAME, f"{NAME}-base"}
-        for sample in report.samples:
-            for model, answer in ((NAME, sample.tuned), (f"{NAME}-base", sample.base)):
-                served = chat.complete(url, model, sample.prompt, report.max_new_tokens)
-                # A character cut in its middle is shown by transformers and withheld by vLLM.
-                assert served.strip().rstrip("\ufffd") == answer.strip().rstrip("\ufffd"), (model, sample.prompt)
+        served = [chat.complete(url, NAME, sample.prompt, report.max_new_tokens).strip() for sample in samples]
+    # The server computes in bfloat16, the trainer in float32, so that a word in doubt may come out differently. The
+    # small base model's answers are compared exactly, by the soak tests.
+    equal = [answer == sample.tuned.strip() for answer, sample in zip(served, samples, strict=True)]
+    assert sum(equal) >= 0.8 * SAMPLES, list(zip(served, (sample.tuned for sample in samples), strict=True))
 
 
 def test_no_pod_of_ours_holds_a_token_or_leaves_restricted_security(ns: Kube) -> None:
@@ -168,7 +173,7 @@ def test_deleting_the_job_leaves_the_served_artifact_and_nothing_else(ns: Kube, 
 
 
 def test_a_job_made_again_under_its_name_starts_afresh(ns: Kube, job: Object) -> None:
-    ns.run("apply", "--server-side", "-k", str(install.ROOT / "examples"))
+    ns.run("apply", "--server-side", "-k", str(install.ROOT / "examples/tickets"))
     fresh = ns.wait(
         "finetunejob", NAME, lambda obj: bool((obj.get("status") or {}).get("attempts")), "its first attempt", 60
     )

@@ -11,7 +11,7 @@ from tests.integration.support import Cluster
 
 EXAMPLES = [
     pytest.param(document, id=f"{path.stem}-{document['kind']}")
-    for path in sorted(Path(ROOT / "examples").glob("*.yaml"))
+    for path in sorted(Path(ROOT / "examples").rglob("*.yaml"))
     for document in documents(path)
     if document["kind"] in TYPES
 ]

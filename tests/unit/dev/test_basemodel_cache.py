@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dev import folders
 from dev.basemodel import __main__ as command_line
 from dev.basemodel import cache
 
@@ -58,7 +59,7 @@ def test_a_broken_one_is_reported_and_built_again(harm: str) -> None:
     assert cache.find() is None
     assert cache.ensure(make, lines.append) == folder
     assert make.calls == 2
-    assert cache.intact(folder)
+    assert folders.intact(folder)
     assert any("broken" in line for line in lines)
 
 
