@@ -1,6 +1,6 @@
-"""Ask a base model and the model tuned from it about messages, by the `openai` client: `python -m dev.ask URL BASE TUNED`.
+"""Ask a served base model and the one tuned from it about messages to a shop's support, by the `openai` client.
 
-Prints each message, both answers, and the fields that are right.
+`python -m dev.ask URL BASE TUNED` prints each message, both answers, and the fields that are right.
 """
 
 import argparse

@@ -30,7 +30,7 @@ class Ticket:
 PRODUCTS = (
     "desk lamp", "coffee grinder", "kettle", "wireless keyboard", "noise-canceling headset", "robot vacuum",
     "bathroom scale", "baby monitor", "air purifier", "standing desk", "bike light", "label printer", "space heater",
-    "pressure cooker", "smart thermostat", "hand blender", "toaster", "projector", "bluetooth speaker", "cordless drill",
+    "pressure cooker", "smart thermostat", "hand blender", "toaster", "projector", "loudspeaker", "cordless drill",
     "hair dryer", "sewing machine", "video doorbell", "dehumidifier",
 )  # fmt: skip
 """What is sold: all of it with a plug or a battery."""

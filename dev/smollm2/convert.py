@@ -26,7 +26,8 @@ def convert(gguf: Path, folder: Path) -> None:
     model.generation_config = GenerationConfig(
         **{key: settings[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16()
+    model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(**source, model_max_length=POSITIONS)
     tokenizer.save_pretrained(folder)
     # Pods run as another user.
