@@ -39,7 +39,7 @@ Models = Mapping[str, Path | None]
 
 def models() -> Models:
     """Where the models are."""
-    return {"base model": basemodel.find(), "SmolLM2": smollm2.find()}
+    return {"the base model": basemodel.find(), "SmolLM2": smollm2.find()}
 
 
 def tags(images: list[Image], models: Models) -> dict[str, str]:
@@ -109,12 +109,12 @@ def build(names: list[str]) -> dict[str, str]:
     storage.check_commands(base_image())
     check_registry(address)
     needed = catalog.with_parents(names)
-    found = models()
+    folders = models()
     for image in needed:
-        if image.model and found[image.model] is None:
+        if image.model and folders[image.model] is None:
             module = MODELS[image.model]
-            sys.exit(f"error: the {image.model} is not built: run `.venv/bin/python -m {module} build` first")
-    tag = tags(needed, found)
+            sys.exit(f"error: {image.model} is not built: run `.venv/bin/python -m {module} build` first")
+    tag = tags(needed, folders)
     references = {image.name: catalog.reference(address, image.name, tag[image.name]) for image in needed}
     missing = [name for name in names if not storage.in_registry(references[name])]
     for name in names:
@@ -125,7 +125,7 @@ def build(names: list[str]) -> dict[str, str]:
         store = storage_for(name)
         store.log.unlink(missing_ok=True)
         for image in catalog.with_parents([name]):
-            obtain(image, tag[image.name], tag.get(image.parent, ""), found, store)
+            obtain(image, tag[image.name], tag.get(image.parent, ""), folders, store)
             publish(image, tag[image.name], store)
     return {name: references[name] for name in names}
 
@@ -144,9 +144,9 @@ def record(references: dict[str, str]) -> dict[str, str]:
 
 def listing() -> None:
     """Print each image's reference and whether the registry holds it."""
-    found = models()
-    names = [name for name in IMAGES if not IMAGES[name].model or found[IMAGES[name].model]]
-    tag = tags(catalog.with_parents(names), found)
+    folders = models()
+    names = [name for name in IMAGES if not IMAGES[name].model or folders[IMAGES[name].model]]
+    tag = tags(catalog.with_parents(names), folders)
     for name in (name for name in names if IMAGES[name].published):
         reference = catalog.reference(registry(), name, tag[name])
         print(f"{'pushed ' if storage.in_registry(reference) else 'missing'}  {reference}")

@@ -33,7 +33,7 @@ class Image:
     published: bool = True
 
 
-MODELS: Mapping[str, str] = {"base model": "dev.basemodel", "SmolLM2": "dev.smollm2"}
+MODELS: Mapping[str, str] = {"the base model": "dev.basemodel", "SmolLM2": "dev.smollm2"}
 """The module that builds each model of an image."""
 
 IMAGES: Mapping[str, Image] = {
@@ -70,7 +70,7 @@ IMAGES: Mapping[str, Image] = {
             parent="hone-torch",
             parent_argument="TORCH_IMAGE",
         ),
-        Image("hone-base-models", "dev/images/base-models/Dockerfile", parent="hone-base", model="base model"),
+        Image("hone-base-models", "dev/images/base-models/Dockerfile", parent="hone-base", model="the base model"),
         Image("hone-smollm2", "dev/images/smollm2/Dockerfile", parent="hone-base", model="SmolLM2"),
     )
 }
@@ -130,7 +130,7 @@ def content_tag(root: Path, image: Image, parent_tag: str, model: Path | None = 
     inputs = [(root, file) for file in files(root, (image.dockerfile, *image.inputs))]
     if image.model:
         if model is None:
-            raise ValueError(f"{image.name} needs the folder of the {image.model}")
+            raise ValueError(f"{image.name} needs the folder of {image.model}")
         inputs += [(model, file) for file in files(model, (".",))]
     for origin, file in inputs:
         executable = b"x" if file.stat().st_mode & 0o100 else b"-"

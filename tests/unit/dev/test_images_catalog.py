@@ -88,7 +88,7 @@ def test_the_base_changes_with_the_image_it_is_taken_from(tree: Path) -> None:
 
 
 def test_a_model_image_changes_with_the_model(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    image = Image("models", "Dockerfile", model="base model")
+    image = Image("models", "Dockerfile", model="the base model")
     model = tmp_path_factory.mktemp("model")
     (model / "config.json").write_text("{}")
     before = content_tag(tree, image, "", model)
