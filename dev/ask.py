@@ -4,6 +4,7 @@
 """
 
 import argparse
+import textwrap
 
 import httpx2
 import openai
@@ -14,6 +15,8 @@ from dev.data.tickets import prompt, tickets
 SEED = 20_240_229
 MESSAGES = 3
 MAX_TOKENS = 80
+WIDTH = 160
+"""Most characters that are shown of a base model's answer."""
 
 
 def ask(client: openai.OpenAI, model: str, message: str) -> str:
@@ -41,7 +44,7 @@ def main() -> None:
     client = openai.OpenAI(base_url=f"{arguments.url}/v1", api_key="none", http_client=http, timeout=120)
     for message, ticket in tickets(MESSAGES, SEED):
         print(f"\n  {message}")
-        print(f"    base model   {ask(client, arguments.base, message)!r}")
+        print(f"    base model   {textwrap.shorten(ask(client, arguments.base, message), WIDTH)}")
         print(f"    tuned model  {ask(client, arguments.tuned, message)}")
         print(f"    right        {ticket.to_json()}", flush=True)
 

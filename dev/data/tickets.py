@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-INSTRUCTION = "Extract product, order, problem, request and urgent from the customer's message as JSON."
+INSTRUCTION = "Extract product, order, problem and request from the customer's message as JSON."
 """The system turn of each row."""
 
 MAX_ROWS = 100_000
@@ -20,7 +20,6 @@ class Ticket:
     order: str | None
     problem: str
     request: str
-    urgent: bool
 
     def to_json(self) -> str:
         """The answer that a model is to give."""
@@ -115,14 +114,10 @@ FITTING = {
     "missing part": ("refund", "replacement", "information"),
     "overcharged": ("refund", "information"),
 }
-URGENT = (
-    "I need it by tomorrow.",
-    "This cannot wait.",
-    "Please hurry, we leave on Friday.",
-    "It has to be sorted out today.",
-    "I am running out of time here.",
-)
-CALM = ("", "", "", "There is no rush.", "Take the time you need.", "Whenever it suits you.", "Next week is fine too.")
+ASIDES = (
+    "", "", "", "There is no rush.", "This is the second time I write.", "I have been a customer for years.",
+    "It was meant as a present.", "My neighbor has the same one.", "I need it by tomorrow.", "Please hurry.",
+)  # fmt: skip
 ORDERS = (
     "My order number is {o}.",
     "Order {o}.",
@@ -139,14 +134,13 @@ def write(rng: random.Random) -> tuple[str, Ticket]:
     """A message and its fields."""
     product, problem = rng.choice(PRODUCTS), rng.choice(tuple(PROBLEMS))
     request = rng.choice(FITTING[problem])
-    urgent = rng.random() < 0.4
     order = str(rng.randint(10_000, 999_999)) if rng.random() < 0.75 else None
     body = [rng.choice(PROBLEMS[problem]).format(p=product), rng.choice(REQUESTS[request])]
-    body.insert(rng.randint(1, 2), rng.choice(URGENT if urgent else CALM))
+    body.insert(rng.randint(1, 2), rng.choice(ASIDES))
     if order:
         body.insert(rng.choice((0, 1, len(body))), rng.choice(ORDERS).format(o=order))
     words = (rng.choice(OPENINGS), *body, rng.choice(CLOSINGS))
-    return " ".join(filter(None, words)), Ticket(product, order, problem, request, urgent)
+    return " ".join(filter(None, words)), Ticket(product, order, problem, request)
 
 
 def tickets(rows: int, seed: int) -> Iterator[tuple[str, Ticket]]:
