@@ -302,6 +302,7 @@ OPENS_ITS_OWN = {
     "launcher/stack_traces": "what the ranks wrote",
     "launcher/tunnel": "the run's key, in the run's own directory",
     "models/hub": "what it has downloaded, in directories of its own on the workspace",
+    "objectives/answer_server": "what a server of this pod replies",
     "planning/memory_fallback": "the run's own directory",
     "training/continuation": "files that a checkpoint's list of digests names, and no links",
     "protocol/files": "temporary files that it makes",

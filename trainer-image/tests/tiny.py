@@ -346,6 +346,7 @@ def make_run(
     reward: Rewards | None = None,
     beta: float | None = None,
     reward_model: Path | None = None,
+    activation_bytes: int = 1,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -361,6 +362,7 @@ def make_run(
         reward: what answers are rewarded for; by default the right number, and less for any other one.
         reward_model: directory of a model that scores answers.
         beta: the plan's; by default the objective's.
+        activation_bytes: the planned ones, which answers may take while they are generated.
     """
     facts = OBJECTIVES[objective]
     generations = facts.rollout.generations if facts.rollout else None
@@ -432,7 +434,12 @@ def make_run(
         parameters=10_000,
         trainable_parameters=1_000,
         memory=MemoryEstimate(
-            weights_bytes=1, gradients_bytes=1, optimizer_bytes=1, activations_bytes=1, overhead_bytes=1, total_bytes=5
+            weights_bytes=1,
+            gradients_bytes=1,
+            optimizer_bytes=1,
+            activations_bytes=activation_bytes,
+            overhead_bytes=1,
+            total_bytes=4 + activation_bytes,
         ),
     )
     save_plan(

@@ -59,6 +59,7 @@ _REFERENCE = ("objectives/reference.py",)
 _ROLLOUT = ("objectives/generation.py",)
 _ZERO = ("models/zero.py",)
 _ADAPTERS = ("models/adapters.py",)
+_MERGED = ("models/merged.py",)
 _MODULES = ("models/modules.py",)
 _QUANTIZED = ("full_name", "patterns")
 _AUTO = "transformers.models.auto.modeling_auto"
@@ -67,6 +68,7 @@ _STEP = ("model", "inputs", "num_items_in_batch")
 _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
 _TO_GENERATE = ("prompt_ids", "images", "multimodal_fields")
+_ANSWERS = ("_generate_single_turn", _ROLLOUT, "as many answers at once as memory is planned for, or a server's")
 _REFERENCE_COLUMNS = "log-probabilities before training are written to the run's directory, not among the shared rows"
 _LOOPBACK = "a rendezvous of our own, whose store listens on the loopback address"
 
@@ -220,6 +222,13 @@ _OBJECTIVES = (
     Hook("transformers.Trainer", "is_deepspeed_enabled", _REFERENCE, "whether the model needs that engine"),
     Hook("datasets.Dataset", "_indices", _REFERENCE, "whether rows were chosen: add_column would write them first"),
     *_of_each(_GENERATING, "_tokenizer", _ROLLOUT, "prompts are tokenized with it"),
+    *_of_each(_GENERATING, "eos_token_ids", _ROLLOUT, "the tokens that end an answer"),
+    Hook(
+        "trl.GRPOTrainer",
+        "use_vllm",
+        _ROLLOUT,
+        "set once it is built: the loss then corrects for the probabilities that a server's answers were drawn with",
+    ),
     *_of_each(
         _GENERATING,
         "_tokenize_prompts",
@@ -228,30 +237,9 @@ _OBJECTIVES = (
         parameters=("prompts",),
         override=True,
     ),
-    Hook(
-        "trl.GRPOTrainer",
-        "_generate_single_turn",
-        _ROLLOUT,
-        "as many answers at once as memory is planned for",
-        (*_TO_GENERATE, "num_generations", "has_tool_images"),
-        override=True,
-    ),
-    Hook(
-        "trl.RLOOTrainer",
-        "_generate_single_turn",
-        _ROLLOUT,
-        "as many answers at once as memory is planned for",
-        _TO_GENERATE,
-        override=True,
-    ),
-    Hook(
-        "trl.DistillationTrainer",
-        "_generate_single_turn",
-        _ROLLOUT,
-        "as many answers at once as memory is planned for",
-        (*_TO_GENERATE, "has_tool_images"),
-        override=True,
-    ),
+    Hook("trl.GRPOTrainer", *_ANSWERS, (*_TO_GENERATE, "num_generations", "has_tool_images"), override=True),
+    Hook("trl.RLOOTrainer", *_ANSWERS, _TO_GENERATE, override=True),
+    Hook("trl.DistillationTrainer", *_ANSWERS, (*_TO_GENERATE, "has_tool_images"), override=True),
     Hook(
         "trl.DistillationTrainer",
         "compute_loss",
@@ -318,7 +306,7 @@ _MEMORY = (
     Hook(
         "deepspeed.runtime.zero.partition_parameters",
         "ds_id",
-        ("models/head.py",),
+        ("models/head.py", *_MERGED),
         "marks weights that ZeRO-3 has spread",
     ),
 )
@@ -338,9 +326,11 @@ _MODELS = (
     ),
     Hook("transformers.PreTrainedModel", "_keep_in_fp32_modules", _MODULES, "what it does not quantize"),
     Hook("transformers.pytorch_utils", "Conv1D", (*_ADAPTERS, *_MODULES), "the linear layers of GPT-2"),
-    Hook("peft.tuners.lora", "LoraLayer", _ADAPTERS, "what PEFT has put an adapter on"),
-    Hook("peft.tuners.lora.layer", "ParamWrapper", _ADAPTERS, "an adapter on a tensor of experts"),
-    Hook("peft.tuners.lora.layer.ParamWrapper", "get_param", _ADAPTERS, "that tensor", ()),
+    Hook("peft.tuners.lora", "LoraLayer", (*_ADAPTERS, *_MERGED), "what PEFT has put an adapter on"),
+    Hook(
+        "peft.tuners.lora.layer", "ParamWrapper", (*_ADAPTERS, *_MERGED, *_ROLLOUT), "an adapter on a tensor of experts"
+    ),
+    Hook("peft.tuners.lora.layer.ParamWrapper", "get_param", (*_ADAPTERS, *_MERGED), "that tensor", ()),
     Hook(_AUTO, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", _KINDS, "which can have a head for classes"),
     Hook(
         "transformers.models.auto.modeling_auto",

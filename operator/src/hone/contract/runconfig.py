@@ -205,6 +205,19 @@ class Download(Model):
     """Name of the environment variable with the access token; None: there is no token."""
 
 
+class AnswerServer(Model):
+    """A vLLM server next to the ranks of each pod that writes the answers that an adapter's run learns from.
+
+    It serves the base model with `--enable-lora`, `--logprobs-mode processed_logprobs` and
+    `VLLM_ALLOW_RUNTIME_LORA_UPDATING`.
+    """
+
+    url: str
+    """Its address in the pod, such as http://127.0.0.1:8000."""
+    adapters: str
+    """A directory that ranks and server see at this path, for the adapter of each step."""
+
+
 class RunConfig(Model):
     """One run, as its pods see it. Never changes after the run's first pod was created."""
 
@@ -231,6 +244,9 @@ class RunConfig(Model):
     """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None
     """Size of the artifact's claim; None: unknown."""
+    answer_server: AnswerServer | None = None
+    """GRPO, RLOO, Distillation with LoRA or QLoRA, without ZeRO-3: who writes the answers; None: the model in training
+    itself does."""
     start_deadline_seconds: Annotated[int, Field(gt=0)] = 1800
     """How long a pod of the gang waits for the others: as long as the operator waits for all of them to start."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0

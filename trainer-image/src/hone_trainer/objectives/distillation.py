@@ -20,13 +20,13 @@ from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.on_policy import on_policy
 
 if TYPE_CHECKING:
-    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.objectives.generation import OnPolicyMixin
     from hone_trainer.training.rank_trainer import RankTrainer
 
 REVERSE = 1.0
 
 
-def trainer_class() -> "type[TrainerMixin]":
+def trainer_class() -> "type[OnPolicyMixin]":
     """TRL's trainer with Hone's additions."""
     from trl import DistillationTrainer
 
@@ -48,14 +48,13 @@ def build(inputs: Inputs) -> "RankTrainer":
     import torch
     from trl import DistillationConfig
 
-    from hone_trainer.objectives.generation import on_policy_arguments
-    from hone_trainer.objectives.trainer import build_trainer
+    from hone_trainer.objectives.generation import build_generating, on_policy_arguments
 
     arguments = DistillationConfig(**on_policy_arguments(inputs), beta=REVERSE)
     model = inputs.load_model(CHAT.model_class())
     on_gpu = inputs.config.topology.gpus_per_node > 0
     teacher = load_teacher(inputs.config, torch.bfloat16 if on_gpu else torch.float32)
-    return build_trainer(
+    return build_generating(
         trainer_class(), inputs, model, arguments, teacher_model=teacher, peft_config=inputs.adapter(model)
     )
 

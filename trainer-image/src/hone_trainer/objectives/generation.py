@@ -1,22 +1,47 @@
 """What objectives share whose model answers prompts itself, and learns from its answers."""
 
-from typing import TYPE_CHECKING, Any
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
 
 from hone_trainer.data.prompts import RawPrompt, reward_rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.text import encode_prompt
+from hone_trainer.models.merged import merged
+from hone_trainer.objectives.answer_server import AnswerServer, Sampling
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.on_policy import MICRO_BATCHES_AT_ONCE
-from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.objectives.trainer import TrainerMixin, build_trainer
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.scores.batches import fits, row_bytes
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hone_trainer.training.rank_trainer import RankTrainer
+
+_LOGIT_BYTES = 16
+"""Bytes for each word of the vocabulary while a token is drawn: its logits in float32, and copies of them."""
+
+logger = logging.getLogger(__name__)
 
 
 class OnPolicyMixin(TrainerMixin):
     """Put before TRL's GRPOTrainer, RLOOTrainer or DistillationTrainer, for rows with `written` and `references`."""
 
     _tokenizer: "PreTrainedTokenizerBase"
+    eos_token_ids: list[int]
+    corrects = False
+    """Whether the loss takes the probabilities into account that a server's answers were drawn with."""
+    server: AnswerServer | None = None
+    """Who writes the answers instead of the model itself."""
+    _fitting = sys.maxsize
+    """Answers that can be generated at once: fewer after memory has run out."""
+    _served_step = -1
+    """Steps that the server's adapter has learned."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,25 +53,101 @@ class OnPolicyMixin(TrainerMixin):
         return [encode_prompt(self._tokenizer, _sample(prompt))[0] for prompt in prompts], None, {}
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any) -> Any:
-        """Answers to the prompts of a step, some at a time: as many as memory is planned for.
+        """Answers to the prompts of a step: the server's, else to as many at once as fit where activations will be."""
+        if self.server:
+            return self._served(self.server, prompt_ids)
+        parts: list[Any] = []
 
-        Every rank has as many prompts, and makes as many calls.
-        """
-        most = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
-        parts = []
-        for start in range(0, len(prompt_ids), most):
-            parts.append(super()._generate_single_turn(prompt_ids[start : start + most], *rest))  # type: ignore[misc]
+        def generate(batch: list[int]) -> None:
+            # The next class's: a mere super() means nothing in a function of a method.
+            parts.append(super(OnPolicyMixin, self)._generate_single_turn([prompt_ids[i] for i in batch], *rest))  # type: ignore[misc]
             self.beats("answers")
+
+        whole, budget = len(prompt_ids), self.plan.memory.activations_bytes
+        row = self._answer_bytes(prompt_ids)
+        least = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
+        # What is computed in 16 bits is rounded to them, whatever the weights have.
+        copies = 0 if self.args.bf16 else budget - min(least, whole) * row
+        with merged(cast("PreTrainedModel", self.model), copies) as held:
+            done, most = 0, max(least, (budget - held) // row)
+            while done < whole:
+                batch = list(range(done, min(done + min(most, self._fitting), whole)))
+                if self.plan.zero_stage == 3:
+                    # Every rank has as many prompts, and must make as many calls: each fetches the others' weights.
+                    generate(batch)
+                elif not fits(generate, batch):
+                    self._fitting = len(batch) // 2
+                    logger.warning("out of memory; fewer answers at once from here on", extra={"rows": self._fitting})
+                    continue
+                done += len(batch)
         # GRPO's also gives log-probabilities, which only vLLM returns.
         if isinstance(parts[0], tuple):
             return [ids for completions, *_ in parts for ids in completions], *parts[0][1:]
         return [ids for completions in parts for ids in completions]
+
+    def _served(self, server: AnswerServer, prompt_ids: list[list[int]]) -> Any:
+        """Answers from the server, for which each step's adapter is handed over first."""
+        step = self.state.global_step
+        if step != self._served_step:
+            if self.accelerator.is_local_main_process:
+                server.write_adapter(cast("PreTrainedModel", self.model), step)
+            self.accelerator.wait_for_everyone()
+            server.load(step)
+            self._served_step = step
+        sampling = Sampling(
+            self.plan.max_completion_length or 1, self.plan.temperature or 1.0, tuple(self.eos_token_ids)
+        )
+        answers = server.answer(prompt_ids, sampling, f"{self.args.seed}/{step}/{self.accelerator.process_index}")
+        self.beats("answers")
+        ids = [answer.ids for answer in answers]
+        return (ids, [answer.log_probabilities for answer in answers]) if self.corrects else ids
+
+    def _answer_bytes(self, prompt_ids: list[list[int]]) -> int:
+        """Bytes that an answer takes while it is generated, at most; under ZeRO-3 the same on each rank."""
+        answer = self.plan.max_completion_length or 0
+        longest = max(map(len, prompt_ids))
+        if self.plan.zero_stage == 3:
+            longest = max(1, self.plan.sequence_length - answer)
+        model = cast("PreTrainedModel", self.model)
+        logits = _LOGIT_BYTES * model.config.get_text_config().vocab_size
+        return int(row_bytes(model, answer)(longest)) + int(logits)
 
 
 def _sample(prompt: RawPrompt) -> Sample:
     if isinstance(prompt, str):
         return Sample(prompt=prompt)
     return Sample(messages=tuple(prompt), completion_start=len(prompt))
+
+
+def build_generating(
+    trainer: type[OnPolicyMixin], inputs: Inputs, model: "PreTrainedModel", *rest: Any, **more: Any
+) -> "RankTrainer":
+    """A trainer whose model generates answers; arguments as of `build_trainer`."""
+    built = build_trainer(trainer, inputs, model, *rest, **more)
+    if configured := inputs.config.answer_server:
+        generating = cast("OnPolicyMixin", built)
+        _check_servable(inputs, built.model)
+        generating.server = AnswerServer(
+            configured.url, Path(configured.adapters), inputs.config.start_deadline_seconds
+        )
+        # Not as an argument: TRL would start, or look for, a server of its own.
+        generating.use_vllm = trainer.corrects  # type: ignore[attr-defined]
+    return built
+
+
+def _check_servable(inputs: Inputs, model: torch.nn.Module) -> None:
+    """Refuse what a server cannot answer with: it gets the adapter alone, from one rank, and reads experts wrongly."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    if not inputs.config.method.type.adapts:
+        what = "only adapters are handed over to a server that writes answers"
+        raise BadInput("spec.method.type", what, "Use LoRA or QLoRA.")
+    if inputs.plan.zero_stage == 3:
+        what = "ZeRO-3 spreads the adapter, which a server that writes answers needs whole"
+        raise BadInput("spec.compute.zeroStage", what, "Use 0 or 2.")
+    if any(isinstance(module, ParamWrapper) for module in model.modules()):
+        what = "a server that writes answers cannot read adapters on experts"
+        raise BadInput("spec.method.lora.targetModules", what, "Name the layers of attention alone, such as q_proj.")
 
 
 def on_policy_arguments(inputs: Inputs) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.objectives.rewarded import build_rewarded, rewarded
 
 if TYPE_CHECKING:
-    from hone_trainer.objectives.trainer import TrainerMixin
+    from hone_trainer.objectives.generation import OnPolicyMixin
     from hone_trainer.training.rank_trainer import RankTrainer
 
 
-def trainer_class() -> "type[TrainerMixin]":
+def trainer_class() -> "type[OnPolicyMixin]":
     """TRL's trainer with Hone's additions."""
     from trl import GRPOTrainer
 
@@ -27,6 +27,8 @@ def trainer_class() -> "type[TrainerMixin]":
 
     class Trainer(OnPolicyMixin, GRPOTrainer):
         """TRL's trainer with Hone's additions."""
+
+        corrects = True
 
     return Trainer
 

@@ -12,6 +12,7 @@ from hone_trainer.objectives.on_policy import on_policy
 from hone_trainer.rewards.checks import check_model
 
 if TYPE_CHECKING:
+    from hone_trainer.objectives.generation import OnPolicyMixin
     from hone_trainer.objectives.trainer import TrainerMixin
     from hone_trainer.rewards.load import Reward
     from hone_trainer.training.rank_trainer import RankTrainer
@@ -31,7 +32,7 @@ def _reward_model(config: RunConfig, chat: bool) -> int:
     return check_model(directory, chat=chat) if directory else 0
 
 
-def build_rewarded(trainer: "type[TrainerMixin]", arguments: Callable[..., Any], inputs: Inputs) -> "RankTrainer":
+def build_rewarded(trainer: "type[OnPolicyMixin]", arguments: Callable[..., Any], inputs: Inputs) -> "RankTrainer":
     """The trainer for prepared rows with `written` and `references`.
 
     Args:
@@ -39,14 +40,14 @@ def build_rewarded(trainer: "type[TrainerMixin]", arguments: Callable[..., Any],
         arguments: the class of its arguments.
         inputs: what it is built from.
     """
-    from hone_trainer.objectives.trainer import build_trainer
+    from hone_trainer.objectives.generation import build_generating
     from hone_trainer.rewards.load import load_rewards
 
     # Before the arguments, as `rewards.model.load_model` says.
     rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
     configured = arguments(**reward_arguments(inputs, rewards))
     model = inputs.load_model(CHAT.model_class())
-    return build_trainer(
+    return build_generating(
         trainer,
         inputs,
         model,

@@ -11,6 +11,7 @@ import numpy
 import torch
 from accelerate import DistributedDataParallelKwargs
 
+from hone.contract.plan import Plan
 from hone_trainer.methods import METHODS
 from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.protocol.beats import Beats
@@ -37,7 +38,8 @@ class TrainerMixin(Trainer):
 
     health: "StepHealth"
     beats: Beats
-    """Set both before training starts."""
+    plan: Plan
+    """Set before training starts."""
     lengths: Sequence[int] | None = None
     """Tokens of each training row, where those of a step are sorted by them."""
 
@@ -143,7 +145,7 @@ def build_trainer(
         callbacks=inputs.callbacks,
         **more,
     )
-    built.health, built.beats = inputs.health, inputs.beats
+    built.health, built.beats, built.plan = inputs.health, inputs.beats, inputs.plan
     built.lengths = inputs.prepared.train["length"][:] if inputs.plan.length_grouping else None
     # It has a model from here on, which transformers' class leaves open.
     ready = cast("RankTrainer", built)

@@ -47,7 +47,7 @@ def in_batches(
         batch, free = order[done : done + most], free_bytes()
         while len(batch) > 1 and len(batch) * bytes_of(lengths[batch[-1]]) > free:
             batch.pop()
-        if not _fits(score, batch):
+        if not fits(score, batch):
             most = len(batch) // 2
             logger.warning("out of memory; smaller batches from here on", extra={"what": what, "rows": most})
             continue
@@ -57,7 +57,7 @@ def in_batches(
             logger.info("scoring", extra={"what": what, "rows": done, "of": len(order)})
 
 
-def _fits(score: Callable[[list[int]], None], batch: list[int]) -> bool:
+def fits(score: Callable[[list[int]], None], batch: list[int]) -> bool:
     """Score a batch; False where memory ran out, and fewer rows may fit."""
     try:
         score(batch)

@@ -1,0 +1,203 @@
+"""A server that writes a run's answers, as a small one stands for it here: it gets each step's adapter, and may die."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import tiny
+from in_process import train_here
+
+from hone.contract.objectives import Objective
+from hone.contract.runconfig import AnswerServer as Configured
+from hone_trainer.objectives import answer_server
+from hone_trainer.objectives.answer_server import Answer, AnswerServer, Sampling
+from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.planfile import require_plan, save_plan
+from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.verdicts import from_exception
+
+SAMPLING = Sampling(max_tokens=3, temperature=1.0, stops=(2,))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request with the first token of its prompt, and one that follows from its seed."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the log of a test is for what the client says."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server: Server = self.server  # type: ignore[assignment]
+        code, reply = server.answer(self.path, body)
+        if code == 0:
+            self.connection.close()
+            return
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
+
+
+class Server(ThreadingHTTPServer):
+    """Stands for vLLM: knows adapters by name, until it dies."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.adapters: dict[str, str] = {}
+        self.loads: list[str] = []
+        self.answered: list[dict] = []
+        self.dies_after: int | None = None
+        self.gone_for = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def answer(self, path: str, body: dict) -> tuple[int, object]:
+        """A code, 0 for a connection that breaks, and what is replied."""
+        with self.lock:
+            if self.gone_for:
+                self.gone_for -= 1
+                return 0, None
+            if path == "/v1/load_lora_adapter":
+                self.adapters[body["lora_name"]] = body["lora_path"]
+                self.loads.append(body["lora_name"])
+                return 200, "Success"
+            if path == "/v1/unload_lora_adapter":
+                return (200, "Success") if self.adapters.pop(body["lora_name"], None) else (404, "unknown")
+            if body["model"] not in self.adapters:
+                return 404, "unknown model"
+            if body["max_tokens"] > 999:
+                return 400, {"error": "the prompt and its answer are too long"}
+            if self.dies_after is not None and len(self.answered) >= self.dies_after:
+                self.dies_after, self.gone_for = None, 4
+                self.adapters.clear()
+                return 0, None
+            self.answered.append(body)
+            ids = [body["prompt"][0], 3 + body["seed"] % 19, 2]
+            return 200, {"choices": [{"token_ids": ids, "logprobs": {"token_logprobs": [-1.0, -2.0, -0.5]}}]}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnswerServer:
+    monkeypatch.setattr(answer_server, "_POLL_SECONDS", 0.01)
+    return AnswerServer(server.url, tmp_path, wait_seconds=30)
+
+
+PROMPTS = [[number, 5, 6] for number in range(3, 19)]
+
+
+def test_each_prompt_gets_an_answer_of_its_own_with_probabilities(client: AnswerServer, server: Server) -> None:
+    client.load(0)
+    answers = client.answer([[7, 5], [7, 5], [8]], SAMPLING, "seed")
+    assert [answer.ids[0] for answer in answers] == [7, 7, 8]
+    assert answers[0].log_probabilities == [-1.0, -2.0, -0.5]
+    assert len({body["seed"] for body in server.answered}) == 3
+    assert client.answer([[7, 5], [7, 5], [8]], SAMPLING, "seed") == answers
+    assert client.answer([[7, 5], [7, 5], [8]], SAMPLING, "another") != answers
+    # What is not said would come from the model's generation_config.json.
+    drawn = {name: server.answered[0][name] for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
+    assert drawn == {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def test_a_server_that_dies_in_a_step_gets_the_adapter_again_and_what_is_unanswered(
+    client: AnswerServer, server: Server
+) -> None:
+    client.load(4)
+    whole: list[Answer] = client.answer(PROMPTS, SAMPLING, "seed")
+    server.answered.clear()
+    server.dies_after = 5
+    assert client.answer(PROMPTS, SAMPLING, "seed") == whole
+    assert server.loads == ["step-4", "step-4"]
+    assert len(server.answered) == len(PROMPTS), "what was answered is not asked again"
+
+
+def test_a_server_that_stays_gone_ends_the_attempt_as_a_lost_connection(
+    client: AnswerServer, server: Server, tmp_path: Path
+) -> None:
+    client.load(0)
+    server.gone_for = 10**9
+    hopeless = AnswerServer(server.url, tmp_path, wait_seconds=0)
+    with pytest.raises(ConnectionError, match="is not up after 0 s") as error:
+        hopeless.load(0)
+    assert from_exception(error.value, 0, 0, 0).failure_class == "Communication"
+
+
+def test_what_the_server_refuses_is_told_in_its_words(client: AnswerServer) -> None:
+    client.load(0)
+    with pytest.raises(RuntimeError, match="the prompt and its answer are too long"):
+        client.answer([[1]], Sampling(max_tokens=1000, temperature=1.0, stops=()), "seed")
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("objective", [Objective.GRPO, Objective.DISTILLATION])
+def test_a_run_learns_from_the_servers_answers(
+    objective: Objective, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A trainer of TRL takes a server for its own, and its answers' probabilities into account, only where it can.
+    seen: dict[str, list] = {"ratio": [], "server": []}
+    configured = with_server(tmp_path, objective, server)
+    with tiny.only_rank():
+        watch(monkeypatch, objective, seen)
+        train_here(tmp_path, monkeypatch)
+    assert server.loads == ["step-0", "step-1", "step-2"]
+    assert [path.name for path in Path(configured.adapters).iterdir()] == ["step-2"]
+    assert len(server.answered) == 3 * 8
+    assert len({body["seed"] for body in server.answered}) == 3 * 8
+    if objective is Objective.GRPO:
+        assert len(seen["ratio"]) == 3
+        assert all((ratio != 1).any() for ratio in seen["ratio"])
+
+
+def with_server(root: Path, objective: Objective, server: Server, **options: object) -> Configured:
+    """A run under `root` whose answers the server writes."""
+    settings = {"micro_batch": 8, "dropout": 0.0, "steps": 3, "every": 3, **options}
+    config = tiny.make_run(root, objective=objective, **settings)
+    planned = require_plan(config)
+    (root / "adapters").mkdir()
+    configured = Configured(url=server.url, adapters=str(root / "adapters"))
+    config = config.model_copy(update={"answer_server": configured})
+    (root / "run.json").write_text(config.to_json())
+    save_plan(config, planned.model_copy(update={"run_config_digest": digest_of(config)}))
+    return configured
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, objective: Objective, seen: dict[str, list]) -> None:
+    """Note the ratios of probabilities that GRPO's loss is corrected with."""
+    if objective is not Objective.GRPO:
+        return
+    from trl import GRPOTrainer
+
+    original: Callable = GRPOTrainer._generate_and_score_completions
+
+    def noted(self: object, inputs: list) -> dict:
+        output = original(self, inputs)
+        seen["ratio"].append(output["importance_sampling_ratio"])
+        return output
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", noted)
+
+
+def test_only_an_adapter_that_is_whole_in_each_rank_is_served(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hone.contract.methods import MethodType
+
+    with_server(tmp_path, Objective.RLOO, server, method=MethodType.FULL)
+    with tiny.only_rank(), pytest.raises(BadInput, match="only adapters are handed over"):
+        train_here(tmp_path, monkeypatch)
