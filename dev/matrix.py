@@ -168,11 +168,11 @@ def run(cell: str, base: Path) -> Outcome:
         began = time.monotonic()
         config = config_of(cell, base, directory)
         (directory / "run.json").write_text(config.to_json())
-        with _quiet():
+        with quiet():
             prepare(config)
-        if failure := _train(directory):
+        if failure := train(directory):
             return Outcome("failed", failure)
-        return _judge(cell, _finish(directory), time.monotonic() - began)
+        return _judge(cell, finish(directory), time.monotonic() - began)
     except BadInput as refusal:
         return Outcome("refused", f"`{refusal.field}`: {refusal.message}. {refusal.hint}")
     except Exception as error:
@@ -181,12 +181,12 @@ def run(cell: str, base: Path) -> Outcome:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _quiet() -> contextlib.AbstractContextManager[object]:
+def quiet() -> contextlib.AbstractContextManager[object]:
     """Keep what steps log in this process away from the lines that report how cells ended."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
-def _train(directory: Path) -> str:
+def train(directory: Path) -> str:
     """Run the launcher to its end; returns what failed, or an empty text."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -227,13 +227,13 @@ def _train(directory: Path) -> str:
     return f"{verdict.message if verdict else 'no verdict'}\n{last}"
 
 
-def _finish(directory: Path) -> EvaluationSummary:
+def finish(directory: Path) -> EvaluationSummary:
     """Export and score in this process, which has its libraries loaded from the cells before."""
-    from hone_trainer import finish
+    from hone_trainer import finish as step
 
     os.environ.update({"HONE_RUN_CONFIG": str(directory / "run.json"), "HONE_TERMINATION_LOG": str(directory / "end")})
-    with _quiet():
-        finish.main()
+    with quiet():
+        step.main()
     ended = StepResult.model_validate_json((directory / "end").read_text())
     if ended.evaluation is None:
         raise RuntimeError(f"finish: {ended.verdict.message if ended.verdict else 'no scores'}")
