@@ -1,5 +1,6 @@
 """Publish: a copy is whole or absent, is resumed, is compared with what was sent, and refusals are told apart."""
 
+import base64
 import hashlib
 import io
 import json
@@ -543,3 +544,38 @@ def test_the_credentials_are_taken_out_of_the_environment(
     monkeypatch.setattr(publish, "bundle", check)
     code, result = to_hub(run, hub)
     assert code == 0, result.verdict
+
+
+@pytest.mark.parametrize("goes_well", [True, False])
+@pytest.mark.parametrize("scheme", ["s3", "hf", "oci"])
+def test_a_planted_secret_is_found_nowhere(
+    scheme: str,
+    goes_well: bool,
+    bucket: Any,
+    store: str,
+    hub: Hub,
+    registry: Registry,
+    run: Publish,
+    output: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Neither in logs nor in the termination message, on the claim, in what was published, or in arguments."""
+    if not goes_well:
+        # Servers may repeat what they were sent.
+        hub.refuse["POST"] = registry.refuse["POST"] = (403, f"no access with {SECRET_KEY}")
+    uri = "s3://tuned/bots/a" if goes_well else "s3://absent/a"
+    answers = {
+        "s3": lambda: to_store(run, store, uri=uri),
+        "hf": lambda: to_hub(run, hub),
+        "oci": lambda: to_registry(run, registry),
+    }
+    code, result = answers[scheme]()
+    assert (code == 0) == goes_well, result.verdict
+    logs = "".join(capfd.readouterr())
+    assert "ended" in logs, "the sweep would see what is logged"
+    basic = base64.b64encode(f"robot:{SECRET_KEY}".encode()).decode()
+    published = [*objects(bucket).values(), *(hub.files or {}).values(), *registry.blobs.values()]
+    claim = [path.read_bytes() for path in output.parent.rglob("*") if path.is_file()]
+    swept = [logs.encode(), result.to_json().encode(), Path("/proc/self/cmdline").read_bytes(), *published, *claim]
+    for secret in (SECRET_KEY.encode(), basic.encode()):
+        assert not [content for content in swept if secret in content]

@@ -1,14 +1,18 @@
 """The check before a server: it passes for what the job wrote, and says which file differs from it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hone_trainer import verify
+from hone_trainer.artifact.difference import base_files
+from hone_trainer.models.facts import model_digest
 from hone_trainer.protocol import manifest
 
 
@@ -94,3 +98,72 @@ def test_it_needs_no_library_of_training(artifact: Path) -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert loaded.strip() == "[]"
+
+
+@pytest.fixture
+def base(artifact: Path, tmp_path: Path) -> Path:
+    """The base of an adapter, and the job's report about both."""
+    directory = tmp_path / "models" / "base"
+    directory.mkdir(parents=True)
+    for name, content in (("config.json", "{}"), ("tokenizer.json", "{}"), ("model.safetensors", "w" * 5000)):
+        (directory / name).write_text(content)
+        os.utime(directory / name, (1_000_000_000, 1_000_000_000))
+    report = {
+        "files": [file.to_dict() for file in manifest.list_files(artifact)],
+        "baseFiles": [file.to_dict() for file in base_files(directory)],
+    }
+    (artifact.parent / "report.json").write_text(json.dumps(report))
+    return directory
+
+
+@pytest.fixture
+def check_both(artifact: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Checks an adapter and its base against the digests that they have now."""
+    digests, log = (manifest.digest_of(manifest.list_files(artifact)), model_digest(base)), tmp_path / "term"
+    monkeypatch.setenv("HONE_TERMINATION_LOG", str(log))
+
+    def run() -> tuple[int, str]:
+        log.write_text("")
+        code = verify.main([str(artifact), digests[0], "--base", str(base), "--base-digest", digests[1]])
+        return code, log.read_text()
+
+    return run
+
+
+def test_an_adapter_on_its_own_base_passes(check_both: Callable[[], tuple[int, str]]) -> None:
+    assert check_both() == (0, "")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_changed_byte_of_the_base_is_refused_and_its_file_is_named(
+    base: Path, check_both: Callable[[], tuple[int, str]], name: str
+) -> None:
+    with (base / name).open("r+b") as file:
+        file.write(b"x")
+    code, words = check_both()
+    assert code == 64
+    assert "its base model is not the one that it was trained on" in words
+    assert words.endswith(f": '{name}' was changed")
+
+
+def test_a_changed_byte_under_the_old_time_is_refused_without_a_name(
+    base: Path, check_both: Callable[[], tuple[int, str]]
+) -> None:
+    with (base / "model.safetensors").open("r+b") as file:
+        file.seek(2500)
+        file.write(b"x")
+    os.utime(base / "model.safetensors", (1_000_000_000, 1_000_000_000))
+    code, words = check_both()
+    assert (code, "model.safetensors" in words) == (64, False)
+
+
+def test_a_base_that_was_only_copied_passes(base: Path, check_both: Callable[[], tuple[int, str]]) -> None:
+    for path in base.iterdir():
+        os.utime(path, (1, 1))
+    assert check_both() == (0, "")
+
+
+def test_a_base_that_is_gone_is_refused(base: Path, check_both: Callable[[], tuple[int, str]]) -> None:
+    base.rename(base.parent / "elsewhere")
+    code, words = check_both()
+    assert (code, "its base model cannot be read" in words) == (64, True)

@@ -371,6 +371,50 @@ def test_the_artifact_is_checked_before_the_server_starts_and_mounted_alone_and_
     assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "job-output", "readOnly": True}
 
 
+def with_base(digest: str = DIGEST, **job: Any) -> dict[str, Any]:
+    """A job whose adapter has the digest of its base."""
+    complete = make.complete_job(digest, **job)
+    complete["status"]["artifact"]["baseDigest"] = "sha256:ba5e"
+    return complete
+
+
+def test_the_base_of_an_adapter_is_checked_as_well() -> None:
+    ready = cluster(with_base())
+    ready.converge()
+    check = deployment(ready)["spec"]["template"]["spec"]["initContainers"][0]
+    assert check["args"] == [
+        *("/mnt/artifact/artifact", DIGEST),
+        *("--base", "/mnt/model/tiny", "--base-digest", "sha256:ba5e"),
+    ]
+    mounted = {
+        mount["mountPath"]: mount["readOnly"] for mount in check["volumeMounts"] if "/mnt/" in mount["mountPath"]
+    }
+    assert mounted == {"/mnt/artifact": True, "/mnt/model": True}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["'model.safetensors' has other content", "its base model is not the one that it was trained on: 'a' was changed"],
+)
+def test_what_was_changed_while_another_model_is_served_leaves_that_one_serving(words: str) -> None:
+    ready = cluster(with_base())
+    ready.converge()
+    roll_out(ready)
+    ready.converge()
+    ready.add(with_base(OTHER, uid="new-uid", claim="new-output"), make.artifact_claim("new-output", "new-uid"))
+    ready.converge()
+    strategy = deployment(ready)["spec"]["strategy"]
+    assert strategy["rollingUpdate"]["maxUnavailable"] == 0, "no old server ends before a new one is ready"
+    deployment(ready)["status"]["availableReplicas"] = 1
+    checked(ready, make.exited(64, words))
+    ready.converge()
+    assert ready.condition("Stalled") == ("True", "ArtifactChanged")
+    assert words in ready.message("Stalled")
+    assert ready.condition("Available")[0] == "True"
+    assert ready.status["stable"]["digest"] == DIGEST
+    assert ready.status["candidate"]["digest"] == OTHER
+
+
 def test_the_check_needs_nothing_that_the_server_does_not_need() -> None:
     spec = deployment(served(gpus=2, resources={"limits": {"memory": "64Gi"}}))["spec"]["template"]["spec"]
     (check,), (server,) = spec["initContainers"], spec["containers"]

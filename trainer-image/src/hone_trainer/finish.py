@@ -26,6 +26,7 @@ from hone.contract.runconfig import IMAGE_ENV, RunConfig
 from hone.contract.settings import Evaluation
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact import card, provenance
+from hone_trainer.artifact.difference import base_files
 from hone_trainer.data.prepared import chosen_rows, load_prepared
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
@@ -248,6 +249,7 @@ def _report(
             max_model_length=export.max_model_length(config),
         ),
         files=files,
+        base_files=base_files(Path(config.paths.model)) if kind == "Adapter" else [],
         max_new_tokens=_max_new_tokens(planned, config.evaluation),
     )
 

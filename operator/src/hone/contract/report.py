@@ -34,6 +34,20 @@ class Manifest(Model):
     files: Annotated[list[ArtifactFile], Field(description="The files, by path.")]
 
 
+class BaseFile(Model):
+    """One file of the base model as it was when its adapter was exported."""
+
+    path: Annotated[str, Field(description="Path under the base model's directory.")]
+    size_bytes: Annotated[int, Field(ge=0, description="Size in bytes.")]
+    modified: Annotated[int, Field(ge=0, description="Time of its last change, in nanoseconds since the epoch.")]
+
+
+class BaseFiles(Model):
+    """The files of a base model. A report is one, too."""
+
+    base_files: Annotated[list[BaseFile], Field(description="The files, by path.")] = []
+
+
 class Sample(Model):
     """A test prompt with the answers of base and tuned model, decoded greedily; or a text with its class."""
 
@@ -61,6 +75,9 @@ class Report(Model):
     ] = None
     artifact: ArtifactSummary
     files: Annotated[list[ArtifactFile], Field(description="The artifact's files, by path.")]
+    base_files: Annotated[
+        list[BaseFile], Field(description="Adapters: the base model's files, to tell which one was changed.")
+    ] = []
     max_new_tokens: Annotated[int, Field(ge=1, description="Maximum number of tokens generated per answer.")]
     samples: Annotated[list[Sample], Field(description="The first scored test rows, at most 20.")] = []
     notes: Annotated[list[str], Field(description="How to read the scores, in sentences.")] = []

@@ -53,19 +53,25 @@ def _verify(server: Server, served: ServedArtifact) -> InitContainer:
     """The init container that compares the artifact's files with their digest. The server starts only if they agree.
 
     Its resources are the server's: a pod needs the larger of both, so it needs no more than without it. It mounts the
-    whole claim, because the report next to the artifact names the files.
+    whole claim, because the report next to the artifact names the files. Of an adapter, it compares the base as well;
+    jobs of older releases have no digest of it.
     """
+    artifact, base = served.artifact, vllm.base_directory(served)
+    mounts, of_base = [ClaimMount(artifact.claim, vllm.CLAIM_DIRECTORY)], []
+    if base and artifact.model_claim and artifact.base_digest:
+        mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
+        of_base = ["--base", base, "--base-digest", artifact.base_digest]
     container: Object = {
         "name": VERIFY,
         "image": server.settings.trainer_image,
         "command": ["python", "-m", VERIFY_MODULE],
-        "args": [vllm.SERVED_DIRECTORY, served.artifact.digest],
+        "args": [vllm.SERVED_DIRECTORY, artifact.digest, *of_base],
         "resources": _resources(server, served, gpus=0),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **_pull_policy(server),
     }
-    return InitContainer(container, [ClaimMount(served.artifact.claim, vllm.CLAIM_DIRECTORY)])
+    return InitContainer(container, mounts)
 
 
 def _container(server: Server, served: ServedArtifact) -> Object:
@@ -146,8 +152,8 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
 
 
 def _progress_seconds(server: Server, artifact: ArtifactStatus) -> int:
-    """How long a rollout may take: the artifact is read once to verify it and once to load it."""
-    verify = artifact.size_bytes // BYTES_PER_SECOND
+    """How long a rollout may take: artifact and base are read once to verify them and once to load them."""
+    verify = max(artifact.size_bytes, artifact.weights_bytes) // BYTES_PER_SECOND
     return verify + server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS
 
 

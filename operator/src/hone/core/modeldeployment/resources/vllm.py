@@ -42,7 +42,7 @@ def arguments(server: Server, served: ServedArtifact) -> list[str]:
     if is_adapter(served):
         rank = next((known for known in LORA_RANKS if known >= (artifact.lora_rank or 1)), LORA_RANKS[-1])
         flags = [
-            f"--model={MODEL_DIRECTORY}/{artifact.model_path}",
+            f"--model={base_directory(served)}",
             f"--served-model-name={name}-base",
             "--enable-lora",
             f"--max-lora-rank={rank}",
@@ -73,6 +73,11 @@ def environment(server: Server) -> dict[str, str]:
 def api_of(served: ServedArtifact) -> str:
     """The API of the server. Artifacts of older releases, which had only Chat, do not name one."""
     return served.artifact.api or "Chat"
+
+
+def base_directory(served: ServedArtifact) -> str | None:
+    """Where the server has the base model of an adapter; None for a whole model."""
+    return f"{MODEL_DIRECTORY}/{served.artifact.model_path}" if is_adapter(served) else None
 
 
 def is_adapter(served: ServedArtifact) -> bool:
