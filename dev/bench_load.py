@@ -83,11 +83,16 @@ def main() -> None:
     with ControlPlane(controllers=True, kwok=True, stages=stages()) as plane:
         for number in range(load.trainers // TRAINERS_PER_NODE):
             kwok.make_node(plane.api, f"fake-load-{number}")
-        for crd in crds().values():
-            path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-            plane.api.apply(path, crd)
-            wait_until(functools.partial(_established, plane, path), "the kinds being established", 120)
+        make_kinds(plane)
         show(load, asyncio.run(run(plane, load)))
+
+
+def make_kinds(plane: ControlPlane) -> None:
+    """Let the API server know our kinds."""
+    for crd in crds().values():
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        plane.api.apply(path, crd)
+        wait_until(functools.partial(_established, plane, path), "the kinds being established", 120)
 
 
 def _established(plane: ControlPlane, path: str) -> bool:

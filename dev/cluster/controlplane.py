@@ -47,8 +47,8 @@ class ControlPlane:
     stages: kwok Stages for pods, as manifests; default `kwok.pod_stages()`: they run, and those of Jobs complete.
     folder: where its files go, made if missing; default a new temporary folder. Removed by `stop` either way.
 
-    `kubeconfig` is an administrator's; `api` makes plain calls. Everything ends with `stop`, or when this process does,
-    however it does.
+    `kubeconfig` is an administrator's; `api` makes plain calls; etcd listens on `etcd_port` of this host, without TLS.
+    Everything ends with `stop`, or when this process does, however it does.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class ControlPlane:
         self.processes = Processes(self.folder / "pids", self.folder / "logs", self._guard)
         self.kubeconfig = self.folder / "kubeconfig"
         self.api: Api
+        self.etcd_port = 0
 
     def start(self) -> Self:
         """Return when the API server is ready, and with kwok when its node is.
@@ -83,8 +84,8 @@ class ControlPlane:
         return self
 
     def _start(self) -> None:
-        port, etcd_port, peer_port = free_ports(3)
-        at = Endpoint(self.folder, "127.0.0.1", "127.0.0.1", port, etcd_port, peer_port)
+        port, self.etcd_port, peer_port = free_ports(3)
+        at = Endpoint(self.folder, "127.0.0.1", "127.0.0.1", port, self.etcd_port, peer_port)
         authority = Authority(self.folder / "certs")
         components.start_etcd(self.processes, at)
         # Debian's etcd 3.4 cannot stream lists, and kwok's watches would end and back off again and again.

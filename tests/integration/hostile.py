@@ -24,8 +24,8 @@ from tests.integration.kubelet import ADDRESS, HOLD
 from tests.integration.support import FTJ, Cluster, finetunejob, inputs, object_of
 from tests.integration.test_process import Process, started
 
-SILENT_ADDRESS = "127.0.0.8"
-"""Where pods have their address that do not answer."""
+SILENT_ADDRESS = f"127.8.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+"""Where pods have their address that do not answer; of this process alone, since others may run the same tests."""
 LIVENESS_SECONDS = 5.0
 """The chart's `timeoutSeconds` of the probe."""
 LIVENESS_FAILURES = 6
