@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hone.runtime.metrics import Metrics
-from hone.runtime.queue import MAX_SECONDS, WorkQueue
+from hone.runtime.queue import BURST, MAX_SECONDS, PACE_SECONDS, WorkQueue
 from tests.unit.runtime.support import FakeClock
 
 
@@ -294,3 +294,23 @@ async def test_groups_that_work_at_the_same_time_have_their_share_each(work: Wor
     await run_until_idle()
     assert len(work.began) == 8, "alone again: six at a time, and the two that have ended"
     await queue.stop(grace=0)
+
+
+async def test_a_group_whose_keys_never_wait_leaves_the_event_loop_to_another_ones_key(
+    clock: FakeClock, work: Work
+) -> None:
+    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), 8, clock, group=lambda key: key[0], share=2)
+    held = work.hold("b0")
+    for key in ["b0", *(f"a{number}" for number in range(100))]:
+        queue.add(key)
+    queue.start()
+    await run_until_idle()
+    assert len(work.ended) == BURST
+    for _ in range(10):
+        clock.advance(PACE_SECONDS)
+        await run_until_idle()
+    assert len(work.ended) == BURST + 10
+    held.set()
+    for _ in range(20):
+        await run_until_idle()
+    assert len(work.ended) == 101, "alone, it waits for nobody"

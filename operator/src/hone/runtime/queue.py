@@ -12,6 +12,12 @@ from hone.runtime.metrics import Metrics
 Key = TypeVar("Key", bound=Hashable)
 BASE_SECONDS = 0.05
 MAX_SECONDS = 300.0
+PACE_SECONDS = 0.025
+"""How often a group may begin a key while another one has work: a key that needs no answer of the API server occupies
+the event loop without a pause, and each step of the other group's key would wait for some of them."""
+BURST = 4
+"""Keys that a group may begin at once before that."""
+_NOBODY = object()
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +47,7 @@ class WorkQueue(Generic[Key]):
     A key that is added while it waits is merged with the waiting one; a key that is added while it is processed is
     processed once more afterwards. The groups take turns, so that the keys of one do not wait for all of another's.
     None has all workers, so that a key of another one finds a worker free; and where several have work, each has its
-    share, so that this key takes turns on the event loop with few.
+    share and its pace, so that this key takes turns on the event loop with few.
     Not thread-safe: call it from the loop in which it was started.
 
     Args:
@@ -71,6 +77,8 @@ class WorkQueue(Generic[Key]):
         self._turns: OrderedDict[Hashable, deque[Key]] = OrderedDict()  # the same keys by group, the next group first
         self._group, self._share = group, min(share, workers // 2)
         self._busy: Counter[Hashable] = Counter()  # how many keys of each group are processed
+        self._paced: dict[Hashable, float] = {}  # until when the keys that a group began are its due
+        self._pause: Timer | None = None
         self._later: dict[Key, Timer] = {}
         self._running: dict[Key, float] = {}  # to the time its work began at
         self._again: set[Key] = set()
@@ -95,7 +103,7 @@ class WorkQueue(Generic[Key]):
             Whether all running keys finished without being cancelled.
         """
         self._open, self._stopped = False, True
-        for timer in self._later.values():
+        for timer in [*self._later.values(), *([self._pause] if self._pause else [])]:
             timer.cancel()
         self._later.clear()
         tasks = set(self._tasks)
@@ -175,18 +183,31 @@ class WorkQueue(Generic[Key]):
 
     def _next(self) -> tuple[Key, float] | None:
         """Take the oldest key of the group whose turn it is, and the time it was added at; None if none may begin."""
-        is_alone = len(self._turns) == 1 and self._busy.keys() <= self._turns.keys()
-        limit = self._share if self._share and not is_alone else self._workers - self._share
-        for group in self._turns:
-            if self._busy[group] < limit:
-                break
-        else:
+        is_alone = not self._share or (len(self._turns) == 1 and self._busy.keys() <= self._turns.keys())
+        limit, now = self._workers - self._share if is_alone else self._share, self._clock.time()
+        free = (group for group in self._turns if self._busy[group] < limit)
+        group = next((each for each in free if is_alone or self._may_begin(each, now)), _NOBODY)
+        if group is _NOBODY:
             return None
         keys = self._turns.pop(group)
         key = keys.popleft()
         if keys:
             self._turns[group] = keys
+        self._paced = {each: end for each, end in self._paced.items() if end > now}
+        self._paced[group] = min(self._paced.get(group, now), now + (BURST - 1) * PACE_SECONDS) + PACE_SECONDS
         return key, self._ready.pop(key)
+
+    def _may_begin(self, group: Hashable, now: float) -> bool:
+        """Whether a group that is not alone may begin a key; if it has to wait, for that it is tried again later."""
+        if self._paced.get(group, now) < now + (BURST - 0.5) * PACE_SECONDS:
+            return True
+        if self._pause is None:
+            self._pause = self._clock.call_later(PACE_SECONDS, self._continue)
+        return False
+
+    def _continue(self) -> None:
+        self._pause = None
+        self._dispatch()
 
     def _dispatch(self) -> None:
         while self._open and len(self._running) < self._workers and (taken := self._next()):
