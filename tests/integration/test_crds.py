@@ -224,6 +224,21 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.compute.processesPerNode",
         "must equal gpusPerNode",
     ),
+    "an optimizer on the CPU's own memory": (
+        ftj("compute", {"gpusPerNode": 0, "offloadOptimizer": True}),
+        "spec.compute.offloadOptimizer",
+        "only on GPUs",
+    ),
+    "weights in host memory under ZeRO-2": (
+        ftj("compute", {"zeroStage": 2, "offloadParam": True}),
+        "spec.compute.offloadParam",
+        "only with zeroStage 3",
+    ),
+    "moments in 8 bits under ZeRO": (
+        edited(ftj("hyperparameters", {"optim": "paged_adamw_8bit"}), "spec.compute", {"zeroStage": 3}),
+        "spec.hyperparameters.optim",
+        "only with zeroStage 0",
+    ),
     "an unknown ZeRO stage": (ftj("compute.zeroStage", 1), "spec.compute.zeroStage", "supported values"),
     "a claim and a size": (
         ftj("workspace", {"claimName": "w", "size": "1Gi"}),

@@ -18,11 +18,14 @@ from launchers import START_SECONDS, Launcher, newest_step
 
 from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
+from hone.contract.settings import Optimizer
 from hone_trainer.methods import METHODS
+from hone_trainer.models.facts import read_model
+from hone_trainer.models.zero import BUCKET_PARAMETERS
 from hone_trainer.objectives import components
 from hone_trainer.objectives.trainer import TrainerMixin
 from hone_trainer.planning.memory_fallback import load_level
-from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.planfile import load_plan, require_plan, save_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.training.offload import offload_activations
@@ -167,6 +170,39 @@ def test_memory_that_the_gpu_refuses_leads_to_a_smaller_micro_batch(
     assert measured
     assert measured.peak_bytes > 0
     assert measured.seconds_per_step > 0
+
+
+STATES: dict[str, tuple[dict[str, Any], float]] = {
+    "plain": ({}, 16),
+    "8 bits": ({"optim": Optimizer.ADAMW_8BIT}, 10),
+    "paged": ({"optim": Optimizer.PAGED_ADAMW_8BIT}, 8),
+    "optimizer in host memory": ({"zero_stage": 3, "offload_optimizer": True}, 2),
+    "all in host memory": ({"zero_stage": 3, "offload_optimizer": True, "offload_param": True}, 0),
+}
+"""Fields of the plan, and the bytes per parameter that its estimate has for weights, gradients and optimizer state."""
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_training_state_takes_as_much_of_the_gpu_as_estimated(
+    name: str, tmp_path: Path, start: Callable[..., Launcher]
+) -> None:
+    changes, per_parameter = STATES[name]
+    stage = changes.get("zero_stage", 0)
+    precision = "bfloat16" if stage else "float32"
+    shape = {"method": MethodType.FULL, "gpus": 1, "hidden": 2048, "precision": precision, "zero_stage": stage}
+    config = tiny.make_run(tmp_path, **shape, steps=2, every=2, probe=True)
+    file = require_plan(config)
+    save_plan(config, file.model_copy(update={"plan": file.plan.model_copy(update=changes)}))
+    launcher = start(tmp_path, "a")
+    code, result = launcher.wait(START_SECONDS)
+    assert (code, result.final_step, result.changes) == (0, 2, []), launcher.log()
+    measured = load_probe(config, level=0)
+    assert measured
+    parameters = read_model(config.paths.model).parameters
+    # DeepSpeed's buckets, live weights and the largest gradient; activations of 16 tokens are small.
+    buckets = 2 * (3 * BUCKET_PARAMETERS + parameters) + 2**26 if stage else 2**26
+    least, most = per_parameter * parameters, per_parameter * parameters * 1.1 + buckets
+    assert 0.9 * least <= measured.peak_bytes <= most
 
 
 @pytest.mark.parametrize("method", list(MethodType), ids=str)

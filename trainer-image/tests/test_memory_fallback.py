@@ -11,6 +11,7 @@ import tiny
 from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
+from hone.contract.settings import Optimizer
 from hone_trainer.planning import memory_fallback
 from hone_trainer.planning.memory_fallback import ReachedLevel
 from hone_trainer.protocol.planfile import load_plan
@@ -72,8 +73,39 @@ HALVINGS = [
                 "activationOffloading on",
                 "zeroStage 0 → 2, precision float32 → bfloat16",
                 "zeroStage 2 → 3",
+                "offloadOptimizer on",
+                "offloadParam on",
             ],
-            id="Full on GPUs: the stage takes its precision along",
+            id="Full on GPUs: the stage takes its precision along, and host memory comes last",
+        ),
+        pytest.param(
+            {"micro": 1, "method": "Full", "precision": "float32", "optim": Optimizer.ADAMW_8BIT},
+            {"gpus": 1},
+            [
+                "gradientCheckpointing on",
+                "activationOffloading on",
+                "zeroStage 0 → 3, precision float32 → bfloat16, offloadOptimizer on, "
+                "optim adamw_bnb_8bit → adamw_torch_fused",
+                "offloadParam on",
+            ],
+            id="Full on one GPU: ZeRO for the sake of host memory",
+        ),
+        pytest.param(
+            {"micro": 1, "method": "Full", "trainable_parameters": 7 * 10**9},
+            {"gpus": 1},
+            ["gradientCheckpointing on", "activationOffloading on"],
+            id="what the pod's host memory does not hold is left out",
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2, "method": "Full", "optim": Optimizer.ADAMW_8BIT},
+            {"ranks": 2, "gpus": 2, "offload_optimizer": False, "offload_param": False},
+            [
+                "gradientCheckpointing on",
+                "activationOffloading on",
+                "zeroStage 0 → 2, precision float32 → bfloat16, optim adamw_bnb_8bit → adamw_torch_fused",
+                "zeroStage 2 → 3",
+            ],
+            id="ZeRO has moments of 32 bits; the spec forbids to offload them",
         ),
         pytest.param(
             {"micro": 1, "ranks": 2, "method": "QLoRA"},

@@ -570,11 +570,12 @@ def test_the_next_larger_micro_batch_would_not_fit() -> None:
 
 
 def test_a_model_that_cannot_fit_is_refused_with_the_estimate_and_what_helps() -> None:
-    error = refusal_of(**FULL, **gang(gpus=1, memoryBytes=12 * GIB))
+    error = refusal_of(**FULL, **gang(gpus=1, memoryBytes=8 * GIB, hostMemoryBytes=24 * GIB))
     assert error.field == "spec.compute"
     assert f"{FACTS.parameters:,} parameters is too large: each process needs about " in error.message
-    assert "but has 12.0 GiB" in error.message
+    assert "but has 8.0 GiB" in error.message
     assert "spec.method.type LoRA" in (error.hint or "")
+    assert "spec.compute.resources.limits.memory of " in (error.hint or ""), "with which it would fit"
 
 
 def test_a_batch_that_may_not_fit_is_only_warned_of() -> None:

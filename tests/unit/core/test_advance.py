@@ -82,3 +82,12 @@ def test_the_next_attempt_waits_until_the_last_ones_pods_have_ended() -> None:
     survivor["status"]["phase"] = "Failed"
     cluster.converge()
     assert cluster.jobs()[-1] == "train-2"
+
+
+def test_trainer_pods_request_the_host_memory_of_the_plan_that_prepare_just_made() -> None:
+    cluster = preparing(compute={"gpusPerNode": 1})
+    cluster.complete(make.prepared(host_memory_bytes=300 * 2**30))
+    cluster.converge()
+    assert cluster.jobs()[-1] == "train-1"
+    resources = cluster.job()["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("300Gi", "300Gi")

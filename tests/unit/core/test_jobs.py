@@ -175,6 +175,24 @@ def test_limits(step: str, compute: dict[str, Any], want: dict[str, str] | None)
     assert container(rendered(step, compute=compute))["resources"].get("limits") == want
 
 
+@pytest.mark.parametrize(
+    ("compute", "want"),
+    [
+        ({"gpusPerNode": 1}, ("166Gi", "166Gi")),
+        ({"gpusPerNode": 2}, ("166Gi", "256Gi")),
+        ({"gpusPerNode": 1, "resources": {"requests": {"cpu": 1}}}, ("166Gi", "166Gi")),
+        ({"gpusPerNode": 1, "resources": {"limits": {"memory": "200Gi"}}}, (None, "200Gi")),
+    ],
+)
+def test_trainer_pods_request_the_host_memory_that_the_plan_needs(
+    compute: dict[str, Any], want: tuple[str | None, str]
+) -> None:
+    planned = {"plan": {"hostMemoryBytes": int(165.6 * 2**30)}}
+    run = Run({**make.finetunejob(compute=compute), "status": planned}, Settings())
+    resources = container(job(run, STEPS[TRAIN], Attempt(number=1), "config"))["resources"]
+    assert (resources.get("requests", {}).get("memory"), resources["limits"]["memory"]) == want
+
+
 def test_the_gang_meets_at_pod_zero() -> None:
     body = rendered(attempt=3, compute={"gpusPerNode": 0, "nodes": 4})
     env = {entry["name"]: entry.get("value") for entry in container(body)["env"]}

@@ -151,3 +151,12 @@ def test_another_content_is_another_object() -> None:
 def test_the_digest_of_the_spec_ignores_what_may_change_at_any_time() -> None:
     assert run().spec_digest == run(suspend=True).spec_digest
     assert run().spec_digest != run(retry={"limit": 1}).spec_digest
+
+
+def test_host_memory_is_what_the_spec_limits_for_each_gpu() -> None:
+    limited = {"gpusPerNode": 2, "resources": {"limits": {"memory": "64Gi"}}}
+    assert run_config(run(compute=limited)).topology.host_memory_bytes == 32 * 2**30
+    for compute in ({"gpusPerNode": 2}, {**limited, "gpusPerNode": 0}, {"resources": {"limits": {"cpu": 4}}}):
+        assert run_config(run(compute=compute)).topology.host_memory_bytes is None
+    offloaded = run_config(run(compute={"offloadOptimizer": True, "offloadParam": False})).topology
+    assert (offloaded.offload_optimizer, offloaded.offload_param) == (True, False)

@@ -204,6 +204,23 @@ class Compute(Model):
             "weights as well. Default: the lowest stage that fits in memory.",
         ),
     ] = None
+    offload_optimizer: Annotated[
+        bool | None,
+        Field(
+            description="Whether ZeRO keeps optimizer state and gradients in host memory (DeepSpeed's "
+            "offload_optimizer), where AdamW then runs on the CPU: slow, and 18 to 20 bytes of host memory for each "
+            "trained parameter, which the trainer pods request. Needs GPUs, and zeroStage 2 or 3. Default: true only "
+            "if {weight_methods} fits in memory no other way."
+        ),
+    ] = None
+    offload_param: Annotated[
+        bool | None,
+        Field(
+            description="Whether ZeRO-3 keeps the weights in host memory until they are used (DeepSpeed's "
+            "offload_param): very slow, and 2 bytes of host memory for each parameter. Needs GPUs, and zeroStage 3. "
+            "Default: true only if {weight_methods} fits in memory no other way."
+        ),
+    ] = None
     micro_batch_size: Annotated[
         int | None,
         Field(

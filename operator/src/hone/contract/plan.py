@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import MAX_BYTES, MAX_INT32, Model
-from hone.contract.settings import Scheduler
+from hone.contract.settings import Optimizer, Scheduler
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 Amount = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -192,6 +192,20 @@ class Plan(Model):
     activation_offloading: Annotated[
         bool, Field(description="Whether activations are kept in host memory until the backward pass. GPUs only.")
     ] = False
+    optim: Annotated[
+        Optimizer | None,
+        Field(description="Optimizer by transformers' name, if it is not adamw_torch_fused."),
+    ] = None
+    offload_optimizer: Annotated[
+        bool | None, Field(description="Whether optimizer state and gradients are in host memory. GPUs only.")
+    ] = None
+    offload_param: Annotated[
+        bool | None, Field(description="Whether weights wait in host memory until they are used. GPUs only.")
+    ] = None
+    host_memory_bytes: Annotated[
+        Amount | None,
+        Field(description="Estimated host memory of a trainer pod in bytes, if a part of the training state is there."),
+    ] = None
     probe: Annotated[
         bool, Field(description="Whether two steps on the longest rows are run as a test before training starts.")
     ] = False

@@ -40,6 +40,11 @@ METRICS_PORT = 9400
 MASTER_PORT = 29400
 """Port of torchrun's rendezvous on pod 0."""
 
+HOST_MEMORY_PER_GPU = 128 * 2**30
+"""Bytes of host memory that a trainer pod may use for each GPU by default."""
+HOST_MEMORY_BASE = 16 * 2**30
+"""Bytes of it for each GPU that no training state can have: libraries, data, and weights while they are loaded."""
+
 
 class JobIdentity(Model):
     """The FineTuneJob a run belongs to."""
@@ -131,6 +136,12 @@ class Topology(Model):
     """Rows per process and forward pass; None: the plan chooses."""
     memory_bytes: int | None = None
     """Memory of one GPU, or of one CPU rank, in bytes; None: unknown."""
+    offload_optimizer: bool | None = None
+    """Whether optimizer state and gradients are in host memory; None: the plan chooses."""
+    offload_param: bool | None = None
+    """Whether weights wait in host memory until they are used; None: the plan chooses."""
+    host_memory_bytes: int | None = None
+    """Host memory of one process on a GPU in bytes, if the spec limits it; None: as much as the plan needs."""
 
     @property
     def world_size(self) -> int:

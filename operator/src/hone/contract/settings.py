@@ -94,6 +94,27 @@ class Scheduler(StrEnum):
     CONSTANT = "Constant"
 
 
+class Optimizer(StrEnum):
+    """The optimizer, by transformers' name (`optim`)."""
+
+    ADAMW = "adamw_torch_fused"
+    ADAMW_8BIT = "adamw_bnb_8bit"
+    PAGED_ADAMW_8BIT = "paged_adamw_8bit"
+
+    @property
+    def in_8_bits(self) -> bool:
+        """Whether the moments are held in 8 bits, by bitsandbytes."""
+        return self is not Optimizer.ADAMW
+
+    @property
+    def paged(self) -> bool:
+        """Whether the GPU's driver may move the moments to host memory while they are not used."""
+        return self is Optimizer.PAGED_ADAMW_8BIT
+
+
+OPTIMIZERS_8_BIT = tuple(name.value for name in Optimizer if name.in_8_bits)
+
+
 class Lora(Model):
     """LoRA's own settings (PEFT's `LoraConfig`)."""
 
@@ -256,6 +277,15 @@ class Hyperparameters(Model):
             le=10,
             description="{on_policy}: sampling temperature of the answers generated in training. Evaluation decodes "
             "greedily. Default: 1.",
+        ),
+    ] = None
+    optim: Annotated[
+        Optimizer | None,
+        Field(
+            description="Optimizer. adamw_torch_fused is AdamW with two moments of 4 bytes for each trained parameter; "
+            "adamw_bnb_8bit holds them in 8 bits; paged_adamw_8bit also lets the GPU's driver move them to host "
+            "memory. The last two need GPUs, and zeroStage 0. Default: adamw_torch_fused, unless {weight_methods} on "
+            "one GPU fits in memory only with another one."
         ),
     ] = None
     weight_decay: Annotated[float | None, Field(ge=0, le=1, description="Weight decay of AdamW. Default: 0.")] = None

@@ -81,6 +81,17 @@ class ModelFacts:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
+    def largest_tensor(self) -> int:
+        """Parameters of the largest tensor."""
+        return max((math.prod(shape) for shape in self.shapes.values()), default=0)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the input embeddings."""
+        everything = self.shapes.items()
+        return sum(math.prod(shape) for name, shape in everything if is_frozen(name, Freeze(embeddings=True)))
+
+    @property
     def quantized_sizes(self) -> list[int]:
         """Parameters in each matrix that QLoRA holds in 4 bits."""
         return [math.prod(shape) for shape in self.quantized.values()]

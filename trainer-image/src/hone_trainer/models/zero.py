@@ -41,11 +41,18 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         stage["stage3_gather_16bit_weights_on_model_save"] = True
         stage["stage3_prefetch_bucket_size"] = BUCKET_PARAMETERS
         stage["stage3_max_live_parameters"] = stage["stage3_max_reuse_distance"] = LIVE_PARAMETERS
+    # Ranks in bfloat16 have GPUs, which read and write pinned memory without a copy.
+    host = {"device": "cpu", "pin_memory": plan.precision == "bfloat16"}
+    for name in ("offload_optimizer", "offload_param"):
+        if getattr(plan, name):
+            stage[name] = host
     wide = sums_in_float32(plan.precision, plan.zero_stage, plan.gradient_accumulation_steps)
     return {
         **({"data_types": {"grad_accum_dtype": "fp32"}} if wide else {}),
         "zero_optimization": stage,
         "zero_allow_untested_optimizer": True,
+        # torch's own fused AdamW runs on the CPU as well, and DeepSpeed's would be compiled when training starts.
+        **({"zero_force_ds_cpu_optimizer": False} if plan.offload_optimizer else {}),
         "bf16": {"enabled": plan.precision == "bfloat16"},
         "fp16": {"enabled": False},
         "train_micro_batch_size_per_gpu": plan.micro_batch_size,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Scheduler
+from hone.contract.settings import Optimizer, Scheduler
 from hone_trainer.data.prepared import Prepared
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import Architecture
@@ -32,8 +32,6 @@ SCHEDULERS = {
 
 _FIXED_ARGUMENTS: dict[str, Any] = {
     "prediction_loss_only": True,
-    # Not fused, it needs two more copies of what it updates, which under ZeRO is all at once.
-    "optim": "adamw_torch_fused",
     "fp16": False,
     "ddp_find_unused_parameters": False,
     "logging_strategy": "steps",
@@ -107,6 +105,8 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         # Several rows would be packed by the collator as those of training are.
         "per_device_eval_batch_size": 1 if plan.packing else plan.micro_batch_size,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        # Not fused, AdamW needs two more copies of what it updates, which under ZeRO is all at once.
+        "optim": (plan.optim or Optimizer.ADAMW).value,
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": SCHEDULERS[plan.scheduler],
         "warmup_steps": plan.warmup_ratio,

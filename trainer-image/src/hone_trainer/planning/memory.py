@@ -51,7 +51,13 @@ def states_bytes(estimate: MemoryEstimate) -> int:
 
 
 def checkpoint_bytes(
-    facts: ModelFacts, method: MethodType, *, trainable: int, weight_bytes: int, zero_stage: int
+    facts: ModelFacts,
+    method: MethodType,
+    *,
+    trainable: int,
+    weight_bytes: int,
+    zero_stage: int,
+    in_8_bits: bool = False,
 ) -> int:
     """Size of one checkpoint: what is trained, its two moments, and under ZeRO also the fp32 copy of the weights.
 
@@ -60,7 +66,7 @@ def checkpoint_bytes(
     if method.adapts:
         return trainable * (8 + {0: 4, 2: 8, 3: 4}[zero_stage])
     if zero_stage == 0:
-        return 8 * trainable + 4 * facts.parameters
+        return (2 if in_8_bits else 8) * trainable + 4 * facts.parameters
     # ZeRO-2 saves all weights as they are used, ZeRO-3 only those of them that have no fp32 copy.
     copied = facts.parameters if zero_stage == 2 else facts.parameters - trainable
     return 12 * trainable + weight_bytes * copied

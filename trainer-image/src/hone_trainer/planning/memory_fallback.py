@@ -6,6 +6,7 @@
     then   gradient checkpointing
     then   activations wait in host memory (GPUs only)
     then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint)
+    then   ZeRO-3 with optimizer state, then also the weights, in host memory (Full on GPUs, where the pod has room)
 
 Every level trains on the same rows per optimizer step.
 """
@@ -21,7 +22,8 @@ from hone.contract.base import Model
 from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
 from hone.contract.plan import Plan
-from hone.contract.runconfig import Attempt, RunConfig, Topology
+from hone.contract.runconfig import HOST_MEMORY_BASE, HOST_MEMORY_PER_GPU, Attempt, RunConfig, Topology
+from hone.contract.settings import Optimizer
 from hone_trainer.planning.needs import least_micro_batch
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.files import write_atomic
@@ -51,6 +53,9 @@ class ReachedLevel(Model):
     """A sentence for each level from 1 on, with its cause."""
 
 
+_OFFLOADED_BYTES = {"offload_optimizer": 20, "offload_param": 2}
+"""Most bytes of host memory for each trained parameter, or for each one: `memory_terms.host_bytes`."""
+
 Change = dict[str, int | bool | str]
 """New values by the plan's field names."""
 
@@ -58,11 +63,22 @@ Change = dict[str, int | bool | str]
 def fallback_levels(plan: Plan, topology: Topology) -> list[Level]:
     """All levels, the plan itself first. The same plan and topology give the same ones in every attempt."""
     levels = [Level(plan)]
-    for change in (*_smaller_micro_batches(plan), *_frugal_activations(plan, topology), *_next_stages(plan, topology)):
+    changes = (
+        *_smaller_micro_batches(plan),
+        *_frugal_activations(plan, topology),
+        *_next_stages(plan, topology),
+        *_offloaded_states(plan, topology),
+    )
+    for change in changes:
         last = levels[-1].plan
         sentences = [_sentence(name, getattr(last, name), value) for name, value in change.items()]
-        levels.append(Level(last.model_copy(update=change), ", ".join(sentences)))
+        levels.append(Level(last.model_copy(update=_typed(change)), ", ".join(sentences)))
     return levels
+
+
+def _typed(change: Change) -> dict[str, object]:
+    """The change as the plan holds it: a copy of a model does not validate."""
+    return {name: Optimizer(str(value)) if name == "optim" else value for name, value in change.items()}
 
 
 def _smaller_micro_batches(plan: Plan) -> Iterator[Change]:
@@ -83,14 +99,40 @@ def _frugal_activations(plan: Plan, topology: Topology) -> Iterator[Change]:
 def _next_stages(plan: Plan, topology: Topology) -> Iterator[Change]:
     if plan.world_size == 1 or topology.zero_stage is not None:
         return
-    method, precision = MethodType(plan.method), plan.precision
+    method, precision, in_8_bits = MethodType(plan.method), plan.precision, _in_8_bits(plan)
     for stage in method.facts.zero_stages:
         if stage > plan.zero_stage:
             change: Change = {"zero_stage": stage}
             stage_precision = planned_precision(method, stage, on_gpu=topology.gpus_per_node > 0)
             if stage_precision != precision:
                 change["precision"] = precision = stage_precision
+            if in_8_bits:
+                change["optim"], in_8_bits = Optimizer.ADAMW.value, False
             yield change
+
+
+def _offloaded_states(plan: Plan, topology: Topology) -> Iterator[Change]:
+    if topology.gpus_per_node == 0 or MethodType(plan.method).adapts or topology.zero_stage not in (None, 3):
+        return
+    room = (topology.host_memory_bytes or HOST_MEMORY_PER_GPU) - HOST_MEMORY_BASE
+    room = max(room, (plan.host_memory_bytes or 0) // topology.processes_per_node - HOST_MEMORY_BASE)
+    optimizer, param = (
+        count * _OFFLOADED_BYTES[name] // plan.world_size
+        for name, count in (("offload_optimizer", plan.trainable_parameters), ("offload_param", plan.parameters))
+    )
+    if not plan.offload_optimizer and topology.offload_optimizer is not False and optimizer <= room:
+        change: Change = {"offload_optimizer": True}
+        if plan.world_size == 1 and plan.zero_stage != 3:
+            change = {"zero_stage": 3, "precision": "bfloat16", **change}
+            # ZeRO is tried with moments of 32 bits alone.
+            change |= {"optim": Optimizer.ADAMW.value} if _in_8_bits(plan) else {}
+        yield change
+    if not plan.offload_param and topology.offload_param is not False and optimizer + param <= room:
+        yield {"offload_param": True}
+
+
+def _in_8_bits(plan: Plan) -> bool:
+    return plan.optim is not None and plan.optim.in_8_bits
 
 
 def _largest_part(micro: int) -> int:
@@ -135,16 +177,22 @@ def next_level(levels: list[Level], level: int, checkpoint_stage: int | None, *,
         levels: all of them.
         level: the one where memory ran out.
         checkpoint_stage: as in `level_of`.
-        loading: whether it ran out before training began. Then only a ZeRO stage can help: it shards what is loaded.
+        loading: whether it ran out before training began. Then only a ZeRO stage can help, which shards what is loaded,
+            or host memory.
     """
     following = level + 1
-    while loading and following < len(levels) and levels[following].plan.zero_stage == levels[level].plan.zero_stage:
+    while loading and following < len(levels) and _states(levels[following]) == _states(levels[level]):
         following += 1
     if following >= len(levels):
         return None
     if checkpoint_stage is not None and levels[following].plan.zero_stage != checkpoint_stage:
         return None
     return following
+
+
+def _states(level: Level) -> tuple[int, bool, bool]:
+    plan = level.plan
+    return plan.zero_stage, bool(plan.offload_optimizer), bool(plan.offload_param)
 
 
 def plan_of_attempt(plan: Plan, topology: Topology, attempt: Attempt) -> Plan:

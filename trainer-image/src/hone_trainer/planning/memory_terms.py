@@ -7,13 +7,14 @@ W is the bytes of one weight (4 in float32, 2 in bfloat16), N the processes. Byt
     gradients    4 adapter               4             W / N            W / N
     optimizer    8 adapter               8             12 / N           12 / N      (fp32 copy and two moments)
 
+Optimizers in 8 bits take 2 instead of 8; what is offloaded is a term of the host's memory instead (`host_bytes`).
 LoRA under ZeRO divides the adapter's part by N as Full does, and has a copy of its weights more; ZeRO-3 divides the
 base, too. Each function returns bytes, unless it says otherwise.
 """
 
 from dataclasses import dataclass
 
-from hone.contract.settings import Lora
+from hone.contract.settings import Lora, Optimizer
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.models.saved import SavedActivations
 from hone_trainer.models.zero import BUCKET_PARAMETERS, LIVE_PARAMETERS
@@ -61,6 +62,9 @@ class TrainingStep:
         reward_parameters: of a model that scores answers, in the weights' type.
         reference_parameters: of a copy of the model that the trained one is compared with, in the weights' type.
         saved: what autograd saves, as measured on this model; None: by formulas for a Llama.
+        optim: the optimizer.
+        offload_optimizer: whether ZeRO keeps gradients and optimizer state in host memory.
+        offload_param: whether ZeRO-3 keeps weights there until they are used.
         teacher_parameters: of a model whose logits the trained one's are compared with: bfloat16 on GPUs, else float32.
     """
 
@@ -84,6 +88,9 @@ class TrainingStep:
     teacher_parameters: int = 0
     saved: SavedActivations | None = None
     sums_in_float32: bool = False
+    optim: Optimizer = Optimizer.ADAMW
+    offload_optimizer: bool = False
+    offload_param: bool = False
 
     @property
     def state_shards(self) -> int:
@@ -115,7 +122,10 @@ class TrainingStep:
 
 
 def model_weights(step: TrainingStep) -> int:
-    """(base + adapter) / shards; without ZeRO, Full holds fp32 weights."""
+    """(base + adapter) / shards; without ZeRO, Full holds fp32 weights. Offloaded: none but those of
+    `gathered_weights`."""
+    if step.offload_param:
+        return 0
     if step.lora:
         return (_base_weights(step) + 4 * step.trainable) // step.weight_shards
     per_parameter = step.weight_bytes if step.zero_stage else 4
@@ -160,7 +170,9 @@ def teacher_weights(step: TrainingStep) -> int:
 
 def gradients(step: TrainingStep) -> int:
     """One per trained parameter: fp32 for an adapter and for DDP, whose buckets they are (`gradient_as_bucket_view`);
-    W / N for Full under ZeRO, or 4 / N where they are summed in fp32."""
+    W / N for Full under ZeRO, or 4 / N where they are summed in fp32. Offloaded: W for the largest tensor, twice."""
+    if step.offload_optimizer:
+        return 2 * step.weight_bytes * step.model.largest_tensor
     own_type = step.zero_stage and not step.lora and not step.sums_in_float32
     per_parameter = step.weight_bytes if own_type else 4
     return per_parameter * step.trainable // step.state_shards
@@ -187,8 +199,44 @@ def accumulated_gradients(step: TrainingStep) -> int:
 
 def optimizer_states(step: TrainingStep) -> int:
     """AdamW's two fp32 moments, 8 per trained parameter; under ZeRO, 4 more for the fp32 copy of the weights. AdamW is
-    fused, so it needs no room to work in."""
+    fused, so it needs no room to work in. In 8 bits: 2, and two scales of 4 bytes for each 256; input embeddings keep
+    8. Paged: none, since they leave when activations need the room."""
+    if step.offload_optimizer or step.optim.paged:
+        return 0
+    if step.optim.in_8_bits:
+        return moments_in_8_bits(step)
     return (12 if step.zero_stage else 8) * step.trainable // step.state_shards
+
+
+def moments_in_8_bits(step: TrainingStep) -> int:
+    """2 + 8 / 256 per trained parameter, 8 for those of the input embeddings, whose gradients are sparse."""
+    embeddings = min(0 if step.lora else step.model.embedding_parameters, step.trainable)
+    return int((2 + 8 / 256) * (step.trainable - embeddings)) + 8 * embeddings
+
+
+# Host memory.
+
+
+def host_bytes(step: TrainingStep) -> int:
+    """Host memory of a process for what its GPU does not hold, as DeepSpeed 0.19.8 allocates it.
+
+    Optimizer: fp32 weights, two moments and fp32 gradients (16 / N), and W / N, or 4 / N if summed in fp32, for the
+    gradients as they arrive. ZeRO-2 has W / N for the new weights, and W / N more if a step has several micro-batches.
+    Weights: W / N of all parameters. Paged moments: as many as there are.
+    """
+    if step.optim.paged:
+        return moments_in_8_bits(step)
+    total = 0
+    if step.offload_optimizer:
+        arriving = 4 if step.sums_in_float32 and step.zero_stage == 3 else step.weight_bytes
+        if step.zero_stage == 2 and step.accumulates:
+            arriving += step.weight_bytes
+        total += (16 + arriving) * step.trainable // step.state_shards
+    if step.offload_param:
+        total += (step.model.parameters * step.weight_bytes + 4 * (step.trainable if step.lora else 0)) // (
+            step.weight_shards
+        )
+    return total
 
 
 # Activations.

@@ -21,7 +21,7 @@ from hone.contract.rules.places import (
     only_with,
 )
 from hone.contract.rules.rule import Rule
-from hone.contract.settings import DataFormat, TrainOn
+from hone.contract.settings import OPTIMIZERS_8_BIT, DataFormat, TrainOn
 
 Objectives = Mapping[Objective, ObjectiveFacts]
 
@@ -40,6 +40,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
     """All rules; the trainer reports the first one that is broken."""
     return (
         *_on_methods(objectives),
+        *_on_placement(),
         *_on_objectives(objectives),
         *_on_data(objectives),
         *_ON_REWARDS,
@@ -149,6 +150,54 @@ def _on_methods(objectives: Objectives) -> Iterator[Rule]:
                 f" with method {method.value}: {method_facts.why_not_zero}",
                 ", or set spec.method.type to LoRA",
             )
+
+
+def _on_placement() -> Iterator[Rule]:
+    """The rules on where the training state is held, and in how many bits."""
+    stage, in_8_bits = Value("compute.zeroStage"), OneOf(Value("hyperparameters.optim"), OPTIMIZERS_8_BIT)
+    offloads = {"offloadOptimizer": (2, 3), "offloadParam": (3,)}
+    for name, stages in offloads.items():
+        path, needed = f"compute.{name}", either(stages)
+        on = Compare(Value(path), "==", True)
+        yield Rule(
+            path=f"spec.{path}",
+            applies_if=on & Compare(GPUS, "==", 0),
+            message="can be true only on GPUs: on the CPU there is no other memory",
+            remedy="Remove it, or set gpusPerNode.",
+        )
+        yield Rule(
+            path=f"spec.{path}",
+            applies_if=on & IsSet("compute.zeroStage") & ~OneOf(stage, stages),
+            message=f"can be true only with zeroStage {needed}",
+            remedy=f"Remove it, or set zeroStage to {needed}.",
+        )
+        yield Rule(
+            path="spec.hyperparameters.optim",
+            applies_if=in_8_bits & on,
+            message=f"cannot be {either(OPTIMIZERS_8_BIT)} with compute.{name}",
+            remedy="Remove one of them.",
+        )
+        if without := tuple(
+            method.value for method, facts in METHODS.items() if not set(stages) & {*facts.zero_stages}
+        ):
+            yield Rule(
+                path=f"spec.{path}",
+                applies_if=on & OneOf(METHOD, without),
+                message=f"cannot be true with method {either(without)}, which does not support zeroStage {needed}",
+                remedy="Remove it, or set spec.method.type to LoRA.",
+            )
+    yield Rule(
+        path="spec.hyperparameters.optim",
+        applies_if=in_8_bits & Compare(GPUS, "==", 0),
+        message=f"can be {either(OPTIMIZERS_8_BIT)} only on GPUs",
+        remedy="Remove it, or set compute.gpusPerNode.",
+    )
+    yield Rule(
+        path="spec.hyperparameters.optim",
+        applies_if=in_8_bits & OneOf(stage, (2, 3)),
+        message=f"can be {either(OPTIMIZERS_8_BIT)} only with zeroStage 0",
+        remedy="Remove one of them.",
+    )
 
 
 def _runs_under(stages: tuple[int, ...], applies_if: Expression, why: str, alternative: str) -> Rule:

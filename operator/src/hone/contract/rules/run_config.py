@@ -47,6 +47,8 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             processesPerNode=topology.processes_per_node,
             zeroStage=topology.zero_stage,
             microBatchSize=topology.micro_batch_size,
+            offloadOptimizer=topology.offload_optimizer,
+            offloadParam=topology.offload_param,
         ),
         "teacher": _claim(config.paths.teacher),
         "reward": _reward(config),

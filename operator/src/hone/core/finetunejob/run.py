@@ -6,6 +6,7 @@ from functools import cached_property
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FoundModel
 from hone.api.output import PUBLISH_FIELDS, Output
+from hone.contract.plan import Plan
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Ref
@@ -90,6 +91,22 @@ class Run(Subject):
         """GPUs of the finish pod, by the plan in status: at least one if training pods have any, at most as many."""
         plan = (self.resource.get("status") or {}).get("plan") or {}
         return min(max(1, plan.get("scoringGpus") or 1), self.compute.gpus_per_node)
+
+    def planned(self, plan: Plan | None) -> "Run":
+        """This run with the plan of this reconcile, which the stored status may not have yet."""
+        if plan is None:
+            return self
+        status = {**(self.resource.get("status") or {}), "plan": plan.to_dict()}
+        run = Run({**self.resource, "status": status}, self.settings)
+        # A reconcile parses the spec once.
+        vars(run)["spec"] = self.spec
+        return run
+
+    @property
+    def host_memory_bytes(self) -> int:
+        """Host memory that a trainer pod needs for offloaded state, by the plan in status; 0: the default suffices."""
+        plan = (self.resource.get("status") or {}).get("plan") or {}
+        return plan.get("hostMemoryBytes") or 0
 
     @property
     def image(self) -> str:

@@ -10,10 +10,18 @@ from hone_trainer.models.zero import sums_in_float32
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, least_tokens, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
+from hone_trainer.planning.choices.states import (
+    States,
+    choose_states,
+    host_holds,
+    pod_host_bytes,
+    states_to_try,
+    why_stage,
+)
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import estimate_memory, states_bytes
 from hone_trainer.planning.memory_fallback import planned_precision, why_precision
-from hone_trainer.planning.memory_terms import TrainingStep
+from hone_trainer.planning.memory_terms import TrainingStep, host_bytes
 from hone_trainer.planning.packing import most_tokens
 from hone_trainer.planning.rollouts import generated_at_once
 from hone_trainer.protocol.errors import BadInput
@@ -26,18 +34,20 @@ ASSUMED_GPU = 80 * GIB
 out before training."""
 LARGEST_GPU = 288 * GIB
 """The largest that is sold."""
-_WHY_STAGE = {2: "Plain DDP would not fit.", 3: "Neither plain DDP nor ZeRO-2 would fit."}
 
 
 @dataclass(frozen=True)
 class _Layout:
     """One way to lay out a step, and what that takes."""
 
-    zero_stage: int
+    states: States
     gradient_checkpointing: bool
     micro_batch_size: int
     precision: str
     memory: MemoryEstimate
+    host_bytes: int
+    lacking_host_bytes: int | None = None
+    """Host memory with which another layout would fit, if the spec limits it to less."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +60,23 @@ class _Why:
 
 
 def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
-    """ZeRO stage, gradient checkpointing and micro-batch: the first that fits, from the fastest to the most frugal.
+    """Where the training state is, gradient checkpointing and micro-batch: the first that fits, the fastest first.
 
     Raises:
-        BadInput: the requested micro-batch does not divide the batch, or the model cannot fit.
+        BadInput: the requested micro-batch does not divide the batch, or the model cannot fit, or what the spec
+            offloads does not fit into host memory.
     """
     topology = inputs.topology
     layout, why = (_by_rule if _limit(inputs) is None else _by_estimate)(inputs, choices)
     choices = choices.choose(
-        zero_stage=Choice(layout.zero_stage, why.zero_stage),
+        zero_stage=Choice(layout.states.zero_stage, why.zero_stage),
         gradient_checkpointing=Choice(layout.gradient_checkpointing, why.gradient_checkpointing),
         micro_batch_size=spec_or(topology.micro_batch_size, layout.micro_batch_size, why.micro_batch_size),
         precision=Choice(layout.precision, why_precision(layout.precision, on_gpu=inputs.on_gpu)),
         activation_offloading=Choice(False, "Only after running out of memory."),
         memory=Choice(layout.memory),
     )
+    choices = choose_states(inputs, choices, layout.states, layout.host_bytes)
     if inputs.on_gpu and topology.memory_bytes is None:
         return choices.warn(_unknown(inputs, choices, layout))
     return choices if _fits(layout.memory, _limit(inputs)) else choices.warn(_shortage(inputs, choices, layout))
@@ -98,26 +110,31 @@ def _unknown(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
 
 def _by_rule(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
     """A layout on CPUs of unknown memory: the fastest."""
-    (stage, *_), why_stage = _stages(inputs)
+    (states, *_), why = states_to_try(inputs)
     sizes, most = _micro_batches(inputs, choices)
-    layout = _layout(inputs, choices, stage, sizes[0], checkpointing=False)
-    return layout, _Why(why_stage, "Memory is unknown.", f"At most {most} tokens at once.")
+    layout = _layout(inputs, choices, states, sizes[0], checkpointing=False)
+    return layout, _Why(why, "Memory is unknown.", f"At most {most} tokens at once.")
 
 
 def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
-    """The first layout whose estimate is within the known memory, else the last one."""
-    stages, why_stage = _stages(inputs)
+    """The first layout whose estimate is within the known memory, of GPU and host, else the last for the host."""
+    ways, why = states_to_try(inputs)
     sizes, most = _micro_batches(inputs, choices)
-    for stage, (checkpointing, size) in product(stages, _by_speed(inputs, choices, sizes)):
-        layout = _layout(inputs, choices, stage, size, checkpointing=checkpointing)
-        if _fits(layout.memory, _limit(inputs)):
-            break
-    if layout.zero_stage and inputs.topology.zero_stage is None and stage != stages[0]:
-        why_stage = _WHY_STAGE[layout.zero_stage]
-    return layout, _Why(
-        why_stage,
-        "Needed to fit." if layout.gradient_checkpointing else "Fits without it.",
-        f"The largest of at most {most} tokens that fits." if _fits(layout.memory, _limit(inputs)) else "The smallest.",
+    last, fits, lacking = None, False, None
+    for states, (checkpointing, size) in product(ways, _by_speed(inputs, choices, sizes)):
+        layout = _layout(inputs, choices, states, size, checkpointing=checkpointing)
+        if last is None or host_holds(inputs, layout.host_bytes):
+            last, fits = layout, _fits(layout.memory, _limit(inputs))
+            if fits:
+                break
+        elif lacking is None and _fits(layout.memory, _limit(inputs)):
+            lacking = layout.host_bytes
+    if last is None:
+        raise ValueError("there is no way to hold the training state")
+    return replace(last, lacking_host_bytes=lacking), _Why(
+        why_stage(inputs, last.states, ways[0], why),
+        "Needed to fit." if last.gradient_checkpointing else "Fits without it.",
+        f"The largest of at most {most} tokens that fits." if fits else "The smallest.",
     )
 
 
@@ -134,21 +151,6 @@ def tokens_per_row(inputs: PlanInputs, choices: Choices) -> float:
     if (rows := choices.packing.rows) and inputs.summary.tokens:
         return inputs.summary.tokens / rows
     return inputs.tokens_per_row or inputs.sequence_length
-
-
-def _stages(inputs: PlanInputs) -> tuple[list[int], str]:
-    """The ZeRO stages to try, in order, and why the first one."""
-    topology, method = inputs.topology, inputs.method
-    if topology.zero_stage is not None:
-        return [topology.zero_stage], "Set in the spec."
-    if topology.world_size == 1:
-        return [0], "Only one process."
-    known = topology.memory_bytes is not None
-    if not known and (first := method.facts.first_stage):
-        stages = [stage for stage in method.facts.zero_stages if stage >= first]
-        return stages, f"{method.value} on several processes whose memory is unknown."
-    why = "Plain DDP fits." if known else f"{method.value} needs little; memory is unknown."
-    return list(method.facts.zero_stages), why
 
 
 def _micro_batches(inputs: PlanInputs, choices: Choices) -> tuple[list[int], int]:
@@ -169,7 +171,8 @@ def _shape(inputs: PlanInputs, choices: Choices, size: int) -> tuple[int, int]:
     return size * needs.sequences_per_row(inputs.objective), inputs.sequence_length
 
 
-def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, checkpointing: bool) -> _Layout:
+def _layout(inputs: PlanInputs, choices: Choices, states: States, size: int, *, checkpointing: bool) -> _Layout:
+    stage = states.zero_stage
     model, on_gpu = choices.model, inputs.on_gpu
     precision = planned_precision(inputs.method, stage, on_gpu=on_gpu)
     sequences, length = _shape(inputs, choices, size)
@@ -193,9 +196,12 @@ def _layout(inputs: PlanInputs, choices: Choices, stage: int, size: int, *, chec
         reward_parameters=inputs.reward_parameters,
         reference_parameters=model.parameters if inputs.holds_reference else 0,
         teacher_parameters=inputs.teacher_parameters,
+        optim=states.optim,
+        offload_optimizer=states.offload_optimizer,
+        offload_param=states.offload_param,
     )
     step = _measured(inputs, choices, step, precision)
-    return _Layout(stage, checkpointing, size, precision, estimate_memory(step))
+    return _Layout(states, checkpointing, size, precision, estimate_memory(step), host_bytes(step))
 
 
 def _measured(inputs: PlanInputs, choices: Choices, step: TrainingStep, precision: str) -> TrainingStep:
@@ -219,10 +225,11 @@ def _fits(memory: MemoryEstimate, limit: int | None) -> bool:
 
 
 def is_tight(inputs: PlanInputs, choices: Choices) -> bool:
-    """Whether a known limit is exceeded, or on CPUs made it slower. A GPU loses more by short micro-batches."""
+    """Whether a known limit is exceeded, or made it slower: by host memory, or on CPUs by gradient checkpointing. A GPU
+    loses more by short micro-batches."""
     memory = choices.get("memory", MemoryEstimate)
     slower = choices.get("gradient_checkpointing", bool) and memory.limit_bytes is not None and not inputs.on_gpu
-    return not _fits(memory, _limit(inputs)) or slower
+    return not _fits(memory, _limit(inputs)) or slower or bool(choices.values["host_memory_bytes"])
 
 
 def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
@@ -238,6 +245,9 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
         f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
     remedies = _remedies(inputs.method, layout, limit)
+    if lacking := layout.lacking_host_bytes:
+        host = gib(pod_host_bytes(inputs, lacking))
+        remedies.insert(0, f"spec.compute.resources.limits.memory of {host}, to keep optimizer state in host memory")
     hint = f"Use {_either(remedies)}."
     if states_bytes(memory) > limit:
         message = f"the model of {choices.model.parameters:,} parameters is too large: {figures}"
@@ -253,7 +263,7 @@ def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:
     remedies = ["more memory per process", "a smaller model"]
     if method.facts.lighter:
         remedies.insert(0, f"spec.method.type {' or '.join(method.facts.lighter)}")
-    if not method.adapts and (layout.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2):
+    if not method.adapts and (layout.states.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2):
         remedies.append("more processes with zeroStage 3")
     if layout.memory.activations_bytes > limit // 4:
         remedies.append("a smaller spec.hyperparameters.sequenceLength")

@@ -4,6 +4,7 @@ import math
 
 from pydantic.alias_generators import to_camel
 
+from hone.contract.settings import OPTIMIZERS_8_BIT
 from hone_trainer.data.length_groups import grouped, unused_share
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import default_epochs, steps_per_epoch, steps_per_pass, why_by_rows
@@ -103,6 +104,7 @@ def choose_saves(inputs: PlanInputs, choices: Choices) -> Choices:
         trainable=choices.get("trainable_parameters", int),
         weight_bytes=weight_bytes(choices.get("precision", str)),
         zero_stage=choices.get("zero_stage", int),
+        in_8_bits=choices.values.get("optim") in OPTIMIZERS_8_BIT,
     )
     saves = plan_saves(inputs.config.checkpoint, choices.get("total_steps", int), size, inputs.write_speed)
     values = {

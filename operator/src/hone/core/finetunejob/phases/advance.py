@@ -45,7 +45,7 @@ def _start(state: State, step: Step) -> None:
             state.write(row.child(run, config))
     edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
     of_this = attempt(step.name, number, state.status.failures, edited, publication(run, state.status))
-    state.write(Child(job(run, step, of_this, config), JOB.write))
+    state.write(Child(job(run.planned(state.status.plan), step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)
     state.begin(step, number, rfc3339(state.now), step.digest(run))
     if step is FIRST:

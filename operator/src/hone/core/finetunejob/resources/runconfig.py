@@ -32,6 +32,16 @@ def memory_per_process(run: Run) -> int | None:
     return as_int(limit) // run.processes_per_node if limit else None
 
 
+def _host_memory(run: Run) -> int | None:
+    """Bytes of a process on a GPU by the limit that the spec sets; None: none, or the CPU, where a process has no
+    other memory."""
+    compute = run.compute
+    limits = compute.resources.limits if compute.resources else None
+    if not (compute.gpus_per_node and limits and "memory" in limits):
+        return None
+    return as_int(str(limits["memory"])) // run.processes_per_node
+
+
 def run_config(run: Run) -> RunConfig:
     """Everything that the run's pods need to know of it."""
     models = model_sources(run)
@@ -113,6 +123,9 @@ def _topology(run: Run) -> Topology:
         zero_stage=compute.zero_stage,
         micro_batch_size=compute.micro_batch_size,
         memory_bytes=memory_per_process(run),
+        offload_optimizer=compute.offload_optimizer,
+        offload_param=compute.offload_param,
+        host_memory_bytes=_host_memory(run),
     )
 
 

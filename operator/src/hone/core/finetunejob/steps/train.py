@@ -52,7 +52,8 @@ def _gpus(run: Run) -> int:
 
 
 def _resources(run: Run) -> dict[str, Any]:
-    return compute_resources(run, run.compute.gpus_per_node, run.processes_per_node)
+    memory = run.host_memory_bytes if run.compute.gpus_per_node else 0
+    return compute_resources(run, run.compute.gpus_per_node, run.processes_per_node, least_memory=memory)
 
 
 def _env(run: Run, job: str) -> Mapping[str, str]:
