@@ -13,7 +13,7 @@ from typing import Any
 
 from dev.bench_figures import ratio_of_medians, ratio_of_sums, shown
 from dev.bench_runs import long_lengths, plan_run, short_lengths, write_model, write_rows
-from dev.bench_turns import Block, Side, take_turns
+from dev.bench_turns import OWN_HEAP, Block, Side, take_turns
 
 BLOCK_STEPS = 10
 """Optimizer steps of one turn."""
@@ -53,17 +53,24 @@ def bench_steps(directory: Path, steps: int, threads: int, report: Report) -> di
         topology={"microBatchSize": batch},
         checkpoint={"everySteps": 10 * total},
     )
-    blocks = _race(
-        directory, {"hone": {"kind": "hone"}, "bare": {"kind": "bare"}}, run, [BLOCK_STEPS] * 2, turns, threads, report
-    )
-    hone, bare = ([turn[side] for turn in blocks] for side in (0, 1))
+    sides: dict[str, dict[str, Any]] = {
+        "hone": {"kind": "hone"},
+        "bare": {"kind": "bare"},
+        "bare-own-heap": {"kind": "bare", "heap": OWN_HEAP},
+    }
+    blocks = _race(directory, sides, run, [BLOCK_STEPS] * len(sides), turns, threads, report)
+    hone, bare, own = ([turn[side] for turn in blocks] for side in range(len(sides)))
     median = [1e3 * statistics.median(_steps(side)) for side in (hone, bare)]
-    ratio = ratio_of_sums([sum(block.seconds) for block in hone], [sum(block.seconds) for block in bare])
+    ratio, with_own_heap = (
+        ratio_of_sums([sum(block.seconds) for block in hone], [sum(block.seconds) for block in other])
+        for other in (bare, own)
+    )
     return {
         "steps": turns * BLOCK_STEPS,
         "rowsPerStep": batch,
         "medianStepMs": {"hone": median[0], "trl": median[1]},
         "ratio": ratio.to_dict(),
+        "ratioWithOwnHeap": with_own_heap.to_dict(),
         "ratioOfMedians": ratio_of_medians([b.seconds for b in hone], [b.seconds for b in bare]).to_dict(),
         "ratioOfCpuTime": ratio_of_sums([b.cpu_seconds for b in hone], [b.cpu_seconds for b in bare]).to_dict(),
         "target": TARGET,
@@ -116,7 +123,8 @@ def bench_defaults(directory: Path, turns: int, threads: int, report: Report) ->
 def defaults_table(rows: list[dict[str, Any]]) -> str:
     """The comparison of defaults as a text table."""
     lines = [
-        "Tokens per second, padding not counted; the same model, adapter and rows, all else each one's own choice.",
+        "Tokens per second, padding not counted; the same model, adapter, rows and heap settings, all else each one's",
+        "own choice.",
         "",
         f"  {'samples':20}{'against':22}{'Hone':>7}{'TRL':>7}   Hone / TRL",
     ]
@@ -180,10 +188,12 @@ def steps_table(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['steps']} steps of each side, in turns of {BLOCK_STEPS}; {figures['rowsPerStep']} rows a step, of",
         "about 60 tokens, LoRA, float32. Hone: its rank, with its checks, agreement of ranks, status and logs.",
-        "TRL: the same settings in a plain script, which logs nothing. Neither saves.",
+        "TRL: the same settings in a plain script, which logs nothing. Neither saves. Both have the heap settings of",
+        "Hone's ranks; without them, as most scripts, TRL has the C library's own heap.",
         "",
         f"  median step           Hone {median['hone']:.0f} ms, TRL {median['trl']:.0f} ms",
         f"  time, Hone / TRL      {shown(figures['ratio'])}   target: at most {figures['target']}",
+        f"  TRL with its own heap {shown(figures['ratioWithOwnHeap'])}",
         f"  of the medians        {shown(figures['ratioOfMedians'])}",
         f"  of the CPU time       {shown(figures['ratioOfCpuTime'])}",
     ]

@@ -21,6 +21,7 @@ from dev.uv import ROOT
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+OWN_HEAP = "own"
 DEADLINE_SECONDS = 900.0
 """Seconds without an answer after which a side counts as dead; the imports alone may need minutes on a busy machine."""
 
@@ -35,6 +36,15 @@ class Block:
     """Of all its threads, over the block."""
     tokens: int
     """That the model saw, padding left out."""
+
+
+def heap_of(job: dict[str, Any]) -> dict[str, str]:
+    """The heap settings of Hone's ranks, unless the job is to have the C library's own as a script without them."""
+    if job.get("heap") == OWN_HEAP:
+        return {}
+    from hone_trainer.launcher.gang import CPU_HEAP
+
+    return {"GLIBC_TUNABLES": CPU_HEAP}
 
 
 class Side:
@@ -53,11 +63,7 @@ class Side:
         job_file.write_text(json.dumps(job))
         self._reports, write = os.pipe()
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        if job["kind"] == "hone":
-            from hone_trainer.launcher.gang import CPU_HEAP
-
-            # As its ranks have it; whoever writes a script has the C library's own.
-            environment["GLIBC_TUNABLES"] = CPU_HEAP
+        environment |= heap_of(job)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dev.bench_side", str(job_file), str(write)],

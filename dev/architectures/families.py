@@ -67,6 +67,7 @@ _QWEN_TOKENS = {
 }
 FAMILIES: Mapping[str, Family] = {
     "Llama": Family("LlamaConfig"),
+    "Llama, wide": Family("LlamaConfig", {"hidden_size": 512, "intermediate_size": 1024, "head_dim": 128}),
     "Qwen2": Family("Qwen2Config", {"head_dim": None, "tie_word_embeddings": True}),
     "Qwen3": Family("Qwen3Config"),
     "Mistral": Family("MistralConfig", {"sliding_window": 64}),

@@ -132,6 +132,18 @@ def test_ranks_on_cpus_alone_have_another_heap(run: RunConfig) -> None:
     assert "GLIBC_TUNABLES" not in gang.rank_environment(with_topology(run, gpus_per_node=1))
 
 
+def test_gangs_on_gpus_record_their_collectives_where_they_outlive_the_pod(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = with_topology(run, nodes=2, gpus_per_node=1)
+    recorded = gang.rank_environment(gpus)
+    assert recorded["TORCH_FR_BUFFER_SIZE"] == "2000"
+    assert recorded["TORCH_FR_DUMP_TEMP_FILE"] == f"{run.paths.run}/nccl-trace-rank-"
+    assert "TORCH_FR_BUFFER_SIZE" not in gang.rank_environment(run), "on CPUs"
+    monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "0")
+    assert "TORCH_FR_BUFFER_SIZE" not in gang.rank_environment(gpus)
+
+
 def test_memory_of_gpus_is_in_blocks_that_grow_unless_the_user_sets_it(
     run: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

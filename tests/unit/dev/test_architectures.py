@@ -4,9 +4,10 @@ import os
 import time
 
 import pytest
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 from dev.architectures import cells
-from dev.architectures.families import FAMILIES
+from dev.architectures.families import FAMILIES, HIDDEN
 from dev.architectures.page import render
 from dev.matrix import Outcome
 from hone.contract.methods import MethodType
@@ -16,6 +17,13 @@ def test_every_family_is_tried_with_every_method_and_placement() -> None:
     tried = cells.cells()
     assert len(tried) == len(set(tried)) == len(FAMILIES) * len(MethodType) * len(cells.PLACEMENTS)
     assert len(FAMILIES) >= 20 and {family.kind for family in FAMILIES.values()} == {"dense", "experts", "multimodal"}
+
+
+def test_zero_3_divides_the_weights_of_the_wide_model_and_of_no_other_llama() -> None:
+    # DeepSpeed keeps smaller weights whole on each rank.
+    threshold = DeepSpeedZeroConfig().param_persistence_threshold
+    sizes = {name: FAMILIES[name].sizes.get("hidden_size", HIDDEN) for name in ("Llama", "Llama, wide")}
+    assert sizes["Llama"] * 2 * sizes["Llama"] < threshold < sizes["Llama, wide"] ** 2
 
 
 def test_the_page_tells_what_came_of_a_cell_and_each_reason_once() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dev import bench_runs
 from dev.bench_figures import ratio_of_medians, ratio_of_sums
-from dev.bench_turns import Block, Side, take_turns
+from dev.bench_turns import OWN_HEAP, Block, Side, heap_of, take_turns
 from hone.contract.runconfig import RunConfig
 from hone_trainer.protocol.planfile import load_plan
 
@@ -60,6 +60,13 @@ def test_the_sides_take_turns_and_change_who_begins() -> None:
     turns = take_turns([Runner("a", notes), Runner("b", notes)], 3, lambda _: None)  # type: ignore[list-item]
     assert notes == ["a ready", "b ready", "a", "b", "a", "b", "b", "a", "a", "b"]
     assert [[block.tokens for block in turn] for turn in turns] == [[5, 6], [8, 7], [9, 10]], "a's block comes first"
+
+
+def test_both_sides_have_the_same_heap_unless_one_is_to_have_its_own() -> None:
+    of_hone = heap_of({"kind": "hone"})
+    assert "glibc.malloc" in of_hone["GLIBC_TUNABLES"]
+    assert heap_of({"kind": "bare"}) == heap_of({"kind": "trl"}) == of_hone
+    assert heap_of({"kind": "bare", "heap": OWN_HEAP}) == {}
 
 
 def test_a_side_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ then free more often; the third and fourth setting keep glibc from returning it 
 zero and map it again.
 """
 
+RECORDED_COLLECTIVES = 2000
+FLIGHT_RECORD = "nccl-trace-rank-"
+"""Beginning of the files in the run's directory to which a rank writes its last `RECORDED_COLLECTIVES` when one of them
+timed out, so that they outlive the pod: `torchfrtrace` says from them which rank did not take part."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 Supervise = Callable[[int], Verdict | None]
@@ -168,6 +173,13 @@ def rank_environment(config: RunConfig) -> dict[str, str]:
     elif "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
         # Rows differ in length: blocks that can grow are used again for the next, longer one.
         environment["PYTORCH_ALLOC_CONF"] = os.environ.get("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if config.topology.gpus_per_node and config.topology.world_size > 1:
+        record = {
+            "TORCH_FR_BUFFER_SIZE": str(RECORDED_COLLECTIVES),
+            "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+            "TORCH_FR_DUMP_TEMP_FILE": str(Path(config.paths.run) / FLIGHT_RECORD),
+        }
+        environment |= {name: value for name, value in record.items() if name not in os.environ}
     return environment
 
 
