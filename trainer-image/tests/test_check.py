@@ -21,8 +21,8 @@ from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
 NO_OPTIONS = {
     "train": "DATA",
     "columns": "--column",
-    "roles": "only by a job so far",
-    "sources": "each source is checked by itself",
+    "roles": "--role",
+    "sources": "--source",
     "mounts": "volumes of pods",
     "balance": "changes no row",
     "showExample": "the example is always shown",
@@ -126,9 +126,16 @@ def test_a_missing_reward_is_refused_by_the_name_of_its_option(tmp_path: Path, t
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "the following arguments are required: DATA, --model"),
+        ([], "the following arguments are required: --model"),
+        (["--model", "."], "name the training rows: either DATA, or --source"),
+        (["rows.jsonl", "--model", ".", "--source", "a=b"], "name the training rows: either DATA, or --source"),
         (["rows.jsonl", "--model", "nowhere"], "--model: nowhere is no directory"),
         (["rows.jsonl", "--model", ".", "--column", "prompt"], "--column: write NAME=YOURS"),
+        (["rows.jsonl", "--model", ".", "--role", "agent=bot"], "--role: bot is no role; the roles are system"),
+        (["--model", ".", "--source", "a=b", "--source", "a=c"], "give each source a name of its own"),
+        (["--model", ".", "--source", "a=b", "color=red"], "--source: write NAME=PATH, then perhaps format="),
+        (["--model", ".", "--source", "a=b", "weight=heavy"], "--source a: one of its values is wrong: weight=heavy"),
+        (["--model", ".", "--source", "a=b", "role.x=bot"], "--source: bot is no role"),
         (["rows.jsonl", "--model", ".", "--objective", "Magic"], "invalid choice: 'Magic'"),
     ],
 )
@@ -170,3 +177,19 @@ def test_it_leaves_nothing_behind_when_it_is_stopped(tmp_path: Path, temporary: 
     _, error = process.communicate(timeout=120)
     assert process.returncode == check.INTERRUPTED, error
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.train
+def test_several_sources_are_mixed_as_a_job_does_it(tmp_path: Path, temporary: Path, tiny_model: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", (chat_row(i) for i in range(40)))
+    dialogs = [{"dialog": [{"role": r, "content": f"{r} {i}"} for r in ("customer", "assistant")]} for i in range(60)]
+    write_jsonl(tmp_path / "b.jsonl", dialogs)
+    second = (f"chats={tmp_path}/b.jsonl", "maxRows=20", "column.messages=dialog", "role.customer=user")
+    sources = ("--source", f"support={tmp_path}/a.jsonl", "weight=2", "--source", *second)
+    result = run(temporary, *sources, "--model", tiny_model)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert "support: 40 rows, 0 left out, " in result.stdout
+    assert "chats: 20 rows, 0 left out, " in result.stdout
+    missing = run(temporary, "--source", f"a={tmp_path}/c.jsonl", "--model", tiny_model)
+    assert missing.returncode == 1
+    assert "spec.dataset.train.sources[0] is the field of a FineTuneJob; here it is --source." in missing.stdout

@@ -93,9 +93,7 @@ REFUSED = [
     case("rows.json", b'{"prompt":{"0":"a","1":"b"},"completion":{"0":"c"}}', "by columns", "orient", id="pandas"),
     case("rows.json", b'{"columns":["prompt"],"index":[0],"data":[["a"]]}', "by columns", "orient", id="pandas' split"),
     case("rows.json", b'{"0":{"prompt":"a","completion":"b"}}', "by columns or by index", "orient", id="by index"),
-    case(
-        "notes.txt", b"Well, this is prose.\nAnd so on, and on.\n", "is plain text, not rows", "JSON Lines", id="prose"
-    ),
+    case("notes.md", b"Well, this is prose.\nAnd so on, and on.\n", "is plain text, not rows", "*.txt", id="prose"),
     case("notes", b"It is one long line of words\n", "is plain text, not rows", "as a row", id="words"),
     case("rows.jsonl", b"hello\nworld\n", "first at rows.jsonl:1: not JSON", "each row as", id="text"),
     case("rows.jsonl", b"", "rows.jsonl has no rows", "Use JSON Lines", id="an empty file"),
@@ -296,3 +294,49 @@ def test_half_a_character_spoils_only_its_row(tmp_path: Path, name: str, place: 
     (bad,) = surveyed.faults.summary()
     assert ("half of a character" in bad.reason, bad.count, bad.first) == (True, 1, place)
     assert len(surveyed.refs) == 2
+
+
+def texts(source: Source) -> dict[str, str]:
+    surveyed = look(source)
+    assert surveyed.format is DataFormat.TEXT
+    return {place: sample.prompt for place, sample in good_samples([source], DataFormat.TEXT)}
+
+
+def test_a_text_file_is_one_document_and_a_long_one_several(tmp_path: Path) -> None:
+    paragraph = 'It works: "really", he said, {once}.\n' * 200 + "\n"
+    (tmp_path / "long.txt").write_text(paragraph * 100)
+    (tmp_path / "note.txt").write_text("\ufeff[1] A note,\nof two lines.\n")
+    (tmp_path / "one-line.txt").write_text("word " * 50_000)
+    (tmp_path / "README.txt").write_text("no data")
+    source = find_source("train", str(tmp_path))
+    assert [file.name for file in source.files] == ["long.txt", "note.txt", "one-line.txt"]
+    found = texts(source)
+    assert found["note.txt:1"] == "[1] A note,\nof two lines.\n"
+    parts = [text for place, text in found.items() if place.startswith("long")]
+    assert "".join(parts) == paragraph * 100
+    assert len(parts) > 5
+    assert all(part.endswith("\n\n") and len(part) >= readers.DOCUMENT_BYTES for part in parts[:-1])
+    assert list(found)[1] == f"long.txt:{parts[0].count(chr(10)) + 1}"
+    assert len(found["one-line.txt:1"]) == 250_000
+
+
+def test_rows_in_a_file_that_is_named_text_stay_rows(tmp_path: Path) -> None:
+    for write_rows in (json_lines, json_array, table):
+        (tmp_path / "rows.txt").write_bytes(write_rows([GOOD]))
+        assert samples(find_source("train", str(tmp_path / "rows.txt"))) == [Sample(**GOOD)]
+
+
+def test_text_next_to_rows_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Well, this is prose.\n")
+    write(tmp_path / "rows.jsonl", [GOOD])
+    source = find_source("train", str(tmp_path))
+    assert ([file.name for file in source.files], source.unread) == (["rows.jsonl"], ("notes.txt",))
+
+
+def test_a_part_of_a_text_that_is_not_utf_8_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"coffee\n"))
+    source = find_source("train", str(tmp_path / "*.tx*"))
+    with pytest.raises(BadInput, match=r"a\.txt can be used.*not UTF-8"):
+        look(source)
+    assert texts(find_source("train", str(tmp_path / "b.txt.gz"))) == {"b.txt.gz:1": "coffee\n"}

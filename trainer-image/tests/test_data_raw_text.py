@@ -43,6 +43,7 @@ def test_every_text_is_learned_as_a_whole_in_pieces_of_the_sequence_length(
     assert result.dataset is not None
     assert (result.dataset.format, result.dataset.train_on) == ("Text", "All")
     assert (result.dataset.truncated_rows, result.dataset.trained_token_share) == (0, 1.0)
+    assert (result.dataset.example_outline or "").startswith("text (")
     expected = []
     for text in TEXTS:
         ids = [*tiny_tokenizer(text)["input_ids"], tiny_tokenizer.eos_token_id]

@@ -1,6 +1,7 @@
 """A check of data and model without a cluster: what a job's prepare step would say of them.
 
     python -m hone_trainer.check DATA --model DIR [--objective DPO] [--test FILE] [...]
+    python -m hone_trainer.check --source a=DATA weight=2 --source b=DATA --model DIR [...]
 
 Runs the prepare step on local files, in a temporary directory that is removed at the end, and prints its result for
 people. Exit code 0: a job would accept the data. 1: it would refuse them. 2: the command line is wrong. 3: the check
@@ -23,8 +24,8 @@ from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
 from hone.contract.results import StepResult
 from hone.contract.rewards import REWARDS
-from hone.contract.runconfig import RunConfig
-from hone.contract.settings import ChatTemplateName, DataFormat, Reasoning, SplitBy, TrainOn
+from hone.contract.runconfig import DataPart, RunConfig
+from hone.contract.settings import ChatTemplateName, DataFormat, Reasoning, Role, SplitBy, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer import prepare
 from hone_trainer.protocol import limits
@@ -36,6 +37,8 @@ from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
 ACCEPTED, REFUSED, FAILED, INTERRUPTED = 0, 1, 3, 130
 """Exit codes, in addition to argparse's 2 for a wrong command line."""
 _LOG_LINES = 20
+_PAIRS = {"column": "columns", "role": "roles"}
+"""Words of `--source` that set one entry of a field, such as `role.customer=user`."""
 
 
 def _chat_template(word: str) -> dict[str, str]:
@@ -152,7 +155,17 @@ def _parser() -> argparse.ArgumentParser:
         "check itself failed. Text between « and » in the example is learned. Prepared rows are written to a "
         "temporary directory first: set TMPDIR if it has too little space.",
     )
-    parser.add_argument("data", metavar="DATA", help="training rows: a file, a directory or a glob in quotes")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="training rows: a file, a directory or a glob in quotes"
+    )
+    parser.add_argument(
+        "--source",
+        action="append",
+        nargs="+",
+        metavar=("NAME=PATH", "KEY=VALUE"),
+        help="instead of DATA, one of several sources of training rows, with what is its own: format, weight, maxRows, "
+        "column.NAME=YOURS, role.YOURS=ROLE; can be repeated",
+    )
     parser.add_argument("--model", required=True, metavar="DIR", help="directory of the base model (save_pretrained)")
     parser.add_argument(
         "--objective", default=Objective.SFT.value, choices=[each.value for each in Objective], help="(default: SFT)"
@@ -166,6 +179,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=YOURS",
         help="Hone's name of a column and the name in your rows, such as prompt=question; can be repeated",
+    )
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="YOURS=ROLE",
+        help=f"a role or sender in your messages and Hone's role ({', '.join(Role)}), such as agent=assistant; can be "
+        "repeated",
     )
     parser.add_argument(
         "--reward",
@@ -186,7 +207,7 @@ def _sections(parser: argparse.ArgumentParser, options: argparse.Namespace) -> d
     if not Path(options.model).is_dir():
         parser.error(f"--model: {options.model} is no directory")
     sections: dict[str, dict[str, Any]] = {
-        "data": {"train": _absolute(options.data)},
+        "data": _training_rows(parser, options),
         "hyperparameters": {},
         "paths": {"model": _absolute(options.model)},
         "method": {"type": options.method},
@@ -196,14 +217,62 @@ def _sections(parser: argparse.ArgumentParser, options: argparse.Namespace) -> d
         if value is not None:
             section, key = option.place
             sections[section][key] = value
-    columns = dict(pair.partition("=")[::2] for pair in options.column)
-    if not all(name and theirs for name, theirs in columns.items()):
-        parser.error("--column: write NAME=YOURS, such as prompt=question")
-    if columns:
+    if columns := _pairs(parser, options.column, "--column: write NAME=YOURS, such as prompt=question"):
         sections["data"]["columns"] = columns
+    if roles := _pairs(parser, options.role, "--role: write YOURS=ROLE, such as agent=assistant"):
+        sections["data"]["roles"] = _checked_roles(parser, "--role", roles)
     if options.reward or options.reward_model:
         sections["reward"] = {"functions": [{"name": options.reward}] if options.reward else []}
     return sections
+
+
+def _training_rows(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
+    """Where the training rows are, as the RunConfig has it."""
+    if (options.data is None) == (options.source is None):
+        parser.error("name the training rows: either DATA, or --source for each of several")
+    if options.data is not None:
+        return {"train": _absolute(options.data)}
+    sources = [_source(parser, words) for words in options.source]
+    if len({source["name"] for source in sources}) < len(sources):
+        parser.error("--source: give each source a name of its own")
+    return {"train": sources[0]["path"], "sources": sources}
+
+
+def _source(parser: argparse.ArgumentParser, words: list[str]) -> dict[str, Any]:
+    """One of several sources of training rows."""
+    fields = {str(field.alias) for field in DataPart.model_fields.values()}
+    keys = sorted(fields - {"name", "path", *_PAIRS.values()})
+    help = f"--source: write NAME=PATH, then perhaps {', '.join(f'{key}=…' for key in keys)}, column.NAME=YOURS or "
+    help += "role.YOURS=ROLE"
+    (name, path), *others = _pairs(parser, words, help).items()
+    source: dict[str, Any] = {"name": name, "path": _absolute(path)}
+    for key, value in others:
+        kind, dot, entry = key.partition(".")
+        if dot and entry and kind in _PAIRS:
+            source.setdefault(_PAIRS[kind], {})[entry] = value
+        elif key in keys:
+            source[key] = value
+        else:
+            parser.error(help)
+    _checked_roles(parser, "--source", source.get("roles", {}))
+    try:
+        return DataPart.from_dict(source).to_dict()
+    except ValueError:
+        parser.error(f"--source {name}: one of its values is wrong: {' '.join(words[1:])}")
+
+
+def _pairs(parser: argparse.ArgumentParser, words: Sequence[str], help: str) -> dict[str, str]:
+    """Words of the kind a=b."""
+    pairs = dict(word.partition("=")[::2] for word in words)
+    if not all(name and value for name, value in pairs.items()):
+        parser.error(help)
+    return pairs
+
+
+def _checked_roles(parser: argparse.ArgumentParser, option: str, roles: dict[str, str]) -> dict[str, str]:
+    if unknown := sorted({*roles.values()} - {*Role}):
+        parser.error(f"{option}: {unknown[0]} is no role; the roles are {', '.join(Role)}")
+    return roles
 
 
 def _check(directory: Path, sections: dict[str, dict[str, Any]], options: argparse.Namespace) -> int:

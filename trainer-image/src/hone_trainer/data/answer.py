@@ -1,6 +1,6 @@
 """An answer after the prompt that a server asks with: its text as a model generates it, and its first token."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hone_trainer.data.conversation import Conversation
 from hone_trainer.data.sample import common_length
+from hone_trainer.data.token_ids import ids_and_offsets
 from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
@@ -133,16 +134,16 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
     Raises:
         RowFault: the rest of the text has no tokens of its own.
     """
-    ids, offsets = _encode(tokenizer, text)
+    ids, offsets = ids_and_offsets(tokenizer, text)
     mark = _last_mark(_marks(tokenizer), text[:begin], ids, offsets)
     rest = _encode_part(tokenizer, text[offsets[mark][0] if mark else 0 : begin])
     first = mark + len(rest)
     if tuple(ids[mark:first]) == rest:
         return Tokens(ids, offsets, first)
-    head, before = _encode(tokenizer, text[:begin])
+    head, before = ids_and_offsets(tokenizer, text[:begin])
     # After a line break, so that no tokenizer puts the space before it with which a text begins.
-    mark = len(_encode(tokenizer, "\n")[0])
-    tail, after = _encode(tokenizer, "\n" + text[begin:])
+    mark = len(ids_and_offsets(tokenizer, "\n")[0])
+    tail, after = ids_and_offsets(tokenizer, "\n" + text[begin:])
     tail, after = tail[mark:], after[mark:]
     if str(tokenizer.decode(head + tail)) != str(tokenizer.decode(ids)):
         raise RowFault(NO_BOUNDARY)
@@ -160,18 +161,21 @@ def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool
     """
     mask = [0] * len(tokens.ids)
     starts = [start for start, _ in tokens.offsets]
-    in_order = all(starts[i] <= starts[i + 1] for i in range(len(starts) - 1))
+    ends = [end for _, end in tokens.offsets]
+    in_order = starts == sorted(starts) and ends == sorted(ends)
     for low, high in spans:
-        for i in range(bisect_left(starts, low) if in_order else 0, len(starts)):
-            start, end = tokens.offsets[i]
-            if start >= high and in_order:
-                break
+        if in_order:
+            first, after = bisect_left(starts, low), min(bisect_left(starts, high), bisect_right(ends, high))
+            mask[first:after] = [1] * (after - first)
+            continue
+        for i, (start, end) in enumerate(tokens.offsets):
             if low <= start < high and end <= high:
                 mask[i] = 1
     if last and spans:
         # By its index: some tokenizers leave the space before a word out of the word's offsets.
         low, high = spans[-1]
-        for i, (start, end) in enumerate(tokens.offsets):
+        for i in range(min(bisect_right(ends, low), bisect_left(starts, low)) if in_order else 0, len(starts)):
+            start, end = tokens.offsets[i]
             if end > low or start >= low:
                 mask[i] = int(i >= tokens.first and start < high and end <= high)
     return mask
@@ -203,14 +207,9 @@ def _marks(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
 
 def _encode_part(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
     """The ids of a text; those of short ones, such as what opens an answer, are the same in every row."""
-    return _encode_again(tokenizer, text) if len(text) <= _REPEATED else tuple(_encode(tokenizer, text)[0])
+    return _encode_again(tokenizer, text) if len(text) <= _REPEATED else tuple(ids_and_offsets(tokenizer, text)[0])
 
 
 @lru_cache(maxsize=1024)
 def _encode_again(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    return tuple(_encode(tokenizer, text)[0])
-
-
-def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
+    return tuple(ids_and_offsets(tokenizer, text)[0])

@@ -112,7 +112,7 @@ def from_text(row: dict[str, Any]) -> Sample:
         raise RowFault("`text` is not a string")
     if not text.strip():
         raise RowFault("`text` is empty")
-    return Sample(prompt=text)
+    return Sample(prompt=text, whole=True)
 
 
 def _class(label: Any) -> str | int:

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     CSV = "CSV"
     PARQUET = "Parquet"
     ARROW = "Arrow"
+    TEXT = "plain text"
 
 
 REMEDY = "Use JSON Lines (one object per line), a JSON array, CSV, TSV, Parquet, or a directory that datasets saved."
@@ -43,11 +44,17 @@ _TEXT_SUFFIXES = {
     ".csv": Kind.CSV,
     ".tsv": Kind.CSV,
 }
-_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".arrow")
+PROSE_SUFFIX = ".txt"
+"""Of files that may be documents instead of rows."""
+_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet", ".arrow", PROSE_SUFFIX)
 _CODEC_SUFFIXES = (".gz", ".zst")
 
 _BY_COLUMNS = re.compile(r'\{\s*(?:"[^"]{1,200}"\s*:\s*\{\s*"0"\s*:|"0"\s*:\s*\{|"columns"\s*:\s*\[)')
 """How the JSON begins that pandas' `to_json` writes by columns, by index, and with orient='split'."""
+_OBJECTS = re.compile(r"\[?\s*\{\s*\"")
+"""How rows as JSON begin."""
+_NAMES = re.compile(r"\"?\w+\"?([,;\t]\"?\w+\"?)+")
+"""The first line of a table whose columns have plain names."""
 _TABLES = {b"PAR1": Kind.PARQUET, b"ARROW1": Kind.ARROW, b"\xff\xff\xff\xff": Kind.ARROW}
 """Binary kinds, by their first bytes; the last is Arrow's stream format, which datasets writes."""
 
@@ -255,18 +262,20 @@ def _refuse_other_text(field: str, name: str, head: bytes) -> None:
     line = text.partition("\n")[0]
     names = [cell.strip().strip('"') for cell in line.split(delimiter_of(line))]
     prose = any(len(cell.split()) > 3 or cell.endswith((".", "!", "?")) for cell in names)
-    if suffix_of(PurePath(name)) not in _TEXT_SUFFIXES and not text.startswith(("{", "[")) and prose:
+    if suffix_of(PurePath(name)) is None and not text.startswith(("{", "[")) and prose:
         raise BadInput(
             field,
             f"{name} is plain text, not rows",
-            'Write each text as a row of JSON Lines, such as {"prompt": "…", "completion": "…"}, or {"text": "…"} to '
-            "learn all of it.",
+            'Write each text as a row of JSON Lines, such as {"prompt": "…", "completion": "…"}. To learn all of it, '
+            'write {"text": "…"}, or name the file *.txt.',
         )
 
 
 def _text_kind(field: str, name: str, head: bytes) -> Kind:
     """The kind of a text: by its first character, else by the file's name, else by its first line."""
     text = head.removeprefix(_BOM).decode(errors="replace").lstrip()
+    if suffix_of(PurePath(name)) == PROSE_SUFFIX and not _begins_with_rows(text):
+        return Kind.TEXT
     if text.startswith("["):
         return Kind.JSON
     if text.startswith("{"):
@@ -281,6 +290,11 @@ def _text_kind(field: str, name: str, head: bytes) -> Kind:
     if suffix in _TEXT_SUFFIXES:
         return _TEXT_SUFFIXES[suffix]
     return Kind.CSV if delimiter_of(text.partition("\n")[0], "") else Kind.JSONL
+
+
+def _begins_with_rows(text: str) -> bool:
+    """Whether a text begins with an object or an array of them, or with the names of a table's columns."""
+    return bool(_OBJECTS.match(text) or _NAMES.fullmatch(text.partition("\n")[0].strip()))
 
 
 def _spans_lines(text: str) -> bool:

@@ -22,6 +22,8 @@ MAX_ROW_BYTES = 64 << 20
 MAX_ARRAY_BYTES = 256 << 20
 """Most bytes of a JSON array, which is held in memory as a whole, with some times as much for its objects."""
 _BATCH = 1000
+DOCUMENT_BYTES = 64 << 10
+"""A file of plain text is divided into documents of about this size, so that its rows can be parted into splits."""
 MIN_ROWS, ROWS_PER_BYTE = 1_000_000, 10
 """Rows that a table may have, in any case and for each byte of its file."""
 _SEPARATOR = re.compile(r"\s*\"?sep=([^\s\"])\"?\s*", re.IGNORECASE)
@@ -139,6 +141,31 @@ def _table(file: DataFile) -> Rows:
                 f"line {start} begins a row whose end cannot be found: {error}",
                 'Quote cells that hold quotation marks or line breaks, and double the marks within: "a ""b"" c".',
             ) from error
+
+
+def _documents(file: DataFile) -> Rows:
+    """A text as documents that end with a blank line, or with any line once they are twice as long."""
+    with io.TextIOWrapper(file.open(), "utf-8-sig", errors="surrogateescape") as text:
+        lines, size, first, number = list[str](), 0, 1, 0
+        for number, line in enumerate(_lines(text), start=1):
+            lines.append(line)
+            size += len(line)
+            if size >= DOCUMENT_BYTES and (not line.strip() or size >= 2 * DOCUMENT_BYTES):
+                yield from _document(first, lines)
+                lines, size, first = [], 0, number + 1
+        yield from _document(first, lines)
+
+
+def _document(first: int, lines: list[str]) -> Rows:
+    text = "".join(lines)
+    if not text.strip():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        yield str(first), RowFault(_NOT_UTF8)
+        return
+    yield str(first), {"text": text}
 
 
 def _lines(text: TextIO) -> Iterator[str]:
@@ -290,6 +317,7 @@ READERS: dict[Kind, Callable[[DataFile], RawRows]] = {
     Kind.CSV: _table,
     Kind.PARQUET: _parquet,
     Kind.ARROW: _arrow,
+    Kind.TEXT: _documents,
 }
 """How each kind is read: every row that is not blank, its place within the file, and its object or what is wrong; of
 JSON Lines the line, which `parsed` takes."""

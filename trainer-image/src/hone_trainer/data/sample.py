@@ -1,7 +1,7 @@
 """A row of the user's data once it is checked, the same for every format."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone_trainer.data.conversation import Conversation, Message
@@ -14,7 +14,7 @@ class Sample:
     Attributes:
         messages: the conversation; empty for plain text.
         completion_start: index of the first message of the completion.
-        prompt: the prompt as plain text, or a text that has a class; empty for a conversation.
+        prompt: the prompt as plain text, or a text that is learned whole or has a class; empty for a conversation.
         completion: the answer as plain text; of two answers the better one.
         rejected: the worse one of two answers, as text or messages; empty where there is one answer.
         label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
@@ -22,6 +22,7 @@ class Sample:
         references: what an answer that the model writes itself is compared to; empty where nothing is.
         tools: the tools that the assistant may call.
         untrained: the assistant's turns that carry no loss by the row's own choice, by index.
+        whole: whether `prompt` is a text of its own, to which nothing answers.
     """
 
     messages: tuple[Message, ...] = ()
@@ -33,6 +34,7 @@ class Sample:
     references: tuple[str, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     untrained: frozenset[int] = frozenset()
+    whole: bool = field(default=False, compare=False)
 
     @property
     def conversation(self) -> Conversation:
@@ -56,7 +58,7 @@ class Sample:
     def outline(self) -> str:
         """Its parts in their order, each with its length in characters, and none of their text."""
         parts = [(message["role"], message["content"]) for message in self.messages]
-        parts += [("prompt", self.prompt), ("completion", self.completion)]
+        parts += [("text" if self.whole else "prompt", self.prompt), ("completion", self.completion)]
         if isinstance(self.rejected, str):
             parts.append(("rejected", self.rejected))
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hone.contract.settings import DataFormat
-from hone_trainer.data.kinds import REMEDY, DataFile, data_file, suffix_of
+from hone_trainer.data.kinds import PROSE_SUFFIX, REMEDY, DataFile, data_file, suffix_of
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import locate, open_file, shown
 
@@ -218,6 +218,9 @@ def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:
     for file in files:
         if suffix := suffix_of(file):
             by_suffix.setdefault(suffix, []).append(file)
+    if len(by_suffix) > 1:
+        # Notes next to the rows.
+        by_suffix.pop(PROSE_SUFFIX, None)
     if len(by_suffix) > 1:
         # Most often these are the same rows in several kinds, or notes next to the rows: reading all would be wrong.
         kinds = ", ".join(f"{len(same)} {suffix}" for suffix, same in by_suffix.items())

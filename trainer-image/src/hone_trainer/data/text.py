@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from hone_trainer.data.answer import answered, encode_at
 from hone_trainer.data.conversation import Message
 from hone_trainer.data.sample import Sample, common_length
+from hone_trainer.data.token_ids import token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 def text_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids of a text with the special tokens that the tokenizer adds, as a server encodes a text."""
-    return list(tokenizer(text, verbose=False)["input_ids"])
+    return token_ids(tokenizer, text, special=True)
 
 
 def ids_of(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Ids of a text without special tokens of the tokenizer's own: a chat template writes them itself."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return token_ids(tokenizer, text, special=False)
 
 
 def opening_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

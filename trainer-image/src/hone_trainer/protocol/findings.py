@@ -12,6 +12,8 @@ _OPTIONS = {
     "spec.dataset.chatTemplate": "--chat-template",
     "spec.dataset.systemPrompt": "--system-prompt",
     "spec.dataset.columns": "--column",
+    "spec.dataset.roles": "--role",
+    "spec.dataset.train.sources": "--source",
     "spec.dataset.format": "--format",
     "spec.dataset.trainOn": "--train-on",
     "spec.dataset.reasoning": "--reasoning",
@@ -44,6 +46,10 @@ def report(dataset: DatasetSummary, plan: Plan) -> str:
     """Everything that a job's status would say of the data, with an example and all warnings."""
     sections = {
         "Data": list(_data(dataset)),
+        "Sources": [
+            f"{each.name}: {each.rows} rows, {each.bad_rows} left out, {each.train_rows} to train on"
+            for each in dataset.sources or ()
+        ],
         "Rows left out": [f"{each.count} × {each.reason} (first: {each.first})" for each in dataset.bad_rows],
         "Not used": [f"{each.key}: in {each.count} rows or messages" for each in dataset.unused_keys],
         "Classes": [f"{each.label}: {each.rows} training rows" for each in dataset.classes or ()],
@@ -58,7 +64,7 @@ def report(dataset: DatasetSummary, plan: Plan) -> str:
 def refusal(verdict: Verdict) -> str:
     """Why a job would be refused, and what to do about it."""
     field, colon, _ = verdict.message.partition(": ")
-    option = _OPTIONS.get(field) if colon else None
+    option = _OPTIONS.get(field.partition("[")[0]) if colon else None
     lines = [f"REFUSED: {verdict.message}"]
     if verdict.hint:
         lines.append(f"What to do: {verdict.hint}")
