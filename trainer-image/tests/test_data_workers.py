@@ -20,6 +20,7 @@ from hone_trainer.data.survey import survey
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan
+from hone_trainer.protocol.rows_done import RowsDone
 
 pytestmark = pytest.mark.slow
 
@@ -127,15 +128,26 @@ def test_memory_is_shared_among_the_workers(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_log_tells_rows_per_second_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = iter((100.0, 104.0, 110.0))
+    clock = iter((100.0, 100.5, 104.0, 110.0))
+    reports = RowsDone()
+    monkeypatch.setattr(ticker, "rows_done", reports)
     monkeypatch.setattr("hone_trainer.data.ticker.time.monotonic", lambda: next(clock))
-    progress = ticker.Ticker()
+    progress = ticker.Ticker("Tokenizing")
+    progress.tick("Tokenizing", 50, 3000)
+    assert reports.progress().rows is None, "nothing is reported of what ends at once"
     with caplog.at_level("INFO"):
         progress.tick("Tokenizing", 400, 3000)
         progress.tick("Tokenizing", 1000, 3000)
     (record,) = caplog.records
     fields = vars(record)
     assert [fields[name] for name in ("rows", "totalRows", "rowsPerSecond", "secondsLeft")] == [1000, 3000, 100, 20]
+    reported = reports.progress()
+    assert (reported.stage, reported.rows, reported.total_rows, reported.rows_per_second) == (
+        "Tokenizing",
+        1000,
+        3000,
+        100.0,
+    )
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from data_files import zstd
 from rows import CHAT_TEMPLATE, chat_row
 
+from hone.contract.progress import Progress
 from hone.contract.results import StepResult
 from hone.contract.rewards import RewardFunction, RewardName, Rewards
 from hone.contract.verdict import Verdict
@@ -195,6 +197,48 @@ def test_a_step_that_ends_by_itself_keeps_its_result(tmp_path: Path) -> None:
     assert supervised(tmp_path, "return 64") == (64, None)
     assert supervised(tmp_path, "sys.exit(75)") == (75, None)
     assert supervised(tmp_path, "limits.allow(60); time.sleep(2); return 0") == (0, None), "time grows with the input"
+
+
+SERVED = """
+import json, os, sys, time, urllib.request
+from hone_trainer.launcher.server import serve_rows
+from hone_trainer.protocol import limits
+from hone_trainer.protocol.rows_done import rows_done
+def ask():
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{os.environ['HONE_METRICS_PORT']}/progress", timeout=5).read()
+    except OSError:
+        return None
+def work():
+    while (answer := ask()) is None:
+        time.sleep(0.01)
+    assert json.loads(answer)["stage"] == "Starting", answer
+    rows_done.write("Tokenizing", 40, 100, 8.0)
+    print(ask().decode())
+    return 0
+sys.exit(limits.supervised("prepare", work, 60.0, attend=serve_rows))
+"""
+
+
+def test_the_parent_of_prepare_answers_how_far_it_is() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "HONE_METRICS_PORT": str(port), "HONE_POD_UID": "me"}
+    ran = subprocess.run([sys.executable, "-c", SERVED], env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    progress = Progress.from_dict(json.loads(ran.stdout))
+    assert (progress.pod_uid, progress.stage, progress.rows, progress.total_rows) == ("me", "Tokenizing", 40, 100)
+    assert progress.rows_per_second == 8.0
+    assert time.time() - progress.observed_time < 120
+
+
+def test_a_port_that_is_taken_does_not_stop_prepare() -> None:
+    with socket.create_server(("", 0)) as taken:
+        environment = {**os.environ, "HONE_METRICS_PORT": str(taken.getsockname()[1])}
+        code = SERVED.replace("ask()) is None", "1) is None").replace("    assert", "    return 0\n    assert")
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, "progress is not served" in ran.stderr) == (0, True), ran.stderr
 
 
 @pytest.mark.parametrize(("text", "limited"), [("1048576\n", True), ("max\n", False), ("9" * 18, False), ("", False)])

@@ -7,6 +7,7 @@ import pytest
 from hone.contract.progress import Progress
 from hone.core.kinds import KINDS
 from hone.core.observed import Pod, ProgressReading
+from tests.unit.core import make
 from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import preparing, training
 
@@ -111,3 +112,61 @@ def test_an_operator_that_has_just_started_leaves_what_the_last_one_was_told_unt
     cluster.progress = None
     assert cluster.reconcile().status is None
     assert cluster.condition("ProgressAvailable") == ("True", "Reporting")
+
+
+def test_how_far_prepare_is_with_the_rows_is_shown_while_it_runs() -> None:
+    cluster = preparing()
+    cluster.start()
+    figures = {"stage": "Tokenizing", "rows": 250_000, "total_rows": 1_000_000, "rows_per_second": 1250.04}
+    cluster.progress = reading(cluster, **figures)
+    cluster.converge()
+    assert cluster.status["preparation"] == {
+        "stage": "Tokenizing",
+        "rows": 250_000,
+        "totalRows": 1_000_000,
+        "rowsPerSecond": 1250.0,
+        "eta": "10m",
+        "observedTime": "2026-01-01T00:00:00Z",
+    }
+    assert cluster.condition("ProgressAvailable")[1] == "NotTraining"
+    assert "progress" not in cluster.status
+    cluster.progress = reading(cluster, stage="CheckingRows", rows=9, total_rows=0, rows_per_second=0.0)
+    cluster.reconcile()
+    assert cluster.status["preparation"] == {
+        "stage": "CheckingRows",
+        "rows": 9,
+        "totalRows": 0,
+        "rowsPerSecond": 0.0,
+        "observedTime": "2026-01-01T00:00:00Z",
+    }
+    cluster.progress = None
+    cluster.complete(make.prepared())
+    cluster.converge()
+    assert "preparation" not in cluster.status
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"stage": "Starting"},
+        {"stage": "<b>Tokenizing</b>", "rows": 1},
+        {"stage": "Tokenizing"},
+        {"stage": "Tokenizing", "rows": 1, "pod_uid": "another"},
+    ],
+)
+def test_a_prepare_pod_that_reports_no_rows_shows_nothing(values: dict[str, Any]) -> None:
+    cluster = preparing()
+    cluster.start()
+    cluster.progress = reading(cluster, **values)
+    cluster.reconcile()
+    assert "preparation" not in cluster.status
+    cluster.progress = ProgressReading(cluster.progress.pod_uid, error="refused")
+    assert cluster.reconcile().status is None
+
+
+def test_a_time_left_that_no_date_can_hold_is_not_shown() -> None:
+    cluster = preparing()
+    cluster.start()
+    cluster.progress = reading(cluster, stage="Tokenizing", rows=1, total_rows=2**31 - 1, rows_per_second=1e-9)
+    cluster.reconcile()
+    assert "eta" not in cluster.status["preparation"]

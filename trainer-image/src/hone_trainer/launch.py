@@ -21,11 +21,11 @@ from pathlib import Path
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.results import StepResult
-from hone.contract.runconfig import METRICS_PORT, NODE_RANK_ENV, RunConfig
+from hone.contract.runconfig import NODE_RANK_ENV, RunConfig
 from hone.contract.verdict import Verdict
 from hone_trainer.launcher import gang
 from hone_trainer.launcher.attempt import PodAttempt
-from hone_trainer.launcher.server import serve
+from hone_trainer.launcher.server import port_of_pod, serve
 from hone_trainer.launcher.supervisor import Supervisor
 from hone_trainer.planning.memory_fallback import hint_at_the_end, next_level
 from hone_trainer.protocol import host
@@ -39,8 +39,6 @@ from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import of_pod, preempted
 from hone_trainer.training import checkpoint
 
-METRICS_PORT_ENV = "HONE_METRICS_PORT"
-"""Environment variable with another port of /metrics and /progress; 0 takes a free one. For several on one machine."""
 _WITHOUT_PEERS = (FailureClass.COMMUNICATION, FailureClass.NEVER_STARTED)
 
 logger = logging.getLogger(__name__)
@@ -89,8 +87,7 @@ def _train(node: int, status: StatusDir) -> StepResult:
 
 
 def _launch(pod: PodAttempt) -> Verdict | None:
-    port = int(os.environ.get(METRICS_PORT_ENV) or METRICS_PORT)
-    server = serve(port, pod.status, pod.progress if pod.node == 0 else None, lambda: pod.measured)
+    server = serve(port_of_pod(), pod.status, pod.progress if pod.node == 0 else None, lambda: pod.measured)
     logger.info("serving", extra={"port": server.server_port})
     gang.adopt_orphans()
     try:

@@ -35,6 +35,7 @@ from hone_trainer.data.prepared import Prepared, difference, load_prepared, pack
 from hone_trainer.data.sources import Part, Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.data.workers import WorkerDied
+from hone_trainer.launcher.server import serve_rows
 from hone_trainer.models.directories import check_models, downloads, originals
 from hone_trainer.models.materialize import materialize
 from hone_trainer.objectives import components
@@ -480,4 +481,4 @@ def _stop(_signal: int, _frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(limits.supervised(STEP, main, SECONDS))
+    sys.exit(limits.supervised(STEP, main, SECONDS, attend=serve_rows))

@@ -58,6 +58,21 @@ class ProgressStatus(Model):
     observed_time: Annotated[Time | None, Field(description="Time at which this was observed.")] = None
 
 
+class PreparationStatus(Model):
+    """Progress of preparing the data."""
+
+    stage: Annotated[
+        str, Field(max_length=32, description="What is being done: CheckingRows, or Tokenizing, which follows it.")
+    ]
+    rows: Annotated[int, Field(ge=0, description="Number of rows done in this stage.")] = 0
+    total_rows: Annotated[int | None, Field(ge=0, description="Number of rows of the stage, once it is known.")] = None
+    rows_per_second: Annotated[float | None, Field(description="Rows per second in this stage.")] = None
+    eta: Annotated[
+        str | None, Field(max_length=32, description="Estimated time until the end of the stage, such as 12m.")
+    ] = None
+    observed_time: Annotated[Time | None, Field(description="Time at which this was observed.")] = None
+
+
 class Failure(Model):
     """Why an attempt failed."""
 
@@ -195,6 +210,10 @@ class FineTuneJobStatus(Model):
     ] = []
     dataset: Annotated[DatasetSummary | None, Field(description="Summary of the data that was read.")] = None
     plan: Annotated[Plan | None, Field(description="Settings that training uses, and why they were chosen.")] = None
+    preparation: Annotated[
+        PreparationStatus | None,
+        Field(description="Progress of preparing the data, while that takes more than a few seconds."),
+    ] = None
     progress: Annotated[ProgressStatus | None, Field(description="Progress of training.")] = None
     evaluation: Annotated[EvaluationSummary | None, Field(description="Scores of base model and tuned model.")] = None
     score: Annotated[str | None, Field(max_length=64, description="Main metric of the tuned model, as text.")] = None

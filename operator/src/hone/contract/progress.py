@@ -1,7 +1,11 @@
-"""Progress: what a trainer pod answers on `/progress`, as JSON. The pod of rank 0 answers 200, the others 404."""
+"""Progress: what a prepare or trainer pod answers on `/progress`, as JSON. Of trainer pods, that of rank 0 answers 200,
+the others 404."""
 
 from hone.contract import VERSION
 from hone.contract.base import Model
+
+CHECKING_ROWS, TOKENIZING = "CheckingRows", "Tokenizing"
+"""The stages of prepare that report rows."""
 
 
 class Progress(Model):
@@ -11,7 +15,7 @@ class Progress(Model):
     pod_uid: str = ""
     """uid of the pod that answers, so that an address reused by another pod is noticed."""
     stage: str = "Starting"
-    """Starting, Probing, Training, Evaluating, Saving or Done."""
+    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare CheckingRows or Tokenizing."""
     step: int = 0
     """Optimizer steps done, those before a resume included."""
     total_steps: int = 0
@@ -35,5 +39,10 @@ class Progress(Model):
     """How often the ranks were restarted within this attempt's pod."""
     changes: list[str] = []
     """What this attempt does differently from the plan, and why, in sentences; at most 8."""
+    rows: int | None = None
+    """Prepare: rows done in this stage."""
+    total_rows: int | None = None
+    """Prepare: rows of the stage; None: not known yet."""
+    rows_per_second: float | None = None
     observed_time: float = 0.0
     """When this was measured, in seconds since the epoch."""

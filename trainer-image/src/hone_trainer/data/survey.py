@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from hone.contract.plan import SourceRows
+from hone.contract.progress import CHECKING_ROWS
 from hone.contract.settings import DataFormat, SplitBy
 from hone_trainer.data.assign import RowRef, Seen, assign, repeated
 from hone_trainer.data.checked import CheckedChunk, RowCheck, check_chunk, checked
@@ -155,7 +156,7 @@ def _weighted(good: list[Seen], used: list[bool], parts: list[Part | None], refs
 
 def _check_all(sources: list[Source], checks: Sequence[RowCheck], result: "_Checked") -> None:
     """Check all rows of all sources; arguments as of `survey`."""
-    ticker = Ticker()
+    ticker = Ticker(CHECKING_ROWS)
     for source, check in zip(sources, checks, strict=True):
         own, before, files = Faults(), len(result.good), Counter[str]()
         for chunk in in_order(partial(check_chunk, check), chunks(source)):

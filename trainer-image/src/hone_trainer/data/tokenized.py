@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from hone.contract.progress import TOKENIZING
 from hone_trainer.data.encoded import EncodedChunk, Task, encode_chunk
 from hone_trainer.data.prepared import SPLITS
 from hone_trainer.data.read import chunks
@@ -23,7 +24,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 def tokenize(raw: Path, survey: Survey, encoder: RowEncoder, options: Options) -> Tokenized:
     """Write the rows of each split to `raw/<split>.arrow`. Rows that cannot be encoded are added to `survey.faults`."""
     result = Tokenized({name: SplitRows() for name in SPLITS})
-    notes, ticker, total = Counter[str](), Ticker(), 0
+    notes, ticker, total = Counter[str](), Ticker(TOKENIZING), 0
     with ExitStack() as stack:
         files = {name: stack.enter_context((raw / f"{name}.arrow").open("wb")) for name in SPLITS}
         for name, file in files.items():

@@ -1,5 +1,7 @@
-"""The trainer pod's HTTP port: /metrics, /progress and /healthz."""
+"""The HTTP port of trainer pods, /metrics, /progress and /healthz, and of prepare pods, which have no metrics."""
 
+import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -8,9 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hone.contract.progress import Progress
+from hone.contract.runconfig import METRICS_PORT
 from hone_trainer.launcher.metrics import RankCollector
 from hone_trainer.protocol.probe import Probe
+from hone_trainer.protocol.rows_done import rows_done
 from hone_trainer.protocol.status import StatusDir
+
+METRICS_PORT_ENV = "HONE_METRICS_PORT"
+"""Environment variable with another port of /metrics and /progress; 0 takes a free one. For several on one machine."""
+logger = logging.getLogger(__name__)
 
 
 class _Server(ThreadingHTTPServer):
@@ -46,7 +54,24 @@ def serve(
     """
     registry = CollectorRegistry()
     registry.register(RankCollector(status, measured))
-    server = (_DualStackServer if socket.has_dualstack_ipv6() else _Server)(("", port), _handler(registry, progress))
+    return _start(port, _handler(registry, progress))
+
+
+def port_of_pod() -> int:
+    """The port that this pod serves at."""
+    return int(os.environ.get(METRICS_PORT_ENV) or METRICS_PORT)
+
+
+def serve_rows() -> None:
+    """Serve how far prepare is with the rows, until this process ends."""
+    try:
+        _start(port_of_pod(), _handler(CollectorRegistry(), rows_done.progress))
+    except OSError as error:
+        logger.warning("progress is not served", extra={"reason": str(error)})
+
+
+def _start(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    server = (_DualStackServer if socket.has_dualstack_ipv6() else _Server)(("", port), handler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server
 

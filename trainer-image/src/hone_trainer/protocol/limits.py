@@ -102,13 +102,18 @@ def allow(more: float) -> None:
     _note.write(seconds + more, place)
 
 
-def supervised(step: str, work: Callable[[], int], seconds: float) -> int:
+def _nothing() -> None:
+    """What the parent of a step does in addition."""
+
+
+def supervised(step: str, work: Callable[[], int], seconds: float, attend: Callable[[], None] = _nothing) -> int:
     """Run a step in a child process; returns its exit code.
 
     Args:
         step: its name.
         work: the step, which writes its own result unless it is ended here.
         seconds: how long it may take, in addition to what it adds by `allow`.
+        attend: called once in this process when the child has begun, to start what serves meanwhile.
     """
     begin, memory = time.monotonic(), int(host.memory_limit() * MEMORY_SHARE)
     # Held back until they can be passed on: a signal in between would end this process alone.
@@ -121,6 +126,7 @@ def supervised(step: str, work: Callable[[], int], seconds: float) -> int:
     for number in _PASSED_ON:
         signal.signal(number, lambda received, _: _send(child, received))
     signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    attend()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

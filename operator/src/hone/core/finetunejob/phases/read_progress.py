@@ -1,4 +1,4 @@
-"""What the pod of rank 0 reports while training runs."""
+"""What the prepare pod reports of the rows, and the pod of rank 0 while training runs."""
 
 from hone.api.finetunejob_status import CheckpointStatus
 from hone.core.conditions import TRUE
@@ -9,6 +9,7 @@ from hone.core.finetunejob.status import progress
 
 def read_progress(state: State) -> None:
     """Record what the trainer reports, if the answer comes from the pod that runs."""
+    _read_preparation(state)
     attempt = progress.running_trainer(state.status.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
     if attempt is None or pod is None:
@@ -20,3 +21,14 @@ def read_progress(state: State) -> None:
     state.status.progress = progress.to_status(reading.progress, state.status.plan)
     if reading.progress.checkpoint_step is not None:
         state.status.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)
+
+
+def _read_preparation(state: State) -> None:
+    attempt = progress.running_prepare(state.status.attempts)
+    if attempt is None:
+        state.status.preparation = None
+        return
+    pod, reading = progress.rank_zero(attempt, state.observed.pods), state.observed.progress
+    if pod is None or reading is None or progress.finding(pod, reading).status != TRUE or reading.progress is None:
+        return
+    state.status.preparation = progress.preparation(reading.progress) or state.status.preparation

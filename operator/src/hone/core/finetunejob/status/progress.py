@@ -2,12 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, ProgressStatus
+from hone.api.finetunejob_status import (
+    AttemptResult,
+    AttemptStatus,
+    FineTuneJobStatus,
+    PreparationStatus,
+    ProgressStatus,
+)
 from hone.contract.plan import Plan as TrainingPlan
-from hone.contract.progress import Progress
+from hone.contract.progress import CHECKING_ROWS, TOKENIZING, Progress
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding
-from hone.core.finetunejob.run import TRAIN
+from hone.core.finetunejob.run import PREPARE, TRAIN
 from hone.core.kind import ProgressTarget
 from hone.core.observed import Object, Pod, ProgressReading
 from hone.core.times import duration, rfc3339
@@ -22,8 +28,16 @@ MAX_MOMENT = 100_000_000_000.0
 
 def running_trainer(attempts: list[AttemptStatus]) -> AttemptStatus | None:
     """The attempt at training that is under way, or None."""
-    running = (a for a in attempts if a.step == TRAIN and a.result == AttemptResult.RUNNING)
-    return next(running, None)
+    return _running(attempts, TRAIN)
+
+
+def running_prepare(attempts: list[AttemptStatus]) -> AttemptStatus | None:
+    """The same of prepare."""
+    return _running(attempts, PREPARE)
+
+
+def _running(attempts: list[AttemptStatus], step: str) -> AttemptStatus | None:
+    return next((a for a in attempts if a.step == step and a.result == AttemptResult.RUNNING), None)
 
 
 def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
@@ -37,7 +51,8 @@ def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
 def target(resource: Object, pods: tuple[Pod, ...]) -> ProgressTarget | None:
     """The pod to query for progress: its uid and address."""
     status = FineTuneJobStatus.from_dict(resource.get("status") or {})
-    attempt = running_trainer(list(status.attempts))
+    attempts = list(status.attempts)
+    attempt = running_trainer(attempts) or running_prepare(attempts)
     pod = rank_zero(attempt, pods) if attempt else None
     address = (pod.raw.get("status") or {}).get("podIP") if pod else None
     return ProgressTarget(pod.raw["metadata"]["uid"], address) if pod and address else None
@@ -80,6 +95,23 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
         tokens_per_second=round(progress.tokens_per_second, 1) if progress.tokens_per_second is not None else None,
         eta=duration(left) if left is not None and not done else None,
         estimated_completion_time=rfc3339(end) if end else None,
+        observed_time=rfc3339(observed) if observed else None,
+    )
+
+
+def preparation(progress: Progress) -> PreparationStatus | None:
+    """A prepare pod's answer as `status.preparation`; None as long as it reports no rows."""
+    if progress.stage not in (CHECKING_ROWS, TOKENIZING) or progress.rows is None:
+        return None
+    rate, total = progress.rows_per_second, progress.total_rows
+    left = (total - progress.rows) / rate if rate and total else None
+    observed = _moment(progress.observed_time)
+    return PreparationStatus(
+        stage=progress.stage,
+        rows=progress.rows,
+        total_rows=total,
+        rows_per_second=round(rate, 1) if rate is not None else None,
+        eta=duration(left) if left is not None and 0 <= left < MAX_SECONDS else None,
         observed_time=rfc3339(observed) if observed else None,
     )
 
