@@ -310,14 +310,14 @@ def test_a_text_file_is_one_document_and_a_long_one_several(tmp_path: Path) -> N
     (tmp_path / "README.txt").write_text("no data")
     source = find_source("train", str(tmp_path))
     assert [file.name for file in source.files] == ["long.txt", "note.txt", "one-line.txt"]
-    found = texts(source)
-    assert found["note.txt:1"] == "[1] A note,\nof two lines.\n"
-    parts = [text for place, text in found.items() if place.startswith("long")]
+    documents = texts(source)
+    assert documents["note.txt:1"] == "[1] A note,\nof two lines.\n"
+    parts = [text for place, text in documents.items() if place.startswith("long")]
     assert "".join(parts) == paragraph * 100
     assert len(parts) > 5
     assert all(part.endswith("\n\n") and len(part) >= readers.DOCUMENT_BYTES for part in parts[:-1])
-    assert list(found)[1] == f"long.txt:{parts[0].count(chr(10)) + 1}"
-    assert len(found["one-line.txt:1"]) == 250_000
+    assert list(documents)[1] == f"long.txt:{parts[0].count(chr(10)) + 1}"
+    assert len(documents["one-line.txt:1"]) == 250_000
 
 
 def test_rows_in_a_file_that_is_named_text_stay_rows(tmp_path: Path) -> None:

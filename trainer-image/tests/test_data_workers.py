@@ -14,7 +14,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat
 from hone_trainer import prepare as step
-from hone_trainer.data import checked, encoded, formats, read, ticker, workers
+from hone_trainer.data import checked, encoded, formats, read, ticker, tokenized, workers
 from hone_trainer.data.sources import find_source
 from hone_trainer.data.survey import survey
 from hone_trainer.protocol import host
@@ -229,3 +229,56 @@ def test_a_step_whose_worker_is_killed_says_that_memory_was_short(
     assert verdict is not None
     assert (code, verdict.failure_class) == (137, FailureClass.HOST_OUT_OF_MEMORY)
     assert [path.name for path in (tmp_path / "workspace" / "prepared").iterdir()] == []
+
+
+class Stopped(BaseException):
+    """What ends a process that is told to stop."""
+
+
+def prepared_files(config: RunConfig) -> tuple[object, list[str], dict[str, bytes]]:
+    step.prepare(config)
+    planned = load_plan(config)
+    assert planned is not None
+    return planned.dataset, planned.plan.warnings, files_of(Path(planned.prepared))
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("damage", ["none", "a lost byte", "another byte", "half a line", "another digest"])
+def test_a_run_that_is_stopped_while_it_tokenizes_continues_there(
+    damage: str, make_config: Any, tmp_path: Path, split_up: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_up(1)
+    lines: list[Any] = [chat_row(i) | ({"id": i} if i % 5 == 0 else {}) for i in range(250)]
+    lines[30], lines[77] = "no JSON", lines[5]
+    lines[40] = {"messages": [{"role": "assistant", "content": "a"}, {"role": "system", "content": "late"}]}
+    paths = {"workspace": str(tmp_path / "one"), "run": str(tmp_path / "one" / "run")}
+    expected = prepared_files(RunConfig.from_dict(make_config(lines, paths=paths)))
+    config, encoded_chunks = RunConfig.from_dict(make_config(lines)), []
+    encode, stop_at = tokenized.encode_chunk, 12
+
+    def count(*arguments: Any) -> Any:
+        if len(encoded_chunks) == stop_at:
+            raise Stopped
+        encoded_chunks.append(arguments)
+        return encode(*arguments)
+
+    monkeypatch.setattr(tokenized, "encode_chunk", count)
+    with pytest.raises(Stopped):
+        step.prepare(config)
+    (left,) = (tmp_path / "workspace" / "prepared").glob(".tmp-*")
+    stream, journal = left / "raw" / "train.arrow", left / "raw" / "journal.jsonl"
+    if damage == "a lost byte":
+        os.truncate(stream, stream.stat().st_size - 1)
+    if damage == "another byte":
+        content = bytearray(stream.read_bytes())
+        content[-1000] ^= 1
+        stream.write_bytes(content)
+    if damage == "half a line":
+        os.truncate(journal, journal.stat().st_size - 5)
+    if damage == "another digest":
+        journal.write_bytes(b'{"digest": "of others"}\n' + journal.read_bytes().partition(b"\n")[2])
+    stop_at, before = -1, len(encoded_chunks)
+    assert prepared_files(config) == expected
+    again = {"none": 0, "another digest": before}.get(damage, 1)
+    assert len(encoded_chunks) - before == 25 - 12 + again
+    assert not list((tmp_path / "workspace" / "prepared").glob(".tmp-*"))

@@ -272,7 +272,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         default_piece=DEFAULT_PIECE if options.raw_text else None,
         checks=_token_checks(models),
     )
-    build_prepared(directory, digest, data.survey, encoder, tokens)
+    build_prepared(directory, digest, data.survey, encoder, tokens, config.job.uid)
     seconds = round(time.monotonic() - started, 1)
     log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
     return load_prepared(directory)

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,18 +62,33 @@ class _Counts:
     classes: Classes | None
 
 
-def build_prepared(target: Path, digest: str, survey: Survey, encoder: RowEncoder, options: Options) -> None:
+def build_prepared(
+    target: Path, digest: str, survey: Survey, encoder: RowEncoder, options: Options, run: str = "local"
+) -> None:
     """Write the prepared data to `target`, which exists in full afterwards, or, on any error, not at all.
+
+    A process that is stopped or killed leaves what it has tokenized, from where the next one of the run continues.
+
+    Args:
+        target: the directory.
+        digest: its name.
+        survey: the first pass.
+        encoder: what encodes the rows.
+        options: how.
+        run: the run that writes.
 
     Raises:
         BadInput: no training row is left, or too many would be cut.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(target.parent, _TEMPORARY)
-    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
+    temporary = target.parent / f"{_TEMPORARY}{digest[:16]}-{run}"
+    if temporary.is_symlink():
+        temporary.unlink()
+    temporary.mkdir(exist_ok=True)
     try:
         _write(temporary, digest, survey, encoder, options)
-        # mkdtemp creates it for this user only, but other runs on this volume may use it too.
+        # Other runs on this volume may use it too.
         temporary.chmod(0o775)
         if (target.exists() or target.is_symlink()) and difference(target, digest) is not None:
             remove_named(target, _TEMPORARY)
@@ -84,8 +98,10 @@ def build_prepared(target: Path, digest: str, survey: Survey, encoder: RowEncode
             if difference(target, digest) is not None:
                 raise
             log.info("Another run has just prepared the same data", extra={"directory": str(target)})
-    finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except Exception:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def _write(directory: Path, digest: str, survey: Survey, encoder: RowEncoder, options: Options) -> None:
@@ -93,8 +109,11 @@ def _write(directory: Path, digest: str, survey: Survey, encoder: RowEncoder, op
 
     disable_progress_bars()
     raw = directory / "raw"
-    raw.mkdir()
-    tokenized = tokenize(raw, survey, encoder, options)
+    # Of an attempt that was stopped, only the tokenized rows are used.
+    for name in SPLITS:
+        shutil.rmtree(directory / name, ignore_errors=True)
+    raw.mkdir(exist_ok=True)
+    tokenized = tokenize(raw, digest, survey, encoder, options)
     train = tokenized.splits["train"].lengths
     if not train:
         raise no_rows_left(survey, options.template_field)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hone_trainer.data.assign import RowRef
@@ -57,7 +57,7 @@ def encode_chunk(check: RowCheck, encoder: RowEncoder, options: Options, task: T
     chunk, refs = task
     result = EncodedChunk(
         Tokenized({name: SplitRows() for name in SPLITS}),
-        replace(options.checks, counts=Counter(), ends=Counter()),
+        options.checks.empty(),
         count=len(refs),
     )
     encoder.notes = result.notes

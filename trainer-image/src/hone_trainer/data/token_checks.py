@@ -1,7 +1,7 @@
 """What is checked of every row's token ids: that the model has them, and that a text begins and ends once."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone_trainer.data.prepared import IGNORE_INDEX
@@ -61,6 +61,10 @@ class TokenChecks:
             self.ends[answer[end]] += 1
         if end and answer[end - 1] == answer[end]:
             self.counts[_TWO_ENDS, answer[end]] += 1
+
+    def empty(self) -> "TokenChecks":
+        """The same checks of other rows, of which none is counted yet."""
+        return replace(self, counts=Counter(), ends=Counter())
 
     def merge(self, other: "TokenChecks") -> None:
         """Add what was counted in other rows."""
