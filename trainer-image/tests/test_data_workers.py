@@ -282,3 +282,50 @@ def test_a_run_that_is_stopped_while_it_tokenizes_continues_there(
     again = {"none": 0, "another digest": before}.get(damage, 1)
     assert len(encoded_chunks) - before == 25 - 12 + again
     assert not list((tmp_path / "workspace" / "prepared").glob(".tmp-*"))
+
+
+def another(config: dict[str, Any], **sections: Any) -> RunConfig:
+    """The next job on the workspace."""
+    paths = {**config["paths"], "run": f"{config['paths']['workspace']}/next"}
+    return RunConfig.from_dict({**config, "job": {**config["job"], "uid": "next"}, "paths": paths, **sections})
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("objective", "row"),
+    [
+        ("SFT", chat_row),
+        ("Classification", lambda i: {"text": f"It {['works', 'broke'][i % 2]} {i}.", "label": ["good", "bad"][i % 2]}),
+    ],
+)
+def test_the_next_job_with_the_same_data_reads_no_row(
+    objective: str, row: Any, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [row(i) | ({"id": i} if i % 5 == 0 else {}) for i in range(150)]
+    lines[30], lines[77] = "no JSON", lines[5]
+    config = make_config(lines, objective=objective)
+    expected = prepared_files(RunConfig.from_dict(config))
+    reads: list[object] = []
+    original = step.survey
+    monkeypatch.setattr(step, "survey", lambda *a, **k: reads.append(a) or original(*a, **k))
+    assert prepared_files(another(config, hyperparameters={"learningRate": 1e-3})) == expected
+    assert not reads
+    surveys = Path(config["paths"]["workspace"]) / "prepared" / "surveys"
+    (survey_file,) = surveys.glob("*.json")
+    Path(config["data"]["train"]).write_bytes(Path(config["data"]["train"]).read_bytes() + b"\n")
+    assert prepared_files(another(config, data={**config["data"], "testFraction": 0.2}))[0] != expected[0]
+    assert len(reads) == 1, "other data"
+    survey_file.write_text("[]")
+    config = make_config(lines, objective=objective)
+    assert prepared_files(another(config, hyperparameters={"learningRate": 2e-3})) == expected
+    assert len(reads) == 2, "what is stored cannot be read"
+
+
+@pytest.mark.train
+def test_rows_are_read_again_where_what_is_stored_of_them_has_no_prepared_data(make_config: Any) -> None:
+    config = make_config([chat_row(i) for i in range(150)])
+    dataset, warnings, files = prepared_files(RunConfig.from_dict(config))
+    other = another(config, hyperparameters={"seed": 7})
+    assert prepared_files(other)[2].keys() == files.keys()
+    assert prepared_files(other)[2] != files
+    assert prepared_files(another(config))[:2] == (dataset, warnings)

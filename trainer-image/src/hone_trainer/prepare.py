@@ -26,7 +26,7 @@ from hone.contract.runconfig import DataPart, DataPaths, Merge, RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
-from hone_trainer.data import pack
+from hone_trainer.data import pack, stored_survey
 from hone_trainer.data.build_errors import MODEL, check_bad_rows
 from hone_trainer.data.checks import check_format, check_system_prompt, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
@@ -71,6 +71,8 @@ SECONDS = 1800.0
 ROW_BYTES_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 50_000, 5_000_000
 """How slowly data and models may be read: a loaded node with a slow volume is several times faster."""
 _MAX_WARNINGS = 16
+_WITHOUT_PATHS = dict.fromkeys(("train", "validation", "test", "mounts", "showExample", "minSamples", "onScarceData"))
+"""Settings of the data that change nothing of what their rows are; other files are told by their content."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,16 @@ class _Data:
         survey: format and split of every row.
         train_on: which tokens carry loss; None for objectives without this choice.
         classes: the classes; None for formats without classes.
+        digests: of the files, and of these with all that decides what their survey is.
+        stored: whether the survey is that of an earlier job with the same data, without rows.
     """
 
     sources: list[Source]
     survey: Survey
     train_on: TrainOn | None
     classes: Classes | None
+    digests: tuple[str, str]
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     check_settings(config)
     check_models(originals(config))
     # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
-    data = _survey(config, _find_sources(config))
+    data = _surveyed(config, _find_sources(config))
     limits.reading("", "")
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
@@ -189,7 +195,24 @@ def _part(data: DataPaths, index: int, part: DataPart) -> Source:
     return replace(source, roles=part.roles or {}, format=part.format)
 
 
-def _survey(config: RunConfig, sources: list[Source]) -> _Data:
+def _surveyed(config: RunConfig, sources: list[Source]) -> _Data:
+    """What the rows are: as an earlier job with the same data has found it, else by reading them."""
+    from hone_trainer.data.digest import data_digest, prepared_digest
+
+    names = [[source.place, [file.name for file in source.files], source.unread] for source in sources]
+    options = {"objective": config.objective, "dataset": {**config.data.to_dict(), **_WITHOUT_PATHS}, "names": names}
+    content = data_digest(sources)
+    digests = content, prepared_digest(content, "", options)
+    stored = stored_survey.load(Path(config.paths.workspace), digests[1])
+    if stored is None:
+        return _survey(config, sources, digests)
+    rows, classes = stored
+    log.info("Rows checked by an earlier job with the same data", extra={"format": rows.format})
+    train_on = choose_train_on(config.data.train_on, rows) if OBJECTIVES[config.objective].data.marks_tokens else None
+    return _Data(sources, rows, train_on, classes, digests, stored=True)
+
+
+def _survey(config: RunConfig, sources: list[Source], digests: tuple[str, str]) -> _Data:
     """Check all rows, and that the objective can learn from them."""
     objective = OBJECTIVES[config.objective]
     rows = survey(
@@ -210,7 +233,7 @@ def _survey(config: RunConfig, sources: list[Source]) -> _Data:
     train_on = choose_train_on(config.data.train_on, rows) if objective.data.marks_tokens else None
     classes = find_classes(rows.refs) if objective.data.labels else None
     components(config.objective).check_rows(rows)
-    return _Data(sources, rows, train_on, classes)
+    return _Data(sources, rows, train_on, classes, digests)
 
 
 def _read_models(config: RunConfig, rows: Survey) -> _Models:
@@ -261,6 +284,9 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     if _difference(directory) is None:
         log.info("The prepared data exist already", extra={"directory": str(directory)})
         return load_prepared(directory)
+    if data.stored:
+        data = _survey(config, data.sources, data.digests)
+        options = _encoder_options(config, data, max_length)
     started = time.monotonic()
     encoder = components(config.objective).encoder(models.tokenizer, options)
     tokens = Options(
@@ -275,6 +301,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     build_prepared(directory, digest, data.survey, encoder, tokens, config.job.uid)
     seconds = round(time.monotonic() - started, 1)
     log.info("Data prepared", extra={"directory": str(directory), "seconds": seconds, "marks": encoder.marks})
+    stored_survey.store(Path(config.paths.workspace), data.digests[1], data.survey, data.classes)
     return load_prepared(directory)
 
 
@@ -301,10 +328,10 @@ def _difference(directory: Path) -> str | None:
 
 def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOptions) -> str:
     """The digest of everything that decides what the prepared data are."""
-    from hone_trainer.data.digest import data_digest, prepared_digest, tokenizer_digest
+    from hone_trainer.data.digest import prepared_digest, tokenizer_digest
 
     return prepared_digest(
-        data_digest(data.sources),
+        data.digests[0],
         tokenizer_digest(Path(config.paths.model)),
         {
             "objective": config.objective,

@@ -1,0 +1,80 @@
+"""What the first pass has determined, stored on the workspace, so that the next job with the same data reads no row.
+
+<workspace>/prepared/surveys/<digest>.json
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from hone.contract.plan import SourceRows
+from hone.contract.settings import DataFormat
+from hone_trainer.data.classes import Classes
+from hone_trainer.data.faults import Faults
+from hone_trainer.data.survey import Survey
+from hone_trainer.protocol.files import write_atomic
+
+_DIRECTORY = "prepared/surveys"
+_MAX_BYTES = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+def load(workspace: Path, digest: str) -> tuple[Survey, Classes | None] | None:
+    """What is stored of data whose prepared form exists; None if nothing is. The survey has none of their rows.
+
+    Args:
+        workspace: which jobs share.
+        digest: of the data and of all that decides what the first pass finds.
+    """
+    path = workspace / _DIRECTORY / f"{digest}.json"
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        return _survey(content), _classes(content["classes"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("What is stored of the data cannot be read", extra={"reason": type(error).__name__})
+        return None
+
+
+def store(workspace: Path, digest: str, survey: Survey, classes: Classes | None) -> None:
+    """Store it, once the prepared data exist. Arguments as of `load`."""
+    path = workspace / _DIRECTORY / f"{digest}.json"
+    content = {
+        "formats": survey.formats,
+        "duplicates": survey.duplicates,
+        "sharedPrompts": survey.shared_prompts,
+        "chat": survey.chat,
+        "plainText": survey.plain_text,
+        "warnings": survey.warnings,
+        "sources": [rows.to_dict() for rows in survey.source_rows or []],
+        "classes": {"names": classes.names, "rows": classes.rows} if classes else None,
+    }
+    data = json.dumps(content).encode()
+    if len(data) <= _MAX_BYTES:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
+
+
+def _survey(content: dict[str, Any]) -> Survey:
+    formats = tuple(DataFormat(name) for name in content["formats"])
+    return Survey(
+        formats[0] if formats else DataFormat.AUTO,
+        [],
+        Faults(),
+        int(content["duplicates"]),
+        int(content["sharedPrompts"]),
+        chat=bool(content["chat"]),
+        plain_text=bool(content["plainText"]),
+        warnings=[str(sentence) for sentence in content["warnings"]],
+        formats=formats,
+        source_rows=[SourceRows.from_dict(rows) for rows in content["sources"]] or None,
+    )
+
+
+def _classes(content: dict[str, Any] | None) -> Classes | None:
+    if content is None:
+        return None
+    return Classes(tuple(map(str, content["names"])), tuple(map(int, content["rows"])))
