@@ -178,14 +178,17 @@ def _datasets(model: Path, data: Path, directory: Path) -> None:
 
 def main() -> None:
     """One side: `python -m dev.bench_prepare <side> <model> <data> <directory>`."""
+    import bitsandbytes
     import datasets
+    import peft
     import transformers
     import trl
 
     import hone_trainer.data.build
+    import hone_trainer.models.activations
     import hone_trainer.models.modules
 
-    del trl, transformers, hone_trainer
+    del bitsandbytes, peft, trl, transformers, hone_trainer
     datasets.disable_progress_bars()
     side, *paths = sys.argv[1:]
     begin = time.perf_counter()

@@ -28,10 +28,12 @@ def look(tmp_path: Path, rows: list[Row], format: DataFormat) -> Survey:
     return survey([find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", rows)))], format, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("format", DataFormat)
-def test_a_key_that_nothing_reads_is_counted_by_its_name_wherever_it_stands(tmp_path: Path, format: DataFormat) -> None:
-    if format is DataFormat.AUTO:
-        return
+@pytest.mark.parametrize(
+    ("objective", "format"), [(each, format) for each in Objective for format in OBJECTIVES[each].data.formats]
+)
+def test_a_key_that_nothing_reads_is_counted_by_its_name_wherever_it_stands(
+    tmp_path: Path, objective: Objective, format: DataFormat
+) -> None:
     draw = random.Random(format.value)
     rows, expected = [], Unused()
     for i in range(60):
@@ -47,8 +49,10 @@ def test_a_key_that_nothing_reads_is_counted_by_its_name_wherever_it_stands(tmp_
                 row[column] = [{**first, name: draw.choice(VALUES)}, *others]
                 expected.add([f"{column}[].{name}"])
         rows.append(row)
-    surveyed = look(tmp_path, rows, format)
-    assert not surveyed.faults.total
+    source = find_source("train", str(write_jsonl(tmp_path / "rows.jsonl", rows)))
+    facts = OBJECTIVES[objective]
+    surveyed = survey([source], DataFormat.AUTO, 0.1, 0.1, facts.data.formats, generated=facts.generates)
+    assert (surveyed.format, surveyed.faults.total) == (format, 0)
     assert surveyed.unused.counts == expected.counts
     (sentence,) = surveyed.unused.warnings()
     assert all(f"`{name}` ({count})" in sentence for name, count in expected.counts.items())

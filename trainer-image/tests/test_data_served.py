@@ -19,11 +19,14 @@ from test_data_templates import (
 
 from hone.contract.settings import DataFormat, TrainOn
 from hone_trainer.data.answer import CHANGES_PROMPT, HIDES_THOUGHTS
+from hone_trainer.data.classes import Classes
 from hone_trainer.data.conversation import HIDES_REASONING, HIDES_ROLE
 from hone_trainer.data.encode import Encoder
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.pairs import PairEncoder
 from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.data.prompts import PromptEncoder
+from hone_trainer.data.rated import RatedEncoder
 from hone_trainer.data.sample import Sample
 from hone_trainer.protocol.errors import RowFault
 
@@ -132,6 +135,23 @@ def test_a_row_begins_with_what_a_server_asks_and_goes_on_with_loss_or_it_is_sai
         warned = [sentence for sentence in encoder.warnings() if "server" in sentence]
         assert served or warned, encoder.decode(encoded, 10_000)
         assert before <= len(encoder.warnings())
+
+
+@pytest.mark.parametrize("name", sorted({*TEMPLATES} - OF_IMAGES))
+def test_compared_and_rated_answers_and_prompts_begin_with_what_a_server_asks(tiny_tokenizer: Any, name: str) -> None:
+    tokenizer = with_template(tiny_tokenizer, TEMPLATES[name])
+    prompt, answer = [{"role": "user", "content": "Is it good?"}], [{"role": "assistant", "content": "Yes."}]
+    pair = {"prompt": prompt, "chosen": answer, "rejected": [{"role": "assistant", "content": "No."}]}
+    rated = {"prompt": prompt, "completion": answer, "label": True}
+    for encoder, row, format in (
+        (PairEncoder(tokenizer, chat=True), pair, DataFormat.PREFERENCE),
+        (RatedEncoder(tokenizer, True, Classes(("false", "true"), (1, 1))), rated, DataFormat.UNPAIRED_PREFERENCE),
+        (PromptEncoder(tokenizer, True, room=8, limit=9999, train_on="All"), {"prompt": prompt}, DataFormat.PROMPT),
+    ):
+        sample = to_sample(row, format)
+        ids, text = encoder.prompt(sample)
+        encoded = encoder.encode(sample).prompt_ids
+        assert encoded == ids or (text.rstrip().endswith("<think>") and ids[: len(encoded)] == encoded)
 
 
 @pytest.mark.parametrize("name", sorted({*TEMPLATES} - OF_IMAGES))

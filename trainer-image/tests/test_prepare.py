@@ -19,7 +19,7 @@ from hone.contract.rules.finetunejob import either
 from hone.contract.runconfig import RunConfig
 from hone_trainer import prepare as step
 from hone_trainer.data import build
-from hone_trainer.data.prepared import load_prepared
+from hone_trainer.data.prepared import META_FILE, load_prepared
 from hone_trainer.models import merging
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.planfile import load_plan
@@ -514,7 +514,7 @@ def test_logs_are_json_lines(pod: Pod, make_config: Any, capsys: pytest.CaptureF
         assert {"time", "level", "msg"} <= set(line)
 
 
-def test_sigterm_leaves_nothing_half_written(pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_leaves_nothing_that_looks_whole(pod: Pod, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config()
     pod.config_path.write_text(json.dumps(config))
     prepared = Path(config["paths"]["workspace"]) / "prepared"
@@ -526,12 +526,17 @@ def test_sigterm_leaves_nothing_half_written(pod: Pod, make_config: Any, monkeyp
         pytest.fail("the signal did not end the step")
 
     # Called for the second split, when the first one is on disk.
-    monkeypatch.setattr(build, "finish_split", _second_time(build.finish_split, stopped))
-    with pytest.raises(SystemExit) as end:
-        step.main()
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "finish_split", _second_time(build.finish_split, stopped))
+        with pytest.raises(SystemExit) as end:
+            step.main()
     assert end.value.code == 75
     assert len(half_written) == 1
-    assert list(prepared.iterdir()) == []
+    (left,) = prepared.iterdir()
+    assert left.name.startswith(".tmp-")
+    assert not (left / META_FILE).exists()
+    assert step.main() == 0
+    assert not list(prepared.glob(".tmp-*"))
 
 
 def _second_time(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:

@@ -60,7 +60,6 @@ from hone_trainer.training.continuation import take_over
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from hone_trainer.data.token_checks import TokenChecks
     from hone_trainer.models.facts import ModelFacts
 
 log = logging.getLogger("hone_trainer.prepare")
@@ -71,8 +70,6 @@ SECONDS = 1800.0
 ROW_BYTES_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 50_000, 5_000_000
 """How slowly data and models may be read: a loaded node with a slow volume is several times faster."""
 _MAX_WARNINGS = 16
-_WITHOUT_PATHS = dict.fromkeys(("train", "validation", "test", "mounts", "showExample", "minSamples", "onScarceData"))
-"""Settings of the data that change nothing of what their rows are; other files are told by their content."""
 
 
 @dataclass(frozen=True)
@@ -197,12 +194,7 @@ def _part(data: DataPaths, index: int, part: DataPart) -> Source:
 
 def _surveyed(config: RunConfig, sources: list[Source]) -> _Data:
     """What the rows are: as an earlier job with the same data has found it, else by reading them."""
-    from hone_trainer.data.digest import data_digest, prepared_digest
-
-    names = [[source.place, [file.name for file in source.files], source.unread] for source in sources]
-    options = {"objective": config.objective, "dataset": {**config.data.to_dict(), **_WITHOUT_PATHS}, "names": names}
-    content = data_digest(sources)
-    digests = content, prepared_digest(content, "", options)
+    digests = stored_survey.digests(config.objective, config.data, sources)
     stored = stored_survey.load(Path(config.paths.workspace), digests[1])
     if stored is None:
         return _survey(config, sources, digests)
@@ -274,6 +266,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     """The prepared data, from the workspace if another run prepared the same."""
     from hone_trainer.data.build import build_prepared
     from hone_trainer.data.raw_text import DEFAULT_PIECE
+    from hone_trainer.data.token_checks import TokenChecks
     from hone_trainer.data.token_rows import Options
     from hone_trainer.models import chat_template
 
@@ -296,7 +289,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
         _max_bad_rows(config),
         template_field=chat_template.FIELD if config.data.chat_template else MODEL,
         default_piece=DEFAULT_PIECE if options.raw_text else None,
-        checks=_token_checks(models),
+        checks=TokenChecks.of(models.tokenizer, models.facts.vocab_size),
     )
     build_prepared(directory, digest, data.survey, encoder, tokens, config.job.uid)
     seconds = round(time.monotonic() - started, 1)
@@ -308,14 +301,6 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
 def _max_bad_rows(config: RunConfig) -> float:
     """The largest share of bad rows."""
     return MAX_BAD_ROWS if config.data.max_bad_rows is None else config.data.max_bad_rows
-
-
-def _token_checks(models: _Models) -> "TokenChecks":
-    from hone_trainer.data.token_checks import TokenChecks
-
-    tokenizer = models.tokenizer
-    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-    return TokenChecks(models.facts.vocab_size, tokenizer.bos_token_id, special)
 
 
 def _difference(directory: Path) -> str | None:

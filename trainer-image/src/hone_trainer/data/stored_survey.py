@@ -5,20 +5,35 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hone.contract.objectives import Objective
 from hone.contract.plan import SourceRows
+from hone.contract.runconfig import DataPaths
 from hone.contract.settings import DataFormat
 from hone_trainer.data.classes import Classes
+from hone_trainer.data.digest import data_digest, prepared_digest
 from hone_trainer.data.faults import Faults
+from hone_trainer.data.sources import Source
 from hone_trainer.data.survey import Survey
 from hone_trainer.protocol.files import write_atomic
 
 _DIRECTORY = "prepared/surveys"
 _MAX_BYTES = 1 << 20
+_NO_MATTER = ("train", "validation", "test", "mounts", "showExample", "minSamples", "onScarceData")
+"""Settings of the data that change nothing of what their rows are: files are told by names and content."""
 
 log = logging.getLogger(__name__)
+
+
+def digests(objective: Objective, data: DataPaths, sources: Sequence[Source]) -> tuple[str, str]:
+    """The digest of the files' content, and that of the content with all that decides what the first pass finds."""
+    content = data_digest(sources)
+    names = [[source.place, [file.name for file in source.files], source.unread] for source in sources]
+    settings = {**data.to_dict(), **dict.fromkeys(_NO_MATTER)}
+    return content, prepared_digest(content, "", {"objective": objective, "data": settings, "names": names})
 
 
 def load(workspace: Path, digest: str) -> tuple[Survey, Classes | None] | None:

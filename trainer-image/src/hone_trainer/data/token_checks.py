@@ -2,11 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
 from hone_trainer.protocol.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _TWO_BEGINNINGS = (
     "{} rows begin with {} twice: the tokenizer or the chat template writes it, so remove it from the rows. A server "
@@ -37,6 +40,12 @@ class TokenChecks:
     special: dict[int, str] = field(default_factory=dict)
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     ends: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None) -> "TokenChecks":
+        """The checks of a model with so many embeddings."""
+        special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        return cls(vocabulary, tokenizer.bos_token_id, special)
 
     def add(self, columns: dict[str, Any], kinds: dict[str, Column], *, trained: bool) -> None:
         """Check a row.

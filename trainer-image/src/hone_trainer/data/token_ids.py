@@ -21,7 +21,8 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, *, special: bool)
     """
     if (encode := _encoder(tokenizer)) is not None:
         return encode(text, special)[0]()
-    return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    options = {} if special else {"add_special_tokens": False}
+    return list(tokenizer(text, verbose=False, **options)["input_ids"])
 
 
 def ids_and_offsets(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], Offsets]:
