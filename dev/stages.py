@@ -66,8 +66,11 @@ CHECK = (
 )
 SLOW = _pytest("slow unit tests", SLOW_MARKERS, "tests", "trainer-image/tests", seconds=900, options=("-n", "2"))
 CONTROL_PLANE = Stage("control plane", _python("-m", "dev.cluster", "build"), seconds=2700, early=True)
-INTEGRATION = _pytest("integration tests", "integration", "tests", seconds=1200)
-TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=2700)
+# Two workers, each with whole files, whose tests share trainings or a control plane: one works where the other waits.
+FILES = ("-n", "2", "--dist", "loadfile")
+INTEGRATION = _pytest("integration tests", "integration and not alone", "tests", seconds=1200, options=FILES)
+MEASURING = _pytest("integration tests that measure", "integration and alone", "tests", seconds=600)
+TRAINER = _pytest("trainer tests", "train", "trainer-image/tests", "tests", seconds=2700, options=FILES)
 MATRIX = _pytest("cells of the matrix", "matrix", "tests/matrix", seconds=1800)
 CLUSTER = Stage("cluster", _python("-m", "dev.cluster", "up"), seconds=1800)
 BASE_MODEL = Stage("base model", (PYTHON, "-m", "dev.basemodel", "build"), seconds=1800)
@@ -77,8 +80,12 @@ E2E = _pytest("end-to-end tests", "e2e", "tests/e2e", seconds=3600, options=("-x
 
 TIERS = {
     "check": CHECK,
-    "integration": (VENV, CONTROL_PLANE, INTEGRATION),
-    "test": (*CHECK, SLOW, CONTROL_PLANE, INTEGRATION, TRAINER, CLUSTER, BASE_MODEL, MATRIX, SMOLLM2, IMAGES, E2E),
+    "integration": (VENV, CONTROL_PLANE, INTEGRATION, MEASURING),
+    "test": (
+        *CHECK,
+        *(SLOW, CONTROL_PLANE, INTEGRATION, MEASURING, TRAINER),
+        *(CLUSTER, BASE_MODEL, MATRIX, SMOLLM2, IMAGES, E2E),
+    ),
     "e2e": (VENV, CLUSTER, BASE_MODEL, SMOLLM2, IMAGES, E2E),
 }
 

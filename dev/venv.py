@@ -6,7 +6,6 @@ and pyproject.toml sets it for pytest and mypy.
 """
 
 import argparse
-import fcntl
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 from dev import uv
+from dev.lock import locked
 
 LOCK = uv.ROOT / "dev" / "requirements.lock"
 LINK = uv.ROOT / ".venv"
@@ -73,9 +73,7 @@ def main() -> None:
         raise SystemExit(f"the images have Python 3.11, and this is {python_version()}: run python3.11 -m dev.venv")
     start = time.monotonic()
     environment = location()
-    uv.cache_dir().mkdir(parents=True, exist_ok=True)
-    with (uv.cache_dir() / "venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two clones may ask at once
+    with locked(uv.cache_dir() / "venv.lock", "another clone that makes the environment"):
         if not works(environment, full=not arguments.quick):
             build(environment)
             if not works(environment, full=True):

@@ -4,7 +4,6 @@ A tool's folder in the cache is named by a hash of its sources, go.sum, Go's ver
 binaries with their checksums. A folder whose checksums are wrong is thrown away and built again.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from dev.cluster import paths
 from dev.cluster.say import say, step
+from dev.lock import locked
 
 KUBERNETES_VERSION = "v1.35.4"
 CHECKSUMS = "SHA256SUMS"
@@ -175,19 +174,6 @@ def problem(where: Path, commands: Iterable[str]) -> str | None:
     return None
 
 
-@contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Two clones must not build the same tool at once; the second waits and then finds it built."""
-    paths.tools().mkdir(parents=True, exist_ok=True)
-    with (paths.tools() / f".{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with step(f"waiting for another build of {name}"):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def ensure(names: Iterable[str]) -> None:
     """Build those of the named tools that are not in the cache, or are broken there.
 
@@ -197,7 +183,8 @@ def ensure(names: Iterable[str]) -> None:
         where, tool = folder(name), TOOLS[name]
         if where.exists() and problem(where, tool.packages) is None:
             continue
-        with _locked(name):
+        # Two clones must not build the same tool at once; the second then finds it built.
+        with locked(paths.tools() / f".{name}.lock", f"another build of {name}"):
             if where.exists():
                 reason = problem(where, tool.packages)
                 if reason is None:

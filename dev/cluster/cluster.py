@@ -1,10 +1,9 @@
 """The life of the one cluster on this machine: `up` starts, adopts or repairs it, `down` removes it, `status` looks."""
 
-import fcntl
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dev.cluster import addons, build, cleanup, components, containerd, deps, network, node, paths
@@ -13,6 +12,7 @@ from dev.cluster.certs import Authority
 from dev.cluster.components import ADMIN, Endpoint
 from dev.cluster.processes import Processes
 from dev.cluster.say import say, step, wait_until
+from dev.lock import locked
 
 COMPONENTS = (
     "containerd",
@@ -47,17 +47,9 @@ def endpoint() -> Endpoint:
     )
 
 
-@contextmanager
-def _locked() -> Iterator[None]:
+def _locked() -> AbstractContextManager[None]:
     """Only one command, of whatever clone, may change the cluster at a time."""
-    paths.cache().mkdir(parents=True, exist_ok=True)
-    with (paths.cache() / ".cluster.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with step("waiting for another command that changes the cluster"):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(paths.cache() / ".cluster.lock", "another command that changes the cluster")
 
 
 def problems() -> list[str]:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from dev.cluster import paths
 from dev.cluster.say import step
+from dev.lock import locked
 
 # What is looked for (a command in PATH, or a file), and the package that brings it.
 PACKAGES = {
@@ -49,7 +51,16 @@ def ensure(only: Iterable[str] | None = None) -> None:
 
     Raises SystemExit when something is missing and this is not root on a Debian, or apt-get fails.
     """
-    absent = missing(only)
+    if not missing(only):
+        return
+    with locked(paths.cache() / ".deps.lock", "another command that installs Debian packages"):
+        _install(missing(only))
+    if still := missing(only):
+        sys.exit(f"error: apt-get installed {', '.join(still)}, but not the commands; PATH is {search_path()}")
+
+
+def _install(absent: list[str]) -> None:
+    """Install the packages; none if another command has installed them meanwhile."""
     if not absent:
         return
     if os.geteuid() != 0:
@@ -79,9 +90,6 @@ def ensure(only: Iterable[str] | None = None) -> None:
     finally:
         if own_policy:
             policy.unlink()
-    still = missing(only)
-    if still:
-        sys.exit(f"error: apt-get installed {', '.join(still)}, but not the commands; PATH is {search_path()}")
 
 
 def check_machine() -> None:

@@ -5,7 +5,6 @@ BASE_IMAGE: an image with Python 3.11 to build on, instead of one that is built 
 """
 
 import argparse
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from dev.basemodel import cache as basemodel
 from dev.cluster.say import say, step
 from dev.images import catalog, storage, values
 from dev.images.catalog import IMAGES, MODELS, Image
+from dev.lock import locked
 from dev.smollm2 import cache as smollm2
 
 DEFAULT_REGISTRY = "127.0.0.1:5005"
@@ -167,13 +167,7 @@ def main() -> None:
     if arguments.command == "list":
         listing()
         return
-    uv.cache_dir().mkdir(parents=True, exist_ok=True)
-    with (uv.cache_dir() / "images.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another clone builds images: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(uv.cache_dir() / "images.lock", "another clone that builds images"):
         if arguments.command == "clean":
             storage_for("clean").clean()
             return

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from hone.api import API_VERSION
 from hone.core.observed import Object
 from tests.integration.hostile import (
@@ -41,6 +43,7 @@ def _conditions(job: Object) -> list[Object]:
     return (job.get("status") or {}).get("conditions") or []
 
 
+@pytest.mark.alone
 async def test_silent_trainers_and_crowds_at_the_ports_cost_no_reconciles_and_no_probe_fails(
     new_cluster: NewCluster,
 ) -> None:

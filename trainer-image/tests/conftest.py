@@ -1,6 +1,8 @@
 """Shared fixtures: a tiny base model and data, made in seconds, and RunConfigs that point at them."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a GPU: torch.cuda.is_available() is False")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def package_metadata() -> Iterator[None]:
+    """Each package's metadata are parsed once: accelerate asks for them at every forward pass of a tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "metadata", functools.cache(metadata.metadata))
+        yield
 
 
 @pytest.fixture(scope="module")

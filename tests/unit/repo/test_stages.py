@@ -91,6 +91,13 @@ def test_what_check_leaves_out_as_slow_is_run_by_test() -> None:
     assert stages.SLOW not in stages.TIERS["check"]
 
 
+def test_each_integration_test_is_in_one_stage_of_those_that_test_runs() -> None:
+    together, alone = stages.INTEGRATION.command, stages.MEASURING.command
+    assert "integration and not alone" in together and "-n" in together
+    assert "integration and alone" in alone and "-n" not in alone
+    assert {stages.INTEGRATION, stages.MEASURING} <= set(stages.TIERS["test"])
+
+
 def test_stages_write_bytecode_whatever_the_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     for name in ("PYTHONPATH", "PYTHONUNBUFFERED"):
