@@ -13,7 +13,7 @@ MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 UID_LABEL = "hone.dev/uid"
 """uid of the resource that a child or pod belongs to."""
 STEP_LABEL = "hone.dev/step"
-"""What a child is for: prepare, train, finish or serve."""
+"""What a child is for: prepare, train, finish, publish or serve."""
 RESOURCE_LABELS = {finetunejob.KIND: "hone.dev/job", modeldeployment.KIND: "hone.dev/deployment"}
 """By kind: the label that names the resource that a child or pod belongs to. People select by it; we select by uid."""
 REVISION_LABEL = "hone.dev/revision"

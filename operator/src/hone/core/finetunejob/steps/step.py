@@ -1,4 +1,4 @@
-"""The type of a step: everything in which prepare, train and finish differ."""
+"""The type of a step: everything in which prepare, train, finish and publish differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
