@@ -1,13 +1,13 @@
 """Folders of the cache that hold something built: whole or absent, and built again if a file of theirs has changed."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+
+from dev.lock import locked
 
 _RECORD = "COMPLETE.json"
 
@@ -28,22 +28,13 @@ def intact(folder: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone in the folder: a second build waits here for the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def ensure(final: Path, build: Callable[[Path], None], report: Callable[[str], None]) -> Path:
     """The folder `final`; `build` fills it, under another name first, if it is missing or broken.
 
     A build that was interrupted leaves nothing under the final name, and the next one removes its remains.
     Raises whatever `build` raises.
     """
-    with _locked(final.parent):
+    with locked(final.parent / ".lock", f"another build of {final.parent.name}"):
         if intact(final):
             return final
         if final.exists():
