@@ -143,9 +143,10 @@ async def measure(plane: ControlPlane, samples: tuple[Sample, Sample], counts: t
             await cluster.wait_for("readiness", process.ready, seconds=600.0)
             say(f"ready after {time.monotonic() - began:.0f} s: {memory(process):.0f} MiB")
             await asyncio.sleep(seconds)
-            phases = [(job.get("status") or {}).get("phase") for job in await cluster.all(FTJ, "hone.dev/v1alpha1")]
             say(f"after {seconds:.0f} s: {memory(process):.0f} MiB, {memory(process, 'VmHWM'):.0f} at most")
-            say(f"jobs: { ({phase: phases.count(phase) for phase in set(phases)}) }")
+            _, text = await process.get(f"{process.metrics}/metrics")
+            reconciles = re.findall(r"^controller_runtime_reconcile_total\{.*\} \S+$", text, re.MULTILINE)
+            say("\n".join(reconciles))
         await cluster.client.close()
 
 
