@@ -36,6 +36,11 @@ TEXTS = (
     "s3://tuned/b",
     "oci://registry.local/b:v1",
     "https://store.local:9000",
+    "hf://datasets/a/b",
+    "s3://a/b",
+    "https://a/b",
+    "https://a",
+    "0" * 64,
     "../b",
     "..",
     "a..b",
@@ -126,10 +131,10 @@ def drawn(random: Random, schema: Schema) -> Any:
 def _object(random: Random, schema: Schema) -> Resource:
     if "additionalProperties" in schema:
         return {"a": drawn(random, schema["additionalProperties"])}
-    required = schema.get("required", [])
-    chosen = {
-        key: node for key, node in schema.get("properties", {}).items() if key in required or random.random() < 0.3
-    }
+    required, properties = schema.get("required", []), schema.get("properties", {})
+    # Of many fields that exclude each other, a few: more of them would never be a right object.
+    share = min(0.3, 1.5 / max(1, len(properties)))
+    chosen = {key: node for key, node in properties.items() if key in required or random.random() < share}
     return {key: drawn(random, node) for key, node in chosen.items()}
 
 

@@ -128,12 +128,14 @@ def test_the_operator_understands_the_variables(render: Render) -> None:
         "watchNamespaces": ["team-a", "team-b"],
         "operator": {"logLevel": "debug", "resyncSeconds": 600},
         "huggingFace": {"endpoint": "https://hub.example.com"},
+        "s3": {"endpoints": ["http://minio.storage.svc:9000", "https://s3.internal"]},
     }
     read = options.from_environment(env_of(render(values)))
     assert read.watch_namespaces == ("team-a", "team-b")
     assert read.log_level == "debug"
     assert read.settings.resync_seconds == 600
     assert read.settings.hub_endpoint == "https://hub.example.com"
+    assert read.settings.s3_endpoints == ("http://minio.storage.svc:9000", "https://s3.internal")
 
 
 def test_the_probes_and_ports_are_those_that_the_operator_opens(render: Render) -> None:

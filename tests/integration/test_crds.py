@@ -39,6 +39,7 @@ def rewarded(*functions: Object) -> Object:
 ITSELF = {"jobRef": {"name": finetunejob()["metadata"]["name"]}}
 CLAIM = {"name": "data", "path": "rows.jsonl"}
 SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
+FILE = {"uri": "https://example.com/rows.jsonl", "sha256": "0" * 64}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
 REFUSED: dict[str, tuple[Object, str, str]] = {
     "no model": (ftj("model", None), "spec.model", "Required value"),
@@ -58,7 +59,29 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.output.merge",
         "cannot be Never with model.uri",
     ),
-    "a revision of a claim": (ftj("model.revision", "main"), "spec.model.revision", "only with uri"),
+    "a revision of a claim": (ftj("model.revision", "main"), "spec.model.revision", "begins with hf://"),
+    "a model's objects by a glob": (ftj("model", {"uri": "s3://models/*"}), "spec.model.uri", "should match"),
+    "a store of a model of the Hub": (
+        ftj("model", {"uri": "hf://a/b", "s3": {}}),
+        "spec.model.s3",
+        "begins with s3://",
+    ),
+    "a split of a file": (ftj("dataset.train", {**FILE, "split": "dev"}), "spec.dataset.train.split", "with hf://"),
+    "a file without a digest": (
+        ftj("dataset.train", {"uri": FILE["uri"]}),
+        "spec.dataset.train.sha256",
+        "is required with https://",
+    ),
+    "a login to a server": (
+        ftj("dataset.train", {**FILE, "credentialsSecretRef": {"name": "a"}}),
+        "spec.dataset.train.credentialsSecretRef",
+        "hf:// or s3://",
+    ),
+    "a store at a URL with a password": (
+        ftj("dataset.train", {"uri": "s3://a/b", "s3": {"endpoint": "https://a:b@c"}}),
+        "spec.dataset.train.s3.endpoint",
+        "should match",
+    ),
     "a model of another scheme": (ftj("model", {"uri": "https://example.com/m"}), "spec.model.uri", "hf://"),
     "a model outside of the Hub": (ftj("model", {"uri": "hf://../m"}), "spec.model.uri", "hf://"),
     "its own model to begin with": (
@@ -88,12 +111,16 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     ),
     "a column without a name": (ftj("dataset.columns", {"prompt": ""}), "spec.dataset.columns.prompt", "at least 1"),
     "an absolute path": (ftj("model.claim.path", "/etc"), "spec.model.claim.path", "should match"),
-    "two sources of data": (ftj("dataset.train", BOTH), "spec.dataset.train", "one of claim, configMap and sources"),
-    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "one of claim, configMap and sources"),
+    "two sources of data": (
+        ftj("dataset.train", BOTH),
+        "spec.dataset.train",
+        "one of claim, configMap, uri and sources",
+    ),
+    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "one of claim, configMap, uri and sources"),
     "a fraction and a source": (
         ftj("dataset.test", {"fraction": 0.1, "claim": CLAIM}),
         "spec.dataset.test",
-        "exactly one of claim, configMap and fraction",
+        "exactly one of claim, configMap, uri and fraction",
     ),
     "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
     "no test rows": (ftj("dataset.test", {"fraction": 0}), "spec.dataset.test.fraction", "must be above 0"),

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as the Hugging Face Hub does, as far as huggingface_hub asks it for a model."""
+"""A server on loopback that answers as the Hugging Face Hub does, as far as huggingface_hub asks for a repository."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 COMMIT, LATER = "1" * 40, "2" * 40
-_LARGE = ".safetensors"
+_LARGE = (".safetensors", ".parquet")
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Hub:
         status: what every request is answered with; None: as it should be.
         redirect: where large files are to be had.
         lies: whether the listed digests of large files are wrong.
+        configs: `configs` of the README of a data set.
         sent: bytes of files that were sent, by name.
     """
 
@@ -40,6 +41,7 @@ class Hub:
     status: int | None = None
     redirect: str | None = None
     lies: bool = False
+    configs: list[dict[str, Any]] | None = None
     sent: dict[str, int] = field(default_factory=dict)
 
     def siblings(self, commit: str) -> list[dict[str, Any]]:
@@ -96,9 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.gated:
             return self._error(403, "GatedRepo")
         path = self.path.partition("?")[0]
-        if match := re.fullmatch(r"/api/models/acme/tiny(?:/revision/([^/]+)|/tree/([^/]+))?", path):
+        if match := re.fullmatch(
+            r"/api/(?:models/acme/tiny|datasets/acme/rows)(?:/revision/([^/]+)|/tree/([^/]+))?", path
+        ):
             return self._listing(match[1] or match[2] or "main", is_tree=match[2] is not None)
-        if match := re.fullmatch(r"/acme/tiny/resolve/([^/]+)/(.+)", path):
+        if match := re.fullmatch(r"/(?:acme/tiny|datasets/acme/rows)/resolve/([^/]+)/(.+)", path):
             return self._file(match[1], match[2], head)
         return self._error(404, "RepoNotFound")
 
@@ -110,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         if is_tree:
             entries = [{"type": "file", "path": e["rfilename"], "size": e["size"], "oid": e["blobId"]} for e in files]
             return self._json(entries)
-        return self._json({"id": "acme/tiny", "sha": commit, "siblings": files, "private": False})
+        card = {"cardData": {"configs": self.hub.configs}} if self.hub.configs else {}
+        return self._json({"id": "acme/tiny", "sha": commit, "siblings": files, "private": False, **card})
 
     def _file(self, commit: str, name: str, head: bool) -> None:
         hub = self.hub

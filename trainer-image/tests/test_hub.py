@@ -13,9 +13,11 @@ from hub_server import COMMIT, LATER, Hub, serving
 
 from hone.contract.results import DownloadedModel, StepResult
 from hone.contract.runconfig import Download, RunConfig
-from hone_trainer.models import hub as module
+from hone_trainer.downloads import download as module
+from hone_trainer.downloads.download import ensure_downloaded
+from hone_trainer.downloads.hub import HubUnreachable
+from hone_trainer.downloads.remote import Unreachable
 from hone_trainer.models.facts import model_digest
-from hone_trainer.models.hub import HubUnreachable, ensure_downloaded
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan
 
@@ -141,7 +143,7 @@ def test_files_that_are_whole_are_not_downloaded_again_after_a_kill(
 def test_a_branch_that_moved_between_two_attempts_leaves_no_file_of_the_older_commit(hub: Hub, tmp_path: Path) -> None:
     hub.commits[COMMIT]["older.json"] = b"{}"
     hub.lies = True
-    with pytest.raises(HubUnreachable):
+    with pytest.raises(Unreachable):
         fetch(hub, tmp_path)
     hub.lies, hub.branch = False, LATER
     assert fetch(hub, tmp_path).revision == LATER
@@ -150,7 +152,7 @@ def test_a_branch_that_moved_between_two_attempts_leaves_no_file_of_the_older_co
 
 def test_content_that_is_not_as_listed_is_never_used(hub: Hub, tmp_path: Path) -> None:
     hub.lies = True
-    with pytest.raises(HubUnreachable, match="other content than the Hub lists"):
+    with pytest.raises(Unreachable, match="other content than listed"):
         fetch(hub, tmp_path)
     assert not (tmp_path / "models" / "a-model").exists()
     assert not list((tmp_path / "models").glob("hub-*"))

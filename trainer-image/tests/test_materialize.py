@@ -20,5 +20,5 @@ def test_entries_are_materialized_in_their_order(make_config: Any, monkeypatch: 
     ]
     done: list[Merge] = []
     monkeypatch.setattr("hone_trainer.models.merging.ensure_merged", done.append)
-    materialize.materialize(RunConfig.from_dict(make_config(merges=[merge.to_dict() for merge in merges])))
+    materialize.materialize_models(RunConfig.from_dict(make_config(merges=[merge.to_dict() for merge in merges])))
     assert done == merges

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub: what prepare is told, who gets the token, and to whom its pod may connect."""
+"""Models and data with a uri: what prepare is told, who gets the token, and to whom its pod may connect."""
 
 import ipaddress
 from typing import Any
@@ -106,6 +106,67 @@ def test_the_prepare_pod_alone_may_leave_and_only_to_public_addresses_by_https()
     assert not any(_is_allowed(rule, address) for address in PRIVATE)
 
 
+ROWS = {"uri": "s3://team/rows/", "s3": {"endpoint": "https://s3.internal"}, "credentialsSecretRef": {"name": "store"}}
+
+
+def test_each_source_of_rows_has_its_own_directory_and_credentials() -> None:
+    mixed = {"sources": [{"name": "a", **ROWS}, {"name": "b", "uri": "hf://datasets/acme/rows", "split": "dev"}]}
+    test = {"uri": "https://example.com/rows.jsonl", "sha256": "0" * 64}
+    each = run(dataset={"train": mixed, "test": test})
+    config = run_config(each)
+    entries = [entry for entry in config.materialize if isinstance(entry, Download) and entry.is_data]
+    assert [(entry.field, entry.uri) for entry in entries] == [
+        ("spec.dataset.test", "https://example.com/rows.jsonl"),
+        ("spec.dataset.train.sources[0]", "s3://team/rows/"),
+        ("spec.dataset.train.sources[1]", "hf://datasets/acme/rows"),
+    ]
+    assert len({entry.downloaded for entry in entries}) == 3
+    store = entries[1]
+    assert store.credentials is not None
+    got = variables(each, PREPARE)
+    keys = {key: got[name]["valueFrom"]["secretKeyRef"] for key, name in store.credentials.items()}
+    assert keys == {
+        "AWS_ACCESS_KEY_ID": {"name": "store", "key": "AWS_ACCESS_KEY_ID"},
+        "AWS_SECRET_ACCESS_KEY": {"name": "store", "key": "AWS_SECRET_ACCESS_KEY"},
+        "AWS_SESSION_TOKEN": {"name": "store", "key": "AWS_SESSION_TOKEN", "optional": True},
+    }
+    assert not set(store.credentials.values()) & set(variables(each, TRAIN))
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://team/rows/", "rows"),
+        ("s3://team/rows.jsonl", "rows"),
+        ("s3://team/**/*.jsonl", "rows/**/*"),
+        ("hf://datasets/acme/rows", "rows/**/*"),
+    ],
+)
+def test_a_prefix_is_read_as_a_directory_and_what_was_selected_by_name_whole(uri: str, path: str) -> None:
+    config = run_config(run(dataset={"train": {"uri": uri}}))
+    assert config.data.train == f"/mnt/workspace/data/11111111-aaaa-train/{path}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "listed", "expected"),
+    [
+        ("https://s3.internal", ["https://s3.internal"], True),
+        ("https://s3.internal/", ["https://s3.internal:443"], True),
+        ("https://s3.internal:444", ["https://s3.internal"], None),
+        ("http://s3.internal", ["https://s3.internal"], None),
+        ("https://s3.internal.example.com", ["https://s3.internal"], None),
+        (None, ["https://s3.internal"], None),
+    ],
+)
+def test_only_the_administrators_stores_may_have_private_addresses(
+    endpoint: str | None, listed: list[str], expected: bool | None
+) -> None:
+    rows = {"uri": "s3://team/rows/", **({"s3": {"endpoint": endpoint}} if endpoint else {})}
+    [entry, *_] = run_config(run(Settings(s3_endpoints=tuple(listed)), dataset={"train": rows})).materialize
+    assert isinstance(entry, Download)
+    assert entry.is_trusted is expected
+
+
 def _is_allowed(rule: dict[str, Any], address: str) -> bool:
     """As a network plugin decides it."""
     ip = ipaddress.ip_address(address)
@@ -123,6 +184,7 @@ def _is_allowed(rule: dict[str, Any], address: str) -> bool:
         (HUB, NetworkPeers(), TRAIN, 0),
         (HUB, None, PREPARE, 0),
         ({"claim": {"name": "base-models", "path": "tiny"}}, NetworkPeers(), PREPARE, 0),
+        ({"uri": "s3://models/tiny"}, NetworkPeers(), PREPARE, 1),
     ],
 )
 def test_the_policy_exists_only_where_something_is_downloaded(
@@ -131,6 +193,12 @@ def test_the_policy_exists_only_where_something_is_downloaded(
     each = run(Settings(network_policies=peers), model=model)
     names = [row.name(each, "config") for row in needed(each, step)]
     assert names.count(each.download_policy) == expected
+
+
+def test_the_policy_exists_where_rows_are_downloaded() -> None:
+    model = {"claim": {"name": "base-models", "path": "tiny"}}
+    each = run(Settings(network_policies=NetworkPeers()), model=model, dataset={"train": ROWS})
+    assert each.download_policy in [row.name(each, "config") for row in needed(each, PREPARE)]
 
 
 def test_status_tells_the_commit() -> None:

@@ -22,7 +22,7 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import DownloadedModel, StepResult
-from hone.contract.runconfig import DataPart, DataPaths, Merge, RunConfig
+from hone.contract.runconfig import DataPart, Merge, RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
@@ -36,8 +36,8 @@ from hone_trainer.data.sources import Part, Source, find_source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.data.workers import WorkerDied
 from hone_trainer.launcher.server import serve_rows
-from hone_trainer.models.directories import check_models, downloads, originals
-from hone_trainer.models.materialize import materialize
+from hone_trainer.models.directories import check_models, data_volume, downloads, originals
+from hone_trainer.models.materialize import materialize_data, materialize_models
 from hone_trainer.objectives import components
 from hone_trainer.objectives.warnings import WarningInputs
 from hone_trainer.planning.checks import check_settings
@@ -117,12 +117,13 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     check_settings(config)
     check_models(originals(config))
     # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
+    downloaded = materialize_data(config)
     data = _surveyed(config, _find_sources(config))
     limits.reading("", "")
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
     check_artifacts(config.artifacts)
-    downloaded = materialize(config)
+    downloaded += materialize_models(config)
     check_models(downloads(config))
     models = _read_models(config, data.survey)
     prepared = _tokenize(config, data, models)
@@ -160,9 +161,9 @@ def _existing_plan(config: RunConfig) -> PlanFile | None:
 def _find_sources(config: RunConfig) -> list[Source]:
     data = config.data
     paths = {"train": None if data.sources else data.train, "validation": data.validation, "test": data.test}
-    sources = [_part(data, index, part) for index, part in enumerate(data.sources or [])]
+    sources = [_part(config, index, part) for index, part in enumerate(data.sources or [])]
     sources += [
-        find_source(name, path, mount=Path(data.mounts) / name if data.mounts else None, columns=data.columns)
+        find_source(name, path, mount=data_volume(config, path, name), columns=data.columns)
         for name, path in paths.items()
         if path is not None
     ]
@@ -180,12 +181,12 @@ def _find_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _part(data: DataPaths, index: int, part: DataPart) -> Source:
+def _part(config: RunConfig, index: int, part: DataPart) -> Source:
     """One of several sources of training rows."""
     source = find_source(
         "train",
         part.path,
-        mount=Path(data.mounts) / "train" / str(index) if data.mounts else None,
+        mount=data_volume(config, part.path, f"train/{index}"),
         columns=part.columns,
         part=Part(part.name, index, part.weight, part.max_rows),
     )

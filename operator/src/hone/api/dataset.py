@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import ObjectName
+from hone.api.meta import LocalReference, ObjectName
 from hone.contract.base import MAX_INT32, Model
 from hone.contract.settings import (
     MAX_BAD_ROWS,
@@ -17,10 +17,20 @@ from hone.contract.settings import (
     SplitBy,
     TrainOn,
 )
+from hone.contract.stores import S3Store
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 Columns = dict[ColumnName, ColumnName]
 Roles = dict[ColumnName, Role]
+
+DATA_URI = (
+    r"^(hf://datasets/[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?"
+    r"|s3://[a-z0-9][-a-z0-9.]*(/[^\x00-\x1f\x7f\\]*)?"
+    r"|https://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?/[!-~]*)$"
+)
+"""Where rows may come from."""
+REVISION = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
+PART_OF_A_DATA_SET = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 
 _ROWS_ON_A_CLAIM = (
     "Rows on a PersistentVolumeClaim: a file (JSON Lines, JSON array, CSV, TSV or Parquet; text files may be "
@@ -56,8 +66,75 @@ class ConfigMapKey(Model):
     ]
 
 
-class MixedSource(Model):
-    """One of several sources of training rows: exactly one of claim and configMap, and how its rows are read."""
+class RemoteRows(Model):
+    """Rows that the prepare pod downloads: where they are, which of them, and with which credentials."""
+
+    uri: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=DATA_URI,
+            description="Rows that the prepare pod downloads to the workspace, once for all jobs that share it. "
+            "hf://datasets/organization/name: a data set of the Hugging Face Hub with Parquet, JSON Lines, JSON, CSV, "
+            "TSV or Arrow files; loading scripts are not run. s3://bucket/key: an object, the objects directly below a "
+            "prefix that ends with /, or those that a glob such as data/**/*.jsonl matches. https://host/path: a file, "
+            "with sha256. Files are of the types that claim supports.",
+        ),
+    ] = None
+    revision: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=REVISION,
+            description="Branch, tag or commit of the data set. Default: its default branch. The job uses the commit "
+            "that this names when it is prepared. Allowed only with hf://.",
+        ),
+    ] = None
+    config: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=PART_OF_A_DATA_SET,
+            description="Configuration of the data set, also called subset. Default: its default or only one. Allowed "
+            "only with hf://.",
+        ),
+    ] = None
+    split: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=PART_OF_A_DATA_SET,
+            description="Split of the data set. Default: train, validation or test, as the field that this is a part "
+            "of. Allowed only with hf://.",
+        ),
+    ] = None
+    sha256: Annotated[
+        str | None,
+        Field(
+            min_length=64,
+            max_length=64,
+            pattern=r"^[0-9a-f]{64}$",
+            description="SHA-256 of the file, as sha256sum prints it. Required with https://, and allowed only with "
+            "it.",
+        ),
+    ] = None
+    s3: Annotated[S3Store | None, Field(description="The store. Allowed only with s3://. Default: Amazon S3.")] = None
+    credentials_secret_ref: Annotated[
+        LocalReference | None,
+        Field(
+            description="Secret with credentials. hf://: key HF_TOKEN has an access token. s3://: keys "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN. Only the prepare pod "
+            "gets them. Not with https://."
+        ),
+    ] = None
+
+
+class MixedSource(RemoteRows):
+    """One of several sources of training rows: exactly one of claim, configMap and uri, and how its rows are read."""
 
     name: Annotated[
         str,
@@ -95,8 +172,8 @@ class MixedSource(Model):
     ] = None
 
 
-class DataSource(Model):
-    """Where training rows are read from: exactly one of claim, configMap and sources."""
+class DataSource(RemoteRows):
+    """Where training rows are read from: exactly one of claim, configMap, uri and sources."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
@@ -126,8 +203,8 @@ class ChatTemplate(Model):
     ] = None
 
 
-class HeldOut(Model):
-    """Rows that are not trained on: exactly one of claim, configMap and fraction."""
+class HeldOut(RemoteRows):
+    """Rows that are not trained on: exactly one of claim, configMap, uri and fraction."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None

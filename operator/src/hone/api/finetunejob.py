@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.dataset import ClaimPath, ConfigMapKey, Dataset
+from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.meta import (
     AccessMode,
@@ -26,13 +26,19 @@ from hone.contract.settings import (
     Hyperparameters,
     Method,
 )
+from hone.contract.stores import S3Store
 
 KIND = "FineTuneJob"
 PLURAL = "finetunejobs"
+MODEL_URI = (
+    r"^(hf://[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?"
+    r"|s3://[a-z0-9][-a-z0-9.]*(/[^\x00-\x1f\x7f\\*?\[]*)?)$"
+)
+"""Where models may come from."""
 
 
 class ModelSource(Model):
-    """A model in the format of transformers: on a claim, on the Hugging Face Hub, or another job's result."""
+    """A model in the format of transformers: on a claim, another job's result, or downloaded."""
 
     claim: Annotated[
         ClaimPath | None,
@@ -53,10 +59,11 @@ class ModelSource(Model):
         str | None,
         Field(
             min_length=1,
-            max_length=200,
-            pattern=r"^hf://[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$",
-            description="Model on the Hugging Face Hub: hf://organization/name. The prepare pod downloads it to the "
-            "workspace, once for all jobs that share the workspace. It must have weights in safetensors files.",
+            max_length=1024,
+            pattern=MODEL_URI,
+            description="Model that the prepare pod downloads to the workspace, once for all jobs that share it. "
+            "hf://organization/name: on the Hugging Face Hub. s3://bucket/prefix: the objects directly below a prefix, "
+            "as save_pretrained writes them. It must have weights in safetensors files.",
         ),
     ] = None
     revision: Annotated[
@@ -64,16 +71,18 @@ class ModelSource(Model):
         Field(
             min_length=1,
             max_length=128,
-            pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]*$",
+            pattern=REVISION,
             description="Branch, tag or commit of the model at uri. Default: its default branch. The job uses the "
-            "commit that this names when it is prepared; status.downloads has that commit. Allowed only with uri.",
+            "commit that this names when it is prepared; status.downloads has that commit. Allowed only with hf://.",
         ),
     ] = None
+    s3: Annotated[S3Store | None, Field(description="The store. Allowed only with s3://. Default: Amazon S3.")] = None
     credentials_secret_ref: Annotated[
         LocalReference | None,
         Field(
-            description="Secret whose key HF_TOKEN has an access token of the Hugging Face Hub, for private and gated "
-            "models. Only the prepare pod gets it. Allowed only with uri."
+            description="Secret with credentials, for what is not public. hf://: key HF_TOKEN has an access token. "
+            "s3://: keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN. Only the "
+            "prepare pod gets them. Allowed only with uri."
         ),
     ] = None
 

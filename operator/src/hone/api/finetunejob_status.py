@@ -10,8 +10,8 @@ from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary, PublishedModel
 
-MAX_DOWNLOADS = 3
-"""Most models that a job downloads: base, teacher, reward model."""
+MAX_DOWNLOADS = 21
+"""Most models and data sets that a job downloads: base, teacher, reward model, 16 sources, validation and test."""
 
 
 class Phase(StrEnum):
@@ -249,7 +249,7 @@ class FineTuneJobStatus(Model):
     usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
     downloads: Annotated[
         list[DownloadedModel] | None,
-        Field(max_length=MAX_DOWNLOADS, description="Models that were downloaded, with the commit of each."),
+        Field(max_length=MAX_DOWNLOADS, description="Models and data sets that were downloaded."),
     ] = None
     models: Annotated[
         dict[Annotated[str, Field(max_length=64)], FoundModel] | None,

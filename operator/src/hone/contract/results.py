@@ -65,15 +65,17 @@ class ArtifactSummary(Model):
 
 
 class DownloadedModel(Model):
-    """A model that prepare downloaded: its commit, which does not change for this job."""
+    """A model or data set that prepare downloaded: its revision, which does not change for this job."""
 
-    field: Annotated[str, Field(max_length=64, description="Field of the spec that names the model.")]
-    uri: Annotated[str, Field(max_length=256, description="Where it came from.")]
+    field: Annotated[str, Field(max_length=64, description="Field of the spec that names it.")]
+    uri: Annotated[str, Field(max_length=1024, description="Where it came from.")]
     revision: Annotated[
         str,
         Field(
             max_length=64,
-            description="Commit that was downloaded. All pods of this job use it, wherever a branch moves.",
+            description="What was downloaded, and is used by all pods of this job. hf://: the commit, wherever a "
+            "branch moves. s3://: SHA-256 of the list of objects with their sizes and ETags. https://: SHA-256 of the "
+            "file.",
         ),
     ]
     size_bytes: Annotated[Amount, Field(description="Size of its files in bytes.")]
@@ -108,7 +110,7 @@ class StepResult(Model):
     dataset: DatasetSummary | None = None
     plan: Plan | None = None
     downloads: list[DownloadedModel] = []
-    """prepare: the models that were downloaded."""
+    """prepare: the models and data sets that were downloaded."""
     evaluation: EvaluationSummary | None = None
     artifact: ArtifactSummary | None = None
     published: PublishedModel | None = None

@@ -200,20 +200,39 @@ class Merge(Model):
 
 
 class Download(Model):
-    """A model of the Hugging Face Hub that prepare downloads, before anything reads it."""
+    """A model or a data set that prepare downloads, before anything reads it."""
 
     field: str
     """Path of the field of the spec that names it."""
     uri: str
     """Where it comes from, such as hf://org/name."""
     revision: str | None = None
-    """Branch, tag or commit; None: the default branch."""
+    """hf://: branch, tag or commit; None: the default branch."""
     downloaded: str
-    """The directory to write it to, on the workspace. It never holds an incomplete model."""
+    """The directory to write it to, on the workspace. It never holds an incomplete model or data set. Rows are below
+    `rows` in it."""
     endpoint: str | None = None
-    """URL of the Hub, if the administrator set one, which may be inside the cluster; None: the library's own."""
+    """hf://: URL of the Hub, if the administrator set one, which may be inside the cluster; None: the library's own."""
     token_variable: str | None = None
-    """Name of the environment variable with the access token; None: there is no token."""
+    """hf://: name of the environment variable with the access token; None: there is no token."""
+    is_data: bool | None = None
+    """Whether it is a data set; None: it is a model."""
+    config: str | None = None
+    """hf://datasets/: the data set's configuration, also called subset; None: its only or default one."""
+    split: str | None = None
+    """hf://datasets/: the split; None: that of the field's name."""
+    sha256: str | None = None
+    """https://: digest of the file, in hex."""
+    s3: S3Store | None = None
+    """s3://: the store; None: Amazon S3."""
+    is_trusted: bool | None = None
+    """s3://: whether the administrator allows the store's address also where it is not public; None: no."""
+    credentials: dict[str, str] | None = None
+    """s3://: names of the environment variables with credentials, by the keys of the Secret; None: there are none."""
+
+
+ROWS = "rows"
+"""The directory below that of a downloaded data set that has its files."""
 
 
 class AnswerServer(Model):

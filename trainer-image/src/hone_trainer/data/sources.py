@@ -14,7 +14,7 @@ from hone_trainer.protocol.volumes import locate, open_file, shown
 _MAX_LISTED = 10
 _MAX_LIST_BYTES = 16 << 20
 _WILDCARDS = frozenset("*?[")
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -27,7 +27,7 @@ _SPLITS = {
     "evaluation": "test",
 }
 """The words in names of files that tell whose split they are, as `datasets` reads them."""
-_NOTES = re.compile(
+NOTES = re.compile(
     r"(readme|licen[sc]e|citation|changelog)(\.(md|txt|rst|cff))?|dataset_(infos?|dict)\.json", re.IGNORECASE
 )
 """Files next to data that hold no rows."""
@@ -171,7 +171,7 @@ def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path
         return root.parent, files, []
     # A ConfigMap's volume keeps its files in hidden directories (`..data`) and links to them.
     there = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
-    visible = [p for p in there if not _NOTES.fullmatch(p.name)]
+    visible = [p for p in there if not NOTES.fullmatch(p.name)]
     if not visible:
         below = _siblings(root / "x")
         raise BadInput(
@@ -208,7 +208,7 @@ def _of_split(where: str, name: str, root: Path, files: list[Path]) -> list[Path
 def _split_of(file: Path) -> str | None:
     """The split that a file's name tells; None if it tells none or several."""
     words = re.split(r"[^a-z]+", file.name.lower())
-    named = {_SPLITS[word] for word in words if word in _SPLITS}
+    named = {SPLITS[word] for word in words if word in SPLITS}
     return named.pop() if len(named) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""The directories of models that a run reads, with the field of the spec that names each; checked before they are."""
+"""The directories of models and data that a run reads, with the fields that name them; checked before they are read."""
 
 from pathlib import Path
 
@@ -24,8 +24,17 @@ def originals(config: RunConfig) -> dict[Path, str]:
 
 
 def downloads(config: RunConfig) -> dict[Path, str]:
-    """What prepare downloads, with the fields; it checks them once they are there."""
-    return {Path(entry.downloaded): entry.field for entry in config.materialize if isinstance(entry, Download)}
+    """The models that prepare downloads, with the fields; it checks them once they are there."""
+    entries = [entry for entry in config.materialize if isinstance(entry, Download) and not entry.is_data]
+    return {Path(entry.downloaded): entry.field for entry in entries}
+
+
+def data_volume(config: RunConfig, path: str, name: str) -> Path | None:
+    """The directory that no link of a data set may lead out of: what was downloaded, or the volume that was mounted."""
+    entries = [entry for entry in config.materialize if isinstance(entry, Download)]
+    if directory := next((each.downloaded for each in entries if path.startswith(f"{each.downloaded}/")), None):
+        return Path(directory)
+    return Path(config.data.mounts) / name if config.data.mounts else None
 
 
 def check_models(directories: dict[Path, str]) -> None:

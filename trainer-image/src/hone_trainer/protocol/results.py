@@ -120,6 +120,14 @@ def _sources(most: int) -> Callable[[StepResult], StepResult]:
     return _dataset(lambda d: {"sources": (d.sources or [])[:most] or None})
 
 
+def _downloads(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    return lambda result: result.model_copy(
+        update={
+            "downloads": [each.model_copy(update={"uri": clip(each.uri, length)}) for each in result.downloads[:most]]
+        }
+    )
+
+
 def _sentences(length: int, most: int) -> Callable[[StepResult], StepResult]:
     return _plan(
         lambda p: {
@@ -175,11 +183,14 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _verdict(512, 256),
     _changes(80, 2),
     _sources(8),
+    _downloads(80, 21),
     _sentences(40, 12),
     _bad_rows(40, 2),
     _classes(0, 0),
     _sources(0),
+    _downloads(40, 12),
     _sentences(0, 0),
+    _downloads(40, 3),
     _fewer_scores(1),
     _verdict(128, 0),
 ]

@@ -33,7 +33,8 @@ RESERVED_NAMES = (
 )
 """Variables that Hone, torchrun and Kubernetes set, and those by which the loaders of libraries and of Python run or
 read what they name. Their readers repeat a value that they do not understand, which may come from a Secret."""
-CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *DATA_SOURCES, *MIXED_SOURCES, *HELD_OUT))
+REMOTE_ROWS = (*DATA_SOURCES, *MIXED_SOURCES, *HELD_OUT)
+CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *REMOTE_ROWS))
 
 
 def exactly_one(place: str, *fields: str) -> Rule:
@@ -57,6 +58,42 @@ def only_with(place: str, field: str, other: str) -> Rule:
         applies_if=IsSet(field) & ~IsSet(other),
         message=f"is allowed only with {other}",
         remedy=f"Set {other}, or remove it.",
+        spec_only=True,
+    )
+
+
+def only_at(place: str, field: str, scheme: str) -> Rule:
+    """The rule that a field of an object has a meaning only for one kind of uri."""
+    return Rule(
+        path=f"{place}.{field}",
+        scope=place,
+        applies_if=IsSet(field) & ~Matches(Value("uri"), f"{scheme}.*"),
+        message=f"is allowed only with a uri that begins with {scheme}",
+        remedy="Change the uri, or remove it.",
+        spec_only=True,
+    )
+
+
+def digest_of_a_file(place: str) -> Rule:
+    """The rule that a file of any server has a digest: nothing else says what is in it."""
+    return Rule(
+        path=f"{place}.sha256",
+        scope=place,
+        applies_if=Matches(Value("uri"), "https://.*") & ~IsSet("sha256"),
+        message="is required with https://",
+        remedy="Set it to the digest that sha256sum prints for the file.",
+        spec_only=True,
+    )
+
+
+def no_login(place: str) -> Rule:
+    """The rule that a file of any server needs no credentials: there are no usual keys for these."""
+    return Rule(
+        path=f"{place}.credentialsSecretRef",
+        scope=place,
+        applies_if=IsSet("credentialsSecretRef") & ~Matches(Value("uri"), "(hf|s3)://.*"),
+        message="is allowed only with a uri that begins with hf:// or s3://",
+        remedy="Change the uri, or remove it.",
         spec_only=True,
     )
 

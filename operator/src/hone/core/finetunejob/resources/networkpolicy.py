@@ -5,6 +5,7 @@ A stranger that reached a gang while it forms could become one of its ranks, and
 
 from hone.contract.runconfig import METRICS_PORT, Download
 from hone.core.finetunejob.run import PREPARE, PUBLISH, Run
+from hone.core.finetunejob.sources.data import data_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.names import STEP_LABEL, UID_LABEL
 from hone.core.network import NetworkPeers, admit, dns, policy, public, tcp
@@ -32,13 +33,14 @@ def network_policy(run: Run) -> Object:
 
 
 def downloads(run: Run) -> bool:
-    """Whether prepare downloads models."""
-    entries = (entry for source in model_sources(run).values() for entry in source.materialize)
+    """Whether prepare downloads models or data."""
+    read = (*data_sources(run).values(), *model_sources(run).values())
+    entries = (entry for source in read for entry in source.materialize)
     return any(isinstance(entry, Download) for entry in entries)
 
 
 def download_policy(run: Run) -> Object:
-    """What the prepare pod may connect to in addition, to download models: HTTPS at public addresses."""
+    """What the prepare pod may connect to in addition, to download models and data: HTTPS at public addresses."""
     return _by_https(run, run.download_policy, PREPARE)
 
 

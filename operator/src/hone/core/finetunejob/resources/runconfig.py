@@ -44,7 +44,7 @@ def _host_memory(run: Run) -> int | None:
 
 def run_config(run: Run) -> RunConfig:
     """Everything that the run's pods need to know of it."""
-    models = model_sources(run)
+    models, data = model_sources(run), data_sources(run)
     directory = f"{WORKSPACE_DIRECTORY}/{run.directory}"
     return RunConfig(
         job=JobIdentity(namespace=run.namespace, name=run.name, uid=run.uid),
@@ -63,7 +63,7 @@ def run_config(run: Run) -> RunConfig:
             run=directory,
             output=OUTPUT_DIRECTORY,
         ),
-        materialize=[entry for source in models.values() for entry in source.materialize],
+        materialize=[entry for source in (*data.values(), *models.values()) for entry in source.materialize],
         artifacts=[artifact for source in models.values() for artifact in source.artifacts],
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
@@ -75,7 +75,7 @@ def run_config(run: Run) -> RunConfig:
 def _is_merged(run: Run) -> bool:
     """Whether an adapter is merged at the end.
 
-    Auto merges if the base is on no claim of the user's. One from the Hub is only on the workspace. One of another job
+    Auto merges if the base is on no claim of the user's. A downloaded one is only on the workspace. One of another job
     is a temporary copy if it was an adapter itself; if not, it is on that job's claim, which would have to be kept for
     serving the adapter.
     """

@@ -1,8 +1,11 @@
-"""The data of a run: from a claim or a ConfigMap, or held out of the training rows."""
+"""The data of a run: from a claim, a ConfigMap or a uri, or held out of the training rows."""
 
-from hone.api.dataset import DataSource, HeldOut, MixedSource
-from hone.contract.runconfig import ChatTemplate, DataPart
-from hone.core.finetunejob.run import Run
+from dataclasses import replace
+
+from hone.api.dataset import DataSource, HeldOut, MixedSource, RemoteRows
+from hone.contract.runconfig import ROWS, ChatTemplate, DataPart, Download
+from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.sources.downloads import from_hub, from_s3
 from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.observed import Ref
 from hone.core.ownership import claim_ref
@@ -25,9 +28,9 @@ def splits(run: Run) -> dict[str, DataSource | HeldOut]:
 def data_sources(run: Run) -> dict[str, Source]:
     """The data, by split: `/mnt/data/<split>`, with several sources of training rows `/mnt/data/train/<index>`. A split
     that is held out of the training rows has no source."""
-    sources = {split: _source(split, f"spec.dataset.{split}", source) for split, source in splits(run).items()}
+    sources = {split: _source(run, split, f"spec.dataset.{split}", source) for split, source in splits(run).items()}
     for index, part in enumerate(run.spec.dataset.train.sources or []):
-        sources[f"train/{index}"] = _source(f"train/{index}", f"spec.dataset.train.sources[{index}]", part)
+        sources[f"train/{index}"] = _source(run, f"train/{index}", f"spec.dataset.train.sources[{index}]", part)
     return {split: source for split, source in sources.items() if source}
 
 
@@ -79,7 +82,7 @@ def held_out(source: HeldOut | None) -> float:
     return source.fraction if source and source.fraction is not None else DEFAULT_HELD_OUT
 
 
-def _source(split: str, field: str, source: DataSource | MixedSource | HeldOut) -> Source | None:
+def _source(run: Run, split: str, field: str, source: DataSource | MixedSource | HeldOut) -> Source | None:
     directory = f"{DATA_DIRECTORY}/{split}"
     if source.claim:
         return Source(
@@ -96,4 +99,21 @@ def _source(split: str, field: str, source: DataSource | MixedSource | HeldOut) 
             dependencies=(Dependency(f"{field}.configMap", Ref("v1", "ConfigMap", name), key),),
             prepare_only=True,
         )
+    if source.uri:
+        return _download(run, split, field, source, source.uri)
     return None
+
+
+def _download(run: Run, split: str, field: str, source: RemoteRows, uri: str) -> Source:
+    """Rows that prepare downloads."""
+    into = f"{WORKSPACE_DIRECTORY}/data/{run.uid}-{split.replace('/', '-')}"
+    if uri.startswith("https://"):
+        download, read = Download(field=field, uri=uri, downloaded=into, sha256=source.sha256), Source(path=into)
+    else:
+        make = from_s3 if uri.startswith("s3://") else from_hub
+        download, read = make(run, field, split, source, into)
+    download = download.model_copy(update={"is_data": True, "config": source.config, "split": source.split})
+    # A prefix stands for what a directory on a claim stands for; all else was selected by name already.
+    is_prefix = uri.startswith("s3://") and not set("*?[") & set(uri)
+    path = f"{into}/{ROWS}" if is_prefix else f"{into}/{ROWS}/**/*"
+    return replace(read, path=path, materialize=(download,), prepare_only=True)

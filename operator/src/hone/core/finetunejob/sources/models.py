@@ -1,22 +1,20 @@
-"""The models that a job reads: from a claim, another job or a hub; prepare downloads, and merges adapters."""
+"""The models that a job reads: from a claim, another job or a uri; prepare downloads, and merges adapters."""
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
-from hone.contract.runconfig import MOUNTS, Download, Merge, UpstreamArtifact
+from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.source import Dependency, SecretKey, Source
+from hone.core.finetunejob.sources.downloads import from_hub, from_s3, words
+from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount
-
-TOKEN_KEY = "HF_TOKEN"
-"""The key of a Secret that has an access token; huggingface_hub's own name for it."""
 
 
 class Reads(NamedTuple):
@@ -94,24 +92,11 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
 
 
 def _download(run: Run, name: str, source: ModelSource, uri: str) -> Source:
-    """A model of the Hub: prepare downloads it to a directory of this run's, as a branch may move before the next."""
-    into = f"{WORKSPACE_DIRECTORY}/models/{run.uid}-{_words(name, '-')}"
-    secret = source.credentials_secret_ref
-    variable = f"{TOKEN_KEY}_{_words(name, '_').upper()}"
-    download = Download(
-        field=READS[name].field,
-        uri=uri,
-        revision=source.revision,
-        downloaded=into,
-        endpoint=run.settings.hub_endpoint or None,
-        token_variable=variable if secret else None,
-    )
-    return Source(
-        path=into,
-        secrets={variable: SecretKey(secret.name, TOKEN_KEY)} if secret else {},
-        materialize=(download,),
-        prepare_only=True,
-    )
+    """A model that prepare downloads."""
+    into = f"{WORKSPACE_DIRECTORY}/models/{run.uid}-{words(name, '-')}"
+    make = from_s3 if uri.startswith("s3://") else from_hub
+    download, read = make(run, READS[name].field, name, source, into)
+    return replace(read, materialize=(download,), prepare_only=True)
 
 
 def _model(upstream: FoundModel, name: str) -> Source:
@@ -164,8 +149,4 @@ def _claim_of_another_job(upstream: FoundModel, name: str) -> Dependency:
 
 
 def _directory(name: str) -> str:
-    return f"{MOUNTS}/{_words(name, '-')}"
-
-
-def _words(name: str, separator: str) -> str:
-    return re.sub("[A-Z]", lambda capital: separator + capital.group().lower(), name)
+    return f"{MOUNTS}/{words(name, '-')}"

@@ -15,7 +15,7 @@ from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS
 from hone.core import reported
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PUBLISH, Run
-from hone.core.finetunejob.sources.models import TOKEN_KEY
+from hone.core.finetunejob.sources.downloads import TOKEN_KEY
 from hone.core.finetunejob.sources.source import SecretKey
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
 from hone.core.finetunejob.steps.step import Step, has_succeeded, no_mounts, removed_later
