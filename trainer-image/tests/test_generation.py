@@ -184,6 +184,16 @@ def test_answers_that_take_more_are_fewer_at_once() -> None:
     assert trainer.calls == [20, 12]
 
 
+def write_model(config: object, directory: Path) -> None:
+    """Put a random model in the place of another, whose tokenizer it gets."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0
+    model.save_pretrained(directory)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model and prompts, and this process as the rank of every run here."""
@@ -194,12 +204,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.train
+@pytest.mark.parametrize("family", [None, experts])
 def test_merging_while_answers_are_generated_does_not_change_what_is_learned(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: Callable[[], object] | None, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    base = shared
+    if family:
+        base = tmp_path / "experts"
+        tiny.make_run(base, objective=Objective.GRPO)
+        write_model(family(), base / "model")
+
     def weights(name: str, budget: int) -> dict[str, torch.Tensor]:
         options = {"micro_batch": 8, "dropout": 0.0, "steps": 3, "every": 3, "activation_bytes": budget}
-        config = tiny.make_run(tmp_path / name, objective=Objective.GRPO, shared=shared, **options)
+        config = tiny.make_run(tmp_path / name, objective=Objective.GRPO, shared=base, **options)
         train_here(tmp_path / name, monkeypatch)
         return final_weights(config)
 
