@@ -92,11 +92,20 @@ def test_the_default_batch_fills_gpus_and_leaves_enough_steps() -> None:
     assert filled.global_batch_size == 8 * 8192 // 256
     assert "8192 tokens a step on each of 8 GPUs" in filled.reasons["globalBatchSize"]
     few = plan(5_000, 256, **gpus)
-    assert few.global_batch_size == 136
+    assert few.global_batch_size == 128
     assert few.total_steps >= 100
     assert plan(200_000, 256).global_batch_size == 16, "on a CPU"
     assert plan(200_000, 256, **gpus, hyperparameters={"globalBatchSize": 32}).global_batch_size == 32
     assert plan(200_000, 256, objective="Reward", **gpus).global_batch_size == 256
+
+
+def test_a_filled_share_can_be_divided_into_micro_batches() -> None:
+    # 8192 tokens are 89 rows of 92, and 7 pairs of 2 × 550: with these, a micro-batch could only be one row or all.
+    for gpus, tokens, objective, share in ((1, 92, "SFT", 88), (8, 1100, "DPO", 6)):
+        summary = summary_of(50_000).model_copy(update={"tokens": 50_000 * tokens})
+        config = config_with(objective=objective, **gang(1, gpus, gpus))
+        plan = make_plan(PlanInputs(config, FACTS, summary, 2 * tokens))
+        assert plan.global_batch_size == share * gpus
 
 
 def test_a_gpu_is_filled_before_activations_are_kept() -> None:

@@ -36,12 +36,11 @@ def read_base(directory: str, architecture: Architecture, method: Method) -> Mod
         BadInput: it cannot be read or loaded, or the adapter cannot be put on it.
     """
     facts = read_model(directory, architecture)
-    return _with_modules(facts, check_loads(facts.directory, architecture, FIELD), architecture, method)
+    return with_modules(facts, check_loads(facts.directory, architecture, FIELD), architecture, method)
 
 
-def _with_modules(
-    facts: ModelFacts, model: "PreTrainedModel", architecture: Architecture, method: Method
-) -> ModelFacts:
+def with_modules(facts: ModelFacts, model: "PreTrainedModel", architecture: Architecture, method: Method) -> ModelFacts:
+    """The facts with what a model is made of that has no memory for its weights, and the parts that are trained."""
     # A new head is not in the files, and as many outputs as the job needs only the plan knows.
     shapes = {
         name: tuple(parameter.shape)

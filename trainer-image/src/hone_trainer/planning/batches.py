@@ -49,7 +49,13 @@ def global_batch_size(config: RunConfig, rows: int = 0, tokens: float = 0.0) -> 
             f"Use {f'{below} or ' if below else ''}{above}.",
         )
     usual = max(round(default / unit) * unit, least * processes, unit)
-    return requested or max(usual, _filling(config, rows, tokens) // unit * unit)
+    share = _divisible(_filling(config, rows, tokens) // unit * unit // processes)
+    return requested or max(usual, share * processes // unit * unit)
+
+
+def _divisible(share: int) -> int:
+    """A share of about so many rows that micro-batches divide: of 89 they could be 1 or 89 alone."""
+    return share - share % (8 if share >= 16 else 2) if share > 1 else share
 
 
 def _filling(config: RunConfig, rows: int, tokens: float) -> int:
