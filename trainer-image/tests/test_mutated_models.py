@@ -33,6 +33,7 @@ def check(results: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.train
+@pytest.mark.timeout(900)
 def test_a_mutated_model_is_refused_or_right(tiny_model: Path, tmp_path: Path) -> None:
     results = outcomes(tiny_model, tmp_path / "scratch", 0, 80)
     check(results)
@@ -43,6 +44,7 @@ def test_a_mutated_model_is_refused_or_right(tiny_model: Path, tmp_path: Path) -
 
 
 @pytest.mark.train
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(5))
 def test_hundreds_of_mutated_models_are_refused_or_right(tiny_model: Path, tmp_path: Path, part: int) -> None:
     check(outcomes(tiny_model, tmp_path / "scratch", 100 * (part + 1), 100 * (part + 2)))
