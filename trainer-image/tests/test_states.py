@@ -61,6 +61,7 @@ def differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 
 @pytest.mark.train
+@pytest.mark.timeout(900)
 def test_offloaded_state_gives_the_same_weights_from_a_checkpoint_without_it(
     tmp_path: Path, start: Callable[..., Launcher]
 ) -> None:
