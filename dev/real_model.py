@@ -1,11 +1,8 @@
-"""Each objective on a real model: `python3 -m dev.real_model tune MODEL ROWS DIRECTORY [--objectives SFT,GRPO]`.
+"""Each objective on a real model: `python3 -m dev.real_model ROWS DIRECTORY [--objectives SFT,GRPO]`.
 
-MODEL is a directory that transformers can load, ROWS a CSV file with the columns text and category, such as Banking77's
-(CC BY 4.0). Each run prepares the rows in the form of its objective, trains some steps with the launcher as in a pod,
-exports and scores, one run at a time, with all files below DIRECTORY. Distillation learns from the merged model of SFT.
-
-`python3 -m dev.real_model convert FILE.gguf DIRECTORY` writes such a model from a GGUF file, with the package `gguf`
-installed: its weights are what was quantized, and so a little worse than the published ones.
+ROWS is a CSV file with the columns text and category, such as Banking77's (CC BY 4.0). Each run prepares the rows in
+the form of its objective, trains some steps with the launcher as in a pod, exports and scores, one run at a time, with
+all files below DIRECTORY. Distillation learns from the merged model of SFT.
 """
 
 import argparse
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dev import matrix
+from dev.smollm2 import cache
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.results import EvaluationSummary
 from hone.contract.runconfig import RunConfig
@@ -135,50 +133,27 @@ def _figures(directory: Path, evaluation: EvaluationSummary) -> str:
     return "; ".join([loss, *scores])
 
 
-def convert(source: Path, directory: Path) -> None:
-    """Write the Llama of a GGUF file as transformers saves models, readable for everyone."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    options: dict[str, Any] = {"gguf_file": source.name}
-    read = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **options)
-    settings = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
-    # A new one: transformers does not save what it takes for quantized.
-    model = LlamaForCausalLM(LlamaConfig.from_dict(settings))
-    model.load_state_dict(read.state_dict())
-    model.tie_weights()
-    model.bfloat16().save_pretrained(directory)
-    AutoTokenizer.from_pretrained(source.parent, **options).save_pretrained(directory)
-    for path in directory.iterdir():
-        path.chmod(0o644)
-
-
 def main() -> int:
-    """Convert a model, or run objectives; returns 0 when none failed."""
+    """Run objectives; returns 0 when none failed."""
     parser = argparse.ArgumentParser(
         prog="python3 -m dev.real_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    converting = commands.add_parser("convert", help="write a model from a GGUF file")
-    converting.add_argument("source", type=Path, metavar="FILE.gguf")
-    tuning = commands.add_parser("tune", help="run objectives on a model")
-    tuning.add_argument("model", type=Path, metavar="MODEL")
-    tuning.add_argument("rows", type=Path, metavar="ROWS")
+    parser.add_argument("rows", type=Path, metavar="ROWS")
+    parser.add_argument("directory", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--model", type=Path, help="a directory that transformers can load (default: SmolLM2)")
     every = ",".join(objective.value for objective in OBJECTIVES)
-    tuning.add_argument("--objectives", default=every, help=f"default: {every}")
-    tuning.add_argument("--steps", type=int, default=20, help="optimizer steps of each run (default: 20)")
-    for command in (converting, tuning):
-        command.add_argument("directory", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--objectives", default=every, help=f"default: {every}")
+    parser.add_argument("--steps", type=int, default=20, help="optimizer steps of each run (default: 20)")
     arguments = parser.parse_args()
-    if arguments.command == "convert":
-        convert(arguments.source.resolve(), arguments.directory)
-        return 0
+    model = arguments.model or cache.find()
+    if model is None:
+        parser.error("SmolLM2 is not built: run `.venv/bin/python -m dev.smollm2 build`, or name a --model")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     failed = 0
     for name in arguments.objectives.split(","):
         directory = arguments.directory.resolve() / name
         try:
-            outcome = tune(Objective(name), arguments.model.resolve(), arguments.rows, directory, arguments.steps)
+            outcome = tune(Objective(name), model.resolve(), arguments.rows, directory, arguments.steps)
         except Exception as error:
             outcome = f"failed: {type(error).__name__}: {error}"
         failed += outcome.startswith("failed")
