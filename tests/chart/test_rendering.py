@@ -129,6 +129,7 @@ def test_the_operator_understands_the_variables(render: Render) -> None:
         "operator": {"logLevel": "debug", "resyncSeconds": 600},
         "huggingFace": {"endpoint": "https://hub.example.com"},
         "s3": {"endpoints": ["http://minio.storage.svc:9000", "https://s3.internal"]},
+        "oci": {"registries": ["registry.tools.svc:5000"]},
     }
     read = options.from_environment(env_of(render(values)))
     assert read.watch_namespaces == ("team-a", "team-b")
@@ -136,6 +137,7 @@ def test_the_operator_understands_the_variables(render: Render) -> None:
     assert read.settings.resync_seconds == 600
     assert read.settings.hub_endpoint == "https://hub.example.com"
     assert read.settings.s3_endpoints == ("http://minio.storage.svc:9000", "https://s3.internal")
+    assert read.settings.oci_registries == ("registry.tools.svc:5000",)
 
 
 def test_the_probes_and_ports_are_those_that_the_operator_opens(render: Render) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from hone.contract.runconfig import Download
-from hone_trainer.downloads import addresses, https
+from hone_trainer.downloads import https
 from hone_trainer.downloads.download import ensure_downloaded
 from hone_trainer.downloads.remote import Unreachable
+from hone_trainer.protocol import addresses
 from hone_trainer.protocol.errors import BadInput
 
 pytestmark = pytest.mark.slow

@@ -76,9 +76,8 @@ def test_packed_rows_on_gpus_fill_them() -> None:
     proposal = proposed(short, **gpus)
     assert proposal.length == MOST_PACKED_TOKENS * 2
     assert sum(short) / proposal.length / 8 >= 100, "steps"
-    assert proposed(spread(200_000), **gpus).length == MOST_PACKED_TOKENS * 2, (
-        "attention of this model costs 24 % there"
-    )
+    # Attention of this model costs 24 % there; a process's share of a step is divided evenly.
+    assert 0.95 <= proposed(spread(200_000), **gpus).length / (MOST_PACKED_TOKENS * 2) <= 1
     assert proposed(spread(200_000)).length <= MOST_PACKED_TOKENS, "on a CPU"
 
 

@@ -113,7 +113,8 @@ def run(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publis
     def step(uri: str, secrets: dict[str, str] | None = None, **fields: Any) -> tuple[int, StepResult]:
         for name, value in (secrets or {}).items():
             monkeypatch.setenv(name, value)
-        copy = Publication(uri=uri, digest=digest, **fields)
+        # The servers of these tests are on this machine.
+        copy = Publication(uri=uri, digest=digest, **{"is_trusted": True, **fields})
         attempt = {"number": 1, "publish": copy.to_dict()}
         monkeypatch.setenv("HONE_ATTEMPT", json.dumps(attempt))
         code = publish.main()
@@ -335,7 +336,20 @@ def test_a_store_that_does_not_answer_is_tried_again(run: Publish) -> None:
 
 
 def test_a_store_at_the_metadata_address_is_refused(run: Publish) -> None:
-    assert_refused(to_store(run, "http://169.254.169.254"), "AddressRefused")
+    assert_refused(to_store(run, "http://169.254.169.254", is_trusted=None), "AddressRefused")
+
+
+def test_a_destination_at_a_private_address_is_refused_unless_the_administrator_lists_it(
+    run: Publish, store: str, hub: Hub
+) -> None:
+    assert_refused(to_store(run, store, is_trusted=None), "AddressRefused")
+    assert_refused(
+        run("hf://acme/tuned", {"HF_TOKEN": SECRET_KEY}, endpoint=hub.url, is_trusted=None), "AddressRefused"
+    )
+    code, result = run("oci://127.0.0.1:1/acme/tuned:v1", is_trusted=None)
+    assert_refused((code, result), "AddressRefused")
+    assert "oci.registries" in (result.verdict.hint or "")
+    assert not hub.requests
 
 
 def test_content_that_changes_after_the_check_is_not_published(

@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from hone.contract.exits import exit_code
 from hone.contract.results import PublishedModel, StepResult
@@ -19,13 +20,13 @@ from hone.contract.runconfig import Publication
 from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS
 from hone.contract.verdict import Verdict
 from hone_trainer.protocol import limits
+from hone_trainer.protocol.addresses import private_address, public_only
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
-from hone_trainer.publishing import hub, oci, s3
-from hone_trainer.publishing.addresses import require_named
+from hone_trainer.publishing import failures, hub, oci, s3
 from hone_trainer.publishing.bundle import Bundle, bundle
 from hone_trainer.publishing.failures import NotReached, Refused
 
@@ -71,14 +72,25 @@ def _publish(secrets: Mapping[str, str]) -> PublishedModel:
     if copy is None:
         raise BadInput("spec.output.uri", "is not set", "Set it, or remove this step's Job.")
     publish, variables = DESTINATIONS[copy.uri.partition("://")[0]]
-    if url := copy.endpoint or (copy.s3 and copy.s3.endpoint):
-        require_named(copy, url)
     files = bundle(config, copy)
     limits.allow(2 * files.size / BYTES_PER_SECOND)
     logger.info("Publishing", extra={"uri": copy.uri, "files": len(files.files), "bytes": files.size})
-    published = publish(files, copy, {name: secrets[name] for name in variables if name in secrets})
+    try:
+        with public_only(_trusted(copy)):
+            published = publish(files, copy, {name: secrets[name] for name in variables if name in secrets})
+    except Exception as error:
+        if refusal := private_address(error):
+            raise failures.private(copy, str(refusal)) from error
+        raise
     logger.info("Published", extra={"uri": copy.uri, "digest": published.digest, "revision": published.revision})
     return published
+
+
+def _trusted(copy: Publication) -> list[str]:
+    """The destination's host, if it is the administrator's and may have any address."""
+    named = copy.endpoint or (copy.s3 and copy.s3.endpoint) or f"//{copy.uri.partition('://')[2]}"
+    host = urlsplit(named).hostname
+    return [host] if host and copy.is_trusted else []
 
 
 def _take_secrets() -> dict[str, str]:

@@ -298,6 +298,8 @@ class Publication(Model):
     """hf://: URL of the Hub, if the administrator set one, which may be inside the cluster; None: the library's own."""
     s3: S3Store | None = None
     """s3://: the store; None: Amazon S3."""
+    is_trusted: bool | None = None
+    """Whether the administrator allows the destination's address also where it is not public; None: no."""
 
 
 class Attempt(Model):

@@ -18,6 +18,7 @@ class Settings:
         network_policies: who may connect to the pods of users; None: they get no NetworkPolicies.
         hub_endpoint: URL of the Hugging Face Hub or of a mirror, also one inside the cluster; empty: the Hub's own.
         s3_endpoints: URLs of S3-compatible stores that runs may use whatever their addresses are.
+        oci_registries: hosts, with their ports, of registries that runs may publish to whatever their addresses are.
         allow_lists: what users may ask for in their pods.
         progress_seconds: least seconds between two readings of a run's progress; the status is written if they differ.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
@@ -30,6 +31,7 @@ class Settings:
     network_policies: NetworkPeers | None = None
     hub_endpoint: str = ""
     s3_endpoints: tuple[str, ...] = ()
+    oci_registries: tuple[str, ...] = ()
     allow_lists: AllowLists = ANYTHING
     progress_seconds: float = 10.0
     resync_seconds: float = 1800.0

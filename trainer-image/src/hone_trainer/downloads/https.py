@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hone.contract.runconfig import ROWS, Download
-from hone_trainer.downloads.addresses import PrivateAddress, public_only
 from hone_trainer.downloads.remote import Listing, RemoteFile, Unreachable, safe_path
 from hone_trainer.protocol import limits
+from hone_trainer.protocol.addresses import PrivateAddress, public_only
 from hone_trainer.protocol.errors import BadInput, full_disk_hint
 from hone_trainer.protocol.manifest import sha256
 from hone_trainer.protocol.units import gib

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from hone.contract.runconfig import ROWS, Download
-from hone_trainer.downloads.addresses import PrivateAddress, public_only
 from hone_trainer.downloads.datasets import rows_of
 from hone_trainer.downloads.models import model_files
 from hone_trainer.downloads.remote import Listing, RemoteFile, Unreachable, safe_path
+from hone_trainer.protocol.addresses import PrivateAddress, public_only
 from hone_trainer.protocol.errors import BadInput, full_disk_hint
 
 if TYPE_CHECKING:

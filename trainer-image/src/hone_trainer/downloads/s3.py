@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from hone.contract.runconfig import ROWS, Download
 from hone.contract.stores import DEFAULT_REGION, S3_KEYS, S3_OPTIONAL_KEYS, S3Store
-from hone_trainer.downloads.addresses import public_only
 from hone_trainer.downloads.datasets import matches
 from hone_trainer.downloads.models import model_files
 from hone_trainer.downloads.remote import MAX_FILES, Listing, RemoteFile, Unreachable, safe_path
 from hone_trainer.downloads.s3_errors import failures
+from hone_trainer.protocol.addresses import public_only
 from hone_trainer.protocol.errors import BadInput
 
 _MAX_PAGES = 200

@@ -6,8 +6,8 @@ from typing import Any
 
 from hone.contract.runconfig import Download
 from hone.contract.stores import DEFAULT_REGION, S3_KEYS, S3Store
-from hone_trainer.downloads.addresses import private_address
 from hone_trainer.downloads.remote import Unreachable
+from hone_trainer.protocol.addresses import private_address
 from hone_trainer.protocol.errors import BadInput, full_disk_hint
 
 _CREDENTIALS = "credentialsSecretRef"

@@ -6,6 +6,12 @@ from hone.contract.verdict import Verdict
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
 
 URI, SECRET, STORE = "spec.output.uri", "spec.output.credentialsSecretRef", "spec.output.s3"
+ADDRESSES = {
+    "s3": (STORE, "s3.endpoints"),
+    "hf": (URI, "huggingFace.endpoint"),
+    "oci": (URI, "oci.registries"),
+}
+"""By the scheme of the URI: the field that names the destination's host, and the administrator's value for it."""
 AGAIN = "then change spec.output.publishRequest to publish again"
 
 
@@ -45,6 +51,13 @@ class NotReached(RuntimeError):
             hint=clip(self.hint, MAX_HINT) if self.hint else None,
             exit_code=exit_code(FailureClass.CRASHED),
         )
+
+
+def private(copy: Publication, what: str) -> Refused:
+    """The destination, or what it redirects to, is not at a public address."""
+    field, value = ADDRESSES[copy.uri.partition("://")[0]]
+    hint = f"Name another destination, or ask the administrator to list it in {value} of Hone's chart."
+    return Refused("AddressRefused", field, f"{copy.uri}: {what}", hint)
 
 
 def unauthenticated(copy: Publication, has_credentials: bool) -> Refused:

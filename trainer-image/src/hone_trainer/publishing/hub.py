@@ -16,7 +16,6 @@ from hone.contract.results import PublishedModel
 from hone.contract.runconfig import Publication
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.publishing import failures
-from hone_trainer.publishing.addresses import PrivateAddress, client
 from hone_trainer.publishing.bundle import SUMS_FILE, Bundle, CopiedFile
 
 if TYPE_CHECKING:
@@ -123,15 +122,14 @@ def _blob_id(file: CopiedFile) -> str:
 
 @contextmanager
 def _online(copy: Publication) -> Iterator[None]:
-    """Let huggingface_hub connect, by a client that checks addresses."""
-    from huggingface_hub import constants, set_client_factory
+    """Let huggingface_hub connect."""
+    from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET
     # Xet's own client connects to addresses that the Hub names, unchecked.
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
     disable_progress_bars()
-    set_client_factory(lambda: client(copy.endpoint or constants.ENDPOINT))
     try:
         yield
     finally:
@@ -148,9 +146,6 @@ def _failures(copy: Publication, has_token: bool) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except PrivateAddress as error:
-        hint = "Ask the administrator to set huggingFace.endpoint in Hone's chart."
-        raise failures.Refused("AddressRefused", failures.URI, f"{copy.uri}: {error}", hint) from error
     except errors.HFValidationError as error:
         raise failures.missing(copy, "is no name of a repository") from error
     except errors.HfHubHTTPError as error:

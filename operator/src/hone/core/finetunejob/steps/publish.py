@@ -11,15 +11,16 @@ from typing import Any
 from hone.api.finetunejob_status import FineTuneJobStatus, OutputStatus, Phase, PublishedStatus
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Publication
-from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS
+from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS, S3Store
 from hone.core import reported
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PUBLISH, Run
-from hone.core.finetunejob.sources.downloads import TOKEN_KEY
+from hone.core.finetunejob.sources.downloads import TOKEN_KEY, is_trusted
 from hone.core.finetunejob.sources.source import SecretKey
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
 from hone.core.finetunejob.steps.step import Step, has_succeeded, no_mounts, removed_later
 from hone.core.podspec import ClaimMount, Mount, resources
+from hone.core.settings import Settings
 
 KEYS = {
     "s3": {
@@ -39,7 +40,16 @@ def publication(run: Run, status: FineTuneJobStatus) -> Publication | None:
     if output.uri is None or artifact is None:
         return None
     endpoint = run.settings.hub_endpoint or None if output.uri.startswith("hf://") else None
-    return Publication(uri=output.uri, digest=artifact.digest, endpoint=endpoint, s3=output.s3)
+    trusted = _is_trusted(output.uri, output.s3, run.settings) or None
+    return Publication(uri=output.uri, digest=artifact.digest, endpoint=endpoint, s3=output.s3, is_trusted=trusted)
+
+
+def _is_trusted(uri: str, store: S3Store | None, settings: Settings) -> bool:
+    """Whether the administrator allows this destination whatever its address is."""
+    scheme, _, place = uri.partition("://")
+    if scheme == "hf":
+        return bool(settings.hub_endpoint)
+    return place.partition("/")[0] in settings.oci_registries if scheme == "oci" else is_trusted(store, settings)
 
 
 def is_outdated(run: Run, status: FineTuneJobStatus) -> bool:
