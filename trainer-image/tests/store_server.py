@@ -20,6 +20,7 @@ class Store:
         cut_after: after so many bytes of an object the connection is closed, once.
         error: status and code that every request is answered with; None: as it should be.
         redirect: where every request is sent.
+        whole: whether a request for a part of an object is answered with all of it.
         listed: keys that a listing has, instead of those that exist; each has one byte.
         sent: bytes of objects that were sent, by key.
         requests: method and path of each.
@@ -30,6 +31,7 @@ class Store:
     cut_after: int | None = None
     error: tuple[int, str] | None = None
     redirect: str | None = None
+    whole: bool = False
     listed: list[str] | None = None
     sent: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -60,6 +62,8 @@ class Store:
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         if self.listed is not None and not key:
             return self._listing(start)
+        if self.whole:
+            environ.pop("HTTP_RANGE", None)
         answer = inner(environ, start)
         return answer if not key or environ["REQUEST_METHOD"] == "HEAD" else self._object(key, answer)
 

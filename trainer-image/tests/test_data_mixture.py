@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import DataFormat
 from hone_trainer.data.columns import check_columns
+from hone_trainer.data.digest import data_digest
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.keys import unused_in
 from hone_trainer.data.mixture import copies
@@ -216,3 +218,18 @@ def test_a_class_can_be_a_boolean_or_a_number(label: Any, name: Any) -> None:
 def test_several_classes_and_no_class_are_refused(label: Any, message: str) -> None:
     with pytest.raises(RowFault, match=message):
         to_sample({"text": "It broke.", "label": label}, DataFormat.TEXT_LABEL)
+
+
+def test_a_file_that_moves_from_one_source_to_another_is_other_data(volume: Path, tmp_path: Path) -> None:
+    def digests(*names: str) -> str:
+        sources = []
+        for index, name in enumerate(names):
+            directory = tmp_path / f"{len(names)}-{index}-{name}"
+            directory.mkdir()
+            for part in name:
+                write_jsonl(directory / f"{part}.jsonl", [chat_row(ord(part))])
+            source = find_source("train", str(directory), mount=directory)
+            sources.append(replace(source, part=Part(index, f"s{index}")))
+        return data_digest(sources)
+
+    assert digests("ab", "c") != digests("a", "bc")

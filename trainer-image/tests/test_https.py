@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import ipaddress
+import logging
 import ssl
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hone_trainer.downloads.download import ensure_downloaded
 from hone_trainer.downloads.remote import Unreachable
 from hone_trainer.protocol import addresses
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.logs import setup_logging
 
 pytestmark = pytest.mark.slow
 ROWS = b'{"prompt": "a", "completion": "b"}\n' * 40_000
@@ -130,6 +132,33 @@ def test_a_file_is_downloaded_once_under_its_name(site: Site, tmp_path: Path) ->
     assert (rows / "rows.jsonl").read_bytes() == ROWS
     fetch(site, tmp_path)
     assert site.sent == len(ROWS)
+
+
+def test_an_edited_field_is_another_download(site: Site, tmp_path: Path) -> None:
+    fetch(site, tmp_path)
+    with pytest.raises(BadInput, match="digest"):
+        fetch(site, tmp_path, digest="0" * 64)
+    assert [path.name for path in fetch(site, tmp_path, "/other.jsonl").iterdir()] == ["other.jsonl"]
+
+
+def test_no_log_and_no_result_has_the_query_of_a_url(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        setup_logging()
+        into = tmp_path / "data" / "a-train"
+        uri = f"{site.url}/rows.jsonl?signature=secret"
+        entry = Download(field="spec.dataset.train", uri=uri, downloaded=str(into), sha256=DIGEST, is_data=True)
+        result = ensure_downloaded(entry)
+    finally:
+        root.handlers, root.level = handlers, level
+    said = capsys.readouterr().out
+    assert "Downloaded" in said
+    assert "secret" not in said
+    assert result.uri == f"{site.url}/rows.jsonl"
+    assert "secret" not in (into / "MANIFEST.json").read_text()
 
 
 def test_a_download_that_was_cut_resumes(site: Site, tmp_path: Path) -> None:

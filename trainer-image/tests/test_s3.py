@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hone_trainer.downloads.download import ensure_downloaded
 from hone_trainer.downloads.remote import Unreachable
 from hone_trainer.models.facts import model_digest
 from hone_trainer.prepare import prepare
+from hone_trainer.protocol.addresses import PrivateAddress
 from hone_trainer.protocol.errors import BadInput
 
 pytestmark = pytest.mark.slow
@@ -120,6 +122,44 @@ def test_a_download_that_was_cut_resumes(store: Store, tmp_path: Path) -> None:
     fetch(store, tmp_path, "data/a.jsonl")
     assert files(tmp_path) == {"a.jsonl": ROWS}
     assert store.sent["data/a.jsonl"] == len(ROWS), "bytes were sent twice"
+
+
+def test_a_store_that_sends_all_of_an_object_again_adds_nothing_to_what_is_there(store: Store, tmp_path: Path) -> None:
+    store.cut_after, store.whole = 1001, True
+    fetch(store, tmp_path, "data/a.jsonl")
+    assert files(tmp_path) == {"a.jsonl": ROWS}
+
+
+def test_objects_of_the_same_content_do_not_get_into_each_other(store: Store, tmp_path: Path) -> None:
+    objects = {f"same/part-{number}.jsonl": ROWS for number in range(8)}
+    store.put(objects)
+    fetch(store, tmp_path, "same")
+    assert files(tmp_path) == {name.partition("/")[2]: content for name, content in objects.items()}
+
+
+def test_a_line_break_at_the_end_of_a_secret_does_not_count(store: Store, tmp_path: Path) -> None:
+    variables = {key: f"{value}\n" for key, value in KEYS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KEYS, "AWS_SESSION_TOKEN", variables["AWS_SESSION_TOKEN"])
+        fetch(store, tmp_path, "data/b.jsonl")
+    assert files(tmp_path) == {"b.jsonl": OBJECTS["data/b.jsonl"]}
+
+
+def test_a_bucket_in_the_hosts_name_is_as_trusted_as_the_store(store: Store, tmp_path: Path) -> None:
+    from hone_trainer.downloads.s3 import s3
+
+    port = store.url.rpartition(":")[2]
+    named = S3Store(endpoint=f"http://store.test:{port}", is_path_style=False)
+    entry = Download(
+        field="f", uri=f"s3://{BUCKET}/data", downloaded=str(tmp_path / "x"), s3=named, is_trusted=True, is_data=True
+    )
+    private = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *_, **__: private)
+        with s3(entry, {}):
+            assert socket.getaddrinfo(f"{BUCKET}.store.test", 80) == private
+            with pytest.raises(PrivateAddress):
+                socket.getaddrinfo("other.store.test", 80)
 
 
 def test_an_object_that_changes_meanwhile_is_never_half_of_both(

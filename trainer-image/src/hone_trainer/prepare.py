@@ -324,7 +324,7 @@ def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOpt
             "format": data.survey.format,
             "columns": config.data.columns,
             "roles": config.data.roles,
-            "sources": [part.to_dict() for part in config.data.sources or []],
+            "sources": [{**part.to_dict(), "path": None} for part in config.data.sources or []],
             "trainOn": options.train_on,
             "chatTemplate": models.tokenizer.chat_template if config.data.chat_template else None,
             "systemPrompt": config.data.system_prompt,

@@ -36,9 +36,11 @@ def data_digest(sources: Iterable[Source]) -> str:
     count."""
     digest = hashlib.sha256()
     for source in sources:
+        # Of several sources, each has settings of its own.
+        name = f"{source.name} {source.place}" if source.part else source.name
         for file in source.files:
             with file.open_raw() as stream:
-                digest.update(f"{source.name} {file.kind} {os.fstat(stream.fileno()).st_size}\n".encode())
+                digest.update(f"{name} {file.kind} {os.fstat(stream.fileno()).st_size}\n".encode())
                 while block := stream.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()

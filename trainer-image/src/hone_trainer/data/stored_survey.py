@@ -33,6 +33,7 @@ def digests(objective: Objective, data: DataPaths, sources: Sequence[Source]) ->
     content = data_digest(sources)
     names = [[source.place, [file.name for file in source.files], source.unread] for source in sources]
     settings = {**data.to_dict(), **dict.fromkeys(_NO_MATTER)}
+    settings["sources"] = [{**part.to_dict(), "path": None} for part in data.sources or []] or None
     return content, prepared_digest(content, "", {"objective": objective, "data": settings, "names": names})
 
 

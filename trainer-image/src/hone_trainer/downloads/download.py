@@ -6,6 +6,7 @@ or of a branch.
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -21,8 +22,8 @@ from pydantic import ValidationError
 from hone.contract.report import Manifest
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Download
-from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_paths, difference
-from hone_trainer.protocol import limits, manifest
+from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_paths, difference, shown
+from hone_trainer.protocol import limits, manifest, secrets
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
 from hone_trainer.protocol.units import gib
@@ -43,6 +44,8 @@ class DownloadManifest(Manifest):
     uri: str
     revision: str
     """The commit, or the digest that stands for it."""
+    request: str | None = None
+    """In a run's own directory: digest of what the spec asked for. It may be edited until the run starts."""
 
 
 def ensure_downloaded(download: Download) -> DownloadedModel:
@@ -60,10 +63,10 @@ def ensure_downloaded(download: Download) -> DownloadedModel:
     into.parent.mkdir(parents=True, exist_ok=True)
     for prefix in (_PARTIAL, _LINKING):
         remove_stale(into.parent, prefix)
-    secrets = _take_secrets(download)
+    credentials = _take_secrets(download)
     result = _whole(into)
-    if result is None:
-        with _origin(download, secrets) as origin:
+    if result is None or result.request not in (None, _request(download)):
+        with _origin(download, credentials) as origin:
             result = _fetched(download, origin, into)
     log.info("On the workspace", extra={"uri": result.uri, "revision": result.revision, "directory": str(into)})
     return DownloadedModel(
@@ -74,25 +77,34 @@ def ensure_downloaded(download: Download) -> DownloadedModel:
     )
 
 
+def _request(download: Download) -> str:
+    """The digest of what decides which files are downloaded."""
+    names = ("uri", "endpoint", "s3", "revision", "is_data", "config", "split", "sha256")
+    fields = download.model_dump(mode="json", include=set(names), exclude_none=True)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 def _take_secrets(download: Download) -> dict[str, str]:
     """The credentials, by the keys of the Secret. Removed, so that no library that reads the files can tell them."""
     variables = dict(download.credentials or {})
     if download.token_variable:
         variables["HF_TOKEN"] = download.token_variable
-    values = {key: os.environ.pop(variable, "") for key, variable in variables.items()}
+    # A Secret that was made from a file often ends with a line break, which no request may have.
+    values = {key: os.environ.pop(variable, "").strip() for key, variable in variables.items()}
+    secrets.take({variable: values[key] for key, variable in variables.items()})
     return {key: value for key, value in values.items() if value}
 
 
-def _hub(download: Download, secrets: Mapping[str, str]) -> AbstractContextManager[Origin]:
+def _hub(download: Download, credentials: Mapping[str, str]) -> AbstractContextManager[Origin]:
     from hone_trainer.downloads.hub import hub
 
-    return hub(download, secrets.get("HF_TOKEN"))
+    return hub(download, credentials.get("HF_TOKEN"))
 
 
-def _s3(download: Download, secrets: Mapping[str, str]) -> AbstractContextManager[Origin]:
+def _s3(download: Download, credentials: Mapping[str, str]) -> AbstractContextManager[Origin]:
     from hone_trainer.downloads.s3 import s3
 
-    return s3(download, secrets)
+    return s3(download, credentials)
 
 
 def _https(download: Download, _: Mapping[str, str]) -> AbstractContextManager[Origin]:
@@ -108,8 +120,8 @@ _ORIGINS: Mapping[str, Callable[[Download, Mapping[str, str]], AbstractContextMa
 }
 
 
-def _origin(download: Download, secrets: Mapping[str, str]) -> AbstractContextManager[Origin]:
-    return _ORIGINS[download.uri.partition("://")[0]](download, secrets)
+def _origin(download: Download, credentials: Mapping[str, str]) -> AbstractContextManager[Origin]:
+    return _ORIGINS[download.uri.partition("://")[0]](download, credentials)
 
 
 def _fetched(download: Download, origin: Origin, into: Path) -> DownloadManifest:
@@ -122,8 +134,9 @@ def _fetched(download: Download, origin: Origin, into: Path) -> DownloadManifest
     result = _whole(common)
     if result is None:
         result = _download(download, origin, listing, common)
-    _link(common, into, result)
-    return result
+    own = result.model_copy(update={"request": _request(download)})
+    _link(common, into, own)
+    return own
 
 
 def _whole(directory: Path) -> DownloadManifest | None:
@@ -148,7 +161,7 @@ def _download(download: Download, origin: Origin, listing: Listing, common: Path
     _require_space(download, common.parent, listing.size, partial)
     limits.allow(listing.size / BYTES_PER_SECOND)
     began = time.monotonic()
-    about = {"uri": download.uri, "revision": listing.revision, "bytes": listing.size}
+    about = {"uri": shown(download), "revision": listing.revision, "bytes": listing.size}
     log.info("Downloading", extra={**about, "files": len(listing.files)})
     partial.mkdir(exist_ok=True)
     with _progress(download, partial, listing.size):
@@ -176,12 +189,12 @@ def _verified(download: Download, listing: Listing, directory: Path) -> Download
         actual, path = present.get(file.path), directory / file.path
         if actual is None or difference(file, path, actual.size_bytes, actual.sha256):
             path.unlink(missing_ok=True)
-            raise Unreachable(f"{download.uri}: {file.key!a} was downloaded with other content than listed")
+            raise Unreachable(f"{shown(download)}: {file.key!a} was downloaded with other content than listed")
     listed = {file.path for file in listing.files}
     for name in present.keys() - listed:
         (directory / name).unlink()
     whole = [file for name, file in present.items() if name in listed]
-    return DownloadManifest(uri=download.uri, revision=listing.revision, files=whole)
+    return DownloadManifest(uri=shown(download), revision=listing.revision, files=whole)
 
 
 @contextmanager
@@ -194,7 +207,7 @@ def _progress(download: Download, directory: Path, size: int) -> Iterator[None]:
             done = _bytes_in(directory)
             rate = (done - first) / (time.monotonic() - began)
             left = round((size - done) / rate) if rate > 0 and size else None
-            about = {"uri": download.uri, "bytes": done, "ofBytes": size or None}
+            about = {"uri": shown(download), "bytes": done, "ofBytes": size or None}
             log.info("Downloading", extra={**about, "bytesPerSecond": round(rate), "secondsLeft": left})
 
     thread = threading.Thread(target=report, daemon=True)
@@ -223,7 +236,7 @@ def _require_space(download: Download, volume: Path, size: int, partial: Path) -
     if needed > free:
         raise BadInput(
             "spec.workspace.size",
-            f"{download.uri} has {gib(size)}; {gib(needed)} are still to be downloaded, but {gib(free)} are free",
+            f"{shown(download)} has {gib(size)}; {gib(needed)} are still to be downloaded, but {gib(free)} are free",
             f"Raise it by {gib(needed - free)} or more.",
         )
 
@@ -232,12 +245,13 @@ def _link(common: Path, into: Path, result: DownloadManifest) -> None:
     """Make the run's own directory of hard links, or of copies where the volume has none; whole or not at all."""
     directory = Path(tempfile.mkdtemp(prefix=_LINKING, dir=into.parent))
     try:
-        for name in (*(file.path for file in result.files), MANIFEST_FILE):
+        for name in (file.path for file in result.files):
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(common / name, directory / name, follow_symlinks=False)
             except OSError:
                 shutil.copyfile(common / name, directory / name, follow_symlinks=False)
+        write_atomic(directory / MANIFEST_FILE, result.to_json().encode())
         sync_tree(directory)
         directory.chmod(0o755)
         if into.is_symlink() or into.exists():

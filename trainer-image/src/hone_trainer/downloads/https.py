@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hone.contract.runconfig import ROWS, Download
-from hone_trainer.downloads.remote import Listing, RemoteFile, Unreachable, safe_path
+from hone_trainer.downloads.remote import Listing, RemoteFile, Unreachable, safe_path, shown
 from hone_trainer.protocol import limits
 from hone_trainer.protocol.addresses import PrivateAddress, public_only
 from hone_trainer.protocol.errors import BadInput, full_disk_hint
@@ -89,7 +89,7 @@ class Https:
             digest = _digest(part)
         if digest != listing.revision:
             part.unlink()
-            message = f"the file at {self._shown()} has the digest {digest}"
+            message = f"the file at {shown(self._download)} has the digest {digest}"
             remedy = "Check that this is the file that you want, then set this digest; or correct the uri."
             raise BadInput(f"{self._download.field}.sha256", message, remedy)
         part.rename(path)
@@ -98,13 +98,13 @@ class Https:
         for attempt in range(_ATTEMPTS):
             before = _size(part)
             try:
-                with _failures(self._download, self._shown()):
+                with _failures(self._download):
                     return self._receive(part)
             except _Cut as error:
                 if _size(part) == before and attempt:
                     break
                 cause = error
-        raise Unreachable(f"{self._shown()}: the connection was cut again and again") from cause
+        raise Unreachable(f"{shown(self._download)}: the connection was cut again and again") from cause
 
     def _receive(self, part: Path) -> None:
         done = _size(part)
@@ -142,56 +142,52 @@ class Https:
         """The bytes that a file may have on the workspace, of which some must be left to others."""
         free = max(0, shutil.disk_usage(directory).free - _RESERVE)
         if needed > free:
-            message = f"{self._shown()} has {gib(needed)} or more to be downloaded, but {gib(free)} are free"
+            message = f"{shown(self._download)} has {gib(needed)} or more to be downloaded, but {gib(free)} are free"
             raise BadInput("spec.workspace.size", message, f"Raise it by {gib(needed - free)} or more.")
         return free
 
     def _check_status(self, response: "httpx2.Response") -> None:
         status = response.status_code
-        field, shown = f"{self._download.field}.uri", self._shown()
+        field, url = f"{self._download.field}.uri", shown(self._download)
         if status in (401, 403):
             remedy = "Use a URL that needs no login, or copy the file to a claim or an S3 bucket."
-            raise BadInput(field, f"{shown} may not be read without a login: status {status}", remedy)
+            raise BadInput(field, f"{url} may not be read without a login: status {status}", remedy)
         if status in (404, 410):
-            raise BadInput(field, f"{shown} does not exist: status {status}", "Correct the uri.")
+            raise BadInput(field, f"{url} does not exist: status {status}", "Correct the uri.")
         if 400 <= status < 500 and status not in (408, 425, 429):
-            raise BadInput(field, f"{shown}: the server answered with status {status}", "Correct the uri.")
+            raise BadInput(field, f"{url}: the server answered with status {status}", "Correct the uri.")
         if status not in (200, 206):
-            raise Unreachable(f"{shown}: the server answered with status {status}")
-
-    def _shown(self) -> str:
-        """The URL without its query, which may be a signature."""
-        return self._download.uri.partition("?")[0]
+            raise Unreachable(f"{url}: the server answered with status {status}")
 
 
 @contextmanager
-def _failures(download: Download, shown: str) -> Iterator[None]:
+def _failures(download: Download) -> Iterator[None]:
     """What the user must change as BadInput; all else as Unreachable."""
     import httpx2
 
-    field = f"{download.field}.uri"
+    field, url = f"{download.field}.uri", shown(download)
     try:
         yield
     except PrivateAddress as error:
         remedy = "Use a server with a public address, or copy the file to a claim."
-        raise BadInput(field, f"{shown}: {error}", remedy) from error
+        raise BadInput(field, f"{url}: {error}", remedy) from error
     except _Plain as error:
-        raise BadInput(field, f"{shown}: {error}", "Use a URL that is served by HTTPS.") from error
+        raise BadInput(field, f"{url}: {error}", "Use a URL that is served by HTTPS.") from error
     except httpx2.TooManyRedirects as error:
-        raise BadInput(field, f"{shown} redirects more than {_REDIRECTS} times", "Correct the uri.") from error
+        raise BadInput(field, f"{url} redirects more than {_REDIRECTS} times", "Correct the uri.") from error
     except httpx2.InvalidURL as error:
-        raise BadInput(field, f"{shown} leads to no valid URL", "Correct the uri.") from error
+        raise BadInput(field, f"{url} leads to no valid URL", "Correct the uri.") from error
     except httpx2.ReadError as error:
         raise _Cut from error
     except (httpx2.HTTPError, OSError) as error:
         if full_disk_hint(error):
             raise
-        raise Unreachable(_unreachable(shown, error)) from error
+        raise Unreachable(_unreachable(url, error)) from error
 
 
-def _unreachable(shown: str, error: Exception) -> str:
+def _unreachable(url: str, error: Exception) -> str:
     cause = type(error.__cause__ or error).__name__
-    return f"{shown} could not be downloaded: {cause}. Prepare pods may reach public addresses on port 443"
+    return f"{url} could not be downloaded: {cause}. Prepare pods may reach public addresses on port 443"
 
 
 def _continues(response: "httpx2.Response", done: int) -> bool:

@@ -70,6 +70,11 @@ class Origin(Protocol):
         """Write them below a directory, where some may be from an earlier attempt."""
 
 
+def shown(download: Download) -> str:
+    """The uri without the query of a URL, which may be a signature."""
+    return download.uri.partition("?")[0] if download.uri.startswith("https://") else download.uri
+
+
 def safe_path(download: Download, name: str) -> str:
     """A name that an origin lists, if it is a path that stays below the directory it is written to.
 

@@ -46,7 +46,11 @@ def s3(download: Download, secrets: Mapping[str, str]) -> Iterator["S3"]:
             f"{store.endpoint} is not HTTPS, so anybody on the way could change the data",
             "Use https://, or ask the administrator to list it in s3.endpoints of Hone's chart.",
         )
-    trusted = [url.hostname] if url.hostname and download.is_trusted else []
+    trusted = []
+    if url.hostname and download.is_trusted:
+        # Where the bucket is part of the host's name, too.
+        bucket = download.uri.removeprefix("s3://").partition("/")[0]
+        trusted = [url.hostname, f"{bucket}.{url.hostname}"]
     with public_only(trusted), _without_settings():
         yield S3(download, store, client(store, secrets), has_credentials=bool(secrets))
 
@@ -213,8 +217,8 @@ class S3:
         if path.exists() and path.stat().st_size == file.size:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A part of another version of the object has another name.
-        name = hashlib.sha256(str(file.etag).encode()).hexdigest()[:12]
+        # A part of another version of the object, or of another one with the same content, has another name.
+        name = hashlib.sha256(f"{file.key}\0{file.etag}".encode()).hexdigest()[:12]
         part = path.with_name(f".{name}{_PART}")
         size = file.size or 0
         part.touch()
@@ -237,8 +241,11 @@ class S3:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=file.key, IfMatch=file.etag, **({"Range": f"bytes={done}-"} if done else {})
             )
+            if done and not str(answer.get("ContentRange", "")).startswith(f"bytes {done}-"):
+                done = 0  # a store or proxy that sends all of it
             try:
                 with part.open("r+b") as output:
+                    output.truncate(done)
                     output.seek(done)
                     while (left := size - output.tell()) > 0 and (block := answer["Body"].read(min(_BLOCK, left))):
                         output.write(block)

@@ -39,9 +39,11 @@ def merged(model: "PreTrainedModel", most_bytes: int) -> Iterator[int]:
         adapted.merge_adapter()
         yield held
     finally:
-        adapted.unmerge_adapter()
-        for weight, copy in zip(weights, copies, strict=True):
-            weight.data.copy_(copy)
+        try:
+            adapted.unmerge_adapter()
+        finally:
+            for weight, copy in zip(weights, copies, strict=True):
+                weight.data.copy_(copy)
 
 
 def _weights(model: "PreTrainedModel") -> list[torch.Tensor]:

@@ -1,5 +1,6 @@
 """Atomic writes, removal of half-written files, and whether a volume is full."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -87,7 +88,7 @@ def remove_named(directory: Path, prefix: str) -> None:
 def remove_stale(parent: Path, prefix: str) -> None:
     """Remove directories that a killed pod left half-written.
 
-    A run that still writes to one has changed it within a day.
+    A run that still writes to one has changed it, or something in it, within a day.
 
     Args:
         parent: where they lie; it need not exist.
@@ -95,7 +96,17 @@ def remove_stale(parent: Path, prefix: str) -> None:
     """
     for left in parent.glob(f"{prefix}*"):
         try:
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - _changed(left) > _STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             continue
+
+
+def _changed(directory: Path) -> float:
+    """When the directory or anything in it has changed last."""
+    newest = directory.stat().st_mtime
+    for parent, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, (Path(parent) / name).lstat().st_mtime)
+    return newest

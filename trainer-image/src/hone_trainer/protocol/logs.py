@@ -6,7 +6,11 @@ import sys
 import warnings
 from datetime import UTC, datetime
 
+from hone_trainer.protocol import secrets
+
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_NETWORK = ("boto3", "botocore", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2")
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,7 +26,7 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _OWN})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return secrets.without(json.dumps(line, ensure_ascii=False, default=str), secrets.taken)
 
 
 def setup_logging(level: int = logging.INFO) -> None:
@@ -31,6 +35,9 @@ def setup_logging(level: int = logging.INFO) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # Their logs repeat URLs, which may be signed.
+    for name in _NETWORK:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def quiet_libraries() -> None:

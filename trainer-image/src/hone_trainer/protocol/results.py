@@ -7,10 +7,9 @@ from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, StepResult
+from hone_trainer.protocol import secrets as secrets_of_step
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, clip
 
-_SECRET = 8
-"""Characters of the shortest value that is left out of a verdict."""
 _PUBLIC = re.compile(
     r"HONE_\w+|HOSTNAME|HOME|PATH|PWD|OLDPWD|LANG|LC_\w+|SHELL|USER|KUBERNETES_\w+|\w+_VERSION"
 ).fullmatch
@@ -31,23 +30,20 @@ def write_result(result: StepResult, secrets: Mapping[str, str] | None = None) -
     """
     path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
     # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
-    path.write_bytes(encode(without_values(result, {**os.environ, **(secrets or {})})))
+    path.write_bytes(encode(without_values(result, {**os.environ, **secrets_of_step.taken, **(secrets or {})})))
     return path
 
 
 def without_values(result: StepResult, environment: Mapping[str, str]) -> StepResult:
     """The result, whose verdict names environment variables instead of repeating their values.
 
-    A value may come from a Secret, and libraries repeat values in their errors. Short values are left: they would be
-    seen in words where they are not meant.
+    A value may come from a Secret, and libraries repeat values in their errors.
     """
     if (verdict := result.verdict) is None:
         return result
-    values = {value: name for name, value in environment.items() if len(value) >= _SECRET and not _PUBLIC(name)}
-    message, hint = verdict.message, verdict.hint
-    for value in sorted(values, key=len, reverse=True):
-        message = message.replace(value, f"${values[value]}")
-        hint = hint.replace(value, f"${values[value]}") if hint else None
+    values = {name: value for name, value in environment.items() if not _PUBLIC(name)}
+    message = secrets_of_step.without(verdict.message, values)
+    hint = secrets_of_step.without(verdict.hint, values) if verdict.hint else None
     shorter = {"message": clip(message, MAX_MESSAGE), "hint": clip(hint, MAX_HINT) if hint else None}
     return result.model_copy(update={"verdict": verdict.model_copy(update=shorter)})
 
