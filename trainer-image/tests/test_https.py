@@ -154,9 +154,9 @@ def test_no_log_and_no_result_has_the_query_of_a_url(
         result = ensure_downloaded(entry)
     finally:
         root.handlers, root.level = handlers, level
-    said = capsys.readouterr().out
-    assert "Downloaded" in said
-    assert "secret" not in said
+    output = capsys.readouterr().out
+    assert "Downloaded" in output
+    assert "secret" not in output
     assert result.uri == f"{site.url}/rows.jsonl"
     assert "secret" not in (into / "MANIFEST.json").read_text()
 

@@ -18,8 +18,8 @@ VALUE = "planted-secret"
 
 
 @pytest.fixture(autouse=True)
-def _taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(secrets, "taken", {})
+def _withheld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(secrets, "withheld", {})
     secrets.take({"HF_TOKEN_MODEL": VALUE, "SHORT": "is"})
     yield
 

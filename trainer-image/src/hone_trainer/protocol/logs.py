@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _OWN})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return secrets.without(json.dumps(line, ensure_ascii=False, default=str), secrets.taken)
+        return secrets.without(json.dumps(line, ensure_ascii=False, default=str), secrets.withheld)
 
 
 def setup_logging(level: int = logging.INFO) -> None:

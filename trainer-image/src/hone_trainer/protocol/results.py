@@ -30,7 +30,7 @@ def write_result(result: StepResult, secrets: Mapping[str, str] | None = None) -
     """
     path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
     # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
-    path.write_bytes(encode(without_values(result, {**os.environ, **secrets_of_step.taken, **(secrets or {})})))
+    path.write_bytes(encode(without_values(result, {**os.environ, **secrets_of_step.withheld, **(secrets or {})})))
     return path
 
 

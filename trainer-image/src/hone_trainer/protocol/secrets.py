@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 LEAST_CHARACTERS = 8
 """Of a value that is left out. Shorter ones would be seen in words where they are not meant."""
-taken: dict[str, str] = {}
+withheld: dict[str, str] = {}
 """By the variables' names."""
 
 
 def take(values: Mapping[str, str]) -> None:
     """Leave these values out of what the process says from now on."""
-    taken.update(values)
+    withheld.update(values)
 
 
 def without(text: str, values: Mapping[str, str]) -> str:
