@@ -8,11 +8,13 @@ import pytest
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Attempt, Download
+from hone.contract.stores import S3Store
 from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.children import needed
 from hone.core.finetunejob.resources.networkpolicy import download_policy
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
+from hone.core.finetunejob.sources.downloads import is_trusted
 from hone.core.finetunejob.steps import STEPS
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
@@ -156,6 +158,7 @@ def test_a_prefix_is_read_as_a_directory_and_what_was_selected_by_name_whole(uri
         ("http://s3.internal", ["https://s3.internal"], None),
         ("https://s3.internal.example.com", ["https://s3.internal"], None),
         (None, ["https://s3.internal"], None),
+        ("https://s3.internal:65535", ["https://s3.internal:99999", "https://s3.internal:65535"], True),
     ],
 )
 def test_only_the_administrators_stores_may_have_private_addresses(
@@ -165,6 +168,11 @@ def test_only_the_administrators_stores_may_have_private_addresses(
     [entry, *_] = run_config(run(Settings(s3_endpoints=tuple(listed)), dataset={"train": rows})).materialize
     assert isinstance(entry, Download)
     assert entry.is_trusted is expected
+
+
+def test_a_port_that_no_store_can_have_is_not_trusted() -> None:
+    store = S3Store.model_construct(endpoint="https://s3.internal:99999")
+    assert not is_trusted(store, Settings(s3_endpoints=("https://s3.internal", "https://s3.internal:99999")))
 
 
 def _is_allowed(rule: dict[str, Any], address: str) -> bool:

@@ -7,14 +7,15 @@ import pytest
 
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.contract.results import PublishedModel, StepResult
+from hone.core.children import ref_of
 from hone.core.finetunejob.resources.networkpolicy import publish_policy
 from hone.core.finetunejob.run import Run
-from hone.core.names import SPEC_ANNOTATION
+from hone.core.names import SPEC_ANNOTATION, digest
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import Crash, FakeCluster, finetunejob_cluster
-from tests.unit.core.runs import finishing, results
+from tests.unit.core.runs import finishing, results, training
 from tests.unit.core.test_scoring import scored
 
 URI = "s3://tuned/bots/a"
@@ -212,6 +213,96 @@ def test_a_uri_that_is_removed_ends_the_attempt_and_the_condition() -> None:
     assert results(cluster)[-1] == ("publish", 1, "Replaced")
     assert cluster.condition("Finished") == ("True", "Succeeded")
     assert not [each for each in cluster.status["conditions"] if each["type"] == "Published"]
+
+
+@pytest.mark.parametrize("end", ["published", "refused"])
+def test_a_uri_that_is_removed_later_is_forgotten_and_published_again_when_it_returns(end: str) -> None:
+    cluster = publishing()
+    cluster.complete(published()) if end == "published" else cluster.fail(64, refused())
+    cluster.converge()
+    cluster.edit(output={}).converge()
+    assert not [each for each in cluster.status["conditions"] if each["type"] == "Published"]
+    assert not {"publishedSpec", "notPublished"} & set(cluster.status)
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+    assert cluster.jobs()[-1] == "publish-1"
+    cluster.edit(output=STORE).converge()
+    assert cluster.jobs()[-1] == "publish-2"
+
+
+@pytest.mark.parametrize("kind", ["Job", "NetworkPolicy"])
+def test_what_the_api_server_refuses_to_make_publishes_nothing_and_counts_for_nothing(kind: str) -> None:
+    cluster = publishing()
+    cluster.complete(published())
+    cluster.converge()
+    before = cluster.status["publishedSpec"]
+    cluster.edit(output={**STORE, "uri": "s3://tuned/bots/b"})
+    cluster.objects = {ref: each for ref, each in cluster.objects.items() if ref.kind != "NetworkPolicy"}
+    cluster.refuse = (kind,)
+    cluster.reconcile()
+    assert cluster.condition("Stalled") == ("True", "Refused")
+    assert cluster.status["publishedSpec"] == before
+    cluster.refuse = ()
+    cluster.converge()
+    assert cluster.jobs()[-1] == "publish-2"
+    assert cluster.condition("Published") == ("False", "Publishing")
+    assert "bots/b" in environment(cluster)["HONE_ATTEMPT"]["value"]
+
+
+def test_a_refused_job_keeps_why_the_last_place_refused_the_copy() -> None:
+    cluster = publishing()
+    cluster.fail(64, refused())
+    cluster.converge()
+    cluster.edit(output={**STORE, "uri": "s3://tuned/bots/b"})
+    cluster.refuse = ("Job",)
+    cluster.reconcile()
+    assert cluster.status["failures"] == {"publish.BadInput": 1}
+    cluster.edit(output=STORE)
+    cluster.converge()
+    assert cluster.jobs()[-1] == "publish-1", "there, nothing has changed"
+    assert cluster.condition("Published") == ("False", "AccessDenied")
+    assert cluster.condition("Finished") == ("True", "Succeeded")
+
+
+def test_to_publish_needs_the_artifact_and_no_workspace() -> None:
+    cluster = scored()
+    claims = {ref.name.rpartition("-")[2]: ref for ref in cluster.objects if ref.kind == "PersistentVolumeClaim"}
+    del cluster.objects[claims["workspace"]], cluster.objects[claims["output"]]
+    cluster.edit(output=STORE).converge()
+    assert cluster.jobs()[-1] == "finish-1"
+    assert cluster.condition("Reconciling") == ("True", "PersistentVolumeClaimNotFound")
+    assert cluster.message("Reconciling").startswith("spec.output.uri: ")
+    cluster.objects[claims["output"]] = cluster.written[claims["output"]]
+    cluster.later(10).converge()
+    assert cluster.jobs()[-1] == "publish-1"
+    assert claims["workspace"] not in cluster.objects, "its pod would not mount it"
+
+
+def test_to_publish_a_model_of_another_job_does_not_take_that_jobs_claim_again() -> None:
+    cluster = finetunejob_cluster(model={"jobRef": {"name": "job"}})
+    cluster.add(make.complete_job("sha256:1"), make.artifact_claim()).converge()
+    for result in (make.prepared(), make.trained(), make.finished()):
+        cluster.complete(result)
+        cluster.converge()
+    cluster.edit(output=STORE).converge()
+    assert cluster.jobs()[-1] == "publish-1"
+    claim = cluster.objects[ref_of(make.artifact_claim())]
+    assert [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == ["job-uid"]
+
+
+@pytest.mark.parametrize("step", ["training", "complete"])
+def test_a_run_of_an_earlier_release_with_an_empty_output_is_not_begun_again(step: str) -> None:
+    cluster = training(output={}) if step == "training" else scored(output={})
+    spec = {key: value for key, value in cluster.resource["spec"].items() if key != "suspend"}
+    earlier = digest(json.dumps(spec, sort_keys=True), length=16)
+    assert cluster.status["preparedSpec"] != earlier, "output: {} is not counted any more"
+    cluster.resource["status"] |= {name: earlier for name in ("preparedSpec", "scoredSpec") if name in cluster.status}
+    jobs = cluster.jobs()
+    for output in ({}, STORE, {}):
+        run = Run(cluster.edit(output=output).resource, Settings())
+        assert run.spec_digest == earlier, output
+    cluster.converge()
+    assert cluster.jobs() == jobs
+    assert Run(cluster.edit(output={"size": "9Gi"}).resource, Settings()).spec_digest != earlier
 
 
 def test_a_uri_that_is_edited_early_prepares_nothing_again() -> None:

@@ -250,3 +250,26 @@ def test_a_job_that_an_earlier_release_has_finished_rests_until_its_evaluation_i
     assert cluster.jobs()[-1] == "finish-1"
     cluster.edit(evaluation={"maxNewTokens": 8}).converge()
     assert cluster.jobs()[-1] == "finish-2"
+
+
+def test_a_refused_job_does_not_make_the_old_scores_those_of_the_new_spec() -> None:
+    cluster = scored()
+    before = cluster.status.get("scoredSpec")
+    cluster.edit(evaluation={"maxNewTokens": 8})
+    cluster.refuse = ("Job",)
+    cluster.reconcile()
+    assert cluster.condition("Stalled") == ("True", "Refused")
+    assert cluster.status.get("scoredSpec") == before
+    cluster.refuse = ()
+    cluster.converge()
+    assert cluster.jobs()[-1] == "finish-2"
+    assert cluster.condition("Finished")[0] == "False"
+
+
+def test_a_failure_counts_though_the_next_attempt_to_score_is_refused() -> None:
+    cluster = scoring()
+    cluster.fail(70, make.verdict("Crashed"))
+    cluster.refuse = ("Job",)
+    for _ in range(2):
+        cluster.reconcile()
+    assert cluster.status["failures"] == {"finish.Crashed": 1}

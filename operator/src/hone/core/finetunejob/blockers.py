@@ -86,6 +86,8 @@ def objects_unread(state: State) -> Blocked | None:
 
 def upstream_unfinished(state: State) -> Blocked | None:
     """A job whose model is read has none yet, or we do not own its claim yet."""
+    if state.step is None or not state.step.reads_models:
+        return None
     known = None if state.status.prepared_spec is None else state.models
     upstream = follow(state.run, state.observed, known)
     if upstream.ready:

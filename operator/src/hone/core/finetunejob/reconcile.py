@@ -20,7 +20,7 @@ from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.events import events
 from hone.core.finetunejob.status.refused import observed_by
 from hone.core.finetunejob.status.status import is_finished, status
-from hone.core.finetunejob.steps import next_step
+from hone.core.finetunejob.steps import next_step, publish
 from hone.core.kind import Fetched
 from hone.core.observed import Object, Observed, Ref
 from hone.core.plan import Plan
@@ -87,9 +87,9 @@ def _old(resource: Object) -> FineTuneJobStatus:
 
 
 def _may_begin_again(run: Run, old: FineTuneJobStatus) -> bool:
-    """Whether a job that failed before training has a new spec, or one that is complete is to be scored again."""
+    """Whether a job that failed before training has a new spec, or one that is complete has something to do again."""
     if is_true(old.conditions, "Complete"):
-        return next_step(run, old) is not None
+        return next_step(run, old) is not None or publish.is_withdrawn(run, old)
     return is_true(old.conditions, "Failed") and old.start_time is None and old.prepared_spec != run.spec_digest
 
 

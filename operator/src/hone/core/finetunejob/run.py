@@ -2,6 +2,7 @@
 
 import json
 from functools import cached_property
+from typing import Any
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FoundModel
@@ -115,12 +116,16 @@ class Run(Subject):
 
     @cached_property
     def spec_digest(self) -> str:
-        """Digest of the spec as it was written, without suspend and what publish alone reads."""
+        """Digest of the spec as it was written, without suspend and what publish alone reads.
+
+        Earlier releases counted an empty output as well. A run that they have begun keeps the digest that it has.
+        """
         spec = {key: value for key, value in self.resource["spec"].items() if key != "suspend"}
         output = spec.pop("output", None) or {}
         if claim := {key: value for key, value in output.items() if key not in PUBLISH_FIELDS}:
-            spec["output"] = claim
-        return names.digest(json.dumps(spec, sort_keys=True), length=16)
+            return _digest({**spec, "output": claim})
+        status, earlier = self.resource.get("status") or {}, _digest({**spec, "output": {}})
+        return earlier if earlier in (status.get("preparedSpec"), status.get("scoredSpec")) else _digest(spec)
 
     @cached_property
     def publish_digest(self) -> str | None:
@@ -129,7 +134,7 @@ class Run(Subject):
         if not output.get("uri"):
             return None
         fields = {key: output[key] for key in PUBLISH_FIELDS if key in output}
-        return names.digest(json.dumps(fields, sort_keys=True), length=16)
+        return _digest(fields)
 
     @cached_property
     def base_name(self) -> str:
@@ -178,3 +183,7 @@ class Run(Subject):
     def job_ref(self, step: str, attempt: int) -> Ref:
         """The Ref of that Job."""
         return Ref("batch/v1", "Job", self.job(step, attempt))
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return names.digest(json.dumps(fields, sort_keys=True), length=16)

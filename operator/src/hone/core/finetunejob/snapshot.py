@@ -11,7 +11,7 @@ from hone.core.finetunejob.policies.superseded import superseded
 from hone.core.finetunejob.resources.children import CHILD_TYPES, child_refs
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.steps import FIRST, STEPS
+from hone.core.finetunejob.steps import FIRST, PUBLISHING, STEPS
 from hone.core.finetunejob.steps.step import Step, last_attempt
 from hone.core.kind import Fetched
 from hone.core.network import POLICY, has_unwanted
@@ -97,14 +97,14 @@ def may_lack(run: Run, ref: Ref) -> bool:
     """Whether an object may count as absent because no watch has shown it; see `Kind.may_lack`.
 
     What we create once may: creating it again meets the one that exists. The Job of a running attempt may not: without
-    it, the attempt would count as lost. Nor may what is applied, or what others name.
+    it, the attempt would count as lost. Nor may what is applied, or what others name, or the model to be published.
     """
     status = FineTuneJobStatus.from_dict(run.resource.get("status") or {})
     created = any(
         (child.api_version, child.kind, child.write) == (ref.api_version, ref.kind, Write.CREATE_ONCE)
         for child in CHILD_TYPES
     )
-    return created and _is_child_name(run, ref) and ref not in _running(run, status)
+    return created and _is_child_name(run, ref) and ref not in _running(run, status) | _published_from(run, status)
 
 
 def is_drastic(run: Run, observed: Observed, plan: Plan) -> bool:
@@ -139,6 +139,13 @@ def _lacks_pods(run: Run, observed: Observed, attempt: AttemptStatus) -> bool:
 def _is_child_name(run: Run, ref: Ref) -> bool:
     """Whether the name follows from the run's uid."""
     return ref.name == run.base_name or ref.name.startswith(f"{run.base_name}-")
+
+
+def _published_from(run: Run, status: FineTuneJobStatus) -> set[Ref]:
+    """What the next attempt at publish depends on, once there is a model."""
+    if run.publish_digest is None or status.artifact is None:
+        return set()
+    return {each.ref for each in dependencies(run, PUBLISHING)}
 
 
 def _running(run: Run, status: FineTuneJobStatus) -> set[Ref]:

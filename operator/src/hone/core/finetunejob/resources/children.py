@@ -82,7 +82,7 @@ CHILDREN: tuple[Row, ...] = (
         CLAIM,
         name=lambda run, config: run.workspace_claim,
         build=lambda run, config: workspace_claim(run),
-        is_needed=lambda run, step: run.workspace.claim_name is None,
+        is_needed=lambda run, step: run.workspace.claim_name is None and bool(STEPS[step].workspace(run)),
     ),
     Row(
         ChildType("v1", "Service", Write.APPLY, watched=True),

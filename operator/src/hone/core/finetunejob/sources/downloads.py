@@ -59,16 +59,18 @@ def from_s3(run: Run, field: str, name: str, source: ModelSource | RemoteRows, i
 
 def is_trusted(store: S3Store | None, settings: Settings) -> bool:
     """Whether the administrator allows this store whatever its address is: scheme, host and port are listed."""
-    return (
-        store is not None
-        and store.endpoint is not None
-        and _place(store.endpoint) in map(_place, settings.s3_endpoints)
-    )
+    place = _place(store.endpoint) if store is not None and store.endpoint is not None else None
+    return place is not None and place in map(_place, settings.s3_endpoints)
 
 
-def _place(url: str) -> tuple[str, str | None, int | None]:
+def _place(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port of a URL; None if its port is above 65535."""
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    try:
+        port = parts.port
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname, port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _variable(key: str, name: str) -> str:

@@ -9,8 +9,15 @@ from typing import Any
 from hone.api.finetunejob_status import AttemptResult, FineTuneJobStatus, Phase
 from hone.core.finetunejob.run import TRAIN
 from hone.core.finetunejob.status.status import is_finished
-from hone.core.finetunejob.steps import FIRST
+from hone.core.finetunejob.steps import FIRST, PUBLISHING, SCORING
 from hone.core.plan import Plan
+
+RECORDED = {
+    SCORING.name: ("scored_spec", "not_scored"),
+    PUBLISHING.name: ("published_spec", "not_published"),
+}
+"""What `State.begin` records of an attempt at these steps. Without the attempt, the one before it would count for the
+new spec, and nothing would be scored or published by that."""
 
 
 def observed_by(old: FineTuneJobStatus, plan: Plan) -> FineTuneJobStatus:
@@ -34,4 +41,9 @@ def observed_by(old: FineTuneJobStatus, plan: Plan) -> FineTuneJobStatus:
         update["start_time"] = old.start_time
     if any(attempt.step == FIRST.name for attempt in begun) and new.prepared_spec != old.prepared_spec:
         update |= {"prepared_spec": None, "run_config": None}
+    for step, fields in RECORDED.items():
+        if any(attempt.step == step for attempt in begun):
+            update |= {field: getattr(old, field) for field in fields}
+            dropped = {name: count for name, count in old.failures.items() if name.startswith(f"{step}.")}
+            update["failures"] = dropped | new.failures
     return new.model_copy(update=update)

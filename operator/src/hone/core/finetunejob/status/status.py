@@ -12,6 +12,7 @@ from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status import progress, scores
 from hone.core.finetunejob.steps import PUBLISHING
+from hone.core.finetunejob.steps.publish import is_withdrawn
 from hone.core.observed import Pod
 from hone.core.times import rfc3339
 
@@ -217,4 +218,6 @@ def status(state: State) -> FineTuneJobStatus:
         "completion_time": completed if _ended(state) or _complete(state) else None,
         "output": _timed(known.output, rfc3339(state.now)),
     }
+    if is_withdrawn(state.run, known) and state.running is None:  # the same URI, set again, is published again
+        update |= {"published_spec": None, "not_published": None}
     return known.model_copy(update=update)

@@ -57,6 +57,11 @@ def is_outdated(run: Run, status: FineTuneJobStatus) -> bool:
     return status.published_spec != run.publish_digest
 
 
+def is_withdrawn(run: Run, status: FineTuneJobStatus) -> bool:
+    """Whether the spec no longer asks for the copy that the newest attempt was to make."""
+    return run.publish_digest is None and status.published_spec is not None
+
+
 def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
     if run.publish_digest is None:
         return True
