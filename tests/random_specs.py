@@ -41,6 +41,8 @@ TEXTS = (
     "https://a/b",
     "https://a",
     "0" * 64,
+    "registry.local/a:v1",
+    "registry.local/a@sha256:" + "0" * 64,
     "../b",
     "..",
     "a..b",

@@ -39,6 +39,8 @@ def rewarded(*functions: Object) -> Object:
 ITSELF = {"jobRef": {"name": finetunejob()["metadata"]["name"]}}
 CLAIM = {"name": "data", "path": "rows.jsonl"}
 SECRET = {"secretKeyRef": {"name": "wandb", "key": "api-key"}}
+DIGEST = "sha256:" + "0" * 64
+IMAGE = {"reference": f"registry.example.com:5000/team/model:v1@{DIGEST}"}
 FILE = {"uri": "https://example.com/rows.jsonl", "sha256": "0" * 64}
 BOTH = {"claim": CLAIM, "configMap": {"name": "rows", "key": "a"}}
 REFUSED: dict[str, tuple[Object, str, str]] = {
@@ -46,9 +48,9 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "two models to begin with": (
         ftj("model.jobRef", {"name": "sft"}),
         "spec.model",
-        "exactly one of claim, jobRef and uri",
+        "exactly one of claim, jobRef, uri and image",
     ),
-    "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim, jobRef and uri"),
+    "a model from nowhere": (ftj("model", {}), "spec.model", "exactly one of claim, jobRef, uri and image"),
     "an adapter of another job's model": (
         edited(ftj("model", {"jobRef": {"name": "base"}}), "spec.output", {"merge": "Never"}),
         "spec.output.merge",
@@ -58,6 +60,31 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         edited(ftj("model", {"uri": "hf://acme/tiny"}), "spec.output", {"merge": "Never"}),
         "spec.output.merge",
         "cannot be Never with model.uri",
+    ),
+    "an adapter of a model in an image": (
+        edited(ftj("model", {"image": IMAGE}), "spec.output", {"merge": "Never"}),
+        "spec.output.merge",
+        "cannot be Never with model.image",
+    ),
+    "a model's image by its tag": (
+        ftj("model", {"image": {"reference": "registry.example.com/team/model:v1"}}),
+        "spec.model.image.reference",
+        "must end with @sha256:",
+    ),
+    "rows in an image by half a digest": (
+        ftj("dataset.train", {"image": {"reference": IMAGE["reference"][:-1]}}),
+        "spec.dataset.train.image.reference",
+        "must end with @sha256:",
+    ),
+    "an image with the path of another": (
+        ftj("model", {"image": {"reference": f"registry.example.com/team/../model@{DIGEST}"}}),
+        "spec.model.image.reference",
+        "should match",
+    ),
+    "a path out of an image": (
+        ftj("dataset.test", {"image": {**IMAGE, "path": "a/../../b"}}),
+        "spec.dataset.test.image.path",
+        "must not contain '..'",
     ),
     "a revision of a claim": (ftj("model.revision", "main"), "spec.model.revision", "begins with hf://"),
     "a model's objects by a glob": (ftj("model", {"uri": "s3://models/*"}), "spec.model.uri", "should match"),
@@ -114,13 +141,17 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
     "two sources of data": (
         ftj("dataset.train", BOTH),
         "spec.dataset.train",
-        "one of claim, configMap, uri and sources",
+        "one of claim, configMap, uri, image and sources",
     ),
-    "no source of data": (ftj("dataset.train", {}), "spec.dataset.train", "one of claim, configMap, uri and sources"),
+    "no source of data": (
+        ftj("dataset.train", {}),
+        "spec.dataset.train",
+        "one of claim, configMap, uri, image and sources",
+    ),
     "a fraction and a source": (
         ftj("dataset.test", {"fraction": 0.1, "claim": CLAIM}),
         "spec.dataset.test",
-        "exactly one of claim, configMap, uri and fraction",
+        "exactly one of claim, configMap, uri, image and fraction",
     ),
     "more than half held out": (ftj("dataset.test", {"fraction": 0.6}), "spec.dataset.test.fraction", "0.5"),
     "no test rows": (ftj("dataset.test", {"fraction": 0}), "spec.dataset.test.fraction", "must be above 0"),
@@ -336,6 +367,10 @@ async def test_is_refused_with_the_field_and_the_remedy(cluster: Cluster, case: 
 ACCEPTED = {
     "the least": finetunejob(),
     "a name that no Service may have": finetunejob("3b.v1-sft"),
+    "a model and rows in images": finetunejob(
+        model={"image": {**IMAGE, "path": "base/model"}},
+        dataset={"train": {"sources": [{"name": "a", "image": IMAGE}]}, "test": {"image": IMAGE}},
+    ),
     "a number as quantity": ftj("output", {"size": 1073741824, "retain": True}),
     "everything off its default": finetunejob(
         dataset={

@@ -90,6 +90,7 @@ ESCALATIONS: dict[str, tuple[str, Change, str]] = {
     "a token by default": ("Deployment", pod(lambda spec: spec.pop("automountServiceAccountToken")), ACCOUNT),
     "a projected token": ("Job", volume(**TOKEN), VOLUMES),
     "the host's files": ("Job", volume(hostPath={"path": "/"}), VOLUMES),
+    "an image by its tag": ("Job", volume(image={"reference": "registry.example.com/a:1"}), VOLUMES),
     "a Secret's files": ("Deployment", volume(secret={"secretName": "keys"}), VOLUMES),
     "the host's network": ("Job", pod(lambda spec: spec.update(hostNetwork=True)), HOST),
     "the host's processes": ("Deployment", pod(lambda spec: spec.update(hostPID=True)), HOST),
@@ -163,6 +164,14 @@ def test_what_the_operator_writes_is_permitted(name: str, identity: Identity, cl
     if body["kind"] in ("Service", "Deployment", "NetworkPolicy"):
         status, answer = identity.apply(cluster.namespace, body)
         assert status == 201, answer
+
+
+def test_an_image_volume_with_a_digest_is_permitted(identity: Identity, cluster: Cluster) -> None:
+    reference = f"registry.example.com/a:1@sha256:{'0' * 64}"
+    body = example("Job", cluster.namespace, volume(image={"reference": reference}))
+    status, answer = identity.create(cluster.namespace, body)
+    assert status == 201, answer
+    assert answer["spec"]["template"]["spec"]["volumes"][-1]["image"]["reference"] == reference
 
 
 @pytest.mark.parametrize("case", ESCALATIONS)

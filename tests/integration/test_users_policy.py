@@ -13,6 +13,8 @@ import pytest
 from dev.cluster.controlplane import ControlPlane
 from dev.cluster.say import wait_until
 from hone.core.allowlists import NOT_ALLOWED, AllowLists, chart_name, not_allowed
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources import images as mounted_images
 from hone.core.kinds import KINDS
 from hone.core.observed import Object
 from hone.core.settings import Settings
@@ -41,6 +43,22 @@ PODS: list[dict[str, Any]] = [
 IMAGES = ("trainer:1", "trainer:12", "registry.example.com/team/a:1", "registry.example.com/teams/a:1", "a")
 
 
+PINNED = [f"registry.example.com/{name}@sha256:{'0' * 64}" for name in ("team/a", "teams/a")]
+DATA = {"claim": {"name": "data", "path": "rows.jsonl"}}
+
+
+def sources(reference: str) -> Iterator[dict[str, Any]]:
+    """Specs of a FineTuneJob that name this image as each of their models and data."""
+    source = {"image": {"reference": reference}}
+    yield {"model": source}
+    yield {"objective": "Distillation", "teacher": source}
+    yield {"objective": "GRPO", "reward": {"model": source}}
+    yield {"dataset": {"train": source}}
+    yield {"dataset": {"train": {"sources": [{"name": "a", **DATA}, {"name": "b", **source}]}}}
+    yield {"dataset": {"train": DATA, "validation": source}}
+    yield {"dataset": {"train": DATA, "test": source}}
+
+
 Verdict = tuple[bool, str]
 """Whether the API server accepts a resource, and its message if not."""
 
@@ -55,6 +73,7 @@ def resource_for(kind: str, pod: dict[str, Any], image: str | None = None) -> Ob
 RESOURCES = [
     *(resource_for(kind, pod) for kind in KINDS for pod in PODS),
     *(resource_for(kind, {}, image) for kind in KINDS for image in IMAGES),
+    *(finetunejob(**spec) for image in PINNED for spec in sources(image)),
 ]
 
 
@@ -72,7 +91,8 @@ def by_core(resource: Object) -> str | None:
     """Why the operator would make no pods of the resource, or None."""
     spec = KINDS[resource["kind"]].subject(resource, Settings()).spec
     if resource["kind"] == FTJ:
-        place, pod, images = "spec.compute.pod", spec.compute.pod, {"spec.compute.image": spec.compute.image}
+        mounted = dict(mounted_images(Run(resource, Settings())))
+        place, pod, images = "spec.compute.pod", spec.compute.pod, {"spec.compute.image": spec.compute.image, **mounted}
     else:
         place, pod, images = "spec.pod", spec.pod, {"spec.runtime.image": spec.runtime and spec.runtime.image}
     trouble = not_allowed(LISTS, resource, place, pod, images)
@@ -124,6 +144,17 @@ async def test_a_resource_that_is_older_than_the_policy_can_be_labeled_suspended
         await cluster.patch(FTJ, "sft", {"spec": {"compute": {"nodes": 2}}})
     await cluster.patch(FTJ, "sft", {"spec": {"compute": {"image": "trainer:1"}}})
     await cluster.delete(older)
+
+
+async def test_an_older_resource_gets_no_other_images_with_models_and_data(
+    cluster: Cluster, plane: ControlPlane, request: pytest.FixtureRequest
+) -> None:
+    good, bad = ({"reference": each} for each in PINNED)
+    await cluster.create(finetunejob(compute={"gpusPerNode": 0, "image": "trainer:1"}))
+    request.getfixturevalue("limited")
+    with pytest.raises(Refused, match=r"spec\.model\.image\.reference: 'registry\.example\.com/teams/a@sha256:0"):
+        await cluster.patch(FTJ, "sft", {"spec": {"model": {"claim": None, "image": bad}}})
+    await cluster.patch(FTJ, "sft", {"spec": {"model": {"claim": None, "image": good}}})
 
 
 async def test_without_the_policy_the_operator_makes_no_pods_and_says_why(cluster: Cluster) -> None:

@@ -40,6 +40,12 @@ _ROWS_ON_A_CLAIM = (
 _ROWS_IN_A_CONFIG_MAP = (
     "Rows in a ConfigMap: one key with a file of any of the types that claim supports, at most 1 MiB."
 )
+_ROWS_IN_AN_IMAGE = "Rows in an OCI image that the kubelet mounts: a file, directory or glob as in claim."
+IMAGE_REFERENCE = (
+    r"^[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9._]{0,127})?"
+    r"(@[A-Za-z0-9]+:[A-Za-z0-9]*)?$"
+)
+"""The name of an image. A rule requires the digest, since a pattern cannot say what to do."""
 
 
 class ClaimPath(Model):
@@ -64,6 +70,32 @@ class ConfigMapKey(Model):
     key: Annotated[
         str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the ConfigMap.")
     ]
+
+
+class ImagePath(Model):
+    """A file or directory in an OCI image that the kubelet pulls and mounts read-only, as an image volume."""
+
+    reference: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=512,
+            pattern=IMAGE_REFERENCE,
+            description="The image with its digest, such as registry.example.com/team/model@sha256:…. The kubelet "
+            "pulls it with compute.pod.imagePullSecrets, or without any with those of the namespace's default service "
+            "account. The nodes need Kubernetes 1.35 (or 1.33 with the feature gate ImageVolume) and containerd 2.1 or "
+            "CRI-O 1.31.",
+        ),
+    ]
+    path: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=r"^[^/].*$",
+            description="Path inside the image, without a leading slash. Default: its root.",
+        ),
+    ] = None
 
 
 class RemoteRows(Model):
@@ -134,7 +166,7 @@ class RemoteRows(Model):
 
 
 class MixedSource(RemoteRows):
-    """One of several sources of training rows: exactly one of claim, configMap and uri, and how its rows are read."""
+    """One of several sources of training rows: one of claim, configMap, uri and image, and how its rows are read."""
 
     name: Annotated[
         str,
@@ -147,6 +179,7 @@ class MixedSource(RemoteRows):
     ]
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    image: Annotated[ImagePath | None, Field(description=_ROWS_IN_AN_IMAGE)] = None
     format: Annotated[
         DataFormat | None, Field(description="Format of its rows. Default: dataset.format; Auto detects it on its own.")
     ] = None
@@ -173,10 +206,11 @@ class MixedSource(RemoteRows):
 
 
 class DataSource(RemoteRows):
-    """Where training rows are read from: exactly one of claim, configMap, uri and sources."""
+    """Where training rows are read from: exactly one of claim, configMap, uri, image and sources."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    image: Annotated[ImagePath | None, Field(description=_ROWS_IN_AN_IMAGE)] = None
     sources: Annotated[
         list[MixedSource] | None,
         Field(
@@ -204,10 +238,11 @@ class ChatTemplate(Model):
 
 
 class HeldOut(RemoteRows):
-    """Rows that are not trained on: exactly one of claim, configMap, uri and fraction."""
+    """Rows that are not trained on: exactly one of claim, configMap, uri, image and fraction."""
 
     claim: Annotated[ClaimPath | None, Field(description=_ROWS_ON_A_CLAIM)] = None
     config_map: Annotated[ConfigMapKey | None, Field(description=_ROWS_IN_A_CONFIG_MAP)] = None
+    image: Annotated[ImagePath | None, Field(description=_ROWS_IN_AN_IMAGE)] = None
     fraction: Annotated[
         float | None,
         Field(ge=0, le=0.5, description="Fraction of the training rows to hold out, selected by a hash of the prompt."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset
+from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset, ImagePath
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.meta import (
     AccessMode,
@@ -38,13 +38,13 @@ MODEL_URI = (
 
 
 class ModelSource(Model):
-    """A model in the format of transformers: on a claim, another job's result, or downloaded."""
+    """A model in the format of transformers: on a claim, another job's result, downloaded, or in an image."""
 
     claim: Annotated[
         ClaimPath | None,
         Field(
             description="Directory on a PersistentVolumeClaim with config, weights and tokenizer, as "
-            "save_pretrained writes them. Exactly one of claim, jobRef and uri must be set."
+            "save_pretrained writes them. Exactly one of claim, jobRef, uri and image must be set."
         ),
     ] = None
     job_ref: Annotated[
@@ -64,6 +64,13 @@ class ModelSource(Model):
             description="Model that the prepare pod downloads to the workspace, once for all jobs that share it. "
             "hf://organization/name: on the Hugging Face Hub. s3://bucket/prefix: the objects directly below a prefix, "
             "as save_pretrained writes them. It must have weights in safetensors files.",
+        ),
+    ] = None
+    image: Annotated[
+        ImagePath | None,
+        Field(
+            description="Model in an OCI image that the kubelet mounts, such as one that output.uri published as "
+            "oci://."
         ),
     ] = None
     revision: Annotated[

@@ -153,6 +153,13 @@ class FoundModel(Model):
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
 
 
+class MountedImage(Model):
+    """An image with a model or data that the pods of this job have mounted."""
+
+    field: Annotated[str, Field(max_length=64, description="Field of the spec with the reference.")]
+    reference: Annotated[str, Field(max_length=512, description="The image with its digest.")]
+
+
 class ArtifactStatus(ArtifactSummary):
     """The tuned model."""
 
@@ -250,6 +257,10 @@ class FineTuneJobStatus(Model):
     downloads: Annotated[
         list[DownloadedModel] | None,
         Field(max_length=MAX_DOWNLOADS, description="Models and data sets that were downloaded."),
+    ] = None
+    images: Annotated[
+        list[MountedImage] | None,
+        Field(max_length=MAX_DOWNLOADS, description="Images with models and data that were mounted."),
     ] = None
     models: Annotated[
         dict[Annotated[str, Field(max_length=64)], FoundModel] | None,

@@ -28,7 +28,7 @@ class AllowLists:
         priority_classes: names of PriorityClasses; never those that begin with `system-`.
         tolerations: keys of taints. A toleration without a key tolerates every taint: only `*` allows it.
         annotations: names of annotations of pods.
-        images: images of trainers and servers.
+        images: images of trainers and servers, and those that hold models and data.
         schedulers: names of schedulers.
     """
 

@@ -55,6 +55,14 @@ class ConfigMapMount:
 
 
 @dataclass(frozen=True)
+class ImageMount:
+    """The file system of an OCI image, read-only. The kubelet pulls it with the pull secrets of the pod."""
+
+    reference: str
+    path: str
+
+
+@dataclass(frozen=True)
 class ScratchMount:
     """An empty directory that ends with the pod."""
 
@@ -64,7 +72,7 @@ class ScratchMount:
     size: str | None = None
 
 
-Mount = ClaimMount | ConfigMapMount | ScratchMount
+Mount = ClaimMount | ConfigMapMount | ImageMount | ScratchMount
 
 
 def scratch(shm_size: str) -> tuple[ScratchMount, ...]:
@@ -148,11 +156,14 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             name = f"file-{mount.path.strip('/').replace('/', '-')}"
             items = [{"key": mount.key, "path": mount.file}]
             volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
+        elif isinstance(mount, ImageMount):
+            name = names.setdefault(f"{mount.reference} as an image", f"image-{len(names)}")
+            volumes[name] = {"name": name, "image": {"reference": mount.reference, "pullPolicy": "IfNotPresent"}}
         else:
             name = mount.name
             limit = {"sizeLimit": mount.size} if mount.size else {}
             volumes[name] = {"name": name, "emptyDir": {**({"medium": "Memory"} if mount.memory else {}), **limit}}
-        if isinstance(mount, ConfigMapMount) or (isinstance(mount, ClaimMount) and mount.read_only):
+        if isinstance(mount, (ConfigMapMount, ImageMount)) or (isinstance(mount, ClaimMount) and mount.read_only):
             fields["readOnly"] = True
         container_mounts.append({"name": name, **fields})
     return list(volumes.values()), container_mounts

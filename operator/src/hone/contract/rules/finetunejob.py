@@ -10,6 +10,7 @@ from hone.contract.rules.places import (
     CLAIM_PATHS,
     DATA_SOURCES,
     HELD_OUT,
+    IMAGES,
     MIXED_SOURCES,
     MODEL_SOURCES,
     REMOTE_ROWS,
@@ -23,6 +24,7 @@ from hone.contract.rules.places import (
     one_value,
     only_at,
     only_with,
+    pinned,
 )
 from hone.contract.rules.rule import Rule
 from hone.contract.settings import OPTIMIZERS_8_BIT, DataFormat, TrainOn
@@ -49,18 +51,19 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *_on_data(objectives),
         *_ON_REWARDS,
         *_ON_RESOURCES,
-        *(exactly_one(place, "claim", "jobRef", "uri") for place in MODEL_SOURCES),
+        *(exactly_one(place, "claim", "jobRef", "uri", "image") for place in MODEL_SOURCES),
         *(only_with(place, "credentialsSecretRef", "uri") for place in MODEL_SOURCES),
         *(only_at(place, "revision", "hf://") for place in MODEL_SOURCES),
         *(only_at(place, "s3", "s3://") for place in MODEL_SOURCES),
-        *(exactly_one(place, "claim", "configMap", "uri", "sources") for place in DATA_SOURCES),
-        *(exactly_one(place, "claim", "configMap", "uri") for place in MIXED_SOURCES),
-        *(exactly_one(place, "claim", "configMap", "uri", "fraction") for place in HELD_OUT),
+        *(exactly_one(place, "claim", "configMap", "uri", "image", "sources") for place in DATA_SOURCES),
+        *(exactly_one(place, "claim", "configMap", "uri", "image") for place in MIXED_SOURCES),
+        *(exactly_one(place, "claim", "configMap", "uri", "image", "fraction") for place in HELD_OUT),
         *(only_at(place, field, "hf://") for place in REMOTE_ROWS for field in ("revision", "config", "split")),
         *(only_at(place, "s3", "s3://") for place in REMOTE_ROWS),
         *(only_at(place, "sha256", "https://") for place in REMOTE_ROWS),
         *(rule(place) for place in REMOTE_ROWS for rule in (digest_of_a_file, no_login)),
-        *(inside_the_volume(place) for place in CLAIM_PATHS),
+        *(inside_the_volume(place) for place in (*CLAIM_PATHS, *IMAGES)),
+        *(pinned(place) for place in IMAGES),
         *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
@@ -252,7 +255,7 @@ def _on_data(objectives: Objectives) -> Iterator[Rule]:
         path="spec.dataset.test.fraction",
         applies_if=Compare(test, "<=", 0.0),
         message="must be above 0: base and tuned model are compared on the test rows",
-        remedy="Set it above 0, or set claim, configMap or uri to use separate test rows.",
+        remedy="Set it above 0, or set claim, configMap, uri or image to use separate test rows.",
     )
     yield Rule(
         path="spec.dataset.validation.fraction",
@@ -339,12 +342,15 @@ _ON_RESOURCES = (
         remedy="Use Auto, or set model.claim instead of model.jobRef.",
         spec_only=True,
     ),
-    Rule(
-        path="spec.output.merge",
-        applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.uri") & ADAPTS,
-        message="cannot be Never with model.uri: a server of the adapter would have no base model on a claim",
-        remedy="Use Auto, or copy the model to a claim and set model.claim instead of model.uri.",
-        spec_only=True,
+    *(
+        Rule(
+            path="spec.output.merge",
+            applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet(f"model.{field}") & ADAPTS,
+            message=f"cannot be Never with model.{field}: a server of the adapter would have no base model on a claim",
+            remedy=f"Use Auto, or copy the model to a claim and set model.claim instead of model.{field}.",
+            spec_only=True,
+        )
+        for field in ("uri", "image")
     ),
     *(only_with("spec.output", field, "uri") for field in ("s3", "credentialsSecretRef", "publishRequest")),
     Rule(

@@ -35,6 +35,9 @@ RESERVED_NAMES = (
 read what they name. Their readers repeat a value that they do not understand, which may come from a Secret."""
 REMOTE_ROWS = (*DATA_SOURCES, *MIXED_SOURCES, *HELD_OUT)
 CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *REMOTE_ROWS))
+IMAGES = tuple(f"{place}.image" for place in (*MODEL_SOURCES, *REMOTE_ROWS))
+PINNED = r"[^@]+@sha256:[0-9a-f]{64}"
+"""An image with its digest."""
 
 
 def exactly_one(place: str, *fields: str) -> Rule:
@@ -99,13 +102,25 @@ def no_login(place: str) -> Rule:
 
 
 def inside_the_volume(place: str) -> Rule:
-    """The rule that a path does not lead out of the claim's volume."""
+    """The rule that a path does not lead out of the volume."""
     return Rule(
         path=f"{place}.path",
         scope=place,
         applies_if=HasPart(Value("path"), "/", ".."),
         message="must not contain '..'",
         remedy="Write the path from the root of the volume.",
+        spec_only=True,
+    )
+
+
+def pinned(place: str) -> Rule:
+    """The rule that an image has a digest: what a tag names can change between two pods of a job."""
+    return Rule(
+        path=f"{place}.reference",
+        scope=place,
+        applies_if=~Matches(Value("reference"), PINNED),
+        message="must end with @sha256: and the 64 hexadecimal digits of the image's digest",
+        remedy="Add the digest that the registry shows for the tag, as `crane digest` prints it.",
         spec_only=True,
     )
 

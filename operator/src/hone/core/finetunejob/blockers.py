@@ -9,6 +9,7 @@ from hone.core.finetunejob.policies.dependencies import missing
 from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
 from hone.core.finetunejob.snapshot import are_known
+from hone.core.finetunejob.sources import images as mounted_images
 from hone.core.finetunejob.state import State
 from hone.core.plan import Apply
 from hone.core.pods import Trouble
@@ -56,7 +57,7 @@ def suspended(state: State) -> Blocked | None:
 def asks_too_much(state: State) -> Blocked | None:
     """The spec asks for pods that the administrator does not allow. An edit or a restart of the operator wakes us."""
     run = state.run
-    images = {"spec.compute.image": run.compute.image}
+    images = {"spec.compute.image": run.compute.image, **dict(mounted_images(run))}
     lists = run.settings.allow_lists
     trouble = not_allowed(lists, run.resource, "spec.compute.pod", run.compute.pod, images)
     return Blocked(trouble=trouble) if trouble else None

@@ -14,7 +14,7 @@ from hone.core.finetunejob.phases.remove_policy import remove_policy
 from hone.core.finetunejob.phases.remove_superseded import remove_superseded
 from hone.core.finetunejob.phases.stop_conditions import stop_if_due
 from hone.core.finetunejob.phases.unreachable_nodes import check_nodes
-from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies import image_volumes, upstream
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.events import events
@@ -79,7 +79,8 @@ def reconcile(run: Run, observed: Observed, now: datetime) -> Plan:
 
 def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime) -> Plan:
     """The Plan after a write was refused for good; see `Kind.refused`."""
-    return _stalled(resource, "Refused", refusal.refused(target, words), now, known=observed_by(_old(resource), plan))
+    message = refusal.refused(target, image_volumes.refusal(plan, words))
+    return _stalled(resource, "Refused", message, now, known=observed_by(_old(resource), plan))
 
 
 def _old(resource: Object) -> FineTuneJobStatus:

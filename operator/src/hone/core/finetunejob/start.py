@@ -4,6 +4,7 @@ from hone.api.finetunejob_status import AttemptStatus, Failure
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.finetunejob.policies import failure as failures
+from hone.core.finetunejob.policies import image_volumes
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.steps import STEPS
 from hone.core.observed import Object, Pod
@@ -27,13 +28,13 @@ def all_started(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> 
 
 def never_started(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Failure | None:
     """The failure of an attempt whose pods did not all start in time, or None. A queued Job has no deadline."""
-    deadline = state.run.spec.start_deadline_seconds
+    deadline, step = state.run.spec.start_deadline_seconds, STEPS[attempt.step]
     if is_queued(job) or (job is not None and _has_unseen_pods(job, pods)):
         return None
     if all_started(state, attempt, pods) or waited(state, attempt, job) < deadline:
         return None
-    trouble = podinfo.trouble(pods) or find_trouble(state, attempt, job, pods)
-    why = f"{trouble.reason}: {trouble.message}" if trouble else "the kubelet reports no reason"
+    trouble = _trouble(state, attempt, pods) or find_trouble(state, attempt, job, pods)
+    why = f"{trouble.reason}: {trouble.message}" if trouble else image_volumes.no_reason(state.run, step)
     return failures.make(
         FailureClass.NEVER_STARTED, f"not all pods started within startDeadlineSeconds ({deadline}): {why}"
     )
@@ -60,7 +61,7 @@ def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
 def find_trouble(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Trouble | None:
     """What keeps the attempt's pods from starting, or None. Most claims are bound and most pods made within seconds."""
     is_early = waited(state, attempt, job) < PATIENCE_SECONDS
-    trouble = podinfo.trouble(pods)
+    trouble = _trouble(state, attempt, pods)
     if trouble and not (is_early and trouble.reason == podinfo.CLAIM_NOT_BOUND):
         return trouble
     if not pods and not is_early:
@@ -68,3 +69,9 @@ def find_trouble(state: State, attempt: AttemptStatus, job: Object | None, pods:
             "NoPods", f"Job {attempt.job} has created no pods; `kubectl describe job {attempt.job}` shows why"
         )
     return None
+
+
+def _trouble(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Trouble | None:
+    """What keeps the first of the pods from running, with the remedy where that is known."""
+    trouble = podinfo.trouble(pods)
+    return trouble and image_volumes.explained(state.run, STEPS[attempt.step], trouble)

@@ -5,6 +5,7 @@ from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.children import Standing, standing
 from hone.core.finetunejob.policies import failure as failures
+from hone.core.finetunejob.policies import image_volumes
 from hone.core.finetunejob.policies.adjustments import adjusted_by
 from hone.core.finetunejob.resources.jobs import config_of
 from hone.core.finetunejob.start import never_started
@@ -76,7 +77,8 @@ def _record_running(state: State) -> None:
         _record_missing(state, attempt, pods)
     elif failures.job_condition(job, "Failed"):
         state.count_gpu_seconds(gpu_seconds(state, attempt, job, pods))
-        state.end(attempt, AttemptResult.FAILED, failures.cause(job, pods))
+        lost = image_volumes.dropped(state.run, STEPS[attempt.step], job)
+        state.end(attempt, AttemptResult.FAILED, lost or failures.cause(job, pods))
     elif failures.job_condition(job, "Complete"):
         if not all(podinfo.is_over(pod) for pod in pods):
             state.requeue.append(LAGGING_SECONDS)

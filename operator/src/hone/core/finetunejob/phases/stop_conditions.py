@@ -2,6 +2,7 @@
 
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
+from hone.core.finetunejob.policies import image_volumes
 from hone.core.finetunejob.start import PATIENCE_SECONDS, all_started, find_trouble, is_queued, never_started, waited
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.usage import gpu_seconds
@@ -40,7 +41,8 @@ def _watch_start(state: State) -> None:
     if attempt is None:
         return
     job, pods = state.job_of(attempt), podinfo.of_job(state.observed.pods, attempt.job)
-    if failure := never_started(state, attempt, job, pods):
+    lost = image_volumes.dropped(state.run, STEPS[attempt.step], job)
+    if failure := lost or never_started(state, attempt, job, pods):
         _stop(state, AttemptResult.FAILED, failure)
         return
     if is_queued(job) or all_started(state, attempt, pods):

@@ -4,9 +4,14 @@ from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
-from hone.core.finetunejob.sources.source import Source
+from hone.core.finetunejob.sources.source import PinnedImage, Source
 
 
 def sources(run: Run) -> list[Source]:
     """Everything that the run reads, in the order of the spec."""
     return [*model_sources(run).values(), *data_sources(run).values(), *template_sources(run), *reward_sources(run)]
+
+
+def images(run: Run) -> list[PinnedImage]:
+    """The images that pods of the run mount, in the order of the spec."""
+    return [source.image for source in sources(run) if source.image]

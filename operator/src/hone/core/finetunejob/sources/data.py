@@ -1,4 +1,4 @@
-"""The data of a run: from a claim, a ConfigMap or a uri, or held out of the training rows."""
+"""The data of a run: from a claim, a ConfigMap, a uri or an image, or held out of the training rows."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from hone.api.dataset import DataSource, HeldOut, MixedSource, RemoteRows
 from hone.contract.runconfig import ROWS, ChatTemplate, DataPart, Download
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.downloads import from_hub, from_s3
-from hone.core.finetunejob.sources.source import Dependency, Source
+from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.observed import Ref
 from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount, ConfigMapMount
@@ -99,6 +99,8 @@ def _source(run: Run, split: str, field: str, source: DataSource | MixedSource |
             dependencies=(Dependency(f"{field}.configMap", Ref("v1", "ConfigMap", name), key),),
             prepare_only=True,
         )
+    if source.image:
+        return in_image(source.image, field, directory, prepare_only=True)
     if source.uri:
         return _download(run, split, field, source, source.uri)
     return None

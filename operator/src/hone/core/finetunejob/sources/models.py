@@ -1,4 +1,4 @@
-"""The models that a job reads: from a claim, another job or a uri; prepare downloads, and merges adapters."""
+"""The models that a job reads: from a claim, another job, a uri or an image; prepare downloads, and merges adapters."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
 from hone.core import names
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.downloads import from_hub, from_s3, words
-from hone.core.finetunejob.sources.source import Dependency, Source
+from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount
 
@@ -65,7 +65,9 @@ def models(spec: FineTuneJobSpec) -> dict[str, ModelSource]:
 
 
 def model_name(source: ModelSource) -> str:
-    """The model's name in reports: its path, the job that produced it, or its URI."""
+    """The model's name in reports: its path, the job that produced it, its URI, or its image with the digest."""
+    if source.image:
+        return source.image.reference
     return source.claim.path if source.claim else source.job_ref.name if source.job_ref else source.uri or ""
 
 
@@ -82,6 +84,8 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
             mounts=(ClaimMount(source.claim.name, directory),),
             dependencies=(Dependency(f"{field}.claim.name", claim_ref(source.claim.name)),),
         )
+    if source.image:
+        return in_image(source.image, field, directory)
     if source.uri:
         return _download(run, name, source, source.uri)
     # Until another job's model exists, its path is only a placeholder: no pod is created before.

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from hone.api.dataset import ImagePath
 from hone.contract.runconfig import Download, Merge, UpstreamArtifact
 from hone.core.observed import Observed, Ref
 from hone.core.ownership import belongs_to
 from hone.core.pods import Trouble
-from hone.core.podspec import Mount
+from hone.core.podspec import ImageMount, Mount
 
 REMEDY = "create it, or name another"
 RESERVED = "ClaimReserved"
@@ -71,6 +72,18 @@ class SecretKey(NamedTuple):
         return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
+class PinnedImage(NamedTuple):
+    """An image that pods mount.
+
+    Attributes:
+        field: path of the field of the spec with its reference.
+        reference: the image with its digest.
+    """
+
+    field: str
+    reference: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A model or data that a run reads.
@@ -83,6 +96,7 @@ class Source:
         dependencies: the objects that must exist before they can.
         materialize: what prepare has to write to the workspace before `path` exists.
         artifacts: artifacts of other jobs in it, which prepare compares with their digests.
+        image: the image that it is in.
         prepare_only: whether prepare alone reads the original; later steps read what prepare has written.
     """
 
@@ -94,3 +108,14 @@ class Source:
     materialize: tuple[Merge | Download, ...] = ()
     prepare_only: bool = False
     artifacts: tuple[UpstreamArtifact, ...] = ()
+    image: PinnedImage | None = None
+
+
+def in_image(image: ImagePath, field: str, directory: str, prepare_only: bool = False) -> Source:
+    """A model or data in an image, whose file system is mounted at a directory."""
+    return Source(
+        path=f"{directory}/{image.path}" if image.path else directory,
+        mounts=(ImageMount(image.reference, directory),),
+        prepare_only=prepare_only,
+        image=PinnedImage(f"{field}.image.reference", image.reference),
+    )

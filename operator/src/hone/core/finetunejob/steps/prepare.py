@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hone.api.finetunejob_status import MAX_DOWNLOADS, FineTuneJobStatus, Phase
+from hone.api.finetunejob_status import MAX_DOWNLOADS, FineTuneJobStatus, MountedImage, Phase
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Merge
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
+from hone.core.finetunejob.sources import images
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
@@ -25,6 +26,7 @@ def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool
         return False
     status.plan, status.dataset = result.plan, result.dataset
     status.downloads = result.downloads[:MAX_DOWNLOADS] or None
+    status.images = [MountedImage(**image._asdict()) for image in images(run)[:MAX_DOWNLOADS]] or None
     return True
 
 
