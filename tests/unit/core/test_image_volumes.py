@@ -21,7 +21,6 @@ IN_IMAGES: dict[str, Any] = {
     "model": {"image": {"reference": MODEL}},
     "dataset": {"train": {"image": {"reference": ROWS, "path": "rows/train.jsonl"}}},
 }
-PREPARE_FAILED = {"waiting": {"reason": "ErrImagePull", "message": f'failed to resolve "{MODEL}": 403 Forbidden'}}
 
 
 def test_every_step_mounts_the_model_read_only_and_prepare_alone_the_rows() -> None:
@@ -65,9 +64,11 @@ def test_status_has_the_digests_once_the_images_were_read() -> None:
     assert "images" not in finishing().status
 
 
-def test_an_image_that_cannot_be_pulled_is_named_by_its_field() -> None:
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"])
+def test_an_image_that_cannot_be_pulled_is_named_by_its_field(reason: str) -> None:
     cluster = preparing(**IN_IMAGES)
-    cluster.start(PREPARE_FAILED, phase="Pending")
+    waiting = {"reason": reason, "message": f'failed to resolve "{MODEL}": 403 Forbidden'}
+    cluster.start({"waiting": waiting}, phase="Pending")
     cluster.converge()
     message = cluster.message("Reconciling")
     assert message.startswith("spec.model.image.reference: pod ") and "403 Forbidden" in message

@@ -9,9 +9,7 @@ from hone.core.names import COMPLETION_INDEX_LABEL
 from hone.core.observed import Object, Pod
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
-IMAGE_NOT_PULLED = "ImagePullBackOff"
-"""Reason of a pod whose image, or one of its image volumes, cannot be pulled."""
-_SYNONYMS = {"ErrImagePull": IMAGE_NOT_PULLED}
+_SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
 """Reasons that alternate while the kubelet retries; one name keeps conditions and events from flapping."""
 CLAIM_NOT_BOUND = "ClaimNotBound"
 """Reason of a pod whose claim has no volume yet."""

@@ -9,7 +9,7 @@ from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps.step import Step
 from hone.core.observed import Object
 from hone.core.plan import Plan
-from hone.core.pods import IMAGE_NOT_PULLED, Trouble
+from hone.core.pods import Trouble
 
 NEEDS = (
     "image volumes need Kubernetes 1.35, or 1.33 with the feature gate ImageVolume on the API server and the kubelets, "
@@ -30,8 +30,8 @@ def explained(run: Run, step: Step, trouble: Trouble) -> Trouble:
     """What keeps a pod from starting, with field and remedy if that can be an image volume."""
     images = [source.image for source in mounted(run, step) if source.image]
     for image in images:
-        # The image of the container has another digest, or none.
-        if trouble.reason == IMAGE_NOT_PULLED and image.reference.partition("@")[2] in trouble.message:
+        # Also of a registry that does not answer. The image of the container has another digest, or none.
+        if trouble.reason not in _NOT_CREATED and image.reference.partition("@")[2] in trouble.message:
             remedy = "check its name and digest, and spec.compute.pod.imagePullSecrets"
             return Trouble(trouble.reason, f"{image.field}: {trouble.message}; {remedy}")
     # A Secret or ConfigMap that does not exist is named by the kubelet.
