@@ -170,6 +170,12 @@ def test_only_the_administrators_stores_may_have_private_addresses(
     assert entry.is_trusted is expected
 
 
+@pytest.mark.parametrize(("port", "is_valid"), [("1", True), ("65535", True), ("65536", False), ("99999", False)])
+def test_a_spec_may_name_only_ports_that_exist(port: str, is_valid: bool) -> None:
+    store = {"uri": "s3://team/rows/", "s3": {"endpoint": f"https://s3.internal:{port}"}}
+    assert bool(run(dataset={"train": store}).fault) is not is_valid
+
+
 def test_a_port_that_no_store_can_have_is_not_trusted() -> None:
     store = S3Store.model_construct(endpoint="https://s3.internal:99999")
     assert not is_trusted(store, Settings(s3_endpoints=("https://s3.internal", "https://s3.internal:99999")))

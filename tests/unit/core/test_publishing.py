@@ -10,6 +10,7 @@ from hone.contract.results import PublishedModel, StepResult
 from hone.core.children import ref_of
 from hone.core.finetunejob.resources.networkpolicy import publish_policy
 from hone.core.finetunejob.run import Run
+from hone.core.kinds import KINDS
 from hone.core.names import SPEC_ANNOTATION, digest
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
@@ -287,6 +288,24 @@ def test_to_publish_a_model_of_another_job_does_not_take_that_jobs_claim_again()
     assert cluster.jobs()[-1] == "publish-1"
     claim = cluster.objects[ref_of(make.artifact_claim())]
     assert [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == ["job-uid"]
+
+
+def test_the_watches_are_not_believed_that_the_artifacts_claim_is_gone() -> None:
+    cluster = scored()
+    claim = next(ref for ref in cluster.objects if ref.name.endswith("-output"))
+    kind = KINDS["FineTuneJob"]
+    assert kind.may_lack(cluster.subject(), claim), "nothing needs it"
+    cluster.edit(output=STORE)
+    assert not kind.may_lack(cluster.subject(), claim)
+
+
+def test_a_pod_that_does_not_start_names_the_secret_and_the_claims_access_modes() -> None:
+    cluster = publishing(**SECRET)
+    cluster.later(cluster.resource["spec"].get("startDeadlineSeconds", 3600)).converge()
+    failure = cluster.status["attempts"][-1]["failure"]
+    assert failure["class"] == "NeverStarted"
+    assert "credentialsSecretRef" in failure["hint"] and "ReadWriteMany" in failure["hint"]
+    assert cluster.condition("Published") == ("False", "NeverStarted")
 
 
 @pytest.mark.parametrize("step", ["training", "complete"])

@@ -63,6 +63,8 @@ def test_allow_lists_have_the_names_of_the_chart() -> None:
         ("HONE_ALLOW_LISTS", '{"images": "a"}', "the lists must hold texts that are not empty"),
         ("HONE_ALLOW_LISTS", '{"images": [""]}', "the lists must hold texts that are not empty"),
         ("HONE_ALLOW_LISTS", '{"image": []}', "unknown image; use priorityClasses, tolerations, annotations, images"),
+        ("HONE_S3_ENDPOINTS", "https://s3.local,https://s3.local:99999", "s3.local:99999' is not a URL of a store"),
+        ("HONE_S3_ENDPOINTS", "s3.local", "is not a URL of a store"),
         ("HONE_LOG_LEVEL", "loud", "debug, info, warning, error"),
     ],
 )

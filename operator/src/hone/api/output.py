@@ -37,7 +37,12 @@ class Output(Model):
     ] = None
     access_modes: Annotated[
         list[AccessMode] | None,
-        Field(min_length=1, max_length=3, description="Access modes of the claim. Default: ReadWriteOnce."),
+        Field(
+            min_length=1,
+            max_length=3,
+            description="Access modes of the claim. Default: ReadWriteOnce, with which servers and the publish pod "
+            "must share one node. With ReadWriteMany they need not.",
+        ),
     ] = None
     retain: Annotated[
         bool, Field(description="Whether to retain the claim when the job and its deployments are deleted.")
@@ -58,7 +63,9 @@ class Output(Model):
             pattern=URI,
             description="Where to publish a copy of the tuned model: s3://bucket/prefix, hf://organization/name or "
             "oci://registry/name:tag. The copy on the claim stays. May be set or edited at any time, also after the "
-            "job has ended. The condition Published says whether it is there.",
+            "job has ended. The condition Published says whether it is there. While the model is served, the "
+            "publish pod needs accessModes with ReadWriteMany, or the server's node. Ports other than 443 need the "
+            "administrator's networkPolicies.egress (Hone's chart).",
         ),
     ] = None
     s3: Annotated[

@@ -36,7 +36,7 @@ MASTER_ENV = "HONE_MASTER"
 POD_UID_ENV = "HONE_POD_UID"
 """Environment variable with the pod's own uid, which `/progress` returns."""
 METRICS_PORT = 9400
-"""Port of `/metrics`, `/progress` and `/healthz` in trainer pods."""
+"""Port of `/metrics`, `/progress` and `/healthz` in trainer pods, and of `/progress` in prepare pods."""
 MASTER_PORT = 29400
 """Port of torchrun's rendezvous on pod 0."""
 

@@ -10,6 +10,8 @@ S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """The keys of a Secret with credentials; the names of AWS's own libraries."""
 S3_OPTIONAL_KEYS = ("AWS_SESSION_TOKEN",)
 """Those that only temporary credentials have."""
+PORT = "([0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+"""A port in a URL, up to 65535."""
 DEFAULT_REGION = "us-east-1"
 
 
@@ -21,7 +23,7 @@ class S3Store(Model):
         Field(
             min_length=1,
             max_length=512,
-            pattern=r"^https?://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?/?$",
+            pattern=rf"^https?://[A-Za-z0-9][-A-Za-z0-9.]*(:{PORT})?/?$",
             description="URL of the store, such as https://s3.example.com. An address that is not public, and http://, "
             "must be allowed by the administrator (s3.endpoints in Hone's chart). Default: Amazon S3.",
         ),

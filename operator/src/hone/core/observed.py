@@ -40,7 +40,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class ProgressReading:
-    """What a trainer pod reported of its progress.
+    """What a prepare or trainer pod reported of its progress.
 
     Attributes:
         pod_uid: uid of the pod that was read.

@@ -7,6 +7,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 
+from pydantic import ValidationError
+
+from hone.contract.stores import S3Store
 from hone.core.allowlists import ANYTHING, AllowLists, chart_name
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
@@ -98,7 +101,18 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
         return _allow_lists(variable(f.name), text) if text else ANYTHING
     if kind == NetworkPeers | None:
         return _network_peers(variable(f.name), text) if text else None
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    return _stores(variable(f.name), parts) if f.name == "s3_endpoints" else parts
+
+
+def _stores(name: str, urls: tuple[str, ...]) -> tuple[str, ...]:
+    """URLs of stores, as a spec could name them."""
+    for url in urls:
+        try:
+            S3Store(endpoint=url)
+        except ValidationError:
+            raise OptionError(f"{name}: {url!r} is not a URL of a store, such as https://s3.example.com:9000") from None
+    return urls
 
 
 def _network_peers(name: str, text: str) -> NetworkPeers:

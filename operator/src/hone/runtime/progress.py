@@ -1,4 +1,4 @@
-"""Reads the progress of a trainer pod, which is not trusted: short timeout, no redirects, limited body."""
+"""Reads the progress of a prepare or trainer pod, which is not trusted: short timeout, no redirects, limited body."""
 
 import os
 
@@ -15,7 +15,7 @@ MAX_BYTES = 16 * 1024
 
 
 class ProgressReader:
-    """Reads `/progress` of trainer pods.
+    """Reads `/progress` of prepare and trainer pods.
 
     Args:
         port: the pods' port.

@@ -1,4 +1,5 @@
-"""Reads the progress of pods in the background, and requests a reconcile only when a reading differs from the last one.
+"""Reads the progress of prepare and trainer pods in the background, and requests a reconcile only when a reading
+differs from the last one.
 
 So pods that do not answer delay no reconcile of anybody else, and cost none of their own.
 """

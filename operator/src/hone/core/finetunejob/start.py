@@ -35,9 +35,8 @@ def never_started(state: State, attempt: AttemptStatus, job: Object | None, pods
         return None
     trouble = _trouble(state, attempt, pods) or find_trouble(state, attempt, job, pods)
     why = f"{trouble.reason}: {trouble.message}" if trouble else image_volumes.no_reason(state.run, step)
-    return failures.make(
-        FailureClass.NEVER_STARTED, f"not all pods started within startDeadlineSeconds ({deadline}): {why}"
-    )
+    message = f"not all pods started within startDeadlineSeconds ({deadline}): {why}"
+    return failures.make(FailureClass.NEVER_STARTED, message, hint=step.start_hint)
 
 
 def is_queued(job: Object | None) -> bool:

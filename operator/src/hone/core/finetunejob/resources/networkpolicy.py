@@ -17,7 +17,7 @@ HTTPS_PORT = 443
 def network_policy(run: Run) -> Object:
     """The policy for the pods of all steps.
 
-    The operator and what scrapes metrics may connect to the port for these, which only trainer pods listen on.
+    The operator and what scrapes metrics may connect to the port for these, on which prepare and trainer pods listen.
     """
     peers = run.settings.network_policies or NetworkPeers()
     own = {UID_LABEL: run.uid}

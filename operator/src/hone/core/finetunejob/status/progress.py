@@ -41,7 +41,7 @@ def _running(attempts: list[AttemptStatus], step: str) -> AttemptStatus | None:
 
 
 def rank_zero(attempt: AttemptStatus, pods: tuple[Pod, ...]) -> Pod | None:
-    """The pod where rank 0 runs, or None if it is not running."""
+    """The pod of the first index, which in training runs rank 0; None if it is not running."""
     for pod in podinfo.of_job(pods, attempt.job):
         if podinfo.index(pod) == 0 and not podinfo.is_over(pod) and podinfo.phase(pod) == "Running":
             return pod
@@ -75,7 +75,7 @@ def finding(pod: Pod | None, reading: ProgressReading | None) -> Finding:
 
 
 def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
-    """A trainer's answer as `status.progress`."""
+    """A trainer pod's answer as `status.progress`."""
     total = progress.total_steps or (plan.total_steps if plan else 0)
     step = min(progress.step, total) if total else progress.step
     observed = _moment(progress.observed_time)

@@ -32,6 +32,10 @@ KEYS = {
 }
 """The variables of each kind of destination, and the keys of the Secret that they come from."""
 BACKOFF_SECONDS = 30.0
+START_HINT = (
+    "check that the Secret of spec.output.credentialsSecretRef exists and has the keys; while a server on another node "
+    "mounts the model, the pod starts only if spec.output.accessModes had ReadWriteMany; check also quota and image"
+)
 
 
 def publication(run: Run, status: FineTuneJobStatus) -> Publication | None:
@@ -117,5 +121,6 @@ PUBLISH_STEP = Step(
     secrets=_secrets,
     digest=lambda run: run.publish_digest,
     backoff_seconds=BACKOFF_SECONDS,
+    start_hint=START_HINT,
     reads_models=False,
 )

@@ -110,6 +110,7 @@ class Step:
         secrets: variables from Secrets that its pods alone need, by name.
         digest: digest of what the spec says to it; an attempt by another one is replaced, and leaves nothing to do.
         backoff_seconds: wait before the next attempt after a failure of any class, doubled with each.
+        start_hint: what to check if its pods do not start; None: the hint of the failure class.
         reads_models: whether its pods mount the models.
         reads_originals: whether it reads the original sources, of which later steps see only the prepared form.
     """
@@ -137,6 +138,7 @@ class Step:
     secrets: Callable[[Run], Mapping[str, SecretKey]] = _no_secrets
     digest: Callable[[Run], str | None] = _spec_digest
     backoff_seconds: float = 0.0
+    start_hint: str | None = None
     reads_models: bool = True
     reads_originals: bool = False
 
