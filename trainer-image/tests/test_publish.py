@@ -19,7 +19,7 @@ from hone.contract.stores import S3Store
 from hone_trainer import publish
 from hone_trainer.protocol import manifest
 from hone_trainer.publishing import bundle as bundles
-from hone_trainer.publishing import oci, s3
+from hone_trainer.publishing import client, oci, s3
 
 WEIGHTS = bytes(range(256)) * 1024
 FILES = {
@@ -114,7 +114,7 @@ def run(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publis
         for name, value in (secrets or {}).items():
             monkeypatch.setenv(name, value)
         # The servers of these tests are on this machine.
-        copy = Publication(uri=uri, digest=digest, **{"is_trusted": True, **fields})
+        copy = Publication(**{"uri": uri, "digest": digest, "is_trusted": True, **fields})
         attempt = {"number": 1, "publish": copy.to_dict()}
         monkeypatch.setenv("HONE_ATTEMPT", json.dumps(attempt))
         code = publish.main()
@@ -433,6 +433,60 @@ def test_a_model_that_others_wrote_is_not_overwritten(hub: Hub, run: Publish) ->
     hub.files = {"model.safetensors": b"theirs"}
     assert_refused(to_hub(run, hub), "DestinationTaken")
     assert hub.files == {"model.safetensors": b"theirs"}
+
+
+def test_a_hub_that_is_silent_has_a_minute_to_answer(run: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    from huggingface_hub import get_session
+
+    before = get_session().timeout
+    monkeypatch.setattr(client, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert_refused(run("hf://acme/tuned", {"HF_TOKEN": SECRET_KEY}, endpoint=url), "Unreachable", 70)
+    assert get_session().timeout == before
+
+
+def test_signed_urls_are_not_logged(hub: Hub, run: Publish, capfd: pytest.CaptureFixture[str]) -> None:
+    hub.refuse["PUT"] = (500, "")
+    assert_refused(to_hub(run, hub), "Unreachable", 70)
+    assert "PUT /lfs/" in "".join(hub.requests)
+    assert "/lfs/" not in "".join(capfd.readouterr())
+
+
+def test_a_line_break_at_the_end_of_a_secret_is_left_out(hub: Hub, run: Publish) -> None:
+    code, result = to_hub(run, hub, f"{SECRET_KEY}\n")
+    assert code == 0, result.verdict
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_errors_that_repeat_a_part_of_a_secret_are_shown_without_it(
+    hub: Hub,
+    registry: Registry,
+    run: Publish,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: type[Exception],
+) -> None:
+    from huggingface_hub import HfApi
+
+    def fail(self: Any, *_: Any, **__: Any) -> None:
+        of_registry = f"or b'Basic {robot}'" if isinstance(self, oci._Registry) else ""
+        raise kind(f"{'x' * padding} Illegal header value b'Bearer {SECRET_KEY}' {of_registry}")
+
+    # The message of a ValueError is cut in the middle of the secret.
+    padding = 155 if kind is ValueError else 0
+    robot = base64.b64encode(f"robot:{SECRET_KEY}".encode()).decode()
+    monkeypatch.setattr(HfApi, "create_repo", fail)
+    monkeypatch.setattr(oci._Registry, "push", fail)
+    for code, result in (to_hub(run, hub, f"{SECRET_KEY}\nanother-line"), to_registry(run, registry)):
+        assert code != 0
+        assert SECRET_KEY[:8] not in result.to_json()
+    shown = "".join(capfd.readouterr())
+    assert "Illegal header value b'Bearer $" in shown
+    assert SECRET_KEY[:8] not in shown
+    assert robot not in shown
 
 
 def test_a_hub_that_lists_other_content_is_not_believed(hub: Hub, run: Publish) -> None:

@@ -391,6 +391,7 @@ _DATA = (
 )
 
 _PROCESS = (
+    Hook("huggingface_hub.utils._http", "default_client_factory", ("publishing/hub.py",), "put back at the end", ()),
     Hook("torch.distributed.run", "parse_args", ("launcher/elastic.py",), "torchrun's own arguments", ("args",)),
     Hook("torch.distributed.run", "run", ("launcher/elastic.py",), "torchrun, whose errors are read", ("args",)),
     *(

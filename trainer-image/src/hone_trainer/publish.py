@@ -23,12 +23,13 @@ from hone_trainer.protocol import limits
 from hone_trainer.protocol.addresses import private_address, public_only
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.logs import setup_logging
-from hone_trainer.protocol.results import write_result
+from hone_trainer.protocol.results import without_values, write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.publishing import failures, hub, oci, s3
 from hone_trainer.publishing.bundle import Bundle, bundle
 from hone_trainer.publishing.failures import NotReached, Refused
+from hone_trainer.publishing.secrets import parts, without
 
 SECONDS = 3600.0
 """How long the step may take, in addition to what the artifact's size allows."""
@@ -60,9 +61,11 @@ def main() -> int:
         result = StepResult(step="publish", published=_publish(secrets))
     except Exception as error:
         if not isinstance(error, BadInput | Preempted | NotReached):
-            traceback.print_exc()
+            text = "".join(traceback.format_exception(error))
+            print(without(text, secrets), file=sys.stderr, end="", flush=True)
         result = StepResult(step="publish", verdict=_verdict(error))
-    write_result(result, secrets)
+    result = without_values(result, {**os.environ, **parts(secrets)})
+    write_result(result)
     logger.info("ended", extra={"result": result.to_dict()})
     return exit_code(result.verdict.failure_class) if result.verdict else 0
 
@@ -90,13 +93,18 @@ def _trusted(copy: Publication) -> list[str]:
     """The destination's host, if it is the administrator's and may have any address."""
     named = copy.endpoint or (copy.s3 and copy.s3.endpoint) or f"//{copy.uri.partition('://')[2]}"
     host = urlsplit(named).hostname
-    return [host] if host and copy.is_trusted else []
+    if not host or not copy.is_trusted:
+        return []
+    if copy.s3 is None or copy.s3.is_path_style:
+        return [host]
+    bucket = copy.uri.removeprefix("s3://").partition("/")[0]
+    return [host, f"{bucket}.{host}"]
 
 
 def _take_secrets() -> dict[str, str]:
-    """The credentials, which no library has to see in the environment."""
+    """The credentials, which no library has to see in the environment, without the line break at the end of a file."""
     names = {name for _, variables in DESTINATIONS.values() for name in variables}
-    return {name: value for name in names if (value := os.environ.pop(name, ""))}
+    return {name: value for name in names if (value := os.environ.pop(name, "").strip())}
 
 
 def _verdict(error: Exception) -> Verdict:

@@ -86,7 +86,8 @@ def missing(copy: Publication, what: str) -> Refused:
 
 def taken(copy: Publication, what: str) -> Refused:
     """There is something else, which must not be overwritten."""
-    return Refused("DestinationTaken", URI, f"{copy.uri} {what}", "Name another place.")
+    hint = f"Name another place, or remove what is there, {AGAIN}."
+    return Refused("DestinationTaken", URI, f"{copy.uri} {what}", hint)
 
 
 def full(copy: Publication) -> NotReached:

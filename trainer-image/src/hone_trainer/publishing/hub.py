@@ -17,6 +17,8 @@ from hone.contract.runconfig import Publication
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.publishing import failures
 from hone_trainer.publishing.bundle import SUMS_FILE, Bundle, CopiedFile
+from hone_trainer.publishing.client import client
+from hone_trainer.publishing.secrets import without
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -38,7 +40,7 @@ def publish(bundle: Bundle, copy: Publication, credentials: Mapping[str, str]) -
 
     token = credentials.get("HF_TOKEN")
     repository = copy.uri.removeprefix("hf://")
-    with _failures(copy, token is not None), _online(copy):
+    with _failures(copy, token), _online():
         api = HfApi(endpoint=copy.endpoint, token=token or False, library_name="hone")
         api.create_repo(repository, private=True, exist_ok=True)
         before = api.model_info(repository, revision=_BRANCH, files_metadata=True)
@@ -121,27 +123,35 @@ def _blob_id(file: CopiedFile) -> str:
 
 
 @contextmanager
-def _online(copy: Publication) -> Iterator[None]:
-    """Let huggingface_hub connect."""
-    from huggingface_hub import constants
+def _online() -> Iterator[None]:
+    """Let huggingface_hub connect, with time limits and without logging URLs, which are signed."""
+    from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.utils import logging as library_logging
+    from huggingface_hub.utils._http import default_client_factory
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET
     # Xet's own client connects to addresses that the Hub names, unchecked.
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
+    verbosity = library_logging.get_verbosity()
+    library_logging.set_verbosity(logging.ERROR)
     disable_progress_bars()
+    set_client_factory(client)
     try:
         yield
     finally:
+        set_client_factory(default_client_factory)
+        library_logging.set_verbosity(verbosity)
         constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = before
 
 
 @contextmanager
-def _failures(copy: Publication, has_token: bool) -> Iterator[None]:
+def _failures(copy: Publication, token: str | None) -> Iterator[None]:
     """What the Hub answers, told apart. Its words are left out: URLs of files are signed."""
     import httpx2
     from huggingface_hub import errors
 
+    has_token = token is not None
     try:
         yield
     except BadInput:
@@ -160,7 +170,8 @@ def _failures(copy: Publication, has_token: bool) -> Iterator[None]:
         raise
     except ValueError as error:
         # The Hub does not accept the card, or a file.
-        message = f"{copy.uri}: the Hub does not accept a file: {str(error)[:200]}"
+        words = without(str(error), {"HF_TOKEN": token or ""})[:200]
+        message = f"{copy.uri}: the Hub does not accept a file: {words}"
         raise failures.Refused("FileRefused", failures.URI, message, "See the message.") from error
     except (httpx2.HTTPError, OSError) as error:
         raise failures.NotReached(f"{copy.uri} could not be reached: {type(error).__name__}") from error

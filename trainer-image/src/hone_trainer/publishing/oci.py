@@ -21,6 +21,7 @@ from hone.contract.results import PublishedModel
 from hone.contract.runconfig import Publication
 from hone_trainer.publishing import failures
 from hone_trainer.publishing.bundle import Bundle, CopiedFile
+from hone_trainer.publishing.client import client
 
 if TYPE_CHECKING:
     import httpx2
@@ -125,12 +126,6 @@ def _sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _client() -> "httpx2.Client":
-    import httpx2
-
-    return httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(60.0, write=600.0))
-
-
 class _Registry:
     """A repository of a registry, by the distribution API."""
 
@@ -143,7 +138,7 @@ class _Registry:
         self._base = f"{self._host}/v2/{name}"
         self._basic = _credentials(host, docker_config)
         self._authorization: str | None = None
-        self._client = _client()
+        self._client = client()
 
     def push(self, content: Any, digest: str, size: int) -> None:
         """Send a blob that the registry does not have."""
