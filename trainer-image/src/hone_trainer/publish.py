@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -19,17 +18,17 @@ from hone.contract.results import PublishedModel, StepResult
 from hone.contract.runconfig import Publication
 from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS
 from hone.contract.verdict import Verdict
-from hone_trainer.protocol import limits
+from hone_trainer.protocol import limits, secrets
 from hone_trainer.protocol.addresses import private_address, public_only
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.logs import setup_logging
-from hone_trainer.protocol.results import without_values, write_result
+from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.publishing import failures, hub, oci, s3
 from hone_trainer.publishing.bundle import Bundle, bundle
 from hone_trainer.publishing.failures import NotReached, Refused
-from hone_trainer.publishing.secrets import parts, without
+from hone_trainer.publishing.secrets import parts
 
 SECONDS = 3600.0
 """How long the step may take, in addition to what the artifact's size allows."""
@@ -51,26 +50,19 @@ def main() -> int:
     """Publish the artifact, or say why not. Returns the exit code; the termination message is written."""
     setup_logging()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # The libraries' own logs repeat URLs, which are signed.
-    for name in ("boto3", "botocore", "urllib3", "httpx2", "httpcore2"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _stop)
-    secrets: dict[str, str] = {}
     try:
-        secrets = _take_secrets()
-        result = StepResult(step="publish", published=_publish(secrets))
+        result = StepResult(step="publish", published=_publish(_take_secrets()))
     except Exception as error:
         if not isinstance(error, BadInput | Preempted | NotReached):
-            text = "".join(traceback.format_exception(error))
-            print(without(text, secrets), file=sys.stderr, end="", flush=True)
+            logger.exception("publish failed")
         result = StepResult(step="publish", verdict=_verdict(error))
-    result = without_values(result, {**os.environ, **parts(secrets)})
     write_result(result)
     logger.info("ended", extra={"result": result.to_dict()})
     return exit_code(result.verdict.failure_class) if result.verdict else 0
 
 
-def _publish(secrets: Mapping[str, str]) -> PublishedModel:
+def _publish(credentials: Mapping[str, str]) -> PublishedModel:
     config, copy = load_run_config(), load_attempt().publish
     if copy is None:
         raise BadInput("spec.output.uri", "is not set", "Set it, or remove this step's Job.")
@@ -80,7 +72,7 @@ def _publish(secrets: Mapping[str, str]) -> PublishedModel:
     logger.info("Publishing", extra={"uri": copy.uri, "files": len(files.files), "bytes": files.size})
     try:
         with public_only(_trusted(copy)):
-            published = publish(files, copy, {name: secrets[name] for name in variables if name in secrets})
+            published = publish(files, copy, {name: credentials[name] for name in variables if name in credentials})
     except Exception as error:
         if refusal := private_address(error):
             raise failures.private(copy, str(refusal)) from error
@@ -104,7 +96,9 @@ def _trusted(copy: Publication) -> list[str]:
 def _take_secrets() -> dict[str, str]:
     """The credentials, which no library has to see in the environment, without the line break at the end of a file."""
     names = {name for _, variables in DESTINATIONS.values() for name in variables}
-    return {name: value for name in names if (value := os.environ.pop(name, "").strip())}
+    values = {name: value for name in names if (value := os.environ.pop(name, "").strip())}
+    secrets.take(parts(values))
+    return values
 
 
 def _verdict(error: Exception) -> Verdict:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, StepResult
-from hone_trainer.protocol import secrets as secrets_of_step
+from hone_trainer.protocol import secrets
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, clip
 
+_SECRET = 8
+"""Characters of the shortest value of the environment that is left out of a verdict."""
 _PUBLIC = re.compile(
     r"HONE_\w+|HOSTNAME|HOME|PATH|PWD|OLDPWD|LANG|LC_\w+|SHELL|USER|KUBERNETES_\w+|\w+_VERSION"
 ).fullmatch
@@ -18,32 +20,32 @@ TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
 """Environment variable with another path for the message, where there is no kubelet."""
 
 
-def write_result(result: StepResult, secrets: Mapping[str, str] | None = None) -> Path:
+def write_result(result: StepResult) -> Path:
     """Write `result` as the pod's termination message and return the path written to.
-
-    Args:
-        result: the result.
-        secrets: variables that are no longer in the environment, and must not be repeated either.
 
     Raises:
         OSError: the path cannot be written; nothing else would tell the operator the result.
     """
     path = Path(os.environ.get(TERMINATION_LOG_ENV) or TERMINATION_MESSAGE_PATH)
     # Written in place: the kubelet mounts this very file, so it cannot be renamed over.
-    path.write_bytes(encode(without_values(result, {**os.environ, **secrets_of_step.withheld, **(secrets or {})})))
+    path.write_bytes(encode(without_values(result, os.environ)))
     return path
 
 
 def without_values(result: StepResult, environment: Mapping[str, str]) -> StepResult:
-    """The result, whose verdict names environment variables instead of repeating their values.
+    """The result, whose verdict names environment variables instead of repeating their values, also those that the step
+    has taken from there.
 
     A value may come from a Secret, and libraries repeat values in their errors.
     """
     if (verdict := result.verdict) is None:
         return result
     values = {name: value for name, value in environment.items() if not _PUBLIC(name)}
-    message = secrets_of_step.without(verdict.message, values)
-    hint = secrets_of_step.without(verdict.hint, values) if verdict.hint else None
+
+    def cleaned(text: str) -> str:
+        return secrets.without(secrets.without(text, secrets.withheld), values, _SECRET)
+
+    message, hint = cleaned(verdict.message), cleaned(verdict.hint) if verdict.hint else None
     shorter = {"message": clip(message, MAX_MESSAGE), "hint": clip(hint, MAX_HINT) if hint else None}
     return result.model_copy(update={"verdict": verdict.model_copy(update=shorter)})
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from hone.contract.results import PublishedModel
 from hone.contract.runconfig import Publication
+from hone_trainer.protocol import secrets
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.publishing import failures
 from hone_trainer.publishing.bundle import SUMS_FILE, Bundle, CopiedFile
 from hone_trainer.publishing.client import client
-from hone_trainer.publishing.secrets import without
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -170,7 +170,7 @@ def _failures(copy: Publication, token: str | None) -> Iterator[None]:
         raise
     except ValueError as error:
         # The Hub does not accept the card, or a file.
-        words = without(str(error), {"HF_TOKEN": token or ""})[:200]
+        words = secrets.without(str(error), secrets.withheld)[:200]
         message = f"{copy.uri}: the Hub does not accept a file: {words}"
         raise failures.Refused("FileRefused", failures.URI, message, "See the message.") from error
     except (httpx2.HTTPError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What neither a verdict nor a traceback may repeat: libraries show headers, and parts of what they were given."""
+"""What neither a log nor a verdict may repeat: libraries show headers, and parts of what they were given."""
 
 import base64
 import json
@@ -22,13 +22,6 @@ def parts(secrets: Mapping[str, str]) -> dict[str, str]:
         several = dict.fromkeys(part for part in (value, *inner) if len(part) >= _SHORTEST)
         named |= {f"{name}#{number}" if number else name: part for number, part in enumerate(several)}
     return named
-
-
-def without(text: str, secrets: Mapping[str, str]) -> str:
-    """The text, which names parts of secrets instead of repeating them."""
-    for name, part in sorted(parts(secrets).items(), key=lambda each: len(each[1]), reverse=True):
-        text = text.replace(part, f"${name}")
-    return text
 
 
 def _passwords(value: str) -> Iterator[str]:
