@@ -148,6 +148,43 @@ def test_the_log_tells_rows_per_second_and_the_time_left(
         3000,
         100.0,
     )
+    progress.end()
+    ended = reports.progress()
+    assert (ended.stage, ended.rows, ended.total_rows, ended.rows_per_second) == ("Starting", None, None, None)
+    assert ended.observed_time >= reported.observed_time
+
+
+@pytest.mark.train
+def test_the_figures_of_a_stage_of_rows_are_not_reported_after_it(
+    make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports, stages = RowsDone(), list[str]()
+    monkeypatch.setattr(ticker, "rows_done", reports)
+    monkeypatch.setattr(ticker, "_WRITE_SECONDS", 0.0)
+
+    def noting(owner: Any, name: str) -> None:
+        """Note what is reported before and after each call."""
+        original = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            stages.append(f"{name} {reports.progress().stage}")
+            result = original(*arguments, **options)
+            stages.append(f"{name} {reports.progress().stage}")
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+    noting(ticker.Ticker, "tick")
+    noting(step, "materialize_models")
+    noting(step, "_pack")
+    step.prepare(RunConfig.from_dict(make_config()))
+    assert [*dict.fromkeys(stages)] == [
+        "tick Starting",
+        "tick CheckingRows",
+        "materialize_models Starting",
+        "tick Tokenizing",
+        "_pack Starting",
+    ]
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -139,6 +139,15 @@ def test_how_far_prepare_is_with_the_rows_is_shown_while_it_runs() -> None:
         "rowsPerSecond": 0.0,
         "observedTime": "2026-01-01T00:00:00Z",
     }
+    cluster.progress = reading(cluster, stage="Starting")
+    cluster.reconcile()
+    assert "preparation" not in cluster.status, "a model is downloaded, say"
+    cluster.progress = reading(cluster, **figures)
+    cluster.reconcile()
+    shown = cluster.status["preparation"]
+    cluster.progress = ProgressReading(cluster.progress.pod_uid, error="refused")
+    cluster.reconcile()
+    assert cluster.status["preparation"] == shown
     cluster.progress = None
     cluster.complete(make.prepared())
     cluster.converge()

@@ -110,7 +110,7 @@ class Relisting:
     def __init__(self) -> None:
         self.index, self.keys = Index(), []
         self.evidence = EvidenceCache()
-        triggers = Triggers({}, lambda kind, key: self.keys.append(key), self.index, self.evidence)
+        triggers = Triggers({}, lambda kind, key, listed: self.keys.append(key), self.index, self.evidence)
         self.listings = Listings(self.index, triggers)
 
     def page(self, *objects: Object, version: str = "100", first: bool = True, last: bool = True, ns: str = "") -> None:

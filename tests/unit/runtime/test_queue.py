@@ -1,12 +1,13 @@
 """The work queue: one worker per key, folding, back-off, delays, draining."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from hone.runtime.metrics import Metrics
-from hone.runtime.queue import BURST, MAX_SECONDS, PACE_SECONDS, WorkQueue
+from hone.runtime.queue import MAX_SECONDS, WorkQueue
 from tests.unit.runtime.support import FakeClock
 
 
@@ -259,32 +260,37 @@ async def test_groups_take_turns() -> None:
     assert done[6:] == [f"a{number}" for number in range(3, 1000)], "in their order"
 
 
-async def _shared(work: Work) -> WorkQueue[str]:
+async def _shared(work: Work, clock: FakeClock | None = None, workers: int = 8, share: int = 2) -> WorkQueue[str]:
     """A queue whose groups are the first letters of the keys."""
-    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), workers=8, group=lambda key: key[0], share=2)
+    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), workers, clock, lambda key: key[0], share)
     queue.start()
     return queue
 
 
-async def test_a_group_leaves_workers_free_for_another_one_that_finds_one_at_once(work: Work) -> None:
-    queue = await _shared(work)
+@pytest.mark.parametrize(("workers", "alone"), [(8, 7), (4, 3), (3, 3), (2, 2), (1, 1)])
+async def test_a_group_that_is_alone_leaves_one_worker_of_four_or_more_free(
+    work: Work, workers: int, alone: int
+) -> None:
+    queue = await _shared(work, workers=workers, share=-(-workers // 4))
     for number in range(20):
         work.hold(f"a{number}")
         queue.add(f"a{number}")
     await run_until_idle()
-    assert work.began == [f"a{number}" for number in range(6)]
+    assert work.began == [f"a{number}" for number in range(alone)]
     queue.add("b0")
     await run_until_idle()
-    assert work.ended == ["b0"]
+    assert work.ended == (["b0"] if alone < workers else []), "it finds that one at once"
     await queue.stop(grace=0)
 
 
-async def test_groups_that_work_at_the_same_time_have_their_share_each(work: Work) -> None:
+async def test_a_group_has_its_share_while_all_keys_of_another_one_are_worked_on(work: Work) -> None:
     queue = await _shared(work)
-    ends = [work.hold(f"a{number}") for number in range(20)]
     held = work.hold("b0")
-    for key in [*(f"a{number}" for number in range(20)), "b0"]:
-        queue.add(key)
+    queue.add("b0")
+    await run_until_idle()
+    ends = [work.hold(f"a{number}") for number in range(20)]
+    for number in range(20):
+        queue.add(f"a{number}")
     await run_until_idle()
     assert set(work.began) == {"a0", "a1", "b0"}
     ends[0].set()
@@ -292,25 +298,47 @@ async def test_groups_that_work_at_the_same_time_have_their_share_each(work: Wor
     assert set(work.began) == {"a0", "a1", "a2", "b0"}, "another one in the place of that which ended"
     held.set()
     await run_until_idle()
-    assert len(work.began) == 8, "alone again: six at a time, and the two that have ended"
+    assert len(work.began) == 9, "alone again: seven at a time, and a0 and b0, which have ended"
     await queue.stop(grace=0)
 
 
-async def test_a_group_whose_keys_never_wait_leaves_the_event_loop_to_another_ones_key(
-    clock: FakeClock, work: Work
+@pytest.mark.parametrize(
+    ("groups", "most"), [("ab", {"a": 4, "b": 3}), ("abcde", {"a": 2, "b": 2, "c": 1, "d": 1, "e": 1})]
+)
+async def test_groups_that_all_have_keys_that_wait_have_nearly_all_workers(
+    work: Work, groups: str, most: dict[str, int]
 ) -> None:
-    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), 8, clock, group=lambda key: key[0], share=2)
-    held = work.hold("b0")
+    queue = await _shared(work)
+    for number in range(20):
+        for group in groups:
+            work.hold(f"{group}{number}")
+            queue.add(f"{group}{number}")
+    await run_until_idle()
+    assert Counter(key[0] for key in work.began) == most
+    await queue.stop(grace=0)
+
+
+async def test_a_group_waits_for_no_time_while_another_one_has_work(clock: FakeClock, work: Work) -> None:
+    queue = await _shared(work, clock)
+    work.hold("b0")
     for key in ["b0", *(f"a{number}" for number in range(100))]:
         queue.add(key)
-    queue.start()
-    await run_until_idle()
-    assert len(work.ended) == BURST
-    for _ in range(10):
-        clock.advance(PACE_SECONDS)
-        await run_until_idle()
-    assert len(work.ended) == BURST + 10
-    held.set()
     for _ in range(20):
         await run_until_idle()
-    assert len(work.ended) == 101, "alone, it waits for nobody"
+    assert len(work.ended) == 100, "although the clock stands still"
+    await queue.stop(grace=0)
+
+
+async def test_keys_of_events_take_turns_with_those_of_a_listing_in_their_group(work: Work) -> None:
+    queue: WorkQueue[str] = WorkQueue("test", work.process, Metrics(), workers=1)
+    for number in range(100):
+        queue.add(f"old{number}", listed=True)
+    for key in ("new0", "new1", "old50", "new2"):
+        queue.add(key)
+    queue.add("new1", listed=True)
+    queue.start()
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert work.ended[:7] == ["new0", "old0", "new1", "old1", "old50", "old2", "new2"]
+    rest = [f"old{number}" for number in range(3, 100) if number != 50]
+    assert work.ended[7:] == rest, "in their order, each once"

@@ -20,10 +20,12 @@ class Woken:
 
     def __init__(self) -> None:
         self.keys: list[tuple[str, str]] = []
+        self.listed = False
         self.evidence, self.index = EvidenceCache(), Index()
         self.triggers = Triggers(KINDS, self._add, self.index, self.evidence, frozenset({"ConfigMap"}))
 
-    def _add(self, kind: str, key: Key) -> None:
+    def _add(self, kind: str, key: Key, listed: bool) -> None:
+        self.listed = listed
         self.keys.append((kind, key.name))
 
     def by(self, event_type: str | None, obj: Object) -> list[tuple[str, str]]:
@@ -54,6 +56,7 @@ def woken() -> Woken:
 @pytest.mark.parametrize("event_type", [None, "ADDED", "MODIFIED", "DELETED"])
 def test_a_resource_wakes_itself(woken: Woken, event_type: str | None) -> None:
     assert woken.by(event_type, job("a")) == [("FineTuneJob", "a")]
+    assert woken.listed == (event_type is None)
 
 
 def test_a_child_wakes_its_owner(woken: Woken) -> None:

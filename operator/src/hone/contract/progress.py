@@ -15,7 +15,7 @@ class Progress(Model):
     pod_uid: str = ""
     """uid of the pod that answers, so that an address reused by another pod is noticed."""
     stage: str = "Starting"
-    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare CheckingRows or Tokenizing."""
+    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare CheckingRows, Tokenizing or Starting."""
     step: int = 0
     """Optimizer steps done, those before a resume included."""
     total_steps: int = 0

@@ -24,7 +24,7 @@ REFUSED_SECONDS = 60.0
 SLOW_TRANSIENT_FAILURES = 5
 """Consecutive failures after which a transient error is logged as a warning."""
 NAMESPACES = 4
-"""Among how many namespaces the workers are divided at least, once several have work."""
+"""A namespace has at least one worker in so many, however many others have work."""
 log = logging.getLogger(__name__)
 
 

@@ -154,7 +154,7 @@ class Operator:
             self._index.put(trimmed(obj))
 
     def _wake(self, kind: str, namespace: str, name: str) -> None:
-        self._add(kind, Key(namespace, name))
+        self._add(kind, Key(namespace, name), listed=False)
 
-    def _add(self, kind: str, key: Key) -> None:
-        self._controllers[kind].queue.add(key)
+    def _add(self, kind: str, key: Key, listed: bool) -> None:
+        self._controllers[kind].queue.add(key, listed)

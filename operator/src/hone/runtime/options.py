@@ -38,8 +38,8 @@ class Options:
         watch_namespaces: namespaces to watch, separated by commas; empty: all.
         metrics_port: port of `/metrics`; 0: any free one.
         probe_port: port of `/healthz` and `/readyz`; 0: any free one.
-        workers: maximum number of resources of a kind that are reconciled at a time; of one namespace three fourths of
-            them, and a fourth while others have work.
+        workers: maximum number of resources of a kind that are reconciled at a time. Of four or more, one namespace
+            leaves one free; while others have work, it has a part of them, which is a fourth or more.
         log_level: debug, info, warning or error.
         drain_seconds: seconds that running reconciles may take to end after SIGTERM.
         refused_seconds: seconds until a write that the API server refused is retried.

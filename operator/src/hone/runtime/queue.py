@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,11 +12,8 @@ from hone.runtime.metrics import Metrics
 Key = TypeVar("Key", bound=Hashable)
 BASE_SECONDS = 0.05
 MAX_SECONDS = 300.0
-PACE_SECONDS = 0.025
-"""How often a group may begin a key while another one has work: a key that needs no answer of the API server occupies
-the event loop without a pause, and each step of the other group's key would wait for some of them."""
-BURST = 4
-"""Keys that a group may begin at once before that."""
+MIN_FOR_SPARE = 4
+"""Of so many workers, one is kept free for a group that has none."""
 _NOBODY = object()
 log = logging.getLogger(__name__)
 
@@ -41,13 +38,39 @@ class Clock(Protocol):
         """Call `callback(*args)` after `delay` seconds."""
 
 
+class _Waiting(Generic[Key]):
+    """The waiting keys of a group: those of events and those of a listing take turns, each the oldest first."""
+
+    def __init__(self) -> None:
+        self._of_events: OrderedDict[Key, None] = OrderedDict()
+        self._of_listing: OrderedDict[Key, None] = OrderedDict()
+        self._is_turn_of_listing = False
+
+    def __bool__(self) -> bool:
+        return bool(self._of_events or self._of_listing)
+
+    def add(self, key: Key, listed: bool) -> None:
+        """Append a key; one that waits may move from those of a listing to those of events, but not back."""
+        if not listed:
+            self._of_listing.pop(key, None)
+            self._of_events[key] = None
+        elif key not in self._of_events:
+            self._of_listing[key] = None
+
+    def take(self) -> Key:
+        """Remove the next key."""
+        is_listed = bool(self._of_listing) and (self._is_turn_of_listing or not self._of_events)
+        self._is_turn_of_listing = not is_listed
+        return (self._of_listing if is_listed else self._of_events).popitem(last=False)[0]
+
+
 class WorkQueue(Generic[Key]):
     """Hands keys to `process`, at most `workers` at a time and never the same key twice at a time.
 
     A key that is added while it waits is merged with the waiting one; a key that is added while it is processed is
     processed once more afterwards. The groups take turns, so that the keys of one do not wait for all of another's.
-    None has all workers, so that a key of another one finds a worker free; and where several have work, each has its
-    share and its pace, so that this key takes turns on the event loop with few.
+    Where several have work, each has a part of the workers, so that a key takes turns on the event loop with few; and
+    the last free worker is left to a group that has none, so that its key finds one at once.
     Not thread-safe: call it from the loop in which it was started.
 
     Args:
@@ -57,8 +80,8 @@ class WorkQueue(Generic[Key]):
         workers: maximum number of keys that are processed at a time.
         clock: the running event loop, by default.
         group: the group of a key, such as its namespace; by default, all are in one.
-        share: maximum number of keys of a group that are processed at a time while other groups have keys. A group
-            that is alone leaves so many workers free. 0: no limits.
+        share: maximum number of keys of a group that are processed at a time while another group has all of its keys
+            processed. Where all have keys that wait, it is the equal part of the workers if that is more. 0: no limits.
     """
 
     def __init__(
@@ -74,11 +97,9 @@ class WorkQueue(Generic[Key]):
         self._name, self._process, self._metrics, self._workers = name, process, metrics, workers
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._ready: dict[Key, float] = {}  # to the time it was added at
-        self._turns: OrderedDict[Hashable, deque[Key]] = OrderedDict()  # the same keys by group, the next group first
-        self._group, self._share = group, min(share, workers // 2)
+        self._turns: OrderedDict[Hashable, _Waiting[Key]] = OrderedDict()  # the same, the next group first
+        self._group, self._share = group, share
         self._busy: Counter[Hashable] = Counter()  # how many keys of each group are processed
-        self._paced: dict[Hashable, float] = {}  # until when the keys that a group began are its due
-        self._pause: Timer | None = None
         self._later: dict[Key, Timer] = {}
         self._running: dict[Key, float] = {}  # to the time its work began at
         self._again: set[Key] = set()
@@ -103,7 +124,7 @@ class WorkQueue(Generic[Key]):
             Whether all running keys finished without being cancelled.
         """
         self._open, self._stopped = False, True
-        for timer in [*self._later.values(), *([self._pause] if self._pause else [])]:
+        for timer in self._later.values():
             timer.cancel()
         self._later.clear()
         tasks = set(self._tasks)
@@ -115,13 +136,20 @@ class WorkQueue(Generic[Key]):
         await asyncio.gather(*late, return_exceptions=True)
         return not late
 
-    def add(self, key: Key) -> None:
-        """Process the key as soon as a worker is free."""
+    def add(self, key: Key, listed: bool = False) -> None:
+        """Process the key as soon as a worker is free.
+
+        Args:
+            key: the key.
+            listed: whether only a listing names it. Of such keys many come at once, and most need no work.
+        """
         if self._stopped:
             return
         if timer := self._later.pop(key, None):
             timer.cancel()
         if key in self._ready:
+            if not listed:
+                self._turns[self._group(key)].add(key, listed)
             return
         if key in self._running:
             if key not in self._again:
@@ -129,7 +157,7 @@ class WorkQueue(Generic[Key]):
                 self._metrics.adds.labels(self._name).inc()
             return
         self._metrics.adds.labels(self._name).inc()
-        self._append(key)
+        self._append(key, listed)
         # Not immediately, so that a burst of adds is merged.
         asyncio.get_running_loop().call_soon(self._dispatch)
 
@@ -177,37 +205,31 @@ class WorkQueue(Generic[Key]):
         now = self._clock.time()
         return [now - since for since in self._running.values()]
 
-    def _append(self, key: Key) -> None:
+    def _append(self, key: Key, listed: bool = False) -> None:
         self._ready[key] = self._clock.time()
-        self._turns.setdefault(self._group(key), deque()).append(key)
+        self._turns.setdefault(self._group(key), _Waiting()).add(key, listed)
 
     def _next(self) -> tuple[Key, float] | None:
-        """Take the oldest key of the group whose turn it is, and the time it was added at; None if none may begin."""
-        is_alone = not self._share or (len(self._turns) == 1 and self._busy.keys() <= self._turns.keys())
-        limit, now = self._workers - self._share if is_alone else self._share, self._clock.time()
-        free = (group for group in self._turns if self._busy[group] < limit)
-        group = next((each for each in free if is_alone or self._may_begin(each, now)), _NOBODY)
+        """Take the next key of the group whose turn it is, and the time it was added at; None if none may begin."""
+        group = next((each for each in self._turns if self._may_begin(each)), _NOBODY)
         if group is _NOBODY:
             return None
         keys = self._turns.pop(group)
-        key = keys.popleft()
+        key = keys.take()
         if keys:
             self._turns[group] = keys
-        self._paced = {each: end for each, end in self._paced.items() if end > now}
-        self._paced[group] = min(self._paced.get(group, now), now + (BURST - 1) * PACE_SECONDS) + PACE_SECONDS
         return key, self._ready.pop(key)
 
-    def _may_begin(self, group: Hashable, now: float) -> bool:
-        """Whether a group that is not alone may begin a key; if it has to wait, for that it is tried again later."""
-        if self._paced.get(group, now) < now + (BURST - 0.5) * PACE_SECONDS:
+    def _may_begin(self, group: Hashable) -> bool:
+        """Whether one more key of a group may be processed."""
+        busy = self._busy[group]
+        if not self._share or not busy:
             return True
-        if self._pause is None:
-            self._pause = self._clock.call_later(PACE_SECONDS, self._continue)
-        return False
-
-    def _continue(self) -> None:
-        self._pause = None
-        self._dispatch()
+        limit = max(self._share, self._workers // len(self._turns))
+        if any(each not in self._turns for each in self._busy):
+            limit = self._share  # Few keys on the event loop delay those of that group least.
+        spare = 1 if self._workers >= MIN_FOR_SPARE else 0
+        return busy < limit and len(self._running) < self._workers - spare
 
     def _dispatch(self) -> None:
         while self._open and len(self._running) < self._workers and (taken := self._next()):

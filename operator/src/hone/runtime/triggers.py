@@ -21,7 +21,7 @@ class Triggers:
 
     Args:
         kinds: the kinds that are reconciled, by name.
-        add: adds a key to the queue of a kind.
+        add: adds a key to the queue of a kind; the last argument is whether only a listing names it.
         index: takes in every object.
         evidence: takes in the pods that are gone.
         silent: kinds of children whose changes trigger nothing.
@@ -30,7 +30,7 @@ class Triggers:
     def __init__(
         self,
         kinds: Mapping[str, AnyKind],
-        add: Callable[[str, Key], None],
+        add: Callable[[str, Key, bool], None],
         index: Index,
         evidence: EvidenceCache,
         silent: frozenset[str] = frozenset(),
@@ -56,7 +56,7 @@ class Triggers:
         change = self._index.put(obj)
         # Our own status writes trigger one more reconcile; a child that is as we wrote it, or read it, triggers none.
         if change == Change.CHANGED or (change == Change.SAME and (event_type is None or self._kind(obj))):
-            self._wake(obj, gone=False)
+            self._wake(obj, gone=False, listed=event_type is None)
 
     def vanished(self, obj: Object) -> None:
         """Handle an object that a new listing lacks: its deletion was missed."""
@@ -64,15 +64,15 @@ class Triggers:
             self._evidence.saw_vanish(obj)
         self._wake(obj, gone=True)
 
-    def _wake(self, obj: Object, gone: bool) -> None:
+    def _wake(self, obj: Object, gone: bool, listed: bool = False) -> None:
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
         if kind := self._kind(obj):
             self._follow(kind, Key(namespace, name), None if gone else obj)
-            self._add(kind.name, Key(namespace, name))
+            self._add(kind.name, Key(namespace, name), listed)
             for follower, key in self._followers.get(_Followed(namespace, _ref(obj)), ()):
-                self._add(follower, key)
+                self._add(follower, key, listed)
         elif obj["kind"] not in self._silent and (owner := owner_of(obj)) and owner[0] in self._kinds:
-            self._add(owner[0], Key(namespace, owner[1]))
+            self._add(owner[0], Key(namespace, owner[1]), listed)
 
     def _kind(self, obj: Object) -> AnyKind | None:
         """The kind of a resource of ours; None for a child."""

@@ -168,6 +168,7 @@ def _check_all(sources: list[Source], checks: Sequence[RowCheck], result: "_Chec
             _refuse(source, [check.format], own)
         _refuse_files(check, [name for name, count in files.items() if not count])
         result.by_source[source.place] = good, own
+    ticker.end()
 
 
 @dataclass

@@ -27,6 +27,10 @@ class Ticker:
         """So many rows are done already, and are not part of the rate."""
         self._first = rows
 
+    def end(self) -> None:
+        """The stage is over."""
+        rows_done.end()
+
     def tick(self, message: str, rows: int, total: int | None = None, **fields: object) -> None:
         """Report the rows, and log the message if the last one is long enough ago.
 

@@ -49,6 +49,7 @@ def tokenize(raw: Path, digest: str, survey: Survey, encoder: RowEncoder, option
             sums.add(chunk)
             sums.ticker.tick("Tokenizing", sums.total, len(survey.refs))
         journal.finish(_END_OF_STREAM)
+    sums.ticker.end()
     encoder.notes = sums.notes
     return sums.result
 

@@ -8,7 +8,8 @@ import time
 from hone.contract.progress import CHECKING_ROWS, TOKENIZING, Progress
 from hone.contract.runconfig import POD_UID_ENV
 
-STAGES = ("Starting", CHECKING_ROWS, TOKENIZING)
+STARTING = "Starting"
+STAGES = (STARTING, CHECKING_ROWS, TOKENIZING)
 
 
 class RowsDone:
@@ -31,12 +32,16 @@ class RowsDone:
         values = self._FIELDS.pack(STAGES.index(stage), rows, total or 0, rate, time.time())
         self._memory[: self._FIELDS.size] = values
 
+    def end(self) -> None:
+        """No stage is at work, so that nobody shows the figures of the last one while, say, a model is downloaded."""
+        self.write(STARTING, 0, None, 0.0)
+
     def progress(self) -> Progress:
         """The figures as a pod reports them."""
         stage, rows, total, rate, moment = self._FIELDS.unpack_from(self._memory)
         pod = os.environ.get(POD_UID_ENV, "")
-        if not moment:
-            return Progress(pod_uid=pod)
+        if not stage:
+            return Progress(pod_uid=pod, observed_time=moment)
         return Progress(
             pod_uid=pod,
             stage=STAGES[min(stage, len(STAGES) - 1)],

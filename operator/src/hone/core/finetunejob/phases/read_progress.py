@@ -31,4 +31,4 @@ def _read_preparation(state: State) -> None:
     pod, reading = progress.rank_zero(attempt, state.observed.pods), state.observed.progress
     if pod is None or reading is None or progress.finding(pod, reading).status != TRUE or reading.progress is None:
         return
-    state.status.preparation = progress.preparation(reading.progress) or state.status.preparation
+    state.status.preparation = progress.preparation(reading.progress)
