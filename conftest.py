@@ -1,7 +1,13 @@
-"""For all tests: pytest may look through the loggers while another thread makes one."""
+"""For all tests: workers share the cores, and pytest may look through the loggers while another thread makes one."""
 
 import logging
+import os
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There is a worker for each core. With more threads than that, those that wait for each other in turns keep the cores
+    # from those that compute: trainings took up to eight times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class _Loggers(dict[str, Any]):

@@ -90,7 +90,7 @@ def test_it_beats_the_most_frequent_class_and_is_served_with_its_classes_names(
         served = dict(zip(tiny.LABELS, torch.softmax(logits, dim=-1).tolist(), strict=True))
         assert served == pytest.approx(sample.probabilities, abs=1e-4)
         assert max(served, key=served.get) == sample.tuned
-    assert "pipeline_tag: text-classification" in (artifact / "README.md").read_text()
+    assert 'pipeline_tag: "text-classification"' in (artifact / "README.md").read_text()
 
 
 @pytest.mark.train
