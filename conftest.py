@@ -5,8 +5,8 @@ import os
 from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # There is a worker for each core. With more threads than that, those that wait for each other in turns keep the cores
-    # from those that compute: trainings took up to eight times as long.
+    # There is a worker for each core. With more threads, those that wait for each other keep the cores from those that
+    # compute: trainings took up to eight times as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
