@@ -170,7 +170,8 @@ def test_what_killed_merges_left_is_removed_after_a_day(parts: tuple[Path, Path]
     for path in others:
         (path / "part").mkdir(parents=True)
     for path in (others[0], others[2]):
-        os.utime(path, (time.time() - 25 * 3600,) * 2)
+        for each in (path / "part", path):
+            os.utime(each, (time.time() - 25 * 3600,) * 2)
     merging.ensure_merged(merge)
     assert [path.exists() for path in others] == [False, True, True]
 
