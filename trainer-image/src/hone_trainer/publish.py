@@ -19,7 +19,7 @@ from hone.contract.runconfig import Publication
 from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS
 from hone.contract.verdict import Verdict
 from hone_trainer.protocol import limits, secrets
-from hone_trainer.protocol.addresses import private_address, public_only
+from hone_trainer.protocol.addresses import hosts_of_store, private_address, public_only
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.results import write_result
@@ -82,15 +82,13 @@ def _publish(credentials: Mapping[str, str]) -> PublishedModel:
 
 
 def _trusted(copy: Publication) -> list[str]:
-    """The destination's host, if it is the administrator's and may have any address."""
-    named = copy.endpoint or (copy.s3 and copy.s3.endpoint) or f"//{copy.uri.partition('://')[2]}"
-    host = urlsplit(named).hostname
-    if not host or not copy.is_trusted:
+    """The destination's hosts, if they are the administrator's and may have any address."""
+    if not copy.is_trusted:
         return []
-    if copy.s3 is None or copy.s3.is_path_style:
-        return [host]
-    bucket = copy.uri.removeprefix("s3://").partition("/")[0]
-    return [host, f"{bucket}.{host}"]
+    if copy.uri.startswith("s3://"):
+        return hosts_of_store(copy.s3.endpoint if copy.s3 else None, copy.uri)
+    host = urlsplit(copy.endpoint or f"//{copy.uri.partition('://')[2]}").hostname
+    return [host] if host else []
 
 
 def _take_secrets() -> dict[str, str]:

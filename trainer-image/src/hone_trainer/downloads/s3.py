@@ -21,7 +21,7 @@ from hone_trainer.downloads.datasets import matches
 from hone_trainer.downloads.models import model_files
 from hone_trainer.downloads.remote import MAX_FILES, Listing, RemoteFile, Unreachable, safe_path
 from hone_trainer.downloads.s3_errors import failures
-from hone_trainer.protocol.addresses import public_only
+from hone_trainer.protocol.addresses import hosts_of_store, public_only
 from hone_trainer.protocol.errors import BadInput
 
 _MAX_PAGES = 200
@@ -46,11 +46,7 @@ def s3(download: Download, secrets: Mapping[str, str]) -> Iterator["S3"]:
             f"{store.endpoint} is not HTTPS, so anybody on the way could change the data",
             "Use https://, or ask the administrator to list it in s3.endpoints of Hone's chart.",
         )
-    trusted = []
-    if url.hostname and download.is_trusted:
-        # Where the bucket is part of the host's name, too.
-        bucket = download.uri.removeprefix("s3://").partition("/")[0]
-        trusted = [url.hostname, f"{bucket}.{url.hostname}"]
+    trusted = hosts_of_store(store.endpoint, download.uri) if download.is_trusted else []
     with public_only(trusted), _without_settings():
         yield S3(download, store, client(store, secrets), has_credentials=bool(secrets))
 

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -39,6 +40,17 @@ def public_only(trusted: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         socket.getaddrinfo = resolve
+
+
+def hosts_of_store(endpoint: str | None, uri: str) -> list[str]:
+    """The hosts that requests to an S3-compatible store go to: its own, and the one that begins with the bucket's name.
+
+    Args:
+        endpoint: URL of the store; None: Amazon S3, for which there is nothing to name.
+        uri: s3://bucket/key.
+    """
+    host, bucket = urlsplit(endpoint or "").hostname, uri.removeprefix("s3://").partition("/")[0]
+    return [host, f"{bucket}.{host}"] if host else []
 
 
 def is_public(text: str) -> bool:
