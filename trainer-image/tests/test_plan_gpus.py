@@ -31,6 +31,25 @@ def test_gpus_of_unknown_memory_are_planned_as_the_usual_ones() -> None:
     assert "though it needs about" in warning
 
 
+def test_whose_memory_counts_is_shown_where_labels_of_nodes_say_it() -> None:
+    labels = {"gpuByLabels": "NVIDIA-A10G, by the labels of 3 nodes", "memoryBytes": 24 * GIB}
+    qlora = {"method": {"type": "QLoRA"}}
+    plan = make_plan(PlanInputs(config_with(**qlora, **gang(gpus=1, **labels)), LARGE, summary_of(1000), 512))
+    assert plan.memory.limit_bytes == 24 * GIB
+    assert plan.reasons["memory"] == "Each GPU has 24.0 GiB: NVIDIA-A10G, by the labels of 3 nodes."
+    assert "memory" not in large_plan(1, 24, **qlora).reasons, "the spec says it"
+
+
+def test_what_the_smallest_gpu_cannot_hold_is_refused_unless_there_are_larger_ones() -> None:
+    labels = {"gpuByLabels": "NVIDIA-A10G, by the labels of 3 nodes", "memoryBytes": 24 * GIB}
+    with pytest.raises(BadInput, match=r"but has 24.0 GiB, on NVIDIA-A10G, by the labels of 3 nodes \("):
+        make_plan(PlanInputs(config_with(**gang(gpus=1, **labels)), LARGE, summary_of(1000), 512))
+    larger = gang(gpus=1, **labels, largestMemoryBytes=80 * GIB)
+    plan = make_plan(PlanInputs(config_with(**larger), LARGE, summary_of(1000), 512))
+    (warning,) = [text for text in plan.warnings if "may run out of memory" in text]
+    assert "Use spec.compute.pod.nodeSelector for nodes with GPUs of 80.0 GiB, " in warning
+
+
 def test_what_no_gpu_holds_is_refused_though_its_memory_is_unknown() -> None:
     shapes = {f"{name}.{part}": shape for name, shape in LARGE_SHAPES.items() for part in range(3)}
     huge = replace(LARGE, shapes=shapes)

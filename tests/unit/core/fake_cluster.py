@@ -10,7 +10,7 @@ from hone.core.children import ref_of
 from hone.core.kinds import KINDS
 from hone.core.names import UID_LABEL
 from hone.core.network import NetworkPeers
-from hone.core.observed import Observed, Pod, ProgressReading, Ref
+from hone.core.observed import Node, Observed, Pod, ProgressReading, Ref
 from hone.core.plan import Apply, Event, Plan
 from hone.core.settings import Settings
 from hone.core.subject import Subject
@@ -45,6 +45,8 @@ class FakeCluster:
     crash_at: int | None = None
     serial: int = 0
     gets: int = 0
+    nodes: tuple[Node, ...] | None = None
+    """Those with GPUs; None: the operator may not list them."""
     refuse: tuple[str, ...] = ()
     """Kinds that the API server refuses to create or apply (403)."""
     owners: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
@@ -71,7 +73,8 @@ class FakeCluster:
             fetched |= {ref: copy.deepcopy(self.objects.get(ref)) for ref in new}
         uid = self.resource["metadata"]["uid"]
         pods = [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(UID_LABEL) == uid]
-        return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress)
+        nodes = self.nodes if kind.reads_nodes(subject) else None
+        return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress, nodes)
 
     def reconcile(self) -> Plan:
         """One reconcile, executed."""

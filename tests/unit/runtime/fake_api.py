@@ -28,6 +28,7 @@ Fault = Callable[[list[Event]], Awaitable[list[Event]]]
 _KINDS = {
     **{(each.api_version, each.plural): each.kind for each in WATCHED},
     ("events.k8s.io/v1", "events"): "Event",
+    ("v1", "nodes"): "Node",
     # kopf waits until the API server knows these two, although it watches neither.
     ("v1", "namespaces"): "Namespace",
     ("apiextensions.k8s.io/v1", "customresourcedefinitions"): "CustomResourceDefinition",
@@ -251,9 +252,9 @@ def _verb(request: web.Request, name: list[str]) -> str:
 
 
 def _selects(request: web.Request, obj: Object) -> bool:
-    pairs = [pair.split("=") for pair in request.query.get("labelSelector", "").split(",") if pair]
+    pairs = [pair.partition("=") for pair in request.query.get("labelSelector", "").split(",") if pair]
     labels = obj["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in pairs)
+    return all(labels.get(key) == value if equals else key in labels for key, equals, value in pairs)
 
 
 def _shown(request: web.Request, obj: Object) -> Object:

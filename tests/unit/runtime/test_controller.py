@@ -18,6 +18,7 @@ from hone.runtime.events import EventRecorder
 from hone.runtime.evidence import EvidenceCache
 from hone.runtime.index import Index
 from hone.runtime.metrics import Metrics
+from hone.runtime.nodes import Nodes
 from hone.runtime.observe import Observer
 from hone.runtime.readings import Readings
 
@@ -37,6 +38,10 @@ FULL = Plan(
 def resource(**metadata: Any) -> Object:
     meta = {"name": "a", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", **metadata}
     return {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": meta, "spec": {}}
+
+
+def _do_nothing(kind: str, namespace: str, name: str) -> None:
+    """No progress is read here."""
 
 
 class FakeClient:
@@ -109,11 +114,11 @@ class Case:
         kind = Kind(
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
             subject=Subject, children=(), refs=lambda subject, fetched: refs, may_lack=lambda subject, ref: False,
-            reconcile=reconcile, progress_target=lambda obj, pods: None, is_drastic=is_drastic,
-            idle=lambda obj: idle, follows=lambda obj: follows, refused=refused,
+            reconcile=reconcile, reads_nodes=lambda subject: False, progress_target=lambda obj, pods: None,
+            is_drastic=is_drastic, idle=lambda obj: idle, follows=lambda obj: follows, refused=refused,
         )  # fmt: skip
         readings = Readings(None, 10.0)  # type: ignore[arg-type]
-        observer = Observer(self.client, self.index, EvidenceCache(), readings, lambda kind, namespace, name: None)
+        observer = Observer(self.client, self.index, EvidenceCache(), readings, Nodes(self.client), _do_nothing)
         recorder = EventRecorder(self.client, self.metrics, lambda: NOW, "test")
         self.controller = Controller(
             kind, self.client, observer, recorder, Settings(), self.metrics, lambda: NOW, clock=lambda: self.seconds

@@ -206,8 +206,10 @@ class Compute(Model):
     gpu_memory: Annotated[
         Quantity | None,
         Field(
-            description="Memory of one GPU, such as 80Gi. With it, the plan checks whether training fits in memory "
-            "before the trainer pods are created. Without it, method Full on several GPUs starts with ZeRO-2."
+            description="Memory of one GPU, such as 80Gi, with which the plan checks whether training fits in memory "
+            "before the trainer pods are created. Default: what the labels of GPU feature discovery show of the nodes "
+            "that the pods may run on. If they show nothing, the plan is made for GPUs of 80Gi, and method Full on "
+            "several GPUs starts with ZeRO-2."
         ),
     ] = None
     zero_stage: Annotated[

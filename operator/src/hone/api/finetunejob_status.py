@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import Condition, NetworkPolicyStatus, Text, Time
+from hone.api.meta import Condition, NetworkPolicyStatus, Quantity, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary, PublishedModel
@@ -153,6 +153,27 @@ class FoundModel(Model):
     base_digest: Annotated[str | None, Field(max_length=128, description="Digest of the base model's files.")] = None
 
 
+class GpuStatus(Model):
+    """The GPUs that trainer pods will get, by the labels of the nodes that they may run on."""
+
+    product: Annotated[
+        str | None,
+        Field(
+            max_length=63,
+            description="Model of the GPU, such as NVIDIA-A10G; of several, the one with the least memory.",
+        ),
+    ] = None
+    memory: Annotated[Quantity, Field(description="Memory of one GPU; of several models, the least.")]
+    largest_memory: Annotated[
+        Quantity | None, Field(description="Memory of one GPU of the model with the most, if there are several.")
+    ] = None
+    compute_capability: Annotated[
+        str | None,
+        Field(max_length=8, description="Compute capability, such as 8.6; of several models, the lowest."),
+    ] = None
+    nodes: Annotated[int, Field(ge=1, description="Number of nodes that trainer pods may run on.")]
+
+
 class MountedImage(Model):
     """An image with a model or data that the pods of this job have mounted."""
 
@@ -268,6 +289,13 @@ class FineTuneJobStatus(Model):
             max_length=8,
             description="Models of other jobs that this job reads, by role: model, rewardModel or teacher. Does not "
             "change after the first pod was created.",
+        ),
+    ] = None
+    gpu: Annotated[
+        GpuStatus | None,
+        Field(
+            description="The GPUs that trainer pods will get, where labels of nodes show it. Does not change after "
+            "the first pod was created."
         ),
     ] = None
     run_config: Annotated[

@@ -136,6 +136,12 @@ class Topology(Model):
     """Rows per process and forward pass; None: the plan chooses."""
     memory_bytes: int | None = None
     """Memory of one GPU, or of one CPU rank, in bytes; None: unknown."""
+    gpu_by_labels: str | None = None
+    """Which GPU it is whose memory the labels of nodes show, and of how many nodes; None: the spec says it, or nobody.
+    """
+    largest_memory_bytes: int | None = None
+    """Memory of the largest GPU that a process may get, if `memory_bytes` is that of the smallest one; None: all have
+    as much."""
     offload_optimizer: bool | None = None
     """Whether optimizer state and gradients are in host memory; None: the plan chooses."""
     offload_param: bool | None = None

@@ -54,6 +54,25 @@ class ProgressReading:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A node of the cluster, as far as decisions read it.
+
+    Attributes:
+        name: its name.
+        labels: its labels.
+        taints: key, value and effect of those that keep pods away.
+        allocatable: number of each resource that pods may have on it in all, such as nvidia.com/gpu.
+        is_cordoned: whether it takes no new pods.
+    """
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[tuple[str, str, str], ...] = ()
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    is_cordoned: bool = False
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a reconcile reads.
 
@@ -61,11 +80,13 @@ class Observed:
         objects: what `refs` named; None where the object does not exist.
         pods: the resource's pods, by label `hone.dev/uid`.
         progress: the newest reading, where a pod was read (see `progress_target`).
+        nodes: the nodes with GPUs, where they were read (see `reads_nodes`); None: not read, or not allowed to be.
     """
 
     objects: Mapping[Ref, Object | None] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
     progress: ProgressReading | None = None
+    nodes: tuple[Node, ...] | None = None
 
     def get(self, ref: Ref) -> Object | None:
         """The object of that name, or None.

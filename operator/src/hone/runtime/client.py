@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -139,6 +139,22 @@ class Client:
         query = [("labelSelector", label_selector)] if label_selector else []
         answer = await self._call("list", Ref(api_version, kind, ""), namespace, query=query)
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer.get("items") or []]
+
+    async def pages(self, api_version: str, kind: str, label_selector: str, limit: int) -> AsyncIterator[Object]:
+        """The objects of a kind in the whole cluster that match the selector, of which so many are read at a time."""
+        token = ""
+        while True:
+            query = [
+                ("labelSelector", label_selector),
+                ("limit", str(limit)),
+                *([("continue", token)] if token else []),
+            ]
+            answer = await self._call("list", Ref(api_version, kind, ""), "", query=query)
+            for item in answer.get("items") or []:
+                yield item
+            token = (answer.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
 
     async def revision(self, namespace: str, api_version: str, kind: str) -> int:
         """The revision that the API server has now, by a consistent list of a kind; 0 if it does not say."""

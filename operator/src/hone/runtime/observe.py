@@ -13,6 +13,7 @@ from hone.core.trim import trimmed
 from hone.runtime.client import Client
 from hone.runtime.evidence import EvidenceCache
 from hone.runtime.index import Index
+from hone.runtime.nodes import Nodes
 from hone.runtime.readings import Readings
 
 _WATCHED = {(watched.api_version, watched.kind): watched for watched in WATCHED}
@@ -26,6 +27,7 @@ class Observer:
         index: what the watches have shown.
         evidence: pods that are gone.
         readings: the progress of pods.
+        nodes: the nodes with GPUs.
         wake: called with kind, namespace and name of a resource whose progress has changed.
     """
 
@@ -35,10 +37,11 @@ class Observer:
         index: Index,
         evidence: EvidenceCache,
         readings: Readings,
+        nodes: Nodes,
         wake: Callable[[str, str, str], None],
     ) -> None:
         self._client, self._index, self._evidence = client, index, evidence
-        self._readings, self._wake = readings, wake
+        self._readings, self._nodes, self._wake = readings, nodes, wake
 
     async def resource(self, namespace: str, ref: Ref, fresh: bool) -> Object | None:
         """A resource of our kinds.
@@ -77,7 +80,8 @@ class Observer:
             reading = await self._readings.latest(namespace, uid, target, wake)
         else:
             self._readings.forget(uid)
-        return Observed(objects=objects, pods=pods, progress=reading)
+        nodes = await self._nodes.latest() if kind.reads_nodes(subject) else None
+        return Observed(objects=objects, pods=pods, progress=reading, nodes=nodes)
 
     def stop_reading(self, uid: str) -> None:
         """Read no progress of a resource until it is observed again."""

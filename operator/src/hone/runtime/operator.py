@@ -22,6 +22,7 @@ from hone.runtime.handlers import Watcher
 from hone.runtime.index import Index
 from hone.runtime.listings import Listings
 from hone.runtime.metrics import Metrics
+from hone.runtime.nodes import Nodes
 from hone.runtime.observe import Observer
 from hone.runtime.options import Options
 from hone.runtime.progress import ProgressReader
@@ -69,7 +70,7 @@ class Operator:
         self._progress = ProgressReader()
         evidence = EvidenceCache()
         self._readings = Readings(self._progress.read, options.settings.progress_seconds)
-        observer = Observer(self.client, self._index, evidence, self._readings, self._wake)
+        observer = Observer(self.client, self._index, evidence, self._readings, Nodes(self.client), self._wake)
         recorder = EventRecorder(self.client, self.metrics, now, options.pod_name)
         self._controllers = {
             name: Controller(

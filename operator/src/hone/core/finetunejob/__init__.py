@@ -4,6 +4,7 @@ from pydantic import ValidationError
 
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, PLURAL, FineTuneJobSpec
+from hone.core.finetunejob.policies.gpus import are_unknown
 from hone.core.finetunejob.policies.upstream import job_refs
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
 from hone.core.finetunejob.resources.children import CHILD_TYPES
@@ -33,6 +34,7 @@ FINETUNEJOB = Kind(
     refs=refs,
     may_lack=may_lack,
     reconcile=reconcile,
+    reads_nodes=are_unknown,
     progress_target=target,
     is_drastic=is_drastic,
     idle=idle,

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FoundModel
+from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FoundModel, GpuStatus
 from hone.core.allowlists import not_allowed
 from hone.core.finetunejob.policies.dependencies import missing
+from hone.core.finetunejob.policies.gpus import gpus_of_nodes
 from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
 from hone.core.finetunejob.snapshot import are_known
@@ -29,6 +30,7 @@ class Blocked:
         gave_up: why no attempt will ever begin.
         models: the models of other jobs that exist already; None: unchanged.
         apply: what to apply before an attempt can begin.
+        gpu: the GPUs of the trainer pods; None: unchanged.
     """
 
     requeue: float | None = None
@@ -36,6 +38,7 @@ class Blocked:
     gave_up: GiveUp | None = None
     models: dict[str, FoundModel] | None = None
     apply: tuple[Apply, ...] = ()
+    gpu: GpuStatus | None = None
 
 
 def retries_exhausted(state: State) -> Blocked | None:
@@ -104,6 +107,14 @@ def dependency_missing(state: State) -> Blocked | None:
     return Blocked(CHECK_SECONDS, trouble) if trouble else None
 
 
+def gpu_unrecorded(state: State) -> Blocked | None:
+    """Nodes say which GPUs the run will get, and status does not yet: the RunConfig is rendered from what was read."""
+    if state.status.run_config is not None:
+        return None
+    gpu = gpus_of_nodes(state.run, state.observed) or state.status.gpu
+    return None if gpu == state.status.gpu == state.run.gpu else Blocked(0.0, gpu=gpu)
+
+
 BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     retries_exhausted,
     suspended,
@@ -113,6 +124,7 @@ BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     objects_unread,
     upstream_unfinished,
     dependency_missing,
+    gpu_unrecorded,
 )
 """Called in this order: each may assume that those before it returned None."""
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
-from hone.api.finetunejob_status import FoundModel
+from hone.api.finetunejob_status import FoundModel, GpuStatus
 from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.plan import Plan
 from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
@@ -86,6 +86,12 @@ class Run(Subject):
         """The models of other jobs as recorded in status; the run's objects are rendered only from these."""
         models = (self.resource.get("status") or {}).get("models") or {}
         return {name: FoundModel.from_dict(model) for name, model in models.items()}
+
+    @cached_property
+    def gpu(self) -> GpuStatus | None:
+        """The GPUs of the trainer pods as recorded in status; the RunConfig is rendered only from these."""
+        recorded = (self.resource.get("status") or {}).get("gpu")
+        return GpuStatus.from_dict(recorded) if recorded and self.compute.gpus_per_node else None
 
     @property
     def scoring_gpus(self) -> int:

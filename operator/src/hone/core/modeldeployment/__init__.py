@@ -22,6 +22,7 @@ MODELDEPLOYMENT = Kind(
     refs=refs,
     may_lack=lambda server, ref: False,  # Applied objects would take over whatever exists under their names.
     reconcile=reconcile,
+    reads_nodes=lambda server: False,
     progress_target=_no_progress,
     is_drastic=lambda server, observed, plan: False,  # It deletes nothing, and gives back only claims that it sees.
     idle=idle,

@@ -74,7 +74,7 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
         micro_batch_size=spec_or(topology.micro_batch_size, layout.micro_batch_size, why.micro_batch_size),
         precision=Choice(layout.precision, why_precision(layout.precision, on_gpu=inputs.on_gpu)),
         activation_offloading=Choice(False, "Only after running out of memory."),
-        memory=Choice(layout.memory),
+        memory=Choice(layout.memory, _whose_memory(inputs)),
     )
     choices = choose_states(inputs, choices, layout.states, layout.host_bytes)
     if inputs.on_gpu and topology.memory_bytes is None:
@@ -85,6 +85,12 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
 def _limit(inputs: PlanInputs) -> int | None:
     """Bytes that a process is planned to have; None on CPUs of unknown memory."""
     return inputs.topology.memory_bytes or (ASSUMED_GPU if inputs.on_gpu else None)
+
+
+def _whose_memory(inputs: PlanInputs) -> str | None:
+    """Whose memory the estimate is compared with, where the spec does not say it."""
+    memory, gpu = inputs.topology.memory_bytes, inputs.topology.gpu_by_labels
+    return f"Each GPU has {gib(memory)}: {gpu}." if memory and gpu else None
 
 
 def _unknown(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
@@ -104,7 +110,7 @@ def _unknown(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
     needed = "" if _fits(memory, ASSUMED_GPU) else f", though it needs about {gib(memory.total_bytes)} on each"
     return (
         f"Whether the model fits is unknown, and it is planned for GPUs of {gib(ASSUMED_GPU)}{needed}: set "
-        "spec.compute.gpuMemory to have this checked before training."
+        "spec.compute.gpuMemory to have this checked before training; no label of the nodes shows it."
     )
 
 
@@ -239,17 +245,20 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
         BadInput: it cannot fit, whatever the batch.
     """
     memory, limit = layout.memory, layout.memory.limit_bytes or 0
+    gpu = inputs.topology.gpu_by_labels
     figures = (
-        f"each process needs about {gib(memory.total_bytes)}, but has {gib(limit)} "
+        f"each process needs about {gib(memory.total_bytes)}, but has {gib(limit)}{f', on {gpu}' if gpu else ''} "
         f"(weights {gib(memory.weights_bytes)}, gradients {gib(memory.gradients_bytes)}, "
         f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
     remedies = _remedies(inputs.method, layout, limit)
+    if (largest := inputs.topology.largest_memory_bytes) and memory.total_bytes <= largest:
+        remedies.insert(0, f"spec.compute.pod.nodeSelector for nodes with GPUs of {gib(largest)}")
     if lacking := layout.lacking_host_bytes:
         host = gib(pod_host_bytes(inputs, lacking))
         remedies.insert(0, f"spec.compute.resources.limits.memory of {host}, to keep optimizer state in host memory")
     hint = f"Use {_either(remedies)}."
-    if states_bytes(memory) > limit:
+    if states_bytes(memory) > (inputs.topology.largest_memory_bytes or limit):
         message = f"the model of {choices.model.parameters:,} parameters is too large: {figures}"
         raise BadInput("spec.compute", message, hint)
     return f"Training may run out of memory: {figures}. {hint}"

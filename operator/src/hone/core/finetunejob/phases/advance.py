@@ -33,6 +33,8 @@ def _wait(state: State, step: Step, blocked: Blocked) -> None:
     state.apply += blocked.apply
     if blocked.models is not None:
         state.status.models = blocked.models or None
+    if blocked.gpu is not None:
+        state.status.gpu = blocked.gpu
     if blocked.requeue is not None:
         state.requeue.append(blocked.requeue)
 

@@ -27,7 +27,8 @@ def memory_per_process(run: Run) -> int | None:
     """
     compute = run.compute
     if compute.gpus_per_node:
-        return as_int(compute.gpu_memory) if compute.gpu_memory else None
+        memory = compute.gpu_memory or (run.gpu and run.gpu.memory)
+        return as_int(memory) if memory else None
     limit = TRAIN_STEP.resources(run).get("limits", {}).get("memory")
     return as_int(limit) // run.processes_per_node if limit else None
 
@@ -114,6 +115,22 @@ def _data(run: Run) -> DataPaths:
     )
 
 
+def _gpu_by_labels(run: Run) -> str | None:
+    """Whose memory the plan counts on, in words; None where the spec says how much there is, or nothing does."""
+    gpu = run.gpu
+    if gpu is None or run.compute.gpu_memory:
+        return None
+    return (
+        f"{gpu.product or run.compute.gpu_resource}, by the labels of {gpu.nodes} node{'' if gpu.nodes == 1 else 's'}"
+    )
+
+
+def _largest_memory(run: Run) -> int | None:
+    """Bytes of the largest GPU that a rank may get, where it is known that some are larger than others."""
+    largest = run.gpu.largest_memory if run.gpu and not run.compute.gpu_memory else None
+    return as_int(largest) if largest else None
+
+
 def _topology(run: Run) -> Topology:
     compute = run.compute
     return Topology(
@@ -123,6 +140,8 @@ def _topology(run: Run) -> Topology:
         zero_stage=compute.zero_stage,
         micro_batch_size=compute.micro_batch_size,
         memory_bytes=memory_per_process(run),
+        gpu_by_labels=_gpu_by_labels(run),
+        largest_memory_bytes=_largest_memory(run),
         offload_optimizer=compute.offload_optimizer,
         offload_param=compute.offload_param,
         host_memory_bytes=_host_memory(run),
