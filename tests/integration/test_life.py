@@ -88,6 +88,28 @@ async def test_a_deployment_made_before_its_job_serves_it_when_it_is_done(cluste
     assert served["status"]["stable"]["digest"] == job["status"]["artifact"]["digest"]
 
 
+async def test_a_model_that_its_gate_refuses_is_served_once_the_gate_is_lowered(cluster: Cluster) -> None:
+    """The scores are 0.8 [0.7, 0.9]: the figure reaches 0.75, its interval does not."""
+    await cluster.create(*inputs(), finetunejob(gate={"rules": [{"min": 0.75}]}), modeldeployment())
+    async with cluster.operator():
+        job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
+        assert condition(job, "Promotable")["reason"] == "GateInconclusive"
+        refused = await cluster.wait_phase(MDEP, "sft", "Waiting")
+
+        async def refused_by_the_gate() -> Any:
+            deployment = await cluster.get(MDEP, "sft")
+            return deployment and condition(deployment, "Progressing")["reason"] == "NotPromotable" and deployment
+
+        refused = await cluster.wait_for("the refusal", refused_by_the_gate)
+        assert "exact_match >= 0.75: 0.80 [0.70, 0.90], 100 rows" in condition(refused, "Progressing")["message"]
+        assert not await cluster.all("Deployment", "apps/v1")
+        await cluster.patch(FTJ, "sft", {"spec": {"gate": {"rules": [{"min": 0.65}]}}})
+        await cluster.wait_phase(MDEP, "sft", "Available")
+        job = await cluster.get(FTJ, "sft") or {}
+    assert condition(job, "Promotable")["reason"] == "GatePassed"
+    assert len(job["status"]["attempts"]) == 3, "nothing ran again"
+
+
 async def test_deleting_everything_leaves_nothing(cluster: Cluster) -> None:
     await cluster.create(*inputs(), finetunejob(), modeldeployment())
     async with cluster.operator() as operator:

@@ -504,3 +504,37 @@ def test_children_point_back_to_the_resource() -> None:
         assert meta["labels"][UID_LABEL] == "mdep-uid"
     template = deployment(ready)["spec"]["template"]["metadata"]
     assert template["annotations"][OWNER_ANNOTATION] == "ModelDeployment/bot"
+
+
+def gated(job: dict[str, Any], decision: str, message: str) -> dict[str, Any]:
+    """The job with what its gate decided."""
+    status = "True" if decision == "GatePassed" else "False"
+    job["status"]["conditions"] = [
+        make.condition("Complete", "True", "Succeeded"),
+        make.condition("Promotable", status, decision, message),
+    ]
+    return job
+
+
+def test_what_the_gate_refuses_is_not_served_until_the_gate_lets_it_pass() -> None:
+    refused = cluster(gated(make.complete_job(DIGEST), "GateInconclusive", "30 rows"))
+    refused.converge()
+    assert refused.condition("Progressing") == ("False", "NotPromotable")
+    assert "30 rows" in refused.message("Stalled")
+    assert not [ref for ref in refused.objects if ref.kind == "Deployment"]
+    refused.add(gated(make.complete_job(DIGEST), "GatePassed", ""))
+    refused.converge()
+    roll_out(refused)
+    refused.converge()
+    assert refused.status["stable"]["digest"] == DIGEST
+
+
+def test_a_better_job_that_the_gate_refuses_leaves_what_is_served() -> None:
+    live = served()
+    live.add(gated(make.complete_job(OTHER, "job-uid-2", "job2-output"), "GateFailed", "0.1 < 0.2"))
+    live.add(make.artifact_claim("job2-output", "job-uid-2"))
+    live.converge()
+    assert live.status["stable"]["digest"] == DIGEST
+    assert live.condition("Available")[0] == "True"
+    assert live.condition("Progressing") == ("False", "NotPromotable")
+    assert "0.1 < 0.2" in live.message("Progressing") and "still serving aaaaaaaa" in live.message("Progressing")

@@ -48,6 +48,7 @@ FINETUNEJOB_COLUMNS = [
     _column("ETA", "string", ".status.progress.eta"),
     _column("Score", "string", ".status.score"),
     _column("Δ", "string", ".status.improvement"),
+    _column("Gate", "string", ".status.gate.decision"),
     _column("Age", "date", ".metadata.creationTimestamp"),
     _column("Model", "string", ".spec.model.claim.path", wide=True),
     _column("From", "string", ".spec.model.jobRef.name", wide=True),

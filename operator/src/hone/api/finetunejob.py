@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset, ImagePath
 from hone.api.finetunejob_status import FineTuneJobStatus
+from hone.api.gate import Gate
 from hone.api.meta import (
     AccessMode,
     EnvVar,
@@ -388,6 +389,13 @@ class FineTuneJobSpec(Model):
             "already is scored again. What is evaluated during training stays as it was at its start."
         ),
     ] = None
+    gate: Annotated[
+        Gate | None,
+        Field(
+            description="What the scores must show before the tuned model may be served. It may be edited at any time: "
+            "what has been scored is then decided again, without a run. Default: no gate, every model may be served."
+        ),
+    ] = None
     workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None
     output: Annotated[
         Output | None, Field(description="Claim that the tuned model is written to, and where it is published.")
@@ -401,6 +409,6 @@ class FineTuneJob(Model):
     status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None
 
 
-MUTABLE_AFTER_START = ("suspend", "evaluation", *(f"output.{name}" for name in PUBLISH_FIELDS))
+MUTABLE_AFTER_START = ("suspend", "evaluation", "gate", *(f"output.{name}" for name in PUBLISH_FIELDS))
 """Fields of the spec that may still change once `status.startTime` is set, and after the end."""
 FROZEN_MESSAGE = "cannot change after training has started. Create a job with another metadata.name"

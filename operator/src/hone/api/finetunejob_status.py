@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.gate import GateStatus
 from hone.api.meta import Condition, NetworkPolicyStatus, Quantity, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
@@ -249,6 +250,7 @@ class FineTuneJobStatus(Model):
         str | None,
         Field(max_length=64, description="Difference from the base model's score with its interval, as text."),
     ] = None
+    gate: Annotated[GateStatus | None, Field(description="What spec.gate decided about the tuned model.")] = None
     attempts: Annotated[
         list[AttemptStatus],
         Field(max_length=20, description="Attempts at the steps, oldest first, at most the 20 newest."),

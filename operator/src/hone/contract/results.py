@@ -13,12 +13,35 @@ TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 MAX_TERMINATION_BYTES = 4096
 
 
+CONFIDENCE = 0.95
+"""Confidence of the intervals that are shown."""
+LEVELS = (0.9, 0.99, 0.999)
+"""Further confidences whose bounds are reported: a gate may be edited after the scores were made."""
+
+Bound = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class Interval(Model):
     """A value with its two-sided 95 % confidence interval."""
 
     value: Annotated[float, Field(description="The value.")]
     lower: Annotated[float, Field(description="Lower bound of the 95 % confidence interval.")]
     upper: Annotated[float, Field(description="Upper bound of the 95 % confidence interval.")]
+    levels: Annotated[
+        dict[Annotated[str, Field(max_length=8)], Bound] | None,
+        Field(max_length=4, description="Lower and upper bound at other confidences, such as 0.99."),
+    ] = None
+
+    def at(self, confidence: float) -> tuple[float, float] | None:
+        """The bounds at a confidence, or at the next higher one that is known; None: there is none."""
+        known = {CONFIDENCE: (self.lower, self.upper)}
+        known |= {float(level): (lower, upper) for level, (lower, upper) in (self.levels or {}).items()}
+        return next((known[level] for level in sorted(known) if level >= confidence), None)
+
+    def shifted(self, by: float) -> "Interval":
+        """The interval of the value plus a constant."""
+        levels = {level: [bound + by for bound in bounds] for level, bounds in (self.levels or {}).items()}
+        return Interval(value=self.value + by, lower=self.lower + by, upper=self.upper + by, levels=levels or None)
 
 
 class Score(Model):

@@ -35,6 +35,10 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "Training throughput over all processes.",
             ("progress", "tokensPerSecond"),
         ),
+        "hone_finetunejob_promotable": (
+            "1 if the tuned model may be served, 0 if it may not; absent before that is decided.",
+            ("conditions", "Promotable"),
+        ),
         "hone_finetunejob_retries": ("Failures that counted against retry.limit.", ("usage", "retries")),
         "hone_finetunejob_gpu_seconds": (
             "GPU time of all attempts: seconds multiplied by the number of GPUs.",
@@ -46,7 +50,8 @@ GAUGES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "hone_modeldeployment_ready_replicas": ("Server pods that are ready.", ("readyReplicas",)),
     },
 }
-"""Per kind: metric name to its help text and its path in the status."""
+"""Per kind: metric name to its help text and its path in the status; of a condition, its type."""
+_TRUTH = {"True": 1.0, "False": 0.0}
 WHILE_TRAINING = ("hone_finetunejob_loss", "hone_finetunejob_reward", "hone_finetunejob_tokens_per_second")
 """Measured by the running trainer: without one, the status has their last values, but there is nothing to plot."""
 
@@ -164,7 +169,10 @@ def _ended(phase: str, status: dict[str, Any]) -> float:
 def _number(status: dict[str, Any], where: tuple[str, ...]) -> float | None:
     value: Any = status
     for key in where:
-        value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            value = next((_TRUTH.get(each.get("status")) for each in value if each.get("type") == key), None)
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
     try:
         number = float(value)  # The loss is text, for the column.
     except (TypeError, ValueError):

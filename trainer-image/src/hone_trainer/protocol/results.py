@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, StepResult
+from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, Interval, StepResult
 from hone_trainer.protocol import secrets
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, clip
 
@@ -166,8 +166,36 @@ def _fewer_scores(most: int) -> Callable[[StepResult], StepResult]:
     return shorten
 
 
+def _short_figures(result: StepResult) -> StepResult:
+    """Scores to six digits; the base's are compared with no bar, so their further bounds can be missed."""
+    if (evaluation := result.evaluation) is None:
+        return result
+
+    def short(interval: Interval, levels: dict[str, list[float]] | None) -> Interval:
+        cut = {level: [_six(bound) for bound in bounds] for level, bounds in (levels or {}).items()}
+        figures = {name: _six(getattr(interval, name)) for name in ("value", "lower", "upper")}
+        return Interval(**figures, levels=cut or None)
+
+    scores = [
+        score.model_copy(
+            update={
+                "base": short(score.base, None),
+                "tuned": short(score.tuned, score.tuned.levels),
+                "improvement": short(score.improvement, score.improvement.levels),
+            }
+        )
+        for score in evaluation.scores
+    ]
+    return result.model_copy(update={"evaluation": evaluation.model_copy(update={"scores": scores})})
+
+
+def _six(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
 # Plan and counts are what the operator needs; the example is for people and is in plan.json as well.
 _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
+    _short_figures,
     _example(300),
     _example(100),
     _example(0),

@@ -74,5 +74,5 @@ def against_chance(metric: str, hits: np.ndarray) -> Score:
         samples=len(hits),
         base=Interval(value=CHANCE, lower=CHANCE, upper=CHANCE),
         tuned=tuned,
-        improvement=Interval(value=tuned.value - CHANCE, lower=tuned.lower - CHANCE, upper=tuned.upper - CHANCE),
+        improvement=tuned.shifted(-CHANCE),
     )

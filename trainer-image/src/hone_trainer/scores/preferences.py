@@ -119,14 +119,13 @@ def compare_rated(good: np.ndarray, gained: np.ndarray) -> tuple[EvaluationSumma
     if good.all() or not good.any():
         return EvaluationSummary(scores=[]), ["The test rows all have the same rating, so nothing was measured."]
     tuned = bootstrap(lambda rows: area_under_curve(good, gained, rows), len(good))
-    improvement = Interval(value=tuned.value - CHANCE, lower=tuned.lower - CHANCE, upper=tuned.upper - CHANCE)
     score = Score(
         metric="rewardAUC",
         higher_is_better=True,
         samples=len(good),
         base=Interval(value=CHANCE, lower=CHANCE, upper=CHANCE),
         tuned=tuned,
-        improvement=improvement,
+        improvement=tuned.shifted(-CHANCE),
     )
     notes = [
         "rewardAUC: how often training raised the probability of a good answer more than that of a bad one. The base "

@@ -123,6 +123,7 @@ class ObjectiveFacts:
         needs: what the loss needs in addition.
         has_head: whether a head for classes or a score replaces the one for tokens: the result does not generate text.
         scores_answers: whether the result scores answers, so that other jobs may name it as their reward model.
+        metrics: the names of all its scores; (): they depend on data or spec.
     """
 
     trains: str
@@ -135,6 +136,7 @@ class ObjectiveFacts:
     needs: Needs = Needs()
     has_head: bool = False
     scores_answers: bool = False
+    metrics: tuple[str, ...] = ()
 
     @property
     def generates(self) -> bool:

@@ -17,4 +17,5 @@ FACTS = ObjectiveFacts(
         largest_batch_size=256,
     ),
     has_head=True,
+    metrics=("macroF1", "accuracy", "calibrationError"),
 )

@@ -25,4 +25,5 @@ FACTS = ObjectiveFacts(
     ),
     rollout=Rollout(generations=1),
     needs=Needs(teacher=True),
+    metrics=("klToTeacher",),
 )

@@ -19,4 +19,5 @@ FACTS = ObjectiveFacts(
         lora_dropout=False,
     ),
     needs=Needs(reference=True),
+    metrics=("rewardAUC",),
 )

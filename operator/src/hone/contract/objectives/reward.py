@@ -19,4 +19,5 @@ FACTS = ObjectiveFacts(
     ),
     has_head=True,
     scores_answers=True,
+    metrics=("pairAccuracy",),
 )

@@ -36,6 +36,7 @@ METHOD = Value("method.type", MethodType.LORA.value)
 GPUS = Value("compute.gpusPerNode", 1)
 ADAPTS = OneOf(METHOD, ADAPTER_METHODS)
 FUNCTIONS = "spec.reward.functions[]"
+GATE_RULES = "spec.gate.rules[]"
 VARIABLES = ("spec.compute.pod.env[]",)
 POD_SETTINGS = ("spec.compute.pod",)
 ALL_STAGES = tuple(sorted({stage for facts in METHODS.values() for stage in facts.zero_stages}))
@@ -66,6 +67,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(pinned(place) for place in IMAGES),
         *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
+        exactly_one(GATE_RULES, "min", "max", "minImprovement", "maxRegression"),
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )
 

@@ -18,6 +18,7 @@ from hone.core.finetunejob.policies import image_volumes, upstream
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.events import events
+from hone.core.finetunejob.status.gate import gate_status, promotable
 from hone.core.finetunejob.status.refused import observed_by
 from hone.core.finetunejob.status.status import is_finished, status
 from hone.core.finetunejob.steps import next_step, publish
@@ -60,7 +61,7 @@ def reconcile(run: Run, observed: Observed, now: datetime) -> Plan:
     if run.fault:
         return _stalled(resource, "InvalidSpec", refusal.spec_fault(run.fault), now)
     if is_finished(old) and not _may_begin_again(run, old):
-        return _seen(resource, old, now)
+        return _seen(run, old, now)
     state = State.of(run, observed, now, old)
     if taken := snapshot.foreign(state):
         return _stalled(resource, "NameConflict", refusal.name_taken(taken), now, CONFLICT_SECONDS)
@@ -94,13 +95,19 @@ def _may_begin_again(run: Run, old: FineTuneJobStatus) -> bool:
     return is_true(old.conditions, "Failed") and old.start_time is None and old.prepared_spec != run.spec_digest
 
 
-def _seen(resource: Object, old: FineTuneJobStatus, now: datetime) -> Plan:
-    """A finished job that was edited: only the observed generation changes."""
-    number = generation(resource)
-    conditions = merge(old.conditions, unchanged(old.conditions), number, now)
-    return Plan(
-        status=changed(resource, old.model_copy(update={"observed_generation": number, "conditions": conditions}))
-    )
+def _seen(run: Run, old: FineTuneJobStatus, now: datetime) -> Plan:
+    """A finished job that was edited: the observed generation changes, and the gate is decided again."""
+    resource = run.resource
+    number, complete = generation(resource), is_true(old.conditions, "Complete")
+    decided = promotable(run, old, complete, is_true(old.conditions, "Failed"))
+    shown = [decided if each.type == decided.type else each for each in unchanged(old.conditions)]
+    update = {
+        "observed_generation": number,
+        "conditions": merge(old.conditions, shown, number, now),
+        "gate": gate_status(run, old),
+    }
+    new = old.model_copy(update=update)
+    return Plan(status=changed(resource, new), events=events(old, new, None))
 
 
 def _stalled(

@@ -1,6 +1,7 @@
 """The Events of a FineTuneJob, from the difference between its old and its new status."""
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, Phase
+from hone.api.gate import GateVerdict
 from hone.core.conditions import find, is_true
 from hone.core.events import became_true, normal, warning
 from hone.core.finetunejob.policies import upstream
@@ -17,6 +18,9 @@ _AFTER_EDIT = {FINISH: "the model is scored by the new one", PUBLISH: "the model
 """What follows an edit that replaces an attempt, where it is not a preparation."""
 
 
+_DECIDED = {GateVerdict.PASS: "Passed", GateVerdict.FAIL: "Failed", GateVerdict.INCONCLUSIVE: "Inconclusive"}
+
+
 def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | None) -> tuple[Event, ...]:
     """What happened between the two, oldest first. Trouble is reported once for each reason.
 
@@ -26,13 +30,14 @@ def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | No
     if trouble and trouble.reason not in _QUIET and not _was_shown(old, trouble):
         happened.append(warning(trouble.reason, trouble.message))
     if new.plan and not old.plan:
-        happened += [warning("PlanWarning", text) for text in new.plan.warnings]
+        happened += [warning("PlanWarning", text) for text in (*new.plan.warnings, *_of_gate(new))]
     if became_true(old.conditions, new.conditions, "Suspended"):
         happened.append(normal("Suspended", "spec.suspend is true"))
     elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
         happened.append(normal("Resumed", "spec.suspend is false"))
     if _was_scored(old, new):
         happened.append(_completed(old, new))
+    happened += _decided(old, new)
     happened += _published(old, new)
     failed = became_true(old.conditions, new.conditions, "Failed")
     if failed:
@@ -48,6 +53,23 @@ def _was_scored(old: FineTuneJobStatus, new: FineTuneJobStatus) -> bool:
         return False
     is_first = not is_true(old.conditions, "Complete")
     return is_first or (old.phase == Phase.FINISHING and new.phase in (Phase.SUCCEEDED, Phase.PUBLISHING))
+
+
+def _of_gate(new: FineTuneJobStatus) -> list[str]:
+    """What should be changed about the gate: sentences that begin with its field."""
+    expected = (new.gate.expectation if new.gate else None) or []
+    return [text for text in expected if text.startswith("spec.gate")]
+
+
+def _decided(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:
+    """What the gate decided, if that is new: also after it was edited."""
+    if new.gate is None or new.gate.decision is None or not is_true(new.conditions, "Complete"):
+        return []
+    before = old.gate if is_true(old.conditions, "Complete") else None
+    if before and (before.decision, before.message) == (new.gate.decision, new.gate.message):
+        return []
+    write = normal if new.gate.decision == GateVerdict.PASS else warning
+    return [write(f"Gate{_DECIDED[new.gate.decision]}", new.gate.message)]
 
 
 def _published(old: FineTuneJobStatus, new: FineTuneJobStatus) -> list[Event]:

@@ -10,7 +10,7 @@ from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
 from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.status import progress, scores
+from hone.core.finetunejob.status import gate, progress, scores
 from hone.core.finetunejob.steps import PUBLISHING
 from hone.core.finetunejob.steps.publish import is_withdrawn
 from hone.core.observed import Pod
@@ -44,7 +44,7 @@ def phase(state: State) -> Phase:
 def findings(state: State) -> list[Finding]:
     """The conditions, in the order in which they are shown."""
     ended = _ended(state)
-    complete, failed = _complete(state), ended == "Failed"
+    complete, failed, known = _complete(state), ended == "Failed", state.status
     reason, message = _now(state)
     words = state.gave_up.message if state.gave_up else message
     why = state.gave_up.reason if state.gave_up else "InProgress"
@@ -52,7 +52,7 @@ def findings(state: State) -> list[Finding]:
         _validated(state),
         _suspended(state),
         _progress_available(state),
-        _promotable(complete is not None, failed),
+        gate.promotable(state.run, known, complete is not None, failed),
         complete or Finding("Complete", FALSE, why),
         Finding("Failed", TRUE, why, words) if failed else Finding("Failed", FALSE, ended or "InProgress"),
         Finding("Finished", TRUE, ended, words) if ended else Finding("Finished", FALSE, "InProgress"),
@@ -158,8 +158,8 @@ def _validated(state: State) -> Finding:
     kind = "Validated"
     if state.status.plan and state.status.dataset:
         rows = f"{state.status.dataset.train_rows} rows to train on, {state.status.plan.total_steps} steps"
-        if state.status.plan.warnings:
-            return Finding(kind, TRUE, "ValidatedWithWarnings", f"{rows}; {'; '.join(state.status.plan.warnings)}")
+        if warnings := [*state.status.plan.warnings, *gate.warnings(state.run, state.status)]:
+            return Finding(kind, TRUE, "ValidatedWithWarnings", f"{rows}; {'; '.join(warnings)}")
         return Finding(kind, TRUE, "Validated", rows)
     if state.gave_up:
         wrong = state.gave_up.reason == FailureClass.BAD_INPUT
@@ -189,12 +189,6 @@ def _progress_available(state: State) -> Finding:
     return finding
 
 
-def _promotable(complete: bool, failed: bool) -> Finding:
-    if complete:
-        return Finding("Promotable", TRUE, "NoGate", "no minimum score is required")
-    return Finding("Promotable", FALSE, "Failed") if failed else Finding("Promotable", UNKNOWN, "NotScoredYet")
-
-
 def _timed(output: OutputStatus | None, now: str) -> OutputStatus | None:
     """The output, with the time of a copy that has none yet."""
     if output is None or output.published is None or output.published.time is not None:
@@ -214,6 +208,7 @@ def status(state: State) -> FineTuneJobStatus:
         "conditions": merge(state.old.conditions, findings(state), generation, state.now),
         "score": scores.score(evaluation) if evaluation else None,
         "improvement": scores.improvement(evaluation) if evaluation else None,
+        "gate": gate.gate_status(state.run, known),
         "usage": usage.model_copy(update={"retries": counted(known.failures)}),
         "completion_time": completed if _ended(state) or _complete(state) else None,
         "output": _timed(known.output, rfc3339(state.now)),

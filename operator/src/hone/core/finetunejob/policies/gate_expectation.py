@@ -1,0 +1,78 @@
+"""What the test rows can show about a gate, said before anything is trained."""
+
+import math
+from collections.abc import Iterator
+from statistics import NormalDist
+
+from hone.api.gate import Gate, GateRule
+from hone.contract.objectives import OBJECTIVES, Objective
+from hone.core import figures
+from hone.core.finetunejob.policies.gate import LEAST_ROWS
+
+POWER = 0.8
+"""How often a rule should pass where the model is as good as assumed."""
+CHANGED = 0.25
+"""Assumed share of the rows that one of both models answers correctly and the other does not."""
+SHARES = ("exactMatch", "accuracy", "pairAccuracy", "preferenceAccuracy", "rewardAccuracy", "toolCalls")
+"""Metrics that are shares of the rows."""
+
+
+def expectation(gate: Gate, objective: Objective, rows: int) -> list[str]:
+    """What to know about the gate before training, in sentences.
+
+    Args:
+        gate: the gate.
+        objective: the run's objective.
+        rows: test rows that will be scored.
+    """
+    return [_smallest(gate, rows), *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
+
+
+def warnings(gate: Gate, objective: Objective, rows: int) -> list[str]:
+    """Those sentences that ask for a change: rules that cannot be expected to pass."""
+    unmet = [words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows)]
+    return [_smallest(gate, rows), *unmet] if rows < LEAST_ROWS else unmet
+
+
+def smallest_effect(rows: int, confidence: float) -> float:
+    """The true difference of two shares that so many paired rows show with probability `POWER`."""
+    return _quantiles(confidence) * math.sqrt(CHANGED / rows)
+
+
+def needed_rows(effect: float, confidence: float) -> int:
+    """Rows that show such a difference with probability `POWER`."""
+    return math.ceil(CHANGED * (_quantiles(confidence) / effect) ** 2)
+
+
+def _quantiles(confidence: float) -> float:
+    return NormalDist().inv_cdf(0.5 + confidence / 2) + NormalDist().inv_cdf(POWER)
+
+
+def _smallest(gate: Gate, rows: int) -> str:
+    if rows < LEAST_ROWS:
+        return f"spec.gate: {rows} test rows decide nothing; at least {LEAST_ROWS} are needed"
+    effect = smallest_effect(rows, gate.confidence)
+    return (
+        f"{rows:,} test rows can show that a share such as exactMatch differs by about {figures.text(effect)} or more; "
+        f"{4 * rows:,} rows would show half of that (in {POWER:.0%} of runs, if {CHANGED:.0%} of the answers change)"
+    )
+
+
+def _of_rule(gate: Gate, rule: GateRule, objective: Objective, rows: int) -> Iterator[str]:
+    facts = OBJECTIVES[objective]
+    metric = rule.metric or facts.metric
+    if rule.metric and facts.metrics and rule.metric not in facts.metrics:
+        yield (
+            f"spec.gate.rules: {rule.metric} is not scored with objective {objective}, so its rule cannot pass; use "
+            f"{' or '.join(facts.metrics)}"
+        )
+    regression = rule.max_regression
+    if regression is None or metric not in SHARES or rows < LEAST_ROWS:
+        return
+    if regression == 0:
+        yield f"spec.gate.rules: {metric} regression <= 0 passes only if the model is truly better than the base"
+    elif (needed := needed_rows(regression, gate.confidence)) > rows:
+        yield (
+            f"spec.gate.rules: a model as good as the base passes {metric} regression <= {regression:g} in {POWER:.0%} "
+            f"of runs only with about {needed:,} test rows; there are {rows:,}"
+        )
