@@ -18,7 +18,7 @@ from launchers import START_SECONDS, Launcher, newest_step
 
 from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
-from hone.contract.settings import Optimizer
+from hone.contract.settings import Optimizer, Precision
 from hone_trainer.methods import METHODS
 from hone_trainer.models.facts import read_model
 from hone_trainer.models.zero import BUCKET_PARAMETERS
@@ -28,6 +28,7 @@ from hone_trainer.planning.memory_fallback import load_level
 from hone_trainer.protocol.planfile import load_plan, require_plan, save_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.status import StatusDir
+from hone_trainer.training import checkpoint
 from hone_trainer.training.offload import offload_activations
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -92,6 +93,25 @@ def test_a_run_trains_and_is_scored_on_the_gpu(
     report = finished(config)
     assert report.evaluation.scores
     assert report.artifact.kind == ("Adapter" if method.adapts else "Model")
+
+
+@pytest.mark.parametrize("method", list(MethodType), ids=str)
+@pytest.mark.usefixtures("rank")
+def test_in_float16_the_loss_is_scaled_and_what_is_trained_stays_in_32_bits(
+    method: MethodType, tmp_path: Path, steps: dict[str, set[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = PRECISIONS[method].replace("bfloat16", "float16")
+    plan = {"method": method, "precision": precision, "compute_dtype": Precision.FLOAT16, "gpus": 1, "hidden": 128}
+    config = tiny.make_run(tmp_path, **plan, steps=40, every=20, micro_batch=32)
+    train_here(tmp_path, monkeypatch)
+    assert steps["trained"] == {torch.float32}
+    assert torch.float16 in steps["outputs"] and torch.bfloat16 not in steps["outputs"]
+    final = checkpoint.final_checkpoint(config)
+    assert final and torch.load(final[0] / "scaler.pt", weights_only=True)["scale"] > 1
+    reported = StatusDir(tmp_path / "status").statuses()[0]
+    assert (reported.step, reported.stage) == (40, "Done")
+    assert 0 < reported.loss < 5
+    assert finished(config).evaluation.scores
 
 
 @pytest.mark.usefixtures("rank")

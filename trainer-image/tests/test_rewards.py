@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from datasets import Dataset
 
 from hone.contract.rewards import REWARDS, RewardFunction, RewardName, Rewards
@@ -247,7 +248,8 @@ def test_a_reward_model_scores_what_it_was_trained_on(tmp_path: Path, chat: bool
         ([{"role": "user", "content": p}], [{"role": "assistant", "content": a}]) if chat else (f"{p} ", a)
         for p, a in words
     ]
-    scores = load_model(str(directory), rows=2)(prompts=[p for p, _ in pairs], completions=[c for _, c in pairs])
+    reward = load_model(str(directory), rows=2, dtype=torch.float32)
+    scores = reward(prompts=[p for p, _ in pairs], completions=[c for _, c in pairs])
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     encoder = ScoreEncoder(load_tokenizer(directory), chat=chat)
     for (prompt, completion), score in zip(pairs, scores, strict=True):
@@ -264,7 +266,7 @@ def with_template(tmp_path: Path, template: str) -> Rewarding:
     tokenizer = load_tokenizer(directory)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(directory)
-    return load_model(str(directory), rows=2)
+    return load_model(str(directory), rows=2, dtype=torch.float32)
 
 
 def test_a_reward_model_scores_what_its_template_shows_of_an_answer(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.rewards import RewardFunction, RewardName, Rewards
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
-from hone.contract.settings import Checkpoint, Evaluation, Freeze, Hyperparameters, Method, Scheduler
+from hone.contract.settings import Checkpoint, Evaluation, Freeze, Hyperparameters, Method, Precision, Scheduler
 from hone_trainer.data import encoders
 from hone_trainer.objectives import components
 from hone_trainer.protocol.planfile import PlanFile, save_plan
@@ -327,6 +327,7 @@ def make_run(
     processes: int = 1,
     gpus: int = 0,
     precision: str = "float32",
+    compute_dtype: Precision | None = None,
     nodes: int = 1,
     zero_stage: int = 0,
     learning_rate: float = 1e-2,
@@ -356,6 +357,7 @@ def make_run(
         shared: directory with the model and data of another run, to use the same ones.
         gpus: GPUs of each pod, one for each process; without, ranks run on the CPU.
         precision: the planned one.
+        compute_dtype: in which GPUs compute, if it is not bfloat16.
         hidden: the model's hidden size.
         evaluate: steps between evaluations on the validation rows.
         merge_output: whether finish merges the adapter.
@@ -424,6 +426,7 @@ def make_run(
         world_size=world,
         zero_stage=zero_stage,
         precision=precision,
+        compute_dtype=compute_dtype,
         probe=probe,
         lora_rank=8 if lora else None,
         lora_alpha=16 if lora else None,

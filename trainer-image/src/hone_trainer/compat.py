@@ -300,6 +300,7 @@ _MEMORY = (
         ("path", "map_location"),
         override=True,
     ),
+    Hook("deepspeed.runtime.fp16.loss_scaler", "DynamicLossScaler", _ZERO, "a class that checkpoints hold"),
     Hook("deepspeed.runtime.fp16.loss_scaler", "LossScaler", _ZERO, "a class that checkpoints hold"),
     Hook("deepspeed.runtime.zero.config", "ZeroStageEnum", _ZERO, "a class that checkpoints hold"),
     Hook("deepspeed.utils.tensor_fragment", "fragment_address", _ZERO, "a class that checkpoints hold"),

@@ -204,8 +204,8 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
     longest = _max_new_tokens(planned, evaluation)
     limits.allow(2 * len(rows) * (longest + prepared.sequence_length) / TOKENS_PER_SECOND)
-    # As it will be served: on CPUs in fp32, else in bf16.
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    # As it will be served: on CPUs in fp32, else in 16 bits.
+    dtype = getattr(torch, planned.plan.half) if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, output / ARTIFACT_DIR, dtype)
     report = report.model_copy(
         update={

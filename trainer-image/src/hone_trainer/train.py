@@ -98,7 +98,7 @@ def _train(rank: int, status: StatusDir) -> None:
     if resume:
         _check_same_gang(resume[1], plan)
     first = _first_status(rank, plan, resume[1].step if resume else None)
-    health, beats = StepHealth(), Beats(status, rank)
+    health, beats = StepHealth(scales_loss=plan.half == "float16"), Beats(status, rank)
     saves = Checkpointing(config, plan, status, health)
     reports = Reporting(status, first, saves, beats)
     reports.report()

@@ -26,6 +26,7 @@ from hone.contract.settings import (
     Evaluation,
     Hyperparameters,
     Method,
+    Precision,
 )
 from hone.contract.stores import S3Store
 
@@ -247,6 +248,14 @@ class Compute(Model):
             le=65_536,
             description="Rows per process and forward pass. Must divide the share of globalBatchSize of one process. "
             "{least_rows}. Default: chosen by the plan.",
+        ),
+    ] = None
+    precision: Annotated[
+        Precision | None,
+        Field(
+            description="Data type of 16 bits in which GPUs compute, and which adapters' base weights have: bfloat16 "
+            "or float16. Needs GPUs. Default: bfloat16, or float16 if labels of nodes show GPUs of a compute "
+            "capability below 8.0, which have no bfloat16."
         ),
     ] = None
     image: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import MAX_BYTES, MAX_INT32, Model
-from hone.contract.settings import Optimizer, Scheduler
+from hone.contract.settings import Optimizer, Precision, Scheduler
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 Amount = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -182,10 +182,13 @@ class Plan(Model):
         str,
         Field(
             max_length=16,
-            description="Data type of the weights: float32 or bfloat16. On GPUs, float32 weights are used with "
-            "bfloat16 autocast.",
+            description="Data type of the weights: float32, bfloat16 or float16. On GPUs, float32 weights are used "
+            "with autocast to computeDtype.",
         ),
     ]
+    compute_dtype: Annotated[
+        Precision | None, Field(description="Data type in which GPUs compute, if it is not bfloat16.")
+    ] = None
     gradient_checkpointing: Annotated[
         bool, Field(description="Whether activations are recomputed in the backward pass to save memory.")
     ] = False
@@ -259,3 +262,8 @@ class Plan(Model):
     warnings: Annotated[
         list[Sentence], Field(max_length=16, description="Settings that are allowed but probably a mistake.")
     ] = []
+
+    @property
+    def half(self) -> str:
+        """Torch's name of the type in which GPUs compute."""
+        return (self.compute_dtype or Precision.BFLOAT16).value

@@ -17,6 +17,7 @@ from hone.contract.settings import (
     Hyperparameters,
     Method,
     OnScarceData,
+    Precision,
     Reasoning,
     Role,
     SplitBy,
@@ -142,6 +143,10 @@ class Topology(Model):
     largest_memory_bytes: int | None = None
     """Memory of the largest GPU that a process may get, if `memory_bytes` is that of the smallest one; None: all have
     as much."""
+    compute_capability: str | None = None
+    """The lowest one of the GPUs, such as 8.6, by the labels of nodes; None: unknown."""
+    precision: Precision | None = None
+    """In which type of 16 bits GPUs compute; None: the plan chooses."""
     offload_optimizer: bool | None = None
     """Whether optimizer state and gradients are in host memory; None: the plan chooses."""
     offload_param: bool | None = None

@@ -112,6 +112,13 @@ class Optimizer(StrEnum):
         return self is Optimizer.PAGED_ADAMW_8BIT
 
 
+class Precision(StrEnum):
+    """A type of 16 bits in which GPUs compute, by torch's name."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
 OPTIMIZERS_8_BIT = tuple(name.value for name in Optimizer if name.in_8_bits)
 
 

@@ -29,8 +29,8 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         return None
     stage: dict[str, Any] = {
         "stage": plan.zero_stage,
-        # Ranks in bfloat16 have GPUs, which reduce one bucket while the next one is filled.
-        "overlap_comm": plan.precision == "bfloat16",
+        # Ranks in 16 bits have GPUs, which reduce one bucket while the next one is filled.
+        "overlap_comm": plan.precision == plan.half,
         "contiguous_gradients": True,
         "reduce_scatter": True,
         "reduce_bucket_size": BUCKET_PARAMETERS,
@@ -41,8 +41,8 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         stage["stage3_gather_16bit_weights_on_model_save"] = True
         stage["stage3_prefetch_bucket_size"] = BUCKET_PARAMETERS
         stage["stage3_max_live_parameters"] = stage["stage3_max_reuse_distance"] = LIVE_PARAMETERS
-    # Ranks in bfloat16 have GPUs, which read and write pinned memory without a copy.
-    host = {"device": "cpu", "pin_memory": plan.precision == "bfloat16"}
+    # Ranks in 16 bits have GPUs, which read and write pinned memory without a copy.
+    host = {"device": "cpu", "pin_memory": plan.precision == plan.half}
     for name in ("offload_optimizer", "offload_param"):
         if getattr(plan, name):
             stage[name] = host
@@ -54,7 +54,8 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         # torch's own fused AdamW runs on the CPU as well, and DeepSpeed's would be compiled when training starts.
         **({"zero_force_ds_cpu_optimizer": False} if plan.offload_optimizer else {}),
         "bf16": {"enabled": plan.precision == "bfloat16"},
-        "fp16": {"enabled": False},
+        # A scale of 0: DeepSpeed finds one itself, as torch's GradScaler does, from 2^16.
+        "fp16": {"enabled": plan.precision == "float16", "loss_scale": 0, "initial_scale_power": 16},
         "train_micro_batch_size_per_gpu": plan.micro_batch_size,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "gradient_clipping": plan.max_grad_norm,
@@ -75,7 +76,7 @@ def use_gloo_alone() -> None:
 
 
 def load_checkpoints_as_data() -> None:
-    """Let DeepSpeed load tensors, plain values and its own three classes from a checkpoint, and nothing else.
+    """Let DeepSpeed load tensors, plain values and its own four classes from a checkpoint, and nothing else.
 
     By itself it unpickles whatever is there, and a pickle can run any code. All else of a checkpoint, the random states
     included, transformers loads in this way already.
@@ -87,13 +88,13 @@ def load_checkpoints_as_data() -> None:
 
 def _load_as_data(engine: Any, path: str, map_location: Any = None) -> Any:
     import torch
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
     # Early releases of Python 3.11 pickle the member of an Enum as getattr(class, name).
     member = (_stage, "builtins.getattr")
-    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address, member]):
+    with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address, member]):
         return torch.load(path, map_location=map_location, weights_only=True)
 
 

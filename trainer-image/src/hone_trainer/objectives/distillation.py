@@ -53,7 +53,7 @@ def build(inputs: Inputs) -> "RankTrainer":
     arguments = DistillationConfig(**on_policy_arguments(inputs), beta=REVERSE)
     model = inputs.load_model(CHAT.model_class())
     on_gpu = inputs.config.topology.gpus_per_node > 0
-    teacher = load_teacher(inputs.config, torch.bfloat16 if on_gpu else torch.float32)
+    teacher = load_teacher(inputs.config, getattr(torch, inputs.plan.half) if on_gpu else torch.float32)
     return build_generating(
         trainer_class(), inputs, model, arguments, teacher_model=teacher, peft_config=inputs.adapter(model)
     )

@@ -67,7 +67,7 @@ class OnPolicyMixin(TrainerMixin):
         row = self._answer_bytes(prompt_ids)
         least = MICRO_BATCHES_AT_ONCE * self.args.per_device_train_batch_size
         # What is computed in 16 bits is rounded to them, whatever the weights have.
-        copies = 0 if self.args.bf16 else budget - min(least, whole) * row
+        copies = 0 if self.args.bf16 or self.args.fp16 else budget - min(least, whole) * row
         with merged(cast("PreTrainedModel", self.model), copies) as held:
             done, most = 0, max(least, (budget - held) // row)
             while done < whole:

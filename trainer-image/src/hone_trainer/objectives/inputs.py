@@ -114,7 +114,8 @@ def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[
         "max_grad_norm": plan.max_grad_norm,
         "seed": config.hyperparameters.seed,
         # Weights in fp32 are trained under autocast on GPUs; DeepSpeed keeps them in the planned type itself.
-        "bf16": on_gpu and (plan.zero_stage == 0 or plan.precision == "bfloat16"),
+        "bf16": on_gpu and plan.half == "bfloat16",
+        "fp16": on_gpu and plan.half == "float16",
         "use_cpu": not on_gpu,
         "ddp_timeout": collective_seconds(config, plan),
         "ddp_backend": "nccl" if on_gpu else "gloo",

@@ -40,11 +40,14 @@ def build_rewarded(trainer: "type[OnPolicyMixin]", arguments: Callable[..., Any]
         arguments: the class of its arguments.
         inputs: what it is built from.
     """
+    import torch
+
     from hone_trainer.objectives.generation import build_generating
     from hone_trainer.rewards.load import load_rewards
 
     # Before the arguments, as `rewards.model.load_model` says.
-    rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size)
+    dtype = getattr(torch, inputs.plan.half) if inputs.config.topology.gpus_per_node else torch.float32
+    rewards = load_rewards(inputs.config, inputs.plan.micro_batch_size, dtype)
     configured = arguments(**reward_arguments(inputs, rewards))
     model = inputs.load_model(CHAT.model_class())
     return build_generating(

@@ -103,7 +103,7 @@ def _next_stages(plan: Plan, topology: Topology) -> Iterator[Change]:
     for stage in method.facts.zero_stages:
         if stage > plan.zero_stage:
             change: Change = {"zero_stage": stage}
-            stage_precision = planned_precision(method, stage, on_gpu=topology.gpus_per_node > 0)
+            stage_precision = planned_precision(method, stage, plan.half, on_gpu=topology.gpus_per_node > 0)
             if stage_precision != precision:
                 change["precision"] = precision = stage_precision
             if in_8_bits:
@@ -123,7 +123,7 @@ def _offloaded_states(plan: Plan, topology: Topology) -> Iterator[Change]:
     if not plan.offload_optimizer and topology.offload_optimizer is not False and optimizer <= room:
         change: Change = {"offload_optimizer": True}
         if plan.world_size == 1 and plan.zero_stage != 3:
-            change = {"zero_stage": 3, "precision": "bfloat16", **change}
+            change = {"zero_stage": 3, "precision": plan.half, **change}
             # ZeRO is tried with moments of 32 bits alone.
             change |= {"optim": Optimizer.ADAMW.value} if _in_8_bits(plan) else {}
         yield change
@@ -140,17 +140,24 @@ def _largest_part(micro: int) -> int:
     return next((size for size in range(micro // 2, 0, -1) if micro % size == 0), 0)
 
 
-def planned_precision(method: MethodType, zero_stage: int, *, on_gpu: bool) -> str:
-    """Type of the weights: Full alone keeps fp32, since bf16 swallows small updates; ZeRO has an fp32 copy."""
-    return "bfloat16" if on_gpu and (method.adapts or zero_stage) else "float32"
+def planned_precision(method: MethodType, zero_stage: int, half: str, *, on_gpu: bool) -> str:
+    """Type of the weights: Full alone keeps fp32, since 16 bits swallow small updates; ZeRO has an fp32 copy.
+
+    Args:
+        method: which weights are trained.
+        zero_stage: how they are sharded.
+        half: the type in which GPUs compute.
+        on_gpu: whether the ranks run on GPUs.
+    """
+    return half if on_gpu and (method.adapts or zero_stage) else "float32"
 
 
-def why_precision(precision: str, *, on_gpu: bool) -> str:
+def why_precision(precision: str, half: str, *, on_gpu: bool) -> str:
     """The reason for it, in words."""
     if not on_gpu:
         return "CPU."
     if precision == "float32":
-        return "Full without ZeRO: bfloat16 would lose small updates; compute is autocast."
+        return f"Full without ZeRO: {half} would lose small updates; compute is autocast."
     return "Half the memory."
 
 

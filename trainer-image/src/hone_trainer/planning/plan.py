@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from hone.contract.plan import Plan
 from hone_trainer.planning.checks import check_settings
-from hone_trainer.planning.choices import balance, model, placement, rows, schedule, scoring
+from hone_trainer.planning.choices import balance, model, placement, precision, rows, schedule, scoring
 from hone_trainer.planning.choices.base import Choice, Choices
 from hone_trainer.planning.inputs import PlanInputs
 
@@ -30,6 +30,7 @@ ORDER: Sequence[Choose] = (
     rows.choose_batch,
     rows.choose_packing,
     rows.choose_beta,
+    precision.choose_precision,
     placement.choose_placement,
     schedule.choose_accumulation,
     schedule.choose_length_grouping,

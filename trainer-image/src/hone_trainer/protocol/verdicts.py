@@ -44,6 +44,8 @@ _BY_WORDS: list[tuple[re.Pattern[str], FailureClass]] = [
         ),
         FailureClass.OUT_OF_MEMORY,
     ),
+    # DeepSpeed's words where gradients of float16 overflow though the loss is not scaled any more.
+    (re.compile(r"loss scale already at minimum"), FailureClass.DIVERGED),
     # On a GPU's host this is the pod's memory, on the CPU (see `classify`) the memory that the fallback can spare.
     (re.compile(r"DefaultCPUAllocator: (can't|not enough)", re.I), FailureClass.HOST_OUT_OF_MEMORY),
     (
@@ -79,7 +81,8 @@ def classify(error: BaseException, *, on_gpu: bool = False) -> FailureClass:
         for kind in type(cause).__mro__:
             if kind.__name__ in _BY_TYPE:
                 return _BY_TYPE[kind.__name__]
-        if isinstance(cause, RuntimeError):
+        # DeepSpeed raises a bare Exception.
+        if isinstance(cause, RuntimeError) or type(cause) is Exception:
             for words, failure_class in _BY_WORDS:
                 if words.search(str(cause)):
                     host = failure_class is FailureClass.HOST_OUT_OF_MEMORY

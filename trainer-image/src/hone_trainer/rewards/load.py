@@ -1,12 +1,16 @@
 """All rewards of a run, ready to be called by train and finish."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hone.contract.runconfig import RunConfig
 from hone_trainer.rewards.checks import field_of
 from hone_trainer.rewards.code import load_function
 from hone_trainer.rewards.functions import Rewarding, named
 from hone_trainer.rewards.model import LABEL, load_model
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Reward:
     call: Rewarding
 
 
-def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
+def load_rewards(config: RunConfig, rows: int, dtype: "torch.dtype") -> list[Reward]:
     """What the run rewards: the model first, then the functions in the order of the spec.
 
     Labels that occur twice are numbered.
@@ -26,13 +30,14 @@ def load_rewards(config: RunConfig, rows: int) -> list[Reward]:
     Args:
         config: with `reward` and `paths.reward_model`.
         rows: how many answers a model reads at once.
+        dtype: type in which a model computes.
 
     Raises:
         BadInput: the user's code cannot be loaded.
     """
     rewards: list[Reward] = []
     if config.paths.reward_model is not None:
-        rewards.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows)))
+        rewards.append(Reward(LABEL, 1.0, load_model(config.paths.reward_model, rows, dtype)))
     for index, function in enumerate(config.reward.functions if config.reward else []):
         load = named if function.name else load_function
         call = load(field_of(index), function)

@@ -24,12 +24,13 @@ LABEL = "model"
 """The name of its score among those of functions."""
 
 
-def load_model(directory: str, rows: int) -> Rewarding:
+def load_model(directory: str, rows: int, dtype: torch.dtype) -> Rewarding:
     """The model's score, as TRL calls rewards. Load it before training arguments are made: ZeRO-3 would spread it.
 
     Args:
         directory: of the model.
         rows: how many answers it reads at once.
+        dtype: type in which it computes.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -38,7 +39,6 @@ def load_model(directory: str, rows: int) -> Rewarding:
     tokenizer = load_tokenizer(directory)
     pad = padding_id(tokenizer, chat=True)
     on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if on_gpu else torch.float32
     model = loading.load_model(AutoModelForSequenceClassification, directory, FIELD, dtype=dtype)
     model.config.get_text_config().pad_token_id = pad
     model.eval().requires_grad_(False)

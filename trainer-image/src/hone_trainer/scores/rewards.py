@@ -45,7 +45,7 @@ def evaluate(
     limit = planned.plan.max_completion_length or config.evaluation.max_new_tokens
     # First, so that what cannot be loaded is reported at once. A reward model waits in the host's memory meanwhile,
     # as it does when training begins.
-    rewards = load_rewards(config, _ROWS)
+    rewards = load_rewards(config, _ROWS, dtype)
     base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
     of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
     evaluation, notes = compare(rewards, of_base, of_tuned)

@@ -42,12 +42,22 @@ STOP_PATIENCE = 0.25
 """Share of the grace period for which a stop waits for a streak of high losses to end, so that it can be saved."""
 
 
-class StepHealth:
-    """This rank's loss in the last step, and whether it was finite. The trainer fills it, `Checkpointing` reads it."""
+MOST_SKIPPED = 20
+"""Steps in a row that may be skipped because their gradients overflow in float16: at first the loss is scaled by
+65,536, and by half as much after each of them."""
 
-    def __init__(self) -> None:
+
+class StepHealth:
+    """This rank's loss in the last step, and whether it was finite. The trainer fills it, `Checkpointing` reads it.
+
+    Args:
+        scales_loss: whether a gradient that is not finite is expected now and then: of a loss that was scaled too high.
+    """
+
+    def __init__(self, *, scales_loss: bool = False) -> None:
         self._loss: torch.Tensor | float = 0.0
         self._norm: torch.Tensor | float = 0.0
+        self._scales_loss, self._skipped = scales_loss, 0
 
     def add_loss(self, loss: torch.Tensor) -> None:
         """Add a micro-batch's share of the step's loss. It stays on its device: no synchronization."""
@@ -65,7 +75,9 @@ class StepHealth:
             [loss, torch.as_tensor(self._norm, dtype=loss.dtype, device=loss.device)]
         ).tolist()
         self._loss = self._norm = 0.0
-        return step_loss, math.isfinite(step_loss) and math.isfinite(norm)
+        self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+        was_skipped = self._scales_loss and 0 < self._skipped <= MOST_SKIPPED
+        return step_loss, math.isfinite(step_loss) and (math.isfinite(norm) or was_skipped)
 
 
 class Checkpointing(TrainerCallback):

@@ -202,6 +202,12 @@ def _on_placement() -> Iterator[Rule]:
                 remedy="Remove it, or set spec.method.type to LoRA.",
             )
     yield Rule(
+        path="spec.compute.precision",
+        applies_if=IsSet("compute.precision") & Compare(GPUS, "==", 0),
+        message="can be set only on GPUs: on the CPU, training computes in float32",
+        remedy="Remove it, or set gpusPerNode.",
+    )
+    yield Rule(
         path="spec.hyperparameters.optim",
         applies_if=in_8_bits & Compare(GPUS, "==", 0),
         message=f"can be {either(OPTIMIZERS_8_BIT)} only on GPUs",

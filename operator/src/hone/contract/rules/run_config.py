@@ -47,6 +47,7 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             processesPerNode=topology.processes_per_node,
             zeroStage=topology.zero_stage,
             microBatchSize=topology.micro_batch_size,
+            precision=topology.precision,
             offloadOptimizer=topology.offload_optimizer,
             offloadParam=topology.offload_param,
         ),

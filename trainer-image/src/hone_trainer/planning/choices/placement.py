@@ -5,6 +5,7 @@ from itertools import product
 
 from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
+from hone.contract.settings import Precision
 from hone_trainer.models.saved import Mode
 from hone_trainer.models.zero import sums_in_float32
 from hone_trainer.planning import needs
@@ -72,7 +73,7 @@ def choose_placement(inputs: PlanInputs, choices: Choices) -> Choices:
         zero_stage=Choice(layout.states.zero_stage, why.zero_stage),
         gradient_checkpointing=Choice(layout.gradient_checkpointing, why.gradient_checkpointing),
         micro_batch_size=spec_or(topology.micro_batch_size, layout.micro_batch_size, why.micro_batch_size),
-        precision=Choice(layout.precision, why_precision(layout.precision, on_gpu=inputs.on_gpu)),
+        precision=Choice(layout.precision, why_precision(layout.precision, _half(choices), on_gpu=inputs.on_gpu)),
         activation_offloading=Choice(False, "Only after running out of memory."),
         memory=Choice(layout.memory, _whose_memory(inputs)),
     )
@@ -180,7 +181,7 @@ def _shape(inputs: PlanInputs, choices: Choices, size: int) -> tuple[int, int]:
 def _layout(inputs: PlanInputs, choices: Choices, states: States, size: int, *, checkpointing: bool) -> _Layout:
     stage = states.zero_stage
     model, on_gpu = choices.model, inputs.on_gpu
-    precision = planned_precision(inputs.method, stage, on_gpu=on_gpu)
+    precision = planned_precision(inputs.method, stage, _half(choices), on_gpu=on_gpu)
     sequences, length = _shape(inputs, choices, size)
     step = TrainingStep(
         model=model,
@@ -210,6 +211,11 @@ def _layout(inputs: PlanInputs, choices: Choices, states: States, size: int, *, 
     return _Layout(states, checkpointing, size, precision, estimate_memory(step), host_bytes(step))
 
 
+def _half(choices: Choices) -> str:
+    """The type in which GPUs compute."""
+    return str(choices.values.get("compute_dtype") or Precision.BFLOAT16)
+
+
 def _measured(inputs: PlanInputs, choices: Choices, step: TrainingStep, precision: str) -> TrainingStep:
     """The step with what autograd saves of this very model, unless ten times as much would fit: then formulas do."""
     estimate = estimate_memory(step)
@@ -217,7 +223,9 @@ def _measured(inputs: PlanInputs, choices: Choices, step: TrainingStep, precisio
     if not (limit or inputs.on_gpu) or (limit and estimate.total_bytes + 9 * estimate.activations_bytes <= limit):
         return step
     masked = step.micro_batch_size > 1 or choices.packing.length is not None
-    mode = Mode.of(choices.lora, precision, autocast=step.autocast, masked=masked)
+    # Measured without a GPU, where float16 lacks kernels; its values have as many bytes.
+    measured = Precision.BFLOAT16.value if precision == Precision.FLOAT16 else precision
+    mode = Mode.of(choices.lora, measured, autocast=step.autocast, masked=masked)
     return replace(step, saved=inputs.measure(mode))
 
 

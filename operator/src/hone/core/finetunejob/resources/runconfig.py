@@ -142,6 +142,8 @@ def _topology(run: Run) -> Topology:
         memory_bytes=memory_per_process(run),
         gpu_by_labels=_gpu_by_labels(run),
         largest_memory_bytes=_largest_memory(run),
+        compute_capability=run.gpu.compute_capability if run.gpu else None,
+        precision=compute.precision,
         offload_optimizer=compute.offload_optimizer,
         offload_param=compute.offload_param,
         host_memory_bytes=_host_memory(run),
