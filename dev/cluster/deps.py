@@ -30,6 +30,9 @@ PACKAGES = {
     "promtool": "prometheus",
 }
 
+LOCK_SECONDS = 600
+"""How long apt-get waits for another program that installs packages, such as a machine's own upgrades."""
+
 
 def missing(only: Iterable[str] | None = None) -> list[str]:
     """Names of the packages whose command or file, of those in `only` (default all), is missing."""
@@ -78,7 +81,7 @@ def _install(absent: list[str]) -> None:
         with step(f"installing Debian packages: {', '.join(absent)}"):
             for command in (["update"], ["install", "-y", "--no-install-recommends", *absent]):
                 result = subprocess.run(
-                    ["apt-get", "-q", *command],
+                    ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}", *command],
                     env=environment,
                     text=True,
                     stdin=subprocess.DEVNULL,
