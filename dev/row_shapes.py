@@ -116,6 +116,13 @@ SHAPES = (
     Shape("TRL", "prompt only", {"prompt": [_ASK]}),
     Shape("Hermes", "function calling", {"conversations": _HERMES}),
     Shape("Hugging Face", "text classification", {"text": "It broke.", "label": 1}),
+    Shape("Hugging Face", "several classes", {"text": "It came late.", "labels": ["late"]}),
+    Shape(
+        "Kaggle",
+        "several classes",
+        {"comment": "It came late.", "late": 1, "rude": 0},
+        {"text": "comment", "label": "late,rude"},
+    ),
 )
 
 

@@ -40,8 +40,8 @@ def works(environment: Path, full: bool) -> bool:
     return subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True).returncode == 0
 
 
-def build(environment: Path) -> None:
-    """Recreate the environment in place; the marker is written last."""
+def build(environment: Path, lock: Path = LOCK) -> None:
+    """Recreate an environment from a lock in place; the marker is written last."""
     if environment.exists():
         print(f"{environment} is broken: recreating it", file=sys.stderr)
         shutil.rmtree(environment)
@@ -49,7 +49,7 @@ def build(environment: Path) -> None:
     environment.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([binary, "venv", "--quiet", "--python", sys.executable, environment], env=env, check=True)
     install: list[str | Path] = [binary, "pip", "install", "--require-hashes", "--no-deps", "--compile-bytecode"]
-    subprocess.run([*install, "--python", environment / "bin" / "python", "-r", LOCK], env=env, check=True)
+    subprocess.run([*install, "--python", environment / "bin" / "python", "-r", lock], env=env, check=True)
     (environment / "COMPLETE").write_text("")
 
 

@@ -52,12 +52,15 @@ def test_strings_stay_strings_and_turns_are_turns(format: str, objectives: str, 
 def test_its_manifest_is_valid_and_makes_turns_of_two_columns_of_text() -> None:
     manifests = [yaml.safe_load(block) for block in blocks(PAGE, "yaml")]
     assert [problem for manifest in manifests for problem in problems(manifest)] == []
-    (columns,) = (spec["columns"] for manifest in manifests if "columns" in (spec := manifest["spec"]["dataset"]))
+    mapped = (spec["columns"] for manifest in manifests if "columns" in (spec := manifest["spec"]["dataset"]))
+    columns, classes = sorted(mapped, key=lambda each: "label" in each)
     assert f"`columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in columns.items())}}}`" in PAGE
     row = rename({"question": "Is it good?", "answer": "Yes."}, columns)
     format = detect(row, OBJECTIVES[Objective.SFT].data.formats)
     assert format is DataFormat.ALPACA
     assert [turn["role"] for turn in to_sample(row, format).messages] == ["user", "assistant"]
+    row = rename({"comment": "It came late.", "late": 1, "rude": 0, "damaged": 0}, classes)
+    assert to_sample(row, DataFormat.TEXT_LABEL).label == ("late",)
 
 
 def test_its_shares_are_those_of_the_code() -> None:

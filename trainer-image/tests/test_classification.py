@@ -94,6 +94,35 @@ def test_it_beats_the_most_frequent_class_and_is_served_with_its_classes_names(
 
 
 @pytest.mark.train
+def test_several_classes_are_learned_each_by_itself_and_served_with_a_probability_each(
+    run: Callable[[RunConfig], Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = tiny.make_model(tmp_path / "model", hidden=64)
+    tiny.make_labeled(tmp_path / "workspace/prepared/tiny", model, test_rows=40, several=True)
+    config = tiny.make_run(
+        tmp_path, objective=Objective.CLASSIFICATION, steps=80, every=80, micro_batch=16, accumulation=2, hidden=64
+    )
+    artifact = run(config)
+    report = report_of(artifact)
+    scores = {score.metric: score for score in report.evaluation.scores}
+    assert list(scores) == ["macroF1", "microF1", "subsetAccuracy"]
+    assert all(score.improvement.lower > 0 for score in scores.values())
+    assert scores["microF1"].tuned.value > 0.85
+
+    model = AutoModelForSequenceClassification.from_pretrained(artifact).eval()
+    assert model.config.problem_type == "multi_label_classification", "by which servers take a sigmoid of each"
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    for sample in report.samples:
+        with torch.inference_mode():
+            logits = model(**tokenizer(sample.prompt, return_tensors="pt")).logits[0]
+        served = dict(zip(tiny.LABELS, torch.sigmoid(logits).tolist(), strict=True))
+        assert served == pytest.approx(sample.probabilities, abs=1e-4)
+        assert sample.tuned == (", ".join(name for name, share in served.items() if share >= 0.5) or "(none)")
+
+
+@pytest.mark.train
 def test_frozen_weights_stay_as_they_were_and_all_others_change(
     run: Callable[[RunConfig], Path], tmp_path: Path
 ) -> None:
@@ -138,6 +167,29 @@ def test_the_loss_weighs_each_row_by_its_class() -> None:
     assert loss_of(logits, labels, None, None).item() == pytest.approx(each.mean().item())
     weighed = (each * torch.tensor([1.0, 2.0, 4.0])[labels]).mean()
     assert loss_of(logits, labels, [1.0, 2.0, 4.0], None).item() == pytest.approx(weighed.item())
+
+
+def test_the_loss_of_several_classes_weighs_the_rows_that_have_a_class() -> None:
+    from hone_trainer.objectives.classification import binary_cross_entropy
+
+    logits, _ = rows()
+    labels = (torch.arange(24).reshape(8, 3) % 4 == 0).float()
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    whole = binary_cross_entropy(None)(SimpleNamespace(logits=logits), labels)
+    assert whole.item() == pytest.approx(each.mean().item())
+    weighed = (each * torch.where(labels == 1, torch.tensor([1.0, 2.0, 4.0]), torch.tensor(1.0))).mean()
+    loss = binary_cross_entropy([1.0, 2.0, 4.0])
+    assert loss(SimpleNamespace(logits=logits), labels).item() == pytest.approx(weighed.item())
+    parts = [loss(SimpleNamespace(logits=logits[part]), labels[part], 24) for part in (slice(3), slice(3, None))]
+    assert sum(parts).item() == pytest.approx(weighed.item()), "however a step is cut"
+
+
+def test_a_batch_has_a_1_for_each_class_of_a_row() -> None:
+    from hone_trainer.objectives.classification import WithClasses
+
+    collate = WithClasses(lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])}, 3)
+    batch = collate([{"input_ids": [4], "label": [0, 2]}, {"input_ids": [5], "label": []}])
+    assert batch["labels"].tolist() == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
 
 
 # The head.

@@ -1,9 +1,10 @@
-"""Scores of classification: figures by hand, intervals, and the most frequent class as the base."""
+"""Scores of classification: figures by hand, intervals, and the most frequent class or classes as the base."""
 
 import numpy as np
 import pytest
 
 from hone_trainer.data.classes import Classes
+from hone_trainer.scores import several_classes
 from hone_trainer.scores.classes import calibration_error, compare, macro_f1
 from hone_trainer.scores.intervals import bootstrap
 
@@ -90,3 +91,59 @@ def test_what_the_figures_cannot_tell_is_said() -> None:
     _, notes = compare(TWO, truth, probabilities(truth, 0.9))
     assert "1 of 2 classes have no test row" in notes[1]
     assert "Every test row is classified correctly" in notes[2]
+
+
+# Texts with several classes.
+
+THREE = Classes(("late", "lost", "rude"), (60, 10, 30), total=100)
+
+
+def of_sklearn(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    f1 = [f1_score(truth, predicted, average=average, zero_division=0) for average in ("macro", "micro")]
+    return [*f1, accuracy_score(truth, predicted)]
+
+
+def test_scores_of_several_classes_are_those_of_scikit_learn() -> None:
+    chance = np.random.default_rng(3)
+    truth = chance.random((80, 3)) < 0.4
+    tuned = np.clip(truth * 0.5 + chance.random((80, 3)) * 0.6, 0, 1)
+    evaluation, notes = several_classes.compare(THREE, truth, tuned)
+    assert [score.metric for score in evaluation.scores] == ["macroF1", "microF1", "subsetAccuracy"]
+    base = np.broadcast_to(np.array([True, False, False]), truth.shape)
+    assert [score.tuned.value for score in evaluation.scores] == pytest.approx(of_sklearn(truth, tuned >= 0.5))
+    assert evaluation.scores[1].base.value == pytest.approx(of_sklearn(truth, base)[1])
+    assert "`late`" in notes[0]
+    assert "`rude`" not in notes[0]
+    for score in evaluation.scores:
+        assert score.samples == 80
+        assert score.tuned.lower < score.tuned.value < score.tuned.upper
+        assert score.improvement.lower > 0
+
+
+def test_an_interval_of_several_classes_is_that_of_samples_of_whole_rows() -> None:
+    chance = np.random.default_rng(4)
+    truth = chance.random((50, 3)) < 0.4
+    answers = truth ^ (chance.random((50, 3)) < 0.2)
+    evaluation, _ = several_classes.compare(THREE, truth, answers.astype(float))
+
+    def micro_f1(rows: np.ndarray) -> np.ndarray:
+        hits = (truth & answers)[rows].sum(axis=(1, 2))
+        return 2 * hits / (truth[rows].sum(axis=(1, 2)) + answers[rows].sum(axis=(1, 2)))
+
+    expected = bootstrap(micro_f1, 50)
+    assert evaluation.scores[1].tuned.lower == pytest.approx(expected.lower, abs=1e-6)
+    assert evaluation.scores[1].tuned.upper == pytest.approx(expected.upper, abs=1e-6)
+
+
+def test_the_base_of_several_classes_is_never_without_one() -> None:
+    assert several_classes.guess(Classes(("a", "b"), (5, 9), total=100)).tolist() == [False, True]
+    assert several_classes.guess(Classes(("a", "b"), (80, 90), total=100)).tolist() == [True, True]
+
+
+def test_rows_without_any_class_are_right_where_none_is_predicted() -> None:
+    evaluation, notes = several_classes.compare(THREE, np.zeros((20, 3), dtype=bool), np.full((20, 3), 0.2))
+    f1, _, subsets = evaluation.scores
+    assert (f1.tuned.value, subsets.tuned.value) == (0.0, 1.0)
+    assert "3 of 3 classes have no test row" in " ".join(notes)

@@ -145,9 +145,21 @@ def make_prepared(
 
 
 def make_labeled(
-    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+    directory: Path,
+    model: Path,
+    *,
+    rows: int = 256,
+    validation_rows: int = 9,
+    test_rows: int = 24,
+    seed: int = 0,
+    several: bool = False,
 ) -> Path:
-    """Write prepared data for classification: the class of a text is that of its last word, two words to a class."""
+    """Write prepared data for classification: the class of a text is that of its last word, two words to a class.
+
+    Args:
+        directory, model, rows, validation_rows, test_rows, seed: as of `make_prepared`.
+        several: whether a text has the classes of all its words.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -156,18 +168,23 @@ def make_labeled(
 
     def row(split: str) -> dict[str, object]:
         index = chance.randrange(len(WORDS))
-        text = " ".join([*(chance.choice(WORDS) for _ in range(chance.randrange(3))), WORDS[index]])
+        words = [*(chance.choice(WORDS) for _ in range(chance.randrange(3))), WORDS[index]]
+        text = " ".join(words)
         ids, label = tokenizer(text)["input_ids"], index % len(LABELS)
-        columns: dict[str, object] = {"input_ids": ids, "label": label}
+        labels = sorted({WORDS.index(word) % len(LABELS) for word in words}) if several else [label]
+        columns: dict[str, object] = {"input_ids": ids, "label": labels if several else label}
         if split == "train":
-            counts[label] += 1
+            for each in labels:
+                counts[each] += 1
         elif split == "test":
-            columns |= {"prompt_ids": ids, "reference": LABELS[label], "prompt": text}
+            reference = ", ".join(LABELS[each] for each in labels)
+            columns |= {"prompt_ids": ids, "reference": reference, "prompt": text}
         return columns
 
     _write_prepared(directory, row, rows, validation_rows, test_rows)
     meta = json.loads((directory / "prepared.json").read_text())
-    (directory / "prepared.json").write_text(json.dumps({**meta, "classes": {"names": LABELS, "rows": counts}}))
+    classes = {"names": LABELS, "rows": counts} | ({"total": rows} if several else {})
+    (directory / "prepared.json").write_text(json.dumps({**meta, "classes": classes}))
     return directory
 
 

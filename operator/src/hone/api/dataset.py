@@ -284,7 +284,8 @@ class Dataset(Model):
             max_length=16,
             description="Column names in the data that differ from Hone's, by Hone's name. For example, prompt: "
             "question reads the prompt from the column question, and prompt: data.question from the key question of "
-            "the object data. role and content name the keys of messages.",
+            "the object data. role and content name the keys of messages. label: late,rude makes a class of each of "
+            "these columns, which have 0 or 1.",
         ),
     ] = None
     roles: Annotated[
@@ -308,9 +309,10 @@ class Dataset(Model):
         Field(
             description="{balances}: Weight gives the rows of rare classes more weight in the loss; None gives all "
             "rows the same weight. Classification: the weight is n / (k * n_c) with n rows, k classes and n_c rows of "
-            "the class. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: Weight for "
-            "Classification if the largest class has more than 3 times the rows of the smallest one, and for KTO if "
-            "the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
+            "the class; if rows may have several classes, rows of a class weigh (n - n_c) / n_c in the loss of that "
+            "class, from 1 to 20. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: "
+            "Weight for Classification if the largest class has more than 3 times the rows of the smallest one, and "
+            "for KTO if the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
         ),
     ] = None
     show_example: Annotated[

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hone.contract.settings import SplitBy
+from hone_trainer.data.label_values import Label, names_of
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.splits import choose_split, first_turn_key, normalized, prompt_key, row_key
 
@@ -23,7 +24,7 @@ class Seen:
         source: train, validation or test: where it was read.
         row: of all that it holds.
         prompt: of what comes before the answer.
-        label: its class; None where there are no classes.
+        label: its class or classes; None where there are no classes.
         group: of what decides its split where that is not the prompt.
         whole: of a conversation to the end of its last answer.
         parts: of the same conversation to the end of each earlier answer.
@@ -33,7 +34,7 @@ class Seen:
     source: str
     row: bytes
     prompt: bytes
-    label: str | int | None = None
+    label: Label | None = None
     group: bytes | None = None
     whole: bytes | None = None
     parts: tuple[bytes, ...] = ()
@@ -48,7 +49,7 @@ class RowRef:
     """train, validation or test; None if another split has the same row, or it is not used."""
     row: bytes
     prompt: bytes
-    label: str | int | None = None
+    label: Label | None = None
     copies: int = 1
     """How often it is learned in one epoch."""
     used: bool = True
@@ -150,9 +151,13 @@ def _keys(rows: list[Seen], split_by: SplitBy | None, warnings: list[str]) -> li
 def _with_every_class(rows: list[Seen], keys: list[bytes], splits: list[str], warnings: list[str]) -> list[str]:
     """The splits with the rows of each class that has no training row moved to training."""
     pairs = list(zip(rows, splits, strict=True))
-    trained = {str(row.label) for row, split in pairs if split == "train"}
-    rare = {str(row.label) for row, split in pairs if row.source == "train" and row.label is not None} - trained
-    moved = {key for row, key in zip(rows, keys, strict=True) if row.source == "train" and str(row.label) in rare}
+    trained = {name for row, split in pairs if split == "train" for name in names_of(row.label)}
+    rare = {name for row, _ in pairs if row.source == "train" for name in names_of(row.label)} - trained
+    moved = {
+        key
+        for row, key in zip(rows, keys, strict=True)
+        if row.source == "train" and not rare.isdisjoint(names_of(row.label))
+    }
     if not rare or not moved:
         return splits
     count = sum(row.source == "train" and key in moved for row, key in zip(rows, keys, strict=True))

@@ -130,7 +130,7 @@ def _write(directory: Path, digest: str, survey: Survey, encoder: RowEncoder, op
     meta = {"summary": summary.to_dict(), "sequenceLength": min(limit, longest), "warnings": warnings}
     meta["ends"] = options.checks.learned_ends()
     if counts.classes:
-        meta["classes"] = {"names": counts.classes.names, "rows": counts.classes.rows}
+        meta["classes"] = counts.classes.to_dict()
     meta["files"] = [file.to_dict() for file in files_of_splits(directory)]
     _write_meta(directory / META_FILE, meta)
 
@@ -219,5 +219,7 @@ def _count_tokens(dataset: "Dataset", encoder: RowEncoder) -> tuple[int, float]:
 
 def _recount(classes: Classes, train: "Dataset") -> Classes:
     """The classes with the training rows that were written: rows may have been left out since the first pass."""
-    counts = Counter(train["label"][:])
-    return Classes(classes.names, tuple(counts[index] for index in range(len(classes.names))))
+    labels = train["label"][:]
+    counts = Counter(index for indices in labels for index in indices) if classes.several else Counter(labels)
+    rows = tuple(counts[index] for index in range(len(classes.names)))
+    return replace(classes, rows=rows, total=len(labels) if classes.several else None)

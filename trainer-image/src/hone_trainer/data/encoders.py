@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hone.contract.settings import TrainOn
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.encode import Encoder
-from hone_trainer.data.labels import LabelEncoder
+from hone_trainer.data.labels import LabelEncoder, LabelsEncoder
 from hone_trainer.data.pairs import PairEncoder, ScoreEncoder
 from hone_trainer.data.prompts import PromptEncoder
 from hone_trainer.data.rated import RatedEncoder
@@ -52,7 +52,8 @@ def of_classes(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) ->
     """For texts with their classes."""
     if options.classes is None:
         raise ValueError("the rows have no classes")
-    return LabelEncoder(tokenizer, options.classes)
+    encoder = LabelsEncoder if options.classes.several else LabelEncoder
+    return encoder(tokenizer, options.classes)
 
 
 def of_ratings(tokenizer: "PreTrainedTokenizerBase", options: EncoderOptions) -> RatedEncoder:

@@ -1,18 +1,16 @@
-"""Rows with a prompt or a text, and at most one answer or label."""
+"""Rows with a prompt or a text, and at most one answer or a label."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
 from hone_trainer.data.format_chat import require_no_system, with_system
+from hone_trainer.data.label_values import parse_label
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.turns import parse_messages, parse_turns, unpacked
 from hone_trainer.protocol.errors import RowFault
 
 RATINGS = ("label", "kto_tag")
 """Columns with a rating: Hone's, and LLaMA-Factory's."""
-MAX_LABEL = 128
-"""Most characters of a class's name."""
 
 
 def from_prompt_completion(row: dict[str, Any]) -> Sample:
@@ -115,31 +113,5 @@ def from_text(row: dict[str, Any]) -> Sample:
     return Sample(prompt=text, whole=True)
 
 
-def _class(label: Any) -> str | int:
-    """The class that a label names: booleans are the classes true and false, and pandas writes integers as 1.0.
-
-    Raises:
-        RowFault: it names none.
-    """
-    if isinstance(label, bool):
-        return str(label).lower()
-    if isinstance(label, float) and math.isfinite(label):
-        return int(label) if label.is_integer() else f"{label:g}"
-    if not isinstance(label, str | int):
-        raise RowFault("`label` is neither a string nor a number")
-    return label.strip() if isinstance(label, str) else label
-
-
 def from_text_label(row: dict[str, Any]) -> Sample:
-    sample, label = from_text(row), row["label"]
-    if isinstance(label, list | dict):
-        raise RowFault(
-            "`label` is a list or an object: a row has one class here, and several classes of one text are not "
-            "supported. Train one job for each class, with the label true or false"
-        )
-    label = _class(label)
-    if label == "":
-        raise RowFault("`label` is empty")
-    if len(str(label)) > MAX_LABEL:
-        raise RowFault(f"`label` has more than {MAX_LABEL} characters, too long for the name of a class")
-    return replace(sample, label=label)
+    return replace(from_text(row), label=parse_label(row["label"]))

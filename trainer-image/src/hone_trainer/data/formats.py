@@ -20,6 +20,7 @@ from hone_trainer.data.format_prompt import (
     with_prompt,
 )
 from hone_trainer.data.keys import check_columns_beside
+from hone_trainer.data.label_values import ALIAS
 from hone_trainer.data.providers import REFERENCES, as_prompt, unanswered
 from hone_trainer.data.read import TURNS
 from hone_trainer.data.sample import Sample
@@ -112,6 +113,7 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
       completion may be a bad one. Any other label, also 1 or 0, is an ordinary column, unless `formats` has
       UnpairedPreference and lacks PromptCompletion. In that case a null label counts as present, so that the row is
       reported as one that lacks its label.
+    - `labels` count as `label` if TextLabel is one of `formats`.
     - `messages` that do not end with an answer are Prompt if that is one of `formats`.
     - A prompt alone is Prompt, and a text alone Text, only if that is one of `formats`; otherwise the column after it
       is missing. A text with a label is never Text.
@@ -121,6 +123,8 @@ def detect(row: dict[str, Any], formats: Collection[DataFormat] = tuple(COLUMNS)
         formats: the objective's formats; another format is returned only if a row has none of them.
     """
     present = {column for column, value in row.items() if value is not None}
+    if DataFormat.TEXT_LABEL in formats and ALIAS in present:
+        present.add("label")
     if DataFormat.PROMPT in formats and unanswered(row):
         return DataFormat.PROMPT
     if DataFormat.UNPAIRED_PREFERENCE in formats and rated_conversation(row):
@@ -155,6 +159,8 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
         row = with_prompt(row, column)
     if format is DataFormat.PROMPT:
         row = as_prompt(row)
+    if format is DataFormat.TEXT_LABEL and row.get("label") is None and ALIAS in row:
+        row = {**row, "label": row[ALIAS]}
     for column in COLUMNS[format]:
         if column not in row:
             raise RowFault(f"no column `{column}`")
@@ -172,6 +178,8 @@ def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
     tools = TOOL_COLUMNS if format in _WITH_TOOLS else ()
     if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
         before = (column, *RATINGS)
+    if format is DataFormat.TEXT_LABEL and row.get("label") is None:
+        before = (ALIAS,)
     if format is DataFormat.PROMPT:
         before = (*(("messages",) if unanswered(row) else ()), *REFERENCES)
     return (*COLUMNS[format], *FORMATS[format].optional, *before, *tools)

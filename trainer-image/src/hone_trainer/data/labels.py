@@ -1,11 +1,13 @@
-"""From a labeled text to token ids and the index of its class."""
+"""From a labeled text to token ids and the index of its class, or the indices of its classes."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_trainer.data.classes import Classes
 from hone_trainer.data.conversation import Conversation
+from hone_trainer.data.label_values import names_of
 from hone_trainer.data.rows import Column
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.text import decoded, ids_of, text_ids
@@ -15,12 +17,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NO_CLASS = "(none)"
+
+
 @dataclass(frozen=True)
 class Labeled:
-    """A text as numbers, and its class."""
+    """A text as numbers, and its class, or all of its classes in order."""
 
     input_ids: list[int]
-    label: int
+    label: int | list[int]
 
     @property
     def length(self) -> int:
@@ -74,7 +79,7 @@ class LabelEncoder:
             raise RowFault(
                 f"`text` holds {self._tokenizer.convert_ids_to_tokens(self._pad)}, which is the padding token"
             )
-        return Labeled(ids, self._indices[str(sample.label)])
+        return Labeled(ids, self._label([self._indices[name] for name in names_of(sample.label)]))
 
     def cut(self, row: dict[str, Any], limit: int) -> dict[str, Any]:
         """The first `limit` tokens of a text; the class stays."""
@@ -85,12 +90,13 @@ class LabelEncoder:
         return self._ids(sample.prompt), sample.prompt
 
     def reference(self, sample: Sample) -> str:
-        """The class's name."""
-        return str(sample.label)
+        """The class's name, or those of all classes."""
+        return in_words(names_of(sample.label))
 
     def decode(self, encoded: Labeled, limit: int) -> str:
         """The row as text of at most `limit` characters, with «» around its class."""
-        label = f" → «{self.classes.names[encoded.label]}»"
+        indices = encoded.label if isinstance(encoded.label, list) else [encoded.label]
+        label = f" → «{clip(in_words([self.classes.names[index] for index in indices]), limit // 2)}»"
         return clip(decoded(self._tokenizer, encoded.input_ids), limit - len(label)) + label
 
     def learns_to_stop(self, encoded: Labeled) -> bool:
@@ -101,8 +107,28 @@ class LabelEncoder:
         """None."""
         return []
 
+    def _label(self, indices: list[int]) -> int | list[int]:
+        (index,) = indices
+        return index
+
     def _ids(self, text: str) -> list[int]:
         return text_ids(self._tokenizer, text)
+
+
+class LabelsEncoder(LabelEncoder):
+    """The same for texts that may have several classes, or none."""
+
+    COLUMNS: ClassVar[dict[str, Column]] = {"input_ids": Column.IDS, "label": Column.CLASSES}
+    marks = "labels"
+    train_on = "Labels"
+
+    def _label(self, indices: list[int]) -> int | list[int]:
+        return sorted(indices)
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Classes as one text, for reports."""
+    return ", ".join(names) or NO_CLASS
 
 
 def padding_id(tokenizer: "PreTrainedTokenizerBase", *, chat: bool = False) -> int:

@@ -15,7 +15,8 @@ Columns of every split, one row per conversation, already cut to the sequence le
 Other objectives have other columns than the first two (`RowEncoder.COLUMNS`). Rows with classes (format TextLabel)
 have instead of `labels`:
 
-    label        int32        index of the row's class in `Prepared.classes`
+    label        int32        index of the row's class in `Prepared.classes`; where a row may have several classes or
+                              none, list[int32] of all of them
 
 Pairs for a reward model (format Preference) have instead of both:
 
@@ -48,7 +49,8 @@ The test split has three more:
     reference    str          text of the last assistant turn, without special tokens
     prompt       str          the text that `prompt_ids` encode, for reports
 
-With classes, `prompt_ids` encode the whole text and `reference` is the class's name; of pairs it is the better answer.
+With classes, `prompt_ids` encode the whole text and `reference` is the class's name, or the names of all
+its classes; of pairs it is the better answer.
 
 `validation` and `test` may have no rows: small data, or, for validation, by the user's wish.
 """
@@ -122,7 +124,7 @@ def load_prepared(directory: str | Path, packed_length: int | None = None) -> Pr
         warnings=meta["warnings"],
         **splits,
         ends=tuple(meta.get("ends", ())),
-        classes=Classes(tuple(classes["names"]), tuple(classes["rows"])) if (classes := meta.get("classes")) else None,
+        classes=Classes.of(meta.get("classes")),
     )
 
 

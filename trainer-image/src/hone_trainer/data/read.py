@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hone_trainer.data.kinds import BROKEN, FileFault, damaged
+from hone_trainer.data.label_values import SEPARATOR, columns_of, of_columns
 from hone_trainer.data.providers import standard
 from hone_trainer.data.readers import READERS, parsed
 from hone_trainer.data.sources import Source
@@ -98,19 +99,31 @@ def rename(row: dict[str, Any], columns: Mapping[str, str], roles: Mapping[str, 
 
     Args:
         row: as it was read.
-        columns: the row's own names by Hone's; `data.question` is the key `question` of the object `data`.
+        columns: the row's own names by Hone's; `data.question` is the key `question` of the object `data`, and
+            `label: rude,off-topic` makes classes of these columns, which have 0 or 1.
         roles: Hone's roles by the row's own names.
+
+    Raises:
+        RowFault: a column that is a class has neither 0 nor 1.
     """
     if columns:
         others, values = row, {}
         for name, path in columns.items():
-            if name not in MESSAGE_KEYS and (value := at(row, path)) is not ABSENT:
+            if name == "label" and path not in row and len(classes := paths(name, path)) > 1:
+                others = {column: value for column, value in others.items() if column not in classes}
+                values[name] = of_columns(row, classes)
+            elif name not in MESSAGE_KEYS and (value := at(row, path)) is not ABSENT:
                 others, values[name] = _without(others, path), value
         row = others | values
     keys = {ours: theirs for ours, theirs in columns.items() if ours in MESSAGE_KEYS}
     if not keys and not roles:
         return row
     return {name: _renamed(value, keys, roles or {}) if name in TURNS else value for name, value in row.items()}
+
+
+def paths(name: str, path: str) -> list[str]:
+    """The columns that an entry of `columns` names: several, separated by commas, only for a label."""
+    return columns_of(path) if name == "label" and SEPARATOR in path else [path]
 
 
 def at(row: Any, path: str) -> Any:

@@ -263,7 +263,7 @@ def _batches(file_size: int, schema: "pa.Schema", batches: Iterable["pa.RecordBa
             for row in batch.slice(start, _BATCH).to_pylist():
                 number += 1
                 for name, names in classes.items():
-                    row[name] = names[row[name]] if row[name] is not None and 0 <= row[name] < len(names) else None
+                    row[name] = _named(row[name], names)
                 for name, kind in encoded.items():
                     row[name] = _decoded(row[name], kind)
                 whole = not encoded or _encodable([row[name] for name in encoded])
@@ -292,21 +292,42 @@ def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
 
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"].items()
-        described = {name: each for name, each in features if isinstance(each, dict)}
+        described = {name: _element(each) for name, each in features}
         named = {name: each["names"] for name, each in described.items() if each.get("_type") == "ClassLabel"}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
-    integers = {field.name for field in schema if pa.types.is_integer(field.type)}
-    return {name: names for name, names in named.items() if name in integers}
+    inner = {field.name: field.type.value_type if _is_list(field.type) else field.type for field in schema}
+    return {name: names for name, names in named.items() if name in inner and pa.types.is_integer(inner[name])}
+
+
+def _element(feature: Any) -> dict[str, Any]:
+    """What a column holds by its description, or what its lists hold."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    if isinstance(feature, dict) and feature.get("_type") in ("List", "LargeList", "Sequence"):
+        feature = feature.get("feature")
+    return feature if isinstance(feature, dict) else {}
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """The name of a class, or those of a list; None where there is none."""
+    if isinstance(value, list):
+        return [_named(each, names) for each in value]
+    return names[value] if value is not None and 0 <= value < len(names) else None
 
 
 def _decoded(value: Any, kind: "pa.DataType") -> Any:
     """A value of Arrow's JSON type, or a list of them: `datasets` stores values so whose type differs between rows."""
-    import pyarrow as pa
 
     if value is None:
         return None
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if _is_list(kind):
         return [_decoded(item, kind.value_type) for item in value]
     return json.loads(value) if isinstance(value, str) and str(kind).startswith("extension<arrow.json") else value
 

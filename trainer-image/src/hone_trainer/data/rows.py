@@ -14,6 +14,7 @@ class Column(Enum):
     IDS = "token ids"
     LABELS = "a token id where there is loss, else -100"
     NUMBER = "an integer"
+    CLASSES = "indices of classes"
     TEXT = "a string"
 
 

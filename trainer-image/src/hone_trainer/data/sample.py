@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone_trainer.data.conversation import Conversation, Message
+from hone_trainer.data.label_values import Label
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Sample:
         prompt: the prompt as plain text, or a text that is learned whole or has a class; empty for a conversation.
         completion: the answer as plain text; of two answers the better one.
         rejected: the worse one of two answers, as text or messages; empty where there is one answer.
-        label: the class of the text, or whether the completion is good (`RATED`); None where there are no classes.
-            A number sorts as one.
+        label: the class of the text, all its classes where it may have several, or whether the completion is good
+            (`RATED`); None where there are no classes. A number sorts as one.
         references: what an answer that the model writes itself is compared to; empty where nothing is.
         tools: the tools that the assistant may call.
         untrained: the assistant's turns that carry no loss by the row's own choice, by index.
@@ -30,7 +31,7 @@ class Sample:
     prompt: str = ""
     completion: str = ""
     rejected: "tuple[Message, ...] | str" = ""
-    label: str | int | None = None
+    label: Label | None = None
     references: tuple[str, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     untrained: frozenset[int] = frozenset()

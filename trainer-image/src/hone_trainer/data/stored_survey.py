@@ -49,7 +49,7 @@ def load(workspace: Path, digest: str) -> tuple[Survey, Classes | None] | None:
         return None
     try:
         content = json.loads(path.read_bytes())
-        return _survey(content), _classes(content["classes"])
+        return _survey(content), Classes.of(content["classes"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("What is stored of the data cannot be read", extra={"reason": type(error).__name__})
         return None
@@ -66,7 +66,7 @@ def store(workspace: Path, digest: str, survey: Survey, classes: Classes | None)
         "plainText": survey.plain_text,
         "warnings": survey.warnings,
         "sources": [rows.to_dict() for rows in survey.source_rows or []],
-        "classes": {"names": classes.names, "rows": classes.rows} if classes else None,
+        "classes": classes.to_dict() if classes else None,
     }
     data = json.dumps(content).encode()
     if len(data) <= _MAX_BYTES:
@@ -88,9 +88,3 @@ def _survey(content: dict[str, Any]) -> Survey:
         formats=formats,
         source_rows=[SourceRows.from_dict(rows) for rows in content["sources"]] or None,
     )
-
-
-def _classes(content: dict[str, Any] | None) -> Classes | None:
-    if content is None:
-        return None
-    return Classes(tuple(map(str, content["names"])), tuple(map(int, content["rows"])))

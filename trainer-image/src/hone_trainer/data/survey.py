@@ -31,8 +31,6 @@ _KNOWN_COLUMNS = {
     "data": "If `data` holds all rows, write them as one array, [{…}, {…}].",
     "rows": "If `rows` holds all rows, write them as one array, [{…}, {…}].",
     "train": "If `train` holds all rows, write them as one array, [{…}, {…}].",
-    "labels": "If `labels` has one class for each row, map it with spec.dataset.columns (label: labels). Several "
-    "classes of one text are not supported: train one job for each class.",
     "text": "Plain `text` has no prompt: set spec.objective to SFT to learn all of it, split it into `prompt` and "
     "`completion`, or add a `label` and set spec.objective to Classification.",
 }

@@ -91,6 +91,10 @@ def features(name: str, encoder: RowEncoder) -> "Features":
     from datasets import Features, List, Value
 
     tokens, number = List(Value("int32")), Value("int32")
-    types = {Column.IDS: tokens, Column.LABELS: tokens, Column.NUMBER: number, Column.TEXT: Value("string")}
+    types = {
+        **dict.fromkeys((Column.IDS, Column.LABELS, Column.CLASSES), tokens),
+        Column.NUMBER: number,
+        Column.TEXT: Value("string"),
+    }
     columns = {**encoder.COLUMNS, "length": Column.NUMBER, **(_TEST_COLUMNS if name == "test" else {})}
     return Features({column: types[kind] for column, kind in columns.items()})

@@ -21,15 +21,15 @@ def settings(classes: Classes | None) -> dict[str, Any]:
     """Settings of the head for transformers' `from_pretrained`; the artifact's config has them, too.
 
     Args:
-        classes: the classes; None: the head gives one score. Its problem type makes vLLM return the score
-            itself; otherwise vLLM would turn it into a probability.
+        classes: the classes; None: the head gives one score. By the problem type, vLLM returns the score itself,
+            probabilities that add up to 1 of single classes, and one from 0 to 1 of each of several.
     """
     if classes is None:
         return {"id2label": {0: SCORE}, "label2id": {SCORE: 0}, "problem_type": "regression"}
     return {
         "id2label": dict(enumerate(classes.names)),
         "label2id": {name: index for index, name in enumerate(classes.names)},
-        "problem_type": "single_label_classification",
+        "problem_type": "multi_label_classification" if classes.several else "single_label_classification",
     }
 
 

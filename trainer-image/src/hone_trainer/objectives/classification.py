@@ -1,7 +1,11 @@
-"""Classification: cross-entropy over the classes of a text, by transformers' Trainer and a head for the classes."""
+"""Classification: cross-entropy over the classes of a text, by transformers' Trainer and a head for the classes.
+
+Where a text may have several classes, each class is a decision of its own, by binary cross-entropy.
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from hone.contract.settings import Balance
 from hone_trainer.data import encoders
@@ -50,14 +54,40 @@ def build(inputs: Inputs) -> "RankTrainer":
         **training_arguments(inputs.config, plan, inputs.output_dir), include_num_input_tokens_seen="non_padding"
     )
     model = _model(inputs, classes)
+    weights = classes.weights() if plan.balance == Balance.WEIGHT else None
+    padding = DataCollatorWithPadding(tokenizer)
     return build_trainer(
         trainer_class(),
         inputs,
         model,
         arguments,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_loss_func=cross_entropy(classes.weights() if plan.balance == Balance.WEIGHT else None),
+        data_collator=WithClasses(padding, len(classes.names)) if classes.several else padding,
+        compute_loss_func=binary_cross_entropy(weights) if classes.several else cross_entropy(weights),
     )
+
+
+@dataclass(frozen=True)
+class WithClasses:
+    """A collator that makes 1 of the classes that a row has, and 0 of the others.
+
+    Attributes:
+        padding: collates everything else.
+        count: of all classes.
+    """
+
+    padding: "Callable[[list[dict[str, Any]]], Any]"
+    count: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        """A batch, its labels of shape [rows, classes]."""
+        import torch
+
+        batch = self.padding([{name: value for name, value in row.items() if name != "label"} for row in rows])
+        labels = torch.zeros(len(rows), self.count)
+        for chosen, row in zip(labels, rows, strict=True):
+            chosen[row["label"]] = 1.0
+        batch["labels"] = labels
+        return batch
 
 
 def _model(inputs: Inputs, classes: Classes) -> "PreTrainedModel":
@@ -105,6 +135,33 @@ def cross_entropy(weights: list[float] | None) -> "Callable[..., torch.Tensor]":
         weight = None if weights is None else torch.tensor(weights, device=logits.device)
         total = torch.nn.functional.cross_entropy(logits, labels.to(logits.device), weight=weight, reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def binary_cross_entropy(weights: list[float] | None) -> "Callable[..., torch.Tensor]":
+    """A loss for the Trainer: the mean over all rows of the step and all classes of binary cross-entropy, in nats.
+
+    Divided as in `cross_entropy`; the Trainer counts every entry of the labels.
+
+    Args:
+        weights: for each class, how much a row that has it weighs; None: all 1.
+    """
+    import torch
+
+    def loss(
+        outputs: "SequenceClassifierOutputWithPast",
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        if outputs.logits is None:
+            raise ValueError("the model gives no logits")
+        logits = outputs.logits.float()
+        weight = None if weights is None else torch.tensor(weights, device=logits.device)
+        total = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, labels.to(logits.device), pos_weight=weight, reduction="sum"
+        )
+        return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
     return loss
 

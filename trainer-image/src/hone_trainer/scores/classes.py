@@ -6,11 +6,13 @@ accuracy           share of rows whose most probable class is theirs
 calibrationError   expected calibration error in 10 bins of equal width: Σ |B| / n · |accuracy(B) − confidence(B)|,
                    a row's confidence being the probability of its most probable class
                    (C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3)
+
+Texts that may have several classes are scored by `hone_trainer.scores.several_classes`.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,12 +21,13 @@ from hone.contract.report import Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.classes import Classes
-from hone_trainer.data.labels import padding_id
+from hone_trainer.data.labels import in_words, padding_id
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CLASSIFIER
 from hone_trainer.models.facts import load_tokenizer
 from hone_trainer.models.inference import for_inference
 from hone_trainer.protocol.planfile import PlanFile
+from hone_trainer.scores import several_classes
 from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
@@ -50,16 +53,16 @@ def evaluate(
     if not len(test):
         return Evaluated(EvaluationSummary(scores=[]), ["The test split has no rows, so nothing was measured."], [])
     model = METHODS[config.method.type].load(config, CLASSIFIER, directory, dtype)
-    tuned = probabilities(model, test["prompt_ids"][:], padding_id(load_tokenizer(directory)))
-    truth = np.array(test["label"][:])
-    evaluation, notes = compare(classes, truth, tuned)
-    base = classes.names[classes.majority]
+    pad = padding_id(load_tokenizer(directory))
+    tuned = probabilities(model, test["prompt_ids"][:], pad, several=classes.several)
+    evaluation, notes = _compare(classes, test["label"][:], tuned)
+    base = _named(classes, several_classes.guess(classes) if classes.several else np.array(classes.rows))
     samples = [
         Sample(
             prompt=prompt,
             reference=reference,
             base=base,
-            tuned=classes.names[int(row.argmax())],
+            tuned=_named(classes, row),
             probabilities={name: round(float(share), 6) for name, share in zip(classes.names, row, strict=True)},
         )
         for prompt, reference, row in zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], tuned, strict=False)
@@ -67,10 +70,27 @@ def evaluate(
     return Evaluated(evaluation, notes, samples)
 
 
-def probabilities(model: "PreTrainedModel", rows: list[list[int]], pad: int) -> np.ndarray:
-    """Each row's probabilities, by softmax over the classes, as servers give them; shape [rows, classes]."""
-    logits = outputs(model, rows, pad, "tuned: classes")
-    return torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
+def _compare(classes: Classes, labels: list[Any], tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
+    """As `compare`, with the labels as prepared data have them."""
+    if not classes.several:
+        return compare(classes, np.array(labels), tuned)
+    truth = np.zeros(tuned.shape, dtype=bool)
+    for row, indices in zip(truth, labels, strict=True):
+        row[indices] = True
+    return several_classes.compare(classes, truth, tuned)
+
+
+def _named(classes: Classes, figures: np.ndarray) -> str:
+    """The class with the largest of these figures; where a text may have several, those of a half or more."""
+    chosen = np.flatnonzero(figures >= several_classes.THRESHOLD) if classes.several else [figures.argmax()]
+    return in_words([classes.names[int(index)] for index in chosen])
+
+
+def probabilities(model: "PreTrainedModel", rows: list[list[int]], pad: int, *, several: bool = False) -> np.ndarray:
+    """Each row's probabilities as servers give them, shape [rows, classes]: by softmax over the classes, or of each
+    class by itself where a text may have several."""
+    logits = torch.from_numpy(outputs(model, rows, pad, "tuned: classes"))
+    return (torch.sigmoid(logits) if several else torch.softmax(logits, dim=-1)).numpy()
 
 
 def outputs(model: "PreTrainedModel", rows: list[list[int]], pad: int, what: str) -> np.ndarray:

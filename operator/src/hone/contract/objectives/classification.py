@@ -1,12 +1,12 @@
-"""Classification: cross-entropy over the classes of a text."""
+"""Classification: cross-entropy over the classes of a text, or over each class where a text may have several."""
 
 from hone.contract.objectives.base import Data, Defaults, Labels, ObjectiveFacts, rates
 from hone.contract.settings import DataFormat, Scheduler
 
 FACTS = ObjectiveFacts(
     trains="to classify texts",
-    have="texts with their classes",
-    want="a model that predicts the class",
+    have="texts with their class or classes",
+    want="a model that predicts the class or classes",
     metric="macroF1",
     data=Data(formats=(DataFormat.TEXT_LABEL,), labels=Labels.CLASSES),
     defaults=Defaults(
