@@ -13,9 +13,10 @@ import tiny
 
 from hone.contract.exits import FailureClass
 from hone.contract.methods import MethodType
+from hone.contract.record import AttemptRecord, RunRecord
 from hone.contract.report import Report
 from hone.contract.results import StepResult
-from hone.contract.runconfig import Attempt, ChatTemplate, RunConfig
+from hone.contract.runconfig import ATTEMPT_ENV, Attempt, ChatTemplate, RunConfig
 from hone.contract.settings import ChatTemplateName, Evaluation
 from hone_trainer import finish, train
 from hone_trainer.artifact import card, export
@@ -96,6 +97,33 @@ def test_the_artifact_knows_the_task(
         8 if method.adapts else None,
         64,
     )
+
+
+def test_the_page_shows_what_the_run_did(
+    trained: dict[MethodType, RunConfig], run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trained[MethodType.FULL]
+    record = RunRecord(attempts=[AttemptRecord(step="train", number=1, result="Succeeded")], gpu_seconds=7200, gpus=1)
+    monkeypatch.setenv(ATTEMPT_ENV, Attempt(number=1, record=record).to_json())
+    run_finish(config)
+    report, page = report_of(config), (Path(config.paths.output) / "report.html").read_text()
+    assert report.record == record
+    assert report.history is not None
+    assert [point.step for point in report.history.points] == list(range(1, 61))
+    assert report.scored_rows is not None
+    assert "The tuned model is better than its base: exactMatch" in page
+    assert "Succeeded</td>" in page
+    assert report.samples[0].prompt in page
+
+
+def test_a_page_that_cannot_be_made_fails_no_run(
+    fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "render", lambda report: 1 / 0)
+    code, result = run_finish(fresh)
+    assert code == 0
+    assert result.evaluation is not None
+    assert not (Path(fresh.paths.output) / "report.html").exists()
 
 
 @pytest.mark.parametrize("method", list(MethodType))

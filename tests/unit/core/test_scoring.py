@@ -41,9 +41,38 @@ def scored(**spec: Any) -> FakeCluster:
 
 
 def attempt_of(cluster: FakeCluster, kind: str = "containers") -> dict[str, Any]:
+    """HONE_ATTEMPT of the newest Job, without what is only for the report."""
+    attempt = whole_attempt_of(cluster, kind)
+    assert attempt.pop("record")["attempts"]
+    return attempt
+
+
+def whole_attempt_of(cluster: FakeCluster, kind: str = "containers") -> dict[str, Any]:
     """HONE_ATTEMPT of the newest Job."""
     (container,) = cluster.job()["spec"]["template"]["spec"][kind]
     return dict(json.loads(next(each["value"] for each in container["env"] if each["name"] == "HONE_ATTEMPT")))
+
+
+def test_the_report_gets_what_only_the_operator_knows() -> None:
+    cluster = training(compute={"gpusPerNode": 2, "nodes": 3})
+    cluster.start()
+    cluster.later(60).fail(70, make.verdict("Crashed", "no space\x1b[2J left", hint="Make room."))
+    cluster.converge()
+    cluster.start()
+    cluster.later(30).complete(make.trained())
+    cluster.converge()
+    record = whole_attempt_of(cluster)["record"]
+    assert [(each["step"], each["number"], each["result"]) for each in record["attempts"]] == [
+        ("prepare", 1, "Succeeded"),
+        ("train", 1, "Failed"),
+        ("train", 2, "Succeeded"),
+    ]
+    failed = record["attempts"][1]
+    assert (failed["failureClass"], failed["hint"]) == ("Crashed", "Make room.")
+    assert "\\u001b" in failed["message"], "what pods report is cleaned"
+    assert record["gpus"] == 6
+    assert record["gpuSeconds"] == cluster.status["usage"]["gpuSeconds"] >= 90 * 6
+    assert record["retries"] == 1
 
 
 def test_finish_exports_in_a_container_of_its_own_with_the_same_mounts_and_resources() -> None:

@@ -3,9 +3,9 @@
     python -m hone_trainer.finish
 
 Writes `<output>/artifact/`, `<output>/provenance.json`, and `<output>/report.json` with the artifact's manifest; only
-then it scores, and writes the report again with the scores. So a failure to score loses nothing. Run again, it checks
-every file of the artifact against the manifest, and does only what is missing: scores that were not made, or were made
-with other settings.
+then it scores, and writes the report again with the scores. So a failure to score loses nothing. Next to each report is
+the same as a page for people, `report.html`. Run again, it checks every file of the artifact against the manifest, and
+does only what is missing: scores that were not made, or were made with other settings.
 """
 
 import logging
@@ -20,24 +20,27 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone.contract.exits import FailureClass, exit_code
-from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
+from hone.contract.record import RunRecord
+from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import IMAGE_ENV, RunConfig
 from hone.contract.settings import Evaluation
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact import card, provenance
 from hone_trainer.artifact.difference import base_files
-from hone_trainer.data.prepared import chosen_rows, load_prepared
+from hone_trainer.data.prepared import chosen_rows, load_prepared, scored_rows
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
 from hone_trainer.protocol import host, limits, manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
+from hone_trainer.protocol.history import load_history
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
 from hone_trainer.protocol.planfile import PlanFile, require_plan
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
+from hone_trainer.reports.page import render
 from hone_trainer.training import checkpoint
 
 SECONDS = 7200.0
@@ -61,7 +64,7 @@ def main() -> int:
     report = None
     try:
         config, attempt = load_run_config(), load_attempt()
-        report = _exported(config)
+        report = _exported(config, attempt.record)
         if not attempt.export_only:
             report = _scored(config, attempt.evaluation or config.evaluation, report)
         result = _result(report)
@@ -121,16 +124,16 @@ def _check_artifact(config: RunConfig, report: Report) -> None:
         )
 
 
-def _exported(config: RunConfig) -> Report:
+def _exported(config: RunConfig, record: RunRecord | None) -> Report:
     """The report on the artifact, which is written unless it is there already, or was changed."""
     report = load_report(config)
     if report is None:
-        return _export(config)
+        return _export(config, record)
     _check_artifact(config, report)
-    return report
+    return report.model_copy(update={"record": record or report.record})
 
 
-def _export(config: RunConfig) -> Report:
+def _export(config: RunConfig, record: RunRecord | None) -> Report:
     planned = require_plan(config)
     # Again: since prepare, the volumes may have changed.
     check_models(models(config))
@@ -148,6 +151,7 @@ def _export(config: RunConfig) -> Report:
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))
     try:
         report = _write_artifact(config, planned, *last, directory)
+        report = report.model_copy(update={"record": record})
         sync_tree(directory)
         # Others read the claim: the server's pods, as another user perhaps.
         directory.chmod(0o755)
@@ -166,7 +170,13 @@ def _write_provenance(config: RunConfig, planned: PlanFile, report: Report) -> N
 
 
 def _write_report(config: RunConfig, report: Report) -> None:
-    write_atomic(Path(config.paths.output) / REPORT_FILE, report.to_json().encode(), durable=True)
+    output = Path(config.paths.output)
+    write_atomic(output / REPORT_FILE, report.to_json().encode(), durable=True)
+    try:
+        write_atomic(output / PAGE_FILE, render(report).encode(errors="replace"), durable=True)
+    except Exception:
+        # The page is for people alone, and can be written from the report at any time.
+        logger.exception("the report's page was not written")
 
 
 def _write_artifact(
@@ -214,6 +224,8 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
             "max_new_tokens": longest,
             "samples": evaluated.samples,
             "notes": evaluated.notes,
+            "confusion": evaluated.confusion,
+            "scored_rows": scored_rows(rows),
         }
     )
     # Next to the artifact, whose digest new scores must not change.
@@ -250,6 +262,8 @@ def _report(
         ),
         files=files,
         base_files=base_files(Path(config.paths.model)) if kind == "Adapter" else [],
+        history=load_history(config),
+        image=os.environ.get(IMAGE_ENV),
         max_new_tokens=_max_new_tokens(planned, config.evaluation),
     )
 

@@ -87,6 +87,7 @@ def _train(rank: int, status: StatusDir) -> None:
     # Heavy imports only here: a rank that is to stop, or has nothing to train, ends before them.
     from hone_trainer.training.callbacks import Checkpointing, Reporting, StepHealth
     from hone_trainer.training.collectives import wait_at_most
+    from hone_trainer.training.history import Recording
 
     wait_at_most(collective_seconds(config, plan))
     quiet_libraries()
@@ -109,7 +110,8 @@ def _train(rank: int, status: StatusDir) -> None:
 
         probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, beats, make_trainer)
         return
-    trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports])
+    history = Recording(config, reports, resume[1].step if resume else None)
+    trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports, history])
     validation = prepared.validation
     trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
     _run(trainer, plan, resume, reports)

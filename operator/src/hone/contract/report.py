@@ -9,7 +9,9 @@ from pydantic import Field
 
 from hone.contract import VERSION
 from hone.contract.base import Model
-from hone.contract.plan import DatasetSummary, Plan
+from hone.contract.history import History
+from hone.contract.plan import Count, DatasetSummary, Plan
+from hone.contract.record import RunRecord
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.runconfig import JobIdentity
 from hone.contract.settings import Evaluation
@@ -18,6 +20,12 @@ ARTIFACT_DIR = "artifact"
 """Directory under `paths.output` with the files that are served."""
 REPORT_FILE = "report.json"
 """File under `paths.output`, next to the artifact's directory."""
+PAGE_FILE = "report.html"
+"""The report for people, next to it: one file that loads nothing from elsewhere."""
+MAX_LABEL = 128
+"""Most characters of a class in it."""
+MAX_CONFUSED = 20
+"""Most classes of a confusion matrix, the most frequent ones; all others are one more, without a name."""
 
 
 class ArtifactFile(Model):
@@ -60,6 +68,30 @@ class Sample(Model):
     ] = None
 
 
+class Confusion(Model):
+    """Which classes the tuned model takes for which, in numbers of test rows."""
+
+    labels: Annotated[
+        list[Annotated[str, Field(max_length=MAX_LABEL)]],
+        Field(max_length=MAX_CONFUSED, description="The classes, most frequent in the test rows first."),
+    ]
+    counts: Annotated[
+        list[list[Count]],
+        Field(
+            max_length=MAX_CONFUSED + 1,
+            description="Rows of each class (in lines) by the class that the model gave (in columns). One line and "
+            "column more than labels: all other classes.",
+        ),
+    ]
+
+
+class ScoredRows(Model):
+    """Which rows were scored, so that two runs can tell whether they were the same."""
+
+    prompts: Annotated[str, Field(description="SHA-256 of the prompts, or of the texts, chat template applied.")]
+    references: Annotated[str, Field(description="SHA-256 of the answers or classes in the test data.")]
+
+
 class Report(Model):
     """What a run produced, and its scores."""
 
@@ -81,3 +113,8 @@ class Report(Model):
     max_new_tokens: Annotated[int, Field(ge=1, description="Maximum number of tokens generated per answer.")]
     samples: Annotated[list[Sample], Field(description="The first scored test rows, at most 20.")] = []
     notes: Annotated[list[str], Field(description="How to read the scores, in sentences.")] = []
+    confusion: Annotated[Confusion | None, Field(description="Classification: which classes are mistaken.")] = None
+    history: Annotated[History | None, Field(description="The figures of training by step.")] = None
+    record: Annotated[RunRecord | None, Field(description="Attempts, GPU time and price, from the operator.")] = None
+    image: Annotated[str | None, Field(description="The trainer image of finish.")] = None
+    scored_rows: Annotated[ScoredRows | None, Field(description="Which rows were scored.")] = None

@@ -7,6 +7,7 @@ from pydantic import Field
 from hone.contract import VERSION
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
+from hone.contract.record import RunRecord
 from hone.contract.rewards import Rewards
 from hone.contract.settings import (
     Balance,
@@ -327,3 +328,5 @@ class Attempt(Model):
     """publish: what to copy, and to where. Not in the RunConfig, because it may be edited at any time."""
     evaluation: Evaluation | None = None
     """finish: how to score, if that was edited after the RunConfig was made; None: as the RunConfig says."""
+    record: RunRecord | None = None
+    """finish: what only the operator knows of the run, for the report."""

@@ -55,6 +55,7 @@ its classes; of pairs it is the better answer.
 `validation` and `test` may have no rows: small data, or, for validation, by the user's wish.
 """
 
+import hashlib
 import json
 import random
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.contract.plan import DatasetSummary
-from hone.contract.report import ArtifactFile
+from hone.contract.report import ArtifactFile, ScoredRows
 from hone_trainer.data.classes import Classes
 from hone_trainer.protocol import manifest
 
@@ -168,3 +169,14 @@ def files_of_splits(directory: Path) -> list[ArtifactFile]:
 def chosen_rows(count: int, most: int) -> list[int]:
     """Which rows of a split are evaluated: all, or `most` of them, drawn the same way every time, in their order."""
     return list(range(count)) if count <= most else sorted(random.Random(0).sample(range(count), most))
+
+
+def scored_rows(rows: "Dataset") -> ScoredRows:
+    """Digests of scored rows. Rows without a prompt, as raw text has, are told apart by their tokens."""
+    texts = next(name for name in ("prompt", "prompt_ids", "input_ids") if name in rows.column_names)
+    references = rows["reference"][:] if "reference" in rows.column_names else []
+    return ScoredRows(prompts=_sha256(rows[texts][:]), references=_sha256(references))
+
+
+def _sha256(values: list[object]) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(values).encode()).hexdigest()}"

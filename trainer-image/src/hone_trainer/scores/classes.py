@@ -11,13 +11,14 @@ Texts that may have several classes are scored by `hone_trainer.scores.several_c
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from hone.contract.report import Sample
+from hone.contract.report import MAX_CONFUSED, MAX_LABEL, Confusion, Sample
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.classes import Classes
@@ -67,7 +68,9 @@ def evaluate(
         )
         for prompt, reference, row in zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], tuned, strict=False)
     ]
-    return Evaluated(evaluation, notes, samples)
+    # Classes of which a text may have several are not mistaken for one another.
+    table = None if classes.several else confusion(classes.names, np.array(test["label"][:]), tuned.argmax(axis=1))
+    return Evaluated(evaluation, notes, samples, table)
 
 
 def _compare(classes: Classes, labels: list[Any], tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
@@ -197,6 +200,16 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1) + np.arange(samples)[:, None] * BINS
     gaps = np.bincount(bins.ravel(), weights=(right - confidence).ravel(), minlength=samples * BINS)
     return np.asarray(np.abs(gaps).reshape(samples, BINS).sum(axis=1) / rows)
+
+
+def confusion(names: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> Confusion:
+    """Which classes are taken for which, by their indices of shape [rows]: the most frequent ones, and all others."""
+    counts = np.bincount(truth * len(names) + predicted, minlength=len(names) ** 2).reshape(len(names), len(names))
+    order = np.argsort(-counts.sum(axis=1), kind="stable")
+    shown, rest = order[:MAX_CONFUSED], order[MAX_CONFUSED:]
+    lines = np.vstack([counts[shown], counts[rest].sum(axis=0, keepdims=True)])
+    table = np.hstack([lines[:, shown], lines[:, rest].sum(axis=1, keepdims=True)])
+    return Confusion(labels=[names[index][:MAX_LABEL] for index in shown], counts=table.tolist())
 
 
 def _notes(classes: Classes, truth: np.ndarray, right: np.ndarray) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hone.contract.report import Sample
+from hone.contract.report import Confusion, Sample
 from hone.contract.results import EvaluationSummary
 
 SAMPLES = 20
@@ -11,8 +11,9 @@ SAMPLES = 20
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores, what to know when reading them, and the first rows with their answers."""
+    """Scores, what to know when reading them, the first rows with their answers, and which classes are mistaken."""
 
     evaluation: EvaluationSummary
     notes: list[str]
     samples: list[Sample]
+    confusion: Confusion | None = None

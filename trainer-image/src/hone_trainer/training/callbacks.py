@@ -262,11 +262,22 @@ class Reporting(TrainerCallback):
         self._evaluation_began = 0.0
         self._evaluation_seconds = 0.0
         self._tokens_before = 0
+        self._training_began = 0.0
 
     @property
     def step(self) -> int:
         """Last step that was finished."""
         return self._now.step
+
+    @property
+    def now(self) -> RankStatus:
+        """This rank's state."""
+        return self._now
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of training in this attempt, without saves and evaluations."""
+        return self._clock() - self._training_began
 
     def report(self, **changes: object) -> None:
         """Change the status and write it at once."""
@@ -279,8 +290,9 @@ class Reporting(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Start the clocks."""
-        self._steps.append((self._clock(), state.global_step))
-        self._logged = (self._clock(), 0)
+        self._training_began = self._clock()
+        self._steps.append((self._training_began, state.global_step))
+        self._logged = (self._training_began, 0)
         self._tokens_before = int(state.num_input_tokens_seen or 0)
         self.report(stage="Training", step=state.global_step)
 

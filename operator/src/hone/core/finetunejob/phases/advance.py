@@ -3,6 +3,7 @@
 from hone.core.children import Child
 from hone.core.finetunejob.blockers import Blocked, first_blocker
 from hone.core.finetunejob.policies.attempt import attempt
+from hone.core.finetunejob.policies.record import record
 from hone.core.finetunejob.resources.children import JOB, needed
 from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import config_map_name
@@ -46,7 +47,9 @@ def _start(state: State, step: Step) -> None:
         if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
     edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
-    of_this = attempt(step.name, number, state.status.failures, edited, publication(run, state.status))
+    of_this = attempt(
+        step.name, number, state.status.failures, edited, publication(run, state.status), record(run, state.status)
+    )
     state.write(Child(job(run.planned(state.status.plan), step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)
     state.begin(step, number, rfc3339(state.now), step.digest(run))

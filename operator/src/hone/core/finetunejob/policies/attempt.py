@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hone.contract.exits import FailureClass
+from hone.contract.record import RunRecord
 from hone.contract.runconfig import Attempt, Publication
 from hone.contract.settings import Evaluation
 from hone.core.finetunejob.policies.retry import key
@@ -18,6 +19,7 @@ def attempt(
     failures: Mapping[str, int],
     edited: Evaluation | None = None,
     publish: Publication | None = None,
+    record: RunRecord | None = None,
 ) -> Attempt:
     """The configuration of an attempt for its pods.
 
@@ -31,11 +33,14 @@ def attempt(
         failures: failures so far, by step and class (`status.failures`).
         edited: `spec.evaluation` if it was edited after the RunConfig was made, which never changes.
         publish: the copy to make.
+        record: what the report is to say of the run.
     """
     if step == PUBLISH:
         return Attempt(number=number, publish=publish)
+    if step == FINISH:
+        return Attempt(number=number, evaluation=edited, record=record)
     if step != TRAIN:
-        return Attempt(number=number, evaluation=edited if step == FINISH else None)
+        return Attempt(number=number)
     return Attempt(
         number=number,
         memory_fallback_level=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
