@@ -12,9 +12,9 @@ from in_process import train_here
 
 from hone.contract.objectives import Objective
 from hone.contract.runconfig import AnswerServer as Configured
+from hone.contract.settings import GenerationEngine
 from hone_trainer.objectives import answer_server
 from hone_trainer.objectives.answer_server import Answer, AnswerServer, Sampling
-from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import require_plan, save_plan
 from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.verdicts import from_exception
@@ -96,7 +96,14 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def client(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnswerServer:
     monkeypatch.setattr(answer_server, "_POLL_SECONDS", 0.01)
+    hand_over(tmp_path, 0, 4)
     return AnswerServer(server.url, tmp_path, wait_seconds=30)
+
+
+def hand_over(directory: Path, *steps: int) -> None:
+    """Adapters of these steps, as `write_adapter` names them."""
+    for step in steps:
+        (directory / f"step-{step}-0a1b").mkdir()
 
 
 PROMPTS = [[number, 5, 6] for number in range(3, 19)]
@@ -123,8 +130,39 @@ def test_a_server_that_dies_in_a_step_gets_the_adapter_again_and_what_is_unanswe
     server.answered.clear()
     server.dies_after = 5
     assert client.answer(PROMPTS, SAMPLING, "seed") == whole
-    assert server.loads == ["step-4", "step-4"]
+    assert server.loads == ["step-4-0a1b"] * 2
     assert len(server.answered) == len(PROMPTS), "what was answered is not asked again"
+
+
+def test_answers_and_waiting_are_signs_of_life(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The watchdog would end a rank that shows none while a large model is loaded again.
+    monkeypatch.setattr(answer_server, "_POLL_SECONDS", 0.01)
+    moves: list[int] = []
+    hand_over(tmp_path, 0)
+    client = AnswerServer(server.url, tmp_path, wait_seconds=30, moves=lambda: moves.append(len(server.answered)))
+    server.gone_for = 3
+    client.load(0)
+    assert moves == [0, 0, 0]
+    client.answer(PROMPTS, SAMPLING, "seed")
+    assert len(moves) == 3 + len(PROMPTS)
+
+
+def test_an_adapter_never_has_the_path_of_another_one(tmp_path: Path) -> None:
+    class Model:
+        def save_pretrained(self, path: Path) -> None:
+            path.mkdir()
+
+    client = AnswerServer("http://127.0.0.1:1", tmp_path, wait_seconds=0)
+    names = []
+    for step in (0, 1, 1):
+        client.write_adapter(Model(), step)  # type: ignore[arg-type]
+        (written,) = tmp_path.iterdir()
+        names.append(written.name)
+    assert [name.rpartition("-")[0] for name in names] == ["step-0", "step-1", "step-1"]
+    assert len({*names}) == 3
+    (tmp_path / "partial").mkdir()  # as a rank that was killed leaves it
+    client.write_adapter(Model(), 2)  # type: ignore[arg-type]
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 def test_a_server_that_stays_gone_ends_the_attempt_as_a_lost_connection(
@@ -133,7 +171,7 @@ def test_a_server_that_stays_gone_ends_the_attempt_as_a_lost_connection(
     client.load(0)
     server.gone_for = 10**9
     hopeless = AnswerServer(server.url, tmp_path, wait_seconds=0)
-    with pytest.raises(ConnectionError, match="is not up after 0 s") as error:
+    with pytest.raises(ConnectionError, match="is not up after 0 s; `kubectl logs`") as error:
         hopeless.load(0)
     assert from_exception(error.value, 0, 0, 0).failure_class == "Communication"
 
@@ -155,8 +193,8 @@ def test_a_run_learns_from_the_servers_answers(
     with tiny.only_rank():
         watch(monkeypatch, objective, seen)
         train_here(tmp_path, monkeypatch)
-    assert server.loads == ["step-0", "step-1", "step-2"]
-    assert [path.name for path in Path(configured.adapters).iterdir()] == ["step-2"]
+    assert [name.rpartition("-")[0] for name in server.loads] == ["step-0", "step-1", "step-2"]
+    assert [path.name for path in Path(configured.adapters).iterdir()] == server.loads[-1:]
     assert len(server.answered) == 3 * 8
     assert len({body["seed"] for body in server.answered}) == 3 * 8
     if objective is Objective.GRPO:
@@ -164,8 +202,14 @@ def test_a_run_learns_from_the_servers_answers(
         assert all((ratio != 1).any() for ratio in seen["ratio"])
 
 
-def with_server(root: Path, objective: Objective, server: Server, **options: object) -> Configured:
-    """A run under `root` whose answers the server writes."""
+def with_server(
+    root: Path,
+    objective: Objective,
+    server: Server,
+    engine: GenerationEngine = GenerationEngine.VLLM,
+    **options: object,
+) -> Configured:
+    """A run under `root` whose answers the server writes, if the plan has that engine."""
     settings = {"micro_batch": 8, "dropout": 0.0, "steps": 3, "every": 3, **options}
     config = tiny.make_run(root, objective=objective, **settings)
     planned = require_plan(config)
@@ -173,7 +217,8 @@ def with_server(root: Path, objective: Objective, server: Server, **options: obj
     configured = Configured(url=server.url, adapters=str(root / "adapters"))
     config = config.model_copy(update={"answer_server": configured})
     (root / "run.json").write_text(config.to_json())
-    save_plan(config, planned.model_copy(update={"run_config_digest": digest_of(config)}))
+    plan = planned.plan.model_copy(update={"generation_engine": engine})
+    save_plan(config, planned.model_copy(update={"plan": plan, "run_config_digest": digest_of(config)}))
     return configured
 
 
@@ -193,11 +238,11 @@ def watch(monkeypatch: pytest.MonkeyPatch, objective: Objective, seen: dict[str,
     monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", noted)
 
 
-def test_only_an_adapter_that_is_whole_in_each_rank_is_served(
+@pytest.mark.train
+def test_without_the_plans_word_the_model_answers_itself(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hone.contract.methods import MethodType
-
-    with_server(tmp_path, Objective.RLOO, server, method=MethodType.FULL)
-    with tiny.only_rank(), pytest.raises(BadInput, match="only adapters are handed over"):
+    with_server(tmp_path, Objective.RLOO, server, GenerationEngine.TRAINER)
+    with tiny.only_rank():
         train_here(tmp_path, monkeypatch)
+    assert server.loads == server.answered == []

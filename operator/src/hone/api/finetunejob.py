@@ -8,6 +8,7 @@ from pydantic import Field
 from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset, ImagePath
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.gate import Gate
+from hone.api.generation import Generation
 from hone.api.meta import (
     AccessMode,
     EnvVar,
@@ -345,6 +346,13 @@ class FineTuneJobSpec(Model):
         Field(
             description="{rewarded}: how the answers that the model generates are rewarded. Required for "
             "{rewarded_listed}, not allowed for other objectives."
+        ),
+    ] = None
+    generation: Annotated[
+        Generation | None,
+        Field(
+            description="{on_policy}: how the answers that the model learns from are generated in training. Not "
+            "allowed for other objectives. Default: by the training processes."
         ),
     ] = None
     method: Annotated[Method | None, Field(description="Weights to train. Default: LoRA of rank 32.")] = None

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import MAX_BYTES, MAX_INT32, Model
-from hone.contract.settings import Optimizer, Precision, Scheduler
+from hone.contract.settings import GenerationEngine, Optimizer, Precision, Scheduler
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 Amount = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -171,6 +171,17 @@ class Plan(Model):
     ] = None
     temperature: Annotated[
         float | None, Field(gt=0, description="{on_policy}: sampling temperature of the answers generated in training.")
+    ] = None
+    generation_engine: Annotated[
+        GenerationEngine | None,
+        Field(description="What generates the answers in training, if spec.generation is set: VLLM or Trainer."),
+    ] = None
+    generation_memory_bytes: Annotated[
+        Amount | None,
+        Field(
+            description="Estimated memory of the vLLM server in each trainer pod in bytes, on each of its GPUs, or in "
+            "all if it has none."
+        ),
     ] = None
     beta: Annotated[
         float | None, Field(ge=0, description="Value of hyperparameters.beta, for objectives that use it.")

@@ -15,6 +15,7 @@ from hone.contract.settings import (
     Checkpoint,
     DataFormat,
     Evaluation,
+    GenerationEngine,
     Hyperparameters,
     Method,
     OnScarceData,
@@ -247,17 +248,27 @@ ROWS = "rows"
 """The directory below that of a downloaded data set that has its files."""
 
 
+GENERATION_GPU_SHARE = 0.9
+"""Share of the memory of its GPUs that a server takes (vLLM's `--gpu-memory-utilization`)."""
+
+
 class AnswerServer(Model):
     """A vLLM server next to the ranks of each pod that writes the answers that an adapter's run learns from.
 
     It serves the base model with `--enable-lora`, `--logprobs-mode processed_logprobs` and
-    `VLLM_ALLOW_RUNTIME_LORA_UPDATING`.
+    `VLLM_ALLOW_RUNTIME_LORA_UPDATING`. It runs if the plan says so (`Plan.generation_engine`).
     """
 
     url: str
     """Its address in the pod, such as http://127.0.0.1:8000."""
     adapters: str
     """A directory that ranks and server see at this path, for the adapter of each step."""
+    engine: GenerationEngine = GenerationEngine.VLLM
+    """Auto: the plan chooses. VLLM: prepare refuses what a server cannot do. Trainer: there is none."""
+    gpus: int = 0
+    """Its own GPUs in each pod, over which it spreads the model; 0: it runs on the CPU."""
+    memory_bytes: int | None = None
+    """Memory of one of them, or of the server on the CPU, in bytes; None: unknown."""
 
 
 class RunConfig(Model):
@@ -287,8 +298,7 @@ class RunConfig(Model):
     output_bytes: int | None = None
     """Size of the artifact's claim; None: unknown."""
     answer_server: AnswerServer | None = None
-    """GRPO, RLOO, Distillation with LoRA or QLoRA, without ZeRO-3: who writes the answers; None: the model in training
-    itself does."""
+    """Objectives that generate: who may write the answers; None: the model in training itself does."""
     start_deadline_seconds: Annotated[int, Field(gt=0)] = 1800
     """How long a pod of the gang waits for the others: as long as the operator waits for all of them to start."""
     hang_floor_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -123,6 +123,14 @@ class Precision(StrEnum):
 OPTIMIZERS_8_BIT = tuple(name.value for name in Optimizer if name.in_8_bits)
 
 
+class GenerationEngine(StrEnum):
+    """What generates the answers that a run learns from; Auto in a spec alone."""
+
+    AUTO = "Auto"
+    TRAINER = "Trainer"
+    VLLM = "VLLM"
+
+
 class Lora(Model):
     """LoRA's own settings (PEFT's `LoraConfig`)."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hone.core import reported
 from hone.core.names import COMPLETION_INDEX_LABEL
 from hone.core.observed import Object, Pod
 
@@ -52,6 +53,11 @@ def is_over(pod: Pod) -> bool:
     return pod.gone or phase(pod) in ("Succeeded", "Failed")
 
 
+SIDECAR = "vllm"
+"""Name of the container that generates answers alongside the ranks. The kubelet starts it again by itself: neither its
+running nor its end says anything of the pod's."""
+
+
 def container(pod: Pod) -> Object:
     """The status of the pod's container, empty where there is none yet. All our pods have one, and servers run an init
     container before it."""
@@ -61,6 +67,10 @@ def container(pod: Pod) -> Object:
 
 def init_containers(pod: Pod) -> list[Object]:
     """The statuses of what runs before the pod's container."""
+    return [status for status in _init_statuses(pod) if status.get("name") != SIDECAR]
+
+
+def _init_statuses(pod: Pod) -> list[Object]:
     return [dict(status) for status in (pod.raw.get("status") or {}).get("initContainerStatuses") or []]
 
 
@@ -115,7 +125,7 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             # A separate reason: most claims are bound within seconds, and a later reason must still be reported.
             reason = CLAIM_NOT_BOUND if _UNBOUND in message else "Unschedulable"
             return Trouble(reason, f"pod {pod.raw['metadata']['name']}: {message}")
-        for status in (*init_containers(pod), container(pod)):
+        for status in (*_init_statuses(pod), container(pod)):
             waiting = (status.get("state") or {}).get("waiting") or {}
             reason = waiting.get("reason", "")
             if reason and reason not in _STARTING:
@@ -123,4 +133,19 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
                 # "Back-off pulling image …: ErrImagePull: <cause>" alternates with the bare cause.
                 cause = message.partition(": ErrImagePull: ")[2] or message
                 return Trouble(_SYNONYMS.get(reason, reason), f"pod {pod.raw['metadata']['name']}: {cause}")
+    return None
+
+
+def sidecar_trouble(pods: Iterable[Pod]) -> Trouble | None:
+    """What keeps the server in the first of these pods from running, with its last words; None where nothing does."""
+    for pod in pods:
+        for status in () if is_over(pod) else _init_statuses(pod):
+            waiting = (status.get("state") or {}).get("waiting") or {}
+            ended = (status.get("lastState") or {}).get("terminated") or {}
+            if status.get("name") == SIDECAR and waiting.get("reason") == "CrashLoopBackOff":
+                name, words = pod.raw["metadata"]["name"], str(ended.get("message") or "").strip().splitlines()
+                last = reported.text(words[-1]) if words else f"exit code {ended.get('exitCode')}"
+                why = f"`kubectl logs {name} -c {SIDECAR}` shows why"
+                message = f"pod {name}: the server that generates answers ends again and again: {last}; {why}"
+                return Trouble(str(waiting["reason"]), message)
     return None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hone.core.names import UID_LABEL
 from hone.core.observed import Object, Pod
+from hone.core.pods import SIDECAR
 
 MAX_PODS = 1000
 MAX_NAMESPACE_PODS = 200
@@ -89,7 +90,11 @@ def is_ending(pod: Object) -> bool:
     status = pod.get("status") or {}
     ended = [(entry.get("state") or {}).get("terminated") for entry in status.get("containerStatuses") or []]
     # An init container that succeeded is how a pod begins.
-    before = [(entry.get("state") or {}).get("terminated") for entry in status.get("initContainerStatuses") or []]
+    before = [
+        (entry.get("state") or {}).get("terminated")
+        for entry in status.get("initContainerStatuses") or []
+        if entry.get("name") != SIDECAR
+    ]
     return (
         "deletionTimestamp" in pod["metadata"]
         or status.get("phase") in ("Succeeded", "Failed", "Unknown")

@@ -52,6 +52,7 @@ class ModelFacts:
         max_length: longest context in tokens.
         shapes: the shape of each weight by name.
         tied: whether the output head is the input embeddings.
+        heads: attention heads of a layer; None where its config names none.
         unused: names of the weights that no text passes, such as those of a vision tower.
         experts: the shapes of the tensors that hold all experts of a layer, by name.
         quantized: the shapes of the matrices that bitsandbytes can hold in 4 bits, by the names of their layers.
@@ -70,6 +71,7 @@ class ModelFacts:
     max_length: int
     shapes: Shapes
     tied: bool = False
+    heads: int | None = None
     unused: frozenset[str] = frozenset()
     experts: Shapes = field(default_factory=dict)
     quantized: Shapes = field(default_factory=dict)
@@ -196,6 +198,7 @@ def read_model(directory: str, architecture: Architecture = CHAT) -> ModelFacts:
         max_length=context_length(config),
         shapes=shapes,
         tied=bool(getattr(config, "tie_word_embeddings", False)),
+        heads=getattr(config, "num_attention_heads", None),
     )
 
 

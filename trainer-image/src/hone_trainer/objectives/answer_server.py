@@ -1,17 +1,19 @@
 """A vLLM server next to the ranks of a pod: it writes the answers that a run learns from, with the run's own adapter.
 
-Before each step the adapter alone is handed over, as files in a directory that both see. Each step has a path of its
-own: vLLM keeps what it has cached of prompts for a path that it has seen.
+Before each step the adapter alone is handed over, as files in a directory that both see. Each one has a path of its
+own, also where a step is repeated, as after the probe: vLLM keeps what it has cached of prompts for a path that it has
+seen.
 """
 
 import hashlib
 import json
 import logging
+import secrets
 import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -64,12 +66,16 @@ class AnswerServer:
         url: its address, such as http://127.0.0.1:8000.
         directory: where adapters are handed over, at the same path for both.
         wait_seconds: for how long it may be gone, and may take to start.
+        moves: called with each answer, and with each try to reach a server that is gone.
     """
 
-    def __init__(self, url: str, directory: Path, wait_seconds: float) -> None:
+    def __init__(
+        self, url: str, directory: Path, wait_seconds: float, moves: Callable[[], None] = lambda: None
+    ) -> None:
         self._url = url.rstrip("/")
         self._directory = directory
         self._wait_seconds = wait_seconds
+        self._moves = moves
         # A proxy of the environment is not for this pod's own address.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._adapter: Path | None = None
@@ -81,16 +87,22 @@ class AnswerServer:
             model: with its adapter.
             step: optimizer steps that it has learned.
         """
-        final = self._path(step)
-        partial = final.with_suffix(".partial")
-        for old in self._directory.glob("step-*"):
+        final = self._directory / f"step-{step}-{secrets.token_hex(4)}"
+        partial = final.with_name("partial")
+        for old in (*self._directory.glob("step-*"), *self._directory.glob(partial.name)):
             shutil.rmtree(old)
         model.save_pretrained(partial)
         partial.rename(final)
 
     def load(self, step: int) -> None:
-        """Let the server answer with the adapter of a step, as soon as it is up; the same twice does no harm."""
-        previous, self._adapter = self._adapter, self._path(step)
+        """Let the server answer with the adapter of a step, as soon as it is up; the same twice does no harm.
+
+        Raises:
+            ConnectionError: it is gone for too long.
+            ValueError: no adapter of this step has been written.
+        """
+        (written,) = self._directory.glob(f"step-{step}-*")
+        previous, self._adapter = self._adapter, written
         self._load()
         if previous and previous != self._adapter:
             self._post("/v1/unload_lora_adapter", {"lora_name": previous.name}, missing_ok=True)
@@ -112,7 +124,9 @@ class AnswerServer:
         with ThreadPoolExecutor(min(_AT_ONCE, len(prompts))) as pool:
             while left:
                 replies = pool.map(lambda index: self._ask(prompts[index], sampling, f"{seed}/{index}"), left)
-                answers |= {index: answer for index, answer in zip(left, replies, strict=True) if answer}
+                for index, answer in zip(left, replies, strict=True):
+                    self._moves()
+                    answers |= {index: answer} if answer else {}
                 before, left = len(left), [index for index in left if index not in answers]
                 tries = 0 if len(left) < before else tries + 1
                 if tries >= _TRIES:
@@ -122,9 +136,6 @@ class AnswerServer:
                     self._load()
         return [answers[index] for index in range(len(prompts))]
 
-    def _path(self, step: int) -> Path:
-        return self._directory / f"step-{step}"
-
     def _load(self) -> None:
         if self._adapter is None:
             raise ValueError("no adapter has been handed over")
@@ -133,8 +144,10 @@ class AnswerServer:
         while self._post("/v1/load_lora_adapter", adapter) is None:
             if time.monotonic() > deadline:
                 raise ConnectionError(
-                    f"the server that writes answers, {self._url}, is not up after {self._wait_seconds:.0f} s"
+                    f"the server that writes answers, {self._url}, is not up after {self._wait_seconds:.0f} s; "
+                    "`kubectl logs` of this pod's container vllm shows why"
                 )
+            self._moves()
             time.sleep(_POLL_SECONDS)
 
     def _ask(self, prompt: list[int], sampling: Sampling, seed: str) -> Answer | None:

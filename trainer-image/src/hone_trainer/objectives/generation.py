@@ -2,11 +2,11 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
+from hone.contract.settings import GenerationEngine
 from hone_trainer.data.prompts import RawPrompt, reward_rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.text import encode_prompt
@@ -15,7 +15,6 @@ from hone_trainer.objectives.answer_server import AnswerServer, Sampling
 from hone_trainer.objectives.inputs import Inputs, training_arguments
 from hone_trainer.objectives.on_policy import MICRO_BATCHES_AT_ONCE
 from hone_trainer.objectives.trainer import TrainerMixin, build_trainer
-from hone_trainer.protocol.errors import BadInput
 from hone_trainer.scores.batches import fits, row_bytes
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ class OnPolicyMixin(TrainerMixin):
             self.plan.max_completion_length or 1, self.plan.temperature or 1.0, tuple(self.eos_token_ids)
         )
         answers = server.answer(prompt_ids, sampling, f"{self.args.seed}/{step}/{self.accelerator.process_index}")
-        self.beats("answers")
         ids = [answer.ids for answer in answers]
         return (ids, [answer.log_probabilities for answer in answers]) if self.corrects else ids
 
@@ -124,30 +122,17 @@ def build_generating(
 ) -> "RankTrainer":
     """A trainer whose model generates answers; arguments as of `build_trainer`."""
     built = build_trainer(trainer, inputs, model, *rest, **more)
-    if configured := inputs.config.answer_server:
+    configured = inputs.config.answer_server
+    if configured and inputs.plan.generation_engine is GenerationEngine.VLLM:
         generating = cast("OnPolicyMixin", built)
-        _check_servable(inputs, built.model)
+        seconds = inputs.config.start_deadline_seconds
+        # Each try to reach it is a sign of life: how long it may be gone, it knows itself.
         generating.server = AnswerServer(
-            configured.url, Path(configured.adapters), inputs.config.start_deadline_seconds
+            configured.url, Path(configured.adapters), seconds, moves=partial(inputs.beats, "answers")
         )
         # Not as an argument: TRL would start, or look for, a server of its own.
         generating.use_vllm = trainer.corrects  # type: ignore[attr-defined]
     return built
-
-
-def _check_servable(inputs: Inputs, model: torch.nn.Module) -> None:
-    """Refuse what a server cannot answer with: it gets the adapter alone, from one rank, and reads experts wrongly."""
-    from peft.tuners.lora.layer import ParamWrapper
-
-    if not inputs.config.method.type.adapts:
-        what = "only adapters are handed over to a server that writes answers"
-        raise BadInput("spec.method.type", what, "Use LoRA or QLoRA.")
-    if inputs.plan.zero_stage == 3:
-        what = "ZeRO-3 spreads the adapter, which a server that writes answers needs whole"
-        raise BadInput("spec.compute.zeroStage", what, "Use 0 or 2.")
-    if any(isinstance(module, ParamWrapper) for module in model.modules()):
-        what = "a server that writes answers cannot read adapters on experts"
-        raise BadInput("spec.method.lora.targetModules", what, "Name the layers of attention alone, such as q_proj.")
 
 
 def on_policy_arguments(inputs: Inputs) -> dict[str, Any]:

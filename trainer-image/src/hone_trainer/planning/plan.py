@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from hone.contract.plan import Plan
 from hone_trainer.planning.checks import check_settings
-from hone_trainer.planning.choices import balance, model, placement, precision, rows, schedule, scoring
+from hone_trainer.planning.choices import balance, generation, model, placement, precision, rows, schedule, scoring
 from hone_trainer.planning.choices.base import Choice, Choices
 from hone_trainer.planning.inputs import PlanInputs
 
@@ -36,6 +36,7 @@ ORDER: Sequence[Choose] = (
     schedule.choose_length_grouping,
     schedule.choose_steps,
     schedule.choose_sequence_length,
+    generation.choose_engine,
     schedule.choose_saves,
     schedule.choose_evaluations,
     schedule.choose_rates,

@@ -16,7 +16,7 @@ RUN_CONFIG_ENV = "HONE_RUN_CONFIG"
 
 _NOT_OF_TRAINING = {
     *("version", "job", "paths", "materialize", "artifacts", "topology", "checkpoint", "evaluation"),
-    *("merge_output", "output_bytes", "hang_floor_seconds"),
+    *("merge_output", "output_bytes", "hang_floor_seconds", "answer_server"),
 }
 _HINT = "Operator and trainer image must be of the same release; install the chart and its images together."
 

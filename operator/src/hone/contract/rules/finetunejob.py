@@ -27,7 +27,7 @@ from hone.contract.rules.places import (
     pinned,
 )
 from hone.contract.rules.rule import Rule
-from hone.contract.settings import OPTIMIZERS_8_BIT, DataFormat, TrainOn
+from hone.contract.settings import OPTIMIZERS_8_BIT, DataFormat, GenerationEngine, TrainOn
 
 Objectives = Mapping[Objective, ObjectiveFacts]
 
@@ -48,6 +48,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
     return (
         *_on_methods(objectives),
         *_on_placement(),
+        *_on_generation(),
         *_on_objectives(objectives),
         *_on_data(objectives),
         *_ON_REWARDS,
@@ -128,6 +129,7 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield _only_with("hyperparameters.generations", rewarded)
     yield _only_with("hyperparameters.maxCompletionLength", writing)
     yield _only_with("hyperparameters.temperature", writing)
+    yield _only_with("generation", writing)
     yield from _needed_with("reward", rewarded, "Set a reward model, reward functions or both.")
     yield from _needed_with(
         "teacher", _names(objectives, lambda facts: facts.needs.teacher), "Set the model to learn from."
@@ -218,6 +220,37 @@ def _on_placement() -> Iterator[Rule]:
         applies_if=in_8_bits & OneOf(stage, (2, 3)),
         message=f"can be {either(OPTIMIZERS_8_BIT)} only with zeroStage 0",
         remedy="Remove one of them.",
+    )
+
+
+def _on_generation() -> Iterator[Rule]:
+    """The rules on a vLLM server that generates the answers."""
+    gpus = Value("generation.gpusPerNode")
+    served = Compare(Value("generation.engine"), "==", GenerationEngine.VLLM.value)
+    yield Rule(
+        path="spec.generation.engine",
+        applies_if=served & ~ADAPTS,
+        message=f"cannot be VLLM with method {either(WEIGHT_METHODS)}: the server gets the adapter of each step, not "
+        "the whole model",
+        remedy=f"Set it to Auto or Trainer, or set spec.method.type to {either(ADAPTER_METHODS)}.",
+    )
+    yield Rule(
+        path="spec.generation.engine",
+        applies_if=served & Compare(Value("compute.zeroStage"), "==", 3),
+        message="cannot be VLLM with compute.zeroStage 3, which spreads the adapter over the processes",
+        remedy="Set it to Auto or Trainer, or set zeroStage to 0 or 2.",
+    )
+    yield Rule(
+        path="spec.generation.gpusPerNode",
+        applies_if=Compare(gpus, "!=", 0) & Compare(GPUS, "==", 0),
+        message="must be 0 if compute.gpusPerNode is 0: a run on the CPU generates on the CPU",
+        remedy="Remove it, or set compute.gpusPerNode.",
+    )
+    yield Rule(
+        path="spec.generation.gpusPerNode",
+        applies_if=Compare(gpus, "==", 0) & Compare(GPUS, "!=", 0),
+        message="must be at least 1 if compute.gpusPerNode is not 0: on the CPU a server would be slower than training",
+        remedy="Remove it to use 1, or set engine to Trainer and remove it.",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from hone.contract.rewards import RewardFunction
 from hone.contract.rules.finetunejob import RULES
 from hone.contract.rules.rule import Refusal, refusals
-from hone.contract.runconfig import ChatTemplate, RunConfig
+from hone.contract.runconfig import AnswerServer, ChatTemplate, RunConfig
 
 
 def refusals_of(config: RunConfig) -> list[Refusal]:
@@ -51,6 +51,7 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
             offloadOptimizer=topology.offload_optimizer,
             offloadParam=topology.offload_param,
         ),
+        "generation": _generation(config.answer_server),
         "teacher": _claim(config.paths.teacher),
         "reward": _reward(config),
     }
@@ -74,6 +75,10 @@ def _chat_template(template: ChatTemplate | None) -> dict[str, Any] | None:
     if template is None:
         return None
     return _set(name=template.name, configMap={"key": template.mounted} if template.mounted else None)
+
+
+def _generation(server: AnswerServer | None) -> dict[str, Any] | None:
+    return _set(engine=server.engine.value, gpusPerNode=server.gpus) if server else None
 
 
 def _reward(config: RunConfig) -> dict[str, Any] | None:

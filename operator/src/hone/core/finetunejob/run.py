@@ -6,9 +6,10 @@ from typing import Any
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FoundModel, GpuStatus
+from hone.api.generation import Generation
 from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.plan import Plan
-from hone.contract.settings import Checkpoint, Evaluation, Hyperparameters, Method
+from hone.contract.settings import Checkpoint, Evaluation, GenerationEngine, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Ref
 from hone.core.subject import Subject
@@ -67,6 +68,24 @@ class Run(Subject):
         return self.spec.retry or Retry()
 
     @property
+    def generation(self) -> Generation | None:
+        """How answers are generated in training; None: by the training processes."""
+        return self.spec.generation
+
+    @property
+    def generation_gpus(self) -> int:
+        """GPUs that a vLLM server in each trainer pod has, if there is one."""
+        if self.generation is None:
+            return 0
+        requested = self.generation.gpus_per_node
+        return min(1, self.compute.gpus_per_node) if requested is None else requested
+
+    @property
+    def has_answer_server(self) -> bool:
+        """Whether trainer pods have a vLLM server, by the plan in status."""
+        return self.generation is not None and self.stored_plan.get("generationEngine") == GenerationEngine.VLLM
+
+    @property
     def prepare(self) -> Prepare:
         """The prepare pod."""
         return self.spec.prepare or Prepare()
@@ -94,10 +113,15 @@ class Run(Subject):
         return GpuStatus.from_dict(recorded) if recorded and self.compute.gpus_per_node else None
 
     @property
+    def stored_plan(self) -> dict[str, Any]:
+        """The plan in status, empty before there is one."""
+        plan: dict[str, Any] = (self.resource.get("status") or {}).get("plan") or {}
+        return plan
+
+    @property
     def scoring_gpus(self) -> int:
         """GPUs of the finish pod, by the plan in status: at least one if training pods have any, at most as many."""
-        plan = (self.resource.get("status") or {}).get("plan") or {}
-        return min(max(1, plan.get("scoringGpus") or 1), self.compute.gpus_per_node)
+        return min(max(1, self.stored_plan.get("scoringGpus") or 1), self.compute.gpus_per_node)
 
     def planned(self, plan: Plan | None) -> "Run":
         """This run with the plan of this reconcile, which the stored status may not have yet."""
@@ -112,8 +136,7 @@ class Run(Subject):
     @property
     def host_memory_bytes(self) -> int:
         """Host memory that a trainer pod needs for offloaded state, by the plan in status; 0: the default suffices."""
-        plan = (self.resource.get("status") or {}).get("plan") or {}
-        return plan.get("hostMemoryBytes") or 0
+        return self.stored_plan.get("hostMemoryBytes") or 0
 
     @property
     def image(self) -> str:

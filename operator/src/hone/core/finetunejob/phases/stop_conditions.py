@@ -46,6 +46,8 @@ def _watch_start(state: State) -> None:
         _stop(state, AttemptResult.FAILED, failure)
         return
     if is_queued(job) or all_started(state, attempt, pods):
+        # Nothing ends an attempt but its ranks, which wait for the server until they do.
+        state.trouble = podinfo.sidecar_trouble(pods)
         return
     state.trouble = find_trouble(state, attempt, job, pods)
     age = waited(state, attempt, job)

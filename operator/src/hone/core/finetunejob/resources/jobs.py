@@ -91,11 +91,12 @@ def _container(run: Run, step: Step, attempt: Attempt) -> Object:
 
 def _before(run: Run, step: Step, attempt: Attempt, mounts: list[Mount]) -> InitContainer | None:
     """The container that does first what must not be lost; its resources are the pod's, so that it waits for nothing.
+    Of a step without one, its sidecar.
 
     A trainer image of a release that does not know `export_only` does all of the step in it.
     """
     if step.part is None:
-        return None
+        return step.sidecar(run)
     container = _container(run, step, attempt.model_copy(update={"export_only": True}))
     return InitContainer({**container, "name": step.part}, mounts)
 

@@ -11,6 +11,7 @@ from hone.core.finetunejob.run import PREPARE, WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.data import DATA_DIRECTORY, chat_template, data_sources, held_out, parts
 from hone.core.finetunejob.sources.models import model_name, model_sources
 from hone.core.finetunejob.sources.rewards import rewards
+from hone.core.finetunejob.steps import answer_server
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
 from hone.core.finetunejob.steps.train import TRAIN_STEP
 from hone.core.observed import Object
@@ -68,6 +69,7 @@ def run_config(run: Run) -> RunConfig:
         artifacts=[artifact for source in models.values() for artifact in source.artifacts],
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
+        answer_server=answer_server.configured(run),
         start_deadline_seconds=run.spec.start_deadline_seconds,
         hang_floor_seconds=run.spec.progress_deadline_seconds,
     )

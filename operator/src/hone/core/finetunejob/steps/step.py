@@ -9,7 +9,7 @@ from hone.contract.results import StepResult
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.source import SecretKey
-from hone.core.podspec import ClaimMount, Mount
+from hone.core.podspec import ClaimMount, InitContainer, Mount
 
 GRACE_SECONDS = 30
 """Grace period of a step that starts again from its cached results."""
@@ -35,6 +35,10 @@ def _run_fails(status: Draft, why: str) -> bool:
 
 def _none(run: Run) -> int:
     return 0
+
+
+def _no_sidecar(run: Run) -> InitContainer | None:
+    return None
 
 
 def _one(run: Run) -> int:
@@ -94,6 +98,7 @@ class Step:
         take_part: puts into the status what one of its containers has achieved, however the others end.
         end_without: ends the step although it will never have its result, given why; False if the run fails by that.
         part: name of an init container that runs the module for what `take_part` takes (`Attempt.export_only`).
+        sidecar: a container that runs alongside the one of the pod, and ends with it.
         phase: the job's phase at this step, given whether it has an attempt, and whether all pods have started.
         resources: resources of a pod.
         pods: number of pods.
@@ -124,6 +129,7 @@ class Step:
     take_part: Callable[[Run, Draft, Sequence[StepResult]], None] = _no_part
     end_without: Callable[[Draft, str], bool] = _run_fails
     part: str | None = None
+    sidecar: Callable[[Run], InitContainer | None] = _no_sidecar
     pods: Callable[[Run], int] = _one
     gpus: Callable[[Run], int] = _none
     mounts: Callable[[Run], Sequence[Mount]] = no_mounts

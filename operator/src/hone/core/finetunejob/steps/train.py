@@ -10,6 +10,7 @@ from hone.contract.runconfig import MASTER_ENV, METRICS_PORT
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import TRAIN, WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.steps import answer_server
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
 from hone.core.podspec import ClaimMount, Mount
@@ -48,7 +49,8 @@ def _pods(run: Run) -> int:
 
 
 def _gpus(run: Run) -> int:
-    return run.compute.nodes * run.compute.gpus_per_node
+    served = run.generation_gpus if run.has_answer_server else 0
+    return run.compute.nodes * (run.compute.gpus_per_node + served)
 
 
 def _resources(run: Run) -> dict[str, Any]:
@@ -86,8 +88,13 @@ def _job_spec(run: Run) -> Mapping[str, Any]:
 
 
 def _shm_size(run: Run) -> str:
-    """For the libraries by which the ranks of a pod exchange tensors."""
-    return f"{run.processes_per_node * (4 if run.compute.gpus_per_node else 1)}Gi"
+    """For the libraries by which the ranks of a pod exchange tensors, and those of a server next to them."""
+    served = run.generation_gpus * answer_server.SHM_GIB if run.has_answer_server else 0
+    return f"{run.processes_per_node * (4 if run.compute.gpus_per_node else 1) + served}Gi"
+
+
+def _mounts(run: Run) -> Sequence[Mount]:
+    return (answer_server.ADAPTERS,) if run.has_answer_server else ()
 
 
 def _grace_seconds(run: Run) -> int:
@@ -101,8 +108,10 @@ TRAIN_STEP = Step(
     take_result=_take_result,
     phase=_phase,
     resources=_resources,
+    sidecar=answer_server.sidecar,
     pods=_pods,
     gpus=_gpus,
+    mounts=_mounts,
     workspace=_workspace,
     env=_env,
     runs_users_code=_always,

@@ -15,6 +15,7 @@ from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, 
 from hone.core.observed import Object
 from hone.core.plan import Apply
 from hone.core.podspec import ClaimMount, InitContainer, Mount, env, pod_template, resources
+from hone.core.vllm import COMMAND
 
 SCALE_MANAGER = "hone-scale"
 VERIFY_MODULE = "hone_trainer.verify"
@@ -80,7 +81,7 @@ def _container(server: Server, served: ServedArtifact) -> Object:
     return {
         "name": "server",
         "image": server.image,
-        "command": list(vllm.COMMAND),
+        "command": list(COMMAND),
         "args": vllm.arguments(server, served),
         "env": env(
             vllm.environment(server),

@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from hone.core.modeldeployment.resources.vllm import CPU_ENVIRONMENT
 from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import Server
+from hone.core.vllm import CPU_ENVIRONMENT
 
 GIB = 2**30
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"

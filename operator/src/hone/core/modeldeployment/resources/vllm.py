@@ -1,33 +1,14 @@
 """vLLM's command line and environment for a served artifact."""
 
 from hone.contract.report import ARTIFACT_DIR
+from hone.core import vllm
 from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import HTTP_PORT, Server
-from hone.core.quantity import as_int
 
 MODEL_DIRECTORY = "/mnt/model"
 CLAIM_DIRECTORY = "/mnt/artifact"
 SERVED_DIRECTORY = f"{CLAIM_DIRECTORY}/{ARTIFACT_DIR}"
 """Where the server has the artifact's files. The report next to them, with rows of the test data, it has not."""
-COMMAND = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that --max-lora-rank takes."""
-
-# Under a random user id vLLM fails at import without a home and a user; all caches go to the pod's scratch space.
-ENVIRONMENT = {
-    "HOME": "/tmp",
-    "USER": "hone",
-    "XDG_CACHE_HOME": "/tmp/.cache",
-    "HF_HOME": "/tmp/.cache/huggingface",
-    "VLLM_CACHE_ROOT": "/tmp/.cache/vllm",
-    "TRITON_CACHE_DIR": "/tmp/.cache/triton",
-    "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/inductor",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
-CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 API_ARGUMENTS = {"Classify": ["--runner=pooling"], "Reward": ["--runner=pooling"]}
@@ -40,12 +21,11 @@ def arguments(server: Server, served: ServedArtifact) -> list[str]:
     artifact, name = served.artifact, server.served_name
     path = SERVED_DIRECTORY
     if is_adapter(served):
-        rank = next((known for known in LORA_RANKS if known >= (artifact.lora_rank or 1)), LORA_RANKS[-1])
         flags = [
             f"--model={base_directory(served)}",
             f"--served-model-name={name}-base",
             "--enable-lora",
-            f"--max-lora-rank={rank}",
+            f"--max-lora-rank={vllm.max_lora_rank(artifact.lora_rank or 1)}",
             f"--lora-modules={name}={path}",
             # Without it, vLLM takes the base's tokenizer and chat template.
             f"--tokenizer={path}",
@@ -56,18 +36,13 @@ def arguments(server: Server, served: ServedArtifact) -> list[str]:
     flags += ["--host=0.0.0.0", f"--port={HTTP_PORT}"]
     # Without it, running requests are dropped on shutdown.
     flags.append(f"--shutdown-timeout={server.spec.drain_seconds}")
-    if server.spec.gpus == 0:
-        flags += ["--dtype=float32", "--enforce-eager"]
-    if server.spec.gpus > 1:
-        flags.append(f"--tensor-parallel-size={server.spec.gpus}")
+    flags += vllm.placement_arguments(server.spec.gpus)
     return [*flags, *(server.runtime.args or [])]
 
 
 def environment(server: Server) -> dict[str, str]:
     """Environment variables; the user's may replace them."""
-    if server.spec.gpus:
-        return dict(ENVIRONMENT)
-    return {**ENVIRONMENT, **CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(server))}
+    return vllm.environment(server.spec.gpus, server.spec.resources)
 
 
 def api_of(served: ServedArtifact) -> str:
@@ -83,12 +58,3 @@ def base_directory(served: ServedArtifact) -> str | None:
 def is_adapter(served: ServedArtifact) -> bool:
     """Whether the artifact needs its base model alongside it."""
     return served.artifact.kind == "Adapter"
-
-
-def _threads(server: Server) -> int:
-    """Threads of a CPU server: as many as its CPUs. More would busy-wait at barriers and slow each other down."""
-    requested = server.spec.resources
-    for values in (requested.limits, requested.requests) if requested else ():
-        if values and "cpu" in values:
-            return max(1, as_int(values["cpu"]))
-    return 1
