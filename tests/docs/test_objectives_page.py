@@ -16,6 +16,9 @@ from hone.contract.rewards import REWARDS, Rewards
 from hone.contract.settings import DataFormat
 from hone.core.finetunejob.resources.claims import DEFAULT_WORKSPACE_SIZE
 from hone.core.finetunejob.resources.runconfig import DEFAULT_OUTPUT_SIZE
+from hone.core.finetunejob.run import TRAIN, Run
+from hone.core.finetunejob.steps import STEPS
+from hone.core.settings import Settings
 from hone_trainer.data.formats import to_sample
 from hone_trainer.planning.batches import SMALL_DATA_ROWS, default_epochs
 from hone_trainer.planning.rollouts import LONGEST
@@ -27,7 +30,7 @@ from tests.docs.support import ROOT, TYPES, Manifest, blocks, documents, field_e
 PAGE = (ROOT / "docs/objectives.md").read_text(encoding="utf-8")
 OVERVIEW, FACTS, METHODS = (part.partition("\n## ")[0] for part in PAGE.split("\n## ")[1:4])
 ROWS = {row[0]: row[1:] for row in re.findall(rf"^\| `(\w+)` \|{' (.+) [|]' * 7}$", FACTS, re.MULTILINE)}
-FUNCTIONS, WHOLE = (yaml.safe_load(block) for block in blocks(PAGE, "yaml"))
+SERVER, FUNCTIONS, WHOLE = (yaml.safe_load(block) for block in blocks(PAGE, "yaml"))
 
 
 def test_it_shows_every_objective_in_the_order_of_the_table() -> None:
@@ -57,9 +60,18 @@ def test_what_its_defaults_depend_on_is_the_code_s() -> None:
     assert f"its `weight` (default {RewardFunction().weight:g};" in PAGE
 
 
-@pytest.mark.parametrize("manifest", [{**WHOLE, "spec": {**WHOLE["spec"], **FUNCTIONS["spec"]}}, WHOLE])
+@pytest.mark.parametrize(
+    "manifest", [WHOLE, *({**WHOLE, "spec": {**WHOLE["spec"], **part["spec"]}} for part in (FUNCTIONS, SERVER))]
+)
 def test_its_manifests_are_valid(manifest: Manifest) -> None:
     assert problems(manifest) == []
+
+
+def test_its_gpus_of_a_server_are_added_to_those_of_training() -> None:
+    resource = {"metadata": {"name": "a", "namespace": "a", "uid": "a"}, "spec": {**WHOLE["spec"], **SERVER["spec"]}}
+    status = {"plan": {"generationEngine": "VLLM"}}
+    gpus = STEPS[TRAIN].gpus(Run({**resource, "status": status}, Settings()))
+    assert f"The trainer pod above asks for {gpus} GPUs." in PAGE
 
 
 def test_its_functions_are_one_of_hone_s_and_one_of_one_s_own() -> None:

@@ -12,7 +12,7 @@ from hone.contract.results import (
     Score,
     StepResult,
 )
-from hone.contract.settings import Scheduler
+from hone.contract.settings import GenerationEngine, Scheduler
 from hone.contract.verdict import Verdict
 from hone.core.names import STEP_LABEL
 
@@ -24,6 +24,8 @@ MANUAL = "test.hone.dev/manual"
 """Annotation of pods that the test plays itself: kwok leaves them Pending."""
 SCARCE = "test.hone.dev/scarce"
 """Annotation of pods whose prepare step finds 40 samples."""
+SERVED = "test.hone.dev/vllm"
+"""Annotation of pods whose prepare step lets a vLLM server generate answers."""
 HOLD = "test.hone.dev/hold"
 """Annotation of pods whose train step runs until the annotation is taken away."""
 
@@ -60,6 +62,13 @@ SCARCE_RESULT = StepResult(
     verdict=Verdict(failure_class=FailureClass.BAD_INPUT, message=SCARCE_MESSAGE, hint=SCARCE_HINT, exit_code=64),
 )
 
+SERVED_PLAN = PLAN.model_copy(update={"objective": "GRPO", "generation_engine": GenerationEngine.VLLM})
+PREPARED = {
+    SCARCE: (SCARCE_RESULT, 64),
+    SERVED: (StepResult(step="prepare", dataset=DATASET, plan=SERVED_PLAN), 0),
+}
+"""How prepare ends otherwise, with its exit code, by the annotation of its pods."""
+
 
 def stages() -> list[kwok.Manifest]:
     """The Stages: pods run as soon as they are scheduled; those of the steps end with their results."""
@@ -72,12 +81,14 @@ def stages() -> list[kwok.Manifest]:
         here = [kwok._NOT_DELETED, _phase("Running"), _equals("labels", STEP_LABEL, step)]
         plain = [
             *here,
-            *([_absent(SCARCE)] if step == "prepare" else []),
+            *([_absent(annotation) for annotation in PREPARED] if step == "prepare" else []),
             *([_absent(HOLD)] if step == "train" else []),
         ]
         out.append(kwok.stage(f"{step}-ended", "Pod", plain, {"statusTemplate": _ended(result, 0)}, 200))
-    scarce = [kwok._NOT_DELETED, _phase("Running"), _equals("labels", STEP_LABEL, "prepare"), _present(SCARCE)]
-    out.append(kwok.stage("prepare-scarce", "Pod", scarce, {"statusTemplate": _ended(SCARCE_RESULT, 64)}, 200))
+    for annotation, (result, code) in PREPARED.items():
+        here = [kwok._NOT_DELETED, _phase("Running"), _equals("labels", STEP_LABEL, "prepare"), _present(annotation)]
+        name = f"prepare-{annotation.rpartition('/')[2]}"
+        out.append(kwok.stage(name, "Pod", here, {"statusTemplate": _ended(result, code)}, 200))
     return out
 
 

@@ -14,6 +14,7 @@ from hone.core.names import STEP_LABEL
 from hone.core.observed import Object
 from hone.runtime.operator import Operator
 from tests.integration.kubelet import HOLD, POD_ADDRESS
+from tests.integration.kubelet import SERVED as SERVED_BY_VLLM
 from tests.integration.support import FTJ, MDEP, SETTINGS, Cluster, condition, finetunejob, inputs, modeldeployment
 
 SERVED = {"Deployment", "ReplicaSet", "Pod", "Service"}
@@ -50,6 +51,28 @@ async def test_a_job_runs_to_its_end(cluster: Cluster) -> None:
     assert sorted(reasons) == sorted([*steps, "Succeeded"])
     assert f'hone_finetunejob_phase{{name="sft",{label},phase="Training"}} 0.0' in text
     assert 'controller_runtime_reconcile_errors_total{controller="finetunejob"} 0.0' in text
+
+
+async def test_a_job_whose_answers_vllm_generates_runs_to_its_end(cluster: Cluster) -> None:
+    # The API server takes the sidecar, under the policies of the chart.
+    manifest = finetunejob(
+        objective="GRPO",
+        reward={"functions": [{"name": "ExactMatch"}]},
+        generation={"engine": "VLLM", "resources": {"limits": {"memory": "4Gi"}}},
+        compute={"gpusPerNode": 0, "pod": {"annotations": {SERVED_BY_VLLM: "true"}}},
+    )
+    await cluster.create(*inputs(), manifest)
+    async with cluster.operator():
+        job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
+        (name,) = [attempt["job"] for attempt in job["status"]["attempts"] if attempt["step"] == "train"]
+        created = await cluster.get("Job", name, "batch/v1")
+    assert created is not None
+    pod = created["spec"]["template"]["spec"]
+    (sidecar,) = pod["initContainers"]
+    assert (sidecar["name"], sidecar["restartPolicy"]) == ("vllm", "Always")
+    assert sidecar["resources"]["limits"] == {"memory": "4Gi"}
+    assert len(pod["containers"]) == 1
+    assert job["status"]["plan"]["generationEngine"] == "VLLM"
 
 
 async def test_a_finished_job_costs_no_more_calls(cluster: Cluster) -> None:

@@ -1,11 +1,13 @@
 """The plan of large models on GPUs: memory that is unknown, rates by size, and gradients that are summed."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from test_plan import FULL, LARGE, LARGE_SHAPES, config_with, gang, large_plan, plan_of, summary_of
 
+from hone.contract.methods import MethodType
 from hone.contract.plan import Plan
 from hone.contract.settings import Optimizer
 from hone_trainer.models.adapters import Adapted
@@ -56,6 +58,22 @@ def test_what_no_gpu_holds_is_refused_though_its_memory_is_unknown() -> None:
     with pytest.raises(BadInput, match="the largest GPU has 288") as error:
         make_plan(PlanInputs(config_with(**FULL, **gang(gpus=1)), huge, summary_of(1000), 512))
     assert "spec.method.type LoRA" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("method", [FULL, {}], ids=["Full", "LoRA"])
+@pytest.mark.parametrize("has_experts", [False, True])
+def test_a_model_that_is_too_large_gets_no_advice_that_is_refused(method: dict[str, Any], has_experts: bool) -> None:
+    experts = {"layers.0.mlp.experts.gate_up_proj": (64, 2 * 14_336, 4096)} if has_experts else {}
+    large = llama("70B")
+    model = replace(large, shapes={**large.shapes, **experts}, experts=experts)
+    config = config_with(**method, **gang(gpus=1, memoryBytes=24 * GIB))
+    with pytest.raises(BadInput, match="is too large") as error:
+        make_plan(PlanInputs(config, model, summary_of(1000), 512))
+    advised = [name for name in MethodType if re.search(rf"\b{name.value}\b", error.value.hint or "")]
+    assert (MethodType.QLORA in advised) is not has_experts
+    for name in advised:
+        tried = config_with(method={"type": name.value}, **gang(gpus=1, memoryBytes=288 * GIB))
+        assert make_plan(PlanInputs(tried, model, summary_of(1000), 512)).method == name.value
 
 
 def test_the_rate_of_full_falls_with_the_size() -> None:

@@ -141,6 +141,13 @@ def test_several_gpus_divide_the_model_and_count_as_the_attempts() -> None:
     assert (configured.gpus, configured.memory_bytes) == (2, 80 * 2**30)
 
 
+def test_gpus_without_bfloat16_serve_in_float16() -> None:
+    run = run_with(**ON_GPUS)
+    assert not any(argument.startswith("--dtype") for argument in server(run)["args"])
+    of_float16 = make.training_plan(generation_engine="VLLM", compute_dtype="float16")
+    assert "--dtype=float16" in server(run.planned(of_float16))["args"]
+
+
 def test_on_the_cpu_it_has_the_memory_that_the_plan_estimates() -> None:
     container = server(run_with())
     assert container["image"] == Settings().server_cpu_image
@@ -150,6 +157,9 @@ def test_on_the_cpu_it_has_the_memory_that_the_plan_estimates() -> None:
     run = run_with(generation={"resources": requested})
     assert server(run)["resources"] == requested
     assert {"name": "OMP_NUM_THREADS", "value": "2"} in server(run)["env"]
+    assert {"name": "TORCH_COMPILE_DISABLE", "value": "1"} in server(run)["env"], "the image has no compiler"
+    on_gpus = server(run_with(**ON_GPUS))["env"]
+    assert "TORCH_COMPILE_DISABLE" not in {entry["name"] for entry in on_gpus}
     configured = run_config(run).answer_server
     assert configured is not None
     assert configured.memory_bytes == 6 * 2**30

@@ -21,6 +21,10 @@ CPU_CACHE = 2**30
 """Bytes for keys and values on the CPU (`VLLM_CPU_KVCACHE_SPACE`)."""
 
 
+_BLOCK_GPU, _BLOCK_CPU = 16, 128
+"""Tokens whose keys and values are kept together: an answer takes whole blocks (vLLM's `--block-size`)."""
+
+
 @dataclass(frozen=True)
 class AnswerServerTerms:
     """What an estimate is of.
@@ -55,7 +59,8 @@ def weights(terms: AnswerServerTerms) -> int:
 
 def answer(terms: AnswerServerTerms) -> int:
     """Keys and values of all layers for the longest prompt and its answer."""
-    return terms.length * terms.model.cached_values * terms.value_bytes // terms.devices
+    block = _BLOCK_GPU if terms.gpus else _BLOCK_CPU
+    return -(-terms.length // block) * block * terms.model.cached_values * terms.value_bytes // terms.devices
 
 
 def logits(terms: AnswerServerTerms) -> int:

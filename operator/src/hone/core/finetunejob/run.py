@@ -12,6 +12,7 @@ from hone.contract.plan import Plan
 from hone.contract.settings import Checkpoint, Evaluation, GenerationEngine, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Ref
+from hone.core.quantity import as_int
 from hone.core.subject import Subject
 
 PREPARE, TRAIN, FINISH, PUBLISH = "prepare", "train", "finish", "publish"
@@ -117,6 +118,12 @@ class Run(Subject):
         """The plan in status, empty before there is one."""
         plan: dict[str, Any] = (self.resource.get("status") or {}).get("plan") or {}
         return plan
+
+    @property
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of a GPU by the spec, else by the labels of nodes; None: there is none, or it is unknown."""
+        memory = self.compute.gpu_memory or (self.gpu and self.gpu.memory)
+        return as_int(memory) if memory and self.compute.gpus_per_node else None
 
     @property
     def scoring_gpus(self) -> int:

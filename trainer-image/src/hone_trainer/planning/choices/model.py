@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from hone.contract.methods import MethodType
 from hone.contract.settings import Lora
+from hone_trainer.models.facts import ModelFacts
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import why_by_rows
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
@@ -49,10 +51,15 @@ def choose_lora(inputs: PlanInputs, choices: Choices) -> Choices:
     return replace(choices, lora=lora)
 
 
+def unsupported_methods(model: ModelFacts) -> tuple[MethodType, ...]:
+    """The methods that the plan refuses for a model: QLoRA would not quantize experts, which are most of it."""
+    return tuple(method for method in MethodType if method.facts.quantized and model.expert_parameters)
+
+
 def _check_quantized(inputs: PlanInputs) -> None:
-    """Refuse QLoRA where it would not quantize the experts, which are most of such a model."""
+    """Refuse QLoRA where it would not quantize the experts."""
     model = inputs.model
-    if inputs.method.facts.quantized and model.expert_parameters:
+    if inputs.method in unsupported_methods(model):
         share = model.expert_parameters / model.parameters
         raise BadInput(
             "spec.method.type",

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from hone.contract.methods import MethodType
 from hone.contract.plan import MemoryEstimate
 from hone.contract.settings import Precision
 from hone_trainer.models.saved import Mode
@@ -11,6 +10,7 @@ from hone_trainer.models.zero import sums_in_float32
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import MOST_TOKENS, least_tokens, micro_batches
 from hone_trainer.planning.choices.base import Choice, Choices, spec_or
+from hone_trainer.planning.choices.model import unsupported_methods
 from hone_trainer.planning.choices.states import (
     States,
     choose_states,
@@ -106,7 +106,7 @@ def _unknown(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
             "spec.compute",
             f"the model of {choices.model.parameters:,} parameters is too large: each process needs about "
             f"{gib(memory.total_bytes)}, and the largest GPU has {gib(LARGEST_GPU)}",
-            f"Use {_either(_remedies(inputs.method, layout, LARGEST_GPU))}.",
+            f"Use {_either(_remedies(inputs, layout, LARGEST_GPU))}.",
         )
     needed = "" if _fits(memory, ASSUMED_GPU) else f", though it needs about {gib(memory.total_bytes)} on each"
     return (
@@ -259,7 +259,7 @@ def _shortage(inputs: PlanInputs, choices: Choices, layout: _Layout) -> str:
         f"(weights {gib(memory.weights_bytes)}, gradients {gib(memory.gradients_bytes)}, "
         f"optimizer {gib(memory.optimizer_bytes)}, activations {gib(memory.activations_bytes)})"
     )
-    remedies = _remedies(inputs.method, layout, limit)
+    remedies = _remedies(inputs, layout, limit)
     if (largest := inputs.topology.largest_memory_bytes) and memory.total_bytes <= largest:
         remedies.insert(0, f"spec.compute.pod.nodeSelector for nodes with GPUs of {gib(largest)}")
     if lacking := layout.lacking_host_bytes:
@@ -276,10 +276,10 @@ def _either(remedies: list[str]) -> str:
     return f"{', '.join(remedies[:-1])} or {remedies[-1]}"
 
 
-def _remedies(method: MethodType, layout: _Layout, limit: int) -> list[str]:
-    remedies = ["more memory per process", "a smaller model"]
-    if method.facts.lighter:
-        remedies.insert(0, f"spec.method.type {' or '.join(method.facts.lighter)}")
+def _remedies(inputs: PlanInputs, layout: _Layout, limit: int) -> list[str]:
+    method, remedies = inputs.method, ["more memory per process", "a smaller model"]
+    if lighter := [other for other in method.facts.lighter if other not in unsupported_methods(inputs.model)]:
+        remedies.insert(0, f"spec.method.type {' or '.join(lighter)}")
     if not method.adapts and (layout.states.zero_stage == 0 or layout.memory.optimizer_bytes > limit // 2):
         remedies.append("more processes with zeroStage 3")
     if layout.memory.activations_bytes > limit // 4:

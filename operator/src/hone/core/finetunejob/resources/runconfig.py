@@ -28,8 +28,7 @@ def memory_per_process(run: Run) -> int | None:
     """
     compute = run.compute
     if compute.gpus_per_node:
-        memory = compute.gpu_memory or (run.gpu and run.gpu.memory)
-        return as_int(memory) if memory else None
+        return run.gpu_memory_bytes
     limit = TRAIN_STEP.resources(run).get("limits", {}).get("memory")
     return as_int(limit) // run.processes_per_node if limit else None
 

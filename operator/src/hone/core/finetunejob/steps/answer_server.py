@@ -9,7 +9,7 @@ loopback address alone: no NetworkPolicy has to admit or refuse anybody.
 from typing import Any
 
 from hone.contract.runconfig import GENERATION_GPU_SHARE, MOUNTS, AnswerServer
-from hone.contract.settings import Lora
+from hone.contract.settings import Lora, Precision
 from hone.core import vllm
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.models import model_sources
@@ -75,14 +75,17 @@ def arguments(run: Run) -> list[str]:
         # A line for each answer otherwise.
         "--uvicorn-log-level=warning",
         *vllm.placement_arguments(gpus),
+        *(["--dtype=float16"] if gpus and run.stored_plan.get("computeDtype") == Precision.FLOAT16 else []),
         *([f"--gpu-memory-utilization={GENERATION_GPU_SHARE}"] if gpus else []),
     ]
 
 
 def _environment(run: Run) -> dict[str, str]:
-    generation = run.generation
+    generation, gpus = run.generation, run.generation_gpus
     return {
-        **vllm.environment(run.generation_gpus, generation.resources if generation else None),
+        **vllm.environment(gpus, generation.resources if generation else None),
+        # vLLM compiles what counts the ranks of log-probabilities, for which the image for CPUs has no compiler.
+        **({} if gpus else {"TORCH_COMPILE_DISABLE": "1"}),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_HOST_IP": "127.0.0.1",
     }
@@ -115,7 +118,7 @@ def _resources(run: Run) -> dict[str, Any]:
 def _memory_bytes(run: Run) -> int | None:
     """Bytes of one of its GPUs, or its limit on the CPU; None: unknown, or as much as the plan estimates."""
     if run.generation_gpus:
-        return as_int(run.compute.gpu_memory) if run.compute.gpu_memory else None
+        return run.gpu_memory_bytes
     requested = run.generation.resources if run.generation else None
     limits = (requested.limits if requested else None) or {}
     return as_int(limits["memory"]) if "memory" in limits else None
