@@ -1,15 +1,20 @@
 """The ports of metrics and probes, when many or hostile clients connect."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
 import tracemalloc
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from dev.cluster.controlplane import free_ports
 from hone.runtime import web
 from hone.runtime.metrics import Metrics
 from hone.runtime.web import MAX_CONNECTIONS, Server
@@ -150,17 +155,42 @@ async def test_both_families_of_addresses_are_answered(server: Server) -> None:
 
 
 @pytest.mark.slow
-async def test_connections_on_which_half_a_request_is_sent_keep_nobody_out(server: Server) -> None:
+async def test_connections_on_which_half_a_request_is_sent_are_closed_and_delay_nobody(server: Server) -> None:
     for port, path in zip(server.ports, ("/metrics", "/healthz"), strict=True):
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_CONNECTIONS)]
-        for _, writer in idle:
-            writer.write(b"GET /")
-        assert (await fetch(port, path))[0] == 200
-        await asyncio.sleep(0.1)
-        closed = [reader for reader, _ in idle if reader.at_eof()]
-        assert len(closed) > 2 * MAX_CONNECTIONS - 5, "the oldest were closed"
-        for _, writer in idle:
-            writer.close()
+        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(1000)]
+        for client in crowd:
+            client.sendall(b"GET /")
+        began = time.monotonic()
+        assert (await asyncio.wait_for(fetch(port, path), timeout=20.0))[0] == 200
+        assert time.monotonic() - began < 500 * web.TURN_SECONDS / web.PROBES_PER_TURN, "they got no turns"
+        for client in crowd:
+            client.settimeout(20.0)
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+            client.close()
+
+
+@pytest.mark.slow
+async def test_of_too_many_connections_the_oldest_are_closed(server: Server, monkeypatch: Any) -> None:
+    monkeypatch.setattr(server._metrics, "text", lambda: b"#" * 2**23)
+    clients = [socket.create_connection(("127.0.0.1", server.ports[0])) for _ in range(MAX_CONNECTIONS + 2)]
+    for client in clients:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await asyncio.to_thread(client.recv, 15) == b"HTTP/1.1 200 OK"
+    last = await asyncio.gather(*(asyncio.to_thread(received, client) for client in (*clients[:2], clients[-1])))
+    assert last[0] < 2**23 and last[1] < 2**23 and last[2] >= 2**23
+    for client in clients:
+        client.close()
+
+
+def received(client: socket.socket) -> int:
+    """How many bytes still come until the connection is closed."""
+    client.settimeout(20.0)
+    count = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(2**16):
+            count += len(part)
+    return count
 
 
 async def test_connections_on_which_nothing_is_sent_delay_nobody(server: Server) -> None:
@@ -176,12 +206,53 @@ async def test_connections_on_which_nothing_is_sent_delay_nobody(server: Server)
         client.close()
 
 
-async def test_a_connection_is_closed_after_a_while() -> None:
+async def test_a_connection_is_closed_after_a_while(monkeypatch: Any) -> None:
     server = Server(Counting(), lambda: True, max_seconds=0.5)
+    monkeypatch.setattr(server._metrics, "text", lambda: b"#" * 2**23)
     await server.start(0, 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[1])
-    writer.write(b"GET /healthz HTTP/1.1\r\n")  # and never the rest
-    assert await asyncio.wait_for(reader.read(), timeout=20.0) is not None
-    assert reader.at_eof()
-    writer.close()
+    with socket.create_connection(("127.0.0.1", server.ports[0])) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(1.0)  # and nothing is read
+        assert await asyncio.to_thread(received, client) < 2**23
     await server.stop()
+
+
+def probe(port: int, path: str) -> int:
+    """The status of an answer, or that of an error."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def test_probes_are_answered_while_the_loop_is_busy(server: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        for path in ("/healthz", "/readyz"):
+            assert pool.submit(probe, server.ports[1], path).result() == 200  # without an await
+
+
+async def test_a_loop_that_stands_still_fails_its_liveness_probe_until_it_runs_again(monkeypatch: Any) -> None:
+    monkeypatch.setattr(web, "BEAT_SECONDS", 0.05)
+    server = Server(Counting(), lambda: True, stuck_seconds=0.3)
+    await server.start(0, 0)
+
+    def until(status: int) -> None:
+        for _ in range(500):
+            if probe(server.ports[1], "/healthz") == status:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"never {status}")
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(until, 503).result()  # without an await
+        await asyncio.wrap_future(pool.submit(until, 200))
+    await server.stop()
+
+
+async def test_a_port_that_is_taken_is_an_error_and_leaves_the_other_one_free(server: Server) -> None:
+    (free,) = free_ports(1)
+    other = Server(Counting(), lambda: True)
+    with pytest.raises(OSError, match="in use"):
+        await other.start(free, server.ports[1])
+    socket.create_server(("", free)).close()

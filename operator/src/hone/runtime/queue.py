@@ -203,7 +203,8 @@ class WorkQueue(Generic[Key]):
 
     def _ages(self) -> list[float]:
         now = self._clock.time()
-        return [now - since for since in self._running.values()]
+        # A copy: metrics are rendered in a thread.
+        return [now - since for since in [*self._running.values()]]
 
     def _append(self, key: Key, listed: bool = False) -> None:
         self._ready[key] = self._clock.time()
