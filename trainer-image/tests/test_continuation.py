@@ -8,7 +8,7 @@ import tiny
 from in_process import final_weights, train_here
 
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Hyperparameters, TrainOn
+from hone.contract.settings import Hyperparameters, Select, TrainOn
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile, load_plan, require_plan, save_plan
 from hone_trainer.protocol.runconfig import digest_of, training_digest
@@ -48,14 +48,15 @@ def job(tmp_path: Path) -> Job:
     return make
 
 
-def save(config: RunConfig, step: int, *, final: bool = False) -> Path:
+def save(config: RunConfig, step: int, *, final: bool = False, eval_loss: float | None = None) -> Path:
     """A checkpoint of a run, as its ranks leave it."""
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), step)
     path.mkdir(parents=True)
     (path / "model.safetensors").write_text(f"weights of step {step}")
     (path / "optimizer.pt").write_text("moments")
     written = checkpoint.Written(checkpoint.sync_part(path, 0), checkpoint.digests_of_part(path, 0))
-    checkpoint.complete(path, written, step=step, world_size=1, zero_stage=0, final=final, run_config=digest_of(config))
+    mark = {"step": step, "world_size": 1, "zero_stage": 0, "final": final, "eval_loss": eval_loss}
+    checkpoint.complete(path, written, **mark, run_config=digest_of(config))
     return path
 
 
@@ -80,6 +81,19 @@ def test_a_job_made_again_under_its_name_continues_and_its_end_is_taken_over_too
     config, plan = job("bot", "2", continues="bot")
     assert take_over(config, plan) == 6
     assert checkpoint.final_checkpoint(config) is not None, "training has ended, so the model is exported at once"
+
+
+def test_the_best_checkpoint_is_taken_over_too_where_it_is_to_be_exported(job: Job) -> None:
+    old, _ = job("old", "1")
+    for step, loss in ((2, 0.5), (4, 0.7)):
+        save(old, step, eval_loss=loss)
+    for uid, select, steps in (("2", Select.BEST, [2, 4]), ("3", Select.LAST, [4])):
+        config, plan = job("new", uid, continues="old")
+        plan = plan.model_copy(update={"plan": plan.plan.model_copy(update={"checkpoint_select": select})})
+        assert take_over(config, plan) == 4
+        copies = checkpoint.whole(checkpoint.checkpoints_dir(config))
+        assert [mark.step for _, mark in copies] == steps
+        assert copies[0][1].eval_loss == (0.5 if select is Select.BEST else 0.7)
 
 
 def test_a_job_that_continues_none_takes_nothing(job: Job) -> None:

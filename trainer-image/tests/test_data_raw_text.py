@@ -133,7 +133,7 @@ def test_texts_are_scored_by_their_loss_alone(tmp_path: Path, pod: Pod, make_con
     figures = text_rows(model, tokenizer, prepared.test, 0, "base")
     assert len(figures.losses) == len(figures.answers) == len(prepared.test) > 0
     assert all(loss > 3 for loss in figures.losses)
-    evaluation, notes = compare_losses(figures, figures)
+    evaluation, notes, _ = compare_losses(figures, figures)
     assert [(score.metric, score.samples) for score in evaluation.scores] == [("loss", len(prepared.test))]
     assert "loss is the only metric" in notes[0]
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rows import write_jsonl
 
+from hone.contract.metrics import Metric
 from hone.contract.settings import DataFormat
 from hone_trainer.data.formats import to_sample
 from hone_trainer.data.reasoning import visible, without_reasoning
@@ -14,8 +14,7 @@ from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Source, find_source
 from hone_trainer.data.survey import good_samples, survey
 from hone_trainer.protocol.errors import RowFault
-from hone_trainer.scores.compare import hits
-from hone_trainer.scores.rows import RowScores
+from hone_trainer.scores.texts import measure
 
 USER, ANSWER = {"role": "user", "content": "<think>Is it?</think>"}, {"role": "assistant", "content": "Yes."}
 THOUGHT = "<think>\nIt may be\nso.\n</think>\n\n"
@@ -53,5 +52,5 @@ def test_both_passes_drop_it_or_keep_it(tmp_path: Path, drop: bool, contents: li
 
 def test_answers_are_compared_without_their_reasoning() -> None:
     assert visible(f"{THOUGHT} Yes.\n") == visible("It may be.</think>Yes.") == visible("Yes.") == "Yes."
-    scores = RowScores([], [f"{THOUGHT}Yes.", "Yes.", "No.</think>Yes.", "Yes.</think>No."])
-    assert np.array_equal(hits(scores, ["Yes.", f"{THOUGHT}Yes.", "Yes.", "Yes."]), [True, True, True, False])
+    answers = [f"{THOUGHT}Yes.", "Yes.", "No.</think>Yes.", "Yes.</think>No."]
+    assert measure(Metric.EXACT_MATCH, answers, ["Yes.", f"{THOUGHT}Yes.", "Yes.", "Yes."]) == [1, 1, 1, 0]

@@ -369,6 +369,36 @@ def test_evaluations_need_validation_rows() -> None:
     assert (plan.evaluation_every_steps, plan.reasons["evaluationEverySteps"]) == (None, "No validation rows.")
 
 
+@pytest.mark.parametrize(
+    ("select", "validation_rows", "planned", "why"),
+    [
+        (None, 9, "Best", "Lowest loss on the validation rows."),
+        (None, 0, "Last", "Nothing is evaluated during training."),
+        ("Last", 9, "Last", "Set in the spec."),
+    ],
+)
+def test_the_best_checkpoint_is_exported_where_validation_rows_tell_it(
+    select: str | None, validation_rows: int, planned: str, why: str
+) -> None:
+    rows = summary_of(1000).model_copy(update={"validation_rows": validation_rows})
+    plan = make_plan(PlanInputs(config_with(checkpoint={"select": select}), FACTS, rows, 512))
+    assert (plan.checkpoint_select, plan.reasons["checkpointSelect"]) == (planned, why)
+
+
+@pytest.mark.parametrize(
+    ("field", "sections"),
+    [
+        ("spec.checkpoint.select", {"checkpoint": {"select": "Best"}}),
+        ("spec.evaluation.earlyStopping", {"evaluation": {"earlyStopping": {"patience": 3}}}),
+    ],
+)
+def test_what_needs_validation_rows_is_refused_without(field: str, sections: dict[str, Any]) -> None:
+    none = summary_of(1000).model_copy(update={"validation_rows": 0})
+    with pytest.raises(BadInput, match="no loss on validation rows") as refused:
+        make_plan(PlanInputs(config_with(**sections), FACTS, none, 512))
+    assert refused.value.field == field
+
+
 def test_max_steps_replace_epochs() -> None:
     plan = plan_of(1600, hyperparameters={"maxSteps": 250})
     assert plan.total_steps == 250

@@ -91,24 +91,21 @@ def test_the_paired_interval_holds_the_truth_about_19_times_in_20(base_rate: flo
 def test_short_references_are_compared_word_for_word() -> None:
     base = RowScores(losses=[2.0, 2.0, 2.0], answers=["no", "maybe", " yes \n"])
     tuned = RowScores(losses=[1.0, 1.5, 2.5], answers=["yes", "no", "yes"])
-    comparison, notes = compare(base, tuned, ["yes", "no", "yes"], [1, 1, 1])
+    comparison, notes, figures = compare(base, tuned, ["yes", "no", "yes"], [1, 1, 1], 64)
     assert [score.metric for score in comparison.scores] == ["exactMatch", "loss"]
     match, loss = comparison.scores
     assert (match.base.value, match.tuned.value) == (pytest.approx(1 / 3), 1.0)
     assert match.improvement.value == pytest.approx(2 / 3)
     assert loss.improvement.value == pytest.approx((1.0 + 0.5 - 0.5) / 3), "a lower loss is an improvement"
     assert not loss.higher_is_better
-    assert "exactMatch is the main metric" in notes[0]
-
-
-def test_long_references_are_judged_by_their_loss() -> None:
-    one = RowScores(losses=[2.0], answers=["a"])
-    assert compare(one, one, ["text"], [17])[0].scores[0].metric == "loss"
+    assert "exactMatch is the main metric" in notes[0] and comparison.why == notes[0]
+    assert [each.metric for each in figures] == ["exactMatch", "loss"]
+    assert figures[0].tuned.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_no_test_rows_are_said_to_be_none() -> None:
     none = RowScores(losses=[], answers=[])
-    comparison, notes = compare(none, none, [], [])
+    comparison, notes, _ = compare(none, none, [], [], 64)
     assert comparison.scores == []
     assert "no rows" in notes[0]
 

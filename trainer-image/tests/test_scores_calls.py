@@ -2,8 +2,10 @@
 
 import pytest
 
-from hone_trainer.scores.calls import calls_in, score_calls
-from hone_trainer.scores.compare import compare
+from hone.contract.metrics import Metric
+from hone_trainer.scores.calls import calls_in, how_far
+from hone_trainer.scores.compare import compare, row_figures
+from hone_trainer.scores.figures import score as score_of
 from hone_trainer.scores.rows import RowScores
 
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
@@ -33,23 +35,22 @@ def test_the_score_is_the_share_of_right_calls_and_the_note_tells_how_far_the_ot
     references = [HERMES, HERMES, HERMES, HERMES, "Yes."]
     base = ["No.", HERMES.replace("Oslo", "Rome"), HERMES.replace("weather", "time"), "{", HERMES]
     tuned = [HERMES, HERMES.replace(": {", ":  {"), HERMES.replace("Oslo", "Rome"), "No.", "Yes."]
-    result = score_calls(base, tuned, references)
-    assert result is not None
-    score, note = result
+    figures = row_figures(Metric.TOOL_CALLS, RowScores([], base), RowScores([], tuned), references)
+    score = score_of(figures) or pytest.fail("no row has calls")
     assert (score.metric, score.samples, score.base.value, score.tuned.value) == ("toolCalls", 4, 0.0, 0.5)
     assert score.improvement.value == 0.5
-    assert note == (
+    assert how_far(base, tuned, references) == (
         "Of 4 answers that should call tools, 3 (2) of the tuned (base) model have a call, 3 (1) those of the right "
         "names, 2 (0) with the right arguments."
     )
-    assert score_calls(["a"], ["b"], ["Yes."]) is None
+    assert how_far(["a"], ["b"], ["Yes."]) is None
 
 
 @pytest.mark.parametrize(("calls", "main"), [(1, "exactMatch"), (2, "toolCalls")])
 def test_calls_lead_where_half_of_the_references_have_them(calls: int, main: str) -> None:
     references = [HERMES] * calls + ["Yes."] * (4 - calls)
     figures = RowScores([1.0] * 4, references)
-    summary, notes = compare(figures, figures, references, [4] * 4)
+    summary, notes, _ = compare(figures, figures, references, [4] * 4, 64)
     assert summary.scores[0].metric == main
     assert {score.metric for score in summary.scores} == {"exactMatch", "loss", "toolCalls"}
     assert notes[0].startswith(f"{main} is the main metric")

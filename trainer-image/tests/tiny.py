@@ -19,7 +19,17 @@ from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.rewards import RewardFunction, RewardName, Rewards
 from hone.contract.runconfig import DataPaths, JobIdentity, Paths, RunConfig, Topology
-from hone.contract.settings import Checkpoint, Evaluation, Freeze, Hyperparameters, Method, Precision, Scheduler
+from hone.contract.settings import (
+    Checkpoint,
+    EarlyStopping,
+    Evaluation,
+    Freeze,
+    Hyperparameters,
+    Method,
+    Precision,
+    Scheduler,
+    Select,
+)
 from hone_trainer.data import encoders
 from hone_trainer.objectives import components
 from hone_trainer.protocol.planfile import PlanFile, save_plan
@@ -118,9 +128,16 @@ def make_reward_model(directory: Path) -> Path:
 
 
 def make_prepared(
-    directory: Path, model: Path, *, rows: int = 256, validation_rows: int = 9, test_rows: int = 24, seed: int = 0
+    directory: Path,
+    model: Path,
+    *,
+    rows: int = 256,
+    validation_rows: int = 9,
+    test_rows: int = 24,
+    seed: int = 0,
+    wrong: float = 0.0,
 ) -> Path:
-    """Write prepared data of the words' numbers, in the shape that prepare gives it."""
+    """Write prepared data of the words' numbers, as prepare does; a share of the training rows has `wrong` ones."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -132,6 +149,8 @@ def make_prepared(
         filler = [chance.choice(WORDS) for _ in range(chance.randrange(3))]
         prompt = f"user {' '.join([*filler, WORDS[index]])} assistant "
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if split == "train" and wrong and chance.random() < wrong:
+            index = (index + chance.randrange(1, len(WORDS))) % len(WORDS)
         answer_ids = tokenizer(f"{NUMBERS[index]} <eos>", add_special_tokens=False)["input_ids"]
         columns: dict[str, object] = {
             "input_ids": prompt_ids + answer_ids,
@@ -365,6 +384,8 @@ def make_run(
     beta: float | None = None,
     reward_model: Path | None = None,
     activation_bytes: int = 1,
+    select: Select | None = None,
+    patience: int | None = None,
 ) -> RunConfig:
     """A run under `root` that prepare has already planned; its RunConfig also lies in `<root>/run.json`.
 
@@ -381,6 +402,7 @@ def make_run(
         reward: what answers are rewarded for; by default the right number, and less for any other one.
         reward_model: directory of a model that scores answers.
         beta: the plan's; by default the objective's.
+        select, patience: which checkpoint is exported, and after how many evaluations without a better one to stop.
         activation_bytes: the planned ones, which answers may take while they are generated.
     """
     facts = OBJECTIVES[objective]
@@ -396,6 +418,7 @@ def make_run(
             make_model(base / "teacher", hidden=2 * hidden, seed=1)
         MAKERS[components(objective).encoder](prepared, model, test_rows=test_rows)
     (root / "output").mkdir(parents=True, exist_ok=True)
+    early = EarlyStopping(patience=patience) if patience else None
     config = RunConfig(
         job=JobIdentity(namespace="team-a", name="tiny", uid="0000"),
         model_name="hf://example/tiny",
@@ -406,7 +429,7 @@ def make_run(
         reward=reward,
         topology=Topology(nodes=nodes, processes_per_node=processes, gpus_per_node=gpus, zero_stage=zero_stage),
         checkpoint=Checkpoint(every_steps=every, keep=keep),
-        evaluation=Evaluation(max_samples=500, max_new_tokens=4),
+        evaluation=Evaluation(max_samples=500, max_new_tokens=4, early_stopping=early),
         paths=Paths(
             model=str(model),
             teacher=str(base / "teacher") if facts.needs.teacher else None,
@@ -451,6 +474,7 @@ def make_run(
         checkpoint_every_steps=every,
         checkpoint_seconds=checkpoint_seconds,
         evaluation_every_steps=evaluate,
+        checkpoint_select=select,
         parameters=10_000,
         trainable_parameters=1_000,
         memory=MemoryEstimate(

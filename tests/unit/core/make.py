@@ -84,9 +84,9 @@ def prepared(**plan: Any) -> StepResult:
     return StepResult(step="prepare", plan=training_plan(**plan), dataset=dataset())
 
 
-def trained(step: int = 300) -> StepResult:
+def trained(step: int = 300, **figures: Any) -> StepResult:
     """What training leaves."""
-    return StepResult(step="train", final_step=step)
+    return StepResult(step="train", final_step=step, **figures)
 
 
 def finished() -> StepResult:

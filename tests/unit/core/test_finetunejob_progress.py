@@ -57,6 +57,30 @@ def test_progress_is_shown() -> None:
     assert cluster.reconcile().status is None
 
 
+RISING = "The loss on the validation rows rises since step 40: from 0.5 to 0.8 at step 80."
+
+
+def test_a_rising_validation_loss_is_a_warning_with_one_event() -> None:
+    cluster = training()
+    figures = {"total_steps": 300, "eval_loss": 0.8, "best_step": 40, "best_eval_loss": 0.5}
+    cluster.progress = reading(cluster, step=80, validation_warning=RISING, **figures)
+    cluster.reconcile()
+    shown = cluster.status["progress"]
+    assert (shown["evalLoss"], shown["bestEvalLoss"], shown["bestStep"], shown["warning"]) == ("0.8", "0.5", 40, RISING)
+    cluster.progress = reading(cluster, step=90, validation_warning=f"{RISING} Again.", **figures)
+    cluster.converge()
+    assert cluster.reasons().count("ValidationLossRising") == 1
+
+
+def test_the_best_step_is_shown_after_the_end_though_nobody_read_it_before() -> None:
+    cluster = training()
+    cluster.complete(make.trained(best_step=40, best_eval_loss=0.5, validation_warning=RISING))
+    cluster.converge()
+    shown = cluster.status["progress"]
+    assert (shown["percent"], shown["bestStep"], shown["bestEvalLoss"], shown["warning"]) == (100, 40, "0.5", RISING)
+    assert "ValidationLossRising" in cluster.reasons()
+
+
 def test_the_reward_of_a_models_own_answers_is_shown_with_four_digits() -> None:
     cluster = training()
     cluster.progress = reading(cluster, step=1, total_steps=300, loss=0.0, reward=0.71875)

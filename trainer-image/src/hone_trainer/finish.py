@@ -137,20 +137,20 @@ def _export(config: RunConfig, record: RunRecord | None) -> Report:
     planned = require_plan(config)
     # Again: since prepare, the volumes may have changed.
     check_models(models(config))
-    last = checkpoint.final_checkpoint(config)
-    if last is None:
+    chosen = checkpoint.exported(config, planned.plan.checkpoint_select)
+    if chosen is None:
         raise RuntimeError(f"no final checkpoint in {config.paths.run}: training has not finished")
-    if problems := checkpoint.differences(*last):
+    if problems := checkpoint.differences(*chosen):
         raise BadInput(
             "spec.workspace",
-            f"the final checkpoint was changed after it was written: {manifest.in_words(problems)}",
+            f"the checkpoint of step {chosen[1].step} was changed after it was written: {manifest.in_words(problems)}",
             "Find out what else writes to the claim, then delete this job and apply it again.",
         )
     output = Path(config.paths.output)
     _remove_leftovers(output)
     directory = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output))
     try:
-        report = _write_artifact(config, planned, *last, directory)
+        report = _write_artifact(config, planned, *chosen, directory)
         report = report.model_copy(update={"record": record})
         sync_tree(directory)
         # Others read the claim: the server's pods, as another user perhaps.
@@ -180,7 +180,7 @@ def _write_report(config: RunConfig, report: Report) -> None:
 
 
 def _write_artifact(
-    config: RunConfig, planned: PlanFile, last: Path, complete: checkpoint.Complete, directory: Path
+    config: RunConfig, planned: PlanFile, trained: Path, complete: checkpoint.Complete, directory: Path
 ) -> Report:
     import torch
 
@@ -190,15 +190,15 @@ def _write_artifact(
     torch.set_num_threads(host.cpus())
     # A whole model is read and written.
     limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
-    kind = export.export(config, last, directory, load_prepared(planned.prepared).ends)
-    logger.info("exported", extra={"kind": kind, "checkpoint": str(last)})
+    kind = export.export(config, trained, directory, load_prepared(planned.prepared).ends)
+    logger.info("exported", extra={"kind": kind, "checkpoint": str(trained)})
     card.write_card(directory, config, planned, kind)
     return _report(config, planned, complete, kind, manifest.list_files(directory))
 
 
 def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report:
     """The report with scores by these settings, which are made unless they are there already."""
-    if report.evaluation is not None and (report.evaluated_with or config.evaluation) == evaluation:
+    if report.evaluation is not None and _scores_alike(report.evaluated_with or config.evaluation, evaluation):
         return report
     import torch
 
@@ -233,6 +233,11 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     card.write_card(output, config, planned, kind, evaluated.evaluation, evaluated.notes)
     _write_report(config, report)
     return report
+
+
+def _scores_alike(first: Evaluation, second: Evaluation) -> bool:
+    """Whether both settings give the same scores: what ends training early changes none."""
+    return first.model_copy(update={"early_stopping": second.early_stopping}) == second
 
 
 def _max_new_tokens(planned: PlanFile, evaluation: Evaluation) -> int:

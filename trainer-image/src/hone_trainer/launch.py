@@ -27,7 +27,7 @@ from hone_trainer.launcher import gang
 from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.server import port_of_pod, serve
 from hone_trainer.launcher.supervisor import Supervisor
-from hone_trainer.planning.memory_fallback import hint_at_the_end, next_level
+from hone_trainer.planning.memory_fallback import MAX_CHANGES, hint_at_the_end, next_level
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, BadInput, clip
 from hone_trainer.protocol.logs import setup_logging
@@ -38,6 +38,7 @@ from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import of_pod, preempted
 from hone_trainer.training import checkpoint
+from hone_trainer.training.validation import validation_of
 
 _WITHOUT_PEERS = (FailureClass.COMMUNICATION, FailureClass.NEVER_STARTED)
 
@@ -82,8 +83,8 @@ def _train(node: int, status: StatusDir) -> StepResult:
         # The peers had trained to the end and left; a network file system can show their checkpoint here late.
         logger.warning("training had already finished", extra={"verdict": verdict.to_dict()})
         verdict = None
-    final_step = None if verdict else _final_step(config, node)
-    return StepResult(step="train", verdict=verdict, final_step=final_step, restarts=pod.restarts, changes=pod.changes)
+    result = StepResult(step="train", verdict=verdict, restarts=pod.restarts, changes=pod.changes)
+    return result if verdict else _of_final_step(result, pod, config)
 
 
 def _launch(pod: PodAttempt) -> Verdict | None:
@@ -137,14 +138,30 @@ def _gang(pod: PodAttempt, *, probing: bool) -> Verdict | None:
     return of_pod(pod.status, end, pod.node, killed_for_memory=host.oom_kills() > kills)
 
 
-def _final_step(config: RunConfig, node: int) -> int | None:
+def _of_final_step(result: StepResult, pod: PodAttempt, config: RunConfig) -> StepResult:
+    """The result with the step at which training ended, and what the validation rows say."""
     last = checkpoint.final_checkpoint(config)
-    if last is not None:
-        return last[1].step
-    if node == 0:
-        raise RuntimeError("the ranks ended without an error but left no final checkpoint")
-    # Pod 0 wrote it; a network file system may show it here later.
-    return None
+    if last is None:
+        if pod.node == 0:
+            raise RuntimeError("the ranks ended without an error but left no final checkpoint")
+        # Pod 0 wrote it; a network file system may show it here later.
+        return result
+    step, total = last[1].step, pod.planned.total_steps
+    validation = validation_of(last[0])
+    best_step, best_loss = validation.best or (None, None)
+    changes = result.changes
+    if step < total and best_loss is not None:
+        best = f"the lowest loss on the validation rows, {best_loss:.4g}, was at step {best_step}"
+        changes = [f"training ended early, at step {step} of {total}: {best}", *changes]
+    return result.model_copy(
+        update={
+            "final_step": step,
+            "best_step": best_step,
+            "best_eval_loss": best_loss,
+            "validation_warning": validation.warning,
+            "changes": changes[:MAX_CHANGES],
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
 from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.rollouts import completion_length
-from hone_trainer.planning.volume import check_output, check_volume
+from hone_trainer.planning.volume import check_output, fit_to_volume
 from hone_trainer.planning.write_speed import write_speed
 from hone_trainer.protocol import limits
 from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint, place_of, words_of
@@ -394,8 +394,9 @@ def _with_warnings(
     template = models.tokenizer.chat_template if parts.architecture.api == "Chat" else None
     warnings = parts.warnings(WarningInputs(config, rows, prepared, template))
     warnings += stop_warnings(models.facts.directory, models.tokenizer, prepared.ends)
-    if workspace and (short := check_volume(workspace, plan, config.checkpoint.keep)):
-        warnings.append(short)
+    if workspace:
+        plan, short = fit_to_volume(workspace, plan, config.checkpoint)
+        warnings += short
     clipped = [*plan.warnings, *(clip(warning, 512) for warning in warnings)]
     return plan.model_copy(update={"warnings": clipped[:_MAX_WARNINGS]})
 

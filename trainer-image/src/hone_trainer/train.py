@@ -112,6 +112,7 @@ def _train(rank: int, status: StatusDir) -> None:
         return
     history = Recording(config, reports, resume[1].step if resume else None)
     trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports, history])
+    trainer.set_exports(saves.exports)
     validation = prepared.validation
     trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
     _run(trainer, plan, resume, reports)

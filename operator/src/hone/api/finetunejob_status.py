@@ -49,6 +49,19 @@ class ProgressStatus(Model):
     eval_loss: Annotated[
         str | None, Field(max_length=32, description="Loss of the last evaluation on the validation rows, as text.")
     ] = None
+    best_eval_loss: Annotated[
+        str | None, Field(max_length=32, description="Lowest loss on the validation rows so far, as text.")
+    ] = None
+    best_step: Annotated[
+        int | None, Field(ge=0, description="Optimizer step at which the loss on the validation rows was lowest.")
+    ] = None
+    warning: Annotated[
+        str | None,
+        Field(
+            max_length=256,
+            description="Warning that the loss on the validation rows rises, and since which step.",
+        ),
+    ] = None
     tokens_per_second: Annotated[
         float | None, Field(description="Training throughput in tokens per second, over all processes.")
     ] = None

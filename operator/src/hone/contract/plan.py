@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import MAX_BYTES, MAX_INT32, Model
-from hone.contract.settings import GenerationEngine, Optimizer, Precision, Scheduler
+from hone.contract.settings import GenerationEngine, Optimizer, Precision, Scheduler, Select
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 Amount = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -237,6 +237,9 @@ class Plan(Model):
         Field(
             description="Optimizer steps between evaluations on the validation rows. Absent without validation rows.",
         ),
+    ] = None
+    checkpoint_select: Annotated[
+        Select | None, Field(description="Checkpoint that is exported: Best by the validation rows, or Last.")
     ] = None
     checkpoint_min_seconds: Annotated[
         float | None,

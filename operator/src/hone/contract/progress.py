@@ -26,6 +26,12 @@ class Progress(Model):
     """GRPO, RLOO: mean reward since the last log line of the answers that the model generated."""
     eval_loss: float | None = None
     """Mean loss on the validation rows when they were last evaluated."""
+    best_step: int | None = None
+    """Step of the evaluation with the lowest loss on the validation rows so far."""
+    best_eval_loss: float | None = None
+    """That loss."""
+    validation_warning: str | None = None
+    """That the loss on the validation rows rises, and since which step, in a sentence; at most 256 characters."""
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     """Non-padding tokens per second over all ranks."""

@@ -64,6 +64,10 @@ class EvaluationSummary(Model):
     scores: Annotated[
         list[Score], Field(max_length=8, description="The metrics. The first one is the main metric of the objective.")
     ]
+    why: Annotated[
+        str | None,
+        Field(max_length=256, description="Why the first metric leads, if data or spec decide that."),
+    ] = None
 
 
 class ArtifactSummary(Model):
@@ -140,6 +144,12 @@ class StepResult(Model):
     """publish: the copy."""
     final_step: Count | None = None
     """train: the optimizer step at which the run ended."""
+    best_step: Count | None = None
+    """train: optimizer step of the checkpoint with the lowest loss on the validation rows."""
+    best_eval_loss: float | None = None
+    """train: that loss."""
+    validation_warning: Annotated[str | None, Field(max_length=256)] = None
+    """train: that the loss on the validation rows was rising at the end, in a sentence."""
     restarts: Count = 0
     """train: how often the ranks were restarted within the pod."""
     changes: list[Annotated[str, Field(max_length=256)]] = []

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hone.contract.base import Model
 from hone.contract.methods import MethodType
+from hone.contract.metrics import METRICS, Metric
 
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -313,6 +314,13 @@ class Hyperparameters(Model):
     ] = 42
 
 
+class Select(StrEnum):
+    """Which checkpoint is exported."""
+
+    BEST = "Best"
+    LAST = "Last"
+
+
 class Checkpoint(Model):
     """How often training saves a checkpoint, and how many are retained."""
 
@@ -331,6 +339,15 @@ class Checkpoint(Model):
     keep: Annotated[
         int, Field(ge=1, le=100, description="Number of complete checkpoints to retain. Older ones are deleted.")
     ] = 2
+    select: Annotated[
+        Select | None,
+        Field(
+            description="Checkpoint that is exported. Best: the one with the lowest loss on the validation rows, which "
+            "is saved after each evaluation that is better than all before, and retained in addition to keep. Last: "
+            "that of the last step. Default: Best if there are validation rows that are evaluated during training, "
+            "else Last."
+        ),
+    ] = None
     continue_from: Annotated[
         str | None,
         Field(
@@ -346,6 +363,20 @@ class Checkpoint(Model):
         int,
         Field(ge=1, le=3600, description="Seconds that a trainer pod has after SIGTERM to save a checkpoint and stop."),
     ] = 120
+
+
+class EarlyStopping(Model):
+    """When training ends before its last step."""
+
+    patience: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Number of consecutive evaluations on the validation rows without a new lowest loss after "
+            "which training ends. status.plan has the number of steps between evaluations.",
+        ),
+    ]
 
 
 class Evaluation(Model):
@@ -369,3 +400,20 @@ class Evaluation(Model):
             "instead.",
         ),
     ] = 64
+    metrics: Annotated[
+        list[Metric] | None,
+        Field(
+            min_length=1,
+            max_length=len(Metric),
+            description="Metrics of answers, the main one first; loss is measured in any case. "
+            + "; ".join(f"{metric.value}: {what}" for metric, what in METRICS.items())
+            + ". Default: those that suit the references; the model card says why.",
+        ),
+    ] = None
+    early_stopping: Annotated[
+        EarlyStopping | None,
+        Field(
+            description="Ends training once the loss on the validation rows stops falling. Default: training runs to "
+            "its last step. An edit has no effect after training has started."
+        ),
+    ] = None

@@ -30,7 +30,7 @@ _INVISIBLE = re.compile(
 """Characters that show nothing although they are letters, marks or symbols by their category."""
 _SCHEMA = StepResult.model_json_schema(by_alias=True)
 _VERSIONS = (VERSION, VERSION - 1)
-_COUNTS = ("step", "total_steps", "checkpoint_step", "resumed_from_step", "restarts", "rows", "total_rows")
+_COUNTS = ("step", "total_steps", "checkpoint_step", "resumed_from_step", "best_step", "restarts", "rows", "total_rows")
 _FIGURES = ("epoch", "observed_time", "tokens_per_second", "seconds_per_step", "rows_per_second")
 
 

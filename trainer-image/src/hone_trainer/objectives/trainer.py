@@ -1,7 +1,7 @@
 """What Hone adds to every objective's trainer, whichever library it comes from."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,8 @@ class TrainerMixin(Trainer):
     beats: Beats
     plan: Plan
     """Set before training starts."""
+    exports: Callable[[], bool] | None = None
+    """Whether the checkpoint that is being written may be exported. None: only that of the last step."""
     lengths: Sequence[int] | None = None
     """Tokens of each training row, where those of a step are sorted by them."""
 
@@ -64,6 +66,10 @@ class TrainerMixin(Trainer):
             rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
             group_by_length(loader, self.lengths, rows)
         return loader
+
+    def set_exports(self, exports: Callable[[], bool]) -> None:
+        """Ask this before a checkpoint is written: whether it may be exported; before training begins."""
+        self.exports = exports
 
     def set_validation(self, rows: "Dataset") -> None:
         """Evaluate on these rows while training; before training begins."""
@@ -90,10 +96,11 @@ class TrainerMixin(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the whole weights, unless DeepSpeed's own files are all that a checkpoint of this step needs.
 
-        Only finish reads the whole weights, and only those of the last checkpoint. Under ZeRO-3 rank 0 would gather
-        them from all ranks each time.
+        Only finish reads the whole weights, and only those of a checkpoint that may be exported. Under ZeRO-3 rank 0
+        would gather them from all ranks each time.
         """
-        if self.is_deepspeed_enabled and self.state.global_step < self.state.max_steps:
+        needed = self.exports() if self.exports else self.state.global_step >= self.state.max_steps
+        if self.is_deepspeed_enabled and not needed:
             return
         super().save_model(output_dir, _internal_call)
 

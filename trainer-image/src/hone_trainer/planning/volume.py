@@ -6,6 +6,7 @@ from pathlib import Path
 from hone.contract.methods import MethodType
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Checkpoint, Select
 from hone_trainer.planning import needs
 from hone_trainer.planning.choices.placement import weight_bytes
 from hone_trainer.protocol.errors import BadInput
@@ -43,6 +44,38 @@ def exported_bytes(plan: Plan) -> int:
     return weight_bytes(plan.precision) * plan.parameters
 
 
+def needed_bytes(plan: Plan, keep: int) -> int:
+    """Most bytes that the checkpoints of a run take at any time, where so many are kept."""
+    if plan.checkpoint_select is not Select.BEST:
+        return (keep + 1) * plan.checkpoint_bytes + exported_bytes(plan)
+    # The best one in addition; and each that is better than all before has what finish exports.
+    return (keep + 2) * (plan.checkpoint_bytes + exported_bytes(plan))
+
+
+def fit_to_volume(workspace: Path, plan: Plan, checkpoint: Checkpoint) -> tuple[Plan, list[str]]:
+    """The plan, which selects the last checkpoint if there is no room for the best one and the spec does not ask for
+    it; and a warning if others that share the volume leave too little.
+
+    Args:
+        workspace: a directory on the volume.
+        plan: with the estimated size of one checkpoint.
+        checkpoint: what the user configured.
+
+    Raises:
+        BadInput: the checkpoints would not fit into the empty volume.
+    """
+    if (
+        plan.checkpoint_select is Select.BEST
+        and checkpoint.select is None
+        and needed_bytes(plan, checkpoint.keep) > shutil.disk_usage(workspace).total
+    ):
+        why = "The workspace cannot hold the best checkpoint in addition to those that are kept."
+        reasons = {**plan.reasons, "checkpointSelect": why}
+        plan = plan.model_copy(update={"checkpoint_select": Select.LAST, "reasons": reasons})
+    short = check_volume(workspace, plan, checkpoint.keep)
+    return plan, [short] if short else []
+
+
 def check_volume(workspace: Path, plan: Plan, keep: int) -> str | None:
     """Check that all checkpoints fit, and one more: the oldest is removed only once the next one is complete.
 
@@ -57,9 +90,10 @@ def check_volume(workspace: Path, plan: Plan, keep: int) -> str | None:
     Raises:
         BadInput: they would not fit into the empty volume.
     """
-    usage, each = shutil.disk_usage(workspace), plan.checkpoint_bytes
-    needed = (keep + 1) * each + exported_bytes(plan)
-    message = f"{keep} checkpoints and the one being written, of about {gib(each)} each, need {gib(needed)}"
+    usage, needed = shutil.disk_usage(workspace), needed_bytes(plan, keep)
+    others = ", the best one and" if plan.checkpoint_select is Select.BEST else " and"
+    each = gib(plan.checkpoint_bytes)
+    message = f"{keep} checkpoints{others} the one being written, of about {each} each, need {gib(needed)}"
     if needed > usage.total:
         raise BadInput(
             "spec.workspace.size",

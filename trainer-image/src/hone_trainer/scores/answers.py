@@ -45,20 +45,23 @@ def evaluate(
         dtype: the data type it will be served in.
     """
     if planned.dataset.format == DataFormat.TEXT:
-        return Evaluated(*compare_losses(*both(config, planned, test, directory, dtype, scoring.text_rows, 0)), [])
-    base, tuned = both(config, planned, test, directory, dtype, scoring.score_rows, config.evaluation.max_new_tokens)
+        pair = both(config, planned, test, directory, dtype, scoring.text_rows, 0)
+        evaluation, notes, figures = compare_losses(*pair)
+        return Evaluated(evaluation, notes, [], figures=figures)
+    limit = config.evaluation.max_new_tokens
+    base, tuned = both(config, planned, test, directory, dtype, scoring.score_rows, limit)
     tokenizer = load_tokenizer(directory)
     references = test["reference"][:]
     lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
-    evaluation, notes = compare(base, tuned, references, lengths)
-    notes += endless(base, tuned, config.evaluation.max_new_tokens)
+    evaluation, notes, figures = compare(base, tuned, references, lengths, limit, config.evaluation.metrics)
+    notes += endless(base, tuned, limit)
     samples = [
         Sample(prompt=prompt, reference=reference, base=of_base, tuned=of_tuned)
         for prompt, reference, of_base, of_tuned in list(
             zip(test["prompt"][:], references, base.answers, tuned.answers, strict=True)
         )[:SAMPLES]
     ]
-    return Evaluated(evaluation, notes, samples)
+    return Evaluated(evaluation, notes, samples, figures=figures)
 
 
 def both(

@@ -6,10 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hone.contract.results import Score
-from hone_trainer.scores.intervals import paired_difference, proportion
-
-TOOL_CALLS = "toolCalls"
 Call = tuple[str, dict[str, Any]]
 """The name of a function, and its arguments."""
 
@@ -40,9 +36,13 @@ def calls_in(text: str) -> list[Call]:
     return calls
 
 
-def score_calls(base: list[str], tuned: list[str], references: list[str]) -> tuple[Score, str] | None:
-    """The share of rows whose calls are those of the reference, in any order, and a sentence on how far they are; None
-    if no reference has calls.
+def same_calls(written: list[Call], right: list[Call]) -> bool:
+    """Whether both are the same calls, in any order."""
+    return _written(written) == _written(right)
+
+
+def how_far(base: list[str], tuned: list[str], references: list[str]) -> str | None:
+    """A sentence on how far answers have the calls of the references; None if no reference has any.
 
     Args:
         base, tuned: answers of both models.
@@ -52,14 +52,6 @@ def score_calls(base: list[str], tuned: list[str], references: list[str]) -> tup
     if not expected:
         return None
     of_base, of_tuned = (_compare(answers, expected) for answers in (base, tuned))
-    score = Score(
-        metric=TOOL_CALLS,
-        higher_is_better=True,
-        samples=len(expected),
-        base=proportion(of_base.right),
-        tuned=proportion(of_tuned.right),
-        improvement=paired_difference(of_base.right, of_tuned.right),
-    )
     written, named, right = (
         f"{mine.sum()} ({its.sum()})"
         for mine, its in (
@@ -68,7 +60,7 @@ def score_calls(base: list[str], tuned: list[str], references: list[str]) -> tup
             (of_tuned.right, of_base.right),
         )
     )
-    return score, (
+    return (
         f"Of {len(expected)} answers that should call tools, {written} of the tuned (base) model have a call, {named} "
         f"those of the right names, {right} with the right arguments."
     )
@@ -79,7 +71,7 @@ def _compare(answers: list[str], expected: dict[int, list[Call]]) -> _Calls:
     return _Calls(
         written=np.array([bool(calls) for calls, _ in pairs], dtype=bool),
         named=np.array([_names(calls) == _names(right) for calls, right in pairs], dtype=bool),
-        right=np.array([_written(calls) == _written(right) for calls, right in pairs], dtype=bool),
+        right=np.array([same_calls(calls, right) for calls, right in pairs], dtype=bool),
     )
 
 

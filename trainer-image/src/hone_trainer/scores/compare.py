@@ -1,59 +1,74 @@
-"""From two models' figures per row to scores: which metric leads, and by how much the tuned model is better."""
+"""From two models' losses and answers to scores: which metric leads, and by how much the tuned model is better."""
 
-from statistics import median
+from collections.abc import Sequence
 
 import numpy as np
 
+from hone.contract.metrics import METRICS, Metric
 from hone.contract.results import EvaluationSummary, Score
-from hone_trainer.data.reasoning import visible
-from hone_trainer.scores.calls import TOOL_CALLS, score_calls
-from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.calls import how_far
+from hone_trainer.scores.choose import choose
+from hone_trainer.scores.figures import RowFigures, score
 from hone_trainer.scores.rows import RowScores
-
-EXACT_MATCH = "exactMatch"
-LOSS = "loss"
-SHORT_REFERENCE_TOKENS = 16
-"""References are short when half of them have no more tokens than this: labels, names, figures. Of longer texts there
-are many good ones, so that an exact match says little; then the loss leads."""
+from hone_trainer.scores.texts import measure
 
 _NO_ROWS = "The test split has no rows, so nothing was measured."
 
 
 def compare(
-    base: RowScores, tuned: RowScores, references: list[str], reference_tokens: list[int]
-) -> tuple[EvaluationSummary, list[str]]:
-    """The scores, the main one first, and notes on them in sentences.
+    base: RowScores,
+    tuned: RowScores,
+    references: list[str],
+    reference_tokens: list[int],
+    limit: int,
+    named: Sequence[Metric] | None = None,
+) -> tuple[EvaluationSummary, list[str], list[RowFigures]]:
+    """The scores, the main one first; notes on them in sentences; and the figures that they are of.
 
     Args:
         base, tuned: figures of the same rows.
         references: the right answers.
         reference_tokens: tokens of each reference.
+        limit: most tokens of an answer.
+        named: the metrics of the spec; None: those that suit the references.
     """
     if not references:
-        return EvaluationSummary(scores=[]), [_NO_ROWS]
-    scores = [_exact_match(base, tuned, references), _loss(base, tuned)]
-    middle = median(reference_tokens)
-    short = middle <= SHORT_REFERENCE_TOKENS
-    main, why = (EXACT_MATCH, "short") if short else (LOSS, "long")
-    notes = [f"{main} is the main metric: the references are {why} (half of them have {middle:g} tokens or fewer)."]
-    if of_calls := score_calls(base.answers, tuned.answers, references):
-        score, how_far = of_calls
-        scores.append(score)
-        notes.append(how_far)
-        if 2 * score.samples >= len(references):
-            main = TOOL_CALLS
-            notes[0] = f"{main} is the main metric: {score.samples} of {len(references)} references call tools."
-    scores.sort(key=lambda score: score.metric != main)
-    return EvaluationSummary(scores=scores), notes
+        return EvaluationSummary(scores=[]), [_NO_ROWS], []
+    chosen = choose(references, reference_tokens, limit, named)
+    figures = [row_figures(metric, base, tuned, references) for metric in chosen.metrics]
+    scores = [(each, score(each)) for each in figures]
+    measured = [(each, one) for each, one in scores if one is not None]
+    left = [each.metric for each, one in scores if one is None]
+    main = measured[0][1].metric
+    why = chosen.why if main == chosen.metrics[0] else f"{left[0]} applies to no row"
+    main_why = f"{main} is the main metric: {why}."
+    notes = [main_why, _meanings([one for _, one in measured])]
+    notes += [f"{metric} applies to no row." for metric in left]
+    if Metric.TOOL_CALLS in chosen.metrics and (words := how_far(base.answers, tuned.answers, references)):
+        notes.append(words)
+    summary = EvaluationSummary(scores=[one for _, one in measured], why=main_why)
+    return summary, notes, [each for each, _ in measured]
 
 
-def compare_losses(base: RowScores, tuned: RowScores) -> tuple[EvaluationSummary, list[str]]:
+def row_figures(metric: Metric, base: RowScores, tuned: RowScores, references: list[str]) -> RowFigures:
+    """One metric of each row."""
+    if metric is Metric.LOSS:
+        return RowFigures(metric, np.array(base.losses), np.array(tuned.losses), higher_is_better=False)
+    of_base, of_tuned = (np.array(measure(metric, each.answers, references)) for each in (base, tuned))
+    return RowFigures(metric, of_base, of_tuned)
+
+
+def _meanings(scores: list[Score]) -> str:
+    return f"{'; '.join(f'{one.metric}: {METRICS[Metric(one.metric)]}' for one in scores)}."
+
+
+def compare_losses(base: RowScores, tuned: RowScores) -> tuple[EvaluationSummary, list[str], list[RowFigures]]:
     """The score of texts without answers, and a note on it; arguments as of `compare`."""
     if not base.losses:
-        return EvaluationSummary(scores=[]), [_NO_ROWS]
-    return EvaluationSummary(scores=[_loss(base, tuned)]), [
-        "loss is the only metric: the rows are texts, without answers that could be compared."
-    ]
+        return EvaluationSummary(scores=[]), [_NO_ROWS], []
+    figures = row_figures(Metric.LOSS, base, tuned, [])
+    note = "loss is the only metric: the rows are texts, without answers that could be compared."
+    return EvaluationSummary(scores=[one for one in (score(figures),) if one]), [note], [figures]
 
 
 def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]:
@@ -64,33 +79,3 @@ def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]
         f"{tuned.unfinished} of {len(tuned.answers)} answers of the tuned model ({base.unfinished} of the base model) "
         f"did not end within {max_new_tokens} tokens."
     ]
-
-
-def hits(scores: RowScores, references: list[str]) -> np.ndarray:
-    """Whether each answer is the reference, reasoning and white space at both ends aside."""
-    pairs = zip(scores.answers, references, strict=True)
-    return np.array([visible(answer) == visible(reference) for answer, reference in pairs], dtype=bool)
-
-
-def _exact_match(base: RowScores, tuned: RowScores, references: list[str]) -> Score:
-    of_base, of_tuned = hits(base, references), hits(tuned, references)
-    return Score(
-        metric=EXACT_MATCH,
-        higher_is_better=True,
-        samples=len(references),
-        base=proportion(of_base),
-        tuned=proportion(of_tuned),
-        improvement=paired_difference(of_base, of_tuned),
-    )
-
-
-def _loss(base: RowScores, tuned: RowScores) -> Score:
-    of_base, of_tuned = np.array(base.losses), np.array(tuned.losses)
-    return Score(
-        metric=LOSS,
-        higher_is_better=False,
-        samples=len(of_base),
-        base=mean(of_base),
-        tuned=mean(of_tuned),
-        improvement=mean(of_base - of_tuned),
-    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hone.contract.report import Sample
-from hone.contract.results import EvaluationSummary, Score
+from hone.contract.results import EvaluationSummary
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prompts import load_prompt, load_reference
 from hone_trainer.protocol.errors import clip
@@ -21,7 +21,7 @@ from hone_trainer.rewards.load import Reward, load_rewards
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.answers import both
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
-from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.figures import RowFigures, score
 from hone_trainer.scores.pairs import NO_ROWS
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple
     columns = [(REWARD, of_base, of_tuned)]
     if len(rewards) > 1:
         columns += [(clip(one.label, _NAME), base[:, i], tuned[:, i]) for i, one in enumerate(rewards)]
-    scores = [score for name, one, other in columns if (score := _score(name, one, other))]
+    scores = [one for column in columns if (one := score(RowFigures(*column)))]
     parts = " + ".join(f"{reward.weight:g} · {reward.label}" for reward in rewards)
     notes = [f"reward: {parts}, of the greedy answer to each prompt."]
     if left := int((np.isnan(of_base) | np.isnan(of_tuned)).sum()):
@@ -115,26 +115,3 @@ def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple
 def _sum(each: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The weighted sum over those that apply, as TRL makes it; NaN where none does."""
     return np.where(np.isnan(each).all(axis=1), np.nan, np.nansum(each * weights, axis=1))
-
-
-def _score(metric: str, base: np.ndarray, tuned: np.ndarray) -> Score | None:
-    """One metric over the rows where it applies to both; None where there are none."""
-    there = ~(np.isnan(base) | np.isnan(tuned))
-    base, tuned = base[there], tuned[there]
-    if not len(base):
-        return None
-    if np.isin([base, tuned], (0.0, 1.0)).all():
-        # Hits have intervals in closed form, which keep a width where all rows agree.
-        hits, others = base.astype(bool), tuned.astype(bool)
-        intervals = proportion(hits), proportion(others), paired_difference(hits, others)
-    else:
-        intervals = mean(base), mean(tuned), mean(tuned - base)
-    of_base, of_tuned, improvement = intervals
-    return Score(
-        metric=metric,
-        higher_is_better=True,
-        samples=len(base),
-        base=of_base,
-        tuned=of_tuned,
-        improvement=improvement,
-    )

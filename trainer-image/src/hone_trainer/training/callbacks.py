@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Select
 from hone_trainer.protocol.beats import STEP, Beats
 from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.status import RankStatus, StatusDir
@@ -22,6 +23,7 @@ from hone_trainer.training import checkpoint
 from hone_trainer.training.collectives import barrier, gather, highest, total
 from hone_trainer.training.divergence import Divergence
 from hone_trainer.training.learning_rate import set_peak_rate
+from hone_trainer.training.validation import EVAL_LOSS, Validation
 
 T = TypeVar("T")
 
@@ -103,6 +105,10 @@ class Checkpointing(TrainerCallback):
         self._last_save = time.monotonic()
         # The loss of rewarded answers is around 0 from the start and measures nothing; the distance to a teacher does.
         self._divergence = Divergence(measures=not OBJECTIVES[config.objective].needs.reward)
+        self._early_stopping = config.evaluation.early_stopping
+        self.validation = Validation()
+        """The evaluations of the run up to now."""
+        self._exports = self._ends_early = False
         self._overdue = False
         self._doubtful = False
         self._stop_requested_at: float | None = None
@@ -122,6 +128,7 @@ class Checkpointing(TrainerCallback):
     ) -> None:
         """Start the clock of `checkpoint.everyMinutes`; after a resume, take the planned rate."""
         self._last_save = time.monotonic()
+        self.validation = Validation.of(state.log_history)
         if "lr_scheduler" in kwargs:
             set_peak_rate(kwargs["optimizer"], kwargs["lr_scheduler"], self._plan.learning_rate)
 
@@ -134,6 +141,7 @@ class Checkpointing(TrainerCallback):
             Diverged: on every rank, by the rule of `Divergence`, or where the last step is not finite.
         """
         step, final = state.global_step, state.global_step >= self._plan.total_steps
+        self._exports = final
         wish, (loss, finite) = self._wish(step, final), self._health.take()
         wishes = [wish >= decision for decision in (Decision.SAVE, Decision.SAVE_AND_STOP, Decision.STOP)]
         *wished, nonfinite, losses = total([*wishes, not finite, loss if finite else 0.0], args.device)
@@ -177,9 +185,36 @@ class Checkpointing(TrainerCallback):
         """A save comes after the evaluation of its step; so does a stop that ended it, unless that step is doubtful."""
         self._began = time.monotonic()
         if self.cut_evaluation and not self._doubtful and state.global_step < self._plan.total_steps:
-            if not control.should_save:
-                self._begin_save(args, state.global_step, control)
+            self._save_now(args, state, control)
             self.stopped = control.should_training_stop = True
+        if self.cut_evaluation:
+            # It has seen a part of the rows: no later attempt may take it for an evaluation.
+            state.log_history[:] = [line for line in state.log_history if not _is_evaluation(line, state.global_step)]
+            return
+        self.validation = Validation.of(state.log_history)
+        if not self._doubtful:
+            self._act_on_validation(args, state, control)
+
+    def _act_on_validation(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        """Save the best model so far, and end a run that has not become better for too long."""
+        limit = self._early_stopping.patience if self._early_stopping else None
+        better = self._plan.checkpoint_select is Select.BEST and self.validation.improved_at(state.global_step)
+        enough = limit is not None and self.validation.since_best >= limit
+        better, enough = (bool(vote) for vote in highest([better, enough], args.device))
+        self._ends_early = enough and state.global_step < self._plan.total_steps
+        if self._ends_early:
+            control.should_training_stop = True
+        if better or self._ends_early:
+            self._exports = True
+            self._save_now(args, state, control)
+
+    def exports(self) -> bool:
+        """Whether the checkpoint of this step may be exported: the last one, or the best one up to now."""
+        return self._exports
+
+    def _save_now(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        if not control.should_save:
+            self._begin_save(args, state.global_step, control)
 
     def _begin_save(self, args: TrainingArguments, step: int, control: TrainerControl) -> None:
         self._began = time.monotonic()
@@ -201,10 +236,11 @@ class Checkpointing(TrainerCallback):
                     step=state.global_step,
                     world_size=self._plan.world_size,
                     zero_stage=self._plan.zero_stage,
-                    final=state.global_step >= self._plan.total_steps,
+                    final=self._ends_early or state.global_step >= self._plan.total_steps,
+                    eval_loss=self.validation.loss_at(state.global_step),
                     run_config=self._run_config,
                 )
-            checkpoint.prune(self._directory, self._keep, self._run_config)
+            checkpoint.prune(self._directory, self._keep, self._run_config, self._plan.checkpoint_select)
         # No rank may end before the mark is written: torchrun ends the others when one does.
         barrier()
         self.saved_step = state.global_step
@@ -225,6 +261,10 @@ class Checkpointing(TrainerCallback):
         if plan.checkpoint_every_steps is None or step % plan.checkpoint_every_steps:
             return False
         return since >= (plan.checkpoint_min_seconds or 0)
+
+
+def _is_evaluation(line: dict[str, float], step: int) -> bool:
+    return EVAL_LOSS in line and line["step"] == step
 
 
 def _written(path: Path, args: TrainingArguments) -> checkpoint.Written:
@@ -362,8 +402,12 @@ class Reporting(TrainerCallback):
         if self._saves.cut_evaluation:
             self.report(stage=stage)
             return
-        loss = (metrics or {}).get("eval_loss")
-        self.report(stage=stage, eval_loss=loss)
+        loss = (metrics or {}).get(EVAL_LOSS)
+        best, best_loss = self._saves.validation.best or (None, None)
+        warning = self._saves.validation.warning
+        self.report(stage=stage, eval_loss=loss, best_step=best, best_eval_loss=best_loss, validation_warning=warning)
+        if warning and args.process_index == 0:
+            logger.warning("validation", extra={"words": warning})
         if args.process_index == 0:
             logger.info("evaluation", extra={"step": state.global_step, "evalLoss": loss})
 

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from hone.contract.base import Model
 from hone.contract.report import ArtifactFile
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Select
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import WorkspaceFull, full_disk_hint
 from hone_trainer.protocol.files import is_full, sync_files, write_atomic
@@ -58,6 +59,8 @@ class Complete(Model):
     zero_stage: int
     final: bool = False
     """Whether the run ended with this checkpoint."""
+    eval_loss: float | None = None
+    """Loss on the validation rows at this step; None: they were not evaluated at it."""
     run_config: str | None = None
     """Digest of the RunConfig it was made by; None from a release that did not say."""
     files: dict[str, int] = {}
@@ -118,6 +121,25 @@ def final_checkpoint(config: RunConfig) -> tuple[Path, Complete] | None:
     """The checkpoint the run ended with, or None where it has not ended."""
     last = newest(config)
     return last if last and last[1].final else None
+
+
+def best(checkpoints: list[tuple[Path, Complete]]) -> tuple[Path, Complete] | None:
+    """Of these, the oldest first, the earliest with the lowest loss on the validation rows; None if none has a loss."""
+    evaluated = [item for item in checkpoints if item[1].eval_loss is not None]
+    return min(evaluated, key=lambda item: item[1].eval_loss or 0.0, default=None)
+
+
+def exported(config: RunConfig, select: Select | None) -> tuple[Path, Complete] | None:
+    """The checkpoint whose weights are the run's result, or None where the run has not ended.
+
+    Args:
+        config: the run.
+        select: as planned; None: by a release that had no choice, so the last one.
+    """
+    final = final_checkpoint(config)
+    if final is None or select is not Select.BEST:
+        return final
+    return best(whole(checkpoints_dir(config), digest_of(config))) or final
 
 
 def differences(checkpoint: Path, mark: Complete) -> list[str]:
@@ -212,6 +234,7 @@ def complete(
     world_size: int,
     zero_stage: int,
     final: bool,
+    eval_loss: float | None = None,
     run_config: str | None = None,
 ) -> Complete:
     """Mark a checkpoint whole. Call it on one rank, after every rank has flushed its part to the disk.
@@ -223,6 +246,7 @@ def complete(
         world_size=world_size,
         zero_stage=zero_stage,
         final=final,
+        eval_loss=eval_loss,
         run_config=run_config,
         files=written.sizes,
         sha256=written.sha256,
@@ -231,8 +255,8 @@ def complete(
     return mark
 
 
-def prune(directory: Path, keep: int, run_config: str | None = None) -> list[Path]:
-    """Remove all but the newest `keep` whole checkpoints of this RunConfig.
+def prune(directory: Path, keep: int, run_config: str | None = None, select: Select | None = None) -> list[Path]:
+    """Remove all but the newest `keep` whole checkpoints of this RunConfig, and the best if that is to be exported.
 
     Once there is one, those of other RunConfigs go, and the half ones that are older than the newest whole one.
 
@@ -243,6 +267,8 @@ def prune(directory: Path, keep: int, run_config: str | None = None) -> list[Pat
     if not checkpoints:
         return []
     retained = {path for path, _ in checkpoints[-keep:]}
+    if select is Select.BEST and (leading := best(checkpoints)):
+        retained.add(leading[0])
     last = checkpoints[-1][1].step
     gone = [path for path in _all(directory) if path not in retained and (_step(path) <= last or _is_whole(path))]
     for path in gone:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from hone.contract.runconfig import RunConfig
+from hone.contract.settings import Select
 from hone_trainer.protocol import limits, manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PLAN_FILE, PlanFile
@@ -65,8 +66,22 @@ def take_over(config: RunConfig, planned: PlanFile) -> int | None:
             f"the checkpoint of step {mark.step} was changed after it was written: {manifest.in_words(problems)}",
             "Remove it to train from the beginning.",
         )
-    _copy(config, path, mark)
+    for each, its in _to_copy(path, mark, checkpoint.whole(path.parent), planned):
+        _copy(config, each, its)
     return mark.step
+
+
+def _to_copy(
+    path: Path, mark: Complete, others: list[tuple[Path, Complete]], planned: PlanFile
+) -> list[tuple[Path, Complete]]:
+    """The checkpoint to continue from, and before it the best one if that may be exported.
+
+    One that was changed is left out: an evaluation to come then decides.
+    """
+    leading = checkpoint.best(others) if planned.plan.checkpoint_select is Select.BEST else None
+    if leading is None or leading[0] == path or checkpoint.differences(*leading):
+        return [(path, mark)]
+    return [leading, (path, mark)]
 
 
 def _difference(run: Path, planned: PlanFile) -> str | None:
@@ -102,6 +117,7 @@ def _copy(config: RunConfig, source: Path, mark: Complete) -> None:
         world_size=mark.world_size,
         zero_stage=mark.zero_stage,
         final=mark.final,
+        eval_loss=mark.eval_loss,
         run_config=digest_of(config),
     )
     logger.info("Checkpoint taken over", extra={"checkpoint": str(source), "step": mark.step})

@@ -33,6 +33,10 @@ class RankTrainer(Protocol):
         """Evaluate on these rows while training. Call it before training begins."""
         ...
 
+    def set_exports(self, exports: Callable[[], bool]) -> None:
+        """Ask this before a checkpoint is written: whether it may be exported. Call it before training begins."""
+        ...
+
     def remove_callback(self, callback: "type[TrainerCallback]") -> object:
         """Drop the callback of this class."""
         ...

@@ -124,6 +124,7 @@ class ObjectiveFacts:
         has_head: whether a head for classes or a score replaces the one for tokens: the result does not generate text.
         scores_answers: whether the result scores answers, so that other jobs may name it as their reward model.
         metrics: the names of all its scores; (): they depend on data or spec.
+        compares_answers: whether its answers are compared with those of the test rows (`evaluation.metrics`).
     """
 
     trains: str
@@ -137,6 +138,7 @@ class ObjectiveFacts:
     has_head: bool = False
     scores_answers: bool = False
     metrics: tuple[str, ...] = ()
+    compares_answers: bool = False
 
     @property
     def generates(self) -> bool:

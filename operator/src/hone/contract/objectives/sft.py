@@ -7,7 +7,7 @@ FACTS = ObjectiveFacts(
     trains="to answer like the examples in the data",
     have="conversations, or prompts with the answers that you want",
     want="a model that gives such answers",
-    metric="exactMatch or loss or toolCalls",
+    metric="exactMatch or rougeL or jsonFields or toolCalls or loss",
     data=Data(
         formats=(
             DataFormat.MESSAGES,
@@ -20,4 +20,5 @@ FACTS = ObjectiveFacts(
         packs=True,
     ),
     defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.COSINE, warmup_ratio=0.03),
+    compares_answers=True,
 )

@@ -106,6 +106,13 @@ def _needed_with(path: str, names: tuple[str, ...], purpose: str) -> Iterator[Ru
 
 def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield _only_with("dataset.trainOn", _names(objectives, lambda facts: facts.data.marks_tokens))
+    yield _only_with("evaluation.metrics", _names(objectives, lambda facts: facts.compares_answers))
+    yield Rule(
+        path="spec.evaluation.metrics",
+        applies_if=IsSet("evaluation.metrics") & Compare(Value("dataset.format"), "==", DataFormat.TEXT.value),
+        message="is not supported with format Text: raw text has no answers to compare",
+        remedy="Remove it.",
+    )
     yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.data.balances))
     yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.defaults.beta is not None))
     above_zero = _names(

@@ -4,7 +4,7 @@ import math
 
 from pydantic.alias_generators import to_camel
 
-from hone.contract.settings import OPTIMIZERS_8_BIT
+from hone.contract.settings import OPTIMIZERS_8_BIT, Select
 from hone_trainer.data.length_groups import grouped, unused_share
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import default_epochs, steps_per_epoch, steps_per_pass, why_by_rows
@@ -13,6 +13,7 @@ from hone_trainer.planning.choices.base import SET_IN_THE_SPEC, Choice, Choices,
 from hone_trainer.planning.choices.placement import weight_bytes
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import checkpoint_bytes
+from hone_trainer.protocol.errors import BadInput
 
 _FEW_STEPS = 20
 _MIN_LESS_PADDING = 0.05
@@ -122,7 +123,36 @@ def choose_evaluations(inputs: PlanInputs, choices: Choices) -> Choices:
     every, why = plan_evaluations(
         inputs.summary.validation_rows, choices.get("total_steps", int), generates=bool(inputs.generations)
     )
-    return choices.choose(evaluation_every_steps=Choice(every, why))
+    choices = choices.choose(evaluation_every_steps=Choice(every, why))
+    return choices.choose(checkpoint_select=_select(inputs, every))
+
+
+def _select(inputs: PlanInputs, every: int | None) -> Choice:
+    """Which checkpoint is exported.
+
+    Args:
+        inputs: the run.
+        every: steps between evaluations; None: there are none.
+
+    Raises:
+        BadInput: the spec asks for what only evaluations can tell.
+    """
+    select = inputs.config.checkpoint.select
+    if every is not None:
+        return spec_or(select, Select.BEST, "Lowest loss on the validation rows.")
+    requested = {
+        "spec.checkpoint.select": select is Select.BEST and "cannot be Best",
+        "spec.evaluation.earlyStopping": inputs.config.evaluation.early_stopping and "has no effect",
+    }
+    for field, problem in requested.items():
+        if problem:
+            raise BadInput(
+                field,
+                f"{problem}: no loss on validation rows is computed while this run trains",
+                "Remove it, or provide validation rows by spec.dataset.validation; objectives whose models write what "
+                "they learn from compute none.",
+            )
+    return spec_or(select, Select.LAST, "Nothing is evaluated during training.")
 
 
 def choose_rates(inputs: PlanInputs, choices: Choices) -> Choices:

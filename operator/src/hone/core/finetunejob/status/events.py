@@ -31,6 +31,8 @@ def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | No
         happened.append(warning(trouble.reason, trouble.message))
     if new.plan and not old.plan:
         happened += [warning("PlanWarning", text) for text in (*new.plan.warnings, *_of_gate(new))]
+    if (rising := _validation_warning(new)) and not _validation_warning(old):
+        happened.append(warning("ValidationLossRising", rising))
     if became_true(old.conditions, new.conditions, "Suspended"):
         happened.append(normal("Suspended", "spec.suspend is true"))
     elif is_true(old.conditions, "Suspended") and not is_true(new.conditions, "Suspended"):
@@ -45,6 +47,10 @@ def events(old: FineTuneJobStatus, new: FineTuneJobStatus, trouble: Trouble | No
     elif stalled := became_true(old.conditions, new.conditions, "Stalled"):
         happened.append(warning(stalled.reason, stalled.message))
     return tuple(happened)
+
+
+def _validation_warning(status: FineTuneJobStatus) -> str | None:
+    return status.progress.warning if status.progress else None
 
 
 def _was_scored(old: FineTuneJobStatus, new: FineTuneJobStatus) -> bool:

@@ -14,6 +14,7 @@ from hone.contract.progress import CHECKING_ROWS, TOKENIZING, Progress
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding
 from hone.core.finetunejob.run import PREPARE, TRAIN
+from hone.core.finetunejob.steps.validation import best_evaluation, loss_text
 from hone.core.kind import ProgressTarget
 from hone.core.observed import Object, Pod, ProgressReading
 from hone.core.times import duration, rfc3339
@@ -92,6 +93,7 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
         loss=loss_text(progress.loss),
         reward=loss_text(progress.reward),
         eval_loss=loss_text(progress.eval_loss),
+        **best_evaluation(progress),
         tokens_per_second=round(progress.tokens_per_second, 1) if progress.tokens_per_second is not None else None,
         eta=duration(left) if left is not None and not done else None,
         estimated_completion_time=rfc3339(end) if end else None,
@@ -119,8 +121,3 @@ def preparation(progress: Progress) -> PreparationStatus | None:
 def _moment(seconds: float) -> datetime | None:
     """A time in seconds since the epoch as datetime; None if it is out of range."""
     return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < MAX_MOMENT else None
-
-
-def loss_text(loss: float | None) -> str | None:
-    """A loss with four significant digits, for the column."""
-    return None if loss is None else f"{loss:.4g}"

@@ -13,6 +13,7 @@ from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.steps import answer_server
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
+from hone.core.finetunejob.steps.validation import best_evaluation
 from hone.core.podspec import ClaimMount, Mount
 
 
@@ -22,8 +23,11 @@ def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
 
 def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool:
     """Training is never repeated because of a missing result, so a run without one counts as complete."""
-    final = next((result.final_step for result in results if result.final_step is not None), None)
+    last = next((result for result in results if result.final_step is not None), None)
+    final = last.final_step if last else None
     status.progress = _finished(status.progress, status.plan, final)
+    if last and last.best_step is not None:
+        status.progress = status.progress.model_copy(update=best_evaluation(last))
     if final is not None:
         # Saved when the pods ended, after the last progress reading.
         status.checkpoint = CheckpointStatus(step=final)

@@ -1,0 +1,59 @@
+"""One metric's figure of each test row, of base and tuned model, and the score that they give."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hone.contract.results import Score
+from hone_trainer.scores.intervals import mean, paired_difference, proportion
+
+
+@dataclass(frozen=True)
+class RowFigures:
+    """What two models got in one metric for the same rows.
+
+    Attributes:
+        metric: its name.
+        base, tuned: shape [rows]; NaN where the metric does not apply to a row.
+        higher_is_better: whether more is better.
+    """
+
+    metric: str
+    base: np.ndarray
+    tuned: np.ndarray
+    higher_is_better: bool = True
+
+    @property
+    def applies(self) -> np.ndarray:
+        """The rows that have a figure of both models; booleans, shape [rows]."""
+        applies: np.ndarray = ~(np.isnan(self.base) | np.isnan(self.tuned))
+        return applies
+
+    def at(self, rows: np.ndarray) -> "RowFigures":
+        """The same of some rows, such as a group's, by booleans or indices."""
+        return RowFigures(self.metric, self.base[rows], self.tuned[rows], self.higher_is_better)
+
+
+def score(figures: RowFigures) -> Score | None:
+    """The means with their intervals, over the rows to which the metric applies; None if there are none.
+
+    Hits have intervals in closed form, which keep a width where all rows agree; means have bootstrap ones.
+    """
+    there = figures.at(figures.applies)
+    base, tuned = there.base, there.tuned
+    if not len(base):
+        return None
+    if np.isin([base, tuned], (0.0, 1.0)).all():
+        hits, others = base.astype(bool), tuned.astype(bool)
+        intervals = proportion(hits), proportion(others), paired_difference(hits, others)
+    else:
+        intervals = mean(base), mean(tuned), mean(tuned - base if there.higher_is_better else base - tuned)
+    of_base, of_tuned, improvement = intervals
+    return Score(
+        metric=there.metric,
+        higher_is_better=there.higher_is_better,
+        samples=len(base),
+        base=of_base,
+        tuned=of_tuned,
+        improvement=improvement,
+    )
