@@ -257,7 +257,7 @@ def _on_generation() -> Iterator[Rule]:
         path="spec.generation.gpusPerNode",
         applies_if=Compare(gpus, "==", 0) & Compare(GPUS, "!=", 0),
         message="must be at least 1 if compute.gpusPerNode is not 0: on the CPU a server would be slower than training",
-        remedy="Remove it to use 1, or set engine to Trainer and remove it.",
+        remedy="Remove it to use 1.",
     )
 
 
