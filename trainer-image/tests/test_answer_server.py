@@ -52,6 +52,7 @@ class Server(ThreadingHTTPServer):
         self.answered: list[dict] = []
         self.dies_after: int | None = None
         self.gone_for = 0
+        self.dies_with = 0
         self.lock = threading.Lock()
 
     @property
@@ -63,7 +64,7 @@ class Server(ThreadingHTTPServer):
         with self.lock:
             if self.gone_for:
                 self.gone_for -= 1
-                return 0, None
+                return self.dies_with, {"error": {"message": "EngineCore encountered an issue"}}
             if path == "/v1/load_lora_adapter":
                 self.adapters[body["lora_name"]] = body["lora_path"]
                 self.loads.append(body["lora_name"])
@@ -77,7 +78,7 @@ class Server(ThreadingHTTPServer):
             if self.dies_after is not None and len(self.answered) >= self.dies_after:
                 self.dies_after, self.gone_for = None, 4
                 self.adapters.clear()
-                return 0, None
+                return self.dies_with, None
             self.answered.append(body)
             ids = [body["prompt"][0], 3 + body["seed"] % 19, 2]
             return 200, {"choices": [{"token_ids": ids, "logprobs": {"token_logprobs": [-1.0, -2.0, -0.5]}}]}
@@ -122,9 +123,11 @@ def test_each_prompt_gets_an_answer_of_its_own_with_probabilities(client: Answer
     assert drawn == {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
+@pytest.mark.parametrize("code", [0, 500], ids=["its connections break", "its engine ends first"])
 def test_a_server_that_dies_in_a_step_gets_the_adapter_again_and_what_is_unanswered(
-    client: AnswerServer, server: Server
+    client: AnswerServer, server: Server, code: int
 ) -> None:
+    server.dies_with = code
     client.load(4)
     whole: list[Answer] = client.answer(PROMPTS, SAMPLING, "seed")
     server.answered.clear()

@@ -151,7 +151,7 @@ def test_gpus_without_bfloat16_serve_in_float16() -> None:
 def test_on_the_cpu_it_has_the_memory_that_the_plan_estimates() -> None:
     container = server(run_with())
     assert container["image"] == Settings().server_cpu_image
-    assert {"--dtype=float32", "--enforce-eager"} <= {*container["args"]}
+    assert {"--dtype=float32", "--enforce-eager", "--no-enable-chunked-prefill"} <= {*container["args"]}
     assert container["resources"] == {"requests": {"cpu": "1", "memory": "5Gi"}, "limits": {"memory": "10Gi"}}
     requested = {"requests": {"cpu": "2"}, "limits": {"memory": "6Gi"}}
     run = run_with(generation={"resources": requested})

@@ -31,7 +31,7 @@ _TRIES = 3
 """How often requests are sent that no answer came to, without any answer in between."""
 _POLL_SECONDS = 0.5
 _REQUEST_SECONDS = 3600
-_NOT_FOUND = 404
+_NOT_FOUND, _SERVER_ERROR = 404, 500
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class AnswerServer:
         return Answer(choice["token_ids"], choice["logprobs"]["token_logprobs"])
 
     def _post(self, path: str, body: dict[str, Any], *, missing_ok: bool = False) -> bytes | None:
-        """What the server replies; None where it is gone, or with `missing_ok` does not know the adapter."""
+        """What the server replies; None where it is gone or about to end, or with `missing_ok` lacks the adapter."""
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self._url + path, json.dumps(body).encode(), headers)
         try:
@@ -187,6 +187,10 @@ class AnswerServer:
             if missing_ok and error.code == _NOT_FOUND:
                 return None
             words = error.read().decode(errors="replace")
+            if error.code >= _SERVER_ERROR:
+                # So it ends: first its engine, then its API, and with that the container.
+                logger.warning("the server that writes answers failed", extra={"words": clip(words, MAX_MESSAGE)})
+                return None
             raise RuntimeError(clip(f"the server that writes answers refuses {path}: {words}", MAX_MESSAGE)) from error
         except (OSError, HTTPException):
             return None
