@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from hone.api.gate import Gate
+from hone.api.gate import Gate, Rows
 from hone.contract.objectives import Objective
-from hone.contract.results import EvaluationSummary, Interval, Score
+from hone.contract.results import EvaluationSummary, GroupSummary, Interval, RetentionSummary, Score
+from hone.contract.settings import Evaluation, Retention
 from hone.core.finetunejob.policies.gate import decide
-from hone.core.finetunejob.policies.gate_expectation import expectation, needed_rows, smallest_effect, warnings
+from hone.core.finetunejob.policies.gate_expectation import NEEDS, expectation, needed_rows, smallest_effect, warnings
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import FakeCluster
 from tests.unit.core.runs import finishing, training
@@ -157,11 +158,11 @@ def test_a_model_on_the_bar_passes_in_at_most_one_of_forty_and_fails_in_no_more(
 
 
 def test_what_as_many_rows_can_show_is_said_before_training() -> None:
-    first, *others = expectation(gate({"minImprovement": 0.05}), Objective.SFT, 500)
+    first, *others = expectation(gate({"minImprovement": 0.05}), Objective.SFT, 500, Evaluation())
     assert first.startswith(
         "500 test rows can show that a share such as exactMatch differs by about 0.06 or more; 2,000"
     )
-    assert others == [] and warnings(gate({"minImprovement": 0.05}), Objective.SFT, 500) == []
+    assert others == [] and warnings(gate({"minImprovement": 0.05}), Objective.SFT, 500, Evaluation()) == []
     assert smallest_effect(2_000, 0.95) == pytest.approx(smallest_effect(500, 0.95) / 2)
     assert needed_rows(smallest_effect(500, 0.95), 0.95) in (500, 501)
     assert smallest_effect(500, 0.99) > smallest_effect(500, 0.95)
@@ -184,8 +185,52 @@ def test_what_as_many_rows_can_show_is_said_before_training() -> None:
 def test_a_rule_that_cannot_be_expected_to_pass_is_warned_of(
     rule: dict[str, Any], objective: Objective, rows: int, words: str
 ) -> None:
-    (sentence,) = warnings(gate(rule), objective, rows)
+    (sentence,) = warnings(gate(rule), objective, rows, Evaluation())
     assert sentence.startswith("spec.gate") and words in sentence
+
+
+GROUPS = GroupSummary(
+    column="language",
+    metric="exactMatch",
+    higher_is_better=True,
+    count=3,
+    insufficient=1,
+    samples=40,
+    worst=interval(0.6, 0.1),
+    worst_improvement=interval(0.05, 0.1),
+)
+RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.05, samples=240, higher=False)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict", "words"),
+    [
+        ({"of": "WorstGroup", "min": 0.5}, "Pass", "exactMatch of the worst group >= 0.5: 0.60 [0.50, 0.70], 40 rows"),
+        ({"of": "WorstGroup", "min": 0.65}, "Inconclusive", "exactMatch of the worst group"),
+        ({"of": "WorstGroup", "min": 0.75}, "Fail", "0.60 [0.50, 0.70], 40 rows"),
+        ({"of": "WorstGroup", "maxRegression": 0.06}, "Pass", "exactMatch of the worst group regression <= 0.06"),
+        ({"of": "WorstGroup", "metric": "loss", "min": 0.5}, "Inconclusive", "it was not scored; scored: exactMatch"),
+        ({"of": "Retention", "maxRegression": 0.08}, "Pass", "loss of retention regression <= 0.08"),
+        ({"of": "Retention", "maxRegression": 0.0}, "Inconclusive", "240 rows; about"),
+        ({"of": "Retention", "minImprovement": 0.1}, "Fail", "-0.02 [-0.07, 0.03]"),
+    ],
+)
+def test_a_rule_may_be_about_the_worst_group_or_what_was_retained(
+    rule: dict[str, Any], verdict: str, words: str
+) -> None:
+    evaluation = SCORES.model_copy(update={"groups": GROUPS, "retention": RETENTION})
+    decided = decide(gate(rule), evaluation)
+    assert decided.decision == verdict and words in decided.message
+
+
+@pytest.mark.parametrize("of", ["WorstGroup", "Retention"])
+def test_a_rule_about_rows_that_were_not_scored_is_inconclusive_and_warned_of(of: str) -> None:
+    decided = decide(gate({"of": of, "maxRegression": 0.1}), SCORES)
+    assert decided.decision == "Inconclusive" and "scored: nothing" in decided.message
+    (sentence,) = warnings(gate({"of": of, "maxRegression": 0.1}), Objective.SFT, 500, Evaluation())
+    assert f"spec.gate.rules: of: {of} needs spec.evaluation.{NEEDS[Rows(of)].alias}" in sentence
+    configured = Evaluation(group_by="language", retention=Retention())
+    assert warnings(gate({"of": of, "metric": "loss", "maxRegression": 0.1}), Objective.SFT, 500, configured) == []
 
 
 def scored(**spec: Any) -> FakeCluster:

@@ -16,18 +16,20 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.record import RunRecord
 from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
-from hone.contract.results import ArtifactSummary, StepResult
+from hone.contract.results import ArtifactSummary, EvaluationSummary, RetentionSummary, StepResult
 from hone.contract.runconfig import IMAGE_ENV, RunConfig
 from hone.contract.settings import Evaluation
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact import card, provenance
 from hone_trainer.artifact.difference import base_files
+from hone_trainer.data.groups import EVALUATION_GROUP
 from hone_trainer.data.prepared import chosen_rows, load_prepared, scored_rows
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
@@ -42,6 +44,12 @@ from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.reports.page import render
 from hone_trainer.training import checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from hone_trainer.scores.evaluated import Evaluated
 
 SECONDS = 7200.0
 """How long the step may take, in addition to what it allows for the answers that it generates."""
@@ -217,9 +225,12 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     # As it will be served: on CPUs in fp32, else in 16 bits.
     dtype = getattr(torch, planned.plan.half) if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, output / ARTIFACT_DIR, dtype)
+    summary = _with_groups(config, evaluated, rows)
+    if evaluation.retention is not None:
+        summary = summary.model_copy(update={"retention": _retention(config, planned, output / ARTIFACT_DIR, dtype)})
     report = report.model_copy(
         update={
-            "evaluation": evaluated.evaluation,
+            "evaluation": summary,
             "evaluated_with": evaluation,
             "max_new_tokens": longest,
             "samples": evaluated.samples,
@@ -230,7 +241,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     )
     # Next to the artifact, whose digest new scores must not change.
     kind = report.artifact.kind
-    card.write_card(output, config, planned, kind, evaluated.evaluation, evaluated.notes)
+    card.write_card(output, config, planned, kind, summary, evaluated.notes)
     _write_report(config, report)
     return report
 
@@ -238,6 +249,26 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
 def _scores_alike(first: Evaluation, second: Evaluation) -> bool:
     """Whether both settings give the same scores: what ends training early changes none."""
     return first.model_copy(update={"early_stopping": second.early_stopping}) == second
+
+
+def _with_groups(config: RunConfig, evaluated: "Evaluated", rows: "Dataset") -> EvaluationSummary:
+    """The scores with those of the groups of rows, where the spec has groups."""
+    from hone_trainer.scores.groups import summarize
+
+    column, figures = config.evaluation.group_by, evaluated.figures
+    if column is None or not figures or EVALUATION_GROUP not in rows.column_names:
+        return evaluated.evaluation
+    groups = summarize(column, rows[EVALUATION_GROUP][:], figures[0])
+    return evaluated.evaluation.model_copy(update={"groups": groups})
+
+
+def _retention(config: RunConfig, planned: PlanFile, directory: Path, dtype: "torch.dtype") -> RetentionSummary:
+    from hone_trainer.data.general import PER_SKILL, SKILLS
+    from hone_trainer.scores import retention
+
+    limits.allow(planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
+    limits.allow(2 * PER_SKILL * len(SKILLS) * 2 * retention.ANSWER_TOKENS / TOKENS_PER_SECOND)
+    return retention.evaluate(config, planned, directory, dtype)
 
 
 def _max_new_tokens(planned: PlanFile, evaluation: Evaluation) -> int:

@@ -172,6 +172,7 @@ def _find_sources(config: RunConfig) -> list[Source]:
         sources = [replace(source, drop_reasoning=True) for source in sources]
     if data.system_prompt is not None:
         sources = [replace(source, system_prompt=data.system_prompt) for source in sources]
+    sources = [replace(source, group_by=config.evaluation.group_by) for source in sources]
     for source in sources:
         kinds = sorted({file.kind.value for file in source.files})
         limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
@@ -331,6 +332,7 @@ def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOpt
             "reasoning": config.data.reasoning,
             "splitBy": config.data.split_by,
             "maxBadRows": config.data.max_bad_rows,
+            "groupBy": config.evaluation.group_by,
             "seed": config.hyperparameters.seed,
             "sequenceLength": config.hyperparameters.sequence_length,
             "maxLength": models.facts.max_length,

@@ -426,6 +426,14 @@ class FineTuneJob(Model):
     status: Annotated[FineTuneJobStatus | None, Field(description="Observed state. Written by the operator.")] = None
 
 
-MUTABLE_AFTER_START = ("suspend", "evaluation", "gate", *(f"output.{name}" for name in PUBLISH_FIELDS))
+PREPARED_EVALUATION = ("group_by",)
+"""Fields of `evaluation` that prepare reads."""
+_SCORING = [field.alias or name for name, field in Evaluation.model_fields.items() if name not in PREPARED_EVALUATION]
+MUTABLE_AFTER_START = (
+    "suspend",
+    "gate",
+    *(f"evaluation.{name}" for name in _SCORING),
+    *(f"output.{name}" for name in PUBLISH_FIELDS),
+)
 """Fields of the spec that may still change once `status.startTime` is set, and after the end."""
 FROZEN_MESSAGE = "cannot change after training has started. Create a job with another metadata.name"

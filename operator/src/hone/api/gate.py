@@ -13,6 +13,14 @@ MAX_RULES = 8
 Metric = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class Rows(StrEnum):
+    """Rows whose score a rule is about."""
+
+    TEST = "Test"
+    WORST_GROUP = "WorstGroup"
+    RETENTION = "Retention"
+
+
 class GateRule(Model):
     """One bar. Exactly one of min, max, minImprovement and maxRegression must be set."""
 
@@ -20,6 +28,13 @@ class GateRule(Model):
         Metric | None,
         Field(description="Metric of status.evaluation, such as exactMatch or loss. Default: the main metric."),
     ] = None
+    of: Annotated[
+        Rows,
+        Field(
+            description="Rows whose score is compared. Test: all test rows. WorstGroup: the rows of each group of "
+            "evaluation.groupBy, all of which must reach the bar. Retention: the questions of evaluation.retention."
+        ),
+    ] = Rows.TEST
     min: Annotated[
         float | None, Field(description="Least score of the tuned model. For metrics of which more is better.")
     ] = None

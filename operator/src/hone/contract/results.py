@@ -21,12 +21,17 @@ LEVELS = (0.9, 0.99, 0.999)
 Bound = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class Interval(Model):
+class Bounded(Model):
     """A value with its two-sided 95 % confidence interval."""
 
     value: Annotated[float, Field(description="The value.")]
     lower: Annotated[float, Field(description="Lower bound of the 95 % confidence interval.")]
     upper: Annotated[float, Field(description="Upper bound of the 95 % confidence interval.")]
+
+
+class Interval(Bounded):
+    """The same with bounds at further confidences."""
+
     levels: Annotated[
         dict[Annotated[str, Field(max_length=8)], Bound] | None,
         Field(max_length=4, description="Lower and upper bound at other confidences, such as 0.99."),
@@ -50,12 +55,58 @@ class Score(Model):
     metric: Annotated[str, Field(max_length=64, description="Name of the metric.")]
     higher_is_better: Annotated[bool, Field(description="Whether a larger value is better.")]
     samples: Annotated[Count, Field(description="Number of test rows scored.")]
-    base: Annotated[Interval, Field(description="Value of the base model.")]
+    base: Annotated[Bounded, Field(description="Value of the base model.")]
     tuned: Annotated[Interval, Field(description="Value of the tuned model.")]
     improvement: Annotated[
         Interval,
         Field(description="Difference between tuned and base model, paired by row; a value above 0 is an improvement."),
     ]
+
+
+class GroupScore(Model):
+    """The score of the test rows of one group."""
+
+    name: Annotated[str, Field(max_length=64, description="Value of the column.")]
+    samples: Annotated[Count, Field(description="Number of test rows scored.")]
+    tuned: Annotated[Bounded, Field(description="Value of the tuned model.")]
+    improvement: Annotated[Bounded, Field(description="Difference between tuned and base model, paired by row.")]
+
+
+class GroupSummary(Model):
+    """Scores of groups of the test rows, by `evaluation.groupBy`."""
+
+    column: Annotated[str, Field(max_length=253, description="The column.")]
+    metric: Annotated[str, Field(max_length=64, description="Name of the metric.")]
+    higher_is_better: Annotated[bool, Field(description="Whether a larger value is better.")]
+    count: Annotated[Count, Field(description="Number of groups with enough rows.")]
+    insufficient: Annotated[Count, Field(description="Number of groups with fewer than 30 rows, which have no score.")]
+    samples: Annotated[Count, Field(description="Number of rows of the smallest group that has a score.")] = 0
+    worst: Annotated[
+        Interval | None,
+        Field(description="The worst value of any group, with an interval that holds for all groups together."),
+    ] = None
+    worst_improvement: Annotated[
+        Interval | None,
+        Field(description="The least improvement of any group, with an interval that holds for all groups together."),
+    ] = None
+    gap: Annotated[
+        Bounded | None,
+        Field(description="Difference between best and worst group, with an interval for all groups together."),
+    ] = None
+    groups: Annotated[
+        list[GroupScore], Field(max_length=8, description="The groups with the worst values, the worst one first.")
+    ] = []
+
+
+class RetentionSummary(Model):
+    """Scores of base and tuned model on general questions."""
+
+    set: Annotated[str, Field(max_length=64, description="The questions.")]
+    scores: Annotated[list[Score], Field(max_length=4, description="The metrics. The first one is the loss.")]
+    skills: Annotated[
+        dict[Annotated[str, Field(max_length=64)], Bounded],
+        Field(max_length=16, description="Improvement of the loss by skill."),
+    ] = {}
 
 
 class EvaluationSummary(Model):
@@ -64,6 +115,10 @@ class EvaluationSummary(Model):
     scores: Annotated[
         list[Score], Field(max_length=8, description="The metrics. The first one is the main metric of the objective.")
     ]
+    groups: Annotated[GroupSummary | None, Field(description="Scores by the values of evaluation.groupBy.")] = None
+    retention: Annotated[
+        RetentionSummary | None, Field(description="Scores on general questions, with evaluation.retention.")
+    ] = None
     why: Annotated[
         str | None,
         Field(max_length=256, description="Why the first metric leads, if data or spec decide that."),

@@ -379,6 +379,24 @@ class EarlyStopping(Model):
     ]
 
 
+class RetentionSet(StrEnum):
+    """A set of questions about what the base model could do before."""
+
+    GENERAL = "General"
+
+
+class Retention(Model):
+    """Whether the tuned model has forgotten what the base model could do."""
+
+    set: Annotated[
+        RetentionSet,
+        Field(
+            description="Questions that both models are scored on. General: 240 short questions in eight skills, such "
+            "as arithmetic, reading and knowledge, that Hone generates."
+        ),
+    ] = RetentionSet.GENERAL
+
+
 class Evaluation(Model):
     """How the base and the tuned model are scored on the test split."""
 
@@ -415,5 +433,19 @@ class Evaluation(Model):
         Field(
             description="Ends training once the loss on the validation rows stops falling. Default: training runs to "
             "its last step. An edit has no effect after training has started."
+        ),
+    ] = None
+    group_by: Annotated[
+        ShortText | None,
+        Field(
+            description="Column of the test rows, such as language, by whose values they are scored separately. A "
+            "group needs 30 rows. Cannot change after training has started. Default: no groups."
+        ),
+    ] = None
+    retention: Annotated[
+        Retention | None,
+        Field(
+            description="Scores base model and tuned model on general questions as well, to show what was forgotten. "
+            "Default: they are not asked."
         ),
     ] = None

@@ -9,7 +9,7 @@ import yaml
 
 from hone.contract.plan import DatasetSummary
 from hone.contract.report import REPORT_FILE
-from hone.contract.results import EvaluationSummary, Interval
+from hone.contract.results import Bounded, EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
 from hone_trainer.objectives import components
 from hone_trainer.protocol.errors import BadInput
@@ -126,21 +126,37 @@ def _scores(evaluation: EvaluationSummary | None, notes: Sequence[str]) -> str:
         return f"{REPORT_FILE} and {CARD_FILE} next to this directory have them: a model can be scored again."
     return f"""Two-sided 95 % confidence intervals in brackets. An improvement above 0 is better, whatever the metric.
 
-{_score_table(evaluation)}
-{chr(10).join(notes)}"""
+{_score_table(evaluation.scores)}
+{_others(evaluation)}{chr(10).join(notes)}"""
 
 
-def _score_table(evaluation: EvaluationSummary) -> str:
+def _others(evaluation: EvaluationSummary) -> str:
+    """The scores of groups and of retention; empty where there are none."""
+    text, groups, retention = "", evaluation.groups, evaluation.retention
+    if groups is not None:
+        rows = "\n".join(
+            f"| {group.name} | {group.samples} | {_figure(group.tuned)} | {_figure(group.improvement)} |"
+            for group in groups.groups
+        )
+        text += f"{groups.metric} by `{groups.column}`, the worst groups first. {groups.count} groups have 30 rows or "
+        text += f"more; {groups.insufficient} have fewer, and no score.\n\n"
+        text += f"| group | rows | tuned | improvement |\n|---|---|---|---|\n{rows}\n\n"
+    if retention is not None:
+        text += f"Retention, questions of the set {retention.set}:\n\n{_score_table(retention.scores)}\n"
+    return text
+
+
+def _score_table(scores: Sequence[Score]) -> str:
     """The scores as a table in Markdown; empty without scores."""
-    if not evaluation.scores:
+    if not scores:
         return ""
     rows = "\n".join(
         f"| {score.metric} | {'higher' if score.higher_is_better else 'lower'} | {score.samples} "
         f"| {_figure(score.base)} | {_figure(score.tuned)} | {_figure(score.improvement)} |"
-        for score in evaluation.scores
+        for score in scores
     )
     return f"| metric | better | rows | base | tuned | improvement |\n|---|---|---|---|---|---|\n{rows}\n"
 
 
-def _figure(interval: Interval) -> str:
+def _figure(interval: Bounded) -> str:
     return f"{interval.value:.4g} [{interval.lower:.4g}, {interval.upper:.4g}]"

@@ -13,6 +13,7 @@ from hone.contract.plan import DatasetSummary
 from hone.contract.settings import DataFormat
 from hone_trainer.data.build_errors import check_bad_rows, check_truncation, no_rows_left
 from hone_trainer.data.classes import Classes, case_warning, skew_warning
+from hone_trainer.data.groups import EVALUATION_GROUP, check_groups
 from hone_trainer.data.ordered import finish_split, shuffled
 from hone_trainer.data.prepared import IGNORE_INDEX, META_FILE, SPLITS, difference, files_of_splits
 from hone_trainer.data.raw_text import divide
@@ -142,7 +143,10 @@ def _save_splits(
     counts, divided = _Counts({}, 0, 0.0, encoder.classes), options.default_piece is not None
     for name in SPLITS:
         rows = tokenized.splits[name]
-        dataset = finish_split(directory / "raw", name, rows, limit, encoder, survey.faults, cut=not divided)
+        raw, grouped = directory / "raw", survey.grouped_by is not None
+        dataset = finish_split(raw, name, rows, limit, encoder, survey.faults, cut=not divided, grouped=grouped)
+        if grouped and name == "test":
+            check_groups(dataset[EVALUATION_GROUP][:], survey.grouped_by)
         if divided and len(dataset):
             dataset = divide(dataset, limit, str(directory / "raw" / f"{name}-pieces.arrow"))
             dataset = shuffled(dataset, options.seed) if name == "train" else dataset

@@ -68,7 +68,7 @@ def check_chunk(check: RowCheck, chunk: Chunk) -> CheckedChunk:
         BadInput: a row does not fit into memory.
     """
     result = CheckedChunk()
-    used = [GROUP] if check.grouped else []
+    used = [*([GROUP] if check.grouped else []), *([check.source.group_by] if check.source.group_by else [])]
     try:
         for where, row, sample in checked(check, chunk):
             file = where.rpartition(":")[0]

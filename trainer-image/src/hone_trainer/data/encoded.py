@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone_trainer.data.assign import RowRef
 from hone_trainer.data.checked import RowCheck, checked
+from hone_trainer.data.groups import EVALUATION_GROUP, group_of
 from hone_trainer.data.prepared import SPLITS
 from hone_trainer.data.read import Chunk, too_large
 from hone_trainer.data.rows import EncodedRow, RowEncoder
@@ -55,6 +56,7 @@ def encode_chunk(check: RowCheck, encoder: RowEncoder, options: Options, task: T
         BadInput: the model does not fit its tokenizer, or a row does not fit into memory.
     """
     chunk, refs = task
+    grouped = check.source.group_by is not None
     result = EncodedChunk(
         Tokenized({name: SplitRows() for name in SPLITS}),
         options.checks.empty(),
@@ -63,17 +65,18 @@ def encode_chunk(check: RowCheck, encoder: RowEncoder, options: Options, task: T
     encoder.notes = result.notes
     columns: dict[str, Columns] = {}
     try:
-        for ref, (place, sample) in zip(refs, _good(check, chunk), strict=True):
+        for ref, (place, row, sample) in zip(refs, _good(check, chunk), strict=True):
             if ref.split is not None:
-                _add(result, columns.setdefault(ref.split, {}), encoder, options, ref, place, sample)
-        result.batches = {name: _batch(name, held, encoder) for name, held in columns.items() if held}
+                group = {EVALUATION_GROUP: group_of(row, check.source)} if grouped and ref.split == "test" else {}
+                _add(result, columns.setdefault(ref.split, {}), encoder, options, ref, place, sample, group)
+        result.batches = {name: _batch(name, held, encoder, grouped) for name, held in columns.items() if held}
     except MemoryError as error:
         raise too_large(check.source, chunk[0][0]) from error
     return result
 
 
-def _good(check: RowCheck, chunk: Chunk) -> Iterator[tuple[str, Sample]]:
-    return ((where, sample) for where, _, sample in checked(check, chunk) if isinstance(sample, Sample))
+def _good(check: RowCheck, chunk: Chunk) -> Iterator[tuple[str, dict[str, Any], Sample]]:
+    return ((where, row, sample) for where, row, sample in checked(check, chunk) if isinstance(sample, Sample))
 
 
 def _add(
@@ -84,15 +87,16 @@ def _add(
     ref: RowRef,
     place: str,
     sample: Sample,
+    group: dict[str, str],
 ) -> None:
-    """Encode a row of the split `ref.split`, and add it to the columns of that split."""
+    """Encode a row of the split `ref.split`, and add it, with its group if it has one, to the columns of that split."""
     split = str(ref.split)
     try:
         encoded, values = _encode(encoder, sample, split, options, result.checks)
     except RowFault as fault:
         result.faults.append((str(fault), place))
         return
-    for name, value in values.items():
+    for name, value in {**values, **group}.items():
         columns.setdefault(name, []).append(_compact(value))
     rows = result.rows
     rows.splits[split].add(encoded, shuffle_key(options.seed, ref.row), place, ref.copies)
@@ -128,9 +132,9 @@ def _compact(value: Any) -> Any:
     return np.asarray(value, dtype=np.int32) if isinstance(value, list) else value
 
 
-def _batch(name: str, columns: Columns, encoder: RowEncoder) -> bytes:
+def _batch(name: str, columns: Columns, encoder: RowEncoder, grouped: bool) -> bytes:
     import pyarrow as pa
 
-    schema: pa.Schema = features(name, encoder).arrow_schema
+    schema: pa.Schema = features(name, encoder, grouped=grouped).arrow_schema
     arrays = [pa.array(columns[each.name], type=each.type) for each in schema]
     return bytes(pa.record_batch(arrays, schema=schema).serialize())

@@ -17,7 +17,15 @@ Columns = dict[str, list[Any]]
 
 
 def finish_split(
-    raw: Path, name: str, split: SplitRows, limit: int, encoder: RowEncoder, faults: Faults, *, cut: bool = True
+    raw: Path,
+    name: str,
+    split: SplitRows,
+    limit: int,
+    encoder: RowEncoder,
+    faults: Faults,
+    *,
+    cut: bool = True,
+    grouped: bool = False,
 ) -> "Dataset":
     """A split's rows, without those that have no trained token, shuffled if it is train, and cut to `limit` tokens.
 
@@ -29,12 +37,13 @@ def finish_split(
         encoder: what cuts them.
         faults: counts the rows that are left out.
         cut: whether rows are cut; if not, long ones stay as they are.
+        grouped: whether test rows have groups.
     """
     from datasets import Dataset
 
     path = raw / f"{name}.arrow"
     if not split.lengths:
-        types = features(name, encoder)
+        types = features(name, encoder, grouped=grouped)
         return Dataset.from_dict({column: [] for column in types}, features=types)
     order = []
     for i, first in enumerate(split.first_trained):

@@ -49,6 +49,10 @@ The test split has three more:
     reference    str          text of the last assistant turn, without special tokens
     prompt       str          the text that `prompt_ids` encode, for reports
 
+and with `evaluation.groupBy` one more:
+
+    evaluation_group   str    value of that column; "" where a row has none
+
 With classes, `prompt_ids` encode the whole text and `reference` is the class's name, or the names of all
 its classes; of pairs it is the better answer.
 

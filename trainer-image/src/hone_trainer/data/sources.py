@@ -63,6 +63,7 @@ class Source:
         part: what makes it one of several sources of training rows; None: it is the only one.
         format: of its rows; None: that of the other sources.
         system_prompt: the system message of conversations that have none.
+        group_by: the rows' own name of the column by whose values test rows are scored separately; None: there is none.
         unread: files of its directory that are no part of it, by name.
     """
 
@@ -75,6 +76,7 @@ class Source:
     roles: Mapping[str, str] = field(default_factory=dict)
     part: Part | None = None
     format: DataFormat | None = None
+    group_by: str | None = None
 
     @property
     def field(self) -> str:

@@ -34,6 +34,7 @@ def digests(objective: Objective, data: DataPaths, sources: Sequence[Source]) ->
     names = [[source.place, [file.name for file in source.files], source.unread] for source in sources]
     settings = {**data.to_dict(), **dict.fromkeys(_NO_MATTER)}
     settings["sources"] = [{**part.to_dict(), "path": None} for part in data.sources or []] or None
+    settings["groupBy"] = [source.group_by for source in sources if source.group_by] or None
     return content, prepared_digest(content, "", {"objective": objective, "data": settings, "names": names})
 
 

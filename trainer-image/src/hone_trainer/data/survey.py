@@ -69,6 +69,11 @@ class Survey:
     source_rows: list[SourceRows] | None = None
     """The rows of each source of training rows, if there are several."""
 
+    @property
+    def grouped_by(self) -> str | None:
+        """The column by which test rows are scored separately; None: there is none."""
+        return next((check.source.group_by for check in self.checks), None)
+
 
 def survey(
     sources: list[Source],

@@ -4,6 +4,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hone_trainer.data.groups import EVALUATION_GROUP
 from hone_trainer.data.rows import Column, EncodedRow, RowEncoder
 from hone_trainer.data.token_checks import TokenChecks
 
@@ -86,8 +87,8 @@ class Tokenized:
             self.example, self.outline = rows.example, rows.outline
 
 
-def features(name: str, encoder: RowEncoder) -> "Features":
-    """The columns of a split and their types."""
+def features(name: str, encoder: RowEncoder, *, grouped: bool) -> "Features":
+    """The columns of a split and their types; `grouped`: whether test rows have groups."""
     from datasets import Features, List, Value
 
     tokens, number = List(Value("int32")), Value("int32")
@@ -96,5 +97,6 @@ def features(name: str, encoder: RowEncoder) -> "Features":
         Column.NUMBER: number,
         Column.TEXT: Value("string"),
     }
-    columns = {**encoder.COLUMNS, "length": Column.NUMBER, **(_TEST_COLUMNS if name == "test" else {})}
+    group = {EVALUATION_GROUP: Column.TEXT} if grouped else {}
+    columns = {**encoder.COLUMNS, "length": Column.NUMBER, **({**_TEST_COLUMNS, **group} if name == "test" else {})}
     return Features({column: types[kind] for column, kind in columns.items()})

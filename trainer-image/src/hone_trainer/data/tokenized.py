@@ -37,7 +37,8 @@ def tokenize(raw: Path, digest: str, survey: Survey, encoder: RowEncoder, option
         options: how.
     """
     sums = _Sums(survey, options)
-    heads = {name: bytes(features(name, encoder).arrow_schema.serialize()) for name in SPLITS}
+    grouped = survey.grouped_by is not None
+    heads = {name: bytes(features(name, encoder, grouped=grouped).arrow_schema.serialize()) for name in SPLITS}
     with Journal(raw, digest, heads, options.checks) as journal:
         for chunk in journal.done:
             sums.add(chunk)

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
-from hone.contract.results import MAX_TERMINATION_BYTES, TERMINATION_MESSAGE_PATH, Interval, StepResult
+from hone.contract.results import (
+    MAX_TERMINATION_BYTES,
+    TERMINATION_MESSAGE_PATH,
+    Bounded,
+    GroupSummary,
+    Interval,
+    Score,
+    StepResult,
+)
 from hone_trainer.protocol import secrets
 from hone_trainer.protocol.errors import MAX_HINT, MAX_MESSAGE, clip
 
@@ -167,26 +175,63 @@ def _fewer_scores(most: int) -> Callable[[StepResult], StepResult]:
 
 
 def _short_figures(result: StepResult) -> StepResult:
-    """Scores to six digits; the base's are compared with no bar, so their further bounds can be missed."""
+    """Scores to six digits; those that are compared with no bar, without their further bounds."""
     if (evaluation := result.evaluation) is None:
         return result
+    retention = evaluation.retention
+    if retention is not None:
+        scores = [_short_score(score) for score in retention.scores]
+        skills = {name: _cut(interval, False) for name, interval in retention.skills.items()}
+        retention = retention.model_copy(update={"scores": scores, "skills": skills})
+    update = {
+        "scores": [_short_score(score) for score in evaluation.scores],
+        "groups": _short(evaluation.groups),
+        "retention": retention,
+    }
+    return result.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
 
-    def short(interval: Interval, levels: dict[str, list[float]] | None) -> Interval:
-        cut = {level: [_six(bound) for bound in bounds] for level, bounds in (levels or {}).items()}
-        figures = {name: _six(getattr(interval, name)) for name in ("value", "lower", "upper")}
-        return Interval(**figures, levels=cut or None)
 
-    scores = [
-        score.model_copy(
-            update={
-                "base": short(score.base, None),
-                "tuned": short(score.tuned, score.tuned.levels),
-                "improvement": short(score.improvement, score.improvement.levels),
-            }
-        )
-        for score in evaluation.scores
+def _short_score(score: Score) -> Score:
+    shorter = {name: _cut(getattr(score, name), name != "base") for name in ("base", "tuned", "improvement")}
+    return score.model_copy(update=shorter)
+
+
+def _short(groups: GroupSummary | None) -> GroupSummary | None:
+    if groups is None:
+        return None
+    update: dict[str, object] = {
+        name: _cut(interval, True)
+        for name in ("worst", "worst_improvement", "gap")
+        if (interval := getattr(groups, name)) is not None
+    }
+    update["groups"] = [
+        group.model_copy(update={name: _cut(getattr(group, name), False) for name in ("tuned", "improvement")})
+        for group in groups.groups
     ]
-    return result.model_copy(update={"evaluation": evaluation.model_copy(update={"scores": scores})})
+    return groups.model_copy(update=update)
+
+
+def _cut(interval: Bounded, levels: bool) -> Interval:
+    known = interval.levels if isinstance(interval, Interval) else None
+    bounds = {level: [_six(bound) for bound in both] for level, both in (known or {}).items()}
+    figures = {name: _six(getattr(interval, name)) for name in ("value", "lower", "upper")}
+    return Interval(**figures, levels=(bounds or None) if levels else None)
+
+
+def _groups(most: int, of_skills: bool) -> Callable[[StepResult], StepResult]:
+    """Fewer groups, and whether there are any of retention: the worst of all groups stays."""
+
+    def shorten(result: StepResult) -> StepResult:
+        if (evaluation := result.evaluation) is None:
+            return result
+        update: dict[str, object] = {}
+        if evaluation.groups is not None:
+            update["groups"] = evaluation.groups.model_copy(update={"groups": evaluation.groups.groups[:most]})
+        if evaluation.retention is not None and not of_skills:
+            update["retention"] = evaluation.retention.model_copy(update={"skills": {}})
+        return result.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
+
+    return shorten
 
 
 def _six(value: float) -> float:
@@ -204,7 +249,9 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _sentences(120, 32),
     _bad_rows(80, 4),
     _sentences(60, 32),
+    _groups(3, True),
     _fewer_scores(4),
+    _groups(1, False),
     _changes(120, 8),
     _verdict(512, 256),
     _changes(80, 2),

@@ -31,6 +31,7 @@ from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import several_classes
 from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.figures import RowFigures
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 
 if TYPE_CHECKING:
@@ -70,7 +71,20 @@ def evaluate(
     ]
     # Classes of which a text may have several are not mistaken for one another.
     table = None if classes.several else confusion(classes.names, np.array(test["label"][:]), tuned.argmax(axis=1))
-    return Evaluated(evaluation, notes, samples, table)
+    return Evaluated(evaluation, notes, samples, table, [_right(classes, test["label"][:], tuned)])
+
+
+def _right(classes: Classes, labels: list[Any], tuned: np.ndarray) -> RowFigures:
+    """Whether the class, or the set of classes, of each row is right."""
+    if not classes.several:
+        right = np.array(labels)
+        guess = np.full(len(right), classes.majority)
+        return RowFigures("accuracy", (guess == right).astype(float), (tuned.argmax(axis=1) == right).astype(float))
+    chosen = [{*map(int, np.flatnonzero(row >= several_classes.THRESHOLD))} for row in tuned]
+    base = {*map(int, np.flatnonzero(several_classes.guess(classes)))}
+    hits = [(base == {*right}, answer == {*right}) for answer, right in zip(chosen, labels, strict=True)]
+    of_base, of_tuned = np.array(hits, dtype=float).T
+    return RowFigures("subsetAccuracy", of_base, of_tuned)
 
 
 def _compare(classes: Classes, labels: list[Any], tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:

@@ -45,7 +45,7 @@ def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interva
         lower, upper = np.percentile(figures, [tail, 100 - tail])
         return float(lower), float(upper)
 
-    return _interval(float(figure(np.arange(count)[None])[0]), bounds)
+    return with_levels(float(figure(np.arange(count)[None])[0]), bounds)
 
 
 def proportion(hits: np.ndarray) -> Interval:
@@ -54,14 +54,16 @@ def proportion(hits: np.ndarray) -> Interval:
     Args:
         hits: booleans, shape [rows], at least one row.
     """
-    return _interval(float(hits.mean()), lambda confidence: _wilson(hits, confidence))
+    return with_levels(float(hits.mean()), lambda confidence: _wilson(hits, confidence))
 
 
 def paired_difference(base: np.ndarray, tuned: np.ndarray) -> Interval:
     """The share of hits of `tuned` minus that of `base` on the same rows, with Newcombe's hybrid score interval.
 
     Like McNemar's test it takes the pairing into account; unlike the bootstrap it keeps a width when all rows agree.
-    R. G. Newcombe, Statistics in Medicine 17 (1998) 2635, method 10.
+    R. G. Newcombe, Statistics in Medicine 17 (1998) 2635, method 10. Both bounds are moved outward by half a row:
+    without that, one of them misses the truth in up to 2.8 % of cases instead of 2.5 % (measured: 100 rows, half of
+    which both models get right by chance).
 
     Args:
         base, tuned: booleans, shape [rows], at least one row.
@@ -74,7 +76,7 @@ def paired_difference(base: np.ndarray, tuned: np.ndarray) -> Interval:
         covariance = max(covariance - len(base) / 2, 0.0)
     phi = covariance / math.sqrt(margins) if margins else 0.0
     share_tuned, share_base = float(tuned.mean()), float(base.mean())
-    difference = share_tuned - share_base
+    difference, half_row = share_tuned - share_base, 0.5 / len(base)
 
     def reach(mine: float, other: float) -> float:
         return math.sqrt(max(0.0, mine**2 - 2 * phi * mine * other + other**2))
@@ -82,14 +84,14 @@ def paired_difference(base: np.ndarray, tuned: np.ndarray) -> Interval:
     def bounds(confidence: float) -> tuple[float, float]:
         (lower_tuned, upper_tuned), (lower_base, upper_base) = _wilson(tuned, confidence), _wilson(base, confidence)
         return (
-            max(-1.0, difference - reach(share_tuned - lower_tuned, upper_base - share_base)),
-            min(1.0, difference + reach(upper_tuned - share_tuned, share_base - lower_base)),
+            max(-1.0, difference - reach(share_tuned - lower_tuned, upper_base - share_base) - half_row),
+            min(1.0, difference + reach(upper_tuned - share_tuned, share_base - lower_base) + half_row),
         )
 
-    return _interval(difference, bounds)
+    return with_levels(difference, bounds)
 
 
-def _interval(value: float, bounds: Bounds) -> Interval:
+def with_levels(value: float, bounds: Bounds) -> Interval:
     """A value with its bounds at all confidences that are reported."""
     lower, upper = bounds(CONFIDENCE)
     return Interval(value=value, lower=lower, upper=upper, levels={str(level): [*bounds(level)] for level in LEVELS})

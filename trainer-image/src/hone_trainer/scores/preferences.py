@@ -28,6 +28,7 @@ from hone_trainer.models.inference import division, for_inference
 from hone_trainer.models.loading import load_model
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.figures import RowFigures
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 from hone_trainer.scores.pairs import CHANCE, NO_ROWS, against_chance
 from hone_trainer.scores.rows import likelihoods
@@ -62,7 +63,9 @@ def evaluate_pairs(
             test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base, tuned, strict=False
         )
     ]
-    return Evaluated(compare_pairs(base, tuned), _notes(*lengths), samples)
+    of_base, of_tuned = ((each[:, 0] > each[:, 1]).astype(float) for each in (base, tuned))
+    figures = RowFigures("preferenceAccuracy", of_base, of_tuned)
+    return Evaluated(compare_pairs(base, tuned), _notes(*lengths), samples, figures=[figures])
 
 
 def compare_pairs(base: np.ndarray, tuned: np.ndarray) -> EvaluationSummary:

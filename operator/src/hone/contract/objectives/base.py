@@ -125,6 +125,7 @@ class ObjectiveFacts:
         scores_answers: whether the result scores answers, so that other jobs may name it as their reward model.
         metrics: the names of all its scores; (): they depend on data or spec.
         compares_answers: whether its answers are compared with those of the test rows (`evaluation.metrics`).
+        scores_rows: whether its main score is a mean of one figure for each row, so that groups of rows have it too.
     """
 
     trains: str
@@ -139,6 +140,7 @@ class ObjectiveFacts:
     scores_answers: bool = False
     metrics: tuple[str, ...] = ()
     compares_answers: bool = False
+    scores_rows: bool = False
 
     @property
     def generates(self) -> bool:

@@ -17,5 +17,6 @@ FACTS = ObjectiveFacts(
         largest_batch_size=256,
     ),
     has_head=True,
-    metrics=("macroF1", "accuracy", "calibrationError"),
+    metrics=("macroF1", "accuracy", "calibrationError", "microF1", "subsetAccuracy"),
+    scores_rows=True,
 )

@@ -20,4 +20,5 @@ FACTS = ObjectiveFacts(
     ),
     needs=Needs(reference=True),
     metrics=("preferenceAccuracy", "rewardAccuracy"),
+    scores_rows=True,
 )

@@ -22,4 +22,5 @@ FACTS = ObjectiveFacts(
     ),
     rollout=Rollout(generations=8),
     needs=Needs(reward=True, reference=True),
+    scores_rows=True,
 )

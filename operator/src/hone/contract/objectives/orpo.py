@@ -17,4 +17,5 @@ FACTS = ObjectiveFacts(
         beta=0.1,
         lora_dropout=False,
     ),
+    scores_rows=True,
 )

@@ -22,4 +22,5 @@ FACTS = ObjectiveFacts(
     ),
     rollout=Rollout(generations=4),
     needs=Needs(reward=True, reference=True),
+    scores_rows=True,
 )

@@ -21,4 +21,5 @@ FACTS = ObjectiveFacts(
     ),
     defaults=Defaults(learning_rate=rates(2e-4, 2e-5), scheduler=Scheduler.COSINE, warmup_ratio=0.03),
     compares_answers=True,
+    scores_rows=True,
 )

@@ -113,6 +113,8 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
         message="is not supported with format Text: raw text has no answers to compare",
         remedy="Remove it.",
     )
+    yield _only_with("evaluation.groupBy", _names(objectives, lambda facts: facts.scores_rows))
+    yield _only_with("evaluation.retention", _names(objectives, lambda facts: not facts.has_head))
     yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.data.balances))
     yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.defaults.beta is not None))
     above_zero = _names(

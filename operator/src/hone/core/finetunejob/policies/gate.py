@@ -9,7 +9,7 @@ may seem to by chance, so that is corrected by Holm's method. What is neither is
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from hone.api.gate import Gate, GateRule, GateStatus, GateVerdict, RuleResult
+from hone.api.gate import Gate, GateRule, GateStatus, GateVerdict, Rows, RuleResult
 from hone.contract.results import CONFIDENCE, LEVELS, EvaluationSummary, Interval, Score
 from hone.core import figures
 
@@ -74,6 +74,35 @@ def decide(gate: Gate, evaluation: EvaluationSummary) -> GateStatus:
     )
 
 
+def _worst_group(evaluation: EvaluationSummary) -> list[Score]:
+    """The score of the worst group, with the intervals that hold for all groups; [] where no group is large enough."""
+    groups = evaluation.groups
+    if groups is None or groups.worst is None or groups.worst_improvement is None:
+        return []
+    return [
+        Score(
+            metric=groups.metric,
+            higher_is_better=groups.higher_is_better,
+            samples=groups.samples,
+            base=groups.worst,
+            tuned=groups.worst,
+            improvement=groups.worst_improvement,
+        )
+    ]
+
+
+_SCORES: Mapping[Rows, Callable[[EvaluationSummary], list[Score]]] = {
+    Rows.TEST: lambda evaluation: evaluation.scores,
+    Rows.WORST_GROUP: _worst_group,
+    Rows.RETENTION: lambda evaluation: evaluation.retention.scores if evaluation.retention else [],
+}
+_PLACES: Mapping[Rows, str] = {
+    Rows.TEST: "{}",
+    Rows.WORST_GROUP: "{} of the worst group",
+    Rows.RETENTION: "{} of retention",
+}
+
+
 def bar_of(rule: GateRule) -> tuple[Bar, float]:
     """What a rule compares, and the value of its field.
 
@@ -88,13 +117,14 @@ def bar_of(rule: GateRule) -> tuple[Bar, float]:
 
 def _check(gate: Gate, rule: GateRule, evaluation: EvaluationSummary) -> _Checked:
     bar, value = bar_of(rule)
-    score = next((each for each in evaluation.scores if rule.metric in (None, each.metric)), None)
-    metric = score.metric if score else rule.metric or "main metric"
+    scores = _SCORES[rule.of](evaluation)
+    score = next((each for each in scores if rule.metric in (None, each.metric)), None)
+    metric = _PLACES[rule.of].format(score.metric if score else rule.metric or "main metric")
     result = RuleResult(
         rule=bar.words.format(metric=metric, bar=f"{value:g}"), verdict=GateVerdict.INCONCLUSIVE, bar=bar.factor * value
     )
     if score is None:
-        names = ", ".join(each.metric for each in evaluation.scores) or "nothing"
+        names = ", ".join(each.metric for each in scores) or "nothing"
         return _Checked(result.model_copy(update={"message": f"it was not scored; scored: {names}"}), None)
     figure = bar.figure(score)
     bounds = figure.at(gate.confidence)

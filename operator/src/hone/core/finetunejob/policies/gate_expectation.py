@@ -1,11 +1,13 @@
 """What the test rows can show about a gate, said before anything is trained."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import NormalDist
+from typing import NamedTuple
 
-from hone.api.gate import Gate, GateRule
+from hone.api.gate import Gate, GateRule, Rows
 from hone.contract.objectives import OBJECTIVES, Objective
+from hone.contract.settings import Evaluation
 from hone.core import figures
 from hone.core.finetunejob.policies.gate import LEAST_ROWS
 
@@ -17,21 +19,51 @@ SHARES = ("exactMatch", "accuracy", "pairAccuracy", "preferenceAccuracy", "rewar
 """Metrics that are shares of the rows."""
 
 
-def expectation(gate: Gate, objective: Objective, rows: int) -> list[str]:
+class Need(NamedTuple):
+    """A field of `evaluation` without which some rows are not scored.
+
+    Attributes:
+        name: in Python.
+        alias: in the spec.
+    """
+
+    name: str
+    alias: str
+
+
+NEEDS: Mapping[Rows, Need] = {
+    Rows.WORST_GROUP: Need("group_by", "groupBy"),
+    Rows.RETENTION: Need("retention", "retention"),
+}
+"""What rules about other rows than all test rows need."""
+
+
+def expectation(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) -> list[str]:
     """What to know about the gate before training, in sentences.
 
     Args:
         gate: the gate.
         objective: the run's objective.
         rows: test rows that will be scored.
+        evaluation: what else is scored.
     """
-    return [_smallest(gate, rows), *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
+    return [_smallest(gate, rows), *_unmet(gate, objective, rows, evaluation)]
 
 
-def warnings(gate: Gate, objective: Objective, rows: int) -> list[str]:
+def warnings(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) -> list[str]:
     """Those sentences that ask for a change: rules that cannot be expected to pass."""
-    unmet = [words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows)]
+    unmet = _unmet(gate, objective, rows, evaluation)
     return [_smallest(gate, rows), *unmet] if rows < LEAST_ROWS else unmet
+
+
+def _unmet(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) -> list[str]:
+    needs = [NEEDS[rule.of] for rule in gate.rules if rule.of in NEEDS and not getattr(evaluation, NEEDS[rule.of].name)]
+    missing = [
+        f"spec.gate.rules: of: {rows_of} needs spec.evaluation.{need.alias}, without which its rule cannot pass"
+        for rows_of, need in NEEDS.items()
+        if need in needs
+    ]
+    return [*missing, *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
 
 
 def smallest_effect(rows: int, confidence: float) -> float:
@@ -59,6 +91,8 @@ def _smallest(gate: Gate, rows: int) -> str:
 
 
 def _of_rule(gate: Gate, rule: GateRule, objective: Objective, rows: int) -> Iterator[str]:
+    if rule.of is not Rows.TEST:
+        return
     facts = OBJECTIVES[objective]
     metric = rule.metric or facts.metric
     if rule.metric and facts.metrics and rule.metric not in facts.metrics:

@@ -22,9 +22,8 @@ def gate_status(run: Run, status: FineTuneJobStatus) -> GateStatus | None:
         return None
     if status.not_scored or status.evaluation is None:
         message = NOT_SCORED if status.not_scored else "not scored yet"
-        expected = (
-            gate_expectation.expectation(gate, run.spec.objective, _rows(run, status)) if status.dataset else None
-        )
+        rows, objective = _rows(run, status), run.spec.objective
+        expected = gate_expectation.expectation(gate, objective, rows, run.evaluation) if status.dataset else None
         return GateStatus(confidence=gate.confidence, message=message, expectation=expected)
     return decide(gate, status.evaluation)
 
@@ -33,7 +32,7 @@ def warnings(run: Run, status: FineTuneJobStatus) -> list[str]:
     """What should be changed about the gate before anything is trained, in sentences."""
     if run.spec.gate is None or status.dataset is None:
         return []
-    return gate_expectation.warnings(run.spec.gate, run.spec.objective, _rows(run, status))
+    return gate_expectation.warnings(run.spec.gate, run.spec.objective, _rows(run, status), run.evaluation)
 
 
 def promotable(run: Run, status: FineTuneJobStatus, complete: bool, failed: bool) -> Finding:
