@@ -41,6 +41,7 @@ TEXTS = (
     "https://a/b",
     "https://a",
     "0" * 64,
+    "sha256:" + "0" * 64,
     "registry.local/a:v1",
     "registry.local/a@sha256:" + "0" * 64,
     "../b",

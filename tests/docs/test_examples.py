@@ -55,7 +55,14 @@ def test_every_objective_and_method_is_shown_and_both_ways_to_distribute() -> No
 
 def test_a_deployment_names_a_job_of_the_examples() -> None:
     jobs = {job["metadata"]["name"] for job in of_kind("FineTuneJob")}
-    assert {mdep["spec"]["model"]["jobRef"]["name"] for mdep in of_kind("ModelDeployment")} <= jobs
+    models = [mdep["spec"]["model"] for mdep in of_kind("ModelDeployment")]
+    assert {model["jobRef"]["name"] for model in models if "jobRef" in model} <= jobs
+
+
+def test_a_published_model_is_served_from_where_a_job_of_the_examples_writes_it() -> None:
+    outputs = [job["spec"]["output"]["uri"] for job in of_kind("FineTuneJob") if "uri" in job["spec"].get("output", {})]
+    models = [mdep["spec"]["model"] for mdep in of_kind("ModelDeployment")]
+    assert [model["uri"] for model in models if "uri" in model] == outputs != []
 
 
 def test_names_are_unique() -> None:

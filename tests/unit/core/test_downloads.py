@@ -9,12 +9,12 @@ from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Attempt, Download
 from hone.contract.stores import S3Store
+from hone.core.downloads import is_trusted
 from hone.core.finetunejob.resources import jobs
 from hone.core.finetunejob.resources.children import needed
 from hone.core.finetunejob.resources.networkpolicy import download_policy
 from hone.core.finetunejob.resources.runconfig import run_config
 from hone.core.finetunejob.run import FINISH, PREPARE, TRAIN, Run
-from hone.core.finetunejob.sources.downloads import is_trusted
 from hone.core.finetunejob.steps import STEPS
 from hone.core.network import NetworkPeers
 from hone.core.settings import Settings
@@ -172,8 +172,14 @@ def test_only_the_administrators_stores_may_have_private_addresses(
 
 @pytest.mark.parametrize(("port", "is_valid"), [("1", True), ("65535", True), ("65536", False), ("99999", False)])
 def test_a_spec_may_name_only_ports_that_exist(port: str, is_valid: bool) -> None:
-    store = {"uri": "s3://team/rows/", "s3": {"endpoint": f"https://s3.internal:{port}"}}
-    assert bool(run(dataset={"train": store}).fault) is not is_valid
+    digest = "sha256:" + "0" * 64
+    places = (
+        {"dataset": {"train": {"uri": "s3://team/rows/", "s3": {"endpoint": f"https://s3.internal:{port}"}}}},
+        {"dataset": {"train": {"uri": f"https://example.com:{port}/rows.jsonl", "sha256": "0" * 64}}},
+        {"model": {"image": {"reference": f"registry.example.com:{port}/team/model@{digest}"}}},
+        {"output": {"uri": f"oci://registry.example.com:{port}/team/model:v1"}},
+    )
+    assert [bool(run(**fields).fault) for fields in places] == [not is_valid] * len(places)
 
 
 def test_a_port_that_no_store_can_have_is_not_trusted() -> None:

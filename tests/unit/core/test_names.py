@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hone.contract.results import ArtifactSummary, InspectedModel, StepResult
 from hone.core.finetunejob import FINETUNEJOB
 from hone.core.kind import AnyKind
 from hone.core.modeldeployment import MODELDEPLOYMENT
@@ -29,9 +30,11 @@ def tuned(name: str) -> FakeCluster:
 
 
 def served(name: str) -> FakeCluster:
-    """A ModelDeployment whose job is Complete, with its Deployment and Service."""
-    cluster = FakeCluster(make.modeldeployment(name))
-    cluster.add(make.claim("base-models"), make.complete_job(DIGEST), make.artifact_claim())
+    """A ModelDeployment of a published model, with its Job, Deployment and Service."""
+    cluster = FakeCluster(make.modeldeployment(name, model={"uri": "hf://acme/support"}))
+    cluster.converge()
+    artifact = ArtifactSummary(digest=DIGEST, size_bytes=1, kind="Model")
+    cluster.complete(StepResult(step="inspect", inspected=InspectedModel(artifact=artifact)))
     cluster.converge()
     return cluster
 

@@ -17,7 +17,7 @@ from hone.contract.settings import (
     SplitBy,
     TrainOn,
 )
-from hone.contract.stores import S3Store
+from hone.contract.stores import PORT, S3Store
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 Columns = dict[ColumnName, ColumnName]
@@ -26,7 +26,7 @@ Roles = dict[ColumnName, Role]
 DATA_URI = (
     r"^(hf://datasets/[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?"
     r"|s3://[a-z0-9][-a-z0-9.]*(/[^\x00-\x1f\x7f\\]*)?"
-    r"|https://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?/[!-~]*)$"
+    rf"|https://[A-Za-z0-9][-A-Za-z0-9.]*(:{PORT})?/[!-~]*)$"
 )
 """Where rows may come from."""
 REVISION = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
@@ -42,7 +42,7 @@ _ROWS_IN_A_CONFIG_MAP = (
 )
 _ROWS_IN_AN_IMAGE = "Rows in an OCI image that the kubelet mounts: a file, directory or glob as in claim."
 IMAGE_REFERENCE = (
-    r"^[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9._]{0,127})?"
+    rf"^[A-Za-z0-9][-A-Za-z0-9.]*(:{PORT})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-A-Za-z0-9._]{{0,127}})?"
     r"(@[A-Za-z0-9]+:[A-Za-z0-9]*)?$"
 )
 """The name of an image. A rule requires the digest, since a pattern cannot say what to do."""

@@ -10,11 +10,11 @@ from hone.api.meta import (
     Condition,
     Digest,
     EnvVar,
-    LocalReference,
     NetworkPolicyStatus,
     PodSettings,
     ResourceRequirements,
 )
+from hone.api.served_model import ServedModel
 from hone.contract.base import Model
 
 KIND = "ModelDeployment"
@@ -38,16 +38,13 @@ class Role(StrEnum):
     """The revision that the endpoint's requests go to."""
 
 
-class ServedModel(Model):
-    """The model to serve."""
+class ServedArtifactStatus(ArtifactStatus):
+    """The artifact that is served."""
 
-    job_ref: Annotated[
-        LocalReference,
-        Field(
-            description="FineTuneJob in the same namespace whose result is served as soon as the job is Complete and "
-            "Promotable. A model that is served stays available if the job is deleted."
-        ),
-    ]
+    claim: Annotated[
+        str | None,
+        Field(max_length=253, description="PersistentVolumeClaim with the model, if it is the result of a job."),
+    ] = None  # type: ignore[assignment]
 
 
 class Runtime(Model):
@@ -121,8 +118,24 @@ class Revision(Model):
 
     revision: Annotated[str, Field(max_length=64, description="Hash of artifact, base model and server template.")]
     digest: Annotated[Digest, Field(description="Digest of the artifact's files.")]
-    job: Annotated[str, Field(max_length=253, description="FineTuneJob that produced the artifact.")]
-    artifact: Annotated[ArtifactStatus, Field(description="Artifact that is served.")]
+    job: Annotated[
+        str | None, Field(max_length=253, description="FineTuneJob in this namespace that produced the artifact.")
+    ] = None
+    model: Annotated[
+        ServedModel | None,
+        Field(description="Where the artifact is, if it was published: spec.model with commits instead of branches."),
+    ] = None
+    artifact: Annotated[ServedArtifactStatus, Field(description="Artifact that is served.")]
+
+
+class ResolvedModel(Model):
+    """What spec.model stands for, if it names no job."""
+
+    spec: Annotated[str, Field(max_length=64, description="Hash of the spec.model that was resolved.")]
+    model: Annotated[
+        ServedModel, Field(description="spec.model with commits instead of branches, and with the digest found there.")
+    ]
+    artifact: Annotated[ServedArtifactStatus, Field(description="The artifact that is there.")]
 
 
 class RoleStatus(Model):
@@ -166,6 +179,10 @@ class ModelDeploymentStatus(Model):
     ready_replicas: Annotated[int | None, Field(ge=0, description="Number of server pods that are ready.")] = None
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the server pods.")] = None
     network_policy: NetworkPolicyStatus = None
+    resolved: Annotated[
+        ResolvedModel | None,
+        Field(description="What spec.model stands for since it was first seen, if it has uri or image."),
+    ] = None
     stable: Annotated[Revision | None, Field(description="Revision that is served.")] = None
     candidate: Annotated[Revision | None, Field(description="Revision that is being rolled out.")] = None
     revisions: Annotated[
@@ -179,7 +196,7 @@ class ModelDeploymentStatus(Model):
 
 
 class ModelDeployment(Model):
-    """Serves the result of a FineTuneJob with vLLM. If that job is created again, its new result is rolled out."""
+    """Serves the result of a FineTuneJob with vLLM, from its claim or from where it was published."""
 
     spec: Annotated[ModelDeploymentSpec, Field(description="Desired state of the ModelDeployment.")]
     status: Annotated[ModelDeploymentStatus | None, Field(description="Observed state. Written by the operator.")] = (

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from hone.api.meta import AccessMode, LocalReference, ObjectName, Quantity
 from hone.contract.base import Model
-from hone.contract.stores import S3Store
+from hone.contract.stores import PORT, S3Store
 
 _BUCKET = r"[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
 _PART = r"[A-Za-z0-9_][-A-Za-z0-9._]*"
-_REGISTRY = r"[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?"
+_REGISTRY = rf"[A-Za-z0-9][-A-Za-z0-9.]*(:{PORT})?"
 _LOWER = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 URI = (
     rf"^(s3://{_BUCKET}(/{_PART})+|hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*|"

@@ -18,6 +18,8 @@ from hone.contract.settings import Evaluation
 
 ARTIFACT_DIR = "artifact"
 """Directory under `paths.output` with the files that are served."""
+SUMS_FILE = "SHA256SUMS"
+"""Of a published artifact: a line for each other file, as `sha256sum` writes it. Its SHA-256 is the digest of all."""
 REPORT_FILE = "report.json"
 """File under `paths.output`, next to the artifact's directory."""
 PAGE_FILE = "report.html"

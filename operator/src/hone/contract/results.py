@@ -182,12 +182,25 @@ class PublishedModel(Model):
     size_bytes: Annotated[Amount, Field(description="Size of its files in bytes.")]
 
 
+class InspectedModel(Model):
+    """A published model, as it is where it was published."""
+
+    artifact: ArtifactSummary
+    """The model; its digest is that of SHA256SUMS."""
+    weights_bytes: Amount = 0
+    """Bytes of its weights and those of its base."""
+    revision: Annotated[str | None, Field(max_length=64)] = None
+    """hf://: the commit."""
+    base_revision: Annotated[str | None, Field(max_length=64)] = None
+    """hf://: the commit of its base."""
+
+
 class StepResult(Model):
     """How a step ended. Has either `verdict`, if it failed, or the step's own result."""
 
     version: int = VERSION
     step: str
-    """prepare, train, finish or publish."""
+    """prepare, train, finish or publish; of a server, inspect or fetch."""
     verdict: Verdict | None = None
     dataset: DatasetSummary | None = None
     plan: Plan | None = None
@@ -197,6 +210,8 @@ class StepResult(Model):
     artifact: ArtifactSummary | None = None
     published: PublishedModel | None = None
     """publish: the copy."""
+    inspected: InspectedModel | None = None
+    """inspect: the published model that is to be served."""
     final_step: Count | None = None
     """train: the optimizer step at which the run ended."""
     best_step: Count | None = None

@@ -242,6 +242,9 @@ class Download(Model):
     """s3://: whether the administrator allows the store's address also where it is not public; None: no."""
     credentials: dict[str, str] | None = None
     """s3://: names of the environment variables with credentials, by the keys of the Secret; None: there are none."""
+    sums: str | None = None
+    """Of an artifact that a job published: digest of its SHA256SUMS, which names its files; empty: any. None: it is no
+    such artifact."""
 
 
 ROWS = "rows"

@@ -16,6 +16,7 @@ Rule = dict[str, Any]
 POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.CREATE_ONCE, metadata_only=True)
 APPLIED_POLICY = ChildType("networking.k8s.io/v1", "NetworkPolicy", Write.APPLY, metadata_only=True)
 DNS_PORT = 53
+HTTPS_PORT = 443
 _PRIVATE = {
     "0.0.0.0/0": (
         "0.0.0.0/8",

@@ -18,12 +18,28 @@ _UNBOUND = "unbound immediate PersistentVolumeClaims"
 """Part of the scheduler's message for a claim that has no volume yet (plugin VolumeBinding)."""
 
 
+IMAGE_VOLUMES_NEED = (
+    "image volumes need Kubernetes 1.35, or 1.33 with the feature gate ImageVolume on the API server and the kubelets, "
+    "and containerd 2.1 or CRI-O 1.31; without these, copy the files to a claim and set claim instead of image"
+)
+NOT_CREATED = ("CreateContainerError", "CreateContainerConfigError", "RunContainerError")
+"""Reasons of a container that the kubelet or the container runtime could not create, such as without its volume."""
+
+
 @dataclass(frozen=True)
 class Trouble:
     """What keeps a pod from running: reason and message of the scheduler or the kubelet."""
 
     reason: str
     message: str
+
+
+def without_image_volumes(trouble: Trouble) -> Trouble:
+    """What keeps a pod with an image volume from starting, with what the cluster may lack."""
+    # A Secret or ConfigMap that does not exist is named by the kubelet.
+    if trouble.reason not in NOT_CREATED or trouble.message.endswith("not found"):
+        return trouble
+    return Trouble(trouble.reason, f"{trouble.message}; {IMAGE_VOLUMES_NEED}")
 
 
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:

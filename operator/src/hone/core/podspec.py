@@ -70,6 +70,7 @@ class ScratchMount:
     path: str
     memory: bool = False
     size: str | None = None
+    read_only: bool = False
 
 
 Mount = ClaimMount | ConfigMapMount | ImageMount | ScratchMount
@@ -163,7 +164,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             name = mount.name
             limit = {"sizeLimit": mount.size} if mount.size else {}
             volumes[name] = {"name": name, "emptyDir": {**({"medium": "Memory"} if mount.memory else {}), **limit}}
-        if isinstance(mount, (ConfigMapMount, ImageMount)) or (isinstance(mount, ClaimMount) and mount.read_only):
+        if isinstance(mount, (ConfigMapMount, ImageMount)) or mount.read_only:
             fields["readOnly"] = True
         container_mounts.append({"name": name, **fields})
     return list(volumes.values()), container_mounts

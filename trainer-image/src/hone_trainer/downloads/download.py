@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from hone.contract.report import Manifest
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Download
+from hone_trainer.downloads.published import changed, published_files
 from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_paths, difference, shown
 from hone_trainer.protocol import limits, manifest, secrets
 from hone_trainer.protocol.errors import BadInput
@@ -30,6 +31,8 @@ from hone_trainer.protocol.units import gib
 from hone_trainer.protocol.volumes import read_file
 
 MANIFEST_FILE, MANIFEST_BYTES = "MANIFEST.json", 16 << 20
+SMALL_BYTES = 16 << 20
+"""Largest file that is read to learn what a model is."""
 BYTES_PER_SECOND = 2_000_000
 """How slow a connection may be."""
 _PARTIAL, _LINKING = ".downloading-", ".linking-"
@@ -79,7 +82,7 @@ def ensure_downloaded(download: Download) -> DownloadedModel:
 
 def _request(download: Download) -> str:
     """The digest of what decides which files are downloaded."""
-    names = ("uri", "endpoint", "s3", "revision", "is_data", "config", "split", "sha256")
+    names = ("uri", "endpoint", "s3", "revision", "is_data", "config", "split", "sha256", "sums")
     fields = download.model_dump(mode="json", include=set(names), exclude_none=True)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -125,10 +128,7 @@ def _origin(download: Download, credentials: Mapping[str, str]) -> AbstractConte
 
 
 def _fetched(download: Download, origin: Origin, into: Path) -> DownloadManifest:
-    limits.reading(download.field, "the list of files")
-    listing = origin.files()
-    limits.reading("", "")
-    check_paths(download, listing.files)
+    listing = _listed(download, origin, into.parent)
     name = hashlib.sha256(f"{origin.identity} {listing.revision}".encode()).hexdigest()[:16]
     common = into.parent / f"{origin.kind}-{name}"
     result = _whole(common)
@@ -137,6 +137,36 @@ def _fetched(download: Download, origin: Origin, into: Path) -> DownloadManifest
     own = result.model_copy(update={"request": _request(download)})
     _link(common, into, own)
     return own
+
+
+def _listed(download: Download, origin: Origin, volume: Path) -> Listing:
+    """The files to download, whose names are safe."""
+    limits.reading(download.field, "the list of files")
+    listing = origin.files()
+    limits.reading("", "")
+    check_paths(download, listing.files)
+    return listing if download.sums is None else published_files(download, origin, listing, volume)
+
+
+def inspected(download: Download, names: Collection[str], directory: Path) -> Listing:
+    """List a model that is not to be downloaded as a whole, and write those of its files with these names.
+
+    Raises:
+        BadInput, Unreachable: as of `ensure_downloaded`; or one of the files is not small.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _origin(download, _take_secrets(download)) as origin:
+        listing = _listed(download, origin, directory.parent)
+        files = tuple(file for file in listing.files if file.path in names)
+        for file in files:
+            if (file.size or 0) > SMALL_BYTES:
+                message = f"{file.path} has {file.size} bytes, more than {SMALL_BYTES}"
+                raise BadInput(f"{download.field}.uri", message, "Publish the artifact again.")
+        if files:
+            directory.mkdir(exist_ok=True)
+            origin.fetch(Listing(listing.revision, files), directory)
+            _verified(download, Listing(listing.revision, files), directory)
+    return listing
 
 
 def _whole(directory: Path) -> DownloadManifest | None:
@@ -189,6 +219,8 @@ def _verified(download: Download, listing: Listing, directory: Path) -> Download
         actual, path = present.get(file.path), directory / file.path
         if actual is None or difference(file, path, actual.size_bytes, actual.sha256):
             path.unlink(missing_ok=True)
+            if download.sums is not None and actual is not None:
+                raise changed(download, file.path)
             raise Unreachable(f"{shown(download)}: {file.key!a} was downloaded with other content than listed")
     listed = {file.path for file in listing.files}
     for name in present.keys() - listed:

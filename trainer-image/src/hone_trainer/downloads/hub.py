@@ -73,6 +73,8 @@ class Hub:
         files = {file.rfilename: file for file in info.siblings or []}
         if self._download.is_data:
             chosen = rows_of(self._download, list(files), _configs(info))
+        elif self._download.sums is not None:
+            chosen = [name for name in files if not name.startswith(".")]
         else:
             chosen = model_files(self._download, list(files))
         return Listing(str(info.sha), tuple(self._remote(files[name]) for name in chosen))

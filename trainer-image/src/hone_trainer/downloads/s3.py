@@ -131,13 +131,12 @@ class S3:
 
     def _model(self) -> list[RemoteFile]:
         prefix = f"{self._key.rstrip('/')}/" if self._key.rstrip("/") else ""
-        objects = {each.key.removeprefix(prefix): each for each in self._objects(prefix, below=False)}
+        published = self._download.sums is not None
+        objects = {each.key.removeprefix(prefix): each for each in self._objects(prefix, below=published)}
         if not objects:
             self._nothing()
-        return [
-            self._remote(objects[name], safe_path(self._download, name))
-            for name in model_files(self._download, list(objects))
-        ]
+        names = list(objects) if published else model_files(self._download, list(objects))
+        return [self._remote(objects[name], safe_path(self._download, name)) for name in names]
 
     def _rows(self) -> list[RemoteFile]:
         key = self._key

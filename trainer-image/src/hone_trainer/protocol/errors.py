@@ -66,6 +66,17 @@ class BadInput(Exception):
         )
 
 
+class ArtifactChanged(BadInput):
+    """What is at the place of an artifact is not that artifact. Arguments as of BadInput."""
+
+    def __reduce__(self) -> tuple[type["ArtifactChanged"], tuple[str, str, str | None]]:
+        return ArtifactChanged, (self.field, self.message, self.hint)
+
+    def verdict(self) -> Verdict:
+        """This error as a verdict of class BadInput, with its reason."""
+        return super().verdict().model_copy(update={"reason": "ArtifactChanged"})
+
+
 class RowFault(Exception):
     """A row cannot be used. Its text is the reason, the same for every row with this fault."""
 

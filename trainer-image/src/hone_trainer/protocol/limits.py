@@ -29,6 +29,8 @@ _MEMORY_FIELDS = {
     "prepare": "spec.prepare.resources.limits.memory",
     "finish": "spec.compute.resources.limits.memory",
     "publish": "the limits of the namespace",
+    "inspect": "the limits of the namespace",
+    "fetch": "spec.resources.limits.memory",
 }
 _BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """How a library ends a process on input that it did not expect."""

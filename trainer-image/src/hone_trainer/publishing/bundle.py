@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, ArtifactFile, Report
+from hone.contract.report import ARTIFACT_DIR, REPORT_FILE, SUMS_FILE, ArtifactFile, Report
 from hone.contract.runconfig import Publication, RunConfig
 from hone_trainer.artifact import provenance
 from hone_trainer.artifact.card import CARD_FILE
@@ -23,8 +23,6 @@ from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import open_file, read_file
 from hone_trainer.publishing.failures import Refused
 
-SUMS_FILE = "SHA256SUMS"
-"""One line for each other file, as `sha256sum` writes and checks it. Its own SHA-256 is the digest of the whole."""
 _SMALL_BYTES = 4 << 20
 _FIELD = "spec.output"
 

@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hone.contract.report import SUMS_FILE
 from hone.contract.results import PublishedModel
 from hone.contract.runconfig import Publication
 from hone_trainer.protocol import secrets
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.publishing import failures
-from hone_trainer.publishing.bundle import SUMS_FILE, Bundle, CopiedFile
+from hone_trainer.publishing.bundle import Bundle, CopiedFile
 from hone_trainer.publishing.client import client
 
 if TYPE_CHECKING:

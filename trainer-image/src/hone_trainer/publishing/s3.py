@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from hone.contract.report import SUMS_FILE
 from hone.contract.results import PublishedModel
 from hone.contract.runconfig import Publication
 from hone.contract.stores import DEFAULT_REGION, S3Store
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.publishing import failures
-from hone_trainer.publishing.bundle import SUMS_FILE, Bundle, CopiedFile
+from hone_trainer.publishing.bundle import Bundle, CopiedFile
 
 PART_BYTES = 64 << 20
 MAX_PARTS = 10_000

@@ -1,12 +1,45 @@
 """The rules on a ModelDeployment."""
 
-from hone.contract.rules.places import device, not_of_the_cluster, not_reserved, one_value
+from hone.contract.expressions import IsSet
+from hone.contract.rules.places import (
+    device,
+    exactly_one,
+    inside_the_volume,
+    not_of_the_cluster,
+    not_reserved,
+    one_value,
+    only_at,
+    only_with,
+    pinned,
+)
 from hone.contract.rules.rule import Rule
 from hone.contract.rules.vllm import closed_server, known_argument
 
 VARIABLES = ("spec.runtime.env[]", "spec.pod.env[]")
 POD_SETTINGS = ("spec.pod",)
+MODEL, BASE = "spec.model", "spec.model.base"
+
+
+def _not_of_a_job(field: str) -> Rule:
+    """The rule that a field describes a model that was published: a job's status describes that of the job."""
+    return Rule(
+        path=f"{MODEL}.{field}",
+        scope=MODEL,
+        applies_if=IsSet(field) & IsSet("jobRef"),
+        message="is not allowed with jobRef, whose job names it",
+        remedy="Remove it.",
+    )
+
+
 RULES: tuple[Rule, ...] = (
+    exactly_one(MODEL, "jobRef", "uri", "image"),
+    exactly_one(BASE, "claim", "uri", "image"),
+    *(_not_of_a_job(field) for field in ("digest", "base")),
+    *(only_with(place, "credentialsSecretRef", "uri") for place in (MODEL, BASE)),
+    *(only_at(place, "revision", "hf://") for place in (MODEL, BASE)),
+    *(only_at(place, "s3", "s3://") for place in (MODEL, BASE)),
+    inside_the_volume(f"{BASE}.claim"),
+    *(rule(f"{place}.image") for place in (MODEL, BASE) for rule in (inside_the_volume, pinned)),
     device("gpuResource"),
     *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved, closed_server)),
     known_argument("spec.runtime.args[]"),

@@ -20,7 +20,8 @@ MODELDEPLOYMENT = Kind(
     subject=Server,
     children=CHILD_TYPES,
     refs=refs,
-    may_lack=lambda server, ref: False,  # Applied objects would take over whatever exists under their names.
+    # Applied objects would take over whatever exists under their names. A Job is only created.
+    may_lack=lambda server, ref: ref.kind == "Job",
     reconcile=reconcile,
     reads_nodes=lambda server: False,
     progress_target=_no_progress,

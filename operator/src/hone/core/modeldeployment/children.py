@@ -7,6 +7,7 @@ from hone.api.modeldeployment import Role
 from hone.core.children import ChildType, Write
 from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.deployment import scale
+from hone.core.modeldeployment.resources.fetching import downloads
 from hone.core.modeldeployment.resources.service import differs, service
 from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot
@@ -41,8 +42,17 @@ def _service(snapshot: Snapshot, live: Object | None) -> Apply | None:
 
 
 def _network_policy(snapshot: Snapshot, live: Object | None) -> Apply | None:
-    server = snapshot.server
-    return Apply(networkpolicy.network_policy(server)) if networkpolicy.differs(server, live) else None
+    server, fetches = snapshot.server, _downloads(snapshot)
+    if not networkpolicy.differs(server, live, fetches):
+        return None
+    return Apply(networkpolicy.network_policy(server, fetches))
+
+
+def _downloads(snapshot: Snapshot) -> bool:
+    """Whether pods download a model: what the spec names, or what is served."""
+    served = snapshot.selection.served
+    models = (snapshot.server.spec.model, served.model if served else None)
+    return any(downloads(model) for model in models)
 
 
 def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
@@ -70,7 +80,9 @@ CHILDREN: tuple[Row, ...] = (
         apply=_deployment,
     ),
 )
-CHILD_TYPES = tuple(row.type for row in CHILDREN)
+JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
+"""The Job that inspects a published model. It is not in the table: each spec.model has its own."""
+CHILD_TYPES = (*(row.type for row in CHILDREN), JOB)
 """The types of all objects that a ModelDeployment creates."""
 
 

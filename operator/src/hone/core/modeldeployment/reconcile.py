@@ -9,13 +9,15 @@ from hone.core import refusal
 from hone.core.allowlists import not_allowed
 from hone.core.children import Standing, standing
 from hone.core.kind import Fetched
-from hone.core.modeldeployment.children import needed
+from hone.core.modeldeployment.children import Row, needed
+from hone.core.modeldeployment.resolution import inspection_ref, is_unresolved
+from hone.core.modeldeployment.resources.inspection import inspection
 from hone.core.modeldeployment.selection import select
 from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref
 from hone.core.modeldeployment.status.events import events
 from hone.core.modeldeployment.status.status import status
-from hone.core.network import has_unwanted, removal
+from hone.core.network import APPLIED_POLICY, has_unwanted, removal
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, give_back, is_usable, take
 from hone.core.plan import Apply, Delete, Plan
@@ -36,19 +38,27 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
     """What to read: the job and our children; then the claims of the artifacts."""
     if server.fault or idle(server.resource):
         return ()
-    old, job = _old(server.resource), job_ref(server)
+    old, followed = _old(server.resource), job_ref(server)
     read = claims(old)
     unwanted = has_unwanted(server.settings.network_policies, old.network_policy)
-    if job in fetched and (artifact := select(server.job, fetched[job], old).artifact):
-        read.add(artifact.claim)
+    if server.job and followed and followed in fetched:
+        artifact = select(server.job, fetched[followed], old).artifact
+        read |= {artifact.claim} if artifact and artifact.claim else set()
     children = [row.ref(server) for row in needed(server)] + ([server.network_policy] if unwanted else [])
-    return (job, *children, *(claim_ref(claim) for claim in sorted(read)))
+    named = [followed] if followed else _inspected(server, old)
+    return (*named, *children, *(claim_ref(claim) for claim in sorted(read)))
+
+
+def _inspected(server: Server, old: ModelDeploymentStatus) -> list[Ref]:
+    """The Job that inspects spec.model, as long as its result is not known."""
+    return [inspection_ref(server)] if is_unresolved(server, old) else []
 
 
 def follows(resource: Object) -> tuple[Ref, ...]:
     """The job whose events wake us."""
     server = Server(resource, Settings())
-    return () if server.fault else (job_ref(server),)
+    followed = None if server.fault else job_ref(server)
+    return (followed,) if followed else ()
 
 
 def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
@@ -58,7 +68,12 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
         return Plan()
     if server.fault:
         return _stopped(resource, "Stalled", "InvalidSpec", refusal.spec_fault(server.fault), now)
-    images = {"spec.runtime.image": server.runtime.image}
+    model = server.spec.model
+    images = {
+        "spec.runtime.image": server.runtime.image,
+        "spec.model.image.reference": model.image.reference if model.image else None,
+        "spec.model.base.image.reference": model.base.image.reference if model.base and model.base.image else None,
+    }
     if trouble := not_allowed(server.settings.allow_lists, resource, "spec.pod", server.spec.pod, images):
         return _stopped(resource, "Stalled", trouble.reason, trouble.message, now)
     # The CRD refuses these; a resource may be older than the rule.
@@ -69,14 +84,17 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     old = _old(resource)
     snapshot = compare(server, observed, old)
     new = status(snapshot, now)
-    announced = snapshot.artifact is None or snapshot.artifact.claim in claims(old)
+    claim = snapshot.artifact.claim if snapshot.artifact else None
+    announced = claim is None or claim in claims(old)
     serve = _serve(snapshot, observed) if announced else []
+    create = _inspection(snapshot, observed)
     return Plan(
+        create=create,
         apply=(*serve, *_give_back(server, observed, claims(old) - claims(new))),
         delete=_unwanted(server, observed, old),
         status=changed(resource, new),
         events=events(old, new),
-        requeue_after=_requeue(snapshot) if announced else 0.0,
+        requeue_after=_requeue(snapshot) if announced and (create or not snapshot.inspects) else 0.0,
     )
 
 
@@ -88,7 +106,8 @@ def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime
 def _name_taken(server: Server, observed: Observed, now: datetime) -> Plan | None:
     """The Plan where an object that is not ours has the name of a child, or None."""
     resource = server.resource
-    for ref in (row.ref(server) for row in needed(server)):
+    children = [row.ref(server) for row in needed(server)]
+    for ref in [*children, *_inspected(server, _old(resource))]:
         whose = standing(resource, observed.get(ref))
         if whose == Standing.FOREIGN:
             return _stopped(resource, "Stalled", "NameConflict", refusal.name_taken(ref), now, CONFLICT_SECONDS)
@@ -108,12 +127,27 @@ def _serve(snapshot: Snapshot, observed: Observed) -> list[Apply]:
     Only once the status names the claim: an owner reference that no status records would never be given back.
     """
     server = snapshot.server
-    if snapshot.artifact is None:
-        return []
-    claim = observed.get(claim_ref(snapshot.artifact.claim))
+    name = snapshot.artifact.claim if snapshot.artifact else None
+    claim = observed.get(claim_ref(name)) if name else None
     applies = [take(server, claim)] if claim is not None and is_usable(claim) else []
-    applies += [row.apply(snapshot, child(server, observed, row.ref(server))) for row in needed(server)]
+    applies += [row.apply(snapshot, child(server, observed, row.ref(server))) for row in _rows(snapshot)]
     return [apply for apply in applies if apply is not None]
+
+
+def _rows(snapshot: Snapshot) -> list[Row]:
+    """The objects that are needed now: before anything can be served, what the pod that inspects the model needs."""
+    rows = needed(snapshot.server)
+    if snapshot.artifact:
+        return rows
+    return [row for row in rows if row.type == APPLIED_POLICY] if snapshot.inspects else []
+
+
+def _inspection(snapshot: Snapshot, observed: Observed) -> tuple[Object, ...]:
+    """The Job that inspects the model, once no pod of it could exist without the NetworkPolicy."""
+    server = snapshot.server
+    policies = [row.ref(server) for row in needed(server) if row.type == APPLIED_POLICY]
+    protected = all(observed.get(ref) is not None for ref in policies)
+    return (inspection(server),) if snapshot.inspects and protected else ()
 
 
 def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) -> tuple[Delete, ...]:

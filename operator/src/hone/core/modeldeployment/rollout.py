@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from hone.contract.exits import FailureClass, exit_code
+from hone.contract.verdict import Verdict
 from hone.core import pods as podinfo
-from hone.core.modeldeployment.server import VERIFY
+from hone.core import reported
+from hone.core.modeldeployment.server import FETCH, VERIFY
 from hone.core.names import REVISION_LABEL
 from hone.core.observed import Object, Pod
 from hone.core.pods import Trouble
@@ -72,10 +74,20 @@ def _failed_check(status: Object) -> Trouble | None:
     last = next((state for state in states if state), None)
     if status.get("ready") or not last or last.get("exitCode") == 0:
         return None
+    if status.get("name") == FETCH and (result := reported.step_result(str(last.get("message") or ""))):
+        return _not_fetched(result.verdict)
     if status.get("name") != VERIFY or last.get("exitCode") != exit_code(FailureClass.BAD_INPUT):
         return Trouble("CrashLoopBackOff", _ended(f"init container {status.get('name')!r}", last))
     words = str(last.get("message") or "").strip()[:MAX_LAST_WORDS]
     return Trouble(ARTIFACT_CHANGED, f"the artifact is not what its job wrote, so no server starts: {words}")
+
+
+def _not_fetched(verdict: Verdict | None) -> Trouble | None:
+    """Why a published model could not be downloaded, or is another one. The kubelet tries again."""
+    if verdict is None:
+        return None
+    message = f"{verdict.message} {verdict.hint}" if verdict.hint else verdict.message
+    return Trouble(verdict.reason or str(verdict.failure_class), reported.text(message))
 
 
 def _ended(what: str, terminated: Object) -> str:

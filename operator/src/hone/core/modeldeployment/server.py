@@ -9,8 +9,12 @@ from hone.core.observed import Ref
 from hone.core.subject import Subject
 
 STEP = "serve"
+INSPECT = "inspect"
+"""The step of the pod that reads what a published model is."""
 VERIFY = "verify"
-"""The init container that checks the artifact."""
+"""The init container that checks the artifact of a job."""
+FETCH = "fetch"
+"""The init container that downloads and checks a published model."""
 QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: ()}
 """Suffixes of a role's names and labels. The stable one has none: selectors of existing Deployments cannot change."""
 HTTP_PORT = 8000
@@ -34,9 +38,9 @@ class Server(Subject):
         return ModelDeploymentSpec.from_dict(self.resource["spec"])
 
     @property
-    def job(self) -> str:
-        """The FineTuneJob that is followed."""
-        return self.spec.model.job_ref.name
+    def job(self) -> str | None:
+        """The FineTuneJob that is followed; None if the model was published."""
+        return self.spec.model.job_ref.name if self.spec.model.job_ref else None
 
     @property
     def served_name(self) -> str:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from hone.api.finetunejob_status import ArtifactStatus
-from hone.api.modeldeployment import ModelDeploymentStatus, Revision, Role
+from hone.api.modeldeployment import ModelDeploymentStatus, ResolvedModel, Revision, Role, ServedArtifactStatus
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.resolution import inspection_ref, resolve, resolved_model, select_resolved
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
 from hone.core.modeldeployment.selection import Selection, select, served_artifact, short
 from hone.core.modeldeployment.server import Server
@@ -25,6 +25,8 @@ class Snapshot:
         live: our Deployment, or None.
         rendered: the Deployment to apply, or None if the live one is up to date.
         revision: the desired revision; None where nothing is to be served.
+        resolved: what spec.model stands for, if it names no job and that is known.
+        inspects: whether a pod has to inspect spec.model, and no Job for that exists.
         blocked: why it cannot be rolled out at all.
         trouble: what keeps the rollout from completing.
         complete: whether the desired revision is rolled out.
@@ -36,12 +38,14 @@ class Snapshot:
     live: Object | None
     rendered: Object | None
     revision: str | None
+    resolved: ResolvedModel | None
+    inspects: bool
     blocked: Trouble | None
     trouble: Trouble | None
     complete: bool
 
     @property
-    def artifact(self) -> ArtifactStatus | None:
+    def artifact(self) -> ServedArtifactStatus | None:
         """The artifact to serve."""
         return self.selection.artifact
 
@@ -51,8 +55,8 @@ class Snapshot:
         served = self.selection.served
         if served is None or self.revision is None:
             return None
-        artifact = served.artifact
-        return Revision(revision=self.revision, digest=artifact.digest, job=served.job, artifact=artifact)
+        artifact, digest = served.artifact, served.artifact.digest
+        return Revision(revision=self.revision, digest=digest, job=served.job, model=served.model, artifact=artifact)
 
     @property
     def stable(self) -> Revision | None:
@@ -71,14 +75,15 @@ class Snapshot:
         return rollout.available(self.live)
 
 
-def job_ref(server: Server) -> Ref:
-    """The followed job."""
-    return Ref(str(server.resource["apiVersion"]), "FineTuneJob", server.job)
+def job_ref(server: Server) -> Ref | None:
+    """The followed job, if there is one."""
+    return Ref(str(server.resource["apiVersion"]), "FineTuneJob", server.job) if server.job else None
 
 
 def claims(status: ModelDeploymentStatus) -> set[str]:
     """The claims whose artifacts are served or rolled out."""
-    return {revision.artifact.claim for revision in (status.stable, status.candidate) if revision}
+    revisions = [revision for revision in (status.stable, status.candidate) if revision]
+    return {revision.artifact.claim for revision in revisions if revision.artifact.claim}
 
 
 def child(server: Server, observed: Observed, ref: Ref) -> Object | None:
@@ -88,12 +93,14 @@ def child(server: Server, observed: Observed, ref: Ref) -> Object | None:
 
 
 def _is_there(observed: Observed, revision: Revision) -> bool:
-    return is_usable(observed.get(claim_ref(revision.artifact.claim)))
+    claim = revision.artifact.claim
+    return claim is None or is_usable(observed.get(claim_ref(claim)))
 
 
 def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Snapshot:
     """Compare what exists with what should be served."""
-    selection, blocked = _usable(select(server.job, observed.get(job_ref(server)), old), observed, old)
+    selected, resolved, inspects = _select(server, observed, old)
+    selection, blocked = _usable(selected, observed, old)
     live = child(server, observed, server.deployment(Role.STABLE))
     rendered, revision = None, None
     if selection.served:
@@ -110,10 +117,28 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> S
         live=live,
         rendered=rendered,
         revision=revision,
+        resolved=resolved,
+        inspects=inspects,
         blocked=blocked,
         trouble=rollout.trouble(live, observed.pods, revision) if revision and not complete else None,
         complete=complete,
     )
+
+
+def _select(
+    server: Server, observed: Observed, old: ModelDeploymentStatus
+) -> tuple[Selection, ResolvedModel | None, bool]:
+    """What to serve; what spec.model stands for, if it names no job; and whether a pod must find that out."""
+    followed = job_ref(server)
+    if server.job and followed:
+        return select(server.job, observed.get(followed), old), None, False
+    known: ResolvedModel | Selection | None = resolved_model(server, old)
+    inspects = False
+    if known is None:
+        job = child(server, observed, inspection_ref(server))
+        known = resolve(server, job, observed.pods)
+        inspects = job is None and isinstance(known, Selection)
+    return select_resolved(known, old), known if isinstance(known, ResolvedModel) else None, inspects
 
 
 def _usable(selection: Selection, observed: Observed, old: ModelDeploymentStatus) -> tuple[Selection, Trouble | None]:

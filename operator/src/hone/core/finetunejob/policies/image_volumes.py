@@ -9,14 +9,8 @@ from hone.core.finetunejob.sources.source import Source
 from hone.core.finetunejob.steps.step import Step
 from hone.core.observed import Object
 from hone.core.plan import Plan
-from hone.core.pods import Trouble
-
-NEEDS = (
-    "image volumes need Kubernetes 1.35, or 1.33 with the feature gate ImageVolume on the API server and the kubelets, "
-    "and containerd 2.1 or CRI-O 1.31; without these, copy the files to a claim and set claim instead of image"
-)
-_NOT_CREATED = ("CreateContainerError", "CreateContainerConfigError", "RunContainerError")
-"""Reasons of a container that the kubelet or the container runtime could not create, such as without its volume."""
+from hone.core.pods import IMAGE_VOLUMES_NEED as NEEDS
+from hone.core.pods import NOT_CREATED, Trouble
 
 
 def mounted(run: Run, step: Step) -> list[Source]:
@@ -31,11 +25,11 @@ def explained(run: Run, step: Step, trouble: Trouble) -> Trouble:
     images = [source.image for source in mounted(run, step) if source.image]
     for image in images:
         # Also of a registry that does not answer. The image of the container has another digest, or none.
-        if trouble.reason not in _NOT_CREATED and image.reference.partition("@")[2] in trouble.message:
+        if trouble.reason not in NOT_CREATED and image.reference.partition("@")[2] in trouble.message:
             remedy = "check its name and digest, and spec.compute.pod.imagePullSecrets"
             return Trouble(trouble.reason, f"{image.field}: {trouble.message}; {remedy}")
     # A Secret or ConfigMap that does not exist is named by the kubelet.
-    if images and trouble.reason in _NOT_CREATED and not trouble.message.endswith("not found"):
+    if images and trouble.reason in NOT_CREATED and not trouble.message.endswith("not found"):
         return Trouble(trouble.reason, f"{trouble.message}; {images[0].field} is an image volume: {NEEDS}")
     return trouble
 

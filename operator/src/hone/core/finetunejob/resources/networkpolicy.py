@@ -8,10 +8,8 @@ from hone.core.finetunejob.run import PREPARE, PUBLISH, Run
 from hone.core.finetunejob.sources.data import data_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.names import STEP_LABEL, UID_LABEL
-from hone.core.network import NetworkPeers, admit, dns, policy, public, tcp
+from hone.core.network import HTTPS_PORT, NetworkPeers, admit, dns, policy, public, tcp
 from hone.core.observed import Object
-
-HTTPS_PORT = 443
 
 
 def network_policy(run: Run) -> Object:

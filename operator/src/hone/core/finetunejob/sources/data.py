@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hone.api.dataset import DataSource, HeldOut, MixedSource, RemoteRows
 from hone.contract.runconfig import ROWS, ChatTemplate, DataPart, Download
+from hone.core.downloads import fetched
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.downloads import from_hub, from_s3
 from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.observed import Ref
 from hone.core.ownership import claim_ref
@@ -112,8 +112,8 @@ def _download(run: Run, split: str, field: str, source: RemoteRows, uri: str) ->
     if uri.startswith("https://"):
         download, read = Download(field=field, uri=uri, downloaded=into, sha256=source.sha256), Source(path=into)
     else:
-        make = from_s3 if uri.startswith("s3://") else from_hub
-        download, read = make(run, field, split, source, into)
+        download, secrets = fetched(run.settings, field, split, source, into)
+        read = Source(path=into, secrets=secrets)
     download = download.model_copy(update={"is_data": True, "config": source.config, "split": source.split})
     # A prefix stands for what a directory on a claim stands for; all else was selected by name already.
     is_prefix = uri.startswith("s3://") and not set("*?[") & set(uri)

@@ -1,7 +1,6 @@
 """The models that a job reads: from a claim, another job, a uri or an image; prepare downloads, and merges adapters."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from hone.api.finetunejob import FineTuneJobSpec, ModelSource
@@ -10,8 +9,8 @@ from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
 from hone.core import names
+from hone.core.downloads import fetched, words
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.downloads import from_hub, from_s3, words
 from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.ownership import claim_ref
 from hone.core.podspec import ClaimMount
@@ -87,7 +86,7 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
     if source.image:
         return in_image(source.image, field, directory)
     if source.uri:
-        return _download(run, name, source, source.uri)
+        return _download(run, name, source)
     # Until another job's model exists, its path is only a placeholder: no pod is created before.
     upstream = run.upstream_models.get(name) if source.job_ref else None
     if upstream is None:
@@ -95,12 +94,11 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
     return _adapter(upstream, name) if upstream.base_claim else _model(upstream, name)
 
 
-def _download(run: Run, name: str, source: ModelSource, uri: str) -> Source:
+def _download(run: Run, name: str, source: ModelSource) -> Source:
     """A model that prepare downloads."""
     into = f"{WORKSPACE_DIRECTORY}/models/{run.uid}-{words(name, '-')}"
-    make = from_s3 if uri.startswith("s3://") else from_hub
-    download, read = make(run, READS[name].field, name, source, into)
-    return replace(read, materialize=(download,), prepare_only=True)
+    download, secrets = fetched(run.settings, READS[name].field, name, source, into)
+    return Source(path=into, secrets=secrets, materialize=(download,), prepare_only=True)
 
 
 def _model(upstream: FoundModel, name: str) -> Source:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hone.api.dataset import ImagePath
 from hone.contract.runconfig import Download, Merge, UpstreamArtifact
+from hone.core.downloads import SecretKey
 from hone.core.observed import Observed, Ref
 from hone.core.ownership import belongs_to
 from hone.core.pods import Trouble
@@ -51,25 +52,6 @@ class Dependency:
             message = f"{self.field}.key: ConfigMap {ref.name!r} has no key {self.key!r}; its keys: {present}"
             return Trouble("KeyNotFound", message)
         return None
-
-
-class SecretKey(NamedTuple):
-    """A key of a Secret in the resource's namespace. The kubelet reads it, Hone may not.
-
-    Attributes:
-        secret: the Secret's name.
-        key: the key.
-        optional: whether pods start without it.
-    """
-
-    secret: str
-    key: str
-    optional: bool = False
-
-    def variable(self, name: str) -> dict[str, Any]:
-        """An environment variable with its value."""
-        reference = {"name": self.secret, "key": self.key, **({"optional": True} if self.optional else {})}
-        return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
 class PinnedImage(NamedTuple):

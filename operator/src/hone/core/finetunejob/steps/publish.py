@@ -13,10 +13,9 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import Publication
 from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS, S3Store
 from hone.core import reported
+from hone.core.downloads import TOKEN_KEY, SecretKey, is_trusted
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PUBLISH, Run
-from hone.core.finetunejob.sources.downloads import TOKEN_KEY, is_trusted
-from hone.core.finetunejob.sources.source import SecretKey
 from hone.core.finetunejob.steps.finish import OUTPUT_DIRECTORY
 from hone.core.finetunejob.steps.step import Step, has_succeeded, no_mounts, removed_later
 from hone.core.podspec import ClaimMount, Mount, resources

@@ -6,9 +6,9 @@ from typing import Any
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FineTuneJobStatus, Phase
 from hone.contract.results import StepResult
+from hone.core.downloads import SecretKey
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.source import SecretKey
 from hone.core.podspec import ClaimMount, InitContainer, Mount
 
 GRACE_SECONDS = 30

@@ -3,15 +3,15 @@
 import json
 
 from hone.api import modeldeployment
-from hone.api.finetunejob_status import ArtifactStatus
 from hone.api.modeldeployment import Role
+from hone.api.served_model import ServedModel
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.modeldeployment.resources import memory, vllm
+from hone.core.modeldeployment.resources import fetching, memory, vllm
 from hone.core.modeldeployment.selection import ServedArtifact
-from hone.core.modeldeployment.server import BYTES_PER_SECOND, HTTP_PORT, STEP, VERIFY, Server
+from hone.core.modeldeployment.server import BYTES_PER_SECOND, FETCH, HTTP_PORT, STEP, VERIFY, Server
 from hone.core.observed import Object
 from hone.core.plan import Apply
 from hone.core.podspec import ClaimMount, InitContainer, Mount, env, pod_template, resources
@@ -24,6 +24,9 @@ PRE_STOP_SECONDS = 5
 END_SECONDS = 10
 """Time to exit after the last answer."""
 PROBE_PERIOD_SECONDS = 5
+SPARE_BYTES = 64 << 20
+SLOW_BYTES_PER_SECOND = 2_000_000
+"""How slow the connection to a store may be."""
 PROGRESS_MARGIN_SECONDS = 300
 """How long scheduling and pulling the image may take before the Deployment counts as stuck."""
 
@@ -35,7 +38,9 @@ def inputs(server: Server, served: ServedArtifact) -> str:
     """
     spec = {key: value for key, value in server.resource["spec"].items() if key != "replicas"}
     artifact = served.artifact
-    identity = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, served.job]
+    identity: list[object] = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, served.job]
+    if served.model:
+        identity.append(served.model.to_dict())
     return names.digest(json.dumps([spec, identity], sort_keys=True), length=16)
 
 
@@ -50,6 +55,30 @@ def _pull_policy(server: Server) -> Object:
     return {"imagePullPolicy": policy} if policy else {}
 
 
+def _before(server: Server, served: ServedArtifact) -> InitContainer:
+    """What has to succeed before the server starts."""
+    return _fetch(server, served, served.model) if served.model else _verify(server, served)
+
+
+def _fetch(server: Server, served: ServedArtifact, model: ServedModel) -> InitContainer:
+    """The init container that downloads a published model, or finds it mounted, and compares it with its digest.
+
+    The scheduler chooses a node with space for it.
+    """
+    needs, own = fetching.fetching(server, model, served.artifact.base_digest), _resources(server, served, gpus=0)
+    space = _downloaded_bytes(served, model)
+    requests = {**own.get("requests", {}), **({"ephemeral-storage": str(space)} if space else {})}
+    container = fetching.container(server, FETCH, FETCH, needs, {**own, "requests": requests} if requests else own)
+    return InitContainer(container, needs.mounts)
+
+
+def _downloaded_bytes(served: ServedArtifact, model: ServedModel) -> int:
+    """Bytes that a pod downloads, and a little more."""
+    artifact, base = served.artifact, model.base and model.base.uri
+    sizes = (artifact.size_bytes if model.uri else 0) + (artifact.weights_bytes if base else 0)
+    return round(1.05 * sizes) + SPARE_BYTES if sizes else 0
+
+
 def _verify(server: Server, served: ServedArtifact) -> InitContainer:
     """The init container that compares the artifact's files with their digest. The server starts only if they agree.
 
@@ -58,7 +87,7 @@ def _verify(server: Server, served: ServedArtifact) -> InitContainer:
     jobs of older releases have no digest of it.
     """
     artifact, base = served.artifact, vllm.base_directory(served)
-    mounts, of_base = [ClaimMount(artifact.claim, vllm.CLAIM_DIRECTORY)], []
+    mounts, of_base = [ClaimMount(artifact.claim or "", vllm.CLAIM_DIRECTORY)], []
     if base and artifact.model_claim and artifact.base_digest:
         mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
         of_base = ["--base", base, "--base-digest", artifact.base_digest]
@@ -117,18 +146,14 @@ def _revision(template: Object, served: ServedArtifact) -> str:
 
 def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
     """The Deployment. Without replicas if the spec has none, so that an autoscaler may own them."""
-    artifact = served.artifact
-    mounts: list[Mount] = [ClaimMount(artifact.claim, vllm.SERVED_DIRECTORY, sub_path=ARTIFACT_DIR)]
-    if vllm.is_adapter(served) and artifact.model_claim:
-        mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
     template = pod_template(
         server.resource,
         STEP,
         _container(server, served),
-        mounts,
+        _mounts(server, served),
         server.spec.pod,
         PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
-        init=_verify(server, served),
+        init=_before(server, served),
         shm_size=memory.shm_size(server),
     )
     # The role is no part of the hash: a revision keeps its name when its role changes.
@@ -145,15 +170,30 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
             **replicas,
             "selector": {"matchLabels": server.selector(role)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "progressDeadlineSeconds": _progress_seconds(server, artifact),
+            "progressDeadlineSeconds": _progress_seconds(server, served),
             "revisionHistoryLimit": 2,
             "template": template,
         },
     }
 
 
-def _progress_seconds(server: Server, artifact: ArtifactStatus) -> int:
+def _mounts(server: Server, served: ServedArtifact) -> list[Mount]:
+    """What the server itself mounts, all of it read-only."""
+    artifact = served.artifact
+    if served.model:
+        return list(fetching.fetching(server, served.model, None, read_only=True).mounts)
+    mounts: list[Mount] = [ClaimMount(artifact.claim or "", vllm.SERVED_DIRECTORY, sub_path=ARTIFACT_DIR)]
+    if vllm.is_adapter(served) and artifact.model_claim:
+        mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
+    return mounts
+
+
+def _progress_seconds(server: Server, served: ServedArtifact) -> int:
     """How long a rollout may take: artifact and base are read once to verify them and once to load them."""
+    artifact = served.artifact
+    if served.model and (space := _downloaded_bytes(served, served.model)):
+        verify = space // SLOW_BYTES_PER_SECOND
+        return verify + server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS
     verify = max(artifact.size_bytes, artifact.weights_bytes) // BYTES_PER_SECOND
     return verify + server.startup_seconds(artifact.weights_bytes) + PROGRESS_MARGIN_SECONDS
 

@@ -4,14 +4,19 @@ import json
 
 from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
 from hone.core.names import INPUTS_ANNOTATION, UID_LABEL, digest
-from hone.core.network import NetworkPeers, admit, dns, policy, tcp
+from hone.core.network import HTTPS_PORT, NetworkPeers, admit, dns, policy, public, tcp
 from hone.core.observed import Object
 
 
-def network_policy(server: Server) -> Object:
-    """The policy for the pods of all roles.
+def network_policy(server: Server, downloads: bool = False) -> Object:
+    """The policy for the pods of all roles, and for the one that inspects a model.
 
-    The server's port is for pods of its own namespace, for `clients`, and for what scrapes metrics.
+    The server's port is for pods of its own namespace, for `clients`, and for what scrapes metrics. A policy is about a
+    whole pod: where an init container downloads the model, the server's own container may connect there as well.
+
+    Args:
+        server: the ModelDeployment.
+        downloads: whether pods download a model, from public addresses.
     """
     peers = server.settings.network_policies or NetworkPeers()
     callers = [{"podSelector": {}}, *peers.clients, *peers.metrics]
@@ -21,18 +26,18 @@ def network_policy(server: Server) -> Object:
         STEP,
         {UID_LABEL: server.uid},
         ingress=admit(callers, tcp(HTTP_PORT)),
-        egress=[dns(), *peers.egress],
+        egress=[dns(), *peers.egress, *([public(tcp(HTTPS_PORT))] if downloads else [])],
     )
     rendered["metadata"]["annotations"][INPUTS_ANNOTATION] = digest(json.dumps(rendered["spec"], sort_keys=True))
     return rendered
 
 
-def differs(server: Server, live: Object | None) -> bool:
+def differs(server: Server, live: Object | None, downloads: bool = False) -> bool:
     """Whether the policy has to be applied: it does not exist, or was rendered from another spec.
 
     Specs are not compared: the API server fills in what administrators leave out of their peers, such as a protocol.
     """
-    return live is None or _inputs(live) != _inputs(network_policy(server))
+    return live is None or _inputs(live) != _inputs(network_policy(server, downloads))
 
 
 def _inputs(obj: Object) -> str | None:

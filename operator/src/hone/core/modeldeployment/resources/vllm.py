@@ -1,5 +1,6 @@
 """vLLM's command line and environment for a served artifact."""
 
+from hone.api.served_model import ServedModel
 from hone.contract.report import ARTIFACT_DIR
 from hone.core import vllm
 from hone.core.modeldeployment.selection import ServedArtifact
@@ -19,7 +20,7 @@ with the raw score if the model's config has the problem type `regression`, as a
 def arguments(server: Server, served: ServedArtifact) -> list[str]:
     """vLLM's arguments; the user's come last and win."""
     artifact, name = served.artifact, server.served_name
-    path = SERVED_DIRECTORY
+    path = directory_of(served.model)
     if is_adapter(served):
         flags = [
             f"--model={base_directory(served)}",
@@ -50,9 +51,19 @@ def api_of(served: ServedArtifact) -> str:
     return served.artifact.api or "Chat"
 
 
+def directory_of(model: ServedModel | None) -> str:
+    """Where the server has the artifact: below its volume, or where an image has it."""
+    image = model.image if model else None
+    return f"{SERVED_DIRECTORY}/{image.path}" if image and image.path else SERVED_DIRECTORY
+
+
 def base_directory(served: ServedArtifact) -> str | None:
     """Where the server has the base model of an adapter; None for a whole model."""
-    return f"{MODEL_DIRECTORY}/{served.artifact.model_path}" if is_adapter(served) else None
+    if not is_adapter(served):
+        return None
+    path = served.artifact.model_path
+    # The root of an image may be a model.
+    return f"{MODEL_DIRECTORY}/{path}" if path or not served.model else MODEL_DIRECTORY
 
 
 def is_adapter(served: ServedArtifact) -> bool:

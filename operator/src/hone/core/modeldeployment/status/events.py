@@ -6,7 +6,7 @@ from hone.core.events import became_true, normal, warning
 from hone.core.modeldeployment.selection import short
 from hone.core.plan import Event
 
-QUIET = ("RollingOut", "WaitingForJob", "Terminating")
+QUIET = ("RollingOut", "WaitingForJob", "Terminating", "Inspecting")
 """Reasons of Reconciling that need no action."""
 
 

@@ -5,25 +5,26 @@ from datetime import datetime
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Role, RoleStatus
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.resolution import INSPECTING
 from hone.core.modeldeployment.resources import vllm
 from hone.core.modeldeployment.resources.deployment import revision_of
-from hone.core.modeldeployment.selection import COMPLETE, FINAL, short
+from hone.core.modeldeployment.selection import short
 from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import enforcement
 
-WAITING = ("WaitingForJob", "ArtifactNotFound")
+WAITING = ("WaitingForJob", "ArtifactNotFound", INSPECTING)
 
 
 def _state(snapshot: Snapshot) -> tuple[str, str, str]:
     """kstatus' view: which of the three holds, its reason and message."""
     selection = snapshot.selection
     if snapshot.artifact is None:
-        return ("Stalled" if selection.reason in FINAL else "Reconciling"), selection.reason, selection.message
+        return ("Stalled" if selection.is_final else "Reconciling"), selection.reason, selection.message
     if snapshot.blocked and not snapshot.complete:
         return "Reconciling", snapshot.blocked.reason, snapshot.blocked.message
     if snapshot.complete:
         message = f"serving {short(snapshot.artifact.digest)}"
-        return "Ready", "Serving", message if selection.reason == COMPLETE else selection.message
+        return "Ready", "Serving", message if selection.is_current else selection.message
     if trouble := snapshot.trouble:
         is_final = rollout.is_stuck(snapshot.live) or trouble.reason == rollout.ARTIFACT_CHANGED
         return ("Stalled" if is_final else "Reconciling"), trouble.reason, trouble.message
@@ -45,7 +46,7 @@ def _available(snapshot: Snapshot) -> Finding:
 def _progressing(snapshot: Snapshot) -> Finding:
     """True during a rollout; or why there is none, with the state of the followed job."""
     kind, selection = "Progressing", snapshot.selection
-    if snapshot.artifact is None or (snapshot.complete and selection.reason != COMPLETE):
+    if snapshot.artifact is None or (snapshot.complete and not selection.is_current):
         return Finding(kind, UNKNOWN if selection.reason in WAITING else FALSE, selection.reason, selection.message)
     if snapshot.complete:
         return Finding(kind, FALSE, "RolledOut", f"serving {short(snapshot.artifact.digest)}")
@@ -92,6 +93,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         ready_replicas=stable.ready_replicas,
         selector=stable.selector,
         network_policy=enforcement(server.settings.network_policies),
+        resolved=snapshot.resolved,
         stable=snapshot.stable,
         candidate=snapshot.candidate,
         revisions=[stable] if snapshot.live else None,
