@@ -29,7 +29,9 @@ def main() -> int:
     plane.add_argument("--no-controllers", action="store_true", help="run only etcd and the API server")
     plane.add_argument("--kwok", action="store_true", help="also add a fake node whose pods are simulated")
     tools = commands.add_parser("build", help="build tools into the cache without starting anything")
-    tools.add_argument("tools", nargs="*", metavar="tool", help=f"any of {', '.join(build.TOOLS)} (default: all)")
+    usual = [name for name, tool in build.TOOLS.items() if tool.by_default]
+    named = f"any of {', '.join(build.TOOLS)} (default: {', '.join(usual)})"
+    tools.add_argument("tools", nargs="*", metavar="tool", help=named)
     where = commands.add_parser("which", help="print the path of a command; builds it first if needed")
     where.add_argument("name", choices=sorted(build.commands()))
     arguments = parser.parse_args()
@@ -52,7 +54,7 @@ def main() -> int:
             unknown = [name for name in arguments.tools if name not in build.TOOLS]
             if unknown:
                 parser.error(f"unknown tool {', '.join(unknown)}: choose from {', '.join(build.TOOLS)}")
-            build.ensure(arguments.tools or build.TOOLS)
+            build.ensure(arguments.tools or usual)
         case "which":
             build.ensure([build.tool_of(arguments.name)])
             print(build.binary(arguments.name))

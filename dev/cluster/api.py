@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dev.cluster.say import wait_until
+
 FIELD_MANAGER = "hone-dev-cluster"
 
 
@@ -59,6 +61,21 @@ class Api:
         """Server-side apply of `manifest` at `path`, the object's own URL."""
         query = f"fieldManager={FIELD_MANAGER}&force=true"
         return self.call("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml")
+
+    def apply_crd(self, manifest: dict[str, Any]) -> None:
+        """Server-side apply of a CustomResourceDefinition; returns when its kind can be used.
+
+        Raises TimeoutError when it cannot after two minutes.
+        """
+        name = manifest["metadata"]["name"]
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        self.apply(path, manifest)
+
+        def established() -> bool:
+            conditions = self.get(path).get("status", {}).get("conditions") or []
+            return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+        wait_until(established, f"{name} being established", 120)
 
     def ready(self) -> bool:
         try:

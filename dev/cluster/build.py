@@ -5,6 +5,7 @@ binaries with their checksums. A folder whose checksums are wrong is thrown away
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -29,11 +30,15 @@ _HELM = "helm.sh/helm/v3"
 
 @dataclass(frozen=True)
 class Tool:
-    """A Go module under tools/: its packages by the name of the binary, linker variables, how long it takes."""
+    """A Go module under tools/: its packages by the name of the binary, linker variables, how long it takes.
+
+    `by_default`: whether it is built where no tools are named.
+    """
 
     packages: dict[str, str]
     variables: dict[str, str] = field(default_factory=dict)
     minutes: int = 2
+    by_default: bool = True
 
 
 TOOLS = {
@@ -77,6 +82,14 @@ TOOLS = {
         },
     ),
     "kubeconform": Tool({"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}, minutes=1),
+    "peers": Tool(
+        packages={
+            "trainer-controller-manager": "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager",
+            "jobset": "sigs.k8s.io/jobset",
+        },
+        minutes=5,
+        by_default=False,
+    ),
 }
 NODE_TOOLS = ("kubernetes", "registry", "addons", "firewall", "node")
 CONTROL_PLANE_TOOLS = ("kubernetes", "addons")
@@ -135,6 +148,17 @@ def tool_of(command: str) -> str:
         return commands()[command]
     except KeyError:
         raise KeyError(f"no tool builds {command!r}; known: {', '.join(sorted(commands()))}") from None
+
+
+def module(name: str, path: str) -> Path:
+    """The folder with the sources of a Go module that a tool is built from, downloaded if it is missing.
+
+    Raises subprocess.CalledProcessError when it cannot be downloaded.
+    """
+    command = [go(), "mod", "download", "-json", path]
+    where, environment = paths.TOOL_SOURCES / name, {**_environment(), "GOWORK": "off"}
+    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=where, env=environment)
+    return Path(json.loads(result.stdout)["Dir"])
 
 
 def binary(command: str) -> Path:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,6 +46,7 @@ class ControlPlane:
     kwok: also kwok and a fake node `fake-0` with 8 GPUs.
     stages: kwok Stages for pods, as manifests; default `kwok.pod_stages()`: they run, and those of Jobs complete.
     folder: where its files go, made if missing; default a new temporary folder. Removed by `stop` either way.
+    flags: more flags for components, by the component's name, such as `kube-apiserver`.
 
     `kubeconfig` is an administrator's; `api` makes plain calls; etcd listens on `etcd_port` of this host, without TLS.
     Everything ends with `stop`, or when this process does, however it does.
@@ -57,8 +58,10 @@ class ControlPlane:
         kwok: bool = False,
         stages: Sequence[kwok.Manifest] | None = None,
         folder: Path | None = None,
+        flags: Mapping[str, Sequence[str]] | None = None,
     ):
         self._controllers, self._kwok, self._stages = controllers or kwok, kwok, stages
+        self._flags = flags or {}
         self.folder = Path(folder) if folder else Path(tempfile.mkdtemp(prefix="hone-control-plane-"))
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()):
@@ -90,15 +93,15 @@ class ControlPlane:
         components.start_etcd(self.processes, at)
         # Debian's etcd 3.4 cannot stream lists, and kwok's watches would end and back off again and again.
         gates = "--feature-gates=WatchList=false"
-        components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none", gates)
+        more = self._flags.get("kube-apiserver", ())
+        components.start_apiserver(self.processes, at, authority, "--endpoint-reconciler-type=none", gates, *more)
         self.api = Api(authority.kubeconfig(self.kubeconfig, at.server, "admin", ADMIN))
         # The controller manager ends when the API server is not ready within ten seconds, which a busy machine needs.
         self.processes.wait_ready("kube-apiserver", self.api.ready, _READY_SECONDS)
         if self._controllers:
-            components.start_controller_manager(
-                self.processes, at, authority, "--enable-hostpath-provisioner=true", own_accounts=False
-            )
-            components.start_scheduler(self.processes, at, authority)
+            more = ("--enable-hostpath-provisioner=true", *self._flags.get("kube-controller-manager", ()))
+            components.start_controller_manager(self.processes, at, authority, *more, own_accounts=False)
+            components.start_scheduler(self.processes, at, authority, *self._flags.get("kube-scheduler", ()))
         if self._controllers:
             self._make_storage_class()
             path = "/api/v1/namespaces/default/serviceaccounts/default"

@@ -20,6 +20,8 @@ from hone.api import API_VERSION
 from hone.contract.runconfig import METRICS_PORT
 from hone.core.names import MANAGED_BY, MANAGED_BY_LABEL, OWNER_ANNOTATION, RESOURCE_LABELS, STEP_LABEL, UID_LABEL
 from hone.core.observed import Object
+from hone.runtime.client import ref_of
+from hone.runtime.errors import Conflict, Transient
 from tests.integration.kubelet import ADDRESS, HOLD
 from tests.integration.support import FTJ, Cluster, finetunejob, inputs, object_of
 from tests.integration.test_process import Process, started
@@ -70,6 +72,8 @@ class Measured:
         loaded: the same with it.
         control: the same at that time, in a namespace of an operator that does not watch the hostile tenants: what the
             machine and the API server add, which the load shares with them here.
+        plain_quiet: seconds to the pod of a plain Job without the load: what Kubernetes takes on this machine.
+        plain_loaded: the same with it, at the time of each of the first pods.
         cpu: seconds of CPU of the operator until each of these first pods.
         control_cpu: those of the other operator.
         resident: the operator's memory in MiB, as it was seen.
@@ -83,6 +87,8 @@ class Measured:
     quiet: list[float] = field(default_factory=list)
     loaded: list[float] = field(default_factory=list)
     control: list[float] = field(default_factory=list)
+    plain_quiet: list[float] = field(default_factory=list)
+    plain_loaded: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     control_cpu: list[float] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
@@ -96,6 +102,11 @@ class Measured:
     def ratio(self) -> float:
         """How many times as long the first pod took under the load."""
         return statistics.median(self.loaded) / statistics.median(self.quiet)
+
+    @property
+    def plain_ratio(self) -> float:
+        """How many times as long the pod of a plain Job took under the load, which no operator of ours had part in."""
+        return statistics.median(self.plain_loaded) / statistics.median(self.plain_quiet)
 
     @property
     def ratio_to_control(self) -> float:
@@ -170,12 +181,17 @@ ENDED = {
 
 
 async def each(items: Iterable[Any], call: Callable[[Any], Awaitable[None]]) -> None:
-    """Make a call for each item, several at a time."""
+    """Make a call for each item, several at a time; again where the API server did not answer in time."""
     rest = iter(items)
 
     async def work() -> None:
         for item in rest:
-            await call(item)
+            while True:
+                try:
+                    await call(item)
+                    break
+                except Transient:
+                    continue
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
@@ -185,15 +201,24 @@ async def make_load(hostile: Cluster, load: Load, say: Callable[[str], None] = l
     silent = {"annotations": {HOLD: "true", ADDRESS: SILENT_ADDRESS}}
     await hostile.create(*inputs())
 
+    async def create(obj: Object) -> Object:
+        try:
+            return await hostile.client.create(hostile.namespace, obj)
+        except Conflict:  # It was created, but not answered in time.
+            live = await hostile.client.get(hostile.namespace, ref_of(obj))
+            assert live, obj["metadata"]["name"]
+            return live
+
     async def pod(number: int) -> None:
-        obj = await hostile.client.create(hostile.namespace, hostile_pod(number))
-        await hostile.client.update_status(obj, ENDED)
+        obj = await create(hostile_pod(number))
+        if (obj.get("status") or {}).get("phase") != ENDED["phase"]:
+            await hostile.client.update_status(obj, ENDED)
 
     async def trainer(number: int) -> None:
-        await hostile.create(finetunejob(f"silent-{number}", compute={"gpusPerNode": 0, "pod": silent}))
+        await create(finetunejob(f"silent-{number}", compute={"gpusPerNode": 0, "pod": silent}))
 
     async def waiting(number: int) -> None:
-        await hostile.create(finetunejob(f"waiting-{number}", model={"jobRef": {"name": f"waiting-{number + 1}"}}))
+        await create(finetunejob(f"waiting-{number}", model={"jobRef": {"name": f"waiting-{number + 1}"}}))
 
     async def all_train() -> bool:
         jobs = await hostile.all(FTJ, API_VERSION)
@@ -219,11 +244,22 @@ def silence() -> Iterator[None]:
 
 async def first_pod(honest: Cluster, name: str) -> float:
     """Seconds from the creation of a job to that of its first pod."""
-    await honest.create(finetunejob(name))
+    return await _until_pod(honest, finetunejob(name), f"{RESOURCE_LABELS[FTJ]}={name}")
+
+
+async def plain_pod(honest: Cluster, name: str) -> float:
+    """Seconds from the creation of a plain Job to that of its pod."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "plain", "image": "none.invalid/none"}]}
+    job = object_of("batch/v1", "Job", name, spec={"template": {"spec": pod}})
+    return await _until_pod(honest, job, f"job-name={name}")
+
+
+async def _until_pod(honest: Cluster, obj: Object, selector: str) -> float:
+    await honest.create(obj)
     began = time.monotonic()
 
     async def pods() -> bool:
-        return bool(await honest.client.list(honest.namespace, "v1", "Pod", f"{RESOURCE_LABELS[FTJ]}={name}"))
+        return bool(await honest.client.list(honest.namespace, "v1", "Pod", selector))
 
     await honest.wait_for("the first pod", pods, every=0.02)
     return time.monotonic() - began
@@ -296,6 +332,7 @@ async def measure(
         async with started(honest, namespaces=namespaces, progress_seconds=PROGRESS_SECONDS) as process:
             await honest.wait_for("readiness", process.ready)
             for number in range(load.jobs):
+                measured.plain_quiet.append(await plain_pod(honest, f"plain-quiet-{number}"))
                 measured.quiet.append(await first_pod(honest, f"quiet-{number}"))
                 await honest.wait_phase(FTJ, f"quiet-{number}", "Succeeded", load.seconds)
             say(f"without the load: {measured.quiet}")
@@ -323,11 +360,12 @@ async def measure(
 async def _one_each(
     honest: Cluster, control: Cluster, process: Process, other: Process, number: int, measured: Measured
 ) -> None:
-    """A job of the honest tenant, and one of the control's, which begins when it has its pod."""
+    """A job of the honest tenant, then a plain Job, then a job of the control's; each begins at the pod of the last."""
     before = cpu(process)
     measured.loaded.append(await first_pod(honest, f"loaded-{number}"))
-    between = cpu(other)
     measured.cpu.append(cpu(process) - before)
+    measured.plain_loaded.append(await plain_pod(honest, f"plain-loaded-{number}"))
+    between = cpu(other)
     measured.control.append(await first_pod(control, f"control-{number}"))
     measured.control_cpu.append(cpu(other) - between)
 
