@@ -18,7 +18,7 @@ from hone.contract.methods import MethodType
 from hone.contract.runconfig import RunConfig
 from hone_trainer import train
 from hone_trainer.protocol.errors import BadInput, WorkspaceFull, full_disk_hint
-from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.protocol.status import BUDGET, SIGTERM, RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Diverged, Preempted, classify, of_pod
 from hone_trainer.training import callbacks, checkpoint
 from hone_trainer.training.callbacks import StepHealth
@@ -59,13 +59,13 @@ def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.T
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, by: str = SIGTERM) -> None:
     """Raise the stop flag once the step is done, as the launcher does on SIGTERM."""
     original = callbacks.Checkpointing.on_step_end
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == step:
-            self._status.raise_stop()
+            self._status.raise_stop(by)
         return original(self, args, state, control, **kwargs)
 
     monkeypatch.setattr(callbacks.Checkpointing, "on_step_end", on_step_end)
@@ -224,6 +224,20 @@ def test_a_raised_flag_stops_a_rank_before_it_loads_anything(shared: Path, tmp_p
     with pytest.raises(Preempted, match="before its first step"):
         rank(config)
     assert not checkpoint.checkpoints_dir(config).exists()
+
+
+def test_a_used_budget_ends_the_step_with_a_checkpoint_from_which_a_raised_one_continues(
+    shared: Path, tmp_path: Path, rank: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.make_run(tmp_path, shared=shared, steps=6, every=100)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, BUDGET)
+        with pytest.raises(Preempted, match="stopped by the budget of the job, which is used up, at step 3"):
+            rank(config)
+    assert checkpoint.newest(config)[1].step == 3, "no further step is begun"
+    (tmp_path / "status" / "stop").unlink()
+    rank(config)
+    assert checkpoint.final_checkpoint(config)[1].step == 6
 
 
 def test_another_gang_may_not_resume(shared: Path, tmp_path: Path, rank: Callable) -> None:

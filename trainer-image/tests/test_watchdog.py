@@ -9,16 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny
 
 from hone.contract.plan import Plan
-from hone.contract.runconfig import DataPaths, JobIdentity, RunConfig
+from hone.contract.runconfig import Attempt, DataPaths, JobIdentity, RunConfig
 from hone_trainer.launcher import stack_traces
+from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.launcher.stack_traces import suspect
+from hone_trainer.launcher.supervisor import Supervisor
 from hone_trainer.launcher.watchdog import Moves, excuse, observe, observe_usage, stuck
 from hone_trainer.protocol import host
 from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.host import Usage
-from hone_trainer.protocol.status import Beat, RankStatus, StatusDir
+from hone_trainer.protocol.planfile import require_plan
+from hone_trainer.protocol.status import BUDGET, Beat, RankStatus, StatusDir
 
 RUN = RunConfig(
     job=JobIdentity(namespace="n", name="j", uid="u"),
@@ -327,3 +331,37 @@ def test_a_forgotten_rank_leaves_nothing_but_the_stop_flag(tmp_path: Path) -> No
     status.raise_stop()
     status.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "elapsed", "by"),
+    [(None, 1e6, None), (100.0, 99.0, None), (100.0, 101.0, BUDGET)],
+    ids=["no budget", "not used up", "used up"],
+)
+def test_the_launcher_stops_its_ranks_once_the_budget_is_used_up(
+    budget: float | None, elapsed: float, by: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    config = tiny.make_run(tmp_path)
+    (tmp_path / "status").mkdir()
+    status = StatusDir(tmp_path / "status")
+    pod = PodAttempt(config, require_plan(config).plan, Attempt(number=1, budget_seconds=budget), 0, status)
+    status.write_status(RankStatus(rank=0, stage="Training"))
+    supervisor = Supervisor(pod)
+    now[0] += elapsed
+    assert supervisor(0) is None, "the ranks agree on a step to stop at"
+    assert (status.stopped_by() if status.stop_raised() else None) == by
+
+
+def test_a_budget_that_is_used_up_before_the_first_step_ends_the_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.make_run(tmp_path)
+    (tmp_path / "status").mkdir()
+    status = StatusDir(tmp_path / "status")
+    pod = PodAttempt(config, require_plan(config).plan, Attempt(number=1, budget_seconds=1e-9), 0, status)
+    status.write_status(RankStatus(rank=0, stage="Starting"))
+    verdict = Supervisor(pod)(0)
+    assert verdict is not None
+    assert verdict.message.startswith("stopped by the budget of the job, which is used up, before its first step")

@@ -36,6 +36,13 @@ def test_network_policies_are_for_the_peers_that_are_named() -> None:
     assert from_environment({"HONE_NETWORK_POLICIES": ""}).settings.network_policies is None
 
 
+def test_prices_are_by_product() -> None:
+    text = '{"currency": "EUR", "perGpuHour": {"NVIDIA-A10G": 1.5, "default": 3}}'
+    prices = from_environment({"HONE_PRICES": text}).settings.prices
+    assert (prices.currency, prices.of("NVIDIA-A10G"), prices.of("Tesla-T4"), prices.of(None)) == ("EUR", 1.5, 3.0, 3.0)
+    assert from_environment({"HONE_PRICES": ""}).settings.prices.of("NVIDIA-A10G") is None
+
+
 def test_allow_lists_have_the_names_of_the_chart() -> None:
     lists = from_environment(
         {"HONE_ALLOW_LISTS": '{"priorityClasses": ["low", "batch-*"], "images": []}'}
@@ -58,6 +65,10 @@ def test_allow_lists_have_the_names_of_the_chart() -> None:
         ("HONE_NETWORK_POLICIES", '{"clients": 1}', "not a JSON object with lists"),
         ("HONE_NETWORK_POLICIES", '{"client": []}', "unknown client; use clients, egress, metrics, operator"),
         ("HONE_NETWORK_POLICIES", '{"clients": [{}]}', "an empty one would mean anybody"),
+        ("HONE_PRICES", "[]", "not a JSON object with currency and perGpuHour"),
+        ("HONE_PRICES", '{"currency": "EUR", "perGpuHour": {"a": "x"}}', "not a JSON object with currency"),
+        ("HONE_PRICES", '{"currency": "EUR", "perGpuHour": {"a": -1}}', "the prices of a must be numbers of 0 or more"),
+        ("HONE_PRICES", '{"currency": "", "perGpuHour": {"a": 1}}', "prices need a currency of at most 16 characters"),
         ("HONE_ALLOW_LISTS", "[", "not a JSON object with lists"),
         ("HONE_ALLOW_LISTS", '{"images": null}', "not a JSON object with lists"),
         ("HONE_ALLOW_LISTS", '{"images": "a"}', "the lists must hold texts that are not empty"),

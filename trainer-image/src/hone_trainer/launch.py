@@ -130,7 +130,7 @@ def _start(pod: PodAttempt) -> Verdict | None:
 def _gang(pod: PodAttempt, *, probing: bool) -> Verdict | None:
     pod.status.clear()
     if pod.status.stop_raised():
-        return preempted(pod.node)
+        return preempted(pod.node, pod.status.stopped_by())
     kills = host.oom_kills()
     end = gang.run_ranks(pod.config, pod.node, pod.status, pod.attempt, Supervisor(pod), probing=probing)
     if isinstance(end, Verdict):

@@ -80,7 +80,7 @@ def _train(rank: int, status: StatusDir) -> None:
     planned = require_plan(config)
     attempt = load_attempt()
     plan = plan_of_attempt(planned.plan, config.topology, attempt)
-    _preempted_if(status.stop_raised(), "before its first step")
+    _preempted_if(status, status.stop_raised(), "before its first step")
     # Again: since prepare, the volumes may have changed.
     check_models(models(config))
 
@@ -117,7 +117,7 @@ def _train(rank: int, status: StatusDir) -> None:
     trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
     _run(trainer, plan, resume, reports)
     saved = "none" if saves.saved_step is None else f"step {saves.saved_step}"
-    _preempted_if(saves.stopped, f"at step {reports.step}; newest checkpoint of this attempt: {saved}")
+    _preempted_if(status, saves.stopped, f"at step {reports.step}; newest checkpoint of this attempt: {saved}")
     reports.report(stage="Done")
 
 
@@ -207,9 +207,9 @@ def _check_same_gang(complete: checkpoint.Complete, plan: Plan) -> None:
             )
 
 
-def _preempted_if(stopped: bool, where: str) -> None:
+def _preempted_if(status: StatusDir, stopped: bool, where: str) -> None:
     if stopped:
-        raise Preempted(f"stopped by SIGTERM {where}")
+        raise Preempted(f"stopped by {status.stopped_by()} {where}")
 
 
 def _on_gpu() -> bool:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.budget import Budget
 from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset, ImagePath
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.gate import Gate
@@ -397,6 +398,14 @@ class FineTuneJobSpec(Model):
             ge=1, le=31_536_000, description="Maximum duration of one training attempt in seconds. Default: no limit."
         ),
     ] = None
+    budget: Annotated[
+        Budget | None,
+        Field(
+            description="What the GPUs may be used for at most, over all attempts. Training does not begin if it would "
+            "need more, and saves a checkpoint and stops when it is used up. Raise it to continue: it may be edited at "
+            "any time, and the next attempt has the new limit. Preparing, exporting and scoring are not stopped."
+        ),
+    ] = None
     checkpoint: Annotated[Checkpoint | None, Field(description="How often training saves a checkpoint.")] = None
     retry: Annotated[Retry | None, Field(description="How often a failed step is retried.")] = None
     evaluation: Annotated[
@@ -432,6 +441,7 @@ _SCORING = [field.alias or name for name, field in Evaluation.model_fields.items
 MUTABLE_AFTER_START = (
     "suspend",
     "gate",
+    "budget",
     *(f"evaluation.{name}" for name in _SCORING),
     *(f"output.{name}" for name in PUBLISH_FIELDS),
 )

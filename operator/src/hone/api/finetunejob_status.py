@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.budget import CostStatus, EstimateStatus
 from hone.api.gate import GateStatus
 from hone.api.meta import Condition, NetworkPolicyStatus, Quantity, Text, Time
 from hone.contract.base import Model
@@ -229,6 +230,10 @@ class UsageStatus(Model):
     gpu_seconds: Annotated[
         int, Field(ge=0, description="GPU time of all attempts: seconds multiplied by the number of GPUs.")
     ] = 0
+    gpu_hours: Annotated[
+        float | None,
+        Field(ge=0, description="GPU hours of all attempts, up to the newest progress of the one that runs."),
+    ] = None
     retries: Annotated[int, Field(ge=0, description="Number of failures that counted against retry.limit.")] = 0
 
 
@@ -290,6 +295,8 @@ class FineTuneJobStatus(Model):
         ),
     ] = None
     usage: Annotated[UsageStatus | None, Field(description="Resources that the run has used.")] = None
+    estimate: Annotated[EstimateStatus | None, Field(description="GPU hours that training will need.")] = None
+    cost: Annotated[CostStatus | None, Field(description="Price of the GPUs, if the administrator has set one.")] = None
     downloads: Annotated[
         list[DownloadedModel] | None,
         Field(max_length=MAX_DOWNLOADS, description="Models and data sets that were downloaded."),

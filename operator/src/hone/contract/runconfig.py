@@ -335,6 +335,8 @@ class Attempt(Model):
     """Levels of the memory fallback that earlier attempts have used up; level 0 is the plan itself."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """What the planned rate is multiplied with: below 1 after an attempt that diverged."""
+    budget_seconds: Annotated[float, Field(gt=0)] | None = None
+    """train: how long the pods may run before they save a checkpoint and stop; None: there is no limit."""
     export_only: bool = False
     """finish: whether to end once the artifact is written, without scores."""
     publish: Publication | None = None

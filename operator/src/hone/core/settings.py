@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hone.core.allowlists import ANYTHING, AllowLists
 from hone.core.network import NetworkPeers
+from hone.core.prices import NO_PRICES, Prices
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Settings:
         s3_endpoints: URLs of S3-compatible stores that runs may use whatever their addresses are.
         oci_registries: hosts, with their ports, of registries that runs may publish to whatever their addresses are.
         allow_lists: what users may ask for in their pods.
+        prices: what GPUs cost.
         progress_seconds: least seconds between two readings of a run's progress; the status is written if they differ.
         resync_seconds: mean seconds between two reconciles of a resource with nothing due.
     """
@@ -33,5 +35,6 @@ class Settings:
     s3_endpoints: tuple[str, ...] = ()
     oci_registries: tuple[str, ...] = ()
     allow_lists: AllowLists = ANYTHING
+    prices: Prices = NO_PRICES
     progress_seconds: float = 10.0
     resync_seconds: float = 1800.0

@@ -1,6 +1,7 @@
 """The process's options, read from `HONE_*`: the core's Settings, and where to watch and listen."""
 
 import json
+import math
 import os
 import socket
 import typing
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from hone.contract.stores import S3Store
 from hone.core.allowlists import ANYTHING, AllowLists, chart_name
 from hone.core.network import NetworkPeers
+from hone.core.prices import MAX_CURRENCY, NO_PRICES, Prices
 from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -99,6 +101,8 @@ def _value(f: "Field[typing.Any]", cls: type, environ: Mapping[str, str]) -> typ
         return number
     if kind is AllowLists:
         return _allow_lists(variable(f.name), text) if text else ANYTHING
+    if kind is Prices:
+        return _prices(variable(f.name), text) if text else NO_PRICES
     if kind == NetworkPeers | None:
         return _network_peers(variable(f.name), text) if text else None
     parts = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -131,6 +135,20 @@ def _network_peers(name: str, text: str) -> NetworkPeers:
     return NetworkPeers(**rules, enforced=value.get("enforced") is True)
 
 
+def _prices(name: str, text: str) -> Prices:
+    """Prices of GPUs, from JSON with currency and perGpuHour."""
+    try:
+        value = json.loads(text)
+        currency, hourly = value["currency"], {key: float(amount) for key, amount in value["perGpuHour"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise OptionError(f"{name}: not a JSON object with currency and perGpuHour, a price by product") from None
+    if wrong := [product for product, amount in hourly.items() if not 0 <= amount < math.inf]:
+        raise OptionError(f"{name}: the prices of {', '.join(wrong)} must be numbers of 0 or more")
+    if hourly and not (isinstance(currency, str) and 0 < len(currency) <= MAX_CURRENCY):
+        raise OptionError(f"{name}: prices need a currency of at most {MAX_CURRENCY} characters, such as EUR")
+    return Prices(currency, hourly)
+
+
 def _allow_lists(name: str, text: str) -> AllowLists:
     """What users may ask for, from JSON with the lists of AllowLists under their names in the chart."""
     lists = {chart_name(f.name): f.name for f in fields(AllowLists)}
@@ -152,6 +170,6 @@ def _allow_lists(name: str, text: str) -> AllowLists:
 def _shown(f: "Field[typing.Any]") -> str:
     if f.default is MISSING:
         return "the host name"
-    if f.default is None or isinstance(f.default, AllowLists):
+    if f.default is None or isinstance(f.default, AllowLists | Prices):
         return ""
     return ",".join(f.default) if isinstance(f.default, tuple) else str(f.default)

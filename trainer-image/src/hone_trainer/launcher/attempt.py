@@ -31,6 +31,7 @@ class PodAttempt:
     """
 
     def __init__(self, config: RunConfig, planned: Plan, attempt: Attempt, node: int, status: StatusDir) -> None:
+        self._began = time.monotonic()
         self.config = config
         self.planned = planned
         self.node = node
@@ -45,6 +46,12 @@ class PodAttempt:
         self.attempt = attempt.model_copy(update={"memory_fallback_level": level})
         """The attempt with its actual memory fallback level, as the ranks get it."""
         self._base = Progress(pod_uid=os.environ.get(POD_UID_ENV, ""), total_steps=planned.total_steps)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the pod has run as long as the budget allows, as the operator counts it: from its start."""
+        seconds = self.attempt.budget_seconds
+        return seconds is not None and time.monotonic() - self._began >= seconds
 
     @property
     def level(self) -> int:

@@ -11,6 +11,7 @@ from hone_trainer.launcher.attempt import PodAttempt
 from hone_trainer.protocol import host
 from hone_trainer.protocol.errors import MAX_MESSAGE, clip
 from hone_trainer.protocol.files import write_atomic
+from hone_trainer.protocol.status import BUDGET
 from hone_trainer.protocol.verdicts import HINTS, preempted
 
 WATCH_SECONDS = 1.0
@@ -40,10 +41,13 @@ class Supervisor:
             torchrun: its process.
         """
         pod = self._pod
+        if pod.over_budget and not pod.status.stop_raised():
+            logger.info("the budget is used up", extra={"seconds": pod.attempt.budget_seconds})
+            pod.status.raise_stop(BUDGET)
         # Once a rank trains, the ranks agree on a step to save and stop at. Before, there is nothing to save, and a
         # rank may wait for peers that will never come.
         if pod.status.stop_raised() and all(one.stage in _NOT_BEGUN for one in pod.status.statuses().values()):
-            return preempted(pod.node)
+            return preempted(pod.node, pod.status.stopped_by())
         now = time.monotonic()
         if now - self._observed_at < WATCH_SECONDS:
             return None

@@ -5,7 +5,7 @@ beats-<n>.json      what rank n has done of its step (`hone_trainer/protocol/bea
 verdict-<n>.json    why rank n ended, where it can say so
 stacks-<n>.txt      rank n's stacks, once it was sent SIGUSR1
 failures.json       the ranks that torchrun saw die: exit codes and times
-stop                raised by the launcher on SIGTERM; every rank checks it at each step
+stop                raised by the launcher on SIGTERM, or once the budget is used up; every rank checks it at each step
 """
 
 import json
@@ -22,6 +22,9 @@ from hone_trainer.protocol.files import write_atomic
 
 STATUS_DIR_ENV = "HONE_STATUS_DIR"
 """Environment variable with the directory; the launcher creates it and passes it to the ranks."""
+
+SIGTERM, BUDGET = "SIGTERM", "the budget of the job, which is used up,"
+"""What may stop a pod."""
 
 M = TypeVar("M", bound=Model)
 
@@ -71,9 +74,16 @@ class StatusDir:
         """Whether the pod was asked to stop."""
         return self.stop_flag.exists()
 
-    def raise_stop(self) -> None:
-        """Ask every rank to save and stop at its next step."""
-        self.stop_flag.touch()
+    def raise_stop(self, by: str = SIGTERM) -> None:
+        """Ask every rank to save and stop at its next step; `by` says what does."""
+        self.stop_flag.write_text(by)
+
+    def stopped_by(self) -> str:
+        """What asks the pod to stop; on other nodes it can be another thing than here."""
+        try:
+            return self.stop_flag.read_text() or SIGTERM
+        except OSError:
+            return "another pod of the gang"
 
     def clear(self) -> None:
         """Forget the ranks, so that others can be started. A stop flag stays."""

@@ -187,9 +187,9 @@ def of_pod(status: StatusDir, code: int, node: int, *, killed_for_memory: bool) 
     return merge(verdicts)
 
 
-def preempted(node: int) -> Verdict:
-    """The verdict on a pod that was asked to stop before its ranks had begun."""
-    message = "stopped by SIGTERM before its first step; there was nothing to save"
+def preempted(node: int, by: str) -> Verdict:
+    """The verdict on a pod that was asked to stop by SIGTERM, or what else it was, before its ranks had begun."""
+    message = f"stopped by {by} before its first step; there was nothing to save"
     failure_class = FailureClass.PREEMPTED
     return _verdict(failure_class, message, rank=None, node=node, step=None, code=exit_code(failure_class))
 

@@ -213,6 +213,13 @@ def _on_placement() -> Iterator[Rule]:
                 remedy="Remove it, or set spec.method.type to LoRA.",
             )
     yield Rule(
+        path="spec.budget",
+        applies_if=IsSet("budget") & Compare(GPUS, "==", 0),
+        message="is about GPUs, but compute.gpusPerNode is 0",
+        remedy="Remove it; activeDeadlineSeconds limits the time of a training attempt.",
+        spec_only=True,
+    )
+    yield Rule(
         path="spec.compute.precision",
         applies_if=IsSet("compute.precision") & Compare(GPUS, "==", 0),
         message="can be set only on GPUs: on the CPU, training computes in float32",

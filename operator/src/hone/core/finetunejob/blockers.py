@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus, FoundModel, GpuStatus
 from hone.core.allowlists import not_allowed
+from hone.core.finetunejob.policies import budget
 from hone.core.finetunejob.policies.dependencies import missing
 from hone.core.finetunejob.policies.gpus import gpus_of_nodes
 from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
+from hone.core.finetunejob.run import TRAIN
 from hone.core.finetunejob.snapshot import are_known
 from hone.core.finetunejob.sources import images as mounted_images
 from hone.core.finetunejob.state import State
@@ -66,6 +68,14 @@ def asks_too_much(state: State) -> Blocked | None:
     return Blocked(trouble=trouble) if trouble else None
 
 
+def over_budget(state: State) -> Blocked | None:
+    """The budget allows no further training. An edit or a restart of the operator wakes us."""
+    if state.step is None or state.step.name != TRAIN:
+        return None
+    trouble = budget.refusal(state.run, state.status, state.last(state.step))
+    return Blocked(trouble=trouble) if trouble else None
+
+
 def pods_end(state: State) -> Blocked | None:
     """Pods of the last attempt may still write to the volumes."""
     return Blocked(CHECK_SECONDS) if state.live_pods else None
@@ -120,6 +130,7 @@ BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     suspended,
     asks_too_much,
     pods_end,
+    over_budget,
     backs_off,
     objects_unread,
     upstream_unfinished,

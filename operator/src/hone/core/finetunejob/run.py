@@ -152,11 +152,11 @@ class Run(Subject):
 
     @cached_property
     def spec_digest(self) -> str:
-        """Digest of the spec as it was written, without suspend, the gate and what publish alone reads.
+        """Digest of the spec as it was written, without suspend, gate, budget and what publish alone reads.
 
         Earlier releases counted an empty output as well. A run that they have begun keeps the digest that it has.
         """
-        spec = {key: value for key, value in self.resource["spec"].items() if key not in ("suspend", "gate")}
+        spec = {key: value for key, value in self.resource["spec"].items() if key not in ("suspend", "gate", "budget")}
         output = spec.pop("output", None) or {}
         if claim := {key: value for key, value in output.items() if key not in PUBLISH_FIELDS}:
             return _digest({**spec, "output": claim})

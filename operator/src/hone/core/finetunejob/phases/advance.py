@@ -3,6 +3,7 @@
 from hone.core.children import Child
 from hone.core.finetunejob.blockers import Blocked, first_blocker
 from hone.core.finetunejob.policies.attempt import attempt
+from hone.core.finetunejob.policies.budget import seconds_left
 from hone.core.finetunejob.policies.record import record
 from hone.core.finetunejob.resources.children import JOB, needed
 from hone.core.finetunejob.resources.jobs import job
@@ -48,7 +49,13 @@ def _start(state: State, step: Step) -> None:
             state.write(row.child(run, config))
     edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
     of_this = attempt(
-        step.name, number, state.status.failures, edited, publication(run, state.status), record(run, state.status)
+        step.name,
+        number,
+        state.status.failures,
+        edited,
+        publication(run, state.status),
+        record(run, state.status),
+        seconds_left(run, state.status),
     )
     state.write(Child(job(run.planned(state.status.plan), step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)

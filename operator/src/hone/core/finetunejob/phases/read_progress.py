@@ -4,12 +4,13 @@ from hone.api.finetunejob_status import CheckpointStatus
 from hone.core.conditions import TRUE
 from hone.core.finetunejob.policies.adjustments import adjusted
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.status import progress
+from hone.core.finetunejob.status import costs, progress
 
 
 def read_progress(state: State) -> None:
     """Record what the trainer reports, if the answer comes from the pod that runs."""
     _read_preparation(state)
+    costs.expect(state)
     attempt = progress.running_trainer(state.status.attempts)
     pod = progress.rank_zero(attempt, state.observed.pods) if attempt else None
     if attempt is None or pod is None:
@@ -19,6 +20,7 @@ def read_progress(state: State) -> None:
         return
     state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
     state.status.progress = progress.to_status(reading.progress, state.status.plan)
+    costs.observe(state, attempt, state.observed.pods, reading.progress)
     if reading.progress.checkpoint_step is not None:
         state.status.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)
 

@@ -20,6 +20,7 @@ def attempt(
     edited: Evaluation | None = None,
     publish: Publication | None = None,
     record: RunRecord | None = None,
+    seconds: float | None = None,
 ) -> Attempt:
     """The configuration of an attempt for its pods.
 
@@ -34,6 +35,7 @@ def attempt(
         edited: `spec.evaluation` if it was edited after the RunConfig was made, which never changes.
         publish: the copy to make.
         record: what the report is to say of the run.
+        seconds: how long training may take before the budget is used up; None: there is no limit.
     """
     if step == PUBLISH:
         return Attempt(number=number, publish=publish)
@@ -44,5 +46,6 @@ def attempt(
     return Attempt(
         number=number,
         memory_fallback_level=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
+        budget_seconds=seconds,
         learning_rate_factor=DIVERGED_FACTOR if failures.get(key(step, FailureClass.DIVERGED)) else 1.0,
     )

@@ -1,7 +1,7 @@
 """What must exist before a step's pods are created: claims and ConfigMaps; and which claims are refused."""
 
 from hone.core.allowlists import NOT_ALLOWED
-from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies import budget, upstream
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources import sources
 from hone.core.finetunejob.sources.source import RESERVED, Dependency
@@ -11,7 +11,7 @@ from hone.core.observed import Observed
 from hone.core.ownership import claim_ref
 from hone.core.pods import Trouble
 
-STALLED_REASONS = (*upstream.STALLED, RESERVED, NOT_ALLOWED)
+STALLED_REASONS = (*upstream.STALLED, *budget.REASONS, RESERVED, NOT_ALLOWED)
 """Reasons that do not resolve by waiting: the user has to change this job's spec, or another job."""
 
 LOST = "the tuned model was on it: delete this job and apply it again, or remove the field"

@@ -1,16 +1,15 @@
 """The status that a reconcile ends with: phase, conditions and figures, all observed, none used to skip work."""
 
-from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, OutputStatus, Phase, UsageStatus
+from hone.api.finetunejob_status import AttemptStatus, FineTuneJobStatus, OutputStatus, Phase
 from hone.contract.exits import FailureClass
 from hone.core import pods as podinfo
 from hone.core.allowlists import NOT_ALLOWED
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, find, is_true, kstatus, merge
-from hone.core.finetunejob.policies import upstream
+from hone.core.finetunejob.policies import budget, upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
-from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.start import all_started
 from hone.core.finetunejob.state import State
-from hone.core.finetunejob.status import gate, progress, scores
+from hone.core.finetunejob.status import costs, gate, progress, scores
 from hone.core.finetunejob.steps import PUBLISHING
 from hone.core.finetunejob.steps.publish import is_withdrawn
 from hone.core.observed import Pod
@@ -33,7 +32,9 @@ def phase(state: State) -> Phase:
         return Phase.SUCCEEDED
     if state.run.spec.suspend:
         return Phase.SUSPENDED
-    if state.trouble and state.trouble.reason in (NOT_ALLOWED, *upstream.REASONS):
+    if state.trouble and state.trouble.reason == budget.EXHAUSTED:
+        return Phase.SUSPENDED
+    if state.trouble and state.trouble.reason in (NOT_ALLOWED, *budget.REASONS, *upstream.REASONS):
         return Phase.PENDING
     attempt = state.running
     pods = podinfo.of_job(state.observed.pods, attempt.job) if attempt else ()
@@ -200,7 +201,7 @@ def status(state: State) -> FineTuneJobStatus:
     """The whole new status."""
     generation = state.run.resource["metadata"].get("generation")
     known = state.status
-    evaluation, usage = known.evaluation, known.usage or UsageStatus()
+    evaluation = known.evaluation
     completed = state.old.completion_time or rfc3339(state.now)
     update = {
         "phase": phase(state),
@@ -209,7 +210,7 @@ def status(state: State) -> FineTuneJobStatus:
         "score": scores.score(evaluation) if evaluation else None,
         "improvement": scores.improvement(evaluation) if evaluation else None,
         "gate": gate.gate_status(state.run, known),
-        "usage": usage.model_copy(update={"retries": counted(known.failures)}),
+        **costs.of_status(state),
         "completion_time": completed if _ended(state) or _complete(state) else None,
         "output": _timed(known.output, rfc3339(state.now)),
     }
