@@ -15,6 +15,7 @@ from hone.core.observed import Object, Pod
 from hone.core.settings import Settings
 from hone.runtime.evidence import is_ending
 from tests.unit.core import make
+from tests.unit.core.runs import results, training
 
 REWARD = {"functions": [{"name": "ExactMatch"}]}
 ON_GPUS = {"compute": {"gpusPerNode": 4, "gpuMemory": "80Gi", "nodes": 2}}
@@ -222,3 +223,20 @@ def test_a_server_that_crashes_again_and_again_is_reported_with_its_last_words()
     assert "-c vllm" in trouble.message
     assert podinfo.sidecar_trouble([a_pod(RUNNING, RUNNING)]) is None
     assert podinfo.sidecar_trouble([a_pod(CRASHING, DONE, "Succeeded")]) is None
+
+
+def test_while_it_crashes_the_job_says_so_and_goes_on() -> None:
+    cluster = training()
+    (trainer,) = cluster.pods_of(cluster.job()["metadata"]["name"])
+    trainer["status"]["initContainerStatuses"] = [{"name": podinfo.SIDECAR, **CRASHING}]
+    cluster.converge()
+    assert cluster.condition("Ready") == ("False", "CrashLoopBackOff")
+    assert results(cluster)[-1] == ("train", 1, "Running")
+    assert cluster.status["phase"] == "Training"
+    trainer["status"]["initContainerStatuses"] = [{"name": podinfo.SIDECAR, **RUNNING}]
+    cluster.converge()
+    assert cluster.condition("Ready") == ("False", "Training")
+    trainer["status"]["initContainerStatuses"] = [{"name": podinfo.SIDECAR, **KILLED}]
+    cluster.complete(make.trained())
+    cluster.converge()
+    assert results(cluster)[-2:] == [("train", 1, "Succeeded"), ("finish", 1, "Running")]
