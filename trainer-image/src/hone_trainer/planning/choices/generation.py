@@ -42,7 +42,7 @@ def choose_engine(inputs: PlanInputs, choices: Choices) -> Choices:
     if obstacle and requested:
         raise BadInput(obstacle.field, obstacle.why, obstacle.remedy)
     if not obstacle and not requested and not server.gpus:
-        return _by_trainer(choices, "On the CPU it is seldom slower, and needs no second copy of the model.")
+        return _by_trainer(choices, "On the CPU they are seldom slower than a server, which holds a second model.")
     if obstacle:
         return _by_trainer(choices, f"VLLM cannot be used: {obstacle.why}.")
     need, why = per_device(terms), SET_IN_THE_SPEC if requested else "It generates faster than training processes."
