@@ -55,7 +55,7 @@ def refusal(**more: Any) -> BadInput:
 def test_on_gpus_vllm_generates_where_it_fits() -> None:
     plan = engine_plan()
     assert plan.generation_engine is GenerationEngine.VLLM
-    assert plan.reasons["generationEngine"] == "It generates faster than training processes."
+    assert plan.reasons["generationEngine"] == "The default on GPUs, where it fits in memory."
     assert "a GPU of its own, with room for" in plan.reasons["generationMemoryBytes"]
     assert 0 < (plan.generation_memory_bytes or 0) < 80 * GIB * GENERATION_GPU_SHARE
     assert engine_plan(**QLORA).generation_engine is GenerationEngine.VLLM

@@ -45,7 +45,7 @@ def choose_engine(inputs: PlanInputs, choices: Choices) -> Choices:
         return _by_trainer(choices, "On the CPU they are seldom slower than a server, which holds a second model.")
     if obstacle:
         return _by_trainer(choices, f"VLLM cannot be used: {obstacle.why}.")
-    need, why = per_device(terms), SET_IN_THE_SPEC if requested else "It generates faster than training processes."
+    need, why = per_device(terms), SET_IN_THE_SPEC if requested else "The default on GPUs, where it fits in memory."
     return choices.choose(
         generation_engine=Choice(GenerationEngine.VLLM, why),
         generation_memory_bytes=Choice(need, _why_bytes(server, terms)),
