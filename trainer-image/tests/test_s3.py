@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import pytest
 from rows import chat_row
 from store_server import BUCKET, Store, serving
 
+from hone.contract.progress import Progress
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Download, RunConfig
 from hone.contract.stores import S3Store
-from hone_trainer.downloads import remote
+from hone_trainer.downloads import download, remote
 from hone_trainer.downloads.download import ensure_downloaded
 from hone_trainer.downloads.remote import Unreachable
+from hone_trainer.downloads.s3 import S3
 from hone_trainer.models.facts import model_digest
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.addresses import PrivateAddress
 from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.rows_done import RowsDone
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +79,30 @@ def files(workspace: Path, run: str = "a") -> dict[str, bytes]:
     """What a run reads."""
     rows = workspace / "data" / f"{run}-train" / "rows"
     return {path.relative_to(rows).as_posix(): path.read_bytes() for path in rows.rglob("*") if path.is_file()}
+
+
+def test_a_download_reports_bytes_and_rate(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports, seen = RowsDone(), threading.Event()
+
+    class Seen(RowsDone):
+        def write(self, stage: str, rows: int, total: int | None, rate: float) -> None:
+            reports.write(stage, rows, total, rate)
+            if rows == len(ROWS):
+                seen.set()
+
+        def end(self) -> None:
+            ended.append(reports.progress())
+
+    ended: list[Progress] = []
+    monkeypatch.setattr(download, "_REPORT_SECONDS", 0.01)
+    monkeypatch.setattr(download, "rows_done", Seen())
+    received = S3.fetch
+    monkeypatch.setattr(S3, "fetch", lambda *arguments: (received(*arguments), seen.wait(60)))
+    fetch(store, tmp_path, "data/a.jsonl")
+    [last] = ended
+    assert (last.stage, last.downloaded_bytes, last.total_bytes) == ("Downloading", len(ROWS), len(ROWS))
+    assert last.bytes_per_second
+    assert last.rows is None
 
 
 @pytest.mark.parametrize(

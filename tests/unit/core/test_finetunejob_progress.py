@@ -138,6 +138,25 @@ def test_an_operator_that_has_just_started_leaves_what_the_last_one_was_told_unt
     assert cluster.condition("ProgressAvailable") == ("True", "Reporting")
 
 
+def test_how_far_a_download_is_is_shown_in_bytes() -> None:
+    cluster = preparing()
+    cluster.start()
+    figures = {"downloaded_bytes": 5_000_000_000, "total_bytes": 15_000_000_000, "bytes_per_second": 50_000_000.4}
+    cluster.progress = reading(cluster, stage="Downloading", **figures)
+    cluster.converge()
+    assert cluster.status["preparation"] == {
+        "stage": "Downloading",
+        "downloadedBytes": 5_000_000_000,
+        "totalBytes": 15_000_000_000,
+        "bytesPerSecond": 50_000_000,
+        "eta": "3m",
+        "observedTime": "2026-01-01T00:00:00Z",
+    }
+    cluster.progress = reading(cluster, stage="Downloading", downloaded_bytes=9)
+    cluster.reconcile()
+    assert cluster.status["preparation"].keys() == {"stage", "downloadedBytes", "observedTime"}
+
+
 def test_how_far_prepare_is_with_the_rows_is_shown_while_it_runs() -> None:
     cluster = preparing()
     cluster.start()
@@ -165,7 +184,7 @@ def test_how_far_prepare_is_with_the_rows_is_shown_while_it_runs() -> None:
     }
     cluster.progress = reading(cluster, stage="Starting")
     cluster.reconcile()
-    assert "preparation" not in cluster.status, "a model is downloaded, say"
+    assert "preparation" not in cluster.status
     cluster.progress = reading(cluster, **figures)
     cluster.reconcile()
     shown = cluster.status["preparation"]

@@ -5,7 +5,8 @@
 An init container of a server runs it, with the digests that the job reported: of an adapter, also that of its base. A
 difference ends it with exit code 64, the code of BadInput, and with the reason as termination message in plain text.
 `report.json`, if it is next to the directory and has the same digest, tells which files differ; nothing else of it is
-trusted.
+trusted. All files are read at each start. To remember sizes and times of those that were checked, a place would be
+needed that outlives the pod and that nobody else can write to, and times on a claim can be set by all who write there.
 """
 
 import argparse

@@ -74,14 +74,26 @@ class ProgressStatus(Model):
 
 
 class PreparationStatus(Model):
-    """Progress of preparing the data."""
+    """Progress of preparing models and data."""
 
     stage: Annotated[
-        str, Field(max_length=32, description="What is being done: CheckingRows, or Tokenizing, which follows it.")
+        str,
+        Field(
+            max_length=32,
+            description="What is being done: Downloading, of one model or data set after the other; CheckingRows; or "
+            "Tokenizing, which follows it.",
+        ),
     ]
-    rows: Annotated[int, Field(ge=0, description="Number of rows done in this stage.")] = 0
+    rows: Annotated[int | None, Field(ge=0, description="Number of rows done in this stage.")] = None
     total_rows: Annotated[int | None, Field(ge=0, description="Number of rows of the stage, once it is known.")] = None
     rows_per_second: Annotated[float | None, Field(description="Rows per second in this stage.")] = None
+    downloaded_bytes: Annotated[
+        int | None, Field(ge=0, description="Bytes of the model or data set that have been downloaded.")
+    ] = None
+    total_bytes: Annotated[
+        int | None, Field(ge=0, description="Bytes of the model or data set, if its origin says that.")
+    ] = None
+    bytes_per_second: Annotated[int | None, Field(ge=0, description="Bytes per second of this download.")] = None
     eta: Annotated[
         str | None, Field(max_length=32, description="Estimated time until the end of the stage, such as 12m.")
     ] = None

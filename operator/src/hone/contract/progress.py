@@ -6,6 +6,8 @@ from hone.contract.base import Model
 
 CHECKING_ROWS, TOKENIZING = "CheckingRows", "Tokenizing"
 """The stages of prepare that report rows."""
+DOWNLOADING = "Downloading"
+"""The stage of prepare that reports bytes."""
 
 
 class Progress(Model):
@@ -15,7 +17,8 @@ class Progress(Model):
     pod_uid: str = ""
     """uid of the pod that answers, so that an address reused by another pod is noticed."""
     stage: str = "Starting"
-    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare CheckingRows, Tokenizing or Starting."""
+    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare Downloading,
+    CheckingRows, Tokenizing or Starting."""
     step: int = 0
     """Optimizer steps done, those before a resume included."""
     total_steps: int = 0
@@ -50,5 +53,10 @@ class Progress(Model):
     total_rows: int | None = None
     """Prepare: rows of the stage; None: not known yet."""
     rows_per_second: float | None = None
+    downloaded_bytes: int | None = None
+    """Prepare: bytes of the model or data set that are on the workspace, those of an earlier attempt included."""
+    total_bytes: int | None = None
+    """Prepare: bytes of the model or data set; None: its origin does not say."""
+    bytes_per_second: float | None = None
     observed_time: float = 0.0
     """When this was measured, in seconds since the epoch."""

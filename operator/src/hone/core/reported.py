@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone.contract import VERSION
-from hone.contract.base import MAX_INT32
+from hone.contract.base import MAX_BYTES, MAX_INT32
 from hone.contract.progress import Progress
 from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 
@@ -31,7 +31,8 @@ _INVISIBLE = re.compile(
 _SCHEMA = StepResult.model_json_schema(by_alias=True)
 _VERSIONS = (VERSION, VERSION - 1)
 _COUNTS = ("step", "total_steps", "checkpoint_step", "resumed_from_step", "best_step", "restarts", "rows", "total_rows")
-_FIGURES = ("epoch", "observed_time", "tokens_per_second", "seconds_per_step", "rows_per_second")
+_BYTES = ("downloaded_bytes", "total_bytes")
+_FIGURES = ("epoch", "observed_time", "tokens_per_second", "seconds_per_step", "rows_per_second", "bytes_per_second")
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:
@@ -106,6 +107,8 @@ def progress(body: bytes, pod_uid: str) -> Progress:
         raise ValueError("another pod answered at this pod's address")
     if not all(0 <= (getattr(answer, name) or 0) <= MAX_INT32 for name in _COUNTS):
         raise ValueError("the pod's answer has a count that is out of range")
+    if not all(0 <= (getattr(answer, name) or 0) <= MAX_BYTES for name in _BYTES):
+        raise ValueError("the pod's answer has a number of bytes that is out of range")
     if not all(0 <= (getattr(answer, name) or 0) < MAX_NUMBER for name in _FIGURES):
         raise ValueError("the pod's answer has a number that is out of range")
     finite = {name: value for name, value in answer if not isinstance(value, float) or math.isfinite(value)}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hone.contract.progress import DOWNLOADING
 from hone.contract.report import Manifest
 from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Download
@@ -27,6 +28,7 @@ from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_pa
 from hone_trainer.protocol import limits, manifest, secrets
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
+from hone_trainer.protocol.rows_done import rows_done
 from hone_trainer.protocol.units import gib
 from hone_trainer.protocol.volumes import read_file
 
@@ -36,7 +38,7 @@ SMALL_BYTES = 16 << 20
 BYTES_PER_SECOND = 2_000_000
 """How slow a connection may be."""
 _PARTIAL, _LINKING = ".downloading-", ".linking-"
-_LOG_SECONDS = 10.0
+_LOG_SECONDS, _REPORT_SECONDS = 10.0, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -231,13 +233,18 @@ def _verified(download: Download, listing: Listing, directory: Path) -> Download
 
 @contextmanager
 def _progress(download: Download, directory: Path, size: int) -> Iterator[None]:
-    """Log every few seconds how much is there, how fast it grows, and the time left."""
+    """Report every second, and log every few seconds, how much is there, how fast it grows, and the time left."""
     ended, began, first = threading.Event(), time.monotonic(), _bytes_in(directory)
 
     def report() -> None:
-        while not ended.wait(_LOG_SECONDS):
-            done = _bytes_in(directory)
-            rate = (done - first) / (time.monotonic() - began)
+        next_log = began + _LOG_SECONDS
+        while not ended.wait(_REPORT_SECONDS):
+            done, now = _bytes_in(directory), time.monotonic()
+            rate = (done - first) / (now - began)
+            rows_done.write(DOWNLOADING, done, size or None, rate)
+            if now < next_log:
+                continue
+            next_log = now + _LOG_SECONDS
             left = round((size - done) / rate) if rate > 0 and size else None
             about = {"uri": shown(download), "bytes": done, "ofBytes": size or None}
             log.info("Downloading", extra={**about, "bytesPerSecond": round(rate), "secondsLeft": left})
@@ -249,6 +256,7 @@ def _progress(download: Download, directory: Path, size: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        rows_done.end()
 
 
 def _bytes_in(directory: Path) -> int:

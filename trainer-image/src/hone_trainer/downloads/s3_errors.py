@@ -40,14 +40,12 @@ def failures(download: Download, store: S3Store, *, has_credentials: bool) -> It
         message = f"{download.uri} is no name of a bucket and a key"
         raise BadInput(f"{download.field}.uri", message, "Write it as s3://bucket/key.") from error
     except RecursionError as error:
-        # botocore follows a redirect to another region of the same store, each time with a request for the region.
-        message = f"{download.uri}: the store answers every request with a redirect, which is not followed"
-        raise BadInput(
-            f"{download.field}.s3.endpoint", message, "Set it to the address of the store itself."
-        ) from error
+        raise _redirected(download) from error
     except (BotoCoreError, OSError) as error:
         if full_disk_hint(error):
             raise
+        if isinstance(error.__context__, RecursionError):
+            raise _redirected(download) from error
         if private := private_address(error):
             raise _private(download, str(private)) from error
         raise Unreachable(
@@ -58,6 +56,12 @@ def failures(download: Download, store: S3Store, *, has_credentials: bool) -> It
         if private := private_address(error):
             raise _private(download, str(private)) from error
         raise
+
+
+def _redirected(download: Download) -> BadInput:
+    """botocore follows a redirect to another region of the same store, each time with a request for the region."""
+    message = f"{download.uri}: the store answers every request with a redirect, which is not followed"
+    return BadInput(f"{download.field}.s3.endpoint", message, "Set it to the address of the store itself.")
 
 
 def _private(download: Download, problem: str) -> BadInput:

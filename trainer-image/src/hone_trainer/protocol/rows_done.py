@@ -1,15 +1,15 @@
-"""How far prepare is with the rows: written by the step, read by its parent, which answers /progress."""
+"""How far prepare is with downloads and rows: written by the step, read by its parent, which answers /progress."""
 
 import mmap
 import os
 import struct
 import time
 
-from hone.contract.progress import CHECKING_ROWS, TOKENIZING, Progress
+from hone.contract.progress import CHECKING_ROWS, DOWNLOADING, TOKENIZING, Progress
 from hone.contract.runconfig import POD_UID_ENV
 
 STARTING = "Starting"
-STAGES = (STARTING, CHECKING_ROWS, TOKENIZING)
+STAGES = (STARTING, CHECKING_ROWS, TOKENIZING, DOWNLOADING)
 
 
 class RowsDone:
@@ -25,9 +25,9 @@ class RowsDone:
 
         Args:
             stage: one of `STAGES`.
-            rows: how many rows are done in this stage.
+            rows: how many rows are done in this stage; of DOWNLOADING, bytes.
             total: of how many; None: not known.
-            rate: rows per second.
+            rate: rows or bytes per second.
         """
         values = self._FIELDS.pack(STAGES.index(stage), rows, total or 0, rate, time.time())
         self._memory[: self._FIELDS.size] = values
@@ -42,6 +42,15 @@ class RowsDone:
         pod = os.environ.get(POD_UID_ENV, "")
         if not stage:
             return Progress(pod_uid=pod, observed_time=moment)
+        if STAGES[min(stage, len(STAGES) - 1)] == DOWNLOADING:
+            return Progress(
+                pod_uid=pod,
+                stage=DOWNLOADING,
+                downloaded_bytes=rows,
+                total_bytes=total or None,
+                bytes_per_second=rate or None,
+                observed_time=moment,
+            )
         return Progress(
             pod_uid=pod,
             stage=STAGES[min(stage, len(STAGES) - 1)],

@@ -10,7 +10,7 @@ from hone.api.finetunejob_status import (
     ProgressStatus,
 )
 from hone.contract.plan import Plan as TrainingPlan
-from hone.contract.progress import CHECKING_ROWS, TOKENIZING, Progress
+from hone.contract.progress import CHECKING_ROWS, DOWNLOADING, TOKENIZING, Progress
 from hone.core import pods as podinfo
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding
 from hone.core.finetunejob.run import PREPARE, TRAIN
@@ -102,20 +102,39 @@ def to_status(progress: Progress, plan: TrainingPlan | None) -> ProgressStatus:
 
 
 def preparation(progress: Progress) -> PreparationStatus | None:
-    """A prepare pod's answer as `status.preparation`; None as long as it reports no rows."""
+    """A prepare pod's answer as `status.preparation`; None as long as it reports neither bytes nor rows."""
+    if progress.stage == DOWNLOADING and progress.downloaded_bytes is not None:
+        return _downloading(progress, progress.downloaded_bytes)
     if progress.stage not in (CHECKING_ROWS, TOKENIZING) or progress.rows is None:
         return None
     rate, total = progress.rows_per_second, progress.total_rows
-    left = (total - progress.rows) / rate if rate and total else None
     observed = _moment(progress.observed_time)
     return PreparationStatus(
         stage=progress.stage,
         rows=progress.rows,
         total_rows=total,
         rows_per_second=round(rate, 1) if rate is not None else None,
-        eta=duration(left) if left is not None and 0 <= left < MAX_SECONDS else None,
+        eta=_left(progress.rows, total, rate),
         observed_time=rfc3339(observed) if observed else None,
     )
+
+
+def _downloading(progress: Progress, done: int) -> PreparationStatus:
+    rate, total, observed = progress.bytes_per_second, progress.total_bytes, _moment(progress.observed_time)
+    return PreparationStatus(
+        stage=DOWNLOADING,
+        downloaded_bytes=done,
+        total_bytes=total,
+        bytes_per_second=round(rate) if rate is not None else None,
+        eta=_left(done, total, rate),
+        observed_time=rfc3339(observed) if observed else None,
+    )
+
+
+def _left(done: int, total: int | None, rate: float | None) -> str | None:
+    """The time until all is done, as text; None: not known."""
+    left = (total - done) / rate if rate and total else None
+    return duration(left) if left is not None and 0 <= left < MAX_SECONDS else None
 
 
 def _moment(seconds: float) -> datetime | None:
