@@ -83,7 +83,7 @@ def test_a_crash_does_not_show_what_it_stumbled_over(
     def fail(*_: Any) -> None:
         raise error(*arguments)
 
-    monkeypatch.setattr(step, "_find_sources", fail)
+    monkeypatch.setattr(step, "find_sources", fail)
     message = run()
     assert '"class":"Crashed"' in message and error.__name__ in message
     assert CANARY not in message
@@ -130,7 +130,7 @@ def test_a_verdict_names_variables_instead_of_their_values(run: Callable[..., st
     def fail(*_: Any) -> None:
         raise RuntimeError(f"401 for the key {os.environ['API_TOKEN']}")
 
-    monkeypatch.setattr(step, "_find_sources", fail)
+    monkeypatch.setattr(step, "find_sources", fail)
     message = run()
     assert "401 for the key $API_TOKEN" in message
     assert CANARY not in message

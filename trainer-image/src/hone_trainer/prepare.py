@@ -22,8 +22,8 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import DownloadedModel, StepResult
-from hone.contract.runconfig import DataPart, Merge, RunConfig
-from hone.contract.settings import MAX_BAD_ROWS, DataFormat, Reasoning, TrainOn
+from hone.contract.runconfig import Merge, RunConfig
+from hone.contract.settings import MAX_BAD_ROWS, Balance, DataFormat, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
 from hone_trainer.data import pack, stored_survey
@@ -32,15 +32,16 @@ from hone_trainer.data.checks import check_format, check_system_prompt, choose_t
 from hone_trainer.data.classes import Classes, find_classes
 from hone_trainer.data.encoders import EncoderOptions
 from hone_trainer.data.prepared import Prepared, difference, load_prepared, packed_path
-from hone_trainer.data.sources import Part, Source, find_source
+from hone_trainer.data.sources import Source
 from hone_trainer.data.survey import Survey, survey
 from hone_trainer.data.workers import WorkerDied
 from hone_trainer.launcher.server import serve_rows
-from hone_trainer.models.directories import check_models, data_volume, downloads, originals
+from hone_trainer.models.directories import check_models, downloads, originals
 from hone_trainer.models.materialize import materialize_data, materialize_models
 from hone_trainer.objectives import components
 from hone_trainer.objectives.warnings import WarningInputs
 from hone_trainer.planning.checks import check_settings
+from hone_trainer.planning.data_sources import find_sources
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.packing import Packing, propose
 from hone_trainer.planning.plan import make_plan
@@ -67,8 +68,8 @@ log = logging.getLogger("hone_trainer.prepare")
 STEP = "prepare"
 SECONDS = 1800.0
 """How long the step may take, in addition to what it allows for the size of data and models."""
-ROW_BYTES_PER_SECOND, WEIGHT_BYTES_PER_SECOND = 50_000, 5_000_000
-"""How slowly data and models may be read: a loaded node with a slow volume is several times faster."""
+WEIGHT_BYTES_PER_SECOND = 5_000_000
+"""How slowly models may be read: a loaded node with a slow volume is several times faster."""
 _MAX_WARNINGS = 16
 
 
@@ -118,7 +119,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     check_models(originals(config))
     # Data before models: it needs no library that takes seconds to import, and no merge that takes minutes.
     downloaded = materialize_data(config)
-    data = _surveyed(config, _find_sources(config))
+    data = _surveyed(config, find_sources(config))
     limits.reading("", "")
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
@@ -158,42 +159,6 @@ def _existing_plan(config: RunConfig) -> PlanFile | None:
     return existing
 
 
-def _find_sources(config: RunConfig) -> list[Source]:
-    data = config.data
-    paths = {"train": None if data.sources else data.train, "validation": data.validation, "test": data.test}
-    sources = [_part(config, index, part) for index, part in enumerate(data.sources or [])]
-    sources += [
-        find_source(name, path, mount=data_volume(config, path, name), columns=data.columns)
-        for name, path in paths.items()
-        if path is not None
-    ]
-    sources = [source if source.part else replace(source, roles=data.roles or {}) for source in sources]
-    if data.reasoning is Reasoning.DROP:
-        sources = [replace(source, drop_reasoning=True) for source in sources]
-    if data.system_prompt is not None:
-        sources = [replace(source, system_prompt=data.system_prompt) for source in sources]
-    sources = [replace(source, group_by=config.evaluation.group_by) for source in sources]
-    for source in sources:
-        kinds = sorted({file.kind.value for file in source.files})
-        limits.allow(sum(file.path.stat().st_size for file in source.files) / ROW_BYTES_PER_SECOND)
-        if source.unread:
-            log.info("Files of the directory that are not read", extra={"split": source.place, "files": source.unread})
-        log.info("Files found", extra={"split": source.place, "files": len(source.files), "kinds": ", ".join(kinds)})
-    return sources
-
-
-def _part(config: RunConfig, index: int, part: DataPart) -> Source:
-    """One of several sources of training rows."""
-    source = find_source(
-        "train",
-        part.path,
-        mount=data_volume(config, part.path, f"train/{index}"),
-        columns=part.columns,
-        part=Part(part.name, index, part.weight, part.max_rows),
-    )
-    return replace(source, roles=part.roles or {}, format=part.format)
-
-
 def _surveyed(config: RunConfig, sources: list[Source]) -> _Data:
     """What the rows are: as an earlier job with the same data has found it, else by reading them."""
     digests = stored_survey.digests(config.objective, config.data, sources)
@@ -217,6 +182,7 @@ def _survey(config: RunConfig, sources: list[Source], digests: tuple[str, str]) 
         objective.data.formats,
         generated=objective.generates,
         split_by=config.data.split_by,
+        oversample=config.data.balance is Balance.OVERSAMPLE,
     )
     log.info("Rows checked", extra={"rows": len(rows.refs), "badRows": rows.faults.total, "format": rows.format})
     for format in rows.formats:
@@ -333,6 +299,7 @@ def _digest(config: RunConfig, data: _Data, models: _Models, options: EncoderOpt
             "splitBy": config.data.split_by,
             "maxBadRows": config.data.max_bad_rows,
             "groupBy": config.evaluation.group_by,
+            "oversample": config.data.balance is Balance.OVERSAMPLE,
             "seed": config.hyperparameters.seed,
             "sequenceLength": config.hyperparameters.sequence_length,
             "maxLength": models.facts.max_length,

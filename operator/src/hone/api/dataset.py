@@ -312,7 +312,9 @@ class Dataset(Model):
             "the class; if rows may have several classes, rows of a class weigh (n - n_c) / n_c in the loss of that "
             "class, from 1 to 20. KTO: the good rows together get 1 to 4/3 times the weight of the bad rows. Default: "
             "Weight for Classification if the largest class has more than 3 times the rows of the smallest one, and "
-            "for KTO if the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases."
+            "for KTO if the number of good rows is not 1 to 4/3 times that of bad rows; None in all other cases. "
+            "Oversample repeats training rows of rare classes, or, for other objectives, of rare groups of "
+            "evaluation.groupBy, in each epoch until they are as many as those of the largest, at most 10 times."
         ),
     ] = None
     show_example: Annotated[

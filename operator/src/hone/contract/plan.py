@@ -260,7 +260,11 @@ class Plan(Model):
     ] = None
     balance: Annotated[
         str | None,
-        Field(max_length=16, description="{balances}: Weight if the loss is weighted by class, else None."),
+        Field(
+            max_length=16,
+            description="{balances}: Weight if the loss is weighted by class, Oversample if rows of rare ones are "
+            "repeated, else None.",
+        ),
     ] = None
     checkpoint_seconds: Annotated[
         float | None,

@@ -86,6 +86,8 @@ class Balance(StrEnum):
     """Classification: each row's loss has the weight n / (k · n_c): n rows, k classes, n_c rows of its class. If rows
     may have several classes, those of a class weigh (n − n_c) / n_c in its loss, from 1 to 20. KTO: the rows of the
     rarer label have more weight, so that both labels have about the same."""
+    OVERSAMPLE = "Oversample"
+    """Training rows of rare classes, or groups of `evaluation.groupBy`, are learned several times in each epoch."""
 
 
 class Scheduler(StrEnum):

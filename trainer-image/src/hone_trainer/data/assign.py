@@ -29,6 +29,7 @@ class Seen:
         whole: of a conversation to the end of its last answer.
         parts: of the same conversation to the end of each earlier answer.
         text: of all but the class.
+        subgroup: the group that it is scored with, as text.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Seen:
     whole: bytes | None = None
     parts: tuple[bytes, ...] = ()
     text: bytes | None = None
+    subgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,10 @@ def _save_splits(
             if not counts.rows[name]:
                 raise no_rows_left(survey, options.template_field)
             tokens, share = _count_tokens(dataset, encoder)
-            classes = _recount(counts.classes, dataset) if counts.classes else None
+            # Of repeated rows the classes keep their own numbers: the most frequent one is what the model must beat.
+            classes = counts.classes
+            if classes and not survey.oversampled:
+                classes = _recount(classes, dataset)
             counts = replace(counts, tokens=tokens, trained_share=share, classes=classes)
         # Always one shard: by default none is written for a split without rows, which then cannot be loaded.
         dataset.save_to_disk(str(directory / name), num_shards=1)
@@ -170,7 +173,7 @@ def _warnings(survey: Survey, tokenized: Tokenized, encoder: RowEncoder, classes
         warnings.append("No end-of-turn token carries loss, so the model will not learn where to stop.")
     warnings += encoder.warnings()
     if classes and survey.format is DataFormat.TEXT_LABEL:
-        warnings += [*case_warning(classes), *skew_warning(classes)]
+        warnings += [*case_warning(classes), *([] if survey.oversampled else skew_warning(classes))]
     return warnings
 
 

@@ -1,12 +1,13 @@
 """Chunks of rows as they were read, and what each row is, or what is wrong with it: the work of the first pass."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat, SplitBy
 from hone_trainer.data.assign import Seen, seen
 from hone_trainer.data.formats import to_sample, used_columns
+from hone_trainer.data.groups import group_of
 from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.read import Chunk, Raw, decoded, too_large
 from hone_trainer.data.reasoning import without_reasoning
@@ -79,9 +80,8 @@ def check_chunk(check: RowCheck, chunk: Chunk) -> CheckedChunk:
                 continue
             result.chats.add(sample.is_chat)
             result.unused.add(unused_in(row, (*used_columns(row, check.format), *used)))
-            result.seen.append(
-                seen(sample, check.source.name, check.split_by, row.get(GROUP), generated=check.generated)
-            )
+            one = seen(sample, check.source.name, check.split_by, row.get(GROUP), generated=check.generated)
+            result.seen.append(replace(one, subgroup=group_of(row, check.source)) if check.source.group_by else one)
     except MemoryError as error:
         raise too_large(check.source, chunk[0][0]) from error
     return result

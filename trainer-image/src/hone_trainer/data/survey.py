@@ -17,6 +17,7 @@ from hone_trainer.data.formats import COLUMNS, FORMATS, detect
 from hone_trainer.data.keys import Unused
 from hone_trainer.data.kinds import REMEDY, Kind
 from hone_trainer.data.mixture import chosen, copies, source_rows, with_formats
+from hone_trainer.data.oversample import oversampled
 from hone_trainer.data.read import chunks, rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Part, Source
@@ -69,6 +70,9 @@ class Survey:
     source_rows: list[SourceRows] | None = None
     """The rows of each source of training rows, if there are several."""
 
+    oversampled: bool = False
+    """Whether training rows of rare classes or groups are repeated."""
+
     @property
     def grouped_by(self) -> str | None:
         """The column by which test rows are scored separately; None: there is none."""
@@ -84,6 +88,7 @@ def survey(
     *,
     generated: bool = False,
     split_by: SplitBy | None = None,
+    oversample: bool = False,
 ) -> Survey:
     """Check all rows of all sources.
 
@@ -95,6 +100,7 @@ def survey(
         formats: the objective's formats, for detection and error messages.
         generated: as for `prompt_key`.
         split_by: what rows are held out by; None: as `assign` chooses.
+        oversample: whether training rows of rare classes or groups are repeated.
 
     Raises:
         BadInput: a source has no good row, with the most frequent reason and a remedy; a file cannot be read to its
@@ -118,6 +124,9 @@ def survey(
     ]
     refs, duplicates = _without_duplicates(refs)
     repeats = repeated((row, ref.split) for row, ref in zip(candidates, refs, strict=True))
+    if oversample:
+        refs, sentences = oversampled(candidates, refs)
+        repeats += sentences
     refs = _weighted(good, used, parts, refs)
     warnings = [*_unread(sources), *assigned.warnings, *repeats]
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
@@ -139,6 +148,7 @@ def survey(
         formats=tuple(dict.fromkeys(check.format for check in checks)),
         sources=tuple(sources),
         source_rows=source_rows(sources, result.parts, refs, bad),
+        oversampled=oversample,
     )
 
 
@@ -152,7 +162,7 @@ def _weighted(good: list[Seen], used: list[bool], parts: list[Part | None], refs
         ref = next(refs)
         if part is not None and ref.split == "train":
             count = copies(row.row, part)
-            ref = replace(ref, copies=count, split="train" if count else None)
+            ref = replace(ref, copies=count * ref.copies, split="train" if count else None)
         result.append(ref)
     return result
 

@@ -27,7 +27,7 @@ from hone.contract.rules.places import (
     pinned,
 )
 from hone.contract.rules.rule import Rule
-from hone.contract.settings import OPTIMIZERS_8_BIT, DataFormat, GenerationEngine, TrainOn
+from hone.contract.settings import OPTIMIZERS_8_BIT, Balance, DataFormat, GenerationEngine, TrainOn
 
 Objectives = Mapping[Objective, ObjectiveFacts]
 
@@ -115,7 +115,7 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     )
     yield _only_with("evaluation.groupBy", _names(objectives, lambda facts: facts.scores_rows))
     yield _only_with("evaluation.retention", _names(objectives, lambda facts: not facts.has_head))
-    yield _only_with("dataset.balance", _names(objectives, lambda facts: facts.data.balances))
+    yield from _on_balance(_names(objectives, lambda facts: facts.data.balances))
     yield _only_with("hyperparameters.beta", _names(objectives, lambda facts: facts.defaults.beta is not None))
     above_zero = _names(
         objectives, lambda facts: facts.defaults.beta is not None and not facts.defaults.beta_may_be_zero
@@ -142,6 +142,25 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield from _needed_with("reward", rewarded, "Set a reward model, reward functions or both.")
     yield from _needed_with(
         "teacher", _names(objectives, lambda facts: facts.needs.teacher), "Set the model to learn from."
+    )
+
+
+def _on_balance(labeled: tuple[str, ...]) -> Iterator[Rule]:
+    """The rules on how classes, or groups, of unequal size are balanced."""
+    balance = Value("dataset.balance")
+    oversamples = Compare(balance, "==", Balance.OVERSAMPLE.value)
+    yield Rule(
+        path="spec.dataset.balance",
+        applies_if=IsSet("dataset.balance") & ~oversamples & ~OneOf(OBJECTIVE, labeled),
+        message=f"is supported only with objective {either(labeled)}, unless it is Oversample",
+        remedy="Remove it.",
+    )
+    yield Rule(
+        path="spec.dataset.balance",
+        applies_if=oversamples & ~OneOf(OBJECTIVE, labeled) & ~IsSet("evaluation.groupBy"),
+        message=f"can be Oversample only with objective {either(labeled)}, whose rows have labels, or with "
+        "evaluation.groupBy",
+        remedy="Remove it, or set evaluation.groupBy to the column with the groups.",
     )
 
 
