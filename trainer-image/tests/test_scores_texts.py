@@ -119,7 +119,7 @@ def test_the_demos_answers_are_led_by_what_a_reader_wants_to_know() -> None:
     evaluation, _, figures = compare(base, tuned, references, [30] * 100, 64)
     main = evaluation.scores[0]
     assert (main.metric, main.base.value, main.tuned.value) == ("jsonFields", 0.0, 0.97)
-    assert main.improvement.lower > 0.9
+    assert main.improvement.lower > 0.85
     assert [each.metric for each in figures] == [each.metric for each in evaluation.scores]
 
 

@@ -25,7 +25,7 @@ from hone.contract.record import RunRecord
 from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, EvaluationSummary, RetentionSummary, StepResult
 from hone.contract.runconfig import IMAGE_ENV, RunConfig
-from hone.contract.settings import Evaluation
+from hone.contract.settings import MAX_MINUTES, Evaluation
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact import card, provenance
 from hone_trainer.artifact.difference import base_files
@@ -225,7 +225,9 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     # As it will be served: on CPUs in fp32, else in 16 bits.
     dtype = getattr(torch, planned.plan.half) if torch.cuda.is_available() else torch.float32
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, output / ARTIFACT_DIR, dtype)
-    summary = _with_groups(config, evaluated, rows)
+    scored = rows if evaluated.rows is None else evaluated.rows
+    notes = [*_left_out(len(scored), len(rows), evaluation), *evaluated.notes]
+    summary = _with_groups(config, evaluated, scored)
     if evaluation.retention is not None:
         summary = summary.model_copy(update={"retention": _retention(config, planned, output / ARTIFACT_DIR, dtype)})
     report = report.model_copy(
@@ -234,16 +236,26 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
             "evaluated_with": evaluation,
             "max_new_tokens": longest,
             "samples": evaluated.samples,
-            "notes": evaluated.notes,
+            "notes": notes,
             "confusion": evaluated.confusion,
-            "scored_rows": scored_rows(rows),
+            "scored_rows": scored_rows(scored),
         }
     )
     # Next to the artifact, whose digest new scores must not change.
     kind = report.artifact.kind
-    card.write_card(output, config, planned, kind, summary, evaluated.notes)
+    card.write_card(output, config, planned, kind, summary, notes)
     _write_report(config, report)
     return report
+
+
+def _left_out(scored: int, rows: int, evaluation: Evaluation) -> list[str]:
+    """A note where fewer rows were scored than the spec allows."""
+    if scored == rows:
+        return []
+    return [
+        f"{scored} of {rows} test rows were scored: all of them would take longer than the "
+        f"{evaluation.max_minutes or MAX_MINUTES} minutes of spec.evaluation.maxMinutes."
+    ]
 
 
 def _scores_alike(first: Evaluation, second: Evaluation) -> bool:

@@ -101,6 +101,8 @@ def values() -> dict[str, str]:
             lambda facts: facts.rollout.generations if facts.rollout and facts.rollout.compares else None, number
         ),
         "rewarded": _names(lambda facts: facts.needs.reward, ", "),
+        "compares_answers": _names(lambda facts: facts.compares_answers, ", "),
+        "writes_scored": _names(lambda facts: facts.compares_answers or facts.needs.reward, ", "),
         "rewarded_listed": _names(lambda facts: facts.needs.reward),
         "on_policy": _names(lambda facts: facts.generates, ", "),
         "on_policy_listed": _names(lambda facts: facts.generates),

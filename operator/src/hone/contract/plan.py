@@ -258,6 +258,10 @@ class Plan(Model):
             "or of the pod if there are none."
         ),
     ] = None
+    scoring_minutes: Annotated[
+        Positive | None,
+        Field(description="Most minutes for scoring at the end; fewer test rows are scored if they would take longer."),
+    ] = None
     balance: Annotated[
         str | None,
         Field(

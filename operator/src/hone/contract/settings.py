@@ -399,6 +399,10 @@ class Retention(Model):
     ] = RetentionSet.GENERAL
 
 
+MAX_MINUTES = 60
+"""Most minutes for scoring by default."""
+
+
 class Evaluation(Model):
     """How the base and the tuned model are scored on the test split."""
 
@@ -420,12 +424,22 @@ class Evaluation(Model):
             "instead.",
         ),
     ] = 64
+    max_minutes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_080,
+            description="{writes_scored}: most minutes for scoring base and tuned model. The speed is measured on the "
+            "first rows; where maxSamples rows would take longer, fewer are scored, but at least 100. Default: "
+            f"{MAX_MINUTES}.",
+        ),
+    ] = None
     metrics: Annotated[
         list[Metric] | None,
         Field(
             min_length=1,
             max_length=len(Metric),
-            description="Metrics of answers, the main one first; loss is measured in any case. "
+            description="{compares_answers}: metrics of answers, the main one first; loss is measured in any case. "
             + "; ".join(f"{metric.value}: {what}" for metric, what in METRICS.items())
             + ". Default: those that suit the references; the model card says why.",
         ),

@@ -5,12 +5,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import DataFormat
+from hone.contract.settings import MAX_MINUTES, DataFormat
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
@@ -19,6 +20,7 @@ from hone_trainer.models.loading import load_model
 from hone_trainer.models.stops import stop_as_served
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
+from hone_trainer.scores.affordable import affordable
 from hone_trainer.scores.compare import compare, compare_losses, endless
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 
@@ -45,11 +47,11 @@ def evaluate(
         dtype: the data type it will be served in.
     """
     if planned.dataset.format == DataFormat.TEXT:
-        pair = both(config, planned, test, directory, dtype, scoring.text_rows, 0)
-        evaluation, notes, figures = compare_losses(*pair)
-        return Evaluated(evaluation, notes, [], figures=figures)
+        base, tuned, test = both(config, planned, test, directory, dtype, scoring.text_rows, 0, most_seconds(config))
+        evaluation, notes, figures = compare_losses(base, tuned)
+        return Evaluated(evaluation, notes, [], figures=figures, rows=test)
     limit = config.evaluation.max_new_tokens
-    base, tuned = both(config, planned, test, directory, dtype, scoring.score_rows, limit)
+    base, tuned, test = both(config, planned, test, directory, dtype, scoring.score_rows, limit, most_seconds(config))
     tokenizer = load_tokenizer(directory)
     references = test["reference"][:]
     lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
@@ -61,7 +63,12 @@ def evaluate(
             zip(test["prompt"][:], references, base.answers, tuned.answers, strict=True)
         )[:SAMPLES]
     ]
-    return Evaluated(evaluation, notes, samples, figures=figures)
+    return Evaluated(evaluation, notes, samples, figures=figures, rows=test)
+
+
+def most_seconds(config: RunConfig) -> float:
+    """Most time for scoring both models on the test rows."""
+    return 60.0 * (config.evaluation.max_minutes or MAX_MINUTES)
 
 
 def both(
@@ -72,20 +79,25 @@ def both(
     dtype: "torch.dtype",
     score: Score,
     max_new_tokens: int,
-) -> tuple[scoring.RowScores, scoring.RowScores]:
-    """Figures of the base and of the exported model.
+    seconds: float | None = None,
+) -> "tuple[scoring.RowScores, scoring.RowScores, Dataset]":
+    """Figures of the base and of the exported model, and the rows that they are of.
 
     Args:
         config, planned, directory, dtype: as in `evaluate`.
         rows: the test rows to score.
         score: what gives a model's figures: `score_rows` or `answer_rows` of `scores.rows`.
         max_new_tokens: most tokens of an answer.
+        seconds: most time for both models, for which rows are left out; None: as long as all rows take.
     """
     model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     stop_as_served(model, directory)
-    tuned = score(model, load_tokenizer(directory), rows, max_new_tokens, "tuned")
-    del model
-    return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned
+    tokenizer = load_tokenizer(directory)
+    measure = partial(score, model, tokenizer, max_new_tokens=max_new_tokens, name="speed")
+    rows = rows if seconds is None else affordable(rows, measure, seconds)
+    tuned = score(model, tokenizer, rows, max_new_tokens, "tuned")
+    del model, measure
+    return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned, rows
 
 
 def _score_base(

@@ -55,7 +55,7 @@ def row_figures(metric: Metric, base: RowScores, tuned: RowScores, references: l
     if metric is Metric.LOSS:
         return RowFigures(metric, np.array(base.losses), np.array(tuned.losses), higher_is_better=False)
     of_base, of_tuned = (np.array(measure(metric, each.answers, references)) for each in (base, tuned))
-    return RowFigures(metric, of_base, of_tuned)
+    return RowFigures(metric, of_base, of_tuned, bounds=(0.0, 1.0))
 
 
 def _meanings(scores: list[Score]) -> str:

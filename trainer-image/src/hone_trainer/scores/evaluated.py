@@ -1,10 +1,14 @@
 """What scoring an artifact gives, whatever the objective."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hone.contract.report import Confusion, Sample
 from hone.contract.results import EvaluationSummary
 from hone_trainer.scores.figures import RowFigures
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SAMPLES = 20
 """Test rows whose prompts and answers go into the report."""
@@ -17,6 +21,7 @@ class Evaluated:
     Attributes:
         confusion: which classes are mistaken for which.
         figures: of each metric that has any, in the order of the test rows.
+        rows: the test rows that were scored; None: all that were passed.
     """
 
     evaluation: EvaluationSummary
@@ -24,3 +29,4 @@ class Evaluated:
     samples: list[Sample]
     confusion: Confusion | None = None
     figures: list[RowFigures] = field(default_factory=list)
+    rows: "Dataset | None" = None

@@ -1,11 +1,11 @@
 """One metric's figure of each test row, of base and tuned model, and the score that they give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hone.contract.results import Score
-from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone.contract.results import Interval, Score
+from hone_trainer.scores.intervals import bounded_mean, mean, paired_difference, proportion
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,14 @@ class RowFigures:
         metric: its name.
         base, tuned: shape [rows]; NaN where the metric does not apply to a row.
         higher_is_better: whether more is better.
+        bounds: least and greatest value that a figure can have; None: there are none.
     """
 
     metric: str
     base: np.ndarray
     tuned: np.ndarray
     higher_is_better: bool = True
+    bounds: tuple[float, float] | None = None
 
     @property
     def applies(self) -> np.ndarray:
@@ -31,13 +33,14 @@ class RowFigures:
 
     def at(self, rows: np.ndarray) -> "RowFigures":
         """The same of some rows, such as a group's, by booleans or indices."""
-        return RowFigures(self.metric, self.base[rows], self.tuned[rows], self.higher_is_better)
+        return replace(self, base=self.base[rows], tuned=self.tuned[rows])
 
 
 def score(figures: RowFigures) -> Score | None:
     """The means with their intervals, over the rows to which the metric applies; None if there are none.
 
-    Hits have intervals in closed form, which keep a width where all rows agree; means have bootstrap ones.
+    Hits have intervals in closed form, which keep a width where all rows agree, and so do those of figures with bounds;
+    other means have bootstrap ones.
     """
     there = figures.at(figures.applies)
     base, tuned = there.base, there.tuned
@@ -47,7 +50,8 @@ def score(figures: RowFigures) -> Score | None:
         hits, others = base.astype(bool), tuned.astype(bool)
         intervals = proportion(hits), proportion(others), paired_difference(hits, others)
     else:
-        intervals = mean(base), mean(tuned), mean(tuned - base if there.higher_is_better else base - tuned)
+        gain = tuned - base if there.higher_is_better else base - tuned
+        intervals = _mean(base, there.bounds), _mean(tuned, there.bounds), _mean(gain, _of_difference(there.bounds))
     of_base, of_tuned, improvement = intervals
     return Score(
         metric=there.metric,
@@ -57,3 +61,11 @@ def score(figures: RowFigures) -> Score | None:
         tuned=of_tuned,
         improvement=improvement,
     )
+
+
+def _mean(values: np.ndarray, bounds: tuple[float, float] | None) -> Interval:
+    return bounded_mean(values, *bounds) if bounds else mean(values)
+
+
+def _of_difference(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    return (bounds[0] - bounds[1], bounds[1] - bounds[0]) if bounds else None

@@ -9,6 +9,7 @@ import numpy as np
 from hone.contract.results import CONFIDENCE, LEVELS, Interval
 
 RESAMPLES = 10_000
+FEW_OTHERS = 30
 _SEED = 20_240_517  # any; the same data must give the same interval
 _CHUNK = 4_000_000  # indices drawn at a time: 32 MB
 
@@ -38,6 +39,34 @@ def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interva
         figure: gives the figure of each sample, shape [samples], for indices of its rows, shape [samples, rows].
         count: rows there are, at least one.
     """
+    return with_levels(float(figure(np.arange(count)[None])[0]), _percentiles(figure, count))
+
+
+def bounded_mean(values: np.ndarray, least: float, most: float) -> Interval:
+    """The mean of figures that have bounds, and an interval that is also sound where nearly all rows have the same one.
+
+    The bootstrap's covers 76 % instead of 95 % for 50 rows of which 3 % are 0.5 and all others 1. So where fewer than
+    `FEW_OTHERS` rows have another figure than the most frequent one, each bound is the outer one of two: the
+    bootstrap's, and that of Wilson's score interval with the figures' own variance, which is the usual one for hits.
+
+    Args:
+        values: shape [rows], at least one row.
+        least, most: what a figure can be.
+    """
+    if len(values) - np.unique(values, return_counts=True)[1].max() >= FEW_OTHERS:
+        return mean(values)
+    scaled, span = (values - least) / (most - least), most - least
+    percentiles = _percentiles(lambda rows: values[rows].mean(axis=1), len(values))
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        (lower, upper), (low, high) = percentiles(confidence), _wilson(scaled, confidence)
+        return min(lower, least + span * low), max(upper, least + span * high)
+
+    return with_levels(float(values.mean()), bounds)
+
+
+def _percentiles(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Bounds:
+    """The bounds of a figure's bootstrap interval; arguments as of `bootstrap`."""
     figures = np.concatenate([figure(rows) for rows in _resampled(count)])
 
     def bounds(confidence: float) -> tuple[float, float]:
@@ -45,7 +74,7 @@ def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interva
         lower, upper = np.percentile(figures, [tail, 100 - tail])
         return float(lower), float(upper)
 
-    return with_levels(float(figure(np.arange(count)[None])[0]), bounds)
+    return bounds
 
 
 def proportion(hits: np.ndarray) -> Interval:
@@ -97,10 +126,11 @@ def with_levels(value: float, bounds: Bounds) -> Interval:
     return Interval(value=value, lower=lower, upper=upper, levels={str(level): [*bounds(level)] for level in LEVELS})
 
 
-def _wilson(hits: np.ndarray, confidence: float) -> tuple[float, float]:
-    count, share, z = len(hits), float(hits.mean()), _quantile(confidence)
+def _wilson(figures: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval of hits; of figures between 0 and 1, with their own variance in place of that of hits."""
+    count, share, z = len(figures), float(figures.mean()), _quantile(confidence)
     center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    half = z * math.sqrt(float(figures.var()) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return min(share, center - half), max(share, center + half)
 
 

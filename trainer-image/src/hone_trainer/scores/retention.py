@@ -40,7 +40,7 @@ def evaluate(config: RunConfig, planned: PlanFile, directory: Path, dtype: "torc
     # The base's figures are cached by these rows and not by those of the run.
     digest = f"{RetentionSet.GENERAL}-{VERSION}-{planned.dataset.digest}"
     own = planned.model_copy(update={"dataset": planned.dataset.model_copy(update={"digest": digest})})
-    base, tuned = both(config, own, rows, directory, dtype, scoring.score_rows, ANSWER_TOKENS)
+    base, tuned, _ = both(config, own, rows, directory, dtype, scoring.score_rows, ANSWER_TOKENS)
     return compare(general, base, tuned)
 
 

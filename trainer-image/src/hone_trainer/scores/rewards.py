@@ -19,7 +19,7 @@ from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.rewards.load import Reward, load_rewards
 from hone_trainer.scores import rows as scoring
-from hone_trainer.scores.answers import both
+from hone_trainer.scores.answers import both, most_seconds
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
 from hone_trainer.scores.figures import RowFigures, score
 from hone_trainer.scores.pairs import NO_ROWS
@@ -46,7 +46,7 @@ def evaluate(
     # First, so that what cannot be loaded is reported at once. A reward model waits in the host's memory meanwhile,
     # as it does when training begins.
     rewards = load_rewards(config, _ROWS, dtype)
-    base, tuned = both(config, planned, test, directory, dtype, scoring.answer_rows, limit)
+    base, tuned, test = both(config, planned, test, directory, dtype, scoring.answer_rows, limit, most_seconds(config))
     of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
     evaluation, notes = compare(rewards, of_base, of_tuned)
     samples = [
@@ -55,7 +55,7 @@ def evaluate(
             zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base.answers, tuned.answers, strict=False)
         )
     ]
-    return Evaluated(evaluation, notes, samples)
+    return Evaluated(evaluation, notes, samples, rows=test)
 
 
 def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """How many GPUs score the model at the end, and whether it fits there."""
 
+from hone.contract.settings import MAX_MINUTES
 from hone_trainer.planning import needs
-from hone_trainer.planning.choices.base import Choice, Choices
+from hone_trainer.planning.choices.base import Choice, Choices, spec_or
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.scoring_terms import Scoring, per_device, row, weights
 from hone_trainer.protocol.units import gib
@@ -10,6 +11,9 @@ from hone_trainer.protocol.units import gib
 def choose_scoring(inputs: PlanInputs, choices: Choices) -> Choices:
     """GPUs of the finish pod: the fewest that hold the model as it is served, at most those of a training pod."""
     scoring = _scoring(inputs, choices)
+    if needs.answers_are_scored(inputs.objective):
+        why = "For base and tuned model; the speed is measured then."
+        choices = choices.choose(scoring_minutes=spec_or(inputs.config.evaluation.max_minutes, MAX_MINUTES, why))
     if not inputs.on_gpu:
         return _on_cpu(inputs, choices, scoring)
     limit, most = inputs.topology.memory_bytes, inputs.topology.gpus_per_node
