@@ -1,5 +1,6 @@
 """The report as a page that is complete in itself, whatever hostile rows and names are in it; and two runs compared."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,16 +13,26 @@ from hone.contract.history import EvaluationPoint, History, HistoryPoint
 from hone.contract.plan import BadRows, ClassRows, UnusedKey
 from hone.contract.record import AttemptRecord, Price, RunRecord
 from hone.contract.report import MAX_CONFUSED, Confusion, Report, Sample, ScoredRows
-from hone.contract.results import ArtifactSummary, EvaluationSummary, Interval, Score
+from hone.contract.results import (
+    ArtifactSummary,
+    EvaluationSummary,
+    GroupScore,
+    GroupSummary,
+    Interval,
+    RetentionSummary,
+    Score,
+)
 from hone.contract.runconfig import JobIdentity
 from hone_trainer import report as program
 from hone_trainer.protocol.planfile import load_plan
 from hone_trainer.reports import text
 from hone_trainer.reports.charts import charts, ticks
 from hone_trainer.reports.comparison import SAME_ROWS, compare
+from hone_trainer.reports.findings import findings
 from hone_trainer.reports.page import render
 from hone_trainer.reports.verdict import BETTER, UNCLEAR, UNKNOWN, WORSE, verdict
 from hone_trainer.scores.classes import confusion
+from hone_trainer.scores.figures import RowFigures, telling_rows
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -32,7 +43,7 @@ HOSTILE = [
     "invoice\u202egnp.exe\u2066\u200b\x00\x1b[31m",
     "&lt;b&gt; ' ` \\",
 ]
-SIZES = {"weights_bytes": 1, "gradients_bytes": 1, "optimizer_bytes": 1, "activations_bytes": 1, "overhead_bytes": 1}
+INTERVAL = Interval(value=0.2, lower=0.1, upper=0.3)
 ELEMENTS_THAT_LOAD = {"script", "img", "iframe", "object", "embed", "link", "form", "video", "audio", "base", "image"}
 
 
@@ -224,6 +235,79 @@ def test_the_verdict(scores: list[Score] | None, kind: str, begin: str, report: 
     result = verdict(report.model_copy(update={"evaluation": evaluation}))
     assert result.kind == kind
     assert result.sentence.startswith(begin)
+
+
+def test_the_findings_of_a_run(report: Report) -> None:
+    assert list(findings(report)) == []
+    losses = {10: 0.9, 20: 0.5, 30: 0.7}
+    rising = History(evaluations=[EvaluationPoint(step=step, loss=loss) for step, loss in losses.items()])
+    (words,) = findings(report.model_copy(update={"history": rising}))
+    assert words.startswith("The validation loss rose from 0.5 at step 20 to 0.7 at step 30")
+    far = score(0.1, 0.3, metric="loss").model_copy(update={"base": Interval(value=4.2, lower=4.0, upper=4.4)})
+    (words,) = findings(report.model_copy(update={"evaluation": EvaluationSummary(scores=[far])}))
+    assert words.startswith("The task is far from what the base model knows: its loss")
+    assert "4.2 per token. What may still work" in words
+    assert words in Reader(render(report.model_copy(update={"evaluation": EvaluationSummary(scores=[far])}))).words
+
+
+def test_groups_and_what_was_forgotten_are_shown(report: Report) -> None:
+    of_group = GroupScore(name="<i>north</i>", samples=40, tuned=INTERVAL, improvement=INTERVAL)
+    groups = GroupSummary(
+        column="region",
+        metric="exactMatch",
+        higher_is_better=True,
+        count=2,
+        insufficient=1,
+        gap=INTERVAL,
+        groups=[of_group],
+    )
+    retention = RetentionSummary(set="General", scores=[score(-0.1, 0.1, metric="loss")], skills={"sums": INTERVAL})
+    evaluation = EvaluationSummary(scores=[score(0.1, 0.3)], groups=groups, retention=retention)
+    words = Reader(render(report.model_copy(update={"evaluation": evaluation}))).words
+    for text_ in ("Groups by region", "<i>north</i>", "Gap between best and worst", "What was forgotten", "loss, sums"):
+        assert text_ in words
+
+
+def test_the_gate_is_taken_from_the_job_of_the_report(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(report.to_json())
+    rule = {"rule": "exactMatch min 0.9 <b>", "verdict": "Fail", "value": 0.4, "lower": 0.3, "upper": 0.5, "bar": 0.9}
+    gate = {"decision": "Fail", "confidence": 0.95, "message": "exactMatch decided", "rules": [rule]}
+    job, page = tmp_path / "job.json", tmp_path / "page.html"
+    job.write_text(json.dumps({"metadata": {"uid": "uid-1"}, "status": {"gate": gate}}))
+    assert program.main([str(tmp_path), "--job", str(job), "--out", str(page)]) == 0
+    words = Reader(page.read_text()).words
+    assert "exactMatch decided" in words
+    assert "exactMatch min 0.9 <b>" in words
+    assert "0.4 [0.3, 0.5]" in words
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory. Name what kubectl get"),
+        ("[]", "is no job"),
+        ('{"metadata": {"uid": "another"}}', "is another job than that of the report"),
+    ],
+)
+def test_another_job_is_refused(
+    content: str | None, words: str, report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text(report.to_json())
+    job = tmp_path / "job.json"
+    if content is not None:
+        job.write_text(content)
+    assert program.main([str(tmp_path), "--job", str(job)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_rows_that_got_worse_come_first_then_those_that_got_better() -> None:
+    base, tuned = np.array([1.0, 0.0, 0.5, 1.0, 0.0, np.nan]), np.array([1.0, 1.0, 0.0, 0.0, 0.2, 1.0])
+    assert telling_rows(RowFigures("f1", base, tuned), 6, 20) == [3, 2, 1, 4, 0, 5]
+    assert telling_rows(RowFigures("loss", base, tuned, higher_is_better=False), 6, 20) == [1, 4, 3, 2, 0, 5]
+    assert telling_rows(RowFigures("f1", np.ones(100), np.zeros(100)), 100, 20) == list(range(20))
+    many = telling_rows(RowFigures("f1", np.ones(100), np.repeat([0.0, 2.0], 50)), 100, 20)
+    assert many == [*range(8), *range(50, 58), *range(8, 12)], "both kinds have their share"
+    assert telling_rows(None, 30, 20) == list(range(20))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,10 @@ def _exported(config: RunConfig, record: RunRecord | None) -> Report:
     if report is None:
         return _export(config, record)
     _check_artifact(config, report)
-    return report.model_copy(update={"record": record or report.record})
+    if record is not None and record != report.record:
+        report = report.model_copy(update={"record": record})
+        _write_report(config, report)
+    return report
 
 
 def _export(config: RunConfig, record: RunRecord | None) -> Report:

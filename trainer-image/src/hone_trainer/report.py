@@ -1,6 +1,6 @@
 """Reports of finished runs: writes the page of one, or compares two.
 
-    python -m hone_trainer.report RUN [--out report.html] [--without-rows]
+    python -m hone_trainer.report RUN [--out report.html] [--without-rows] [--job job.json]
     python -m hone_trainer.report RUN OTHER
 
 RUN is a report.json, or the directory that has it, such as the root of a job's output claim. Needs no cluster, no GPU
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from hone.contract.report import PAGE_FILE, REPORT_FILE, Report
 from hone_trainer.reports.comparison import compare
+from hone_trainer.reports.job import load_gate
 from hone_trainer.reports.page import render
 
 
@@ -26,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("other", metavar="OTHER", nargs="?", help="the same of another run, to compare with RUN")
     parser.add_argument("--out", metavar="FILE", help=f"page to write; default: {PAGE_FILE} next to {REPORT_FILE}")
     parser.add_argument("--without-rows", action="store_true", help="leave out rows of the test data")
+    parser.add_argument("--job", metavar="FILE", help="output of kubectl get finetunejob NAME -o json, for the gate")
     options = parser.parse_args(arguments)
-    if options.other and (options.out or options.without_rows):
-        parser.error("--out and --without-rows are for the page of one run; remove them to compare two")
+    if options.other and (options.out or options.without_rows or options.job):
+        parser.error("--out, --without-rows and --job are for the page of one run; remove them to compare two")
     if options.without_rows and not options.out:
         parser.error(f"--without-rows needs --out, so that the complete {PAGE_FILE} is not replaced")
     try:
@@ -36,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.other:
             print(compare(report, load(options.other)))
             return 0
+        gate = load_gate(options.job, report.job.uid) if options.job else None
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     page = Path(options.out) if options.out else _file(options.run).with_name(PAGE_FILE)
-    page.write_bytes(render(report, rows=not options.without_rows).encode(errors="replace"))
+    page.write_bytes(render(report, rows=not options.without_rows, gate=gate).encode(errors="replace"))
     print(page)
     return 0
 

@@ -65,6 +65,10 @@ class Sample(Model):
     reference: Annotated[str, Field(description="The answer in the test data.")]
     base: Annotated[str, Field(description="The base model's answer; for classification, the most frequent class.")]
     tuned: Annotated[str, Field(description="The tuned model's answer; for pairs, its rating of both answers.")]
+    gain: Annotated[
+        float | None,
+        Field(description="By how much the tuned model is better for this row in the main metric; below 0: worse."),
+    ] = None
     probabilities: Annotated[
         dict[str, float] | None, Field(description="Classification: the tuned model's probability of each class.")
     ] = None
@@ -113,7 +117,10 @@ class Report(Model):
         list[BaseFile], Field(description="Adapters: the base model's files, to tell which one was changed.")
     ] = []
     max_new_tokens: Annotated[int, Field(ge=1, description="Maximum number of tokens generated per answer.")]
-    samples: Annotated[list[Sample], Field(description="The first scored test rows, at most 20.")] = []
+    samples: Annotated[
+        list[Sample],
+        Field(description="Scored test rows, at most 20: those that got worse the most, then better, then others."),
+    ] = []
     notes: Annotated[list[str], Field(description="How to read the scores, in sentences.")] = []
     confusion: Annotated[Confusion | None, Field(description="Classification: which classes are mistaken.")] = None
     history: Annotated[History | None, Field(description="The figures of training by step.")] = None

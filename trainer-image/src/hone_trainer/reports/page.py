@@ -15,25 +15,34 @@ from hone.contract.report import Confusion, Report
 from hone.contract.results import Score
 from hone_trainer.reports import text
 from hone_trainer.reports.charts import charts
-from hone_trainer.reports.verdict import of_score, verdict
+from hone_trainer.reports.findings import findings
+from hone_trainer.reports.job import GateShown
+from hone_trainer.reports.verdict import BETTER, UNCLEAR, WORSE, of_score, verdict
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 MAX_TEXT = 4000
 """Most characters of a text of a row that the page shows; report.json has all of them."""
+TONES = {"Pass": BETTER, "Fail": WORSE, "Inconclusive": UNCLEAR}
 _WHISKER = 140.0
 
 
-def render(report: Report, *, rows: bool = True) -> str:
+def render(report: Report, *, rows: bool = True, gate: GateShown | None = None) -> str:
     """The page.
 
     Args:
         report: what to show.
+        gate: what the job's gate decided, which is after finish has ended; None: unknown, or there is none.
         rows: whether to show rows of the test data; not on a page that is to be passed on.
     """
     record = report.record
     return _template().render(
         report=report,
         verdict=verdict(report),
+        gate=gate,
+        tones=TONES,
+        groups=report.evaluation.groups if report.evaluation else None,
+        retention=report.evaluation.retention if report.evaluation else None,
+        findings=[*report.plan.warnings, *findings(report)],
         scores=_scores(report),
         charts=charts(report.history) if report.history else [],
         dataset=report.dataset.model_copy(update={"example": report.dataset.example if rows else None}),

@@ -23,6 +23,7 @@ from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.affordable import affordable
 from hone_trainer.scores.compare import compare, compare_losses, endless
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.figures import telling_rows
 
 if TYPE_CHECKING:
     import torch
@@ -57,11 +58,16 @@ def evaluate(
     lengths = [len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]] if references else []
     evaluation, notes, figures = compare(base, tuned, references, lengths, limit, config.evaluation.metrics)
     notes += endless(base, tuned, limit)
+    main = next((each for each in figures if evaluation.scores and each.metric == evaluation.scores[0].metric), None)
     samples = [
-        Sample(prompt=prompt, reference=reference, base=of_base, tuned=of_tuned)
-        for prompt, reference, of_base, of_tuned in list(
-            zip(test["prompt"][:], references, base.answers, tuned.answers, strict=True)
-        )[:SAMPLES]
+        Sample(
+            prompt=test["prompt"][row],
+            reference=references[row],
+            base=base.answers[row],
+            tuned=tuned.answers[row],
+            gain=float(main.gains()[row]) if main else None,
+        )
+        for row in telling_rows(main, len(references), SAMPLES)
     ]
     return Evaluated(evaluation, notes, samples, figures=figures, rows=test)
 

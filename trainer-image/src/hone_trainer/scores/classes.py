@@ -31,7 +31,7 @@ from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import several_classes
 from hone_trainer.scores.batches import in_batches, padded
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
-from hone_trainer.scores.figures import RowFigures
+from hone_trainer.scores.figures import RowFigures, telling_rows
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 
 if TYPE_CHECKING:
@@ -59,19 +59,21 @@ def evaluate(
     tuned = probabilities(model, test["prompt_ids"][:], pad, several=classes.several)
     evaluation, notes = _compare(classes, test["label"][:], tuned)
     base = _named(classes, several_classes.guess(classes) if classes.several else np.array(classes.rows))
+    figures = _right(classes, test["label"][:], tuned)
     samples = [
         Sample(
-            prompt=prompt,
-            reference=reference,
+            prompt=test["prompt"][row],
+            reference=test["reference"][row],
             base=base,
-            tuned=_named(classes, row),
-            probabilities={name: round(float(share), 6) for name, share in zip(classes.names, row, strict=True)},
+            tuned=_named(classes, tuned[row]),
+            probabilities={name: round(float(share), 6) for name, share in zip(classes.names, tuned[row], strict=True)},
+            gain=float(figures.gains()[row]),
         )
-        for prompt, reference, row in zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], tuned, strict=False)
+        for row in telling_rows(figures, len(test), SAMPLES)
     ]
     # Classes of which a text may have several are not mistaken for one another.
     table = None if classes.several else confusion(classes.names, np.array(test["label"][:]), tuned.argmax(axis=1))
-    return Evaluated(evaluation, notes, samples, table, [_right(classes, test["label"][:], tuned)])
+    return Evaluated(evaluation, notes, samples, table, [figures])
 
 
 def _right(classes: Classes, labels: list[Any], tuned: np.ndarray) -> RowFigures:

@@ -16,7 +16,7 @@ SAMPLES = 20
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores, what to know when reading them, the first rows with their answers, and figures of each row.
+    """Scores, what to know when reading them, rows with their answers, and figures of each row.
 
     Attributes:
         confusion: which classes are mistaken for which.

@@ -35,6 +35,30 @@ class RowFigures:
         """The same of some rows, such as a group's, by booleans or indices."""
         return replace(self, base=self.base[rows], tuned=self.tuned[rows])
 
+    def gains(self) -> np.ndarray:
+        """By how much the tuned model is better for each row, shape [rows]; 0 where the metric does not apply."""
+        gain = self.tuned - self.base if self.higher_is_better else self.base - self.tuned
+        return np.nan_to_num(np.where(self.applies, gain, 0.0))
+
+
+def telling_rows(figures: RowFigures | None, count: int, most: int) -> list[int]:
+    """Which rows a report shows: those that got worse the most, those that got better the most, and the first others.
+
+    Args:
+        figures: of the main metric; None: there are none.
+        count: rows.
+        most: of the rows that are shown.
+    """
+    rows = range(count)
+    if figures is None:
+        return list(rows)[:most]
+    gains, part = figures.gains(), 2 * most // 5
+    worse = sorted((row for row in rows if gains[row] < 0), key=lambda row: gains[row])[:part]
+    better = sorted((row for row in rows if gains[row] > 0), key=lambda row: -gains[row])[:part]
+    shown = {*worse, *better}
+    others = [row for row in rows if row not in shown]
+    return [*worse, *better, *others][:most]
+
 
 def score(figures: RowFigures) -> Score | None:
     """The means with their intervals, over the rows to which the metric applies; None if there are none.

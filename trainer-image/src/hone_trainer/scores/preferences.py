@@ -28,7 +28,7 @@ from hone_trainer.models.inference import division, for_inference
 from hone_trainer.models.loading import load_model
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores.evaluated import SAMPLES, Evaluated
-from hone_trainer.scores.figures import RowFigures
+from hone_trainer.scores.figures import RowFigures, telling_rows
 from hone_trainer.scores.intervals import bootstrap, paired_difference, proportion
 from hone_trainer.scores.pairs import CHANCE, NO_ROWS, against_chance
 from hone_trainer.scores.rows import likelihoods
@@ -57,14 +57,18 @@ def evaluate_pairs(
     tuned = log_probabilities(config, directory, dtype, test, columns, tuned=True)
     base = log_probabilities(config, directory, dtype, test, columns, tuned=False)
     lengths = [sum(map(len, test[f"{name}_ids"][:])) for name in ("chosen", "rejected")]
-    samples = [
-        Sample(prompt=prompt, reference=reference, base=_preferred(of_base), tuned=_preferred(of_tuned))
-        for prompt, reference, of_base, of_tuned in zip(
-            test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base, tuned, strict=False
-        )
-    ]
     of_base, of_tuned = ((each[:, 0] > each[:, 1]).astype(float) for each in (base, tuned))
     figures = RowFigures("preferenceAccuracy", of_base, of_tuned)
+    samples = [
+        Sample(
+            prompt=test["prompt"][row],
+            reference=test["reference"][row],
+            base=_preferred(base[row]),
+            tuned=_preferred(tuned[row]),
+            gain=float(figures.gains()[row]),
+        )
+        for row in telling_rows(figures, len(test), SAMPLES)
+    ]
     return Evaluated(compare_pairs(base, tuned), _notes(*lengths), samples, figures=[figures])
 
 
