@@ -206,6 +206,16 @@ async def test_connections_on_which_nothing_is_sent_delay_nobody(server: Server)
         client.close()
 
 
+@pytest.mark.slow
+async def test_connections_on_which_nothing_is_sent_leave_the_kernels_queue_before_a_probe_gives_up(
+    server: Server,
+) -> None:
+    """Until then they fill it, and the kernel drops who connects."""
+    with socket.create_connection(("127.0.0.1", server.ports[1])) as client:
+        client.settimeout(4.0)
+        assert await asyncio.to_thread(client.recv, 1) == b""
+
+
 async def test_a_connection_is_closed_after_a_while(monkeypatch: Any) -> None:
     server = Server(Counting(), lambda: True, max_seconds=0.5)
     monkeypatch.setattr(server._metrics, "text", lambda: b"#" * 2**23)

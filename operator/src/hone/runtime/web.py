@@ -31,8 +31,9 @@ CLOSED_PER_TURN = 1000
 """Connections without a whole request that a port closes at most in a turn."""
 REQUEST_BYTES = 4096
 """How long a request of a probe or of Prometheus may be. They come in one piece."""
-DEFER_SECONDS = 5
-"""How long the kernel holds a connection on which nothing is sent before we are to accept it."""
+DEFER_SECONDS = 1
+"""How long the kernel holds a connection on which nothing is sent before we are to accept it. Until then it counts
+against the backlog, beyond which the kernel drops who connects: a probe tries again after one second."""
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 MAX_CONNECTIONS = 64

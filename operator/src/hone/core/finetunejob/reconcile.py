@@ -41,14 +41,18 @@ PHASES: tuple[Callable[[State], None], ...] = (
 
 def refs(run: Run, fetched: Fetched) -> tuple[Ref, ...]:
     """What to read; see `Kind.refs`."""
-    if run.fault or idle(run.resource):
+    if run.fault or _is_idle(run.resource, run.old_status):
         return ()
-    return snapshot.refs(run, _old(run.resource), fetched)
+    return snapshot.refs(run, run.old_status, fetched)
 
 
 def idle(resource: Object) -> bool:
     """Whether nothing is due: the job is being deleted, or has ended and its spec was not edited since."""
-    meta, old = resource["metadata"], _old(resource)
+    return _is_idle(resource, _old(resource))
+
+
+def _is_idle(resource: Object, old: FineTuneJobStatus) -> bool:
+    meta = resource["metadata"]
     return "deletionTimestamp" in meta or (is_finished(old) and old.observed_generation == meta.get("generation"))
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
-from hone.api.finetunejob_status import FoundModel, GpuStatus
+from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel, GpuStatus
 from hone.api.generation import Generation
 from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.plan import Plan
@@ -100,6 +100,11 @@ class Run(Subject):
     def output(self) -> Output:
         """The claim for the artifact."""
         return self.spec.output or Output()
+
+    @cached_property
+    def old_status(self) -> FineTuneJobStatus:
+        """The status as it was read, parsed once; to be read only."""
+        return FineTuneJobStatus.from_dict(self.resource.get("status") or {})
 
     @cached_property
     def upstream_models(self) -> dict[str, FoundModel]:

@@ -99,7 +99,7 @@ def may_lack(run: Run, ref: Ref) -> bool:
     What we create once may: creating it again meets the one that exists. The Job of a running attempt may not: without
     it, the attempt would count as lost. Nor may what is applied, or what others name, or the model to be published.
     """
-    status = FineTuneJobStatus.from_dict(run.resource.get("status") or {})
+    status = run.old_status
     created = any(
         (child.api_version, child.kind, child.write) == (ref.api_version, ref.kind, Write.CREATE_ONCE)
         for child in CHILD_TYPES
@@ -115,7 +115,7 @@ def is_drastic(run: Run, observed: Observed, plan: Plan) -> bool:
     """
     if plan.status is None:
         return False
-    old = FineTuneJobStatus.from_dict(run.resource.get("status") or {}).attempts
+    old = run.old_status.attempts
     before = {(attempt.step, attempt.number): attempt.result for attempt in old}
     new = FineTuneJobStatus.from_dict(plan.status).attempts
     begins = any((attempt.step, attempt.number) not in before for attempt in new)
