@@ -223,26 +223,34 @@ def test_the_inspection_is_not_repeated_when_its_job_is_removed() -> None:
     assert cluster.writes == writes
 
 
-def test_a_server_whose_files_are_others_is_reported_while_the_old_one_serves_on() -> None:
+@pytest.mark.parametrize(
+    ("cls", "reason", "expected"),
+    [
+        ("BadInput", "ArtifactChanged", ("Stalled", "ArtifactChanged")),
+        ("BadInput", None, ("Stalled", "BadInput")),
+        ("Crashed", None, ("Reconciling", "Crashed")),
+    ],
+)
+def test_a_server_that_cannot_fetch_is_reported_while_the_old_one_serves_on(
+    cls: str, reason: str | None, expected: tuple[str, str]
+) -> None:
     cluster = served(AT_S3)
     cluster.edit(drainSeconds=5)
     cluster.converge()
     live = deployment(cluster)
     live["status"] |= {"observedGeneration": live["metadata"]["generation"], "replicas": 2, "updatedReplicas": 1}
-    verdict = make.verdict(
-        "BadInput",
-        "spec.model.uri: 'model.safetensors' has other content than SHA256SUMS says",
-        reason="ArtifactChanged",
-    )
-    state = make.exited(64, verdict)
+    words = "spec.model.uri: 'model.safetensors' has other content than SHA256SUMS says"
+    verdict = make.verdict(cls, words, reason=reason)
+    state = make.exited(64 if cls == "BadInput" else 70, verdict)
     cluster.pods["server"] = {
         "metadata": {"name": "server", "uid": "server", "labels": live["spec"]["template"]["metadata"]["labels"]},
         "spec": {"nodeName": "node-1"},
         "status": {"phase": "Pending", "initContainerStatuses": [{"name": "fetch", "state": state}]},
     }
     cluster.converge()
-    assert cluster.condition("Stalled") == ("True", "ArtifactChanged")
-    assert "'model.safetensors' has other content" in cluster.message("Stalled")
+    kind, shown = expected
+    assert cluster.condition(kind) == ("True", shown)
+    assert "'model.safetensors' has other content" in cluster.message(kind)
     assert cluster.condition("Available") == ("True", "ServersReady")
 
 

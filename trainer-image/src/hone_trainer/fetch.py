@@ -40,6 +40,11 @@ SECONDS = 1800.0
 READ_BYTES_PER_SECOND = 20_000_000
 FIELD, BASE_FIELD = "spec.model", "spec.model.base"
 
+_NO_DIRECTORY = (
+    "Correct its path. If an image has it, the API server may have no image volumes, and have removed this one: copy "
+    "the files to a claim, or publish the model to s3:// or hf://."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -112,7 +117,7 @@ def _commit(download: Download, revision: str) -> str | None:
 def _sizes(directory: Path, field: str) -> dict[str, int]:
     """Bytes of the files in a directory that is mounted."""
     if not directory.is_dir():
-        raise BadInput(field, f"there is no directory {directory}", "Correct its path.")
+        raise BadInput(field, f"there is no directory {directory}", _NO_DIRECTORY)
     files = [path for path in directory.rglob("*") if path.is_file()]
     return {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
 

@@ -15,6 +15,8 @@ from hone.core.pods import Trouble
 MAX_LAST_WORDS = 600
 ARTIFACT_CHANGED = "ArtifactChanged"
 """Reason of a rollout whose artifact failed the check: only who changed the files can repair that."""
+FINAL = (ARTIFACT_CHANGED, str(FailureClass.BAD_INPUT))
+"""Reasons of a rollout that do not resolve by waiting."""
 
 
 def desired(live: Object) -> int:

@@ -26,7 +26,7 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
         message = f"serving {short(snapshot.artifact.digest)}"
         return "Ready", "Serving", message if selection.is_current else selection.message
     if trouble := snapshot.trouble:
-        is_final = rollout.is_stuck(snapshot.live) or trouble.reason == rollout.ARTIFACT_CHANGED
+        is_final = rollout.is_stuck(snapshot.live) or trouble.reason in rollout.FINAL
         return ("Stalled" if is_final else "Reconciling"), trouble.reason, trouble.message
     if snapshot.rendered is None and rollout.is_stuck(snapshot.live):
         return "Stalled", "ProgressDeadlineExceeded", "the server does not start and reports no reason; see its logs"
