@@ -12,6 +12,8 @@ from typing import Any
 from dev.cluster.say import wait_until
 
 FIELD_MANAGER = "hone-dev-cluster"
+SECONDS = 60
+"""How long an answer may take: an API server that has just started checks a large CRD for 10 s on a busy machine."""
 
 
 def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
@@ -47,7 +49,7 @@ class Api:
         """
         request = urllib.request.Request(self.server + path, method=method, headers={"Content-Type": content_type})
         data = None if body is None else json.dumps(body).encode()
-        with self._opener.open(request, data, timeout=10) as response:
+        with self._opener.open(request, data, timeout=SECONDS) as response:
             text = response.read().decode()
         try:
             return json.loads(text)
