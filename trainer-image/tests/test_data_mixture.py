@@ -209,13 +209,12 @@ def test_a_class_can_be_a_boolean_or_a_number(label: Any, name: Any) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (["a", "b"], "several classes of one text are not supported"),
-        ({"a": 1}, "several classes of one text are not supported"),
+        ({"a": 1}, "is an object: write the name of the class, or a list of names"),
         (math.nan, "neither a string nor a number"),
         (None, "neither a string nor a number"),
     ],
 )
-def test_several_classes_and_no_class_are_refused(label: Any, message: str) -> None:
+def test_what_names_no_class_is_refused(label: Any, message: str) -> None:
     with pytest.raises(RowFault, match=message):
         to_sample({"text": "It broke.", "label": label}, DataFormat.TEXT_LABEL)
 

@@ -552,6 +552,7 @@ def test_refused(sections: dict[str, Any], field: str, message: str, hint: str) 
 def test_too_little_data_is_warned_of_where_that_is_asked() -> None:
     plan = plan_of(40, data={"train": "x", "minSamples": 500, "onScarceData": "Warn"})
     assert any(w.startswith("Little data: 40 training rows") and "minSamples is 500" in w for w in plan.warnings)
+    assert any("What may still work: a format or a tone, learned by LoRA of a low rank" in w for w in plan.warnings)
     assert not any("Little data" in w for w in plan_of(500).warnings)
 
 

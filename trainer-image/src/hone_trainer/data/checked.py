@@ -1,10 +1,12 @@
 """Chunks of rows as they were read, and what each row is, or what is wrong with it: the work of the first pass."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone.contract.settings import DataFormat, SplitBy
+from hone_trainer.data import near, sensitive
 from hone_trainer.data.assign import Seen, seen
 from hone_trainer.data.formats import to_sample, used_columns
 from hone_trainer.data.groups import group_of
@@ -53,6 +55,8 @@ class CheckedChunk:
         faults: reason and place of each other row.
         unused: keys of good rows that nothing reads.
         files: good rows by the name of their file, also 0.
+        sensitive: good rows with personal data or secrets, by kind.
+        sketches: of the prompt of each good row (`hone_trainer/data/near.py`).
     """
 
     seen: list[Seen] = field(default_factory=list)
@@ -60,6 +64,8 @@ class CheckedChunk:
     faults: list[tuple[str, str]] = field(default_factory=list)
     unused: Unused = field(default_factory=Unused)
     files: dict[str, int] = field(default_factory=dict)
+    sensitive: Counter[str] = field(default_factory=Counter)
+    sketches: list[int] = field(default_factory=list)
 
 
 def check_chunk(check: RowCheck, chunk: Chunk) -> CheckedChunk:
@@ -79,6 +85,8 @@ def check_chunk(check: RowCheck, chunk: Chunk) -> CheckedChunk:
                 result.faults.append((str(sample), where))
                 continue
             result.chats.add(sample.is_chat)
+            result.sensitive.update(sensitive.kinds_in(sample))
+            result.sketches.append(near.sketch(sample))
             result.unused.add(unused_in(row, (*used_columns(row, check.format), *used)))
             one = seen(sample, check.source.name, check.split_by, row.get(GROUP), generated=check.generated)
             result.seen.append(replace(one, subgroup=group_of(row, check.source)) if check.source.group_by else one)

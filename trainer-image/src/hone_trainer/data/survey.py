@@ -9,6 +9,7 @@ from typing import Any
 from hone.contract.plan import SourceRows
 from hone.contract.progress import CHECKING_ROWS
 from hone.contract.settings import DataFormat, SplitBy
+from hone_trainer.data import near, sensitive
 from hone_trainer.data.assign import RowRef, Seen, assign, repeated
 from hone_trainer.data.checked import CheckedChunk, RowCheck, check_chunk, checked
 from hone_trainer.data.columns import check_columns
@@ -128,7 +129,9 @@ def survey(
         refs, sentences = oversampled(candidates, refs)
         repeats += sentences
     refs = _weighted(good, used, parts, refs)
-    warnings = [*_unread(sources), *assigned.warnings, *repeats]
+    alike = near.near_duplicates((mark, ref.split, ref.prompt) for mark, ref in zip(result.sketches, refs, strict=True))
+    advice = [*near.warning(alike), *sensitive.warning(result.sensitive)]
+    warnings = [*_unread(sources), *assigned.warnings, *repeats, *advice]
     test_prompts = {ref.prompt for ref in refs if ref.split == "test"}
     shared = sum(ref.split == "train" and ref.prompt in test_prompts for ref in refs)
     bad = {place: own.total for place, (_, own) in result.by_source.items()}
@@ -195,6 +198,8 @@ class _Checked:
     faults: Faults = field(default_factory=Faults)
     unused: Unused = field(default_factory=Unused)
     by_source: dict[str, tuple[int, Faults]] = field(default_factory=dict)
+    sensitive: Counter[str] = field(default_factory=Counter)
+    sketches: list[int] = field(default_factory=list)
 
     def add(self, chunk: CheckedChunk, own: Faults, part: Part | None) -> None:
         """Add a chunk, and its bad rows to those of its source as well."""
@@ -202,6 +207,8 @@ class _Checked:
         self.parts += [part] * len(chunk.seen)
         self.chunks.append(len(chunk.seen))
         self.chats |= chunk.chats
+        self.sensitive.update(chunk.sensitive)
+        self.sketches += chunk.sketches
         self.unused.merge(chunk.unused)
         for reason, where in chunk.faults:
             self.faults.add(reason, where)

@@ -12,6 +12,11 @@ from hone_trainer.planning.packing import Packing, packed_rows_per_step
 from hone_trainer.planning.rollouts import LONGEST, completion_length
 from hone_trainer.protocol.errors import BadInput
 
+_WITH_LITTLE_DATA = (
+    "What may still work: a format or a tone, learned by LoRA of a low rank; examples in the prompt, without training; "
+    "and for facts, above all those that change, to find them and put them into the prompt."
+)
+
 
 def check_scarce_data(inputs: PlanInputs, choices: Choices) -> Choices:
     """Refuse fewer training rows than `minSamples`, or warn of them, as the spec says.
@@ -31,7 +36,7 @@ def check_scarce_data(inputs: PlanInputs, choices: Choices) -> Choices:
             message,
             "Add rows, lower spec.dataset.minSamples, or set spec.dataset.onScarceData to Warn.",
         )
-    return choices.warn(f"Little data: {message}. The result may not generalize to other data.")
+    return choices.warn(f"Little data: {message}. The result may not generalize to other data. {_WITH_LITTLE_DATA}")
 
 
 def choose_generation(inputs: PlanInputs, choices: Choices) -> Choices:
