@@ -20,6 +20,7 @@ from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import Method
 from hone_trainer.data.classes import Classes
+from hone_trainer.data.length_groups import passes_and_work
 from hone_trainer.models.facts import ModelFacts
 from hone_trainer.objectives import components
 from hone_trainer.planning.inputs import PlanInputs
@@ -223,6 +224,10 @@ def planned(model: Model, setup: Setup) -> Planned:
         return Planned(
             model.name, setup, None, refusal=f"`{refusal.field}`: {refusal.message}. {refusal.hint or ''}".strip()
         )
+    if plan.micro_batch_tokens:
+        passes, _ = passes_and_work(lengths, plan.global_batch_size, plan.micro_batch_tokens, plan.world_size)
+        share = plan.global_batch_size / plan.world_size
+        return Planned(model.name, setup, plan, share * inputs.tokens_per_row / passes)
     of_row = sum(lengths) / packing.rows if plan.packing else inputs.tokens_per_row
     return Planned(model.name, setup, plan, plan.micro_batch_size * of_row)
 

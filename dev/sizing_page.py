@@ -44,9 +44,10 @@ with a teacher of the same size. Padding: the share of a step's work, without an
 _FEW = f"""
 ## Fewer than {FEW_TOKENS:,} tokens
 
-Rows of other objectives than SFT are not packed, and a micro-batch has at most 8,192 tokens if all its rows are as
-long as the longest: with one row of 8,192 among many short ones, that is a row at a time. Set `sequenceLength` to less
-if the longest rows matter little. Of SFT:
+Rows of other objectives than SFT are not packed. Where neither their order nor their number in a micro-batch matters,
+as many go through the model at once as have 8,192 tokens with padding. Of KTO, ORPO and answers that are not generated
+yet, as many do as have 8,192 tokens if all are as long as the longest: with one row of 8,192 among many short ones,
+that is a row at a time. Set `sequenceLength` to less if the longest rows matter little. Of SFT:
 
 """
 

@@ -137,8 +137,8 @@ def test_offloading_saves_memory_and_changes_no_gradient() -> None:
     blocks = [layer for _ in range(layers) for layer in (torch.nn.Linear(width, width), torch.nn.GELU())]
     model = torch.nn.Sequential(*blocks).cuda()
     inputs = torch.randn(rows, width, device="cuda")
-    plain = SimpleNamespace(model=model, training_step=lambda: model(inputs).square().mean().backward())
-    offloaded = SimpleNamespace(model=model, training_step=plain.training_step)
+    plain = SimpleNamespace(model=model, micro_batch_step=lambda: model(inputs).square().mean().backward())
+    offloaded = SimpleNamespace(model=model, micro_batch_step=plain.micro_batch_step)
     offload_activations(offloaded)
 
     def step(trainer: SimpleNamespace) -> tuple[int, torch.Tensor]:
@@ -146,7 +146,7 @@ def test_offloading_saves_memory_and_changes_no_gradient() -> None:
         torch.cuda.synchronize()
         level = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        trainer.training_step()
+        trainer.micro_batch_step()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - level, model[0].weight.grad.clone()
 

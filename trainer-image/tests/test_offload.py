@@ -23,7 +23,7 @@ def test_every_step_runs_with_its_activations_offloaded(monkeypatch: pytest.Monk
         return Context()
 
     monkeypatch.setattr(activation_offloading, "get_act_offloading_ctx_manager", manager)
-    trainer = SimpleNamespace(model="the model", training_step=lambda *inputs: seen.append("step") or sum(inputs))
+    trainer = SimpleNamespace(model="the model", micro_batch_step=lambda *inputs: seen.append("step") or sum(inputs))
     offload_activations(trainer)
-    assert [trainer.training_step(1, 2), trainer.training_step(3, 4)] == [3, 7]
+    assert [trainer.micro_batch_step(1, 2), trainer.micro_batch_step(3, 4)] == [3, 7]
     assert seen == ["on", "step", "off"] * 2

@@ -54,7 +54,7 @@ class Incompatible(Exception):
 
 
 _BASE = ("objectives/trainer.py",)
-_GROUPS = ("training/length_groups.py",)
+_GROUPS = ("training/length_groups.py", "training/step_shares.py")
 _REFERENCE = ("objectives/reference.py",)
 _ROLLOUT = ("objectives/generation.py",)
 _ZERO = ("models/zero.py",)
@@ -64,6 +64,7 @@ _MODULES = ("models/modules.py",)
 _QUANTIZED = ("full_name", "patterns")
 _AUTO = "transformers.models.auto.modeling_auto"
 _TERMS = ("planning/memory_terms.py",)
+_SAMPLES = ("epoch_iterator", "num_batches", "device")
 _STEP = ("model", "inputs", "num_items_in_batch")
 _EVALUATION = ("model", "inputs", "prediction_loss_only", "ignore_keys")
 _OF_DATA = ("dataset_tags", "dataset", "dataset_args")
@@ -142,11 +143,14 @@ _TRAINER = (
     Hook(
         "transformers.Trainer",
         "training_step",
-        (*_BASE, "training/offload.py", "training/rank_trainer.py"),
+        _BASE,
         "each micro-batch's loss is followed, and its activations may wait in host memory",
         _STEP,
         override=True,
     ),
+    Hook("transformers.Trainer", "get_batch_samples", _BASE, "counts what a loss is over", _SAMPLES, override=True),
+    Hook("transformers.Trainer", "_track_num_input_tokens", _BASE, "of each micro-batch", ("inputs",), override=True),
+    Hook("accelerate.state.GradientState", "_set_sync_gradients", _BASE, "the last micro-batch", ("sync_gradients",)),
     Hook(
         "transformers.Trainer",
         "evaluate",

@@ -146,8 +146,19 @@ class Plan(Model):
         ),
     ]
     micro_batch_size: Annotated[Positive, Field(description="Rows, or packed sequences, per process and forward pass.")]
+    micro_batch_tokens: Annotated[
+        Positive | None,
+        Field(
+            description="Most tokens of a forward pass, with padding, if micro-batches have as many rows as fit into "
+            "that instead of microBatchSize."
+        ),
+    ] = None
     gradient_accumulation_steps: Annotated[
-        Positive, Field(description="Number of forward and backward passes per optimizer step.")
+        Positive,
+        Field(
+            description="Number of forward and backward passes per optimizer step; with microBatchTokens, the most "
+            "that are needed."
+        ),
     ]
     sequence_length: Annotated[Positive, Field(description="Maximum length of a row in tokens.")]
     packing: Annotated[
@@ -289,3 +300,9 @@ class Plan(Model):
     def half(self) -> str:
         """Torch's name of the type in which GPUs compute."""
         return (self.compute_dtype or Precision.BFLOAT16).value
+
+    @property
+    def batches_per_step(self) -> tuple[int, int]:
+        """Rows of a batch of one process, and batches of a step, as transformers counts them: where micro-batches are
+        cut by tokens, a step is one batch, whose only row is all that a process trains on."""
+        return (1, 1) if self.micro_batch_tokens else (self.micro_batch_size, self.gradient_accumulation_steps)

@@ -47,6 +47,7 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         if getattr(plan, name):
             stage[name] = host
     wide = sums_in_float32(plan.precision, plan.zero_stage, plan.gradient_accumulation_steps)
+    batch_size, batches = plan.batches_per_step
     return {
         **({"data_types": {"grad_accum_dtype": "fp32"}} if wide else {}),
         "zero_optimization": stage,
@@ -56,8 +57,8 @@ def deepspeed_config(plan: Plan) -> dict[str, Any] | None:
         "bf16": {"enabled": plan.precision == "bfloat16"},
         # A scale of 0: DeepSpeed finds one itself, as torch's GradScaler does, from 2^16.
         "fp16": {"enabled": plan.precision == "float16", "loss_scale": 0, "initial_scale_power": 16},
-        "train_micro_batch_size_per_gpu": plan.micro_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        "train_micro_batch_size_per_gpu": batch_size,
+        "gradient_accumulation_steps": batches,
         "gradient_clipping": plan.max_grad_norm,
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,

@@ -45,6 +45,7 @@ def build(inputs: Inputs) -> "RankTrainer":
         max_length=None,
         beta=inputs.beta,
         precompute_ref_log_probs=True,
+        precompute_ref_batch_size=plan.micro_batch_size,
         disable_dropout=not plan.lora_dropout,
     )
     model, cache = inputs.load_model(CHAT.model_class()), ReferenceCache.of(inputs)

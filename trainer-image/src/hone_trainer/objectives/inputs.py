@@ -32,7 +32,6 @@ SCHEDULERS = {
 
 _FIXED_ARGUMENTS: dict[str, Any] = {
     "prediction_loss_only": True,
-    "fp16": False,
     "ddp_find_unused_parameters": False,
     "logging_strategy": "steps",
     "logging_first_step": True,
@@ -97,14 +96,15 @@ class Inputs:
 def training_arguments(config: RunConfig, plan: Plan, output_dir: Path) -> dict[str, Any]:
     """transformers' TrainingArguments that follow from the plan, for every objective."""
     on_gpu = config.topology.gpus_per_node > 0
+    batch_size, batches = plan.batches_per_step
     return {
         **_FIXED_ARGUMENTS,
         "output_dir": str(output_dir),
         "max_steps": plan.total_steps,
-        "per_device_train_batch_size": plan.micro_batch_size,
+        "per_device_train_batch_size": batch_size,
         # Several rows would be packed by the collator as those of training are.
         "per_device_eval_batch_size": 1 if plan.packing else plan.micro_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        "gradient_accumulation_steps": batches,
         # Not fused, AdamW needs two more copies of what it updates, which under ZeRO is all at once.
         "optim": (plan.optim or Optimizer.ADAMW).value,
         "learning_rate": plan.learning_rate,

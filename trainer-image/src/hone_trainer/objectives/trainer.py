@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ from hone_trainer.objectives.inputs import Inputs
 from hone_trainer.protocol.beats import Beats
 from hone_trainer.training import checkpoint
 from hone_trainer.training.length_groups import group_by_length
+from hone_trainer.training.step_shares import MICRO_BATCHES, ShareDataset, by_share, weighted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,12 +46,45 @@ class TrainerMixin(Trainer):
     lengths: Sequence[int] | None = None
     """Tokens of each training row, where those of a step are sorted by them."""
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """One micro-batch forward and backward; its loss is already divided by the micro-batches of a step."""
+    def training_step(self, model: torch.nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One batch forward and backward: a micro-batch, or all of a step's. Its loss counts by its part of a step."""
+        if MICRO_BATCHES not in inputs:
+            return self.micro_batch_step(model, inputs, *args, **kwargs)
+        losses, parts = [], weighted(inputs)
+        for number, (micro_batch, weight) in enumerate(parts, start=1):
+            is_last = number == len(parts)
+            # DeepSpeed sums gradients until it is told that they are complete; DDP waits with exchanging them.
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            waits = not (is_last or self.is_deepspeed_enabled)
+            # What transformers divides the loss by, unless that is a sum over a step's tokens already.
+            self.current_gradient_accumulation_steps = 1 / weight  # type: ignore[assignment]
+            with self.accelerator.no_sync(model) if waits else nullcontext():
+                losses.append(self.micro_batch_step(model, micro_batch, *args, **kwargs))
+        return torch.stack(losses).sum()
+
+    def micro_batch_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One micro-batch forward and backward; arguments as of `training_step`."""
         loss = super().training_step(*args, **kwargs)
         self.health.add_loss(loss)
         self.beats("micro-batch")
         return loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The batches of a step, and the tokens or rows that their loss is divided by, over all processes."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and MICRO_BATCHES in batches[0]:
+            (share,) = batches
+            parts = share[MICRO_BATCHES]
+            _, items = super().get_batch_samples(iter(parts), len(parts), device)
+        return batches, items
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        # Of objectives that generate, a batch is a list.
+        parts = inputs[MICRO_BATCHES] if MICRO_BATCHES in inputs else [inputs]  # noqa: SIM401
+        for micro_batch in parts:
+            super()._track_num_input_tokens(micro_batch)  # type: ignore[no-untyped-call]
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> torch.Tensor | float | None:
         # transformers does not annotate it.
@@ -60,11 +94,21 @@ class TrainerMixin(Trainer):
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The training rows, those of each step by length where that is planned."""
-        loader: DataLoader[Any] = super().get_train_dataloader()
-        if self.lengths is not None:
-            args = self.args
-            rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            group_by_length(loader, self.lengths, rows)
+        if self.lengths is None:
+            return super().get_train_dataloader()
+        plan, world_size = self.plan, self.args.world_size
+        rows_per_step = plan.micro_batch_size * plan.gradient_accumulation_steps * world_size
+        if plan.micro_batch_tokens is None:
+            loader: DataLoader[Any] = super().get_train_dataloader()
+            group_by_length(loader, self.lengths, rows_per_step)
+            return loader
+        rows = self.train_dataset
+        self.train_dataset = ShareDataset(rows)
+        try:
+            loader = super().get_train_dataloader()
+        finally:
+            self.train_dataset = rows
+        by_share(loader, self.lengths, rows_per_step, plan.micro_batch_tokens, world_size)
         return loader
 
     def set_exports(self, exports: Callable[[], bool]) -> None:

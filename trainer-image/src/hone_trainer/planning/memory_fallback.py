@@ -2,7 +2,7 @@
 
     0      the plan itself
     1 …    micro-batch ÷ 2 (its largest divisor of at most half), accumulation up in proportion, until it is 1, or what
-           the objective needs at least
+           the objective needs at least; where micro-batches are cut by tokens, these too
     then   gradient checkpointing
     then   activations wait in host memory (GPUs only)
     then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint)
@@ -82,11 +82,13 @@ def _typed(change: Change) -> dict[str, object]:
 
 
 def _smaller_micro_batches(plan: Plan) -> Iterator[Change]:
-    micro, accumulation = plan.micro_batch_size, plan.gradient_accumulation_steps
+    micro, accumulation, tokens = plan.micro_batch_size, plan.gradient_accumulation_steps, plan.micro_batch_tokens
     least = least_micro_batch(Objective(plan.objective))
     while (smaller := _largest_part(micro)) >= least:
+        tokens = tokens and tokens * smaller // micro
         micro, accumulation = smaller, accumulation * (micro // smaller)
-        yield {"micro_batch_size": micro, "gradient_accumulation_steps": accumulation}
+        change: Change = {"micro_batch_size": micro, "gradient_accumulation_steps": accumulation}
+        yield change | ({"micro_batch_tokens": tokens} if tokens else {})
 
 
 def _frugal_activations(plan: Plan, topology: Topology) -> Iterator[Change]:

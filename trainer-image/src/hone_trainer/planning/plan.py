@@ -33,6 +33,7 @@ ORDER: Sequence[Choose] = (
     precision.choose_precision,
     placement.choose_placement,
     schedule.choose_accumulation,
+    schedule.choose_micro_batch_tokens,
     schedule.choose_length_grouping,
     schedule.choose_steps,
     schedule.choose_sequence_length,

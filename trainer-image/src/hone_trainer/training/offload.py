@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def offload_activations(trainer: RankTrainer) -> None:
-    """Let every training step of the trainer keep what it saves for the backward pass in host memory.
+    """Let every micro-batch of the trainer keep what it saves for the backward pass in host memory.
 
     TRL's own implementation, which some of its trainers also offer as an argument: parameters stay where they are, and
     the copies run in parallel with the computation.
@@ -17,10 +17,10 @@ def offload_activations(trainer: RankTrainer) -> None:
     from trl.models.activation_offloading import get_act_offloading_ctx_manager
 
     context = get_act_offloading_ctx_manager(model=trainer.model, warn_if_no_head=False)
-    step = trainer.training_step
+    step = trainer.micro_batch_step
 
-    def training_step(*args: Any, **kwargs: Any) -> "torch.Tensor":
+    def micro_batch_step(*args: Any, **kwargs: Any) -> "torch.Tensor":
         with context:
             return step(*args, **kwargs)
 
-    trainer.training_step = training_step
+    trainer.micro_batch_step = micro_batch_step

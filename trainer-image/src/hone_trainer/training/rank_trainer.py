@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class RankTrainer(Protocol):
     """transformers' Trainer, or one of TRL's, with Hone's additions."""
 
-    training_step: "Callable[..., torch.Tensor]"
+    micro_batch_step: "Callable[..., torch.Tensor]"
     """One micro-batch forward and backward."""
 
     @property

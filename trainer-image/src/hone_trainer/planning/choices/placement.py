@@ -5,6 +5,7 @@ from itertools import product
 
 from hone.contract.plan import MemoryEstimate
 from hone.contract.settings import Precision
+from hone_trainer.data.length_groups import passes_and_work
 from hone_trainer.models.saved import Mode
 from hone_trainer.models.zero import sums_in_float32
 from hone_trainer.planning import needs
@@ -35,6 +36,10 @@ ASSUMED_GPU = 80 * GIB
 out before training."""
 LARGEST_GPU = 288 * GIB
 """The largest that is sold."""
+
+
+_ROWS_TRIED = 2000
+"""Training rows, which are shuffled, that are cut into micro-batches of each size."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +153,28 @@ def _by_estimate(inputs: PlanInputs, choices: Choices) -> tuple[_Layout, _Why]:
 def _by_speed(inputs: PlanInputs, choices: Choices, sizes: list[int]) -> list[tuple[bool, int]]:
     """Gradient checkpointing and micro-batches, the fastest first: to compute activations again takes a third more
     time, and a micro-batch that does not fill a GPU several times as much."""
-    tokens = tokens_per_row(inputs, choices)
-    enough = min(least_tokens(inputs.config), sizes[0] * tokens)
-    return sorted(product((False, True), sizes), key=lambda pair: (pair[1] * tokens < enough, pair[0], -pair[1]))
+    tokens = {size: _tokens_at_once(inputs, choices, size) for size in sizes}
+    enough = min(least_tokens(inputs.config), tokens[sizes[0]])
+    return sorted(product((False, True), sizes), key=lambda pair: (tokens[pair[1]] < enough, pair[0], -pair[1]))
+
+
+def _tokens_at_once(inputs: PlanInputs, choices: Choices, size: int) -> float:
+    """Tokens of a forward pass on average, without padding."""
+    per_row = tokens_per_row(inputs, choices)
+    if not divides_by_tokens(inputs, choices):
+        return size * per_row
+    share, processes = choices.rows_per_process, inputs.topology.data_parallel_size
+    tried = inputs.lengths[: max(_ROWS_TRIED, share * processes)]
+    passes, _ = passes_and_work(tried, share * processes, size * inputs.sequence_length, processes)
+    return share * per_row / passes if passes else size * per_row
+
+
+def divides_by_tokens(inputs: PlanInputs, choices: Choices) -> bool:
+    """Whether a micro-batch may have as many rows as fit into the memory of so many of the longest: their order is
+    free, their lengths are known, they are not packed, and the spec says nothing else. On GPUs alone: on CPUs, which
+    compute few tokens as fast as many, padding takes longer than more passes."""
+    free = inputs.on_gpu and not (choices.packing.length or needs.fixed_order(inputs.objective))
+    return bool(free and inputs.lengths and inputs.topology.micro_batch_size is None)
 
 
 def tokens_per_row(inputs: PlanInputs, choices: Choices) -> float:

@@ -5,12 +5,12 @@ import math
 from pydantic.alias_generators import to_camel
 
 from hone.contract.settings import OPTIMIZERS_8_BIT, Select
-from hone_trainer.data.length_groups import grouped, unused_share
+from hone_trainer.data.length_groups import grouped, passes_and_work, unused_share
 from hone_trainer.planning import needs
 from hone_trainer.planning.batches import default_epochs, steps_per_epoch, steps_per_pass, why_by_rows
 from hone_trainer.planning.checkpoint_schedule import plan_evaluations, plan_saves
 from hone_trainer.planning.choices.base import SET_IN_THE_SPEC, Choice, Choices, spec_or
-from hone_trainer.planning.choices.placement import weight_bytes
+from hone_trainer.planning.choices.placement import divides_by_tokens, weight_bytes
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.planning.memory import checkpoint_bytes
 from hone_trainer.protocol.errors import BadInput
@@ -18,6 +18,8 @@ from hone_trainer.protocol.errors import BadInput
 _FEW_STEPS = 20
 _MIN_LESS_PADDING = 0.05
 """Share of a step's work that sorted rows have to save."""
+_MIN_FEWER_PASSES = 0.1
+"""Share of a step's forward passes that micro-batches of varying numbers of rows have to save."""
 _ROWS_TRIED = 50_000
 """Training rows, which are shuffled, that padding is counted on."""
 _FULL_RATE_UP_TO = 2_000_000_000
@@ -34,6 +36,25 @@ def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
     return choices.choose(gradient_accumulation_steps=Choice(share // micro, why))
 
 
+def choose_micro_batch_tokens(inputs: PlanInputs, choices: Choices) -> Choices:
+    """How many tokens a micro-batch has at most, where as many rows as fit into that take fewer forward passes."""
+    if not divides_by_tokens(inputs, choices) or choices.values["offload_optimizer"]:
+        # In host memory DeepSpeed sums gradients only over a number of passes that it knows before.
+        return choices
+    most = choices.get("gradient_accumulation_steps", int)
+    tokens, lengths = choices.get("micro_batch_size", int) * inputs.sequence_length, inputs.lengths[:_ROWS_TRIED]
+    processes = inputs.topology.data_parallel_size
+    passes, _ = passes_and_work(lengths, choices.rows_per_process * processes, tokens, processes)
+    if passes > most * (1 - _MIN_FEWER_PASSES):
+        return choices
+    real = choices.rows_per_process * inputs.tokens_per_row / passes
+    why = (
+        f"{passes:.1f} forward passes a step instead of {most}, of {real:.0f} tokens without padding, since rows are "
+        "shorter than the longest."
+    )
+    return choices.choose(micro_batch_tokens=Choice(tokens, why))
+
+
 def choose_length_grouping(inputs: PlanInputs, choices: Choices) -> Choices:
     """Whether the rows of a step are sorted by length before they are divided into micro-batches."""
     micro, processes = choices.get("micro_batch_size", int), inputs.topology.data_parallel_size
@@ -45,6 +66,9 @@ def choose_length_grouping(inputs: PlanInputs, choices: Choices) -> Choices:
     sorted_rows = [lengths[row] for row in grouped(range(len(lengths)), lengths, per_step)]
     before, after = (unused_share(rows, micro * processes) for rows in (lengths, sorted_rows))
     groups = before - after >= _MIN_LESS_PADDING
+    if tokens := choices.values.get("micro_batch_tokens"):
+        _, work = passes_and_work(lengths, per_step, int(str(tokens)), processes)
+        groups, after = True, 1 - sum(lengths) / len(lengths) * per_step / work
     why = f"Padding takes {before:.0%} of a step's work; {after:.0%} with rows of similar length in a micro-batch."
     return choices.choose(length_grouping=Choice(groups, why))
 
