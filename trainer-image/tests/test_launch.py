@@ -313,6 +313,24 @@ def test_a_model_that_does_not_fit_is_not_tried_on_levels_that_cannot_help(
     ]
 
 
+def test_levels_that_the_gpu_as_reported_cannot_hold_are_left_out(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.make_run(tmp_path, micro_batch=4, activation_bytes=40 * 2**30, shared=tmp_path)
+    attempts: list[int] = []
+
+    def run_ranks(config, node, status, attempt, look, *, probing):
+        attempts.append(attempt.memory_fallback_level)
+        status.write_status(RankStatus(rank=0, stage="Probing", gpu_total_bytes=15 * 2**30))
+        return out_of_memory(0)
+
+    monkeypatch.setattr(gang, "run_ranks", run_ranks)
+    assert launch.main() == 65
+    assert attempts == [0, 2, 3], "half of the activations would take 20 GiB"
+    assert ended(tmp_path).changes[0].endswith("out of memory in the probe, on GPUs of 15.0 GiB")
+    assert config.topology.memory_bytes is None
+
+
 def test_a_stop_between_two_starts_is_obeyed_at_once(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,26 @@ def test_every_level_trains_on_the_same_rows_per_step(config: RunConfig, micro: 
         assert (now.total_steps, now.learning_rate) == (plan.total_steps, plan.learning_rate)
 
 
+@pytest.mark.parametrize(
+    ("gib", "expected"),
+    [
+        pytest.param(None, 1, id="unknown: the next one"),
+        pytest.param(60, 1, id="half of the activations fit"),
+        pytest.param(52, 3, id="no micro-batch fits"),
+        pytest.param(30, 5, id="the state needs another ZeRO stage"),
+    ],
+)
+def test_levels_that_a_gpu_cannot_hold_are_left_out(config: RunConfig, gib: int | None, expected: int) -> None:
+    plan = make(config, micro=4, ranks=2)
+    estimate = {"weights_bytes": 30, "gradients_bytes": 5, "optimizer_bytes": 10, "activations_bytes": 30}
+    memory = plan.memory.model_copy(update={name: value * 2**30 for name, value in estimate.items()})
+    levels = memory_fallback.fallback_levels(plan.model_copy(update={"memory": memory}), topology(gpus=2, ranks=2))
+    total = gib and gib * 2**30
+    assert memory_fallback.next_level(levels, 0, None, memory=total) == expected
+    assert memory_fallback.next_level(levels, 0, None, memory=1) == 5, "where nothing else may fit, the rest is tried"
+    assert memory_fallback.next_level(levels[:3], 0, None, memory=1) == 1
+
+
 # Levels of four ranks on GPUs with micro-batch 2: 0 plan, 1 micro-batch 1, 2 checkpointing, 3 offloading, 4 ZeRO-2,
 # 5 ZeRO-3.
 @pytest.mark.parametrize(

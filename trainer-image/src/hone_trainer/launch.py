@@ -105,7 +105,7 @@ def _until_it_fits(pod: PodAttempt) -> Verdict | None:
         if verdict is None or verdict.failure_class is not FailureClass.OUT_OF_MEMORY:
             return verdict
         loading = pod.was_loading(verdict)
-        following = next_level(pod.levels, pod.level, pod.checkpoint_stage(), loading=loading)
+        following = next_level(pod.levels, pod.level, pod.checkpoint_stage(), loading=loading, memory=pod.gpu_bytes())
         if following is None:
             hint = hint_at_the_end(pod.planned, pod.levels[pod.level].plan, loading=loading)
             return verdict.model_copy(update={"final": True, "hint": clip(hint, MAX_HINT)})

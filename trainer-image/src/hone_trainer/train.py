@@ -137,7 +137,18 @@ def _first_status(rank: int, plan: Plan, resumed_from: int | None) -> RankStatus
         step=resumed_from or 0,
         checkpoint_step=resumed_from,
         resumed_from_step=resumed_from,
+        gpu_total_bytes=_gpu_total_bytes(),
     )
+
+
+def _gpu_total_bytes() -> int | None:
+    """Memory of this rank's GPU; None on CPUs."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    total: int = torch.cuda.get_device_properties(int(os.environ.get("LOCAL_RANK", "0"))).total_memory
+    return total
 
 
 def _make_trainer(

@@ -11,6 +11,7 @@ from hone_trainer.planning import memory_fallback
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.probe import Probe, load_probe
 from hone_trainer.protocol.status import StatusDir
+from hone_trainer.protocol.units import gib
 from hone_trainer.training import checkpoint
 
 MAX_CHANGE = 256
@@ -98,6 +99,11 @@ class PodAttempt:
         status = self.status.statuses().get(verdict.rank) if verdict.rank is not None else None
         return status.stage if status else None
 
+    def gpu_bytes(self) -> int | None:
+        """Memory of the smallest GPU, as the ranks have reported; None if they have not, or the plan knows it."""
+        reported = [one.gpu_total_bytes for one in self.status.statuses().values() if one.gpu_total_bytes]
+        return min(reported, default=None) if self.planned.memory.limit_bytes is None else None
+
     def step_down(self, level: int, verdict: Verdict) -> None:
         """Continue at a further level of the memory fallback, in this pod and in later attempts, and record why.
 
@@ -107,7 +113,8 @@ class PodAttempt:
         """
         where = _BEFORE_STEPS.get(self._stage(verdict) or "", f"at step {(verdict.step or 0) + 1}")
         causes = memory_fallback.causes(self.levels, self.level, self._reached)
-        causes += [f"{one.change}: out of memory {where}" for one in self.levels[self.level + 1 : level + 1]]
+        gpu = f", on GPUs of {gib(total)}" if (total := self.gpu_bytes()) else ""
+        causes += [f"{one.change}: out of memory {where}{gpu}" for one in self.levels[self.level + 1 : level + 1]]
         self._reached = memory_fallback.save_level(self.config, level, causes)
         self.attempt = self.attempt.model_copy(update={"memory_fallback_level": level})
         self.restarts += 1

@@ -179,7 +179,14 @@ def level_of(levels: list[Level], attempt: Attempt, reached: ReachedLevel, check
     return min(max(level, fitting[0]), fitting[-1]) if fitting else level
 
 
-def next_level(levels: list[Level], level: int, checkpoint_stage: int | None, *, loading: bool = False) -> int | None:
+def next_level(
+    levels: list[Level],
+    level: int,
+    checkpoint_stage: int | None,
+    *,
+    loading: bool = False,
+    memory: int | None = None,
+) -> int | None:
     """The level that is taken after running out of memory, or None where none is left.
 
     Args:
@@ -188,15 +195,33 @@ def next_level(levels: list[Level], level: int, checkpoint_stage: int | None, *,
         checkpoint_stage: as in `level_of`.
         loading: whether it ran out before training began. Then only a ZeRO stage can help, which shards what is loaded,
             or host memory.
+        memory: bytes of a GPU, if the plan was made without knowing them: levels that cannot fit by its estimate are
+            left out, as long as there are others.
     """
-    following = level + 1
-    while loading and following < len(levels) and _states(levels[following]) == _states(levels[level]):
-        following += 1
-    if following >= len(levels):
+    possible = [
+        index
+        for index in range(level + 1, len(levels))
+        if not (loading and _states(levels[index]) == _states(levels[level]))
+    ]
+    fitting = [index for index in possible if memory is None or not _exceeds(levels[0], levels[index], memory)]
+    following = next(iter(fitting or possible), None)
+    if following is None:
         return None
     if checkpoint_stage is not None and levels[following].plan.zero_stage != checkpoint_stage:
         return None
     return following
+
+
+def _exceeds(first: Level, level: Level, memory: int) -> bool:
+    """Whether a level needs more than that, by the first one's estimate: as long as it holds the same state, and of
+    activations what only its micro-batch reduces."""
+    if _states(level) != _states(first):
+        return False
+    estimate = first.plan.memory
+    state = estimate.weights_bytes + estimate.gradients_bytes + estimate.optimizer_bytes
+    frugal = level.plan.gradient_checkpointing != first.plan.gradient_checkpointing or level.plan.activation_offloading
+    rows = 0.0 if frugal else level.plan.micro_batch_size / first.plan.micro_batch_size
+    return state + rows * estimate.activations_bytes > memory
 
 
 def _states(level: Level) -> tuple[int, bool, bool]:

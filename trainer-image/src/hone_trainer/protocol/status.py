@@ -41,6 +41,8 @@ class RankStatus(Progress):
     """How long the newest checkpoint took to write."""
     gpu_peak_bytes: int | None = None
     """Most GPU memory that this rank's tensors took, where it has a GPU."""
+    gpu_total_bytes: int | None = None
+    """What its GPU has."""
 
 
 class Beat(Model):
