@@ -186,8 +186,8 @@ def quiet() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(io.StringIO())
 
 
-def train(directory: Path) -> str:
-    """Run the launcher to its end; returns what failed, or an empty text."""
+def train(directory: Path, seconds: float = SECONDS) -> str:
+    """Run the launcher to its end, or for so many seconds; returns what failed, or an empty text."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -210,7 +210,7 @@ def train(directory: Path) -> str:
             start_new_session=True,
         )
         try:
-            code = process.wait(SECONDS)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = -1
         finally:
@@ -222,7 +222,7 @@ def train(directory: Path) -> str:
         return ""
     last = log.read_text(errors="replace")[-3000:]
     if code == -1:
-        return f"did not end in {SECONDS} s: {last}"
+        return f"did not end in {seconds:g} s: {last}"
     verdict = StepResult.model_validate_json((directory / "end").read_text()).verdict
     return f"{verdict.message if verdict else 'no verdict'}\n{last}"
 

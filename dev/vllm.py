@@ -1,33 +1,29 @@
-"""vLLM's OpenAI server as a process of this machine, in an environment of its own: vLLM and the trainer need other
-releases of transformers.
+"""vLLM's OpenAI server as a process of this machine, started as a ModelDeployment's pod starts it.
 
-`python3 -m dev.vllm` makes the environment, in $HONE_CACHE/vllm/<hash of the lock file>: that of the image for CPUs.
+`python3 -m dev.vllm` makes its environment, in $HONE_CACHE/vllm/<hash of the lock file>, from the lock of the image for
+CPUs: vLLM needs another release of transformers than the trainer.
 """
 
-import json
 import os
 import shutil
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dev import uv, venv
 from dev.lock import locked
 
-LOCK = uv.ROOT / "dev" / "images" / "vllm-cpu" / "requirements.lock"
+if TYPE_CHECKING:
+    from hone.contract.results import ArtifactSummary
+
+LOCK = uv.ROOT / "dev/images/vllm-cpu/requirements.lock"
 SECONDS_TO_START = 900
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-}
-"""As the image has it."""
+SECONDS_TO_STOP = 60
 
 
 def location() -> Path:
@@ -41,32 +37,29 @@ def ensure() -> Path:
     with locked(uv.cache_dir() / "vllm.lock", "another clone that makes vLLM's environment"):
         if not (environment / "COMPLETE").is_file():
             venv.build(environment, LOCK)
-    return environment / "bin" / "python"
+    return environment / "bin/python"
 
 
 @contextmanager
-def serving(artifact: Path, name: str, arguments: Sequence[str], log: Path) -> Iterator[str]:
-    """The address of a server of an artifact, as long as the context lasts.
+def serving(deployment: dict[str, Any], artifact: Path, directory: Path) -> Iterator[str]:
+    """The address of the server of a ModelDeployment, as long as the context lasts.
 
     Args:
-        artifact: the model's directory.
-        name: what the model is served as.
-        arguments: further arguments of vLLM.
-        log: where the server's output goes.
+        deployment: the resource, whose server runs on CPUs.
+        artifact: the directory of a whole model, as finish has written it.
+        directory: for the server's log and its own files.
 
     Raises:
         RuntimeError: it has ended, or does not answer in time; with the end of its log.
     """
-    port = _free_port()
-    command = [str(ensure()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(artifact)]
-    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port), *arguments]
-    home = log.parent / "home"
-    home.mkdir(exist_ok=True)
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    port, log, home = _free_port(), directory / "vllm.log", directory / "vllm-home"
+    home.mkdir()
+    arguments, environment = rendered(deployment, _summary(artifact), artifact, home)
+    command = [str(ensure()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
+    command += ["--host=127.0.0.1", f"--port={port}"]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**variables, **_ENVIRONMENT, "HOME": str(home)}
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**inherited, **environment})
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(process, url, log)
@@ -74,18 +67,40 @@ def serving(artifact: Path, name: str, arguments: Sequence[str], log: Path) -> I
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(SECONDS_TO_STOP)
         except subprocess.TimeoutExpired:
             process.kill()
         shutil.rmtree(home, ignore_errors=True)
 
 
-def post(url: str, content: object) -> dict[str, object]:
-    """The answer of a server to a JSON document."""
-    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=600) as response:
-        answer: dict[str, object] = json.load(response)
-    return answer
+def rendered(
+    deployment: dict[str, Any], summary: "ArtifactSummary", artifact: Path, home: Path
+) -> tuple[list[str], dict[str, str]]:
+    """The server's arguments and variables as the operator renders them, with paths of this machine.
+
+    Args:
+        deployment: the resource.
+        summary: what status says of the artifact.
+        artifact: its directory.
+        home: a directory of the server's own.
+    """
+    from hone.api.modeldeployment import ServedArtifactStatus
+    from hone.core.modeldeployment.resources import vllm
+    from hone.core.modeldeployment.selection import ServedArtifact
+    from hone.core.modeldeployment.server import Server
+    from hone.core.settings import Settings
+
+    server = Server(deployment, Settings())
+    served = ServedArtifact(server.job, ServedArtifactStatus.from_dict(summary.to_dict()))
+    arguments = [flag.replace(vllm.SERVED_DIRECTORY, str(artifact)) for flag in vllm.arguments(server, served)]
+    environment = vllm.environment(server)
+    return arguments, {name: value.replace("/tmp", str(home), 1) for name, value in environment.items()}
+
+
+def _summary(artifact: Path) -> "ArtifactSummary":
+    from hone.contract.report import REPORT_FILE, Report
+
+    return Report.model_validate_json((artifact.parent / REPORT_FILE).read_text()).artifact
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
@@ -94,7 +109,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=10):
                 return
-        except (OSError, urllib.error.URLError):
+        except OSError:
             time.sleep(1)
     raise RuntimeError(f"vLLM does not answer (exit code {process.poll()}):\n{log.read_text()[-3000:]}")
 
@@ -102,8 +117,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
 def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+        return int(one.getsockname()[1])
 
 
 if __name__ == "__main__":
