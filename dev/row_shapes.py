@@ -107,7 +107,10 @@ SHAPES = (
     ),
     Shape("LLaMA-Factory", "alpaca", {"instruction": "Is it open?", "input": "", "output": "Yes."}),
     Shape("LLaMA-Factory", "KTO", {"messages": [_ASK, _ANSWER], "label": True}),
-    Shape("axolotl", "chat_template", {"messages": [_ASK, {**_ANSWER, "train": True}]}),
+    Shape(
+        "LLaMA-Factory", "KTO, alpaca", {"instruction": "Is it open?", "input": "", "output": "Yes.", "kto_tag": True}
+    ),
+    Shape("axolotl", "chat_template", {"messages": [_ASK, {**_ANSWER, "training": True}]}),
     Shape("axolotl", "completion", {"text": "The shop opens at nine."}),
     Shape("TRL", "language modeling", {"text": "The shop opens at nine."}),
     Shape("TRL", "prompt-completion", {"prompt": [_ASK], "completion": [_ANSWER]}),

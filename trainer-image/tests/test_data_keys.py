@@ -194,6 +194,7 @@ def test_a_key_that_changes_what_is_to_be_learned_and_is_not_supported_makes_the
     [
         pytest.param([USER, {**ANSWER, "weight": 0}, USER, {**ANSWER, "weight": 1}], 4, {1}, id="OpenAI's"),
         pytest.param([USER, {**ANSWER, "train": False}, USER, {**ANSWER, "train": True}], 4, {1}, id="axolotl's"),
+        pytest.param([USER, {**ANSWER, "training": False}, USER, ANSWER], 4, {1}, id="axolotl's default"),
         pytest.param([USER, {**ANSWER, "loss": "false"}, USER, ANSWER], 4, {1}, id="ms-swift's, as text"),
         pytest.param([USER, {**ANSWER, "loss_weight": 0.0}, USER, ANSWER], 4, {1}, id="a fraction"),
         pytest.param([{**HUMAN, "weight": 1}, {**GPT, "weight": 0}, HUMAN, GPT], 4, {1}, id="ShareGPT's"),
@@ -280,6 +281,15 @@ def test_a_system_column_is_the_first_turn_of_pairs_and_prompts() -> None:
 def test_rows_that_are_all_ratings_are_refused_with_the_objective_for_them(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"spec\.objective to KTO"):
         look(tmp_path, [{**CHAT, "label": True}, {**CHAT, "label": False}], DataFormat.MESSAGES)
+
+
+def test_a_rated_alpaca_row_is_its_conversation_with_a_rated_answer() -> None:
+    row = {"instruction": "Is it?", "input": "", "output": "Yes.", "system": "Be brief.", "kto_tag": False}
+    assert detect(row, OBJECTIVES[Objective.KTO].data.formats) is DataFormat.UNPAIRED_PREFERENCE
+    sample = to_sample(row, DataFormat.UNPAIRED_PREFERENCE)
+    assert [message["content"] for message in sample.messages] == ["Be brief.", "Is it?", "Yes."]
+    assert (sample.completion_start, sample.label) == (2, "false")
+    assert not [*unused_in(row, used_columns(row, DataFormat.UNPAIRED_PREFERENCE))]
 
 
 @pytest.mark.parametrize(

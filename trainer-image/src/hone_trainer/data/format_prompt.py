@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from hone_trainer.data.format_chat import require_no_system, with_system
+from hone_trainer.data.format_chat import from_alpaca, require_no_system, with_system
 from hone_trainer.data.label_values import parse_label
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.turns import parse_messages, parse_turns, unpacked
 from hone_trainer.protocol.errors import RowFault
 
+ALPACA = ("instruction", "input", "output", "history", "system")
+"""Columns of a rated answer that is written as Alpaca writes one."""
 RATINGS = ("label", "kto_tag")
 """Columns with a rating: Hone's, and LLaMA-Factory's."""
 
@@ -46,22 +48,25 @@ def from_unpaired_preference(row: dict[str, Any]) -> Sample:
     return replace(sample, label=str(good).lower())
 
 
-def rated_conversation(row: dict[str, Any]) -> str | None:
-    """The column of a whole conversation whose last answer a row rates, as LLaMA-Factory's rows do; None in any other
+def rated_conversation(row: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of a whole conversation whose last answer a row rates, as LLaMA-Factory's rows do; none in any other
     row."""
     rated = any(rating(row.get(name)) is not None for name in RATINGS)
     if not rated or row.get("prompt") is not None or row.get("completion") is not None:
-        return None
-    return next((name for name in ("messages", "conversations") if row.get(name)), None)
+        return ()
+    whole = next(((name,) for name in ("messages", "conversations") if row.get(name)), ())
+    return whole or (ALPACA if row.get("instruction") and row.get("output") else ())
 
 
-def with_prompt(row: dict[str, Any], column: str) -> dict[str, Any]:
-    """The row with its conversation as `prompt` and `completion`, and its rating as `label`."""
-    turns = unpacked(row[column], column)
+def with_prompt(row: dict[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
+    """The row with its conversation as `prompt` and `completion`, and its rating as `label`; arguments as
+    `rated_conversation` returns them."""
+    column = columns[0]
+    turns = [*from_alpaca(row).messages] if columns is ALPACA else unpacked(row[column], column)
     if not isinstance(turns, list) or len(turns) < 2:
         raise RowFault(f"`{column}` is not a list of messages that ends with an answer to something")
     label = next(row[name] for name in RATINGS if rating(row.get(name)) is not None)
-    others = {name: value for name, value in row.items() if name not in (column, *RATINGS)}
+    others = {name: value for name, value in row.items() if name not in (*columns, *RATINGS)}
     return {**others, "prompt": turns[:-1], "completion": turns[-1:], "label": label}
 
 

@@ -155,8 +155,8 @@ def to_sample(row: dict[str, Any], format: DataFormat) -> Sample:
     """
     used = used_columns(row, format)
     check_columns_beside(row, format, used)
-    if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
-        row = with_prompt(row, column)
+    if format is DataFormat.UNPAIRED_PREFERENCE and (columns := rated_conversation(row)):
+        row = with_prompt(row, columns)
     if format is DataFormat.PROMPT:
         row = as_prompt(row)
     if format is DataFormat.TEXT_LABEL and row.get("label") is None and ALIAS in row:
@@ -176,8 +176,8 @@ def used_columns(row: dict[str, Any], format: DataFormat) -> tuple[str, ...]:
     """The columns of a row that are read."""
     before = columns_before(row) if format is DataFormat.PREFERENCE else ()
     tools = TOOL_COLUMNS if format in _WITH_TOOLS else ()
-    if format is DataFormat.UNPAIRED_PREFERENCE and (column := rated_conversation(row)):
-        before = (column, *RATINGS)
+    if format is DataFormat.UNPAIRED_PREFERENCE and (columns := rated_conversation(row)):
+        before = (*columns, *RATINGS)
     if format is DataFormat.TEXT_LABEL and row.get("label") is None:
         before = (ALIAS,)
     if format is DataFormat.PROMPT:

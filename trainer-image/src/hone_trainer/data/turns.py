@@ -30,9 +30,9 @@ _CALLS = "function_call"
 """ShareGPT's sender of tool calls."""
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Keys of rows and messages that hold what is no text."""
-_LOSS_KEYS = ("weight", "loss_weight", "train", "loss")
+_LOSS_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 """Keys of a turn that say whether it carries loss: OpenAI's and axolotl's, ms-swift's."""
-_REFUSED_KEYS = ("train_detail",)
+_REFUSED_KEYS = ("train_detail", "training_detail")
 _REASONING_KEYS = (REASONING, "reasoning", "thinking")
 _USED_KEYS = frozenset({"role", "content", "from", "value", "tool_call_id", *CALL_KEYS, *_LOSS_KEYS, *_REASONING_KEYS})
 _PART_KEYS = frozenset({"type", "text"})
