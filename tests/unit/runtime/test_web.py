@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
+import struct
 import threading
 import time
 import tracemalloc
@@ -173,14 +175,31 @@ async def test_connections_on_which_half_a_request_is_sent_are_closed_and_delay_
 @pytest.mark.slow
 async def test_of_too_many_connections_the_oldest_are_closed(server: Server, monkeypatch: Any) -> None:
     monkeypatch.setattr(server._metrics, "text", lambda: b"#" * 2**23)
-    clients = [socket.create_connection(("127.0.0.1", server.ports[0])) for _ in range(MAX_CONNECTIONS + 2)]
-    for client in clients:
+    clients: list[socket.socket] = []
+    for _ in range(MAX_CONNECTIONS + 2):
+        clients.append(client := socket.create_connection(("127.0.0.1", server.ports[0])))
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await asyncio.to_thread(client.recv, 15) == b"HTTP/1.1 200 OK"
     last = await asyncio.gather(*(asyncio.to_thread(received, client) for client in (*clients[:2], clients[-1])))
     assert last[0] < 2**23 and last[1] < 2**23 and last[2] >= 2**23
     for client in clients:
         client.close()
+
+
+async def test_clients_that_leave_before_their_answer_are_not_logged(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(server._metrics, Counting)
+    server._metrics.released.clear()
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", server.ports[0])) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            for _ in range(100):
+                await asyncio.sleep(0.01 if server._metrics.renderings else 0.05)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        server._metrics.released.set()
+    assert (await fetch(server.ports[0], "/metrics"))[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def received(client: socket.socket) -> int:

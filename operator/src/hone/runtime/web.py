@@ -10,6 +10,7 @@ is closed when it was answered, after a while, or when it is the oldest of too m
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import socket
@@ -173,10 +174,11 @@ class Server:
                 self._due = ended + max(CACHE_SECONDS, PAUSES * (ended - began))
             text = memoryview(self._text)
         response = web.StreamResponse(headers={"Content-Type": METRICS_TYPE, "Content-Length": str(len(text))})
-        await response.prepare(request)
-        for start in range(0, len(text), CHUNK_BYTES):
-            await response.write(text[start : start + CHUNK_BYTES])
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # The client is gone, or was one of too many.
+            await response.prepare(request)
+            for start in range(0, len(text), CHUNK_BYTES):
+                await response.write(text[start : start + CHUNK_BYTES])
+            await response.write_eof()
         return response
 
     async def _healthz(self, _: web.Request) -> web.Response:
