@@ -99,10 +99,8 @@ def test_the_artifact_knows_the_task(
     )
 
 
-def test_the_page_shows_what_the_run_did(
-    trained: dict[MethodType, RunConfig], run_finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = trained[MethodType.FULL]
+def test_the_page_shows_what_the_run_did(fresh: RunConfig, run_finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = fresh
     record = RunRecord(attempts=[AttemptRecord(step="train", number=1, result="Succeeded")], gpu_seconds=7200, gpus=1)
     monkeypatch.setenv(ATTEMPT_ENV, Attempt(number=1, record=record).to_json())
     run_finish(config)
@@ -243,7 +241,7 @@ def test_a_final_checkpoint_that_was_changed_is_not_exported(
     code, result = run_finish(fresh)
     weights.write_bytes(original)
     assert (code, result.verdict.failure_class) == (64, FailureClass.BAD_INPUT)
-    assert "spec.workspace: the final checkpoint was changed" in result.verdict.message
+    assert "spec.workspace: the checkpoint of step 60 was changed" in result.verdict.message
     assert "'model.safetensors' has other content" in result.verdict.message
     assert list(Path(fresh.paths.output).iterdir()) == []
     assert run_finish(fresh)[0] == 0

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 from in_process import finished, train_here
-from safetensors.torch import load_file
 from test_train import stop_after
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hone.contract.methods import MethodType
 from hone.contract.report import Report
@@ -117,19 +115,3 @@ def test_a_preempted_run_has_the_same_best_step_and_ends_early_where_one_without
     seen = validation_of(last[0]).losses
     assert seen == validation_of(uninterrupted[0]).losses[: len(seen)], "every evaluation is known, each once"
     assert finished(config).final_step == step
-
-
-def test_under_zero_3_the_best_checkpoint_has_the_whole_weights(
-    noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_run(tmp_path, noisy, PATIENCE, zero_stage=3)
-    try:
-        train_here(tmp_path, monkeypatch)
-    finally:
-        # Models that this process loads from here on, as finish does, are not to be sharded.
-        unset_hf_deepspeed_config()
-    best, last = checkpoint.exported(config, Select.BEST), checkpoint.final_checkpoint(config)
-    assert best and last and best[1].step < last[1].step < STEPS
-    weights = load_file(best[0] / "model.safetensors")
-    assert all(tensor.numel() for tensor in weights.values())
-    assert finished(config).final_step == best[1].step

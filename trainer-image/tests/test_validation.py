@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from hone.contract.settings import Select
+from hone_trainer.objectives.trainer import TrainerMixin
 from hone_trainer.planning.volume import fit_to_volume, needed_bytes
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan
@@ -159,3 +160,24 @@ def test_a_volume_without_room_for_the_best_keeps_the_last(tmp_path: Path, monke
     requested = config.checkpoint.model_copy(update={"select": Select.BEST})
     with pytest.raises(BadInput, match="2 checkpoints, the best one and the one being written"):
         fit_to_volume(tmp_path, plan, requested)
+
+
+@pytest.mark.parametrize(("exports", "written"), [(None, False), (False, False), (True, True)])
+def test_under_zero_only_what_may_be_exported_has_the_whole_weights(exports: bool | None, written: bool) -> None:
+    saved: list[str] = []
+
+    class Base:
+        is_deepspeed_enabled = True
+        state = SimpleNamespace(global_step=4, max_steps=10)
+
+        def save_model(self, directory: str, _internal_call: bool) -> None:
+            saved.append(directory)
+
+    class Trainer(TrainerMixin, Base):
+        """As an objective's, with TRL's in place of Base."""
+
+    trainer = Trainer()
+    if exports is not None:
+        trainer.set_exports(lambda: exports)
+    trainer.save_model("checkpoint-4")
+    assert saved == (["checkpoint-4"] if written else [])
