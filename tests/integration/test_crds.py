@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "Required value",
     ),
     "a served name with spaces": (modeldeployment(servedName="my model"), "spec.servedName", "should match"),
-    "no job to serve": (edited(modeldeployment(), "spec.model.jobRef", None), "spec.model.jobRef", "Required value"),
+    "no job to serve": (edited(modeldeployment(), "spec.model.jobRef", None), "spec.model", "exactly one of"),
 }
 
 

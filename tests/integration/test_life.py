@@ -117,7 +117,6 @@ async def test_a_model_that_its_gate_refuses_is_served_once_the_gate_is_lowered(
     async with cluster.operator():
         job = await cluster.wait_phase(FTJ, "sft", "Succeeded")
         assert condition(job, "Promotable")["reason"] == "GateInconclusive"
-        refused = await cluster.wait_phase(MDEP, "sft", "Waiting")
 
         async def refused_by_the_gate() -> Any:
             deployment = await cluster.get(MDEP, "sft")

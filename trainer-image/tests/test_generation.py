@@ -129,7 +129,7 @@ class Base:
         self.most, self.beats = most, lambda kind: None
         memory = SimpleNamespace(activations_bytes=budget)
         self.plan = SimpleNamespace(memory=memory, max_completion_length=4, sequence_length=16, zero_stage=stage)
-        self.args = SimpleNamespace(per_device_train_batch_size=1, bf16=bf16)
+        self.args = SimpleNamespace(per_device_train_batch_size=1, bf16=bf16, fp16=False)
         self.model = adapted(dense())
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: object) -> tuple[list[list[int]], None]:

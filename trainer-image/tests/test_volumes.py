@@ -274,7 +274,7 @@ def test_train_and_finish_check_the_models_again(
     prepare.prepare(config)
     link(volume / "base/vocab.txt", "/proc/self/environ")
     with pytest.raises(BadInput, match=r"vocab.txt leads out"):
-        finish._export(config)
+        finish._export(config, None)
     from hone_trainer import train
     from hone_trainer.protocol.status import StatusDir
 
@@ -321,6 +321,11 @@ OPENS_ITS_OWN = {
     "publishing/oci": "what `CopiedFile` opens by the guard",
     "publishing/s3": "what `CopiedFile` opens by the guard",
     "rewards/code": "the code of a user's function, as prepare has stored it",
+    "protocol/history": "the run's own directory",
+    "report": "the report that whoever runs it names",
+    "reports/job": "the same",
+    "reports/page": "the template that is part of the program",
+    "training/validation": "the run's own directory",
     "scores/rows": "the cached scores, on the workspace",
     "train": "the file for this rank's stacks",
     "training/checkpoint": "the run's own directory",

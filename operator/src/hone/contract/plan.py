@@ -290,7 +290,7 @@ class Plan(Model):
     memory: Annotated[MemoryEstimate, Field(description="Estimated memory per process.")]
     reasons: Annotated[
         dict[Annotated[str, Field(max_length=64)], Sentence],
-        Field(max_length=32, description="Why each value was chosen, by field name."),
+        Field(max_length=128, description="Why each value was chosen, by field name."),
     ] = {}
     warnings: Annotated[
         list[Sentence], Field(max_length=16, description="Settings that are allowed but probably a mistake.")
