@@ -23,6 +23,7 @@ from hone_trainer.rewards.functions import Rewarding, named
 from hone_trainer.rewards.load import Reward
 from hone_trainer.rewards.model import load_model
 from hone_trainer.scores import rewards as scores
+from hone_trainer.scores.rows import RowScores
 
 
 def figure(name: RewardName, answer: Any, reference: Any = None, **settings: Any) -> float | None:
@@ -339,3 +340,24 @@ def test_what_cannot_be_loaded_is_told_before_finish_scores_anything(
     planned = SimpleNamespace(plan=SimpleNamespace(max_completion_length=3))
     with pytest.raises(BadInput, match="cannot be loaded"):
         scores.evaluate(config, planned, None, Dataset.from_list([{"prompt": "p"}]), tmp_path, None)
+
+
+def test_each_row_has_a_figure_so_that_groups_of_rows_can_be_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_for_right(prompts: list[str], completions: list[str], **_: object) -> list[float]:
+        return [float(answer == "right") for answer in completions]
+
+    rows = Dataset.from_list([{"written": '"p"', "references": '["r"]', "prompt": "p", "reference": "r"}] * 3)
+    base, tuned = RowScores([], ["wrong"] * 3), RowScores([], ["right", "wrong", "right"])
+    monkeypatch.setattr(scores, "both", lambda *_: (base, tuned, rows))
+    monkeypatch.setattr(scores, "load_rewards", lambda *_: [Reward("own", 2.0, one_for_right)])
+    evaluation = SimpleNamespace(max_minutes=None)
+    config, planned = (
+        SimpleNamespace(evaluation=evaluation),
+        SimpleNamespace(plan=SimpleNamespace(max_completion_length=3)),
+    )
+    evaluated = scores.evaluate(config, planned, None, rows, tmp_path, None)
+    [figures] = evaluated.figures
+    assert (figures.metric, figures.base.tolist(), figures.tuned.tolist()) == ("reward", [0.0] * 3, [2.0, 0.0, 2.0])
+    assert evaluated.evaluation.scores[0].metric == figures.metric

@@ -48,14 +48,14 @@ def evaluate(
     rewards = load_rewards(config, _ROWS, dtype)
     base, tuned, test = both(config, planned, test, directory, dtype, scoring.answer_rows, limit, most_seconds(config))
     of_base, of_tuned = (figures(rewards, test, answers) for answers in (base.answers, tuned.answers))
-    evaluation, notes = compare(rewards, of_base, of_tuned)
+    evaluation, notes, by_metric = compare(rewards, of_base, of_tuned)
     samples = [
         Sample(prompt=prompt, reference=reference, base=one, tuned=other)
         for prompt, reference, one, other in list(
             zip(test["prompt"][:SAMPLES], test["reference"][:SAMPLES], base.answers, tuned.answers, strict=False)
         )
     ]
-    return Evaluated(evaluation, notes, samples, rows=test)
+    return Evaluated(evaluation, notes, samples, figures=by_metric, rows=test)
 
 
 def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.ndarray:
@@ -90,8 +90,10 @@ def figures(rewards: list[Reward], rows: "Dataset", answers: list[str]) -> np.nd
     return np.array(by_reward, dtype=float).reshape(len(rewards), len(answers)).T
 
 
-def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple[EvaluationSummary, list[str]]:
-    """The scores, the weighted sum first, and notes on them in sentences.
+def compare(
+    rewards: list[Reward], base: np.ndarray, tuned: np.ndarray
+) -> tuple[EvaluationSummary, list[str], list[RowFigures]]:
+    """The scores, the weighted sum first; notes on them in sentences; and the figures that they are of.
 
     Args:
         rewards: of the run.
@@ -102,14 +104,15 @@ def compare(rewards: list[Reward], base: np.ndarray, tuned: np.ndarray) -> tuple
     columns = [(REWARD, of_base, of_tuned)]
     if len(rewards) > 1:
         columns += [(clip(one.label, _NAME), base[:, i], tuned[:, i]) for i, one in enumerate(rewards)]
-    scores = [one for column in columns if (one := score(RowFigures(*column)))]
+    by_metric = [RowFigures(*column) for column in columns]
+    scores = [one for each in by_metric if (one := score(each))]
     parts = " + ".join(f"{reward.weight:g} · {reward.label}" for reward in rewards)
     notes = [f"reward: {parts}, of the greedy answer to each prompt."]
     if left := int((np.isnan(of_base) | np.isnan(of_tuned)).sum()):
         notes.append(
             f"{left} of {len(base)} rows are not counted: no reward applies to the base's or the tuned answer."
         )
-    return EvaluationSummary(scores=scores), notes
+    return EvaluationSummary(scores=scores), notes, by_metric
 
 
 def _sum(each: np.ndarray, weights: np.ndarray) -> np.ndarray:
