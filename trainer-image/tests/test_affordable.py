@@ -1,13 +1,18 @@
 """How many test rows are scored: as many as fit into the time that is told before, by measured speed."""
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
 
 from hone.contract.settings import Evaluation
 from hone_trainer import finish
+from hone_trainer.data.prepared import chosen_rows, scored_rows
+from hone_trainer.scores import answers
 from hone_trainer.scores.affordable import LEAST, TRIED, affordable, rows_within
+from hone_trainer.scores.rows import RowScores
 
 
 class Scorer:
@@ -60,3 +65,33 @@ def test_a_note_says_how_many_rows_were_left_out() -> None:
     [words] = finish._left_out(280, 500, Evaluation(max_minutes=5))
     assert note in words
     assert finish._left_out(500, 500, Evaluation()) == []
+
+
+def test_other_rows_of_the_same_number_have_base_scores_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"load_model": None, "load_tokenizer": None, "division": {}}.items():
+        monkeypatch.setattr(answers, name, lambda *_, value=value, **__: value)
+    scored = []
+
+    def score_rows(model: object, tokenizer: object, rows: Dataset, most: int, name: str) -> RowScores:
+        scored.append(name)
+        return RowScores([0.0] * len(rows), rows["prompt"][:])
+
+    config = SimpleNamespace(paths=SimpleNamespace(workspace=str(tmp_path), model="base"))
+    planned = SimpleNamespace(model_digest="sha256:1", dataset=SimpleNamespace(digest="sha256:2"))
+    test = Dataset.from_dict({"prompt": [f"p{i}" for i in range(1000)], "reference": ["r"] * 1000})
+    of_some = test.select(chosen_rows(1000, 500)).select(chosen_rows(500, 200))
+    of_all = test.select(chosen_rows(1000, 200))
+    for rows in (of_some, of_all, of_some):
+        of_base = answers._score_base(config, planned, rows, "float32", score_rows, 8)
+        assert of_base.answers == rows["prompt"][:]
+    assert len(scored) == 2, "those of the same rows are used again"
+
+
+def test_raw_texts_are_told_apart_by_their_tokens() -> None:
+    first, other = (
+        Dataset.from_dict({"prompt": [""] * 2, "reference": [""] * 2, "prompt_ids": [[], []], "input_ids": ids})
+        for ids in ([[1, 2], [3]], [[1, 2], [4]])
+    )
+    assert scored_rows(first) == scored_rows(first.select([0, 1])) != scored_rows(other)

@@ -177,9 +177,11 @@ def chosen_rows(count: int, most: int) -> list[int]:
 
 def scored_rows(rows: "Dataset") -> ScoredRows:
     """Digests of scored rows. Rows without a prompt, as raw text has, are told apart by their tokens."""
-    texts = next(name for name in ("prompt", "prompt_ids", "input_ids") if name in rows.column_names)
+    names = [name for name in ("prompt", "prompt_ids", "input_ids") if name in rows.column_names]
+    # Of raw text, all prompts are empty.
+    texts: list[object] = next((values for name in names if any(values := rows[name][:])), [])
     references = rows["reference"][:] if "reference" in rows.column_names else []
-    return ScoredRows(prompts=_sha256(rows[texts][:]), references=_sha256(references))
+    return ScoredRows(prompts=_sha256(texts), references=_sha256(references))
 
 
 def _sha256(values: list[object]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MAX_MINUTES, DataFormat
+from hone_trainer.data.prepared import scored_rows
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
@@ -114,9 +115,10 @@ def _score_base(
 
     key = {
         "model": planned.model_digest,
-        # Covers test rows, tokenizer and chat template.
+        # Covers tokenizer and chat template.
         "data": planned.dataset.digest,
-        "rows": len(rows),
+        # Not their number alone: where time allows fewer than evaluation.maxSamples, they are drawn twice.
+        "rows": scored_rows(rows).to_dict(),
         "maxNewTokens": max_new_tokens,
         "figures": score.__name__,
         "dtype": str(dtype),
