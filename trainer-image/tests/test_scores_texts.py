@@ -134,3 +134,11 @@ def test_rows_without_a_figure_do_not_count() -> None:
 def test_a_lower_loss_is_an_improvement() -> None:
     summary = score(RowFigures("loss", np.array([2.0, 1.5]), np.array([1.0, 1.25]), higher_is_better=False))
     assert summary and summary.improvement.value == 0.625
+
+
+@pytest.mark.parametrize("opening, closing", [("[", "]"), ('{"a": ', "}")])
+def test_json_that_is_nested_as_deeply_as_its_parser_takes_is_compared(opening: str, closing: str) -> None:
+    for depth in (300, 600, 800):
+        text = f"{opening * depth}1{closing * depth}"
+        assert json_fields(text, text) == 1.0
+        assert json_fields(f"{opening * depth}2{closing * depth}", text) == 0.0

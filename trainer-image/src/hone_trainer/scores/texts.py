@@ -90,17 +90,18 @@ def json_fields(answer: str, reference: str) -> float:
     return same / len(every) if every else 1.0
 
 
-def _fields(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], Any]]:
-    inner: list[tuple[str | int, Any]]
-    if isinstance(value, dict):
-        inner = list(value.items())
-    elif isinstance(value, list):
-        inner = list(enumerate(value))
-    else:
-        return [(path, value.strip() if isinstance(value, str) else value)]
-    if not inner and path:
-        return [(path, value)]
-    return [field for key, each in inner for field in _fields(each, (*path, key))]
+def _fields(value: Any) -> list[tuple[tuple[str | int, ...], Any]]:
+    """The fields with their paths. Without recursion: JSON may be nested as deeply as its parser takes."""
+    fields: list[tuple[tuple[str | int, ...], Any]] = []
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while left:
+        path, each = left.pop()
+        if isinstance(each, dict | list) and each:
+            inner = each.items() if isinstance(each, dict) else enumerate(each)
+            left += [((*path, key), one) for key, one in inner]
+        elif path:
+            fields.append((path, each.strip() if isinstance(each, str) else each))
+    return fields
 
 
 def _same(first: Any, second: Any) -> bool:
