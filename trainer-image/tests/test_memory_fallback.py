@@ -11,7 +11,7 @@ import tiny
 from hone.contract.plan import Plan
 from hone.contract.results import StepResult
 from hone.contract.runconfig import Attempt, RunConfig, Topology
-from hone.contract.settings import Optimizer
+from hone.contract.settings import GenerationEngine, Optimizer
 from hone_trainer.planning import memory_fallback
 from hone_trainer.planning.memory_fallback import ReachedLevel
 from hone_trainer.protocol.planfile import load_plan
@@ -112,6 +112,12 @@ HALVINGS = [
             {"ranks": 2},
             ["gradientCheckpointing on", "zeroStage 0 → 2"],
             id="QLoRA: no stage that it does not go with",
+        ),
+        pytest.param(
+            {"micro": 1, "ranks": 2, "precision": "bfloat16", "generation_engine": GenerationEngine.VLLM},
+            {"ranks": 2, "gpus": 2},
+            ["gradientCheckpointing on", "activationOffloading on", "zeroStage 0 → 2"],
+            id="a server that generates answers needs the adapter whole, which ZeRO-3 spreads",
         ),
         pytest.param(
             {"micro": 1, "ranks": 2, "zero_stage": 3}, {"ranks": 2}, ["gradientCheckpointing on"], id="no stage left"

@@ -5,7 +5,8 @@
            the objective needs at least; where micro-batches are cut by tokens, these too
     then   gradient checkpointing
     then   activations wait in host memory (GPUs only)
-    then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint)
+    then   the next ZeRO stage (several ranks, unless the spec names a stage, and only before the first checkpoint;
+           not 3 where a server generates answers, which needs the adapter whole)
     then   ZeRO-3 with optimizer state, then also the weights, in host memory (Full on GPUs, where the pod has room)
 
 Every level trains on the same rows per optimizer step.
@@ -23,7 +24,7 @@ from hone.contract.methods import MethodType
 from hone.contract.objectives import Objective
 from hone.contract.plan import Plan
 from hone.contract.runconfig import HOST_MEMORY_BASE, HOST_MEMORY_PER_GPU, Attempt, RunConfig, Topology
-from hone.contract.settings import Optimizer
+from hone.contract.settings import GenerationEngine, Optimizer
 from hone_trainer.planning.needs import least_micro_batch
 from hone_trainer.protocol.errors import clip
 from hone_trainer.protocol.files import write_atomic
@@ -102,8 +103,9 @@ def _next_stages(plan: Plan, topology: Topology) -> Iterator[Change]:
     if plan.world_size == 1 or topology.zero_stage is not None:
         return
     method, precision, in_8_bits = MethodType(plan.method), plan.precision, _in_8_bits(plan)
+    served = plan.generation_engine is GenerationEngine.VLLM
     for stage in method.facts.zero_stages:
-        if stage > plan.zero_stage:
+        if stage > plan.zero_stage and not (served and stage == 3):
             change: Change = {"zero_stage": stage}
             stage_precision = planned_precision(method, stage, plan.half, on_gpu=topology.gpus_per_node > 0)
             if stage_precision != precision:
