@@ -102,6 +102,16 @@ def test_each_new_best_is_saved_and_the_best_stays_whatever_keep_is(tmp_path: Pa
     assert marks(callback) == [(20, 0.5, False), (100, 0.9, True)], "keep is 1: the best one is kept in addition"
 
 
+def test_only_what_may_be_exported_counts_as_the_best(tmp_path: Path) -> None:
+    """Such as where the best evaluation came at a doubtful step, which is not saved: others lack the whole weights."""
+    callback = run_of(tmp_path, keep=3)
+    state = TrainerState(global_step=20, log_history=history(0.1, 0.6))
+    callback.on_train_begin(ARGS, state, TrainerControl())
+    checkpoint.checkpoint_dir(callback._directory, 20).mkdir(parents=True)
+    callback.on_save(ARGS, state, TrainerControl())
+    assert marks(callback) == [(20, None, False)]
+
+
 def test_by_last_only_the_last_is_kept(tmp_path: Path) -> None:
     callback = run_of(tmp_path, select=Select.LAST, keep=1)
     assert evaluated(callback, *[0.5] * 9, 0.9) == [100]

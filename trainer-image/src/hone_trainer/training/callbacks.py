@@ -237,7 +237,8 @@ class Checkpointing(TrainerCallback):
                     world_size=self._plan.world_size,
                     zero_stage=self._plan.zero_stage,
                     final=self._ends_early or state.global_step >= self._plan.total_steps,
-                    eval_loss=self.validation.loss_at(state.global_step),
+                    # Under DeepSpeed, only what may be exported has the whole weights.
+                    eval_loss=self.validation.loss_at(state.global_step) if self._exports else None,
                     run_config=self._run_config,
                 )
             checkpoint.prune(self._directory, self._keep, self._run_config, self._plan.checkpoint_select)

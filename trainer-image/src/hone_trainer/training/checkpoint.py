@@ -60,7 +60,7 @@ class Complete(Model):
     final: bool = False
     """Whether the run ended with this checkpoint."""
     eval_loss: float | None = None
-    """Loss on the validation rows at this step; None: they were not evaluated at it."""
+    """Loss on the validation rows at this step; None: they were not evaluated at it, or it may not be exported."""
     run_config: str | None = None
     """Digest of the RunConfig it was made by; None from a release that did not say."""
     files: dict[str, int] = {}
