@@ -1,5 +1,6 @@
 """A job of the same spec continues the training of one that failed: what prepare takes over, and what it refuses."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import tiny
 from in_process import final_weights, train_here
 
 from hone.contract.runconfig import RunConfig
-from hone.contract.settings import Hyperparameters, Select, TrainOn
+from hone.contract.settings import EarlyStopping, Hyperparameters, Select, TrainOn
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile, load_plan, require_plan, save_plan
 from hone_trainer.protocol.runconfig import digest_of, training_digest
@@ -48,12 +49,16 @@ def job(tmp_path: Path) -> Job:
     return make
 
 
-def save(config: RunConfig, step: int, *, final: bool = False, eval_loss: float | None = None) -> Path:
-    """A checkpoint of a run, as its ranks leave it."""
+def save(
+    config: RunConfig, step: int, *, final: bool = False, eval_loss: float | None = None, losses: tuple[float, ...] = ()
+) -> Path:
+    """A checkpoint of a run, as its ranks leave it; with the losses on the validation rows of steps 1, 2, …"""
     path = checkpoint.checkpoint_dir(checkpoint.checkpoints_dir(config), step)
     path.mkdir(parents=True)
     (path / "model.safetensors").write_text(f"weights of step {step}")
     (path / "optimizer.pt").write_text("moments")
+    history = [{"step": at, "eval_loss": loss} for at, loss in enumerate(losses, start=1)]
+    (path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     written = checkpoint.Written(checkpoint.sync_part(path, 0), checkpoint.digests_of_part(path, 0))
     mark = {"step": step, "world_size": 1, "zero_stage": 0, "final": final, "eval_loss": eval_loss}
     checkpoint.complete(path, written, **mark, run_config=digest_of(config))
@@ -94,6 +99,19 @@ def test_the_best_checkpoint_is_taken_over_too_where_it_is_to_be_exported(job: J
         copies = checkpoint.whole(checkpoint.checkpoints_dir(config))
         assert [mark.step for _, mark in copies] == steps
         assert copies[0][1].eval_loss == (0.5 if select is Select.BEST else 0.7)
+
+
+@pytest.mark.parametrize(("patience", "ended"), [(None, False), (3, False), (2, True)])
+def test_a_run_that_was_ended_early_goes_on_where_the_spec_is_more_patient(
+    patience: int | None, ended: bool, job: Job
+) -> None:
+    old, _ = job("old", "1")
+    save(old, 4, final=True, losses=(0.9, 0.5, 0.6, 0.7))
+    config, plan = job("new", "2", continues="old")
+    stopping = EarlyStopping(patience=patience) if patience else None
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"early_stopping": stopping})})
+    assert take_over(config, plan) == 4
+    assert (checkpoint.final_checkpoint(config) is not None) is ended
 
 
 def test_a_job_that_continues_none_takes_nothing(job: Job) -> None:

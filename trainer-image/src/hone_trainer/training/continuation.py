@@ -21,6 +21,7 @@ from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.volumes import shown
 from hone_trainer.training import checkpoint
 from hone_trainer.training.checkpoint import CHECKPOINTS, Complete, Written
+from hone_trainer.training.validation import validation_of
 
 FIELD = "spec.checkpoint.continueFrom"
 _PLANNED = ("objective", "method", "total_steps", "world_size", "zero_stage", "precision", "packing")
@@ -66,9 +67,17 @@ def take_over(config: RunConfig, planned: PlanFile) -> int | None:
             f"the checkpoint of step {mark.step} was changed after it was written: {manifest.in_words(problems)}",
             "Remove it to train from the beginning.",
         )
+    mark = mark.model_copy(update={"final": mark.final and _has_ended(config, path, mark, planned)})
     for each, its in _to_copy(path, mark, checkpoint.whole(path.parent), planned):
         _copy(config, each, its)
     return mark.step
+
+
+def _has_ended(config: RunConfig, path: Path, mark: Complete, planned: PlanFile) -> bool:
+    """Whether the training ends with this checkpoint by this spec too, whose `earlyStopping` may be another."""
+    stopping = config.evaluation.early_stopping
+    by_patience = stopping is not None and validation_of(path).since_best >= stopping.patience
+    return by_patience or mark.step >= planned.plan.total_steps
 
 
 def _to_copy(
