@@ -29,9 +29,11 @@ TOKENS = 50_000_000
 LARGE = {"parameters": 8_000_000_000, "trainable_parameters": 40_000_000}
 
 
-def prepared(budget: dict[str, float] | None, prices: Prices = HOURLY, **plan: Any) -> FakeCluster:
+def prepared(
+    budget: dict[str, float] | None, prices: Prices = HOURLY, spec: dict[str, Any] | None = None, **plan: Any
+) -> FakeCluster:
     """A job on four A100 whose prepare has just ended."""
-    spec: dict[str, Any] = {"compute": {"gpusPerNode": 2, "nodes": 2}}
+    spec = {"compute": {"gpusPerNode": 2, "nodes": 2}, **(spec or {})}
     cluster = finetunejob_cluster(**spec, **({"budget": budget} if budget else {}))
     cluster.settings = Settings(network_policies=NetworkPeers(), prices=prices)
     cluster.nodes = (A100,)
@@ -94,6 +96,25 @@ def test_without_a_budget_there_is_no_limit() -> None:
 )
 def test_an_attempt_gets_what_the_budget_allows(budget: dict[str, float], seconds: float) -> None:
     assert budget_seconds(prepared(budget)) == pytest.approx(seconds)
+
+
+def test_gpus_of_the_servers_that_generate_answers_use_the_budget_too() -> None:
+    generating = {
+        "objective": "GRPO",
+        "reward": {"functions": [{"name": "ExactMatch"}]},
+        "generation": {"gpusPerNode": 2},
+    }
+    cluster = prepared({"gpuHours": 2.0}, spec=generating, generation_engine="VLLM")
+    assert budget_seconds(cluster) == pytest.approx(900), "eight GPUs, not four"
+    trained_for(cluster, 450)
+    assert cluster.status["usage"]["gpuSeconds"] == pytest.approx(8 * 450, abs=16)
+    assert budget_seconds(cluster) == pytest.approx(450, abs=2)
+    cluster.start()
+    cluster.later(225)
+    report(cluster, step=95, seconds_per_step=3.6)
+    cluster.converge()
+    assert cluster.status["usage"]["gpuHours"] == 1.5, "what was used while it runs"
+    assert cluster.status["estimate"]["gpuHoursHigh"] == pytest.approx(2.4 * 1.2, rel=0.1)
 
 
 def test_a_used_budget_stops_the_job_with_its_checkpoint_until_it_is_raised() -> None:

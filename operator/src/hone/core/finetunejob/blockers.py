@@ -72,7 +72,7 @@ def over_budget(state: State) -> Blocked | None:
     """The budget allows no further training. An edit or a restart of the operator wakes us."""
     if state.step is None or state.step.name != TRAIN:
         return None
-    trouble = budget.refusal(state.run, state.status, state.last(state.step))
+    trouble = budget.refusal(state.run.planned(state.status.plan), state.status, state.last(state.step))
     return Blocked(trouble=trouble) if trouble else None
 
 

@@ -87,6 +87,12 @@ class Run(Subject):
         return self.generation is not None and self.stored_plan.get("generationEngine") == GenerationEngine.VLLM
 
     @property
+    def training_gpus(self) -> int:
+        """GPUs of a training attempt: of the ranks, and of the vLLM servers next to them."""
+        served = self.generation_gpus if self.has_answer_server else 0
+        return self.compute.nodes * (self.compute.gpus_per_node + served)
+
+    @property
     def prepare(self) -> Prepare:
         """The prepare pod."""
         return self.spec.prepare or Prepare()

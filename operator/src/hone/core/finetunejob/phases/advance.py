@@ -47,6 +47,7 @@ def _start(state: State, step: Step) -> None:
     for row in needed(run, step.name):
         if state.observed.get(row.ref(run, config)) is None:  # an object that exists is never changed
             state.write(row.child(run, config))
+    planned = run.planned(state.status.plan)
     edited = run.evaluation if state.status.prepared_spec != run.spec_digest else None
     of_this = attempt(
         step.name,
@@ -54,10 +55,10 @@ def _start(state: State, step: Step) -> None:
         state.status.failures,
         edited,
         publication(run, state.status),
-        record(run, state.status),
-        seconds_left(run, state.status),
+        record(planned, state.status),
+        seconds_left(planned, state.status),
     )
-    state.write(Child(job(run.planned(state.status.plan), step, of_this, config), JOB.write))
+    state.write(Child(job(planned, step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)
     state.begin(step, number, rfc3339(state.now), step.digest(run))
     if step is FIRST:

@@ -31,14 +31,9 @@ class Limit:
     field: str
 
 
-def gpus(run: Run) -> int:
-    """GPUs of a training attempt."""
-    return run.compute.nodes * run.compute.gpus_per_node
-
-
 def price(run: Run) -> Price | None:
     """The price of the run's GPUs, if the administrator has set one."""
-    if not gpus(run):
+    if not run.training_gpus:
         return None
     prices = run.settings.prices
     amount = prices.of(run.gpu.product if run.gpu else None, run.compute.gpu_resource)
@@ -60,9 +55,9 @@ def limit(run: Run) -> Limit | None:
 def seconds_left(run: Run, status: Draft) -> float | None:
     """How long the next training attempt may take before the budget is used up; None: there is no limit."""
     bound = limit(run)
-    if bound is None or not gpus(run):
+    if bound is None or not run.training_gpus:
         return None
-    return (bound.gpu_hours * 3600 - _used_seconds(status)) / gpus(run)
+    return (bound.gpu_hours * 3600 - _used_seconds(status)) / run.training_gpus
 
 
 def refusal(run: Run, status: Draft, last: AttemptStatus | None) -> Trouble | None:
@@ -74,7 +69,7 @@ def refusal(run: Run, status: Draft, last: AttemptStatus | None) -> Trouble | No
         last: the newest training attempt, or None before the first one.
     """
     budget = run.spec.budget
-    if budget is None or not gpus(run):
+    if budget is None or not run.training_gpus:
         return None
     if budget.cost is not None and price(run) is None:
         return Trouble(

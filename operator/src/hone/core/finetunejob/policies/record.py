@@ -3,7 +3,7 @@
 from hone.api.finetunejob_status import AttemptResult, AttemptStatus
 from hone.contract.record import MAX_ATTEMPTS, AttemptRecord, RunRecord
 from hone.core.finetunejob.draft import Draft
-from hone.core.finetunejob.policies.budget import gpus, price
+from hone.core.finetunejob.policies.budget import price
 from hone.core.finetunejob.policies.retry import counted
 from hone.core.finetunejob.run import Run
 from hone.core.reported import text
@@ -17,7 +17,7 @@ def record(run: Run, status: Draft) -> RunRecord:
     return RunRecord(
         attempts=[_attempt(each) for each in ended[-MAX_ATTEMPTS:]],
         gpu_seconds=status.usage.gpu_seconds if status.usage else 0,
-        gpus=gpus(run),
+        gpus=run.training_gpus,
         retries=counted(status.failures),
         price=price(run),
     )

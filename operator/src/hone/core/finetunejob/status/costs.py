@@ -24,7 +24,7 @@ def expect(state: State) -> None:
 
 def observe(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...], progress: Progress) -> None:
     """Take GPU hours and the estimate from what a running attempt reports."""
-    gpus = budget.gpus(state.run)
+    gpus = state.run.training_gpus
     starts = [parse(moment) for pod in podinfo.of_job(pods, attempt.job) if (moment := podinfo.started_at(pod))]
     if not gpus or not starts:
         return
@@ -41,7 +41,7 @@ def of_status(state: State) -> dict[str, Any]:
     run, known = state.run, state.status
     usage = known.usage or UsageStatus()
     usage = usage.model_copy(update={"retries": counted(known.failures)})
-    if not budget.gpus(run):
+    if not run.training_gpus:
         return {"usage": usage}
     running = any(each.result == AttemptResult.RUNNING for each in known.attempts)
     ended = round(usage.gpu_seconds / 3600, HOURS_DIGITS)

@@ -53,8 +53,7 @@ def _pods(run: Run) -> int:
 
 
 def _gpus(run: Run) -> int:
-    served = run.generation_gpus if run.has_answer_server else 0
-    return run.compute.nodes * (run.compute.gpus_per_node + served)
+    return run.training_gpus
 
 
 def _resources(run: Run) -> dict[str, Any]:
