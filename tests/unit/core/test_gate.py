@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hone.api.gate import Gate, Rows
+from hone.api.gate import Gate, GateStatus, Rows
 from hone.contract.objectives import Objective
 from hone.contract.results import EvaluationSummary, GroupSummary, Interval, RetentionSummary, Score
 from hone.contract.settings import Evaluation, Retention
@@ -187,6 +187,33 @@ def test_a_rule_that_cannot_be_expected_to_pass_is_warned_of(
 ) -> None:
     (sentence,) = warnings(gate(rule), objective, rows, Evaluation())
     assert sentence.startswith("spec.gate") and words in sentence
+
+
+def test_there_is_a_sentence_for_each_rule_and_status_has_room_for_all_of_them() -> None:
+    rules = gate(*[{"metric": "exactMatch", "maxRegression": 0.0}] * 8)
+    expected = expectation(rules, Objective.CLASSIFICATION, 500, Evaluation())
+    assert len(expected) == 9
+    assert GateStatus(confidence=0.95, message="not scored yet", expectation=expected).expectation == expected
+
+
+def test_bars_next_to_nothing_have_no_number_of_rows() -> None:
+    rule = {"metric": "accuracy", "maxRegression": 1e-200}
+    (sentence,) = warnings(gate(rule), Objective.CLASSIFICATION, 500, Evaluation())
+    assert "regression <= 1e-200 passes only if the model is truly better" in sentence
+    unchanged = EvaluationSummary(scores=[score("exactMatch", 0.8, 0.0, 0.05)])
+    decided = decide(gate({"minImprovement": 1e-200}), unchanged)
+    assert decided.decision == "Inconclusive"
+    assert "rows would decide" not in decided.message
+
+
+def test_names_and_levels_that_a_pod_makes_up_are_no_obstacle() -> None:
+    made_up = score("r" * 64, 0.8, 0.1, 0.05)
+    decided = decide(gate(*[{"minImprovement": 0.0123456}] * 8), EvaluationSummary(scores=[made_up]))
+    assert decided.decision == "Pass"
+    assert len(decided.message) == 1024 and decided.message.endswith("…")
+    odd = made_up.improvement.model_copy(update={"levels": {"most": [0.0, 1.0]}})
+    assert odd.at(0.95) == (odd.lower, odd.upper)
+    assert odd.at(0.99) is None
 
 
 GROUPS = GroupSummary(

@@ -40,7 +40,8 @@ class Interval(Bounded):
     def at(self, confidence: float) -> tuple[float, float] | None:
         """The bounds at a confidence, or at the next higher one that is known; None: there is none."""
         known = {CONFIDENCE: (self.lower, self.upper)}
-        known |= {float(level): (lower, upper) for level, (lower, upper) in (self.levels or {}).items()}
+        # A pod may report others, which may be no numbers.
+        known |= {level: (bounds[0], bounds[1]) for level in LEVELS if (bounds := (self.levels or {}).get(str(level)))}
         return next((known[level] for level in sorted(known) if level >= confidence), None)
 
     def shifted(self, by: float) -> "Interval":

@@ -6,12 +6,13 @@ test: R. L. Berger, Technometrics 24 (1982) 295). A rule fails if the upper boun
 may seem to by chance, so that is corrected by Holm's method. What is neither is inconclusive, and not promotable.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hone.api.gate import Gate, GateRule, GateStatus, GateVerdict, Rows, RuleResult
 from hone.contract.results import CONFIDENCE, LEVELS, EvaluationSummary, Interval, Score
-from hone.core import figures
+from hone.core import figures, reported
 
 LEAST_ROWS = 30
 """Fewer rows decide nothing: too few for an interval of a mean."""
@@ -70,7 +71,10 @@ def decide(gate: Gate, evaluation: EvaluationSummary) -> GateStatus:
     else:
         decision = GateVerdict.INCONCLUSIVE if GateVerdict.INCONCLUSIVE in verdicts else GateVerdict.PASS
     return GateStatus(
-        decision=decision, confidence=gate.confidence, message=_message(decision, results, gate), rules=results
+        decision=decision,
+        confidence=gate.confidence,
+        message=reported.text(_message(decision, results, gate)),
+        rules=results,
     )
 
 
@@ -201,10 +205,11 @@ def _advice(result: RuleResult) -> str | None:
     value, lower, upper, rows = result.value, result.lower, result.upper, result.samples
     margin = abs(value - result.bar)  # type: ignore[operator]
     half = value - lower if value > result.bar else upper - value  # type: ignore[operator]
-    needed = rows * (half / margin) ** 2 if margin else MAX_ROWS + 1  # type: ignore[operator]
-    if needed > MAX_ROWS:
+    ratio = half / margin if margin else math.inf
+    # The square of what is larger may be no float.
+    if not ratio <= math.sqrt(MAX_ROWS / rows):  # type: ignore[operator]
         return None
-    return f"about {needed:,.0f} rows would decide, if the figure stays"
+    return f"about {rows * ratio**2:,.0f} rows would decide, if the figure stays"  # type: ignore[operator]
 
 
 def _message(decision: GateVerdict, results: Sequence[RuleResult], gate: Gate) -> str:

@@ -9,7 +9,7 @@ from hone.api.gate import Gate, GateRule, Rows
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.settings import Evaluation
 from hone.core import figures
-from hone.core.finetunejob.policies.gate import LEAST_ROWS
+from hone.core.finetunejob.policies.gate import LEAST_ROWS, MAX_ROWS
 
 POWER = 0.8
 """How often a rule should pass where the model is as good as assumed."""
@@ -100,11 +100,15 @@ def _of_rule(gate: Gate, rule: GateRule, objective: Objective, rows: int) -> Ite
             f"spec.gate.rules: {rule.metric} is not scored with objective {objective}, so its rule cannot pass; use "
             f"{' or '.join(facts.metrics)}"
         )
+        return
     regression = rule.max_regression
     if regression is None or metric not in SHARES or rows < LEAST_ROWS:
         return
-    if regression == 0:
-        yield f"spec.gate.rules: {metric} regression <= 0 passes only if the model is truly better than the base"
+    if regression < smallest_effect(MAX_ROWS, gate.confidence):
+        yield (
+            f"spec.gate.rules: {metric} regression <= {regression:g} passes only if the model is truly better than the "
+            "base"
+        )
     elif (needed := needed_rows(regression, gate.confidence)) > rows:
         yield (
             f"spec.gate.rules: a model as good as the base passes {metric} regression <= {regression:g} in {POWER:.0%} "
