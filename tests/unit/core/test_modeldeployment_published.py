@@ -139,6 +139,23 @@ def test_where_something_is_downloaded_pods_may_reach_public_addresses_on_port_4
     assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
 
 
+def test_pods_of_the_old_revision_may_download_until_the_new_one_is_rolled_out() -> None:
+    def may_download() -> bool:
+        policy = next(obj for ref, obj in cluster.objects.items() if ref.kind == "NetworkPolicy")
+        return any({"port": 443, "protocol": "TCP"} in rule["ports"] for rule in policy["spec"]["egress"])
+
+    cluster = served(AT_S3)
+    cluster.edit(model=IN_IMAGE)
+    cluster.converge()
+    cluster.complete(seen(OTHER))
+    cluster.converge()
+    assert cluster.status["candidate"]["digest"] == OTHER
+    assert may_download(), "a pod of the old revision may be evicted, and start on another node"
+    roll_out(cluster)
+    cluster.converge()
+    assert not may_download()
+
+
 @pytest.mark.parametrize(
     ("base", "directory", "volume"),
     [

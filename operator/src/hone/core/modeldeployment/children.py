@@ -49,9 +49,9 @@ def _network_policy(snapshot: Snapshot, live: Object | None) -> Apply | None:
 
 
 def _downloads(snapshot: Snapshot) -> bool:
-    """Whether pods download a model: what the spec names, or what is served."""
-    served = snapshot.selection.served
-    models = (snapshot.server.spec.model, served.model if served else None)
+    """Whether pods download a model: what the spec names, what is to be served, or what still is."""
+    served, stable = snapshot.selection.served, snapshot.stable
+    models = (snapshot.server.spec.model, served.model if served else None, stable.model if stable else None)
     return any(downloads(model) for model in models)
 
 
