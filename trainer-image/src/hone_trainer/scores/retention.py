@@ -18,6 +18,7 @@ from hone_trainer.data.general import VERSION, Question, questions
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.splits import normalized
 from hone_trainer.models.facts import load_tokenizer
+from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.answers import both
@@ -45,10 +46,20 @@ def evaluate(config: RunConfig, planned: PlanFile, directory: Path, dtype: "torc
 
 
 def encoded(tokenizer: "PreTrainedTokenizerBase", general: list[Question]) -> "Dataset":
-    """The questions as test rows: as conversations where the tokenizer has a chat template, else as text."""
+    """The questions as test rows: as conversations where the tokenizer has a chat template that takes them, else as
+    text."""
+    if tokenizer.chat_template is None:
+        return _encoded(tokenizer, general, chat=False)
+    try:
+        return _encoded(tokenizer, general, chat=True)
+    except (BadInput, RowFault):
+        # Such as one that needs a system message: the run's own rows may have one, or be no conversations.
+        return _encoded(tokenizer, general, chat=False)
+
+
+def _encoded(tokenizer: "PreTrainedTokenizerBase", general: list[Question], *, chat: bool) -> "Dataset":
     from datasets import Dataset
 
-    chat = tokenizer.chat_template is not None
     encoder = Encoder(tokenizer, TrainOn.COMPLETION, chat=chat)
     rows = []
     for question in general:
