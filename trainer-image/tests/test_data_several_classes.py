@@ -34,6 +34,7 @@ SEVERAL = Classes(("late", "rude"), (3, 9), total=30)
         pytest.param([3, 1.0, " x "], (1, 3, "x"), id="numbers, and spaces around names"),
         pytest.param("[sic]", "[sic]", id="a name in brackets is one class"),
         pytest.param("rude, late", "rude, late", id="a name with a comma is one class"),
+        pytest.param("[1-10]", "[1-10]", id="a range in brackets is one class"),
     ],
 )
 def test_labels_are_lists_or_json(value: Any, want: Any) -> None:

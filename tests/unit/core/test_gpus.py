@@ -190,3 +190,11 @@ def test_once_prepared_nodes_change_nothing_until_the_spec_is_edited() -> None:
 def test_on_cpus_nodes_are_not_read() -> None:
     subject = gpu_cluster(gpusPerNode=0).subject()
     assert not KINDS["FineTuneJob"].reads_nodes(subject)
+
+
+def test_an_amount_that_is_no_quantity_counts_as_nothing() -> None:
+    patched = {
+        "metadata": {"name": "n"},
+        "status": {"allocatable": {"example.com/dongle": "1e3", "nvidia.com/gpu": "8"}},
+    }
+    assert node_of(patched).allocatable == {"example.com/dongle": 0, "nvidia.com/gpu": 8}

@@ -19,9 +19,17 @@ def node_of(obj: Object) -> Node:
             for taint in spec.get("taints") or ()
             if taint["effect"] in ("NoSchedule", "NoExecute")
         ),
-        allocatable={name: as_int(str(amount)) for name, amount in allocatable.items() if "/" in name},
+        allocatable={name: _count(amount) for name, amount in allocatable.items() if "/" in name},
         is_cordoned=bool(spec.get("unschedulable")),
     )
+
+
+def _count(amount: object) -> int:
+    """How many of a resource there are; 0 where that is written as no device plugin does, such as 1e3."""
+    try:
+        return as_int(str(amount))
+    except ValueError:
+        return 0
 
 
 def may_run(node: Node, pod: PodSettings | None, resource: str, count: int) -> bool:

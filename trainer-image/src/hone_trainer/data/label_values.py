@@ -19,6 +19,7 @@ Label = str | int | tuple[str | int, ...]
 """A class, or all classes of a text that may have several or none, each once and in order."""
 
 _JSON_LIST = re.compile(r"\s*\[\s*(?:\]|[\"'0-9-])")
+_QUOTED_LIST = re.compile(r"\s*\[\s*[\"']")
 _YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 
 
@@ -97,4 +98,6 @@ def _unpacked(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
+        if not _QUOTED_LIST.match(text):
+            return text  # a name, such as [1-10]
         raise RowFault("`label` is a list, but not as JSON: write it with json.dumps, or as JSON Lines") from error
