@@ -78,9 +78,9 @@ def test_the_kustomization_makes_the_config_map_that_the_jobs_read() -> None:
     for job in (job for path in FILES if path.parent == EXAMPLES for job in documents(path)):
         if job["kind"] != "FineTuneJob":
             continue
-        functions = job["spec"].get("reward", {}).get("functions", [])
-        named = [function["configMap"] for function in functions if "configMap" in function]
-        for source in (job["spec"]["dataset"]["train"]["configMap"], *named):
+        train = job["spec"]["dataset"]["train"]
+        places = [train, *train.get("sources", []), *job["spec"].get("reward", {}).get("functions", [])]
+        for source in (place["configMap"] for place in places if "configMap" in place):
             assert source["name"] == config_map["metadata"]["name"]
             assert config_map["data"][source["key"]] == (EXAMPLES / "data" / source["key"]).read_text(encoding="utf-8")
 
