@@ -44,6 +44,7 @@ class Server(ThreadingHTTPServer):
     """Stands for vLLM: knows adapters by name, until it dies."""
 
     daemon_threads = True
+    request_queue_size = 128  # Of five, connections are reset when many are opened at once on a busy machine.
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -17,6 +17,7 @@ import pytest
 from data_files import zstd
 from rows import CHAT_TEMPLATE, chat_row
 
+from hone.contract.exits import FailureClass, exit_code
 from hone.contract.progress import Progress
 from hone.contract.results import StepResult
 from hone.contract.rewards import RewardFunction, RewardName, Rewards
@@ -268,6 +269,17 @@ def test_a_signal_reaches_the_step(tmp_path: Path, setup: str) -> None:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 75
+
+
+def test_a_signal_that_comes_before_the_step_handles_it_is_no_crash(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    code = "import time\n" + STEP.format(work="print('ready', flush=True); time.sleep(60)", step="prepare", seconds=60)
+    environment = {**os.environ, "HONE_TERMINATION_LOG": str(log)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == exit_code(FailureClass.PREEMPTED)
+    assert not log.exists(), "no verdict that it crashed"
 
 
 PREPARE = """

@@ -125,15 +125,24 @@ def supervised(step: str, work: Callable[[], int], seconds: float, attend: Calla
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
         # Its own handlers, buffers and exit code: a child never returns into its parent's code.
         os._exit(_code_of(work))
+    passed_on: set[int] = set()
+
+    def pass_on(number: int, _: object) -> None:
+        passed_on.add(number)
+        _send(child, number)
+
     for number in _PASSED_ON:
-        signal.signal(number, lambda received, _: _send(child, received))
+        signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_SETMASK, former)
     attend()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else _end(step, killed(step, -code))
+            if code >= 0:
+                return code
+            # While a step still imports its libraries, a signal ends it by itself.
+            return exit_code(FailureClass.PREEMPTED) if -code in passed_on else _end(step, killed(step, -code))
         most = seconds + _note.read()[0]
         breach = None
         if time.monotonic() - begin > most:
