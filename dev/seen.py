@@ -16,6 +16,8 @@ from hone.runtime.client import path
 
 LINE_BYTES = 2**20
 """The longest event that can be read."""
+WATCH_SECONDS = 86400
+"""How long a watch lasts. By itself, an API server ends each after half an hour to an hour, in the middle of a run."""
 
 
 class Watch:
@@ -41,7 +43,7 @@ class Watch:
         saw: Callable[[Object], Awaitable[None] | None],
     ) -> None:
         self._configuration, self._saw = configuration, saw
-        self._url = f"{configuration.host}{path(api_version, kind, namespace)}?watch=1"
+        self._url = f"{configuration.host}{path(api_version, kind, namespace)}?watch=1&timeoutSeconds={WATCH_SECONDS}"
         self._established = asyncio.Event()
         self._task: asyncio.Task[None]
 
