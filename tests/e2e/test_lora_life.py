@@ -83,7 +83,7 @@ def test_kubectl_wait_returns_at_once(ns: Kube) -> None:
 
 def test_the_columns_of_kubectl_get_are_filled(ns: Kube) -> None:
     header, row = ns.run("get", "ftj", NAME).splitlines()
-    assert header.split() == ["NAME", "PHASE", "PROGRESS%", "LOSS", "ETA", "SCORE", "Δ", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "PROGRESS%", "LOSS", "ETA", "SCORE", "Δ", "GATE", "AGE"]
     assert re.match(rf"{NAME} +Succeeded +100 +[\d.e-]+ .* [\d.]+ +\+[\d.]+ \[[\d.]+, [\d.]+\] +\w+$", row), row
 
 
