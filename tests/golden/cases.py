@@ -1,8 +1,8 @@
 """Golden cases as data: what each one's resource and cluster are, what it expects, and what the core plans.
 
 A whole case is a folder: cr.yaml is the resource with the status it had, observed.yaml holds the time, the objects that
-exist (what is not there is seen as absent), the pods, the nodes with GPUs, and the progress that the trainer reported,
-and plan.yaml the Plan: objects, what changes in status, events, the requeue.
+exist (what is not there is seen as absent), the pods, the nodes with GPUs, the jobs of the namespace (`peers`), and the
+progress that the trainer reported, and plan.yaml the Plan: objects, what changes in status, events, the requeue.
 
 All other cases are a file each: `base` names a whole case of the same kind; `cr` and `observed` say what differs from
 it (see differences.py), nothing where they are left out. `plan` is whole, but for its objects: `$base: <case>/<kind>`
@@ -152,7 +152,8 @@ def observe(subject: Subject, cluster: dict[str, Any]) -> Observed:
     assert ours <= set(fetched), f"never read: {ours - set(fetched)}"
     pods = tuple(Pod(pod.get("raw", pod), pod.get("gone", False)) for pod in cluster.get("pods") or [])
     nodes = tuple(node_of(node) for node in cluster.get("nodes") or ()) if kind.reads_nodes(subject) else None
-    return Observed(fetched, pods, _reading(cluster.get("progress")), nodes or None)
+    peers = tuple(cluster.get("peers") or ()) if kind.reads_peers(subject) else None
+    return Observed(fetched, pods, _reading(cluster.get("progress")), nodes or None, peers)
 
 
 def _reading(answer: dict[str, Any] | None) -> ProgressReading | None:

@@ -22,5 +22,10 @@ def test_plan(case: str, update_golden: bool) -> None:
     assert dump(expected(case)) == dump(plan)
 
 
+def test_each_number_is_used_once() -> None:
+    numbers = [case.partition("-")[0] for case in CASES]
+    assert len(numbers) == len(set(numbers))
+
+
 def test_there_are_cases() -> None:
     assert len(CASES) >= 60

@@ -247,6 +247,12 @@ def test_a_model_in_an_image_is_checked_where_it_is_mounted(tmp_path: Path) -> N
         fetch.fetch_model(there)
 
 
+def test_a_list_of_files_in_an_image_that_leads_out_is_refused_by_a_field_of_the_spec(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="leads out") as caught:
+        fetch.fetch_model(mounted(tmp_path / "image", {"SHA256SUMS": f"{'0' * 64}  ../x\n".encode()}))
+    assert caught.value.field == "spec.model.image"
+
+
 @pytest.mark.parametrize("kind", ["expired", "denied"])
 def test_refused_credentials_are_named_without_their_values(
     store: Store, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

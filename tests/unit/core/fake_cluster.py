@@ -74,7 +74,10 @@ class FakeCluster:
         uid = self.resource["metadata"]["uid"]
         pods = [pod for pod in self.pods.values() if pod["metadata"]["labels"].get(UID_LABEL) == uid]
         nodes = self.nodes if kind.reads_nodes(subject) else None
-        return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress, nodes)
+        peers = None
+        if kind.reads_peers(subject):
+            peers = tuple(obj for ref, obj in self.objects.items() if ref.kind == kind.name)
+        return Observed(fetched, tuple(Pod(copy.deepcopy(pod)) for pod in pods), self.progress, nodes, peers)
 
     def reconcile(self) -> Plan:
         """One reconcile, executed."""

@@ -114,7 +114,8 @@ class Case:
         kind = Kind(
             name="FineTuneJob", plural="finetunejobs", api_version="hone.dev/v1alpha1",
             subject=Subject, children=(), refs=lambda subject, fetched: refs, may_lack=lambda subject, ref: False,
-            reconcile=reconcile, reads_nodes=lambda subject: False, progress_target=lambda obj, pods: None,
+            reconcile=reconcile, reads_nodes=lambda subject: False, reads_peers=lambda subject: False,
+            progress_target=lambda obj, pods: None,
             is_drastic=is_drastic, idle=lambda obj: idle, follows=lambda obj: follows, refused=refused,
         )  # fmt: skip
         readings = Readings(None, 10.0)  # type: ignore[arg-type]

@@ -130,7 +130,7 @@ def _check_mounted(directory: Path, digest: str) -> None:
         raise BadInput(field, f"has no {SUMS_FILE}, so it is no artifact that a job published", "Name one.")
     content = read_file(directory, SUMS_FILE, field, SUMS_BYTES)
     check_sums(field, content, digest)
-    sums = parsed(content, Download(field=field, uri="", downloaded=""))
+    sums = parsed(content, field)
     limits.allow(sum(sizes.values()) / READ_BYTES_PER_SECOND)
     files = [ArtifactFile(path=name, sha256=sha256, size_bytes=sizes.get(name, 0)) for name, sha256 in sums.items()]
     if problems := manifest.differences(directory, files, without=(SUMS_FILE,)):

@@ -33,7 +33,7 @@ from hone_trainer.data.groups import EVALUATION_GROUP
 from hone_trainer.data.prepared import chosen_rows, load_prepared, scored_rows
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
-from hone_trainer.protocol import host, limits, manifest
+from hone_trainer.protocol import host, limits, manifest, shared
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.history import load_history
@@ -216,6 +216,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     quiet_libraries()
     torch.set_num_threads(host.cpus())
     planned, output = require_plan(config), Path(config.paths.output)
+    _keep(config, planned)
     # Again: since the artifact was written, the volumes may have changed.
     check_models(models(config))
     config = config.model_copy(update={"evaluation": evaluation})
@@ -249,6 +250,23 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     card.write_card(output, config, planned, kind, summary, notes)
     _write_report(config, report)
     return report
+
+
+def _keep(config: RunConfig, planned: PlanFile) -> None:
+    """Keep what is read for the scores; of a job that had ended, others may have removed it.
+
+    Raises:
+        BadInput: they have.
+    """
+    workspace = Path(config.paths.workspace)
+    read = [Path(planned.prepared), *models(config)]
+    if not shared.use_again(config.job.uid, workspace, [path for path in read if path.is_relative_to(workspace)]):
+        raise BadInput(
+            "spec.evaluation",
+            "the job cannot be scored again: after it had ended, its data or models were removed from the workspace, "
+            "because other jobs needed the space",
+            "Apply the job again under another name.",
+        )
 
 
 def _left_out(scored: int, rows: int, evaluation: Evaluation) -> list[str]:

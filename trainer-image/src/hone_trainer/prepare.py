@@ -48,13 +48,13 @@ from hone_trainer.planning.plan import make_plan
 from hone_trainer.planning.rollouts import completion_length
 from hone_trainer.planning.volume import check_output, fit_to_volume
 from hone_trainer.planning.write_speed import write_speed
-from hone_trainer.protocol import limits
+from hone_trainer.protocol import limits, shared
 from hone_trainer.protocol.errors import BadInput, clip, full_disk_hint, place_of, words_of
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.logs import setup_logging
 from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.protocol.results import write_result
-from hone_trainer.protocol.runconfig import digest_of, load_run_config, training_digest
+from hone_trainer.protocol.runconfig import digest_of, load_attempt, load_run_config, training_digest
 from hone_trainer.rewards.checks import check_rewards, compared_by
 from hone_trainer.training.continuation import take_over
 
@@ -136,6 +136,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     plan = _with_warnings(plan, config, data.survey, models, prepared, workspace)
     _write_reward_code(reward_code)
     _store_template(config, models)
+    shared.make_room(Path(config.paths.workspace), needed=0)
     return _write_plan(config, plan, models.facts, prepared, downloaded)
 
 
@@ -150,6 +151,8 @@ def _allow_for_models(config: RunConfig) -> None:
 def _existing_plan(config: RunConfig) -> PlanFile | None:
     """The plan of an earlier run of this step, if its data are still there."""
     existing = load_plan(config)
+    if existing is not None:
+        shared.use(Path(existing.prepared))
     if existing is None or _difference(Path(existing.prepared)) is not None:
         return None
     length = existing.plan.packed_sequence_length
@@ -242,6 +245,7 @@ def _tokenize(config: RunConfig, data: _Data, models: _Models) -> Prepared:
     options = _encoder_options(config, data, max_length)
     digest = _digest(config, data, models, options)
     directory = Path(config.paths.workspace) / "prepared" / digest
+    shared.use(directory)
     if _difference(directory) is None:
         log.info("The prepared data exist already", extra={"directory": str(directory)})
         return load_prepared(directory)
@@ -416,6 +420,7 @@ def main(*, measures_workspace: bool = True) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         config = load_run_config()
+        shared.join(config.job.uid, load_attempt().shared)
         prepared = prepare(config, measures_workspace=measures_workspace)
     except BadInput as error:
         log.error(str(error), extra={"hint": error.hint})

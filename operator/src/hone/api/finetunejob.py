@@ -325,6 +325,14 @@ class Workspace(Model):
             "storageClassName or accessModes."
         ),
     ] = None
+    size_limit: Annotated[
+        Quantity | None,
+        Field(
+            description="Maximum size of what is kept on the claim for other jobs: downloads, merged models and "
+            "prepared data. When a job prepares, what was used least recently is removed, but nothing that a job reads "
+            "which has not ended. Needs claimName. Default: something is removed only when the claim is full."
+        ),
+    ] = None
 
 
 class FineTuneJobSpec(Model):

@@ -327,6 +327,24 @@ class Publication(Model):
     """Whether the administrator allows the destination's address also where it is not public; None: no."""
 
 
+class SharedVolume(Model):
+    """A volume that jobs share, and which of them still need what is on it, at the time of the attempt.
+
+    Not in the RunConfig, which never changes: other jobs come and go.
+    """
+
+    path: str
+    """Where the volume is mounted."""
+    limit_bytes: int | None = None
+    """Largest size of what is kept on it for other jobs; None: what the volume holds."""
+    runs: list[str] = []
+    """Uids of the other jobs that use it and have not ended, without a plan so far."""
+    planned: list[str] = []
+    """Those with a plan: what they read has a mark, unless a trainer of an older release prepared them."""
+    as_of: float
+    """When they were listed, in seconds since 1970. Later jobs are in none of these lists."""
+
+
 class Attempt(Model):
     """What differs from one attempt of a run to the next."""
 
@@ -343,5 +361,7 @@ class Attempt(Model):
     """publish: what to copy, and to where. Not in the RunConfig, because it may be edited at any time."""
     evaluation: Evaluation | None = None
     """finish: how to score, if that was edited after the RunConfig was made; None: as the RunConfig says."""
+    shared: list[SharedVolume] = []
+    """prepare: the volumes on which it may remove what no job needs; empty: it removes nothing."""
     record: RunRecord | None = None
     """finish: what only the operator knows of the run, for the report."""

@@ -50,6 +50,7 @@ class Kind(Generic[S]):
             which meets whatever exists under its name.
         reconcile: what to do, given the subject, what was observed, and the time (with its zone).
         reads_nodes: whether to read the nodes with GPUs as well, given the subject.
+        reads_peers: whether to list the resources of this kind in the namespace as well, given the subject.
         progress_target: the pod to ask for progress, or None.
         is_drastic: whether a Plan would do harm if what was observed is not what the API server has.
         idle: whether nothing is due, so that nothing is read; an idle resource is reconciled again when it changes.
@@ -67,6 +68,7 @@ class Kind(Generic[S]):
     may_lack: Callable[[S, Ref], bool]
     reconcile: Callable[[S, Observed, datetime], Plan]
     reads_nodes: Callable[[S], bool]
+    reads_peers: Callable[[S], bool]
     progress_target: Callable[[Object, tuple[Pod, ...]], ProgressTarget | None]
     is_drastic: Callable[[S, Observed, Plan], bool]
     idle: Callable[[Object], bool]

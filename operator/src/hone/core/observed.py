@@ -81,12 +81,14 @@ class Observed:
         pods: the resource's pods, by label `hone.dev/uid`.
         progress: the newest reading, where a pod was read (see `progress_target`).
         nodes: the nodes with GPUs, where they were read (see `reads_nodes`); None: not read, or not allowed to be.
+        peers: all resources of the same kind in the namespace, where they were read (see `reads_peers`).
     """
 
     objects: Mapping[Ref, Object | None] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
     progress: ProgressReading | None = None
     nodes: tuple[Node, ...] | None = None
+    peers: tuple[Object, ...] | None = None
 
     def get(self, ref: Ref) -> Object | None:
         """The object of that name, or None.

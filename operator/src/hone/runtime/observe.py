@@ -81,7 +81,8 @@ class Observer:
         else:
             self._readings.forget(uid)
         nodes = await self._nodes.latest() if kind.reads_nodes(subject) else None
-        return Observed(objects=objects, pods=pods, progress=reading, nodes=nodes)
+        peers = await self._list_peers(namespace, kind) if kind.reads_peers(subject) else None
+        return Observed(objects=objects, pods=pods, progress=reading, nodes=nodes, peers=peers)
 
     def stop_reading(self, uid: str) -> None:
         """Read no progress of a resource until it is observed again."""
@@ -113,6 +114,10 @@ class Observer:
         elif is_watched(obj):
             self._index.put(trimmed(obj))
         return obj
+
+    async def _list_peers(self, namespace: str, kind: AnyKind) -> tuple[Object, ...]:
+        """The resources of a kind, from the API server: soon after the start, watches have not shown all of them."""
+        return tuple(await self._client.list(namespace, kind.api_version, kind.name, ""))
 
     async def _list_pods(self, namespace: str, uid: str) -> Sequence[Object]:
         """The pods of a resource, from the API server."""

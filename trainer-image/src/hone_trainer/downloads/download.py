@@ -25,7 +25,7 @@ from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import Download
 from hone_trainer.downloads.published import changed, published_files
 from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_paths, difference, shown
-from hone_trainer.protocol import limits, manifest, secrets
+from hone_trainer.protocol import limits, manifest, secrets, shared
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
 from hone_trainer.protocol.rows_done import rows_done
@@ -39,6 +39,8 @@ BYTES_PER_SECOND = 2_000_000
 """How slow a connection may be."""
 _PARTIAL, _LINKING = ".downloading-", ".linking-"
 _LOG_SECONDS, _REPORT_SECONDS = 10.0, 1.0
+_COUNTING_SHARE = 0.02
+"""Most of the time that may be spent on counting the bytes of a download."""
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ def _fetched(download: Download, origin: Origin, into: Path) -> DownloadManifest
     listing = _listed(download, origin, into.parent)
     name = hashlib.sha256(f"{origin.identity} {listing.revision}".encode()).hexdigest()[:16]
     common = into.parent / f"{origin.kind}-{name}"
+    shared.use(common)
     result = _whole(common)
     if result is None:
         result = _download(download, origin, listing, common)
@@ -233,13 +236,18 @@ def _verified(download: Download, listing: Listing, directory: Path) -> Download
 
 @contextmanager
 def _progress(download: Download, directory: Path, size: int) -> Iterator[None]:
-    """Report every second, and log every few seconds, how much is there, how fast it grows, and the time left."""
+    """Report every second, and log every few seconds, how much is there, how fast it grows, and the time left.
+
+    Less often where it takes long to count, as of many files on a file server.
+    """
     ended, began, first = threading.Event(), time.monotonic(), _bytes_in(directory)
 
     def report() -> None:
-        next_log = began + _LOG_SECONDS
-        while not ended.wait(_REPORT_SECONDS):
+        next_log, counting = began + _LOG_SECONDS, 0.0
+        while not ended.wait(max(_REPORT_SECONDS, counting / _COUNTING_SHARE)):
+            counted = time.monotonic()
             done, now = _bytes_in(directory), time.monotonic()
+            counting = now - counted
             rate = (done - first) / (now - began)
             rows_done.write(DOWNLOADING, done, size or None, rate)
             if now < next_log:
@@ -272,7 +280,9 @@ def _bytes_in(directory: Path) -> int:
 
 
 def _require_space(download: Download, volume: Path, size: int, partial: Path) -> None:
-    needed, free = size - _bytes_in(partial), shutil.disk_usage(volume).free
+    needed = size - _bytes_in(partial)
+    shared.make_room(volume, needed)
+    free = shutil.disk_usage(volume).free
     if needed > free:
         raise BadInput(
             "spec.workspace.size",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hone.contract.report import SUMS_FILE
 from hone.contract.runconfig import Download
-from hone_trainer.downloads.remote import Listing, Origin, RemoteFile, safe_path, shown
+from hone_trainer.downloads.remote import Listing, Origin, RemoteFile, path_below, shown
 from hone_trainer.protocol.errors import ArtifactChanged, BadInput
 from hone_trainer.protocol.volumes import read_file
 
@@ -37,7 +37,7 @@ def published_files(download: Download, origin: Origin, listing: Listing, volume
         message = f"{shown(download)} has no {SUMS_FILE}, so it is no artifact that a job published, or not a whole one"
         raise BadInput(field, message, _REMEDY)
     content = _fetched(download, origin, listing, present[SUMS_FILE], volume)
-    sums = parsed(content, download)
+    sums = parsed(content, field)
     check_sums(field, content, download.sums or "")
     files = [replace(present[SUMS_FILE], sha256=hashlib.sha256(content).hexdigest())]
     for name, sha256 in sums.items():
@@ -76,8 +76,12 @@ def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def parsed(content: bytes, download: Download) -> Mapping[str, str]:
+def parsed(content: bytes, field: str) -> Mapping[str, str]:
     """The digests in SHA256SUMS, by path.
+
+    Args:
+        content: of SHA256SUMS.
+        field: path of the field of the spec that leads to it, for errors.
 
     Raises:
         BadInput: it has a line that is none of `sha256sum`, or a name that leads out of its directory.
@@ -87,8 +91,8 @@ def parsed(content: bytes, download: Download) -> Mapping[str, str]:
         match = _LINE.fullmatch(line)
         if match is None or match[2] in sums:
             message = f"line {number} of {SUMS_FILE} is no digest with the name of a file, or names one again"
-            raise BadInput(f"{download.field}.uri", message, _REMEDY)
-        sums[safe_path(download, match[2])] = match[1]
+            raise BadInput(field, message, _REMEDY)
+        sums[path_below(field, match[2])] = match[1]
     return sums
 
 

@@ -81,6 +81,11 @@ def safe_path(download: Download, name: str) -> str:
     Raises:
         BadInput: it is not.
     """
+    return path_below(f"{download.field}.uri", name)
+
+
+def path_below(field: str, name: str) -> str:
+    """The same for a name in a list of files that a field leads to."""
     parts, sizes = name.split("/"), [len(part.encode(errors="replace")) for part in name.split("/")]
     problem = None
     if any(part in ("", ".", "..") for part in parts):
@@ -92,7 +97,7 @@ def safe_path(download: Download, name: str) -> str:
     elif parts[0].startswith("."):
         problem = "is hidden"
     if problem:
-        raise BadInput(f"{download.field}.uri", f"the name {clip(ascii(name), 120)} {problem}", "Rename it.")
+        raise BadInput(field, f"the name {clip(ascii(name), 120)} {problem}", "Rename it.")
     return name
 
 

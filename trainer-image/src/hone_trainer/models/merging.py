@@ -14,7 +14,7 @@ from hone_trainer.data.digest import TEMPLATES, tokenizer_files
 from hone_trainer.models.facts import is_model, model_digest, weights_bytes
 from hone_trainer.models.loading import load_adapter, load_config, load_model
 from hone_trainer.models.untrusted import ADAPTER, CONFIG_BYTES, PROCESSORS, check_model
-from hone_trainer.protocol import manifest
+from hone_trainer.protocol import manifest, shared
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.files import remove_named, remove_stale, sync_tree, write_atomic
 from hone_trainer.protocol.units import gib
@@ -47,6 +47,7 @@ def ensure_merged(merge: Merge) -> None:
         BadInput: the adapter's base is no longer the one that it was trained on, or the workspace is too small.
     """
     into = Path(merge.merged)
+    shared.use(into)
     remove_stale(into.parent, _TEMPORARY)
     base = Path(merge.base)
     check_model(base, merge.field)
@@ -158,6 +159,7 @@ def _base_name(adapter: Path, field: str) -> str:
 
 
 def _require_space(volume: Path, needed: int) -> None:
+    shared.make_room(volume, needed)
     free = shutil.disk_usage(volume).free
     if needed > free:
         raise BadInput(

@@ -412,6 +412,13 @@ _ON_RESOURCES = (
         spec_only=True,
     ),
     Rule(
+        path="spec.workspace.sizeLimit",
+        applies_if=IsSet("workspace.sizeLimit") & ~IsSet("workspace.claimName"),
+        message="needs workspace.claimName: a claim that is created for one job is not shared",
+        remedy="Set workspace.claimName to a claim that several jobs use, or remove sizeLimit.",
+        spec_only=True,
+    ),
+    Rule(
         path="spec.output.merge",
         applies_if=Compare(Value("output.merge"), "==", "Never") & IsSet("model.jobRef") & ADAPTS,
         message="cannot be Never with model.jobRef: the adapter would lose its base when that job is deleted",

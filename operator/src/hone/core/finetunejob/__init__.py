@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from hone.api import API_VERSION
 from hone.api.finetunejob import KIND, PLURAL, FineTuneJobSpec
 from hone.core.finetunejob.policies.gpus import are_unknown
+from hone.core.finetunejob.policies.sharing import reads_peers
 from hone.core.finetunejob.policies.upstream import job_refs
 from hone.core.finetunejob.reconcile import idle, reconcile, refs, refused
 from hone.core.finetunejob.resources.children import CHILD_TYPES
@@ -35,6 +36,7 @@ FINETUNEJOB = Kind(
     may_lack=may_lack,
     reconcile=reconcile,
     reads_nodes=are_unknown,
+    reads_peers=reads_peers,
     progress_target=target,
     is_drastic=is_drastic,
     idle=idle,

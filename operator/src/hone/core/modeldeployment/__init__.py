@@ -24,6 +24,7 @@ MODELDEPLOYMENT = Kind(
     may_lack=lambda server, ref: ref.kind == "Job",
     reconcile=reconcile,
     reads_nodes=lambda server: False,
+    reads_peers=lambda server: False,
     progress_target=_no_progress,
     is_drastic=lambda server, observed, plan: False,  # It deletes nothing, and gives back only claims that it sees.
     idle=idle,

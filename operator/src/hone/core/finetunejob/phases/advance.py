@@ -5,6 +5,7 @@ from hone.core.finetunejob.blockers import Blocked, first_blocker
 from hone.core.finetunejob.policies.attempt import attempt
 from hone.core.finetunejob.policies.budget import seconds_left
 from hone.core.finetunejob.policies.record import record
+from hone.core.finetunejob.policies.sharing import shared_volumes
 from hone.core.finetunejob.resources.children import JOB, needed
 from hone.core.finetunejob.resources.jobs import job
 from hone.core.finetunejob.resources.runconfig import config_map_name
@@ -57,6 +58,7 @@ def _start(state: State, step: Step) -> None:
         publication(run, state.status),
         record(planned, state.status),
         seconds_left(planned, state.status),
+        shared_volumes(run, state.observed, state.now),
     )
     state.write(Child(job(planned, step, of_this, config), JOB.write))
     state.status.network_policy = enforcement(run.settings.network_policies)

@@ -1,13 +1,13 @@
 """What the next attempt does differently from those that failed: less memory, a lower learning rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hone.contract.exits import FailureClass
 from hone.contract.record import RunRecord
-from hone.contract.runconfig import Attempt, Publication
+from hone.contract.runconfig import Attempt, Publication, SharedVolume
 from hone.contract.settings import Evaluation
 from hone.core.finetunejob.policies.retry import key
-from hone.core.finetunejob.run import FINISH, PUBLISH, TRAIN
+from hone.core.finetunejob.run import FINISH, PREPARE, PUBLISH
 
 DIVERGED_FACTOR = 0.5
 """Factor for the planned learning rate after a divergence; a second divergence ends the run (`POLICIES`)."""
@@ -21,6 +21,7 @@ def attempt(
     publish: Publication | None = None,
     record: RunRecord | None = None,
     seconds: float | None = None,
+    shared: Sequence[SharedVolume] = (),
 ) -> Attempt:
     """The configuration of an attempt for its pods.
 
@@ -36,13 +37,14 @@ def attempt(
         publish: the copy to make.
         record: what the report is to say of the run.
         seconds: how long training may take before the budget is used up; None: there is no limit.
+        shared: volumes on which prepare may make room.
     """
     if step == PUBLISH:
         return Attempt(number=number, publish=publish)
     if step == FINISH:
         return Attempt(number=number, evaluation=edited, record=record)
-    if step != TRAIN:
-        return Attempt(number=number)
+    if step == PREPARE:
+        return Attempt(number=number, shared=[*shared])
     return Attempt(
         number=number,
         memory_fallback_level=failures.get(key(step, FailureClass.OUT_OF_MEMORY), 0),
