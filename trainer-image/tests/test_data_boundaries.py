@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.data import answer
+from hone_trainer.data import answer, marks
 from hone_trainer.protocol.errors import RowFault
 
 MARKS = ("<s>", "<|user|>", "<|end|>")
@@ -62,5 +62,30 @@ def test_a_prompt_ends_where_its_own_tokens_end(kind: str) -> None:
             boundaries += 1
             assert (tokens.ids, tokens.first) == (whole, len(head))
         offsets = fast(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        shortened += answer._last_mark(answer._marks(fast), text[:begin], whole, offsets) > 0
+        shortened += marks.last_mark(fast, text[:begin], whole, offsets) > 0
     assert min(boundaries, shortened) > 40, "too few of them say something"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "first", "always", "unigram", "prepend", "words"])
+def test_marks_tell_the_same_loss_as_the_places_of_all_tokens(kind: str) -> None:
+    fast, chance, told = tokenizer(kind), random.Random(1), 0
+    for _ in range(400):
+        pieces = [*chance.choices((*PIECES, "<unk>"), k=chance.randrange(3, 14)), "<s>", chance.choice(("", "\n"))]
+        places = [len("".join(pieces[:i])) for i in range(len(pieces))]
+        text, (first, after, begin) = "".join(pieces), sorted(chance.choices(places[:-2], k=3))
+        spans = [(first, len(text[:after].rstrip())), (begin, len(text.rstrip()))][chance.randrange(2) :]
+        try:
+            tokens = answer.encode_at(fast, text, begin)
+        except RowFault:
+            continue
+        by_places = answer.Tokens(tokens.ids, tokens.first, tokens.offsets)
+        told += bool(tokens.marks and tokens.marks.parts(spans))
+        for last in (True, False):
+            assert answer.carries_loss(tokens, spans, last=last) == answer.carries_loss(by_places, spans, last=last), (
+                text,
+                spans,
+            )
+        if tokens.marks:
+            encoded = fast(text, add_special_tokens=False, return_offsets_mapping=True)
+            assert (tokens.ids, tokens.offsets()) == (encoded["input_ids"], encoded["offset_mapping"])
+    assert told > 20, "too few of them say something"

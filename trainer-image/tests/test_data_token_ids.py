@@ -50,5 +50,6 @@ def test_tokens_in_order_and_in_disorder_carry_the_same_loss() -> None:
         for high in range(low, 13):
             for first in range(6):
                 # One more token, before all others by its place, makes them unordered.
-                expected = carries_loss(Tokens([0] * 7, [*in_order, (-1, -1)], first), [(low, high)], last=True)[:6]
-                assert carries_loss(Tokens([0] * 6, in_order, first), [(low, high)], last=True) == expected
+                unordered = Tokens([0] * 7, first, lambda: [*in_order, (-1, -1)])
+                expected = carries_loss(unordered, [(low, high)], last=True)[:6]
+                assert carries_loss(Tokens([0] * 6, first, lambda: in_order), [(low, high)], last=True) == expected

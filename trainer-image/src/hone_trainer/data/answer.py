@@ -1,14 +1,14 @@
 """An answer after the prompt that a server asks with: its text as a model generates it, and its first token."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hone_trainer.data.conversation import Conversation
+from hone_trainer.data.marks import MarkedText, encode_part, last_mark, marked_text
 from hone_trainer.data.sample import common_length
-from hone_trainer.data.token_ids import ids_and_offsets
+from hone_trainer.data.token_ids import Offsets, ids_and_offsets
 from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ HIDES_THOUGHTS = (
 )
 NO_BOUNDARY = "the tokens of the prompt change once an answer follows, and the answer has no tokens of its own"
 _OPEN, _CLOSE = "<think>", "</think>"
-_REPEATED = 64
-"""Characters of the longest text whose tokens are stored."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,15 @@ class Tokens:
 
     Attributes:
         ids: its tokens.
-        offsets: the characters of each, from the first to the one after the last.
         first: index of the answer's first token.
+        offsets: returns the characters of each token, from the first to the one after the last.
+        marks: what parts the text; None where only the offsets tell where a token stands.
     """
 
     ids: list[int]
-    offsets: list[tuple[int, int]]
     first: int
+    offsets: Callable[[], Offsets]
+    marks: MarkedText | None = None
 
 
 def answered(
@@ -134,12 +134,15 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
     Raises:
         RowFault: the rest of the text has no tokens of its own.
     """
+    marked = marked_text(tokenizer, text)
+    if marked and (first := marked.index_at(begin)) is not None:
+        return Tokens(marked.ids, first, lambda: ids_and_offsets(tokenizer, text)[1], marked)
     ids, offsets = ids_and_offsets(tokenizer, text)
-    mark = _last_mark(_marks(tokenizer), text[:begin], ids, offsets)
-    rest = _encode_part(tokenizer, text[offsets[mark][0] if mark else 0 : begin])
+    mark = last_mark(tokenizer, text[:begin], ids, offsets)
+    rest = encode_part(tokenizer, text[offsets[mark][0] if mark else 0 : begin])
     first = mark + len(rest)
     if tuple(ids[mark:first]) == rest:
-        return Tokens(ids, offsets, first)
+        return Tokens(ids, first, lambda: offsets)
     head, before = ids_and_offsets(tokenizer, text[:begin])
     # After a line break, so that no tokenizer puts the space before it with which a text begins.
     mark = len(ids_and_offsets(tokenizer, "\n")[0])
@@ -148,7 +151,7 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
     if str(tokenizer.decode(head + tail)) != str(tokenizer.decode(ids)):
         raise RowFault(NO_BOUNDARY)
     shifted = [(begin + low - 1, begin + high - 1) for low, high in after]
-    return Tokens(head + tail, before + shifted, len(head))
+    return Tokens(head + tail, len(head), lambda: before + shifted)
 
 
 def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool) -> list[int]:
@@ -160,56 +163,27 @@ def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool
         last: whether the last span begins with the answer's first token.
     """
     mask = [0] * len(tokens.ids)
-    starts = [start for start, _ in tokens.offsets]
-    ends = [end for _, end in tokens.offsets]
+    if tokens.marks and (parts := tokens.marks.parts(spans)) is not None:
+        for first, after in parts:
+            mask[first:after] = [1] * (after - first)
+        return mask
+    offsets = tokens.offsets()
+    starts = [start for start, _ in offsets]
+    ends = [end for _, end in offsets]
     in_order = starts == sorted(starts) and ends == sorted(ends)
     for low, high in spans:
         if in_order:
             first, after = bisect_left(starts, low), min(bisect_left(starts, high), bisect_right(ends, high))
             mask[first:after] = [1] * (after - first)
             continue
-        for i, (start, end) in enumerate(tokens.offsets):
+        for i, (start, end) in enumerate(offsets):
             if low <= start < high and end <= high:
                 mask[i] = 1
     if last and spans:
         # By its index: some tokenizers leave the space before a word out of the word's offsets.
         low, high = spans[-1]
         for i in range(min(bisect_right(ends, low), bisect_left(starts, low)) if in_order else 0, len(starts)):
-            start, end = tokens.offsets[i]
+            start, end = offsets[i]
             if end > low or start >= low:
                 mask[i] = int(i >= tokens.first and start < high and end <= high)
     return mask
-
-
-def _last_mark(marks: dict[int, str], text: str, ids: list[int], offsets: list[tuple[int, int]]) -> int:
-    """Index of the last token of a text that parts it, so that what precedes it has the same tokens however the text
-    continues; 0 where there is none.
-
-    Args:
-        marks: the tokens that part texts, by id.
-        text: the beginning of a text.
-        ids: the tokens of the whole text.
-        offsets: their characters.
-    """
-    for i in range(bisect_left(offsets, (len(text), 0)) - 1, 0, -1):
-        # The same id may stand for words that the tokenizer does not know.
-        if ids[i] in marks and text.startswith(marks[ids[i]], offsets[i][0]):
-            return i
-    return 0
-
-
-@lru_cache(maxsize=16)
-def _marks(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
-    """The added tokens that a tokenizer finds in the text as it stands, before anything else of it becomes tokens."""
-    added = tokenizer.added_tokens_decoder.items()
-    return {i: token.content for i, token in added if not (token.normalized or token.lstrip or token.single_word)}
-
-
-def _encode_part(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    """The ids of a text; those of short ones, such as what opens an answer, are the same in every row."""
-    return _encode_again(tokenizer, text) if len(text) <= _REPEATED else tuple(ids_and_offsets(tokenizer, text)[0])
-
-
-@lru_cache(maxsize=1024)
-def _encode_again(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
-    return tuple(ids_and_offsets(tokenizer, text)[0])

@@ -101,16 +101,25 @@ KINDS = (
 
 def kinds_in(sample: Sample) -> set[str]:
     """The names of the kinds that a row seems to have."""
-    return {name for text in _texts(sample) for name in _kinds_in(text[:MAX_CHARACTERS])}
+    texts = [text[:MAX_CHARACTERS] for text in _texts(sample)]
+    # Most rows have nothing of any kind, which their texts tell sooner as one.
+    kinds = list(_possible("\n".join(texts)))
+    return {kind.name for kind in kinds for text in texts if _has(kind, text)}
 
 
-def _kinds_in(text: str) -> Iterable[str]:
+def _possible(text: str) -> Iterable[Kind]:
+    """The kinds that a text may have."""
     has_numbers = _NUMBERS.search(text) is not None
     for kind in KINDS:
-        if (kind.is_number and not has_numbers) or not any(hint in text for hint in kind.hints):
-            continue
-        if any(kind.holds is None or kind.holds(match[0]) for match in kind.pattern.finditer(text)):
-            yield kind.name
+        if has_numbers or not kind.is_number:
+            for hint in kind.hints:
+                if hint in text:
+                    yield kind
+                    break
+
+
+def _has(kind: Kind, text: str) -> bool:
+    return any(kind.holds is None or kind.holds(match[0]) for match in kind.pattern.finditer(text))
 
 
 def _texts(sample: Sample) -> Iterable[str]:

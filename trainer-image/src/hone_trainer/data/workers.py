@@ -7,7 +7,7 @@ import resource
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ALONE = 2
-"""Chunks that this process does itself before it starts others: most data has no more, and would only wait for them."""
+"""Chunks that this process does itself where there are no more, as in most data, which would only wait for others."""
 WORKER_BYTES = 512 << 20
 """Least memory of a worker, in addition to what it shares with this process: it holds one chunk, and its results."""
 _AHEAD = 4
@@ -60,27 +60,23 @@ def in_order(work: Callable[[T], R], tasks: Iterable[T], count: int | None = Non
         Exception: what `work` raised, for the first task that it did so for; later results are dropped.
     """
     pending = iter(tasks)
-    yield from map(work, islice(pending, ALONE))
-    first = next(pending, None)
-    if first is None:
-        return
-    count = count_of_workers() if count is None else count
+    head = [following for _ in range(ALONE + 1) if (following := _next(pending)) is not None]
+    alone = len(head) <= ALONE or any(failed for failed, _ in head)
+    count = 1 if alone else count_of_workers() if count is None else count
     if count == 1:
-        yield work(first)
+        for failed, task in head:
+            if failed:
+                raise task
+            yield work(task)
         yield from map(work, pending)
         return
     memory = max(WORKER_BYTES, _free_memory() // count)
     workers = [_Worker(work, memory) for _ in range(count)]
     try:
-        yield from _results(workers, _chain(first, pending))
+        yield from _results(workers, chain((task for _, task in head), pending))
     finally:
         for worker in workers:
             worker.end()
-
-
-def _chain(first: T, rest: Iterator[T]) -> Iterator[T]:
-    yield first
-    yield from rest
 
 
 def _results(workers: list["_Worker"], tasks: Iterator[Any]) -> Iterator[Any]:
