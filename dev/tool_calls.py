@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dev import matrix, vllm
 from dev.data import calls
 from dev.smollm2 import cache
+from hone.contract.metrics import Metric
 from hone.contract.results import EvaluationSummary
 from hone.contract.runconfig import RunConfig
 
@@ -150,7 +151,8 @@ def main() -> int:
         right = sum(ask(client, row) == calls.call_of(row) for row in rows)
         print(f"served, tool_choice auto: {right} of {len(rows)} calls are right")
         print(f"after a tool's result: {answer_with_result(client)}")
-    return 0 if evaluation.scores[0].improvement.lower > 0 and 2 * right > len(rows) else 1
+    (calling,) = (score for score in evaluation.scores if score.metric == Metric.TOOL_CALLS)
+    return 0 if calling.improvement.lower > 0 and 2 * right > len(rows) else 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 from dev import tool_calls, vllm
 from dev.data import calls
 from dev.smollm2 import cache
-from hone.contract.results import EvaluationSummary
+from hone.contract.metrics import Metric
+from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import RunConfig
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.protocol.planfile import require_plan
@@ -36,15 +37,19 @@ def evaluation(directory: Path) -> EvaluationSummary:
 
 
 @pytest.fixture(scope="module")
+def score(evaluation: EvaluationSummary) -> Score:
+    """How many calls are right: less than half of the rows have one, so it is not the main metric."""
+    return next(each for each in evaluation.scores if each.metric == Metric.TOOL_CALLS)
+
+
+@pytest.fixture(scope="module")
 def client(evaluation: EvaluationSummary, directory: Path) -> Iterator["OpenAI"]:
     with vllm.serving(tool_calls.DEPLOYMENT, directory / "output/artifact", directory) as url:
         yield tool_calls.client_of(url)
 
 
-def test_the_tuned_model_calls_tools_better_than_its_base(evaluation: EvaluationSummary) -> None:
-    score = evaluation.scores[0]
-    assert score.metric == "toolCalls"
-    assert score.samples >= 25
+def test_the_tuned_model_calls_tools_better_than_its_base(score: Score) -> None:
+    assert score.samples >= 15
     assert score.improvement.lower > 0
     assert score.tuned.value > 0.6
 
@@ -74,10 +79,10 @@ def _tokens(client: "OpenAI", row: calls.Row) -> list[int]:
     return tokens
 
 
-def test_the_server_parses_its_calls(client: "OpenAI", evaluation: EvaluationSummary) -> None:
+def test_the_server_parses_its_calls(client: "OpenAI", score: Score) -> None:
     rows = tool_calls.requests(20)
     right = sum(tool_calls.ask(client, row) == calls.call_of(row) for row in rows)
-    assert right / len(rows) > evaluation.scores[0].tuned.lower - 0.1, "about as many as were scored"
+    assert right / len(rows) > score.tuned.lower - 0.1, "about as many as were scored"
 
 
 def test_a_client_can_name_the_tool_require_one_or_none(client: "OpenAI") -> None:

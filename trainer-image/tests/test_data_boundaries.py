@@ -68,7 +68,7 @@ def test_a_prompt_ends_where_its_own_tokens_end(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["bytes", "first", "always", "unigram", "prepend", "words"])
 def test_marks_tell_the_same_loss_as_the_places_of_all_tokens(kind: str) -> None:
-    fast, chance, told = tokenizer(kind), random.Random(1), 0
+    fast, chance, certain = tokenizer(kind), random.Random(1), 0
     for _ in range(400):
         pieces = [*chance.choices((*PIECES, "<unk>"), k=chance.randrange(3, 14)), "<s>", chance.choice(("", "\n"))]
         places = [len("".join(pieces[:i])) for i in range(len(pieces))]
@@ -79,7 +79,7 @@ def test_marks_tell_the_same_loss_as_the_places_of_all_tokens(kind: str) -> None
         except RowFault:
             continue
         by_places = answer.Tokens(tokens.ids, tokens.first, tokens.offsets)
-        told += bool(tokens.marks and tokens.marks.parts(spans))
+        certain += bool(tokens.marks and tokens.marks.parts(spans))
         for last in (True, False):
             assert answer.carries_loss(tokens, spans, last=last) == answer.carries_loss(by_places, spans, last=last), (
                 text,
@@ -88,4 +88,4 @@ def test_marks_tell_the_same_loss_as_the_places_of_all_tokens(kind: str) -> None
         if tokens.marks:
             encoded = fast(text, add_special_tokens=False, return_offsets_mapping=True)
             assert (tokens.ids, tokens.offsets()) == (encoded["input_ids"], encoded["offset_mapping"])
-    assert told > 20, "too few of them say something"
+    assert certain > 20, "too few of them say something"

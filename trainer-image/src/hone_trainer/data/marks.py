@@ -5,6 +5,7 @@ Where they stand tells where an answer begins and ends among the tokens, without
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,22 +63,21 @@ def marked_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> MarkedText |
     marks = _exact_marks(tokenizer)
     if marks is None or not text.rstrip().endswith(marks.ends):
         return None
-    found = [*marks.pattern.finditer(text)]
-    names = [each[0] for each in found]
+    matches = [*marks.pattern.finditer(text)]
+    names = [each[0] for each in matches]
     if not marks.ids.keys() >= {*names}:
         return None
-    ids, indices = token_ids(tokenizer, text, special=False), []
-    counts: dict[str, int] = {}
+    ids, counts = token_ids(tokenizer, text, special=False), Counter(names)
+    indices: list[int] = []
     try:
         for name in names:
-            counts[name] = counts.get(name, 0) + 1
             indices.append(ids.index(marks.ids[name], indices[-1] + 1 if indices else 0))
     except ValueError:
         return None
     # The same id may stand for words that the tokenizer does not know.
     if any(ids.count(marks.ids[name]) != count for name, count in counts.items()):
         return None
-    return MarkedText(tokenizer, text, ids, [each.span() for each in found], indices)
+    return MarkedText(tokenizer, text, ids, [each.span() for each in matches], indices)
 
 
 @dataclass(frozen=True)
