@@ -13,13 +13,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from dev.architectures import served
 from dev.architectures.families import FAMILIES, make
 from dev.matrix import Outcome
 from hone.contract.methods import MethodType
+from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import StepResult
 from hone.contract.runconfig import RunConfig
 
@@ -28,12 +30,16 @@ PLACEMENTS: dict[str, dict[str, int]] = {
     "DDP": {"processesPerNode": 2, "zeroStage": 0},
     "ZeRO-3": {"processesPerNode": 2, "zeroStage": 3},
 }
+SERVED = "vLLM"
+"""A cell of this name trains in one process, and compares what vLLM computes with the artifact."""
+SERVED_METHODS = (MethodType.LORA, MethodType.FULL)
 STEPS, SECONDS = 2, 600
 
 
 def cells() -> list[str]:
     """All of them, as family/method/placement."""
-    return [f"{family}/{method}/{place}" for family in FAMILIES for method in MethodType for place in PLACEMENTS]
+    trained = [f"{family}/{method}/{place}" for family in FAMILIES for method in MethodType for place in PLACEMENTS]
+    return trained + [f"{family}/{method}/{SERVED}" for family in FAMILIES for method in SERVED_METHODS]
 
 
 def run(cell: str) -> Outcome:
@@ -70,7 +76,11 @@ def _run_here(cell: str, directory: Path) -> None:
     if finish.main():
         raise RuntimeError(f"RuntimeError: {(directory / 'end').read_text()}")
     artifact = StepResult.model_validate_json((directory / "end").read_text()).artifact
-    _say(directory, Outcome("ran", artifact.kind if artifact else "", round(time.monotonic() - began, 1)))
+    kind = artifact.kind if artifact else ""
+    outcome = Outcome("ran", kind)
+    if place == SERVED:
+        outcome = served.compare(model, directory / "output" / ARTIFACT_DIR, kind, directory)
+    _say(directory, replace(outcome, seconds=round(time.monotonic() - began, 1)))
 
 
 def _say(directory: Path, outcome: Outcome) -> None:
@@ -90,7 +100,7 @@ def _config(model: Path, directory: Path, method: str, place: str) -> RunConfig:
             "method": {"type": method},
             "hyperparameters": {"maxSteps": STEPS, "globalBatchSize": 4, "learningRate": 0.01},
             "data": {"train": str(data), "minSamples": 1},
-            "topology": {"gpusPerNode": 0, **PLACEMENTS[place]},
+            "topology": {"gpusPerNode": 0, **PLACEMENTS.get(place, PLACEMENTS["1 process"])},
             "evaluation": {"maxSamples": 4, "maxNewTokens": 2},
             "paths": {"model": str(model), **{name: str(directory / name) for name in ("workspace", "run", "output")}},
         }

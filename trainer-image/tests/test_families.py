@@ -21,6 +21,7 @@ from hone_trainer.models.adapters import lora_config
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.loading import load_adapter, load_config, load_model
 from hone_trainer.models.modules import read_base
+from hone_trainer.models.served_adapters import WITHOUT_ADAPTERS, serves_adapters
 from hone_trainer.prepare import prepare
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import PlanFile, load_plan
@@ -148,14 +149,16 @@ def test_targets_are_layers_of_the_model(models: dict[str, Path]) -> None:
     assert len(facts.adapted) == 2 and not any("vision" in part.name for part in facts.adapted)
 
 
-def test_an_adapter_on_experts_is_exported_merged(
-    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("family", ["Mixtral", "GPT-2"])
+def test_an_adapter_that_vllm_does_not_serve_is_exported_merged(
+    family: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One on experts, and one of a family that vLLM serves whole only."""
     import torch
 
-    base = models["Mixtral"]
+    base = models[family]
     config, planned, report = run(base, tmp_path, monkeypatch, type="LoRA")
-    assert planned.plan.lora_dropout == 0.0 and report.artifact.kind == "Model"
+    assert "merged into a whole model" in planned.plan.reasons["method"] and report.artifact.kind == "Model"
     last = checkpoint.final_checkpoint(config)
     assert last
     ids = torch.arange(5, 25)[None]
@@ -164,6 +167,13 @@ def test_an_adapter_on_experts_is_exported_merged(
         merged = load_model(CHAT.model_class(), artifact(config)).eval()(ids).logits
         before = load_model(CHAT.model_class(), base).eval()(ids).logits
     assert (merged - tuned).abs().max() < 1e-3 < (merged - before).abs().max()
+
+
+def test_the_families_without_adapters_are_known_to_transformers() -> None:
+    from transformers import CONFIG_MAPPING
+
+    assert not {name for name in WITHOUT_ADAPTERS if name not in CONFIG_MAPPING}
+    assert serves_adapters("llama") and not serves_adapters("falcon")
 
 
 def test_a_step_keeps_a_copy_of_the_experts_that_adapters_change(models: dict[str, Path]) -> None:

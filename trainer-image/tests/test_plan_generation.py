@@ -85,6 +85,7 @@ EXPERTS = replace(FACTS, adapted=(*FACTS.adapted, Adapted("experts", 2048, 2048,
 SMALL_GPU = {"model": llama("8B"), "memory": 16, **QLORA}
 OBSTACLES = [
     pytest.param({"model": EXPERTS}, "spec.method.lora.targetModules", "experts", id="adapters on experts"),
+    pytest.param({"model": replace(FACTS, model_type="falcon")}, "spec.generation.engine", "falcon", id="family"),
     pytest.param({"model": replace(FACTS, heads=14), "gpus": 4}, "spec.generation.gpusPerNode", "14", id="heads"),
     pytest.param(SMALL_GPU, "spec.generation.gpusPerNode", "the server needs about", id="memory of a GPU"),
     pytest.param(

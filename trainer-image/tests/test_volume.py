@@ -133,9 +133,9 @@ def test_a_whole_model_that_the_artifacts_claim_cannot_hold_is_refused(
             "outputBytes": 20 * GIB,
         }
     )
-    check_output(config, 20 * GIB, adapts_experts=experts)
+    check_output(config, 20 * GIB, serves_adapter=not experts)
     with pytest.raises(BadInput) if whole else nullcontext() as refused:
-        check_output(config, 21 * GIB, adapts_experts=experts)
+        check_output(config, 21 * GIB, serves_adapter=not experts)
     if refused is not None:
         assert "a whole model of 21.0 GiB, but its claim has 20.0 GiB" in str(refused.value)
         assert refused.value.field == "spec.output.size" and "at least 23.1 GiB" in refused.value.hint

@@ -15,7 +15,8 @@ from hone.contract.methods import MethodType
 
 def test_every_family_is_tried_with_every_method_and_placement() -> None:
     tried = cells.cells()
-    assert len(tried) == len(set(tried)) == len(FAMILIES) * len(MethodType) * len(cells.PLACEMENTS)
+    columns = len(MethodType) * len(cells.PLACEMENTS) + len(cells.SERVED_METHODS)
+    assert len(tried) == len(set(tried)) == len(FAMILIES) * columns
     assert len(FAMILIES) >= 20 and {family.kind for family in FAMILIES.values()} == {"dense", "experts", "multimodal"}
 
 
@@ -34,12 +35,14 @@ def test_the_page_tells_what_came_of_a_cell_and_each_reason_once() -> None:
             "Mixtral/LoRA/DDP": Outcome("ran", "Model"),
             "Mixtral/QLoRA/DDP": refused,
             "OLMoE/QLoRA/DDP": refused,
+            "Llama/LoRA/vLLM": Outcome("ran", "Adapter, 2e-06"),
+            "Mixtral/Full/vLLM": Outcome("unserved", "ValueError: no such class"),
         },
         ["DDP"],
     )
-    assert "| family | LoRA, DDP | QLoRA, DDP | Full, DDP |" in page
-    assert "| Llama | adapter | – | – |" in page
-    assert "| Mixtral | model | refused (1) | – |" in page
+    assert "| family | LoRA, DDP | QLoRA, DDP | Full, DDP | LoRA in vLLM | Full in vLLM |" in page
+    assert "| Llama | adapter | – | – | adapter | – |" in page
+    assert "| Mixtral | model | refused (1) | – | – | unserved (2) |" in page
     assert page.count("Use LoRA.") == 1
 
 

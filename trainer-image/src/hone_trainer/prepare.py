@@ -206,7 +206,7 @@ def _read_models(config: RunConfig, rows: Survey) -> _Models:
 
     facts = read_base(config.paths.model, components(config.objective).architecture, config.method)
     log.info("Model read", extra={"model": config.model_name, "parameters": facts.parameters})
-    check_output(config, weights_bytes(facts.directory), adapts_experts=facts.adapted_experts > 0)
+    check_output(config, weights_bytes(facts.directory), serves_adapter=facts.serves_adapter)
     length = config.hyperparameters.sequence_length
     if length is not None and length > facts.max_length:
         raise BadInput(

@@ -12,6 +12,7 @@ from hone_trainer.models.architectures import Architecture
 from hone_trainer.models.inference import division
 from hone_trainer.models.loading import load_adapter, load_model
 from hone_trainer.models.merging import merged_model
+from hone_trainer.models.served_adapters import serves_adapters
 from hone_trainer.models.untrusted import ADAPTER, ADAPTER_WEIGHTS, CONFIG_BYTES
 from hone_trainer.protocol.volumes import copy_file, read_json
 
@@ -42,11 +43,12 @@ def export(config: RunConfig, architecture: Architecture, checkpoint: Path, dire
     """Copy the adapter's weights, and its configuration without this machine's path of the base model.
 
     Where the job requests it, it is merged into a whole model instead; and always where vLLM cannot serve the adapter:
-    with a trained head, and with experts, whose adapters it reads wrongly.
+    with a trained head, with experts, whose adapters it reads wrongly, and of families that it serves whole only.
     """
     settings = read_json(checkpoint, ADAPTER, "spec.workspace", CONFIG_BYTES)
-    if config.merge_output or architecture.has_head or settings.get("target_parameters"):
-        served = full.served_config(config, architecture)
+    served = full.served_config(config, architecture)
+    unserved = settings.get("target_parameters") or not serves_adapters(served.model_type)
+    if config.merge_output or architecture.has_head or unserved:
         merged_model(architecture.model_class(), config.paths.model, checkpoint, config=served).save_pretrained(
             directory
         )

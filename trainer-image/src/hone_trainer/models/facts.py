@@ -16,6 +16,7 @@ from hone_trainer.models import loading
 from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
 from hone_trainer.models.language import reads_images
+from hone_trainer.models.served_adapters import serves_adapters
 from hone_trainer.models.untrusted import CONFIG_BYTES, check_model
 from hone_trainer.models.weights import MAX_LISTED, Shapes, listing, weight_shapes
 from hone_trainer.protocol import host, manifest
@@ -107,6 +108,11 @@ class ModelFacts:
     def adapted_experts(self) -> int:
         """Values of these tensors that an adapter changes."""
         return sum(part.experts for part in self.adapted)
+
+    @property
+    def serves_adapter(self) -> bool:
+        """Whether vLLM serves an adapter of this model as it is: it reads those on experts wrongly."""
+        return serves_adapters(self.model_type) and not self.adapted_experts
 
     @property
     def cached_values(self) -> int:

@@ -13,18 +13,18 @@ from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.units import gib
 
 
-def check_output(config: RunConfig, weights_bytes: int, *, adapts_experts: bool) -> None:
+def check_output(config: RunConfig, weights_bytes: int, *, serves_adapter: bool) -> None:
     """Check that a whole model fits into the artifact's claim, while its size can still be changed.
 
     Args:
         config: the run.
         weights_bytes: size of the base model's weights, whose data type a whole model keeps.
-        adapts_experts: whether an adapter is put on experts, so that it is merged.
+        serves_adapter: whether vLLM serves an adapter of this model; else it is merged.
 
     Raises:
         BadInput: it does not.
     """
-    whole = config.merge_output or needs.has_head(config.objective) or adapts_experts
+    whole = config.merge_output or needs.has_head(config.objective) or not serves_adapter
     if config.method.type.adapts and not whole:
         return
     if config.output_bytes is not None and weights_bytes > config.output_bytes:

@@ -91,9 +91,13 @@ def _spread(inputs: PlanInputs, choices: Choices, terms: AnswerServerTerms) -> _
     )
 
 
-def _on_experts(inputs: PlanInputs, choices: Choices, terms: AnswerServerTerms) -> _Obstacle | None:
-    if not choices.model.adapted_experts:
+def _unserved(inputs: PlanInputs, choices: Choices, terms: AnswerServerTerms) -> _Obstacle | None:
+    if choices.model.serves_adapter:
         return None
+    if not choices.model.adapted_experts:
+        return _Obstacle(
+            ENGINE, f"vLLM cannot serve adapters of {choices.model.model_type}", "Set it to Auto or Trainer."
+        )
     return _Obstacle(
         "spec.method.lora.targetModules",
         "vLLM cannot read adapters on experts",
@@ -149,7 +153,7 @@ def _memory(inputs: PlanInputs, choices: Choices, terms: AnswerServerTerms) -> _
 _CHECKS: Sequence[Callable[[PlanInputs, Choices, AnswerServerTerms], _Obstacle | None]] = (
     _no_adapter,
     _spread,
-    _on_experts,
+    _unserved,
     _heads,
     _cache,
     _memory,

@@ -78,6 +78,8 @@ def _why_merged(inputs: PlanInputs, choices: Choices) -> str | None:
             "The adapter is merged into a whole model: vLLM cannot serve adapters on experts. For one that it can, set "
             f"spec.method.lora.targetModules to {ATTENTION}."
         )
+    if not choices.model.serves_adapter:
+        return f"The adapter is merged into a whole model: vLLM cannot serve adapters of {choices.model.model_type}."
     return None
 
 
