@@ -129,6 +129,7 @@ def test_the_operator_understands_the_variables(render: Render) -> None:
         "operator": {"logLevel": "debug", "resyncSeconds": 600},
         "huggingFace": {"endpoint": "https://hub.example.com"},
         "s3": {"endpoints": ["http://minio.storage.svc:9000", "https://s3.internal"]},
+        "cache": {"claimName": "hone-cache", "sizeLimit": "500Gi"},
         "oci": {"registries": ["registry.tools.svc:5000"]},
     }
     read = options.from_environment(env_of(render(values)))
@@ -136,6 +137,7 @@ def test_the_operator_understands_the_variables(render: Render) -> None:
     assert read.log_level == "debug"
     assert read.settings.resync_seconds == 600
     assert read.settings.hub_endpoint == "https://hub.example.com"
+    assert (read.settings.cache_claim, read.settings.cache_size_limit) == ("hone-cache", "500Gi")
     assert read.settings.s3_endpoints == ("http://minio.storage.svc:9000", "https://s3.internal")
     assert read.settings.oci_registries == ("registry.tools.svc:5000",)
 

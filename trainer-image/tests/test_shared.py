@@ -259,6 +259,13 @@ def test_entries_are_chosen_and_renamed_while_no_mark_can_be_made(tmp_path: Path
     assert process.exitcode == 0
 
 
+def test_a_job_that_uses_nothing_has_marks_as_well(tmp_path: Path) -> None:
+    path = entry(tmp_path, digest("1"))
+    shared.join(OTHER, [volume(tmp_path)])
+    make_room(tmp_path, planned=[OTHER])
+    assert not path.exists()
+
+
 def test_the_list_of_jobs_fits_into_a_variable() -> None:
     full = volume(Path("/mnt/workspace"), runs=[OTHER] * 1000)
     assert len(json.dumps(full.to_dict())) < 128 * KIB

@@ -77,6 +77,92 @@ def test_other_jobs_are_listed_only_before_a_job_that_shares_its_workspace_prepa
     assert reads_peers(Run(resource, Settings())) is reads
 
 
+HUB = {"model": {"uri": "hf://acme/tiny"}}
+CACHED = {**HUB, "cache": {"claimName": "cache", "sizeLimit": "1Ti"}}
+
+
+def test_a_cache_is_shared_with_all_jobs_that_have_its_claim_by_whatever_field() -> None:
+    peers = [job("as-workspace", claim="cache"), job("recorded", claim=None, cacheClaim="cache"), job("b", claim="b")]
+    by_spec = job("by-spec", claim=None)
+    by_spec["spec"]["cache"] = {"claimName": "cache"}
+    (volume,) = listed(*peers, by_spec, **CACHED)
+    assert (volume.path, volume.limit_bytes) == ("/mnt/cache", 2**40)
+    assert volume.runs == ["as-workspace", "by-spec", "recorded"]
+
+
+def test_a_cache_matters_only_to_what_is_downloaded() -> None:
+    assert listed(cache={"claimName": "cache"}) == []
+    assert [volume.path for volume in listed(**CACHED, **SHARED)] == ["/mnt/workspace", "/mnt/cache"]
+    same = {**SHARED["workspace"], "claimName": "cache"}
+    assert [volume.path for volume in listed(**CACHED, workspace=same)] == ["/mnt/workspace"]
+
+
+def prepared(cluster: FakeCluster, *claims: str) -> FakeCluster:
+    """The cluster once the job prepares; these claims exist."""
+    cluster.add(make.config_map("reviews", **{"train.jsonl": "{}"}), *(make.claim(name) for name in claims))
+    cluster.converge()
+    return cluster
+
+
+def mounts(cluster: FakeCluster, step: str) -> dict[str, tuple[str, bool]]:
+    """Claim and whether it is read-only, by path, of the first container of a step's Job."""
+    pod = next(obj for ref, obj in cluster.objects.items() if ref.kind == "Job" and f"-{step}-" in ref.name)
+    spec = pod["spec"]["template"]["spec"]
+    claims = {each["name"]: each.get("persistentVolumeClaim", {}).get("claimName") for each in spec["volumes"]}
+    return {
+        mount["mountPath"]: (claims[mount["name"]], mount.get("readOnly", False))
+        for mount in spec["containers"][0]["volumeMounts"]
+        if claims[mount["name"]]
+    }
+
+
+def test_prepare_writes_to_the_cache_and_other_steps_only_read_it() -> None:
+    cluster = prepared(FakeCluster(make.finetunejob(**CACHED)), "cache")
+    assert mounts(cluster, "prepare")["/mnt/cache"] == ("cache", False)
+    cluster.complete(make.prepared())
+    cluster.converge()
+    trains = mounts(cluster, "train")
+    assert trains["/mnt/cache/models"] == ("cache", True)
+    assert "/mnt/workspace/models" not in trains
+    cluster.complete(make.trained())
+    cluster.converge()
+    assert mounts(cluster, "finish")["/mnt/cache/models"] == ("cache", True)
+
+
+def test_the_administrators_cache_is_used_where_the_namespace_has_it_and_recorded_before_the_first_pod() -> None:
+    settings = Settings(cache_claim="cache", cache_size_limit="1Ti")
+    cluster = prepared(FakeCluster(make.finetunejob(**HUB), settings=settings), "cache")
+    assert cluster.status["cacheClaim"] == "cache"
+    assert mounts(cluster, "prepare")["/mnt/cache"] == ("cache", False)
+    without = prepared(FakeCluster(make.finetunejob(**HUB), settings=settings))
+    assert "cacheClaim" not in without.status
+    assert "/mnt/cache" not in mounts(without, "prepare")
+    nothing = prepared(FakeCluster(make.finetunejob(), settings=settings), "cache", "base-models")
+    assert "cacheClaim" not in nothing.status
+
+
+def test_a_claim_of_ours_is_no_cache() -> None:
+    settings = Settings(cache_claim="cache")
+    cluster = FakeCluster(make.finetunejob(**HUB), settings=settings).add(make.artifact_claim("cache", "other"))
+    assert "cacheClaim" not in prepared(cluster).status
+
+
+def test_a_run_that_has_begun_keeps_what_it_uses_when_the_administrator_changes_the_setting() -> None:
+    cluster = prepared(FakeCluster(make.finetunejob(**HUB), settings=Settings()), "cache")
+    before = cluster.status["runConfig"]
+    cluster.settings = Settings(cache_claim="cache")
+    cluster.complete(make.prepared())
+    cluster.converge()
+    assert (cluster.status["runConfig"], "cacheClaim" in cluster.status) == (before, False)
+    assert "/mnt/workspace/models" in mounts(cluster, "train")
+
+
+def test_a_cache_that_does_not_exist_is_waited_for() -> None:
+    cluster = prepared(FakeCluster(make.finetunejob(**CACHED)))
+    assert "spec.cache.claimName" in cluster.message("Ready")
+    assert not [ref for ref in cluster.objects if ref.kind == "Job"]
+
+
 def test_the_prepare_pod_gets_the_list_and_the_run_config_does_not_depend_on_it() -> None:
     cluster = FakeCluster(make.finetunejob(**SHARED))
     cluster.add(make.claim("base-models"), make.claim("scratch"), make.config_map("reviews", **{"train.jsonl": "{}"}))

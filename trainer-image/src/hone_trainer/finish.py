@@ -24,7 +24,7 @@ from hone.contract.exits import FailureClass, exit_code
 from hone.contract.record import RunRecord
 from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
 from hone.contract.results import ArtifactSummary, EvaluationSummary, RetentionSummary, StepResult
-from hone.contract.runconfig import IMAGE_ENV, RunConfig
+from hone.contract.runconfig import CACHE, IMAGE_ENV, RunConfig
 from hone.contract.settings import MAX_MINUTES, Evaluation
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact import card, provenance
@@ -260,7 +260,8 @@ def _keep(config: RunConfig, planned: PlanFile) -> None:
     """
     workspace = Path(config.paths.workspace)
     read = [Path(planned.prepared), *models(config)]
-    if not shared.use_again(config.job.uid, workspace, [path for path in read if path.is_relative_to(workspace)]):
+    written = [path for path in read if path.is_relative_to(workspace) or path.is_relative_to(CACHE)]
+    if not shared.use_again(config.job.uid, workspace, written):
         raise BadInput(
             "spec.evaluation",
             "the job cannot be scored again: after it had ended, its data or models were removed from the workspace, "

@@ -335,6 +335,26 @@ class Workspace(Model):
     ] = None
 
 
+class Cache(Model):
+    """A claim on which jobs share what they download."""
+
+    claim_name: Annotated[
+        ObjectName,
+        Field(
+            description="Existing PersistentVolumeClaim, which several pods at a time must be able to mount "
+            "(ReadWriteMany, or pods on one node). Create it yourself: a claim that Hone created for another job is "
+            "refused. Only the prepare pod writes to it."
+        ),
+    ]
+    size_limit: Annotated[
+        Quantity | None,
+        Field(
+            description="Maximum size of what is kept on it for other jobs, as workspace.sizeLimit. Default: something "
+            "is removed only when the claim is full."
+        ),
+    ] = None
+
+
 class FineTuneJobSpec(Model):
     """Desired state of the FineTuneJob."""
 
@@ -431,6 +451,13 @@ class FineTuneJobSpec(Model):
         ),
     ] = None
     workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None
+    cache: Annotated[
+        Cache | None,
+        Field(
+            description="Claim for models and data that are downloaded by their uri, for jobs that do not share a "
+            "workspace. Default: the administrator's, if the namespace has a claim of that name; else the workspace."
+        ),
+    ] = None
     output: Annotated[
         Output | None, Field(description="Claim that the tuned model is written to, and where it is published.")
     ] = None

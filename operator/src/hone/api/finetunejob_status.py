@@ -332,6 +332,14 @@ class FineTuneJobStatus(Model):
             "the first pod was created."
         ),
     ] = None
+    cache_claim: Annotated[
+        str | None,
+        Field(
+            max_length=253,
+            description="Claim of the administrator's choice that holds what was downloaded. Does not change after the "
+            "first pod was created.",
+        ),
+    ] = None
     run_config: Annotated[
         str | None, Field(max_length=253, description="Immutable ConfigMap with the configuration of the pods.")
     ] = None

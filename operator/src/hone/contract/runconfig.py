@@ -30,6 +30,8 @@ from hone.contract.stores import S3Store
 RUN_CONFIG_PATH = "/etc/hone/run.json"
 MOUNTS = "/mnt"
 """All volumes of a run are mounted below it. Of models and adapters, `<MOUNTS>/<name>` is the root of the volume."""
+CACHE = f"{MOUNTS}/cache"
+"""Where the claim is mounted that jobs share for downloads alone, if a run has one."""
 ATTEMPT_ENV = "HONE_ATTEMPT"
 """Environment variable that holds an `Attempt` as JSON in trainer pods."""
 NODE_RANK_ENV = "JOB_COMPLETION_INDEX"

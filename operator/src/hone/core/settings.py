@@ -20,6 +20,8 @@ class Settings:
         hub_endpoint: URL of the Hugging Face Hub or of a mirror, also one inside the cluster; empty: the Hub's own.
         s3_endpoints: URLs of S3-compatible stores that runs may use whatever their addresses are.
         oci_registries: hosts, with their ports, of registries that runs may publish to whatever their addresses are.
+        cache_claim: name of the claim on which jobs share downloads, in namespaces that have one; empty: none.
+        cache_size_limit: quantity of what is kept on it for other jobs; empty: what it holds.
         allow_lists: what users may ask for in their pods.
         prices: what GPUs cost.
         progress_seconds: least seconds between two readings of a run's progress; the status is written if they differ.
@@ -34,6 +36,8 @@ class Settings:
     hub_endpoint: str = ""
     s3_endpoints: tuple[str, ...] = ()
     oci_registries: tuple[str, ...] = ()
+    cache_claim: str = ""
+    cache_size_limit: str = ""
     allow_lists: AllowLists = ANYTHING
     prices: Prices = NO_PRICES
     progress_seconds: float = 10.0

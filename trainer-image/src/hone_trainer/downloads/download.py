@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from hone.contract.progress import DOWNLOADING
 from hone.contract.report import Manifest
 from hone.contract.results import DownloadedModel
-from hone.contract.runconfig import Download
+from hone.contract.runconfig import CACHE, Download
 from hone_trainer.downloads.published import changed, published_files
 from hone_trainer.downloads.remote import Listing, Origin, Unreachable, check_paths, difference, shown
 from hone_trainer.protocol import limits, manifest, secrets, shared
@@ -284,11 +284,13 @@ def _require_space(download: Download, volume: Path, size: int, partial: Path) -
     shared.make_room(volume, needed)
     free = shutil.disk_usage(volume).free
     if needed > free:
-        raise BadInput(
-            "spec.workspace.size",
-            f"{shown(download)} has {gib(size)}; {gib(needed)} are still to be downloaded, but {gib(free)} are free",
-            f"Raise it by {gib(needed - free)} or more.",
+        problem = (
+            f"{shown(download)} has {gib(size)}; {gib(needed)} are still to be downloaded, but {gib(free)} are free"
         )
+        if volume.is_relative_to(CACHE):
+            remedy = f"Make the claim larger by {gib(needed - free)} or more, or name another one."
+            raise BadInput("spec.cache.claimName", problem, remedy)
+        raise BadInput("spec.workspace.size", problem, f"Raise it by {gib(needed - free)} or more.")
 
 
 def _link(common: Path, into: Path, result: DownloadManifest) -> None:

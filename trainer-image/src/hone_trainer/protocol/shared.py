@@ -73,8 +73,16 @@ _joined = _Joined()
 
 
 def join(run: str, volumes: Sequence[SharedVolume]) -> None:
-    """Name the run whose pod this is, and the volumes that it shares with others; without any, nothing is removed."""
+    """Name the run whose pod this is, and the volumes that it shares with others; without any, nothing is removed.
+
+    The run has marks from now on, also where it uses nothing.
+    """
     _joined.run, _joined.volumes = run, volumes
+    for volume in volumes:
+        marks = _uses(volume) / run
+        with _locked(volume, is_optional=True):
+            marks.mkdir(parents=True, exist_ok=True)
+            os.utime(marks)
 
 
 def use(entry: Path) -> None:

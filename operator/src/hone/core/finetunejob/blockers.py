@@ -9,6 +9,7 @@ from hone.core.finetunejob.policies import budget
 from hone.core.finetunejob.policies.dependencies import missing
 from hone.core.finetunejob.policies.gpus import gpus_of_nodes
 from hone.core.finetunejob.policies.retry import GiveUp, backoff, give_up, quick_ends
+from hone.core.finetunejob.policies.sharing import cache_of_namespace
 from hone.core.finetunejob.policies.upstream import GONE, follow, may_end
 from hone.core.finetunejob.run import TRAIN
 from hone.core.finetunejob.snapshot import are_known
@@ -33,6 +34,7 @@ class Blocked:
         models: the models of other jobs that exist already; None: unchanged.
         apply: what to apply before an attempt can begin.
         gpu: the GPUs of the trainer pods; None: unchanged.
+        cache: the administrator's claim for downloads, empty if there is none; None: unchanged.
     """
 
     requeue: float | None = None
@@ -41,6 +43,7 @@ class Blocked:
     models: dict[str, FoundModel] | None = None
     apply: tuple[Apply, ...] = ()
     gpu: GpuStatus | None = None
+    cache: str | None = None
 
 
 def retries_exhausted(state: State) -> Blocked | None:
@@ -125,6 +128,14 @@ def gpu_unrecorded(state: State) -> Blocked | None:
     return None if gpu == state.status.gpu == state.run.gpu else Blocked(0.0, gpu=gpu)
 
 
+def cache_unrecorded(state: State) -> Blocked | None:
+    """The namespace has the administrator's claim for downloads, or not any more, and status does not say so yet."""
+    if state.status.run_config is not None:
+        return None
+    cache, read = cache_of_namespace(state.run, state.observed), state.old.cache_claim
+    return None if cache == state.status.cache_claim == read else Blocked(0.0, cache=cache or "")
+
+
 BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     retries_exhausted,
     suspended,
@@ -136,6 +147,7 @@ BLOCKERS: tuple[Callable[[State], Blocked | None], ...] = (
     upstream_unfinished,
     dependency_missing,
     gpu_unrecorded,
+    cache_unrecorded,
 )
 """Called in this order: each may assume that those before it returned None."""
 

@@ -9,6 +9,7 @@ from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel, GpuStatus
 from hone.api.generation import Generation
 from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.plan import Plan
+from hone.contract.runconfig import CACHE
 from hone.contract.settings import Checkpoint, Evaluation, GenerationEngine, Hyperparameters, Method
 from hone.core import names
 from hone.core.observed import Ref
@@ -101,6 +102,21 @@ class Run(Subject):
     def workspace(self) -> Workspace:
         """Scratch space."""
         return self.spec.workspace or Workspace()
+
+    @property
+    def cache_claim(self) -> str | None:
+        """The claim for downloads: that of the spec, or the administrator's as recorded in status; None: the workspace.
+
+        The run's objects are rendered only from these.
+        """
+        recorded: str | None = (self.resource.get("status") or {}).get("cacheClaim")
+        claim = self.spec.cache.claim_name if self.spec.cache else recorded
+        return None if claim == self.workspace.claim_name else claim
+
+    @property
+    def download_directory(self) -> str:
+        """Where pods find what prepare downloads."""
+        return CACHE if self.cache_claim else WORKSPACE_DIRECTORY
 
     @property
     def output(self) -> Output:

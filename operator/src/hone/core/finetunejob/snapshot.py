@@ -7,6 +7,7 @@ from hone.core.children import Standing, Write, standing
 from hone.core.finetunejob.policies import upstream
 from hone.core.finetunejob.policies.dependencies import dependencies
 from hone.core.finetunejob.policies.failure import job_condition
+from hone.core.finetunejob.policies.sharing import cache_refs
 from hone.core.finetunejob.policies.superseded import superseded
 from hone.core.finetunejob.resources.children import CHILD_TYPES, child_refs
 from hone.core.finetunejob.run import Run
@@ -59,7 +60,7 @@ def _refs_of_next_attempt(
     others = upstream.refs(run, fetched) if waits else set()
     if not others <= fetched.keys():
         return others  # Along a long chain, the rest would be named once for each of its jobs.
-    refs = child_refs(run, status) | others | upstream.held_refs(run)
+    refs = child_refs(run, status) | others | upstream.held_refs(run) | cache_refs(run)
     if waits and upstream.is_unfinished(run, fetched):
         return refs
     return refs | {each.ref for step in steps for each in dependencies(run, step)}

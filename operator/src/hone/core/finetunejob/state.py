@@ -103,7 +103,7 @@ class State:
         """Forget what was prepared from a spec that has been replaced."""
         status = self.status
         status.dataset = status.plan = status.run_config = status.prepared_spec = None
-        status.failures, status.gpu, status.estimate = {}, None, None
+        status.failures, status.gpu, status.estimate, status.cache_claim = {}, None, None, None
 
     def last(self, step: Step) -> AttemptStatus | None:
         """The newest attempt at the step, or None."""

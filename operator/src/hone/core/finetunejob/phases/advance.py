@@ -38,6 +38,8 @@ def _wait(state: State, step: Step, blocked: Blocked) -> None:
         state.status.models = blocked.models or None
     if blocked.gpu is not None:
         state.status.gpu = blocked.gpu
+    if blocked.cache is not None:
+        state.status.cache_claim = blocked.cache or None
     if blocked.requeue is not None:
         state.requeue.append(blocked.requeue)
 

@@ -3,7 +3,7 @@
 from hone.core.allowlists import NOT_ALLOWED
 from hone.core.finetunejob.policies import budget, upstream
 from hone.core.finetunejob.run import Run
-from hone.core.finetunejob.sources import sources
+from hone.core.finetunejob.sources import downloads, sources
 from hone.core.finetunejob.sources.source import RESERVED, Dependency
 from hone.core.finetunejob.steps import PUBLISHING
 from hone.core.finetunejob.steps.step import Step
@@ -27,6 +27,9 @@ def dependencies(run: Run, step: Step) -> list[Dependency]:
     if run.workspace.claim_name:
         claim = claim_ref(run.workspace.claim_name)
         needs.append(Dependency("spec.workspace.claimName", claim, is_written=True))
+    if run.cache_claim and downloads(run):
+        field = "spec.cache.claimName" if run.spec.cache else "status.cacheClaim"
+        needs.append(Dependency(field, claim_ref(run.cache_claim), is_written=True))
     return needs
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hone.api.dataset import DataSource, HeldOut, MixedSource, RemoteRows
 from hone.contract.runconfig import ROWS, ChatTemplate, DataPart, Download
 from hone.core.downloads import fetched
-from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
+from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.observed import Ref
 from hone.core.ownership import claim_ref
@@ -108,7 +108,7 @@ def _source(run: Run, split: str, field: str, source: DataSource | MixedSource |
 
 def _download(run: Run, split: str, field: str, source: RemoteRows, uri: str) -> Source:
     """Rows that prepare downloads."""
-    into = f"{WORKSPACE_DIRECTORY}/data/{run.uid}-{split.replace('/', '-')}"
+    into = f"{run.download_directory}/data/{run.uid}-{split.replace('/', '-')}"
     if uri.startswith("https://"):
         download, read = Download(field=field, uri=uri, downloaded=into, sha256=source.sha256), Source(path=into)
     else:

@@ -7,13 +7,13 @@ from hone.api.finetunejob import FineTuneJobSpec, ModelSource
 from hone.api.finetunejob_status import FoundModel
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.report import ARTIFACT_DIR
-from hone.contract.runconfig import MOUNTS, Merge, UpstreamArtifact
+from hone.contract.runconfig import CACHE, MOUNTS, Download, Merge, UpstreamArtifact
 from hone.core import names
 from hone.core.downloads import fetched, words
 from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
 from hone.core.finetunejob.sources.source import Dependency, Source, in_image
 from hone.core.ownership import claim_ref
-from hone.core.podspec import ClaimMount
+from hone.core.podspec import ClaimMount, Mount
 
 
 class Reads(NamedTuple):
@@ -94,9 +94,24 @@ def _source(run: Run, name: str, source: ModelSource) -> Source:
     return _adapter(upstream, name) if upstream.base_claim else _model(upstream, name)
 
 
+def written_models(run: Run) -> list[Mount]:
+    """What pods other than prepare's mount, read-only, of the models that it has written.
+
+    Prepare has made these directories: the kubelet would make them as root.
+    """
+    written = {_volume(entry) for source in model_sources(run).values() for entry in source.materialize}
+    claims = {WORKSPACE_DIRECTORY: run.workspace_claim, CACHE: run.cache_claim or ""}
+    return [ClaimMount(claims[each], f"{each}/models", sub_path="models") for each in claims if each in written]
+
+
+def _volume(entry: Merge | Download) -> str:
+    into = entry.merged if isinstance(entry, Merge) else entry.downloaded
+    return CACHE if into.startswith(f"{CACHE}/") else WORKSPACE_DIRECTORY
+
+
 def _download(run: Run, name: str, source: ModelSource) -> Source:
     """A model that prepare downloads."""
-    into = f"{WORKSPACE_DIRECTORY}/models/{run.uid}-{words(name, '-')}"
+    into = f"{run.download_directory}/models/{run.uid}-{words(name, '-')}"
     download, secrets = fetched(run.settings, READS[name].field, name, source, into)
     return Source(path=into, secrets=secrets, materialize=(download,), prepare_only=True)
 

@@ -11,11 +11,11 @@ from typing import Any
 from hone.contract.runconfig import GENERATION_GPU_SHARE, MOUNTS, AnswerServer
 from hone.contract.settings import Lora, Precision
 from hone.core import vllm
-from hone.core.finetunejob.run import WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.models import model_sources, written_models
 from hone.core.observed import Object
 from hone.core.pods import SIDECAR
-from hone.core.podspec import ClaimMount, InitContainer, Mount, ScratchMount, env, resources
+from hone.core.podspec import InitContainer, Mount, ScratchMount, env, resources
 from hone.core.quantity import as_int
 
 PORT = 8000
@@ -102,7 +102,7 @@ def _model(run: Run) -> tuple[Mount, ...]:
     source = model_sources(run)["model"]
     if not source.materialize:
         return source.mounts
-    return (ClaimMount(run.workspace_claim, f"{WORKSPACE_DIRECTORY}/models", sub_path="models"),)
+    return tuple(written_models(run))
 
 
 def _resources(run: Run) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hone.contract.runconfig import IMAGE_ENV
 from hone.core import reported
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
+from hone.core.finetunejob.sources.models import written_models
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
@@ -74,7 +75,11 @@ def _resources(run: Run) -> dict[str, Any]:
 
 
 def _mounts(run: Run) -> list[Mount]:
-    return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False)]
+    # Those on the workspace are in its mount.
+    cached = [
+        mount for mount in written_models(run) if isinstance(mount, ClaimMount) and mount.claim == run.cache_claim
+    ]
+    return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False), *cached]
 
 
 def _env(run: Run, job: str) -> Mapping[str, str]:

@@ -5,15 +5,15 @@ from typing import Any
 
 from hone.api.finetunejob_status import MAX_DOWNLOADS, FineTuneJobStatus, MountedImage, Phase
 from hone.contract.results import StepResult
-from hone.contract.runconfig import Merge
+from hone.contract.runconfig import CACHE, Merge
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
-from hone.core.finetunejob.sources import images
+from hone.core.finetunejob.sources import downloads, images
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.step import Step, removed_later
-from hone.core.podspec import Mount, resources
+from hone.core.podspec import ClaimMount, Mount, resources
 
 
 def _is_done(run: Run, status: FineTuneJobStatus) -> bool:
@@ -36,7 +36,8 @@ def _phase(has_attempt: bool, has_started: bool) -> Phase:
 
 def _mounts(run: Run) -> list[Mount]:
     read = (*data_sources(run).values(), *template_sources(run), *reward_sources(run))
-    return [mount for source in read for mount in source.mounts]
+    cache = [ClaimMount(run.cache_claim, CACHE, read_only=False)] if run.cache_claim and downloads(run) else []
+    return [*(mount for source in read for mount in source.mounts), *cache]
 
 
 def _resources(run: Run) -> dict[str, Any]:

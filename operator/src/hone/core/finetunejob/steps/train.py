@@ -9,7 +9,7 @@ from hone.contract.results import StepResult
 from hone.contract.runconfig import MASTER_ENV, METRICS_PORT
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import TRAIN, WORKSPACE_DIRECTORY, Run
-from hone.core.finetunejob.sources.models import model_sources
+from hone.core.finetunejob.sources.models import written_models
 from hone.core.finetunejob.steps import answer_server
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
@@ -71,14 +71,10 @@ def _always(run: Run) -> bool:
 
 
 def _workspace(run: Run) -> Sequence[Mount]:
-    """The run's own directory; what prepare wrote for all jobs on the workspace, read-only; and nothing of other jobs.
-
-    Prepare has made these directories: the kubelet would make them as root.
-    """
-    shared = ["prepared", *(["models"] if any(source.materialize for source in model_sources(run).values()) else [])]
+    """The run's own directory; what prepare wrote for all jobs, read-only; and nothing of other jobs."""
     claim = run.workspace_claim
     own = ClaimMount(claim, f"{WORKSPACE_DIRECTORY}/{run.directory}", read_only=False, sub_path=run.directory)
-    return (own, *(ClaimMount(claim, f"{WORKSPACE_DIRECTORY}/{name}", sub_path=name) for name in shared))
+    return (own, ClaimMount(claim, f"{WORKSPACE_DIRECTORY}/prepared", sub_path="prepared"), *written_models(run))
 
 
 def _pod_spec(run: Run) -> Mapping[str, Any]:
