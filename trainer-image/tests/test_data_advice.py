@@ -146,3 +146,9 @@ def test_classes_with_hardly_any_rows_are_warned_of() -> None:
     assert "4 of 5 have fewer than 10 training rows (login, spam, legal …), and the largest has 900" in words
     assert "What may still work" in words
     assert warnings_of(billing=900, login=10) == []
+
+
+def test_texts_in_ascii_have_the_words_that_others_have() -> None:
+    every = "".join(f"a{chr(code)}B" for code in range(128))
+    for text in (every, "", " \t", "It's 3.5_x - no?\n\x1cYes"):
+        assert near._words(text) == near._words(f"{text} \u00fc")[:-1]

@@ -23,10 +23,10 @@ ANSWER = {"role": "assistant", "content": "Yes."}
         pytest.param({"messages": []}, "`messages` is empty", id="no message"),
         pytest.param({"messages": ["hello"]}, "not a message with `role` and `content`", id="a string for a message"),
         pytest.param({"messages": [{"role": "user"}, ANSWER]}, "not a message with", id="a message without content"),
-        pytest.param({"messages": [{"role": "human", "content": "a"}, ANSWER]}, "a role other than", id="unknown role"),
+        pytest.param({"messages": [{"role": "bard", "content": "a"}, ANSWER]}, "a role other than", id="unknown role"),
         pytest.param({"messages": [{"role": ["user"], "content": "a"}, ANSWER]}, "a role other than", id="role a list"),
         pytest.param({"messages": [{"role": "user", "content": 3}, ANSWER]}, "is not a string", id="a number"),
-        pytest.param({"messages": [{"role": "user", "content": None}, ANSWER]}, "is not a string", id="null content"),
+        pytest.param({"messages": [{"role": "user", "content": None}, ANSWER]}, "is null", id="null content"),
         pytest.param({"messages": [USER, {"role": "assistant", "content": " "}]}, "empty assistant", id="blank answer"),
         pytest.param({"messages": [USER]}, "no assistant turn in `messages`", id="no answer"),
         pytest.param({"messages": [ANSWER]}, "no turn before the assistant's", id="an answer to nothing"),
@@ -109,6 +109,7 @@ def test_a_bad_row_of_sharegpt_s_is_told_apart_by_its_reason(row: dict[str, Any]
         pytest.param({"instruction": "a", "output": "\n"}, "`output` is empty", id="blank output"),
         pytest.param({"instruction": "a", "output": None}, "`output` is not a string", id="null"),
         pytest.param({"instruction": "a", "input": 1, "output": "b"}, "`input` is not a string", id="a number"),
+        pytest.param({"instruction": "a", "output": "b", "history": "q"}, "not a list of pairs", id="no list"),
         pytest.param({"instruction": "a", "output": "b", "history": [["q"]]}, "not a list of pairs", id="history"),
         pytest.param({"instruction": "a", "output": "b", "history": [["q", " "]]}, "an empty question", id="no answer"),
     ],
@@ -138,6 +139,13 @@ def test_alpaca_s_history_is_the_turns_before() -> None:
     system, *turns = to_sample(row, DataFormat.ALPACA).messages
     before = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
     assert (system["role"], turns) == ("system", [*before, USER, ANSWER])
+
+
+def test_alpaca_s_history_may_be_the_text_of_a_list_as_tables_have_it() -> None:
+    row = {"instruction": "a", "output": "b"}
+    for text, history in (("[]", []), ('[["q", "r"]]', [["q", "r"]]), ("", [])):
+        expected = to_sample({**row, "history": history}, DataFormat.ALPACA)
+        assert to_sample({**row, "history": text}, DataFormat.ALPACA) == expected
 
 
 def test_sharegpt_s_turns_become_a_conversation_with_the_system_s_column_first() -> None:

@@ -1,5 +1,6 @@
 """Keys of rows and messages: each is used, or counted by its name, or makes the row a bad one."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rows import write_jsonl
 
 from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.settings import DataFormat
-from hone_trainer.data.formats import detect, to_sample, used_columns
+from hone_trainer.data.formats import COLUMNS, detect, to_sample, used_columns
 from hone_trainer.data.keys import Unused, unused_in
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import find_source
@@ -125,6 +126,10 @@ MEDIA = [{"type": "image_url", "image_url": {"url": "a.png"}}]
                 ({"thinking": ["a"]}, "`thinking` that is not the text"),
                 ({"thinking": "a", "reasoning_content": "b"}, "`reasoning_content` that is not the text of one"),
                 ({"content": MEDIA}, "parts that are no text"),
+                ({"content": [{"type": "tool_use"}]}, "type `tool_use`, of which only text is supported; write tool"),
+                ({"content": [{"type": "what is this"}]}, "type one of 12 characters, of which only text"),
+                ({"content": None, "refusal": "No."}, "whose words are its `refusal`"),
+                ({"content": {"a": 1}}, "is not a string: write JSON as text"),
             ]
         ),
         *(
@@ -219,13 +224,67 @@ def test_a_reasoning_of_its_own_is_kept_with_its_answer_under_any_name() -> None
 
 
 @pytest.mark.parametrize(
-    "content", [USER["content"], [{"type": "text", "text": "Is it "}, {"type": "text", "text": "good?"}]]
+    "content",
+    [
+        USER["content"],
+        [{"type": "text", "text": "Is it "}, {"type": "text", "text": "good?"}],
+        [{"type": "input_text", "text": "Is it "}, {"type": "output_text", "text": "good?"}],
+    ],
 )
 def test_parts_that_are_text_are_one_text(content: Any) -> None:
     assert to_sample({"messages": [{**USER, "content": content}, ANSWER]}, DataFormat.MESSAGES).messages == (
         USER,
         ANSWER,
     )
+
+
+@pytest.mark.parametrize(
+    ("user", "answer"),
+    [
+        pytest.param({"role": "User", "content": "Is it good?"}, {"role": " ASSISTANT", "content": "Yes."}, id="case"),
+        pytest.param({"from": "Human ", "value": "Is it good?"}, {"from": "GPT", "value": "Yes."}, id="senders' case"),
+        pytest.param({"role": "human", "value": "Is it good?"}, {"from": "model", "content": "Yes."}, id="keys mixed"),
+        pytest.param(
+            {"role": None, "content": None, **HUMAN}, {"from": None, "value": None, **ANSWER}, id="a table of both"
+        ),
+    ],
+)
+@pytest.mark.parametrize("format", [DataFormat.MESSAGES, DataFormat.SHARE_GPT])
+def test_roles_are_known_by_all_their_names_under_either_key(format: DataFormat, user: Row, answer: Row) -> None:
+    (column,) = COLUMNS[format]
+    assert to_sample({column: [user, answer]}, format).messages == (USER, ANSWER)
+    assert [*unused_in({column: [user, answer]}, (column,))] == []
+
+
+@pytest.mark.parametrize("names", [("tool_call", "tool_response"), ("function_call", "function_response")])
+@pytest.mark.parametrize(("sender", "text"), [("role", "content"), ("from", "value")])
+def test_calls_and_results_may_be_turns_of_their_own(names: tuple[str, str], sender: str, text: str) -> None:
+    call = {"name": "hours", "arguments": {"day": 1}}
+    turns = [{sender: names[0], text: json.dumps(call)}, {sender: names[1], text: "9"}]
+    sample = to_sample({"messages": [USER, *turns, ANSWER], "tools": [{"name": "hours"}]}, DataFormat.MESSAGES)
+    assert [turn["role"] for turn in sample.messages] == ["user", "assistant", "tool", "assistant"]
+    assert sample.messages[1]["tool_calls"] == [{"type": "function", "function": call}]
+
+
+@pytest.mark.parametrize(("name", "value"), [("weight", 0), ("weight", "0.0"), ("train", False), ("train", "false")])
+def test_a_row_that_is_not_to_be_learned_is_a_bad_one_and_never_learned(name: str, value: Any) -> None:
+    for format in (DataFormat.MESSAGES, DataFormat.SHARE_GPT, DataFormat.ALPACA, DataFormat.PROMPT_COMPLETION):
+        row = {**GOOD_ROWS[format][0], name: value}
+        with pytest.raises(RowFault, match=f"`{name}` says that the row is not to be learned"):
+            to_sample(row, format)
+        to_sample({**row, name: 1}, format)
+    to_sample({**GOOD_ROWS[DataFormat.TEXT_LABEL][0], name: value}, DataFormat.TEXT_LABEL)
+
+
+def test_rows_that_say_they_are_held_out_are_told_with_what_to_do(tmp_path: Path) -> None:
+    rows = [{**CHAT, "split": word} for word in ("train", "test", "Validation", "dev", "a")]
+    for name, expected in (("train", 3), ("test", 0)):
+        source = find_source(name, str(write_jsonl(tmp_path / "rows.jsonl", rows)))
+        unused = survey([source], DataFormat.MESSAGES, 0.0, 0.0).unused
+        sentences = [sentence for sentence in unused.warnings() if "held out" in sentence]
+        assert len(sentences) == bool(expected)
+        assert all(sentence.startswith(f"{expected} rows say") for sentence in sentences)
+        assert {each.key for each in unused.summary()} >= ({"`split=test`", "`split`"} if expected else {"`split`"})
 
 
 def test_lists_of_messages_as_json_text_are_read() -> None:

@@ -94,16 +94,37 @@ def test_a_path_without_files_is_refused_with_what_is_there(tree: Path, path: st
 
 def test_a_directory_of_directories_is_refused_with_the_glob(tree: Path) -> None:
     (tree / "sub" / "c.jsonl").unlink()
+    (tree / "sub" / "other").mkdir()
     text, remedy = refused(tree / "sub")
-    assert text.endswith(f"holds no file; {tree}/sub holds deep/")
+    assert text.endswith(f"holds no file; {tree}/sub holds deep/, other/")
     assert "glob" in remedy
+
+
+def test_a_repository_of_a_hub_stands_for_the_only_directory_in_it(tmp_path: Path) -> None:
+    for name in ("README.md", ".gitattributes", "data/train-0.jsonl", "data/test-0.jsonl", ".cache/a.jsonl"):
+        write_jsonl(tmp_path / "repository" / name, [chat_row(0)])
+    assert names(tmp_path / "repository") == ["train-0.jsonl"]
+    write_jsonl(tmp_path / "deep" / "a" / "b" / "c.jsonl", [chat_row(0)])
+    text, _ = refused(tmp_path / "deep")
+    assert text.endswith("a holds no file; " + f"{tmp_path}/deep/a holds b/")
+
+
+def test_no_link_to_a_directory_leads_out_of_the_volume(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "elsewhere" / "a.jsonl", [chat_row(0)])
+    (tmp_path / "volume" / "rows").mkdir(parents=True)
+    (tmp_path / "volume" / "rows" / "data").symlink_to(tmp_path / "elsewhere")
+    text, _ = refused(tmp_path / "volume" / "rows", mount=tmp_path / "volume")
+    assert "a.jsonl" not in text
 
 
 def test_a_directory_of_several_kinds_is_refused_and_a_glob_says_which_are_meant(tree: Path) -> None:
     (tree / "rows.csv").write_bytes(table(ROWS))
+    write_jsonl(tree / "a.jsonl", [chat_row(i) for i in range(20)])
+    (tree / "notes.json").write_text("{}")
     text, remedy = refused(tree)
-    assert "several kinds: 2 .jsonl, 1 .csv" in text
-    assert "data/*.jsonl" in remedy
+    assert "several kinds: 2 .jsonl, 1 .json, 1 .csv" in text
+    assert "data/*.jsonl" in remedy, "the kind that has most of the bytes"
+    (tree / "notes.json").unlink()
     # Whoever names them all means them all: each is read as what it is.
     write_jsonl(tree / "a.jsonl", ROWS)
     (tree / "b.jsonl").write_bytes(b"")

@@ -87,7 +87,8 @@ def check_chunk(check: RowCheck, chunk: Chunk) -> CheckedChunk:
             result.chats.add(sample.is_chat)
             result.sensitive.update(sensitive.kinds_in(sample))
             result.sketches.append(near.sketch(sample))
-            result.unused.add(unused_in(row, (*used_columns(row, check.format), *used)))
+            read = (*used_columns(row, check.format), *used)
+            result.unused.add(unused_in(row, read, training=check.source.name == "train"))
             one = seen(sample, check.source.name, check.split_by, row.get(GROUP), generated=check.generated)
             result.seen.append(replace(one, subgroup=group_of(row, check.source)) if check.source.group_by else one)
     except MemoryError as error:

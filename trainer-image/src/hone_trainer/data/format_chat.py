@@ -4,7 +4,7 @@ from typing import Any
 
 from hone_trainer.data.conversation import Message
 from hone_trainer.data.sample import Sample
-from hone_trainer.data.turns import Turns, filled, parse_turns
+from hone_trainer.data.turns import Turns, filled, parse_turns, unpacked_list
 from hone_trainer.protocol.errors import RowFault
 
 
@@ -31,7 +31,7 @@ def from_alpaca(row: dict[str, Any]) -> Sample:
 def _history(row: dict[str, Any]) -> tuple[Message, ...]:
     """The turns before, from the column `history`: pairs of a question and its answer, as LLaMA-Factory has them."""
     turns: list[Message] = []
-    history = row.get("history") or []
+    history = unpacked_list(row.get("history") or [])
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise RowFault("`history` is not a list of pairs, each of a question and its answer")

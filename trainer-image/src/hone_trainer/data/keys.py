@@ -8,6 +8,7 @@ from typing import Any
 from hone.contract.plan import UnusedKey
 from hone.contract.settings import DataFormat
 from hone_trainer.data.read import TURNS
+from hone_trainer.data.sources import SPLITS
 from hone_trainer.data.turns import MEDIA, filled, unused_keys
 from hone_trainer.protocol.errors import RowFault, clip, plain_names
 
@@ -22,6 +23,7 @@ _ANSWERED = (
 _MAX_NAMES = 1000
 _OTHERS = "other keys"
 _MAX_SHOWN = 16
+_SPLIT = "split="
 
 
 def _tools(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
@@ -34,6 +36,12 @@ def _media(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
 
 def _weight(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
     return None if str(row[name]) in ("1", "1.0") else f"`{name}` is set: weights of rows are not supported"
+
+
+def _left_out(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
+    if format not in _ANSWERED or str(row[name]).strip().lower() not in ("0", "0.0", "false"):
+        return None
+    return f"`{name}` says that the row is not to be learned: remove such rows, or the column"
 
 
 def _rating(row: dict[str, Any], name: str, format: DataFormat) -> str | None:
@@ -61,6 +69,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any], str, DataFormat], str | None]] = {
     **dict.fromkeys(("tools", "functions", "tool_defs", "function_call", "tool_calls", "toolConfig"), _tools),
     **dict.fromkeys(MEDIA, _media),
     **dict.fromkeys(("sample_weight", "loss_weight"), _weight),
+    **dict.fromkeys(("weight", "train"), _left_out),
     **dict.fromkeys(("label", "kto_tag"), _rating),
     **dict.fromkeys(("chosen", "rejected"), _comparison),
 }
@@ -78,13 +87,21 @@ def check_columns_beside(row: dict[str, Any], format: DataFormat, used: Iterable
             raise RowFault(fault)
 
 
-def unused_in(row: dict[str, Any], used: Iterable[str]) -> Iterator[str]:
-    """The keys of a row that nothing reads: columns, and keys of messages once for each message."""
+def unused_in(row: dict[str, Any], used: Iterable[str], *, training: bool = True) -> Iterator[str]:
+    """The keys of a row that nothing reads: columns, and keys of messages once for each message.
+
+    Args:
+        row: as it was read.
+        used: the columns that are read.
+        training: whether the row is one of the training rows. A column `split` that says otherwise has its value in
+            its name.
+    """
     used = {*used}
     for name, value in row.items():
         if name not in used:
             if filled(value):
-                yield name
+                held_out = training and name == "split" and SPLITS.get(str(value).strip().lower(), "train") != "train"
+                yield f"{name}={str(value).strip().lower()}" if held_out else name
         elif name in TURNS:
             yield from unused_keys(value if isinstance(value, list) else [value], name)
 
@@ -121,13 +138,21 @@ class Unused:
         if not self.counts:
             return []
         listed = ", ".join(f"{each.key} ({each.count})" for each in self.summary())
-        return [clip(f"Not used, with the number of rows or messages that have them: {listed}.", 512)]
+        sentences = [clip(f"Not used, with the number of rows or messages that have them: {listed}.", 512)]
+        if count := sum(count for name, count in self.counts.items() if name.startswith(_SPLIT)):
+            sentences.append(
+                f"{count} rows say in their column `split` that they are held out, but they are treated as all others: "
+                "write them to a file of their own, and name it in spec.dataset.test or spec.dataset.validation."
+            )
+        return sentences
 
 
 def _plain(name: str) -> str:
     """The name for people; a part that is no plain name may be content."""
     if not name:
         return "a column without a name"
+    if name.startswith(_SPLIT):
+        return f"`{name}`"
     column, bracket, rest = name.partition("[]")
     return (
         f"`{name}`"

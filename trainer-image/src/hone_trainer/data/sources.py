@@ -100,10 +100,10 @@ def find_source(
     """The files of a path, by name.
 
     A directory stands for its files with a suffix of data, which must be the same, or, where none has one, for all its
-    files; hidden ones and notes such as a README never count. If their names tell splits, as `train-00000-of-00001`
-    does, it stands for those of this data set's name. A glob (`*`, `?`, `[…]`, `**`) stands for the files that it
-    matches, each read by its own kind. A folder that `Dataset.save_to_disk` wrote stands for its rows in their order,
-    that of a DatasetDict for its split of this data set's name.
+    files; hidden ones and notes such as a README never count. One that has only a directory stands for that. If names
+    of files tell splits, as `train-00000-of-00001` does, it stands for those of this data set's name. A glob (`*`, `?`,
+    `[…]`, `**`) stands for the files that it matches, each read by its own kind. A folder that `Dataset.save_to_disk`
+    wrote stands for its rows in their order, that of a DatasetDict for its split of this data set's name.
 
     Args:
         name: train, validation or test.
@@ -152,8 +152,10 @@ def _files(where: str, name: str, path: str, volume: Path) -> tuple[Path, list[P
     )
 
 
-def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path, list[Path], list[Path]]:
-    """What `_files` returns, of a directory."""
+def _in_directory(
+    where: str, name: str, root: Path, volume: Path, *, nested: bool = True
+) -> tuple[Path, list[Path], list[Path]]:
+    """What `_files` returns, of a directory; `nested`: or of the only one in it, if it has no file itself."""
     if (root / "dataset_dict.json").is_file():
         splits = _listed(where, root / "dataset_dict.json", volume, "splits")
         if name not in splits:
@@ -174,6 +176,11 @@ def _in_directory(where: str, name: str, root: Path, volume: Path) -> tuple[Path
     # A ConfigMap's volume keeps its files in hidden directories (`..data`) and links to them.
     there = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
     visible = [p for p in there if not NOTES.fullmatch(p.name)]
+    directories = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if not visible and len(directories) == 1 and nested:
+        # A repository of a hub: its files lie in data/, next to a README.
+        locate(directories[0], "", where, volume)
+        return _in_directory(where, name, directories[0], volume, nested=False)
     if not visible:
         below = _siblings(root / "x")
         raise BadInput(
@@ -226,7 +233,7 @@ def _of_one_kind(where: str, root: Path, files: list[Path]) -> list[Path]:
     if len(by_suffix) > 1:
         # Most often these are the same rows in several kinds, or notes next to the rows: reading all would be wrong.
         kinds = ", ".join(f"{len(same)} {suffix}" for suffix, same in by_suffix.items())
-        most = max(by_suffix, key=lambda suffix: len(by_suffix[suffix]))
+        most = max(by_suffix, key=lambda suffix: sum(file.stat().st_size for file in by_suffix[suffix]))
         raise BadInput(
             where,
             f"the directory {root.name} holds files of several kinds: {kinds}",

@@ -22,6 +22,7 @@ from hone_trainer.data.oversample import oversampled
 from hone_trainer.data.read import chunks, rows
 from hone_trainer.data.sample import Sample
 from hone_trainer.data.sources import Part, Source
+from hone_trainer.data.suggest import suggestion
 from hone_trainer.data.ticker import Ticker
 from hone_trainer.data.workers import in_order
 from hone_trainer.protocol.errors import BadInput, RowFault, plain_names
@@ -32,6 +33,7 @@ _MAX_COLUMNS = 20
 _KNOWN_COLUMNS = {
     "data": "If `data` holds all rows, write them as one array, [{…}, {…}].",
     "rows": "If `rows` holds all rows, write them as one array, [{…}, {…}].",
+    "instances": "If `instances` holds all rows, write them as one array, [{…}, {…}].",
     "train": "If `train` holds all rows, write them as one array, [{…}, {…}].",
     "text": "Plain `text` has no prompt: set spec.objective to SFT to learn all of it, split it into `prompt` and "
     "`completion`, or add a `label` and set spec.objective to Classification.",
@@ -280,7 +282,9 @@ def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
 def _missing_columns(source: Source, present: list[str], formats: Sequence[DataFormat]) -> BadInput:
     columns = plain_names(present[:_MAX_COLUMNS])
     expected = " or ".join(" and ".join(f"`{c}`" for c in COLUMNS[format]) for format in formats)
-    hints = [hint for column, hint in _KNOWN_COLUMNS.items() if column in present][:1]
+    first = next((row for _, row in rows(source) if isinstance(row, dict)), {})
+    known = [hint for column, hint in _KNOWN_COLUMNS.items() if column in present][:1]
+    hints = [own] if (own := suggestion(first, formats)) else known
     if any(file.kind is Kind.CSV for file in source.files):
         hints.append("The first line of CSV must name the columns.")
     hints.append(f"Write each row as {_examples(formats)}, or map the columns with spec.dataset.columns.")
@@ -302,8 +306,8 @@ def _refuse(source: Source, formats: Sequence[DataFormat], faults: Faults) -> No
         raise BadInput(source.field, f"{names} has no rows", REMEDY)
     reason = max(faults.counts, key=lambda r: faults.counts[r])
     if reason.startswith("no column"):
-        first = next(row for _, row in rows(source) if isinstance(row, dict))
-        raise _missing_columns(source, list(first), formats)
+        columns = next(list(row) for _, row in rows(source) if isinstance(row, dict))
+        raise _missing_columns(source, columns, formats)
     raise BadInput(
         source.field,
         f"none of the {faults.total} rows of {names} can be used; most frequent reason, first at "

@@ -8,26 +8,28 @@ from typing import Any
 
 from hone_trainer.data.conversation import REASONING, Message
 from hone_trainer.data.tools import CALL_KEYS, calls_in, parse_calls
-from hone_trainer.protocol.errors import RowFault
+from hone_trainer.protocol.errors import RowFault, plain_names
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 SENDERS = {
     "human": "user",
     "gpt": "assistant",
-    "system": "system",
-    "user": "user",
-    "assistant": "assistant",
+    **{role: role for role in ROLES},
     "function_call": "assistant",
     "observation": "tool",
-    "tool": "tool",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "tool_call": "assistant",
+    "tool_response": "tool",
+    "function": "tool",
+    "function_response": "tool",
 }
-"""ShareGPT's names of the roles."""
-
-_OTHER_ROLES = {"function": "tool"}
-"""Older names of roles."""
+"""Roles by the names that people have for them: ShareGPT's, Gemini's, ms-swift's, Glaive's and OpenAI's older ones."""
+_COMMON = ("human", "gpt", "system", "user", "assistant", "function_call", "observation", "tool")
+"""Those that a message about others names."""
 _OTHER_NAMES = ": name the role of other names in spec.dataset.roles"
-_CALLS = "function_call"
-"""ShareGPT's sender of tool calls."""
+_CALLS = ("function_call", "tool_call")
+"""Senders whose text is tool calls."""
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 """Keys of rows and messages that hold what is no text."""
 _LOSS_KEYS = ("weight", "loss_weight", "train", "training", "loss")
@@ -35,7 +37,12 @@ _LOSS_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 _REFUSED_KEYS = ("train_detail", "training_detail")
 _REASONING_KEYS = (REASONING, "reasoning", "thinking")
 _USED_KEYS = frozenset({"role", "content", "from", "value", "tool_call_id", *CALL_KEYS, *_LOSS_KEYS, *_REASONING_KEYS})
+_KEYS = (("role", "from"), ("content", "value"))
+"""Keys of the sender, and of the text."""
 _PART_KEYS = frozenset({"type", "text"})
+_TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of parts that are text: those of chat completions, and of responses."""
+_MEDIA_PARTS = re.compile(r"(input_)?(image|audio|video|file)(_url)?")
 _YES_NO = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
 _PYTHON_LIST = re.compile(r"\s*\[\s*\{\s*['\"](?:role|from|content|value)['\"]\s*:")
 
@@ -91,6 +98,17 @@ def messages_in(text: str) -> list[Any] | None:
     return None
 
 
+def unpacked_list(value: Any) -> Any:
+    """The list that a text is the JSON of, as cells of tables have lists; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        inner = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return inner if isinstance(inner, list) else value
+
+
 def parse_turns(value: Any, column: str) -> Turns:
     """A list of messages.
 
@@ -132,7 +150,7 @@ def unused_keys(value: Any, column: str) -> Iterator[str]:
     for item in value if isinstance(value, list) else ():
         if not isinstance(item, dict):
             continue
-        used = _USED_KEYS | {"name"} if item.get("role") in ("tool", *_OTHER_ROLES) else _USED_KEYS
+        used = _USED_KEYS | {"name"} if _role(item.get("role")) == "tool" else _USED_KEYS
         yield from (f"{column}[].{key}" for key, held in item.items() if key not in used and filled(held))
         parts = item.get("content")
         for part in parts if isinstance(parts, list) else ():
@@ -145,35 +163,45 @@ def unused_keys(value: Any, column: str) -> Iterator[str]:
 
 
 def _message(item: Any, column: str) -> Message:
-    if not isinstance(item, dict):
+    sender, key = (_first(item, *names) if isinstance(item, dict) else None for names in _KEYS)
+    if sender is None:
         raise RowFault(f"`{column}` holds something that is not a message with `role` and `content`")
-    shared = "role" not in item and "from" in item
-    role: Any = item["from"] if shared else item.get("role")
-    key = "value" if shared else "content"
     for name in (*MEDIA, *_REFUSED_KEYS):
         if filled(item.get(name)):
             raise RowFault(_no_text(f"`{column}` has a message with `{name}`", name))
-    if shared and key not in item:
-        raise RowFault(f"`{column}` holds something that is not a turn with `from` and `value`")
-    calls = calls_in(item[key], column) if shared and role == _CALLS else parse_calls(item, column)
-    if not shared and ("role" not in item or ("content" not in item and not calls)):
-        raise RowFault(f"`{column}` holds something that is not a message with `role` and `content`")
-    if shared and (not isinstance(role, str) or role not in SENDERS):
-        raise RowFault(f"`{column}` has a `from` other than {', '.join(SENDERS)}{_OTHER_NAMES}")
-    role = _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
-    if not shared and role not in ROLES:
-        raise RowFault(f"`{column}` has a role other than {', '.join(ROLES)}{_OTHER_NAMES}")
-    role_of_calls = shared and role == _CALLS
-    role = SENDERS[role] if shared else role
+    role = _role(item[sender])
+    bare = key is not None and _name(item[sender]) in _CALLS and not any(filled(item.get(each)) for each in CALL_KEYS)
+    calls = calls_in(item[key], column) if key is not None and bare else parse_calls(item, column)
+    if key is None and not calls:
+        words = "a turn with `from` and `value`" if sender == "from" else "a message with `role` and `content`"
+        raise RowFault(f"`{column}` holds something that is not {words}")
+    if role is None:
+        known = f"`from` other than {', '.join(_COMMON)}" if sender == "from" else f"role other than {', '.join(ROLES)}"
+        raise RowFault(f"`{column}` has a {known}{_OTHER_NAMES}")
     if calls and role != "assistant":
         raise RowFault(f"`{column}` has a tool call that is not the assistant's")
-    bare = calls and (role_of_calls or item.get(key) is None)
-    content = "" if bare else _text(item[key], column, key)
+    content = "" if key is None or bare or (calls and item[key] is None) else _text(item, column, key)
     if role == "assistant" and not content.strip() and not calls:
         raise RowFault(f"`{column}` has an empty assistant turn")
     names = {name: item[name] for name in ("tool_call_id", "name") if role == "tool" and filled(item.get(name))}
     message = {"role": role, "content": content, **_reasoning(item, role, column), **names}
     return {**message, "tool_calls": calls} if calls else message
+
+
+def _first(item: dict[str, Any], *names: str) -> str | None:
+    """The first of the keys that a message has, not null if it can be: a table has all keys in all messages."""
+    present = [name for name in names if name in item]
+    return next((name for name in present if item[name] is not None), present[0] if present else None)
+
+
+def _name(value: Any) -> str:
+    """A sender's name, without regard to case and the space around it."""
+    return value.strip().lower() if isinstance(value, str) else ""
+
+
+def _role(value: Any) -> str | None:
+    """The role of a sender; None if it is not known."""
+    return SENDERS.get(value) or SENDERS.get(_name(value)) if isinstance(value, str) else None
 
 
 def _no_text(what: str, name: str) -> str:
@@ -182,19 +210,35 @@ def _no_text(what: str, name: str) -> str:
     return f"{what}, which is not supported"
 
 
-def _text(content: Any, column: str, key: str) -> str:
+def _text(item: dict[str, Any], column: str, key: str) -> str:
     """The content, also of parts where all of them are text."""
+    content = item[key]
     if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
-        if any(part.get("type") != "text" for part in content):
-            raise RowFault(
-                f"`{column}` has a message with parts that are no text: images, audio and video are not supported"
-            )
+        for part in content:
+            if part.get("type") not in _TEXT_PARTS:
+                raise RowFault(_other_part(column, part.get("type")))
         content = [part.get("text") for part in content]
         if all(isinstance(text, str) for text in content):
             return "".join(content)
-    if not isinstance(content, str):
-        raise RowFault(f"`{column}` has a message whose `{key}` is not a string")
-    return content
+    if isinstance(content, str):
+        return content
+    if content is None and filled(item.get("refusal")):
+        raise RowFault(f"`{column}` has an answer whose words are its `refusal`: write them as `{key}`, or remove it")
+    if content is None:
+        raise RowFault(f"`{column}` has a message whose `{key}` is null: write its text, or remove the message")
+    advice = ": write JSON as text" if isinstance(content, dict) else ""
+    raise RowFault(f"`{column}` has a message whose `{key}` is not a string{advice}")
+
+
+def _other_part(column: str, type: Any) -> str:
+    """What is wrong with a part of this type."""
+    if not isinstance(type, str) or _MEDIA_PARTS.fullmatch(type):
+        return f"`{column}` has a message with parts that are no text: images, audio and video are not supported"
+    advice = "; write tool calls as `tool_calls`, and their results as messages of the role tool"
+    return (
+        f"`{column}` has a message with a part of the type {plain_names([type])}, of which only text is supported"
+        f"{advice if type.startswith('tool') else ''}"
+    )
 
 
 def _reasoning(item: dict[str, Any], role: str, column: str) -> dict[str, str]:
