@@ -38,9 +38,9 @@ def test_every_make_target_in_it_exists() -> None:
 
 def test_every_command_in_it_is_one_that_can_be_run() -> None:
     known = {
-        "curl": {"$URL/classify"},
+        "curl": {"$URL/classify", "http://127.0.0.1:8000/v1/chat/completions"},
         "make": TARGETS,
-        "kubectl": {"get", "wait", "explain", "apply", "logs"},
+        "kubectl": {"get", "wait", "explain", "apply", "logs", "create", "port-forward"},
         "helm": {"upgrade"},
         "find": {"."},
     }
