@@ -1,7 +1,9 @@
-"""Mutated rows and files through the whole prepare step: accepted, or refused by field and remedy, within bounds."""
+"""Mutated rows and files, through what reads and encodes them, and through the whole step: accepted, or refused by
+field and remedy, within bounds."""
 
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +18,22 @@ from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.results import StepResult
 from hone.contract.settings import DataFormat
 from hone_trainer import prepare
+from hone_trainer.data.checks import check_format, choose_train_on
+from hone_trainer.data.classes import find_classes
+from hone_trainer.data.encoders import EncoderOptions
+from hone_trainer.data.sources import find_source
+from hone_trainer.data.survey import good_samples, survey
+from hone_trainer.objectives import components
 from hone_trainer.protocol import host, limits
+from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.protocol.results import TERMINATION_LOG_ENV
 from hone_trainer.protocol.runconfig import RUN_CONFIG_ENV
 
 ROWS = 40
 SECONDS, MEMORY = 120.0, 3 << 30
 """How long one may take on a loaded machine, and how much memory, that of the libraries included."""
+FEW_SECONDS = 20.0
+"""Of CPU time, for the rows alone."""
 VARIED = ("content", "value", "prompt", "instruction", "text", "question")
 FORMATS = [format for format in DataFormat if format is not DataFormat.AUTO]
 NAMES = [*KINDS, "rows.txt"]
@@ -138,3 +149,56 @@ def test_no_mutated_file_breaks_prepare(
     name: str, part: int, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(name, range(1 + part * PER_SLICE, 1 + (part + 1) * PER_SLICE), make_config, tmp_path, monkeypatch)
+
+
+def work_on(name: str, seed: int, folder: Path, tokenizer: Any) -> str:
+    """The rows of a mutated file, read, checked and encoded; returns what became of them."""
+    chance = Random(f"{name} {seed}")
+    format = FORMATS[(seed + NAMES.index(name)) % len(FORMATS)]
+    (folder / name).write_bytes(broken_file(name, format, chance))
+    objective = learns(format)
+    facts, begin = OBJECTIVES[objective], time.process_time()
+    try:
+        source = find_source("train", str(folder / name))
+        rows = survey([source], DataFormat.AUTO, 0.1, 0.1, facts.data.formats, generated=facts.generates)
+        for each in rows.formats:
+            check_format(objective, each)
+        options = EncoderOptions(
+            rows.chat,
+            choose_train_on(None, rows) if facts.data.marks_tokens else None,
+            find_classes(rows.refs) if facts.data.labels else None,
+            room=32,
+            limit=4096,
+            raw_text=rows.format is DataFormat.TEXT,
+        )
+        encoder = components(objective).encoder(tokenizer, options)
+        counts = Counter[str]()
+        for _, sample in good_samples(list(rows.sources), rows.format):
+            try:
+                encoder.encode(sample).columns()
+                counts["encoded"] += 1
+            except RowFault:
+                counts["faults"] += 1
+    except BadInput as error:
+        assert error.field.startswith("spec."), (name, seed)
+        assert error.hint, (name, seed)
+        return "refused"
+    assert time.process_time() - begin < FEW_SECONDS, (name, seed)
+    return "encoded" if counts["encoded"] else "no row"
+
+
+def test_mutated_files_are_encoded_or_refused(tiny_tokenizer: Any, tmp_path: Path) -> None:
+    outcomes = Counter(work_on(name, seed, tmp_path, tiny_tokenizer) for name in NAMES for seed in range(6))
+    assert min(outcomes["encoded"], outcomes["refused"]) > 6, "both must occur"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(SLICES))
+def test_no_mutated_file_breaks_what_reads_checks_and_encodes(part: int, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    for name in NAMES:
+        for seed in range(part * PER_SLICE, (part + 1) * PER_SLICE):
+            try:
+                work_on(name, seed, tmp_path, tiny_tokenizer)
+            except Exception as error:
+                raise AssertionError(f"{name}, seed {seed}") from error
