@@ -11,12 +11,13 @@ LORA = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"], "task_type": 
 WEIGHTS = bytes(range(256)) * 400
 
 
-def provenance(base_digest: str | None = None) -> bytes:
-    """A provenance with the digest of a base."""
+def provenance(base_digest: str | None = None, base_files: dict[str, str] | None = None) -> bytes:
+    """A provenance with the digest of a base, and those of its files."""
     base: dict[str, Any] = {"name": "base", "annotations": {"model": "tiny"}}
     if base_digest:
         base["digest"] = {"hone.dev/sha256": base_digest.removeprefix("sha256:")}
-    return json.dumps({"predicate": {"buildDefinition": {"resolvedDependencies": [base]}}}).encode()
+    files = [{"name": f"base/{name}", "digest": {"sha256": each}} for name, each in (base_files or {}).items()]
+    return json.dumps({"predicate": {"buildDefinition": {"resolvedDependencies": [base, *files]}}}).encode()
 
 
 def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -37,14 +38,14 @@ def model(**files: bytes) -> dict[str, bytes]:
     return with_sums({**own, **files})
 
 
-def adapter(base_digest: str | None, **settings: Any) -> dict[str, bytes]:
+def adapter(base_digest: str | None, base_files: dict[str, str] | None = None, **settings: Any) -> dict[str, bytes]:
     """An adapter of a base with this digest."""
     return with_sums(
         {
             "adapter_config.json": json.dumps({**LORA, **settings}).encode(),
             "adapter_model.safetensors": WEIGHTS[:512],
             "tokenizer.json": b"{}",
-            "provenance.json": provenance(base_digest),
+            "provenance.json": provenance(base_digest, base_files),
         }
     )
 

@@ -132,6 +132,7 @@ def planned(**dataset: Any) -> PlanFile:
         prepared="x",
         run_config_digest="x",
         model_digest=DIGEST,
+        model_files={"config.json": "c" * 64},
         downloads=[download],
     )
 
@@ -226,6 +227,8 @@ def test_the_statement_has_all_fields_that_in_toto_and_slsa_require(model: Path,
     made_from = {each["name"]: each for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]}
     assert made_from["base"]["digest"] == {"hone.dev/sha256": "b" * 64}
     assert made_from["base"]["annotations"]["commit"] == COMMIT
+    assert made_from["base/config.json"]["digest"] == {"sha256": "c" * 64}
+    assert provenance.base_files(json.dumps(statement).encode()) == {"config.json": "c" * 64}
     assert made_from["data"]["digest"] == {"hone.dev/sha256": "d" * 64}
     assert re.fullmatch("[0-9a-f]{64}", made_from["runConfig"]["digest"]["hone.dev/sha256"])
     assert ("trainerImage" in made_from) == (image is not None)

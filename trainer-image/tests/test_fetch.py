@@ -17,7 +17,7 @@ from hone.contract.runconfig import Download
 from hone.contract.served import FETCH_ENV, Fetch
 from hone.contract.stores import S3Store
 from hone_trainer import fetch
-from hone_trainer.models.facts import model_digest
+from hone_trainer.models.facts import model_digest, model_digests
 from hone_trainer.protocol.errors import ArtifactChanged, BadInput
 from hone_trainer.protocol.results import TERMINATION_LOG_ENV
 
@@ -193,7 +193,8 @@ def test_what_no_job_has_published_is_refused(
 
 
 def test_an_adapter_is_served_with_the_base_that_its_provenance_names(store: Store, tmp_path: Path) -> None:
-    files = published.adapter(base(tmp_path / "base"), rank_pattern={"q_proj": 16})
+    digest, base_files = base(tmp_path / "base"), model_digests(tmp_path / "base")[1]
+    files = published.adapter(digest, base_files, rank_pattern={"q_proj": 16})
     put(store, files)
     fields = {"base_directory": str(tmp_path / "base")}
     seen = fetch.inspect(at_s3(store, tmp_path, **fields))
@@ -202,7 +203,9 @@ def test_an_adapter_is_served_with_the_base_that_its_provenance_names(store: Sto
     known = {**fields, "base_digest": seen.artifact.base_digest, "digest": seen.artifact.digest}
     fetch.fetch_model(at_s3(store, tmp_path / "server", **known))
     (tmp_path / "base" / "model.safetensors").write_bytes(b"\xff" + published.WEIGHTS[1:])
-    with pytest.raises(ArtifactChanged, match="its base model is not the one") as caught:
+    with pytest.raises(
+        ArtifactChanged, match=r"its base model is not the one .*: 'model\.safetensors' was changed$"
+    ) as caught:
         fetch.fetch_model(at_s3(store, tmp_path / "later", **known))
     assert caught.value.field == "spec.model.base"
 

@@ -12,7 +12,7 @@ import pytest
 
 from hone_trainer import verify
 from hone_trainer.artifact.difference import base_files
-from hone_trainer.models.facts import model_digest
+from hone_trainer.models.facts import model_digest, model_digests
 from hone_trainer.protocol import manifest
 
 
@@ -155,6 +155,23 @@ def test_a_changed_byte_under_the_old_time_is_refused_without_a_name(
     os.utime(base / "model.safetensors", (1_000_000_000, 1_000_000_000))
     code, words = check_both()
     assert (code, "model.safetensors" in words) == (64, False)
+
+
+def test_the_provenance_names_a_file_of_the_base_whose_time_says_nothing(
+    artifact: Path, base: Path, check_both: Callable[[], tuple[int, str]]
+) -> None:
+    files = [{"name": f"base/{n}", "digest": {"sha256": d}} for n, d in model_digests(base)[1].items()]
+    statement = {"predicate": {"buildDefinition": {"resolvedDependencies": files}}}
+    (artifact.parent / "provenance.json").write_text(json.dumps(statement))
+    assert check_both() == (0, "")
+    with (base / "model.safetensors").open("r+b") as file:
+        file.seek(2500)
+        file.write(b"x")
+    for path in base.iterdir():
+        os.utime(path, (1, 1))
+    code, words = check_both()
+    assert code == 64
+    assert words.endswith(": 'model.safetensors' was changed")
 
 
 def test_a_base_that_was_only_copied_passes(base: Path, check_both: Callable[[], tuple[int, str]]) -> None:

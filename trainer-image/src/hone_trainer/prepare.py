@@ -392,14 +392,16 @@ def _store_template(config: RunConfig, models: _Models) -> None:
 def _write_plan(
     config: RunConfig, plan: Plan, facts: "ModelFacts", prepared: Prepared, downloaded: list[DownloadedModel]
 ) -> PlanFile:
-    from hone_trainer.models.facts import model_digest
+    from hone_trainer.models.facts import model_digests
 
+    digest, files = model_digests(facts.directory)
     result = PlanFile(
         plan=plan,
         dataset=prepared.summary,
         prepared=str(prepared.directory),
         run_config_digest=digest_of(config),
-        model_digest=model_digest(facts.directory),
+        model_digest=digest,
+        model_files=files,
         training_digest=training_digest(config),
         downloads=downloaded,
     )

@@ -1,12 +1,14 @@
 """How an artifact on a volume differs from what its job wrote, by the digest that the job reported."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hone.contract.report import REPORT_FILE, ArtifactFile, BaseFile, BaseFiles, Manifest
 from hone.contract.runconfig import UpstreamArtifact
-from hone_trainer.models.facts import is_model
+from hone_trainer.artifact import provenance
+from hone_trainer.models.facts import is_model, model_digests
 from hone_trainer.protocol import manifest
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.volumes import read_file
@@ -62,8 +64,8 @@ def base_difference(base: Path, digest: str, artifact: Path) -> str | None:
     Args:
         base: its directory.
         digest: that of the model at that time.
-        artifact: the adapter's directory. The report next to it helps to tell which files were changed since then; it
-            is not trusted for anything else.
+        artifact: the adapter's directory. Provenance and report in it or next to it help to tell which files were
+            changed since then; they are not trusted for anything else.
     """
     try:
         if is_model(base, digest):
@@ -72,25 +74,45 @@ def base_difference(base: Path, digest: str, artifact: Path) -> str | None:
         return f"its base model cannot be read: {error.message}"
     except OSError as error:
         return f"its base model cannot be read: {error.strerror}"
-    changed = _changed_base_files(base, artifact)
+    changed = _changed_by_provenance(base, artifact) or _changed_since(base, artifact)
     names = f": {manifest.in_words(changed)}" if changed else ""
     return f"its base model is not the one that it was trained on, whose digest is {digest}{names}"
 
 
-def _changed_base_files(base: Path, artifact: Path) -> list[str]:
+def _changed_by_provenance(base: Path, artifact: Path) -> list[str]:
+    """Which files of the base have another content; a copy that was published has its provenance among its files."""
+    for directory in (artifact, artifact.parent):
+        try:
+            before = provenance.base_files(
+                read_file(directory, provenance.PROVENANCE_FILE, "status.artifact", MAX_REPORT_BYTES)
+            )
+        except (OSError, BadInput):
+            continue
+        return _words(before, model_digests(base)[1])
+    return []
+
+
+def _words(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    changed = []
+    for path in sorted(before.keys() | after.keys()) if before else []:
+        if path not in before:
+            changed.append(f"{path!a} was added")
+        elif path not in after:
+            changed.append(f"{path!a} is missing")
+        elif before[path] != after[path]:
+            changed.append(f"{path!a} was changed")
+    return changed
+
+
+def _changed_since(base: Path, artifact: Path) -> list[str]:
+    """Which files of the base have another size or time than in the report."""
     try:
         report = read_file(artifact.parent, REPORT_FILE, "status.artifact", MAX_REPORT_BYTES)
         before = {file.path: file for file in BaseFiles.model_validate_json(report).base_files}
         after = {file.path: file for file in base_files(base)}
     except (OSError, BadInput, ValidationError):
         return []
-    changed = []
-    for path in sorted(before.keys() | after.keys()) if before else []:
-        old, new = before.get(path), after.get(path)
-        if old != new:
-            what = "was added" if old is None else "is missing" if new is None else "was changed"
-            changed.append(f"{path!a} {what}")
-    return changed
+    return _words(before, after)
 
 
 def _manifest(directory: Path, digest: str) -> list[ArtifactFile] | None:

@@ -5,7 +5,7 @@ It is not signed. It says what the run knew of itself; whoever signs it, such as
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hone.contract.report import ArtifactFile, Report
@@ -17,6 +17,7 @@ PROVENANCE_FILE = "provenance.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE, BUILDER = "https://hone.dev/FineTuneJob/v1alpha1", "https://hone.dev/trainer"
+_BASE_FILE, _MAX_FILES = "base/", 1000
 _SHA256 = re.compile(r"(?:.*@)?sha256:([0-9a-f]{64})")
 
 Json = dict[str, Any]
@@ -59,6 +60,7 @@ def _predicate(config: RunConfig, report: Report, planned: PlanFile | None, imag
     dependencies = [
         _dependency("base", report.artifact.base_digest, uri=download.uri if download else None)
         | ({"annotations": {"model": config.model_name, **({"commit": download.revision} if download else {})}}),
+        *_base_files(planned.model_files if planned else {}),
         _dependency("data", report.dataset.digest),
         _dependency("runConfig", digest_of(config)),
         _dependency("trainerImage", image, uri=image),
@@ -82,6 +84,26 @@ def _predicate(config: RunConfig, report: Report, planned: PlanFile | None, imag
             "metadata": {"invocationId": config.job.uid},
         },
     }
+
+
+def _base_files(files: Mapping[str, str]) -> list[Json]:
+    if len(files) > _MAX_FILES:
+        return []
+    return [{"name": _BASE_FILE + name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
+
+
+def base_files(content: bytes) -> dict[str, str]:
+    """SHA-256 of each file of the base by the statement about an artifact; empty where it names none."""
+    try:
+        entries = json.loads(content)["predicate"]["buildDefinition"]["resolvedDependencies"]
+        named = [(str(each["name"]), each) for each in entries]
+        return {
+            name.removeprefix(_BASE_FILE): str(each["digest"]["sha256"])
+            for name, each in named
+            if name.startswith(_BASE_FILE)
+        }
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
 
 
 def _dependency(name: str, digest: str | None, uri: str | None = None) -> Json:

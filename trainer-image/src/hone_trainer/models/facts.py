@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone.contract.settings import Freeze
-from hone_trainer.data.digest import tokenizer_digest
+from hone_trainer.data.digest import tokenizer_digest, tokenizer_files
 from hone_trainer.models import loading
 from hone_trainer.models.architectures import CHAT, Architecture
 from hone_trainer.models.freezing import is_frozen
@@ -341,8 +341,25 @@ def _load_config(path: Path, architecture: Architecture) -> Any:
 
 def model_digest(path: Path) -> str:
     """SHA-256 over config, tokenizer and all bytes of the weights, which are read in parallel."""
+    return model_digests(path)[0]
+
+
+def model_digests(path: Path) -> tuple[str, dict[str, str]]:
+    """The same, and the SHA-256 of each file that it is made of, in hex, by name."""
+    weights = _weight_files(path)
     with ThreadPoolExecutor(host.cpus()) as pool:
-        return _digest(path, pool.map(partial(_file_digest, path), _weight_files(path)))
+        digests = [*pool.map(partial(_file_digest, path), weights)]
+    others = {"config.json": CONFIG_BYTES, **tokenizer_files(path, "spec.model")}
+    files = {name: _sha256_of(path, name, limit) for name, limit in others.items()}
+    files |= {name: digest.decode() for name, digest in zip(weights, digests, strict=True)}
+    return _digest(path, digests), {name: digest for name, digest in files.items() if digest is not None}
+
+
+def _sha256_of(path: Path, name: str, limit: int) -> str | None:
+    try:
+        return hashlib.sha256(read_file(path, name, "spec.model", limit)).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def is_model(path: Path, digest: str) -> bool:

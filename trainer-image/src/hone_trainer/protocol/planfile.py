@@ -25,6 +25,8 @@ class PlanFile(Model):
     """Digest of the RunConfig this was made for."""
     model_digest: str
     """Digest of the base model's config, tokenizer files and weights; names the base in caches."""
+    model_files: dict[str, str] = {}
+    """SHA-256 of each file of that digest, in hex, by name; empty from older releases."""
     training_digest: str | None = None
     """Digest of what the RunConfig says of training (`runconfig.training_digest`); None from older releases."""
     downloads: list[DownloadedModel] = []
