@@ -56,7 +56,7 @@ def test_weights_that_zero_3_divides_are_trained_and_exported() -> None:
     run = f"from dev.architectures import __main__, cells; __main__.preload(); print(cells.run({cell!r}))"
     ended = subprocess.run((sys.executable, "-c", run), cwd=matrix.ROOT, check=True, capture_output=True, text=True)
     assert "Outcome(result='ran', words='Adapter'" in ended.stdout, ended.stdout + ended.stderr
-    assert "| Llama, wide | – | – | adapter |" in architectures.PAGE.read_text(encoding="utf-8")
+    assert "| Llama, wide | adapter | adapter | adapter |" in architectures.PAGE.read_text(encoding="utf-8")
 
 
 def test_every_way_to_distribute_is_among_them() -> None:
