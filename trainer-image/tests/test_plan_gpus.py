@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_plan import FULL, LARGE, LARGE_SHAPES, config_with, gang, large_plan, plan_of, summary_of
+from test_plan import FACTS, FULL, LARGE, LARGE_SHAPES, config_with, gang, large_plan, plan_of, summary_of
 
 from hone.contract.methods import MethodType
 from hone.contract.plan import Plan
@@ -83,6 +83,16 @@ def test_the_rate_of_full_falls_with_the_size() -> None:
     assert "square root" in large.reasons["learningRate"]
     assert large_plan(8, 80).learning_rate == plan_of().learning_rate, "an adapter's does not"
     assert large_plan(8, 141, **FULL, hyperparameters={"learningRate": 1e-4}).learning_rate == 1e-4
+
+
+def test_the_rate_of_adapters_rises_for_narrow_models() -> None:
+    def rate(hidden: int, **spec: Any) -> float | None:
+        model = replace(FACTS, hidden_size=hidden)
+        return make_plan(PlanInputs(config_with(**spec), model, summary_of(1000), 512)).learning_rate
+
+    assert [rate(hidden) for hidden in (8192, 2048, 576, 32)] == [2e-4, 2e-4, 5e-4, 2e-3]
+    assert rate(576, **FULL) == 2e-5, "that of all weights does not"
+    assert rate(576, hyperparameters={"learningRate": 1e-4}) == 1e-4
 
 
 def llama(size: str) -> ModelFacts:

@@ -214,7 +214,8 @@ class Hyperparameters(Model):
             gt=0,
             le=1,
             description="Peak learning rate. Default: {learning_rate}. With {weight_methods}, it falls by the square "
-            "root of the size above 2 billion parameters.",
+            "root of the size above 2 billion parameters. With adapters, it rises for models with a hidden size below "
+            "2048.",
         ),
     ] = None
     scheduler: Annotated[

@@ -26,6 +26,11 @@ _FULL_RATE_UP_TO = 2_000_000_000
 """Parameters up to which Full has the objective's default rate. From there its rates follow those that were published
 for 8 and 70 billion parameters, 5e-6 and 2e-6 (N. Lambert et al., Tulu 3, arXiv 2411.15124)."""
 
+_ADAPTER_RATE_FROM, _ADAPTER_RATE_POWER, _ADAPTER_RATE_FACTOR = 2048, 0.78, 10.0
+"""Hidden size from which adapters have the objective's default rate, and how much it rises below: the best rates of LoRA
+that were published for Llama models fall with this power of the hidden size (J. Schulman et al., LoRA Without Regret,
+2025, and the code that came with it). At most by the factor, beyond which nothing was published."""
+
 
 def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
     """Forward passes of an optimizer step: what makes the global batch exact."""
@@ -179,22 +184,36 @@ def _select(inputs: PlanInputs, every: int | None) -> Choice:
     return spec_or(select, Select.LAST, "Nothing is evaluated during training.")
 
 
+def _default_rate(inputs: PlanInputs, choices: Choices) -> tuple[float, str]:
+    """The learning rate where the spec has none, and why."""
+    model, method = choices.model, inputs.method
+    default = needs.defaults(inputs.objective).learning_rate[method]
+    if method.adapts and model.hidden_size < _ADAPTER_RATE_FROM:
+        factor = min(_ADAPTER_RATE_FACTOR, (_ADAPTER_RATE_FROM / model.hidden_size) ** _ADAPTER_RATE_POWER)
+        return _rounded(default * factor), (
+            f"{default:g} from a hidden size of {_ADAPTER_RATE_FROM:,}; below, more for adapters of narrower models."
+        )
+    if not method.adapts and model.parameters > _FULL_RATE_UP_TO:
+        # Larger models have smaller weights, which a step of AdamW changes by the rate whatever the gradient.
+        return _rounded(default * math.sqrt(_FULL_RATE_UP_TO / model.parameters)), (
+            f"{default:g} up to {_FULL_RATE_UP_TO / 1e9:g} billion parameters; above, less by the square root of the "
+            "size."
+        )
+    return default, f"Default of {inputs.objective.value} with {method.value}."
+
+
+def _rounded(rate: float) -> float:
+    """With one significant digit."""
+    return float(f"{rate:.1g}")
+
+
 def choose_rates(inputs: PlanInputs, choices: Choices) -> Choices:
     """The learning rate and its course, and what keeps weights and gradients small."""
     spec, objective, method = inputs.spec, inputs.objective.value, inputs.method
     defaults = needs.defaults(inputs.objective)
     why = f"Default of {objective}."
-    default, why_rate = defaults.learning_rate[method], f"Default of {objective} with {method.value}."
-    if not method.adapts and choices.model.parameters > _FULL_RATE_UP_TO:
-        # Larger models have smaller weights, which a step of AdamW changes by the rate whatever the gradient.
-        default = float(f"{default * math.sqrt(_FULL_RATE_UP_TO / choices.model.parameters):.1g}")
-        why_rate = (
-            f"{defaults.learning_rate[method]:g} up to {_FULL_RATE_UP_TO / 1e9:g} billion parameters; above, less by "
-            "the square root of the size."
-        )
-    rate = spec_or(spec.learning_rate, default, why_rate)
     return choices.choose(
-        learning_rate=rate,
+        learning_rate=spec_or(spec.learning_rate, *_default_rate(inputs, choices)),
         scheduler=spec_or(spec.scheduler, defaults.scheduler, why),
         warmup_ratio=spec_or(spec.warmup_ratio, defaults.warmup_ratio, why),
         weight_decay=spec_or(spec.weight_decay, 0.0, "Default."),
