@@ -15,7 +15,7 @@ PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help venv generate format check integration test e2e soak bench matrix architectures gpu cluster cluster-down images demo demo-down \
+.PHONY: help venv generate format check integration test e2e soak bench matrix architectures outcomes gpu cluster cluster-down images demo demo-down \
 	locks clean
 
 help: ## Show this list
@@ -62,6 +62,9 @@ matrix: venv ## Run every objective with every method and placement, and write d
 
 architectures: venv ## Run tiny models of many families with every method, and write docs/architectures.md; ARGS="--cells 'Mixtral/*'" selects some
 	@$(PYTHON) -m dev.architectures $(ARGS)
+
+outcomes: venv ## Tune on several tasks with the default settings, Hone's and TRL's, and write docs/outcomes.md; ARGS="--data DIRECTORY --runs 'tickets/*'" selects
+	@$(PYTHON) -m dev.outcomes $(ARGS)
 
 gpu: venv ## Run the trainer's tests that need a GPU; fails without one. ARGS='-k nf4' selects tests
 	@$(PYTHON) -m dev.gpu $(ARGS)

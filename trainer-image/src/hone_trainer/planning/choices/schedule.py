@@ -27,9 +27,9 @@ _FULL_RATE_UP_TO = 2_000_000_000
 for 8 and 70 billion parameters, 5e-6 and 2e-6 (N. Lambert et al., Tulu 3, arXiv 2411.15124)."""
 
 _ADAPTER_RATE_FROM, _ADAPTER_RATE_POWER, _ADAPTER_RATE_FACTOR = 2048, 0.78, 10.0
-"""Hidden size from which adapters have the objective's default rate, and how much it rises below: the best rates of LoRA
-that were published for Llama models fall with this power of the hidden size (J. Schulman et al., LoRA Without Regret,
-2025, and the code that came with it). At most by the factor, beyond which nothing was published."""
+"""Hidden size from which adapters have the objective's default rate, and how much it rises below: the best rates of
+LoRA that were published for Llama models fall with this power of the hidden size (J. Schulman et al., LoRA Without
+Regret, 2025, and the code that came with it). At most by the factor, beyond which nothing was published."""
 
 
 def choose_accumulation(inputs: PlanInputs, choices: Choices) -> Choices:
@@ -209,9 +209,8 @@ def _rounded(rate: float) -> float:
 
 def choose_rates(inputs: PlanInputs, choices: Choices) -> Choices:
     """The learning rate and its course, and what keeps weights and gradients small."""
-    spec, objective, method = inputs.spec, inputs.objective.value, inputs.method
-    defaults = needs.defaults(inputs.objective)
-    why = f"Default of {objective}."
+    spec, defaults = inputs.spec, needs.defaults(inputs.objective)
+    why = f"Default of {inputs.objective.value}."
     return choices.choose(
         learning_rate=spec_or(spec.learning_rate, *_default_rate(inputs, choices)),
         scheduler=spec_or(spec.scheduler, defaults.scheduler, why),

@@ -1,0 +1,1 @@
+"""What Hone's default settings reach on real tasks, and what TRL's reach."""
