@@ -11,7 +11,7 @@ from hone.core.names import plural
 from tests.chart.conftest import Manifest, Render, of_kind
 from tests.golden.cases import expected, inputs
 
-FORBIDDEN = ("secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "serviceaccounts", "*")
+FORBIDDEN = ("pods/exec", "pods/log", "pods/attach", "pods/portforward", "serviceaccounts", "*")
 ESCALATING = ("*", "escalate", "bind", "impersonate", "deletecollection")
 
 
@@ -35,6 +35,9 @@ def test_grants_nothing_that_reads_secrets_or_enters_pods(values: Manifest, rend
     assert rules
     for rule in rules:
         assert not set(rule["resources"]) & set(FORBIDDEN), rule
+        assert "secrets" not in rule["resources"] or (rule["resources"], rule["verbs"]) == (["secrets"], ["create"]), (
+            rule
+        )
         assert not set(rule["verbs"]) & set(ESCALATING), rule
         assert "rbac.authorization.k8s.io" not in rule["apiGroups"], rule
         assert "*" not in rule["apiGroups"], rule

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import yaml
 
 from hone.contract.progress import Progress
 from hone.core.children import ref_of
 from hone.core.kinds import KINDS
+from hone.core.modeldeployment.resources import access
 from hone.core.names import UID_LABEL
 from hone.core.nodes import node_of
 from hone.core.observed import Object, Observed, Pod, ProgressReading, Ref
@@ -125,9 +127,10 @@ def _parsed(text: str) -> Any:
 
 
 def plan_of(resource: Object, cluster: dict[str, Any]) -> Plan:
-    """The Plan for a case's inputs."""
+    """The Plan for a case's inputs. Servers have a short guard: no case changes with the text of the real one."""
     subject = subject_of(resource)
-    return KINDS[resource["kind"]].reconcile(subject, observe(subject, cluster), parse(cluster["now"]))
+    with mock.patch.object(access, "SOURCE", "(hone/guard/access.py)"):
+        return KINDS[resource["kind"]].reconcile(subject, observe(subject, cluster), parse(cluster["now"]))
 
 
 def subject_of(resource: Object) -> Subject:

@@ -91,7 +91,15 @@ ESCALATIONS: dict[str, tuple[str, Change, str]] = {
     "a projected token": ("Job", volume(**TOKEN), VOLUMES),
     "the host's files": ("Job", volume(hostPath={"path": "/"}), VOLUMES),
     "an image by its tag": ("Job", volume(image={"reference": "registry.example.com/a:1"}), VOLUMES),
-    "a Secret's files": ("Deployment", volume(secret={"secretName": "keys"}), VOLUMES),
+    "a Secret of an account": (
+        "Secret",
+        lambda body: body.update(type="kubernetes.io/service-account-token") or body["metadata"]["annotations"].update(
+            {"kubernetes.io/service-account.name": "default"}
+        ),
+        "type Opaque",
+    ),
+    "a Secret with other entries": ("Secret", lambda body: body.update(stringData={"tls.key": "a"}), "type Opaque"),
+    "a Secret of no resource": ("Secret", without_uid, LABELS),
     "the host's network": ("Job", pod(lambda spec: spec.update(hostNetwork=True)), HOST),
     "the host's processes": ("Deployment", pod(lambda spec: spec.update(hostPID=True)), HOST),
     "the host's IPC": ("Job", pod(lambda spec: spec.update(hostIPC=True)), HOST),
@@ -311,14 +319,17 @@ def test_events_are_about_our_kinds_only(identity: Identity, cluster: Cluster) -
 
 
 def test_a_right_that_somebody_adds_to_the_role_has_no_effect(identity: Identity, plane: ControlPlane) -> None:
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "a"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
     }  # fmt: skip
     plane.api.apply("/api/v1/namespaces/default/persistentvolumeclaims/any", claim("any"))
     with cluster_admin(plane.api, identity):
-        refused(identity.create("default", secret), "may not create core/v1/secrets")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
+        plane.api.apply("/api/v1/namespaces/default/secrets/a", secret)
+        refused(identity.create("default", {**secret, "metadata": {"name": "b"}}), LABELS)
+        refused(identity.patch("default", secret, {"data": {}}), "may not update core/v1/secrets")
+        refused(identity.delete("default", secret), "may not delete core/v1/secrets")
         refused(identity.create("", binding), "may not create rbac.authorization.k8s.io/v1/clusterrolebindings")
         refused(identity.delete("default", claim("any")), "may not delete core/v1/persistentvolumeclaims")
         url = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/hone/token?dryRun=All"

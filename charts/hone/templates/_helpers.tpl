@@ -71,7 +71,8 @@ unless an administrator switched the API off, which only a cluster can tell: `he
 {{- end }}
 
 {{/*
-Everything that the operator may do, in each namespace it serves. Never Secrets, exec, logs, nodes, or anything of RBAC.
+Everything that the operator may do, in each namespace it serves. It can read no
+Secrets, and has no exec, logs, or anything of RBAC.
 Server-side apply needs create and patch; it is used where patch stands.
 */}}
 {{- define "hone.rules" -}}
@@ -105,6 +106,10 @@ Server-side apply needs create and patch; it is used where patch stands.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create]
+# Keys of servers: generated once, and never read. It can see, list, change and delete no Secret.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]

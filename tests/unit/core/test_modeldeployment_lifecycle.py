@@ -358,8 +358,9 @@ def test_the_artifact_is_checked_before_the_server_starts_and_mounted_alone_and_
     assert check["command"] == ["python", "-m", "hone_trainer.verify"]
     assert check["args"] == ["/mnt/artifact/artifact", DIGEST]
     assert check["securityContext"] == server["securityContext"]
+    of_claims = ("/mnt/artifact", "/mnt/model")
     mounts = [
-        {mount["mountPath"]: mount for mount in container["volumeMounts"] if "/mnt/" in mount["mountPath"]}
+        {mount["mountPath"]: mount for mount in container["volumeMounts"] if mount["mountPath"].startswith(of_claims)}
         for container in (check, server)
     ]
     whole = {"name": "claim-0", "mountPath": "/mnt/artifact", "readOnly": True}
@@ -368,7 +369,8 @@ def test_the_artifact_is_checked_before_the_server_starts_and_mounted_alone_and_
         {"/mnt/artifact": whole},
         {"/mnt/artifact/artifact": alone, "/mnt/model": mounts[1]["/mnt/model"]},
     ]
-    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "job-output", "readOnly": True}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["claim-0"]["persistentVolumeClaim"] == {"claimName": "job-output", "readOnly": True}
 
 
 def with_base(digest: str = DIGEST, **job: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from hone.contract.runconfig import METRICS_PORT
 from hone.core.finetunejob.resources import networkpolicy as run_policy
 from hone.core.finetunejob.run import Run
+from hone.core.modeldeployment.resources import access
 from hone.core.modeldeployment.resources import networkpolicy as server_policy
 from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.network import NetworkPeers
@@ -58,7 +59,8 @@ def test_only_pods_of_the_same_run_reach_its_ranks(nodes: int) -> None:
 
 def test_a_server_is_for_its_namespace_and_the_clients() -> None:
     policy = server_policy.network_policy(Server(make.modeldeployment(), SETTINGS))
-    assert admitted(policy, HTTP_PORT) == [{"podSelector": {}}, GATEWAY, PROMETHEUS]
+    assert admitted(policy, HTTP_PORT) == [{"podSelector": {}}, GATEWAY]
+    assert admitted(policy, access.METRICS_PORT) == [PROMETHEUS]
     assert admitted(policy, METRICS_PORT) == []
 
 

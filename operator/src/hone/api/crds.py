@@ -64,6 +64,7 @@ MODELDEPLOYMENT_COLUMNS = [
     _column("Job", "string", ".spec.model.jobRef.name"),
     _column("URL", "string", ".status.url"),
     _column("Age", "date", ".metadata.creationTimestamp"),
+    _column("Access", "string", ".status.access.mode", wide=True),
     _column("Revision", "string", ".status.stable.revision", wide=True),
     _STATUS,
 ]

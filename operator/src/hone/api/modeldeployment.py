@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.access import Access, AccessStatus
 from hone.api.finetunejob_status import ArtifactStatus
 from hone.api.meta import (
     Condition,
@@ -98,6 +99,9 @@ class ModelDeploymentSpec(Model):
         ),
     ] = None
     pod: Annotated[PodSettings | None, Field(description="Settings of the server pods.")] = None
+    access: Annotated[
+        Access | None, Field(description="Whom the server answers. Default: requests with a key (mode Key).")
+    ] = None
     start_deadline_seconds: Annotated[
         int | None,
         Field(
@@ -179,6 +183,7 @@ class ModelDeploymentStatus(Model):
     ready_replicas: Annotated[int | None, Field(ge=0, description="Number of server pods that are ready.")] = None
     selector: Annotated[str | None, Field(max_length=512, description="Label selector of the server pods.")] = None
     network_policy: NetworkPolicyStatus = None
+    access: Annotated[AccessStatus | None, Field(description="Whom the server answers.")] = None
     resolved: Annotated[
         ResolvedModel | None,
         Field(description="What spec.model stands for since it was first seen, if it has uri or image."),

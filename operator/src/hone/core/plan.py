@@ -54,7 +54,8 @@ class Plan:
     """What to do, in this order.
 
     Attributes:
-        create: objects to create, never to change. One that exists already is left as it is.
+        create: objects to create, never to change. One that exists already is left as it is. An empty text in
+            `stringData` of a Secret stands for a random key: the Plan has none.
         apply: objects to apply by server-side apply.
         delete: objects to delete.
         status: the whole new status, or None to leave it; written with the resourceVersion that was read.

@@ -19,6 +19,8 @@ POD_SECURITY: Object = {
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+SECRET_MODE = 0o440
+"""Mode of the files of a Secret: the pod's user reads them as a member of the pod's group."""
 CONTAINER_SECURITY: Object = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -55,6 +57,14 @@ class ConfigMapMount:
 
 
 @dataclass(frozen=True)
+class SecretMount:
+    """The entries of a Secret as files of a directory, which the kubelet renews; empty without the Secret."""
+
+    secret: str
+    path: str
+
+
+@dataclass(frozen=True)
 class ImageMount:
     """The file system of an OCI image, read-only. The kubelet pulls it with the pull secrets of the pod."""
 
@@ -73,7 +83,7 @@ class ScratchMount:
     read_only: bool = False
 
 
-Mount = ClaimMount | ConfigMapMount | ImageMount | ScratchMount
+Mount = ClaimMount | ConfigMapMount | SecretMount | ImageMount | ScratchMount
 
 
 def scratch(shm_size: str) -> tuple[ScratchMount, ...]:
@@ -157,6 +167,10 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             name = f"file-{mount.path.strip('/').replace('/', '-')}"
             items = [{"key": mount.key, "path": mount.file}]
             volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
+        elif isinstance(mount, SecretMount):
+            name = f"secret-{mount.path.strip('/').replace('/', '-')}"
+            secret = {"secretName": mount.secret, "optional": True, "defaultMode": SECRET_MODE}
+            volumes[name] = {"name": name, "secret": secret}
         elif isinstance(mount, ImageMount):
             name = names.setdefault(f"{mount.reference} as an image", f"image-{len(names)}")
             volumes[name] = {"name": name, "image": {"reference": mount.reference, "pullPolicy": "IfNotPresent"}}
@@ -164,7 +178,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             name = mount.name
             limit = {"sizeLimit": mount.size} if mount.size else {}
             volumes[name] = {"name": name, "emptyDir": {**({"medium": "Memory"} if mount.memory else {}), **limit}}
-        if isinstance(mount, (ConfigMapMount, ImageMount)) or mount.read_only:
+        if isinstance(mount, (ConfigMapMount, SecretMount, ImageMount)) or mount.read_only:
             fields["readOnly"] = True
         container_mounts.append({"name": name, **fields})
     return list(volumes.values()), container_mounts

@@ -5,6 +5,7 @@ from hone.core.plan import Plan
 from hone.runtime.client import Client, ref_of
 from hone.runtime.errors import Conflict, Refused
 from hone.runtime.events import EventRecorder
+from hone.runtime.generated_keys import with_keys
 
 
 class WriteRefused(Exception):
@@ -40,10 +41,7 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
     """
     namespace = resource["metadata"]["namespace"]
     for body in plan.create:
-        try:
-            await client.create(namespace, body)
-        except Refused as error:
-            raise WriteRefused(_what(body), error) from error
+        await _create(client, namespace, body)
     for apply in plan.apply:
         try:
             await client.apply(namespace, apply.body, apply.field_manager)
@@ -61,6 +59,17 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
     for event in plan.events:
         await recorder.record(resource, event)
     return resource
+
+
+async def _create(client: Client, namespace: str, body: Object) -> None:
+    """Create an object. A Secret may exist: the operator has no right to read any, so no Plan knows."""
+    try:
+        await client.create(namespace, with_keys(body))
+    except Refused as error:
+        raise WriteRefused(_what(body), error) from error
+    except Conflict:
+        if body["kind"] != "Secret":
+            raise
 
 
 def _what(body: Object) -> str:

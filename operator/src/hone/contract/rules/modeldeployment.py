@@ -1,6 +1,6 @@
 """The rules on a ModelDeployment."""
 
-from hone.contract.expressions import IsSet
+from hone.contract.expressions import IsSet, OneOf, Value
 from hone.contract.rules.places import (
     device,
     exactly_one,
@@ -31,6 +31,14 @@ def _not_of_a_job(field: str) -> Rule:
     )
 
 
+_KEYS_OF_AN_OPEN_SERVER = Rule(
+    path="spec.access.apiKeySecretRef",
+    scope="spec.access",
+    applies_if=IsSet("apiKeySecretRef") & OneOf(Value("mode"), ("Open",)),
+    message="is not allowed with mode Open, which answers requests without a key",
+    remedy="Set mode to Key, or remove it.",
+)
+
 RULES: tuple[Rule, ...] = (
     exactly_one(MODEL, "jobRef", "uri", "image"),
     exactly_one(BASE, "claim", "uri", "image"),
@@ -41,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     inside_the_volume(f"{BASE}.claim"),
     *(rule(f"{place}.image") for place in (MODEL, BASE) for rule in (inside_the_volume, pinned)),
     device("gpuResource"),
+    _KEYS_OF_AN_OPEN_SERVER,
     *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved, closed_server)),
     known_argument("spec.runtime.args[]"),
     *(not_of_the_cluster(place) for place in POD_SETTINGS),

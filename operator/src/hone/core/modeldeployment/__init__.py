@@ -20,8 +20,8 @@ MODELDEPLOYMENT = Kind(
     subject=Server,
     children=CHILD_TYPES,
     refs=refs,
-    # Applied objects would take over whatever exists under their names. A Job is only created.
-    may_lack=lambda server, ref: ref.kind == "Job",
+    # Applied objects would take over whatever exists under their names. These are only created.
+    may_lack=lambda server, ref: ref.kind in ("Job", "ConfigMap"),
     reconcile=reconcile,
     reads_nodes=lambda server: False,
     reads_peers=lambda server: False,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hone.api.modeldeployment import Role
 from hone.core.children import ChildType, Write
 from hone.core.modeldeployment.resources import networkpolicy
+from hone.core.modeldeployment.resources.access import CONFIG_MAP
 from hone.core.modeldeployment.resources.deployment import scale
 from hone.core.modeldeployment.resources.fetching import downloads
 from hone.core.modeldeployment.resources.service import differs, service
@@ -82,8 +83,8 @@ CHILDREN: tuple[Row, ...] = (
 )
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
 """The Job that inspects a published model. It is not in the table: each spec.model has its own."""
-CHILD_TYPES = (*(row.type for row in CHILDREN), JOB)
-"""The types of all objects that a ModelDeployment creates."""
+CHILD_TYPES = (*(row.type for row in CHILDREN), JOB, CONFIG_MAP)
+"""The types of all objects that a ModelDeployment creates, but for the Secret with its keys, which is never read."""
 
 
 def needed(server: Server) -> list[Row]:

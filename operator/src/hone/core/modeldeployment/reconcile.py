@@ -7,10 +7,11 @@ from hone.contract.rules import refusals
 from hone.contract.rules.modeldeployment import RULES
 from hone.core import refusal
 from hone.core.allowlists import not_allowed
-from hone.core.children import Standing, standing
+from hone.core.children import Standing, ref_of, standing
 from hone.core.kind import Fetched
 from hone.core.modeldeployment.children import Row, needed
 from hone.core.modeldeployment.resolution import inspection_ref, is_unresolved
+from hone.core.modeldeployment.resources import access
 from hone.core.modeldeployment.resources.inspection import inspection
 from hone.core.modeldeployment.selection import select
 from hone.core.modeldeployment.server import Server
@@ -44,7 +45,8 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
     if server.job and followed and followed in fetched:
         artifact = select(server.job, fetched[followed], old).artifact
         read |= {artifact.claim} if artifact and artifact.claim else set()
-    children = [row.ref(server) for row in needed(server)] + ([server.network_policy] if unwanted else [])
+    children = [access.module(server), *(row.ref(server) for row in needed(server))]
+    children += [server.network_policy] if unwanted else []
     named = [followed] if followed else _inspected(server, old)
     return (*named, *children, *(claim_ref(claim) for claim in sorted(read)))
 
@@ -87,7 +89,7 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     claim = snapshot.artifact.claim if snapshot.artifact else None
     announced = claim is None or claim in claims(old)
     serve = _serve(snapshot, observed) if announced else []
-    create = _inspection(snapshot, observed)
+    create = (*_inspection(snapshot, observed), *_guard(snapshot, observed))
     return Plan(
         create=create,
         apply=(*serve, *_give_back(server, observed, claims(old) - claims(new))),
@@ -106,7 +108,7 @@ def refused(resource: Object, plan: Plan, target: str, words: str, now: datetime
 def _name_taken(server: Server, observed: Observed, now: datetime) -> Plan | None:
     """The Plan where an object that is not ours has the name of a child, or None."""
     resource = server.resource
-    children = [row.ref(server) for row in needed(server)]
+    children = [access.module(server), *(row.ref(server) for row in needed(server))]
     for ref in [*children, *_inspected(server, _old(resource))]:
         whose = standing(resource, observed.get(ref))
         if whose == Standing.FOREIGN:
@@ -148,6 +150,14 @@ def _inspection(snapshot: Snapshot, observed: Observed) -> tuple[Object, ...]:
     policies = [row.ref(server) for row in needed(server) if row.type == APPLIED_POLICY]
     protected = all(observed.get(ref) is not None for ref in policies)
     return (inspection(server),) if snapshot.inspects and protected else ()
+
+
+def _guard(snapshot: Snapshot, observed: Observed) -> list[Object]:
+    """What guards servers that are about to be rendered. A Secret cannot be seen, and is created if there is none."""
+    if snapshot.rendered is None or snapshot.blocked:
+        return []
+    objects = access.objects(snapshot.server)
+    return [obj for obj in objects if ref_of(obj).kind == "Secret" or observed.get(ref_of(obj)) is None]
 
 
 def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) -> tuple[Delete, ...]:

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from hone.api.access import Access
 from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Role, Runtime
 from hone.core import names
 from hone.core.network import APPLIED_POLICY
@@ -51,6 +52,11 @@ class Server(Subject):
     def runtime(self) -> Runtime:
         """The vLLM server."""
         return self.spec.runtime or Runtime()
+
+    @property
+    def access(self) -> Access:
+        """Whom the server answers."""
+        return self.spec.access or Access()
 
     @property
     def image(self) -> str:

@@ -9,7 +9,7 @@ from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.core import names
 from hone.core.children import metadata
-from hone.core.modeldeployment.resources import fetching, memory, vllm
+from hone.core.modeldeployment.resources import access, fetching, memory, vllm
 from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import BYTES_PER_SECOND, FETCH, HTTP_PORT, STEP, VERIFY, Server
 from hone.core.observed import Object
@@ -34,14 +34,14 @@ PROGRESS_MARGIN_SECONDS = 300
 def inputs(server: Server, served: ServedArtifact) -> str:
     """Digest of the inputs of the Deployment: spec and artifact, but neither replicas nor our own code.
 
-    Therefore neither an autoscaler nor an upgrade of the operator restarts a server.
+    Therefore neither an autoscaler nor an upgrade of the operator restarts a server, unless `access.VERSION` is raised.
     """
     spec = {key: value for key, value in server.resource["spec"].items() if key != "replicas"}
     artifact = served.artifact
     identity: list[object] = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, served.job]
     if served.model:
         identity.append(served.model.to_dict())
-    return names.digest(json.dumps([spec, identity], sort_keys=True), length=16)
+    return names.digest(json.dumps([spec, identity, access.VERSION], sort_keys=True), length=16)
 
 
 def _resources(server: Server, served: ServedArtifact, gpus: int) -> Object:
@@ -111,20 +111,29 @@ def _container(server: Server, served: ServedArtifact) -> Object:
         "name": "server",
         "image": server.image,
         "command": list(COMMAND),
-        "args": vllm.arguments(server, served),
+        "args": [*vllm.arguments(server, served), *access.arguments()],
         "env": env(
-            vllm.environment(server),
+            {**vllm.environment(server), **access.environment(server, served)},
             [*((server.spec.pod.env if server.spec.pod else None) or []), *(server.runtime.env or [])],
             user_wins=True,
         ),
-        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": access.METRICS_PORT, "protocol": "TCP"},
+        ],
         "resources": _resources(server, served, server.spec.gpus),
         "startupProbe": {
             **probe,
             "periodSeconds": PROBE_PERIOD_SECONDS,
             "failureThreshold": -(-startup // PROBE_PERIOD_SECONDS),
         },
-        "readinessProbe": {**probe, "periodSeconds": PROBE_PERIOD_SECONDS, "failureThreshold": 3},
+        # Not ready without keys, or a rollout with a misspelled Secret would replace servers that answer.
+        "readinessProbe": {
+            **probe,
+            "httpGet": access.READY,
+            "periodSeconds": PROBE_PERIOD_SECONDS,
+            "failureThreshold": 3,
+        },
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -180,9 +189,10 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
 def _mounts(server: Server, served: ServedArtifact) -> list[Mount]:
     """What the server itself mounts, all of it read-only."""
     artifact = served.artifact
+    guard = access.mounts(server)
     if served.model:
-        return list(fetching.fetching(server, served.model, None, read_only=True).mounts)
-    mounts: list[Mount] = [ClaimMount(artifact.claim or "", vllm.SERVED_DIRECTORY, sub_path=ARTIFACT_DIR)]
+        return [*fetching.fetching(server, served.model, None, read_only=True).mounts, *guard]
+    mounts: list[Mount] = [*guard, ClaimMount(artifact.claim or "", vllm.SERVED_DIRECTORY, sub_path=ARTIFACT_DIR)]
     if vllm.is_adapter(served) and artifact.model_claim:
         mounts.append(ClaimMount(artifact.model_claim, vllm.MODEL_DIRECTORY))
     return mounts

@@ -2,6 +2,7 @@
 
 import json
 
+from hone.core.modeldeployment.resources.access import METRICS_PORT
 from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
 from hone.core.names import INPUTS_ANNOTATION, UID_LABEL, digest
 from hone.core.network import HTTPS_PORT, NetworkPeers, admit, dns, policy, public, tcp
@@ -11,21 +12,22 @@ from hone.core.observed import Object
 def network_policy(server: Server, downloads: bool = False) -> Object:
     """The policy for the pods of all roles, and for the one that inspects a model.
 
-    The server's port is for pods of its own namespace, for `clients`, and for what scrapes metrics. A policy is about a
-    whole pod: where an init container downloads the model, the server's own container may connect there as well.
+    The server's port is for pods of its own namespace and for `clients`, that of metrics for what scrapes them. A
+    policy is about a whole pod: where an init container downloads the model, the server's own container may connect
+    there as well.
 
     Args:
         server: the ModelDeployment.
         downloads: whether pods download a model, from public addresses.
     """
     peers = server.settings.network_policies or NetworkPeers()
-    callers = [{"podSelector": {}}, *peers.clients, *peers.metrics]
+    callers = [{"podSelector": {}}, *peers.clients]
     rendered = policy(
         server.resource,
         server.network_policy.name,
         STEP,
         {UID_LABEL: server.uid},
-        ingress=admit(callers, tcp(HTTP_PORT)),
+        ingress=[*admit(callers, tcp(HTTP_PORT)), *admit(peers.metrics, tcp(METRICS_PORT))],
         egress=[dns(), *peers.egress, *([public(tcp(HTTPS_PORT))] if downloads else [])],
     )
     rendered["metadata"]["annotations"][INPUTS_ANNOTATION] = digest(json.dumps(rendered["spec"], sort_keys=True))

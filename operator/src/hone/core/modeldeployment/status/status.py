@@ -6,7 +6,7 @@ from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Role, RoleSta
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
 from hone.core.modeldeployment import rollout
 from hone.core.modeldeployment.resolution import INSPECTING
-from hone.core.modeldeployment.resources import vllm
+from hone.core.modeldeployment.resources import access, vllm
 from hone.core.modeldeployment.resources.deployment import revision_of
 from hone.core.modeldeployment.selection import short
 from hone.core.modeldeployment.snapshot import Snapshot
@@ -23,13 +23,14 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
     if snapshot.blocked and not snapshot.complete:
         return "Reconciling", snapshot.blocked.reason, snapshot.blocked.message
     if snapshot.complete:
-        message = f"serving {short(snapshot.artifact.digest)}"
+        message = f"serving {short(snapshot.artifact.digest)}{access.warning(snapshot.server)}"
         return "Ready", "Serving", message if selection.is_current else selection.message
     if trouble := snapshot.trouble:
         is_final = rollout.is_stuck(snapshot.live) or trouble.reason in rollout.FINAL
         return ("Stalled" if is_final else "Reconciling"), trouble.reason, trouble.message
     if snapshot.rendered is None and rollout.is_stuck(snapshot.live):
-        return "Stalled", "ProgressDeadlineExceeded", "the server does not start and reports no reason; see its logs"
+        message = f"the server does not start and reports no reason; see its logs{access.advice(snapshot.server)}"
+        return "Stalled", "ProgressDeadlineExceeded", message
     return "Reconciling", "RollingOut", f"rolling out {short(snapshot.artifact.digest)}"
 
 
@@ -92,6 +93,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         replicas=stable.replicas,
         ready_replicas=stable.ready_replicas,
         selector=stable.selector,
+        access=access.status(server),
         network_policy=enforcement(server.settings.network_policies),
         resolved=snapshot.resolved,
         stable=snapshot.stable,
