@@ -1,9 +1,11 @@
 """Ask a served base model and the one tuned from it about messages to a shop's support, by the `openai` client.
 
-`python -m dev.ask URL BASE TUNED` prints each message, both answers, and the fields that are right.
+`python -m dev.ask URL BASE TUNED` prints each message, both answers, and the fields that are right. The server's key is
+in the variable HONE_KEY: who may list processes sees arguments.
 """
 
 import argparse
+import os
 import textwrap
 
 import httpx2
@@ -39,9 +41,11 @@ def main() -> None:
     parser.add_argument("base", help="name of the base model")
     parser.add_argument("tuned", help="name of the tuned model")
     arguments = parser.parse_args()
-    # No proxy stands between this machine and itself; the server needs no key.
+    # No proxy stands between this machine and itself.
     http = httpx2.Client(trust_env=False)
-    client = openai.OpenAI(base_url=f"{arguments.url}/v1", api_key="none", http_client=http, timeout=120)
+    client = openai.OpenAI(
+        base_url=f"{arguments.url}/v1", api_key=os.environ.get("HONE_KEY") or "none", http_client=http, timeout=120
+    )
     for message, ticket in tickets(MESSAGES, SEED):
         print(f"\n  {message}")
         print(f"    base model   {textwrap.shorten(ask(client, arguments.base, message), WIDTH)}")

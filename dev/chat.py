@@ -1,15 +1,46 @@
 """Ask a served model a question, over the OpenAI API, or a text for its class; with the standard library alone."""
 
+import base64
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from dev.kube import Kube, Object
 
 # No proxy stands between this machine and itself.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def call(url: str, path: str, body: dict[str, Any] | None = None, seconds: float = 120) -> Any:
+class Endpoint(NamedTuple):
+    """A server, and a key of it; empty: it is open."""
+
+    url: str
+    key: str = ""
+
+
+@contextmanager
+def endpoint(kube: "Kube", deployment: "Object") -> Iterator[Endpoint]:
+    """The server of a ModelDeployment, as reached from this machine while the block runs, with the first of its keys.
+
+    Raises:
+        KubeError: it cannot be reached, or there is no Secret with its keys.
+    """
+    status = deployment["status"]
+    # http://<service>.<namespace>.svc
+    service = status["url"].removeprefix("http://").split(".")[0]
+    name, key = status["access"].get("secretName"), ""
+    if name:
+        secret = json.loads(kube.run("get", "secret", name, "-o", "json"))
+        key = base64.b64decode(min(secret["data"].items())[1]).decode()
+    with kube.port_forward(f"service/{service}", 80) as url:
+        yield Endpoint(url, key)
+
+
+def call(server: Endpoint, path: str, body: dict[str, Any] | None = None, seconds: float = 120) -> Any:
     """The JSON that the server answers; a POST where there is a body.
 
     Raises:
@@ -17,7 +48,8 @@ def call(url: str, path: str, body: dict[str, Any] | None = None, seconds: float
         OSError: it cannot be reached.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {server.key}"} if server.key else {})}
+    request = urllib.request.Request(server.url + path, data, headers)
     try:
         with _OPENER.open(request, timeout=seconds) as response:
             return json.load(response)
@@ -25,12 +57,12 @@ def call(url: str, path: str, body: dict[str, Any] | None = None, seconds: float
         raise RuntimeError(f"{path}: {error.code} {error.read().decode(errors='replace')[:500]}") from error
 
 
-def models(url: str) -> list[str]:
+def models(server: Endpoint) -> list[str]:
     """Names of the models that the server answers as."""
-    return [entry["id"] for entry in call(url, "/v1/models")["data"]]
+    return [entry["id"] for entry in call(server, "/v1/models")["data"]]
 
 
-def ask(url: str, model: str, question: str, max_tokens: int = 16) -> str:
+def ask(server: Endpoint, model: str, question: str, max_tokens: int = 16) -> str:
     """The model's answer to one message, decoded greedily."""
     body = {
         "model": model,
@@ -38,10 +70,10 @@ def ask(url: str, model: str, question: str, max_tokens: int = 16) -> str:
         "temperature": 0,
         "max_tokens": max_tokens,
     }
-    return str(call(url, "/v1/chat/completions", body)["choices"][0]["message"]["content"]).strip()
+    return str(call(server, "/v1/chat/completions", body)["choices"][0]["message"]["content"]).strip()
 
 
-def complete(url: str, model: str, prompt: str, max_tokens: int) -> str:
+def complete(server: Endpoint, model: str, prompt: str, max_tokens: int) -> str:
     """What the model writes after `prompt`, which is taken as it is: no template, no token put before it."""
     body = {
         "model": model,
@@ -50,17 +82,17 @@ def complete(url: str, model: str, prompt: str, max_tokens: int) -> str:
         "max_tokens": max_tokens,
         "add_special_tokens": False,
     }
-    return str(call(url, "/v1/completions", body)["choices"][0]["text"])
+    return str(call(server, "/v1/completions", body)["choices"][0]["text"])
 
 
-def classify(url: str, model: str, texts: list[str]) -> list[dict[str, Any]]:
+def classify(server: Endpoint, model: str, texts: list[str]) -> list[dict[str, Any]]:
     """Of each text its class as `label`, and as `probs` the probabilities of all classes in their order."""
-    answers: list[dict[str, Any]] = call(url, "/classify", {"model": model, "input": texts})["data"]
+    answers: list[dict[str, Any]] = call(server, "/classify", {"model": model, "input": texts})["data"]
     return answers
 
 
-def score(url: str, model: str, messages: list[dict[str, str]]) -> float:
+def score(server: Endpoint, model: str, messages: list[dict[str, str]]) -> float:
     """The score that a reward model gives a conversation, which ends with the answer that is scored."""
-    (answer,) = call(url, "/classify", {"model": model, "messages": messages})["data"]
+    (answer,) = call(server, "/classify", {"model": model, "messages": messages})["data"]
     (value,) = answer["probs"]
     return float(value)

@@ -42,13 +42,15 @@ def headline(text: str) -> None:
     print(f"\n[{seconds // 60}:{seconds % 60:02d}] {text}", flush=True)
 
 
-def module(python: str | Path, *arguments: str) -> None:
-    """Run one of the project's own commands, whose output goes to the terminal.
+def module(python: str | Path, *arguments: str, **variables: str) -> None:
+    """Run one of the project's own commands, with further environment variables. Its output goes to the terminal.
 
     Raises:
         Failed: naming the command.
     """
-    code = subprocess.run([str(python), "-m", *arguments], cwd=uv.ROOT, stdin=subprocess.DEVNULL).returncode
+    environment = {**os.environ, **variables}
+    command = [str(python), "-m", *arguments]
+    code = subprocess.run(command, cwd=uv.ROOT, stdin=subprocess.DEVNULL, env=environment).returncode
     if code:
         raise Failed(f"`python3 -m {' '.join(arguments)}` failed (exit code {code}); its words are above")
 
@@ -158,13 +160,11 @@ def serve(kube: Kube) -> None:
 
     deployment = kube.wait("modeldeployment", EXAMPLE, available, "Available=True", SERVING_SECONDS, interval=2)
     status = deployment["status"]
-    # http://<service>.<namespace>.svc
-    service = status["url"].removeprefix("http://").split(".")[0]
     tuned = status.get("servedName") or EXAMPLE
     print(f"{status['url']}/v1 answers in the cluster. Asked from here, through `kubectl port-forward`:")
-    with kube.port_forward(f"service/{service}", 80) as url:
-        base = next(name for name in chat.models(url) if name != tuned)
-        module(PYTHON, "dev.ask", url, base, tuned)
+    with chat.endpoint(kube, deployment) as server:
+        base = next(name for name in chat.models(server) if name != tuned)
+        module(PYTHON, "dev.ask", server.url, base, tuned, HONE_KEY=server.key)
 
 
 def cleanup() -> None:

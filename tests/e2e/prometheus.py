@@ -45,7 +45,7 @@ def configuration(targets: Path) -> dict[str, Any]:
 
 
 def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
-    """The ports that the chart's PodMonitors select: those named metrics or http, of the operator and of our pods."""
+    """The ports that the chart's PodMonitors select: those named metrics, of the operator and of our pods."""
     groups = []
     for pod in pods:
         meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
@@ -55,9 +55,7 @@ def targets_of(pods: list[Object]) -> list[dict[str, Any]]:
             continue
         ports = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
         addresses = [
-            f"{pod['status']['podIP']}:{port['containerPort']}"
-            for port in ports
-            if port.get("name") in ("metrics", "http")
+            f"{pod['status']['podIP']}:{port['containerPort']}" for port in ports if port.get("name") == "metrics"
         ]
         known = {"job": OPERATOR if is_operator else WORKLOADS, "namespace": meta["namespace"], "pod": meta["name"]}
         ours = {re.sub(r"\W", "_", label): labels[label] for label in POD_TARGET_LABELS if label in labels}

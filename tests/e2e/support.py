@@ -158,10 +158,10 @@ def assert_serves(kube: Kube, name: str, report: Report, samples: int, seconds: 
         KubeError: it is not Available within `seconds`.
     """
     deployment = kube.wait("modeldeployment", name, lambda obj: is_true(obj, "Available"), "Available=True", seconds)
-    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
-    with kube.port_forward(f"service/{service}", 80) as url:
+    with chat.endpoint(kube, deployment) as server:
         for sample in report.samples[:samples]:
-            served = chat.complete(url, name, sample.prompt, report.plan.max_completion_length or report.max_new_tokens)
+            tokens = report.plan.max_completion_length or report.max_new_tokens
+            served = chat.complete(server, name, sample.prompt, tokens)
             # A character cut in its middle is shown by transformers and withheld by vLLM.
             assert served.strip().rstrip("\ufffd") == sample.tuned.strip().rstrip("\ufffd"), sample.prompt
     return deployment

@@ -103,6 +103,5 @@ def test_what_is_served_is_the_model_that_was_scored(ns: Kube, jobs: dict[str, O
     report = Report.model_validate_json(text)
     deployment = assert_serves(ns, LAST, report, 10, SERVING_SECONDS)
     assert deployment["status"]["api"] == "Chat"
-    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
-    with ns.port_forward(f"service/{service}", 80) as url:
-        assert chat.models(url) == [LAST], "a whole model, which needs no base model loaded with it"
+    with chat.endpoint(ns, deployment) as server:
+        assert chat.models(server) == [LAST], "a whole model, which needs no base model loaded with it"

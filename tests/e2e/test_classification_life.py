@@ -68,11 +68,10 @@ def test_the_deployment_tells_its_api(deployment: Object) -> None:
 
 
 def test_the_endpoints_probabilities_are_the_trainers(ns: Kube, deployment: Object, report: Report) -> None:
-    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
     assert len(report.samples) == 20
-    with ns.port_forward(f"service/{service}", 80) as url:
-        assert chat.models(url) == [NAME]
-        answers = chat.classify(url, NAME, [sample.prompt for sample in report.samples])
+    with chat.endpoint(ns, deployment) as server:
+        assert chat.models(server) == [NAME]
+        answers = chat.classify(server, NAME, [sample.prompt for sample in report.samples])
     for sample, answer in zip(report.samples, answers, strict=True):
         assert list(sample.probabilities or {}) == LABELS
         assert answer["probs"] == pytest.approx(list((sample.probabilities or {}).values()), abs=1e-2), sample.prompt

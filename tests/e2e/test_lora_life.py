@@ -94,13 +94,12 @@ def test_the_report_is_what_the_status_says(job: Object, report: Report) -> None
 
 
 def test_the_endpoint_gives_the_trainers_own_answers(ns: Kube, report: Report) -> None:
-    status = (ns.get("modeldeployment", NAME) or {})["status"]
-    service = status["url"].removeprefix("http://").split(".")[0]
+    deployment = ns.get("modeldeployment", NAME) or {}
     samples = report.samples[:SAMPLES]
     assert len(samples) == SAMPLES
-    with ns.port_forward(f"service/{service}", 80) as url:
-        assert set(chat.models(url)) == {NAME, f"{NAME}-base"}
-        served = [chat.complete(url, NAME, sample.prompt, report.max_new_tokens).strip() for sample in samples]
+    with chat.endpoint(ns, deployment) as server:
+        assert set(chat.models(server)) == {NAME, f"{NAME}-base"}
+        served = [chat.complete(server, NAME, sample.prompt, report.max_new_tokens).strip() for sample in samples]
     # The server computes in bfloat16, the trainer in float32, so that a word in doubt may come out differently. The
     # small base model's answers are compared exactly, by the soak tests.
     equal = [answer == sample.tuned.strip() for answer, sample in zip(served, samples, strict=True)]
@@ -167,9 +166,8 @@ def test_deleting_the_job_leaves_the_served_artifact_and_nothing_else(ns: Kube, 
     deployment = ns.get("modeldeployment", NAME)
     assert deployment is not None
     assert is_true(deployment, "Available")
-    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
-    with ns.port_forward(f"service/{service}", 80) as url:
-        assert chat.ask(url, NAME, "Was it good?")
+    with chat.endpoint(ns, deployment) as server:
+        assert chat.ask(server, NAME, "Was it good?")
 
 
 def test_a_job_made_again_under_its_name_starts_afresh(ns: Kube, job: Object) -> None:

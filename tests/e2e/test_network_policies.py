@@ -10,6 +10,7 @@ from dev.kube import Kube, Object
 from hone.contract.runconfig import MASTER_PORT, METRICS_PORT
 from hone.core.finetunejob.resources import networkpolicy as run_policy
 from hone.core.finetunejob.run import Run
+from hone.core.modeldeployment.resources import access
 from hone.core.modeldeployment.resources import networkpolicy as server_policy
 from hone.core.modeldeployment.server import HTTP_PORT, Server
 from hone.core.names import UID_LABEL
@@ -21,7 +22,8 @@ SECONDS = 90
 IN_OUTSIDE = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": OUTSIDE}}}
 OPERATOR = {**IN_OUTSIDE, "podSelector": {"matchLabels": {"role": "operator"}}}
 GATEWAY = {**IN_OUTSIDE, "podSelector": {"matchLabels": {"role": "gateway"}}}
-SETTINGS = Settings(network_policies=NetworkPeers(operator=(OPERATOR,), clients=(GATEWAY,)))
+PROMETHEUS = {**IN_OUTSIDE, "podSelector": {"matchLabels": {"role": "prometheus"}}}
+SETTINGS = Settings(network_policies=NetworkPeers(operator=(OPERATOR,), clients=(GATEWAY,), metrics=(PROMETHEUS,)))
 
 
 def resource(kind: str, spec: Object) -> Object:
@@ -72,10 +74,11 @@ def addresses(kube: Kube) -> Iterator[dict[str, str]]:
         serving("rank", OWN, MASTER_PORT),
         serving("metrics", OWN, METRICS_PORT),
         serving("server", SERVING, HTTP_PORT),
+        serving("server-metrics", SERVING, access.METRICS_PORT),
         serving("bystander", {}, HTTP_PORT),
     )
     at = kube.within(NAMESPACE)
-    names = ("rank", "metrics", "server", "bystander")
+    names = ("rank", "metrics", "server", "server-metrics", "bystander")
     ready = {name: at.wait("pod", name, lambda p: "podIP" in p.get("status", {}), "IP", SECONDS) for name in names}
     yield {name: live["status"]["podIP"] for name, live in ready.items()}
     for namespace in (NAMESPACE, OUTSIDE):
@@ -91,6 +94,16 @@ CASES = {
     "a stranger does not read progress": ("stranger-metrics", {}, NAMESPACE, "metrics", METRICS_PORT, False),
     "a client in the namespace calls the model": ("client", {}, NAMESPACE, "server", HTTP_PORT, True),
     "a gateway calls the model": ("gateway", {"role": "gateway"}, OUTSIDE, "server", HTTP_PORT, True),
+    "Prometheus does not call the model": ("scraper", {"role": "prometheus"}, OUTSIDE, "server", HTTP_PORT, False),
+    "Prometheus reads the server's metrics": (
+        "scraper-metrics",
+        {"role": "prometheus"},
+        OUTSIDE,
+        "server-metrics",
+        access.METRICS_PORT,
+        True,
+    ),
+    "a client does not": ("client-metrics", {}, NAMESPACE, "server-metrics", access.METRICS_PORT, False),
     "a stranger elsewhere does not": ("elsewhere", {}, OUTSIDE, "server", HTTP_PORT, False),
     "a rank connects to nobody else": ("rank-out", OWN, NAMESPACE, "bystander", HTTP_PORT, False),
     "a server connects to nobody": ("server-out", SERVING, NAMESPACE, "bystander", HTTP_PORT, False),

@@ -50,12 +50,11 @@ def test_the_endpoint_gives_the_trainers_bare_scores(ns: Kube, job: Object, imag
     )
     assert deployment["status"]["api"] == "Reward"
     rows = [json.loads(line) for line in (EXAMPLES / "data/review-pairs.jsonl").read_text().splitlines()]
-    service = deployment["status"]["url"].removeprefix("http://").split(".")[0]
-    with ns.port_forward(f"service/{service}", 80) as url:
+    with chat.endpoint(ns, deployment) as server:
         for sample in report.samples[:5]:
             (row,) = (row for row in rows if row["prompt"][0]["content"] in sample.prompt)
             reported = [float(figure) for figure in re.findall(r"-?\d+\.\d+", sample.tuned)]
-            served = [chat.score(url, NAME, row["prompt"] + row[answer]) for answer in ("chosen", "rejected")]
+            served = [chat.score(server, NAME, row["prompt"] + row[answer]) for answer in ("chosen", "rejected")]
             assert served == pytest.approx(reported, abs=2e-2), sample.prompt
             # No probability: what a sigmoid or a softmax over one output would make of it lies in 0..1.
             assert min(served) < 0 or max(served) > 1

@@ -88,7 +88,7 @@ def test_a_rate_allows_its_number_at_once_and_then_one_by_one() -> None:
     assert {Rate(None, clock).wait("a") for _ in range(1000)} == {0.0}
 
 
-class Asked:
+class Guarded:
     """A guarded app that records what reaches it.
 
     Attributes:
@@ -127,12 +127,12 @@ class Asked:
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Guarded:
     """A guarded app with one client."""
-    return Asked(monkeypatch, keys(tmp_path / "keys", alice=ALICE))
+    return Guarded(monkeypatch, keys(tmp_path / "keys", alice=ALICE))
 
 
-async def test_what_was_compared_is_what_the_app_gets(app: Asked) -> None:
+async def test_what_was_compared_is_what_the_app_gets(app: Guarded) -> None:
     assert await app.ask("/api/v1/models", root_path="/api", raw_path=b"/api/v1/%6dodels") == 200
     (scope,) = app.scopes
     assert (scope["path"], scope["raw_path"], scope["root_path"]) == ("/v1/models", b"/v1/models", "")
@@ -141,7 +141,7 @@ async def test_what_was_compared_is_what_the_app_gets(app: Asked) -> None:
     assert len(app.scopes) == 1
 
 
-async def test_a_request_reaches_the_app_once_all_of_it_is_there(app: Asked) -> None:
+async def test_a_request_reaches_the_app_once_all_of_it_is_there(app: Guarded) -> None:
     pieces = [{"type": "http.request", "body": b"12345", "more_body": True} for _ in range(3)]
     end = {"type": "http.request", "body": b"6", "more_body": False}
     assert await app.ask("/classify", "POST", [pieces[0], end]) == 200
@@ -155,7 +155,7 @@ async def test_a_request_reaches_the_app_once_all_of_it_is_there(app: Asked) -> 
     assert len(app.bodies) == 1
 
 
-async def test_what_is_neither_a_request_nor_the_lifespan_is_ignored(app: Asked) -> None:
+async def test_what_is_neither_a_request_nor_the_lifespan_is_ignored(app: Guarded) -> None:
     assert await app.ask("/v1/models", type="other") == 0
     assert app.scopes == []
 
