@@ -45,7 +45,8 @@ def test_every_command_in_it_is_one_that_can_be_run() -> None:
         "find": {"."},
     }
     for text in COMMANDS:
-        program, verb, *_ = shlex.split(text)
+        # What a variable is set to is a command, too.
+        program, verb, *_ = shlex.split(re.sub(r"^[A-Z]+=\$\((.*)\)$", r"\1", text))
         assert verb in known[program], text
 
 
