@@ -201,6 +201,20 @@ def words_and_numbers() -> list[Question]:
     return [Question("numbers", text, tiny.NUMBERS[index]) for text, index in zip(texts, indices, strict=True)]
 
 
+def test_scores_of_the_test_rows_outlive_questions_that_cannot_be_scored(
+    runs: dict[str, RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr("hone_trainer.scores.retention.evaluate", fail)
+    evaluation = scored(runs["right"], monkeypatch, retention=Retention())
+    assert evaluation.scores[0].tuned.value > 0.9 and evaluation.retention is None
+    report = Report.model_validate_json((Path(runs["right"].paths.output) / "report.json").read_text())
+    assert report.notes[-1].endswith("spec.evaluation.retention were not scored: RuntimeError: CUDA error")
+    assert decision(evaluation, {"of": "Retention", "maxRegression": 0.5}).startswith("Inconclusive")
+
+
 def test_what_was_trained_hard_at_a_high_rate_fails_retention(
     runs: dict[str, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

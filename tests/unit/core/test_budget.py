@@ -148,6 +148,12 @@ def test_no_attempt_begins_for_less_than_a_minute() -> None:
     assert cluster.condition("Stalled") == ("True", "BudgetExhausted")
 
 
+def test_a_budget_for_less_than_a_minute_is_too_small_and_not_used_up() -> None:
+    cluster = prepared({"gpuHours": 0.02})
+    assert cluster.condition("Stalled") == ("True", "BudgetTooSmall")
+    assert "60 seconds of 4 GPUs are needed at least. Raise it." in cluster.message("Stalled")
+
+
 def test_what_was_trained_is_exported_whatever_the_budget() -> None:
     cluster = prepared({"gpuHours": 2.0})
     cluster.start()

@@ -34,7 +34,7 @@ from hone_trainer.data.prepared import chosen_rows, load_prepared, scored_rows
 from hone_trainer.models.directories import check_models, models
 from hone_trainer.objectives import components
 from hone_trainer.protocol import host, limits, manifest, shared
-from hone_trainer.protocol.errors import BadInput
+from hone_trainer.protocol.errors import BadInput, clip
 from hone_trainer.protocol.files import sync_tree, write_atomic
 from hone_trainer.protocol.history import load_history
 from hone_trainer.protocol.logs import quiet_libraries, setup_logging
@@ -233,7 +233,16 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     notes = [*_left_out(len(scored), len(rows), evaluation), *evaluated.notes]
     summary = _with_groups(config, evaluated, scored)
     if evaluation.retention is not None:
-        summary = summary.model_copy(update={"retention": _retention(config, planned, output / ARTIFACT_DIR, dtype)})
+        try:
+            retained = _retention(config, planned, output / ARTIFACT_DIR, dtype)
+            summary = summary.model_copy(update={"retention": retained})
+        except Preempted:
+            raise
+        except Exception as error:
+            # The test rows are scored, and a gate takes a score that is missing as inconclusive.
+            traceback.print_exc()
+            reason = clip(f"{type(error).__name__}: {error}", 200)
+            notes.append(f"The questions of spec.evaluation.retention were not scored: {reason}")
     report = report.model_copy(
         update={
             "evaluation": summary,

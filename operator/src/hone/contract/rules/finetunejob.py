@@ -233,6 +233,13 @@ def _on_placement() -> Iterator[Rule]:
             )
     yield Rule(
         path="spec.budget",
+        applies_if=IsSet("budget") & ~IsSet("budget.gpuHours") & ~IsSet("budget.cost"),
+        message="must have a limit",
+        remedy="Set gpuHours or cost, or remove it.",
+        spec_only=True,
+    )
+    yield Rule(
+        path="spec.budget",
         applies_if=IsSet("budget") & Compare(GPUS, "==", 0),
         message="is about GPUs, but compute.gpusPerNode is 0",
         remedy="Remove it; activeDeadlineSeconds limits the time of a training attempt.",

@@ -80,6 +80,12 @@ def refusal(run: Run, status: Draft, last: AttemptStatus | None) -> Trouble | No
     bound, left = limit(run), seconds_left(run, status)
     if bound is None or left is None:
         return None
+    if left < LEAST_SECONDS and not _used_seconds(status):
+        return Trouble(
+            TOO_SMALL,
+            f"{bound.field} is {bound.words}: too little to load the model, for which {LEAST_SECONDS:g} seconds of "
+            f"{run.training_gpus} GPUs are needed at least. Raise it.",
+        )
     if left < LEAST_SECONDS:
         return Trouble(EXHAUSTED, _exhausted(bound, status))
     needed = status.estimate
