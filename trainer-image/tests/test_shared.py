@@ -1,5 +1,6 @@
 """Room on a volume that jobs share: the oldest goes first, and nothing that a job reads which has not ended."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -264,6 +265,25 @@ def test_a_job_that_uses_nothing_has_marks_as_well(tmp_path: Path) -> None:
     shared.join(OTHER, [volume(tmp_path)])
     make_room(tmp_path, planned=[OTHER])
     assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_on_a_volume_without_room_for_a_directory_room_is_made_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path, mkdir = entry(tmp_path, digest("1")), Path.mkdir
+    marked(tmp_path, OTHER, path)
+
+    def full(directory: Path, *arguments: Any, **options: Any) -> None:
+        if path.exists() and not directory.exists():
+            raise OSError(number, "no room")
+        mkdir(directory, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    monkeypatch.setattr(shared.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
+    shared.join(OURS, [volume(tmp_path, limit=None)])
+    assert not path.exists()
+    assert (tmp_path / ".hone" / "uses" / OURS).is_dir()
 
 
 def test_the_list_of_jobs_fits_into_a_variable() -> None:

@@ -9,12 +9,12 @@ makes it again. Which runs have not ended, the operator lists (`SharedVolume`). 
 needs no mark: its name begins with the run's uid.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +32,8 @@ _DOWNLOADED = (re.compile(rf"(?:hub|s3|https)-[0-9a-f]{{16}}|[0-9a-f]{{16}}|{_UI
 _ROOMS = {"models": _DOWNLOADED, "data": _DOWNLOADED, "prepared": (re.compile(r"[0-9a-f]{16,64}"), "prepared.json")}
 """Directories with entries: how these are named, and a file that each has. A namespace may have the same name, whose
 directory has those of its jobs."""
+_FIRST_BYTES = 1 << 20
+"""Room for the marks on a volume that is full."""
 _REMOVED, _HIDDEN = ".removed-", ".hone"
 
 log = logging.getLogger(__name__)
@@ -79,10 +81,20 @@ def join(run: str, volumes: Sequence[SharedVolume]) -> None:
     """
     _joined.run, _joined.volumes = run, volumes
     for volume in volumes:
-        marks = _uses(volume) / run
-        with _locked(volume, is_optional=True):
-            marks.mkdir(parents=True, exist_ok=True)
-            os.utime(marks)
+        try:
+            _register(volume)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            make_room(Path(volume.path), _FIRST_BYTES)
+            _register(volume)
+
+
+def _register(volume: SharedVolume) -> None:
+    marks = _uses(volume) / _joined.run
+    with _locked(volume, is_optional=True):
+        marks.mkdir(parents=True, exist_ok=True)
+        os.utime(marks)
 
 
 def use(entry: Path) -> None:
@@ -232,9 +244,8 @@ def _files(directory: Path) -> dict[int, int]:
 
 
 def _rename_away(entry: Path) -> Path:
-    aside = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=entry.parent))
-    entry.rename(aside / entry.name)
-    return aside
+    # Under a new name, but in no new directory: the volume may be too full for one.
+    return entry.rename(entry.with_name(f"{_REMOVED}{entry.name}-{os.getpid()}"))
 
 
 def _uses(volume: SharedVolume) -> Path:
