@@ -92,12 +92,16 @@ Server-side apply needs create and patch; it is used where patch stands.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Deleted are those of a candidate once its rollout is over.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, create, delete]
 # Of these three, only the metadata is listed and watched; of ConfigMaps and policies, only our own.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

@@ -150,6 +150,8 @@ class FakeCluster:
             self._store(body)
             return
         merged = _merge(live, body)
+        if body["kind"] == "Service":
+            merged["spec"]["selector"] = body["spec"]["selector"]  # Atomic: it is replaced as a whole.
         # What a manager applied before and leaves out now is given up.
         owners = {owner["uid"] for owner in body["metadata"].get("ownerReferences") or []}
         ref, manager = ref_of(body), apply.field_manager

@@ -15,6 +15,7 @@ from hone.api.meta import (
     PodSettings,
     ResourceRequirements,
 )
+from hone.api.rollout import HISTORY, MOST_STEPS, Rejected, Rollout
 from hone.api.served_model import ServedModel
 from hone.contract.base import Model
 
@@ -37,6 +38,8 @@ class Role(StrEnum):
 
     STABLE = "stable"
     """The revision that the endpoint's requests go to."""
+    CANDIDATE = "candidate"
+    """The revision that is tried, with strategy Canary."""
 
 
 class ServedArtifactStatus(ArtifactStatus):
@@ -115,6 +118,22 @@ class ModelDeploymentSpec(Model):
         int,
         Field(ge=0, le=3600, description="Seconds that a server has to finish running requests when it is stopped."),
     ] = 120
+    rollout: Annotated[
+        Rollout | None,
+        Field(
+            description="How a new revision replaces the old one. Default: pods are replaced one by one. A change of "
+            "it restarts no server."
+        ),
+    ] = None
+    revision_history_limit: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=HISTORY,
+            description="Number of revisions that are kept as ControllerRevisions, with rollout: what is served, and "
+            "those before.",
+        ),
+    ] = 3
 
 
 class Revision(Model):
@@ -130,6 +149,25 @@ class Revision(Model):
         Field(description="Where the artifact is, if it was published: spec.model with commits instead of branches."),
     ] = None
     artifact: Annotated[ServedArtifactStatus, Field(description="Artifact that is served.")]
+
+
+class Candidate(Revision):
+    """A revision that is being rolled out, and how far it is."""
+
+    weight: Annotated[
+        int | None, Field(ge=0, le=100, description="Percent of the requests that it gets, with strategy Canary.")
+    ] = None
+    step: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MOST_STEPS,
+            description="Number of steps of spec.rollout that are over. All of them: it replaces the old revision.",
+        ),
+    ] = None
+    since: Annotated[
+        str | None, Field(max_length=32, description="Since when the share of the current step is in force.")
+    ] = None
 
 
 class ResolvedModel(Model):
@@ -189,7 +227,19 @@ class ModelDeploymentStatus(Model):
         Field(description="What spec.model stands for since it was first seen, if it has uri or image."),
     ] = None
     stable: Annotated[Revision | None, Field(description="Revision that is served.")] = None
-    candidate: Annotated[Revision | None, Field(description="Revision that is being rolled out.")] = None
+    candidate: Annotated[Candidate | None, Field(description="Revision that is being rolled out.")] = None
+    rejected: Annotated[
+        list[Rejected] | None,
+        Field(max_length=HISTORY, description="Revisions that were tried and are not served, the newest last."),
+    ] = None
+    history: Annotated[
+        list[Annotated[str, Field(max_length=64)]] | None,
+        Field(max_length=2 * HISTORY, description="Revisions that are kept as ControllerRevisions, the newest last."),
+    ] = None
+    downtime_seconds: Annotated[
+        int | None,
+        Field(ge=0, description="Seconds in which no server answered during the last rollout with Recreate."),
+    ] = None
     revisions: Annotated[
         list[RoleStatus] | None,
         Field(

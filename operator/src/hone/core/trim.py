@@ -37,7 +37,7 @@ _METADATA: _Tree = {
     "annotations": _names(*_ANNOTATIONS),
 }
 _CONDITIONS = _names("type", "status", "reason", "message")
-_CONTAINER = _names("name", "state", "lastState", "ready")
+_CONTAINER = _names("name", "state", "lastState", "ready", "restartCount")
 
 FIELDS: dict[str, _Tree] = {
     "Job": {
@@ -68,6 +68,7 @@ FIELDS: dict[str, _Tree] = {
             "conditions": _CONDITIONS,
         },
     },
+    "ControllerRevision": {"data": WHOLE},
     "Service": {"spec": _names("selector", "ports")},
     "PersistentVolumeClaim": {},
     "ConfigMap": {},

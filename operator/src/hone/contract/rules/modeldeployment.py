@@ -1,6 +1,6 @@
 """The rules on a ModelDeployment."""
 
-from hone.contract.expressions import IsSet, OneOf, Value
+from hone.contract.expressions import Compare, IsSet, OneOf, Value
 from hone.contract.rules.places import (
     device,
     exactly_one,
@@ -18,6 +18,7 @@ from hone.contract.rules.vllm import closed_server, known_argument
 VARIABLES = ("spec.runtime.env[]", "spec.pod.env[]")
 POD_SETTINGS = ("spec.pod",)
 MODEL, BASE = "spec.model", "spec.model.base"
+ROLLOUT = "spec.rollout"
 
 
 def _not_of_a_job(field: str) -> Rule:
@@ -39,6 +40,18 @@ _KEYS_OF_AN_OPEN_SERVER = Rule(
     remedy="Set mode to Key, or remove it.",
 )
 
+
+def _only_canary(field: str) -> Rule:
+    """The rule that a field of the rollout has a meaning only where a candidate runs next to the stable revision."""
+    return Rule(
+        path=f"{ROLLOUT}.{field}",
+        scope=ROLLOUT,
+        applies_if=IsSet(field) & Compare(Value("strategy", "RollingUpdate"), "!=", "Canary"),
+        message="is allowed only with strategy Canary",
+        remedy="Set strategy: Canary, or remove it.",
+    )
+
+
 RULES: tuple[Rule, ...] = (
     exactly_one(MODEL, "jobRef", "uri", "image"),
     exactly_one(BASE, "claim", "uri", "image"),
@@ -53,4 +66,5 @@ RULES: tuple[Rule, ...] = (
     *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved, closed_server)),
     known_argument("spec.runtime.args[]"),
     *(not_of_the_cluster(place) for place in POD_SETTINGS),
+    *(_only_canary(field) for field in ("steps", "paused")),
 )

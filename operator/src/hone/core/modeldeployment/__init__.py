@@ -26,7 +26,8 @@ MODELDEPLOYMENT = Kind(
     reads_nodes=lambda server: False,
     reads_peers=lambda server: False,
     progress_target=_no_progress,
-    is_drastic=lambda server, observed, plan: False,  # It deletes nothing, and gives back only claims that it sees.
+    # A candidate may still be getting requests. What is given back are only claims that it sees.
+    is_drastic=lambda server, observed, plan: bool(plan.delete),
     idle=idle,
     follows=follows,
     refused=refused,

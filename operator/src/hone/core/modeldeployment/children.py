@@ -9,7 +9,8 @@ from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.access import CONFIG_MAP
 from hone.core.modeldeployment.resources.deployment import scale
 from hone.core.modeldeployment.resources.fetching import downloads
-from hone.core.modeldeployment.resources.service import differs, service
+from hone.core.modeldeployment.resources.revision import RECORD
+from hone.core.modeldeployment.resources.service import differs, divided, service
 from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import APPLIED_POLICY
@@ -39,7 +40,13 @@ class Row:
 
 
 def _service(snapshot: Snapshot, live: Object | None) -> Apply | None:
-    return Apply(service(snapshot.server)) if differs(snapshot.server, live) else None
+    desired = service(snapshot.server, selector=divided(snapshot.server, snapshot.weight))
+    return Apply(desired) if differs(desired, live) else None
+
+
+def _candidate_service(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    desired = service(snapshot.server, Role.CANDIDATE)
+    return Apply(desired) if snapshot.canary and differs(desired, live) else None
 
 
 def _network_policy(snapshot: Snapshot, live: Object | None) -> Apply | None:
@@ -59,7 +66,18 @@ def _downloads(snapshot: Snapshot) -> bool:
 def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
     if snapshot.rendered is not None and not snapshot.blocked:
         return Apply(snapshot.rendered)
-    return scale(snapshot.server, live, Role.STABLE) if live is not None else None
+    replicas = snapshot.server.spec.replicas
+    return scale(snapshot.server, live, Role.STABLE, replicas) if live is not None else None
+
+
+def _candidate(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    """The candidate's Deployment, with as many pods as its share needs."""
+    move = snapshot.canary
+    if move is None or snapshot.blocked:
+        return None
+    if snapshot.tried is None:
+        return scale(snapshot.server, live, Role.CANDIDATE, move.replicas) if live is not None else None
+    return Apply({**snapshot.tried, "spec": {**snapshot.tried["spec"], "replicas": move.replicas}})
 
 
 CHILDREN: tuple[Row, ...] = (
@@ -81,12 +99,27 @@ CHILDREN: tuple[Row, ...] = (
         apply=_deployment,
     ),
 )
+CANDIDATE: tuple[Row, ...] = (
+    Row(
+        ChildType("apps/v1", "Deployment", Write.APPLY, watched=True),
+        name=lambda server: server.deployment(Role.CANDIDATE).name,
+        apply=_candidate,
+        is_needed=lambda server: server.has_candidates,
+    ),
+    Row(
+        ChildType("v1", "Service", Write.APPLY, watched=True),
+        name=lambda server: server.service_of(Role.CANDIDATE).name,
+        apply=_candidate_service,
+        is_needed=lambda server: server.has_candidates,
+    ),
+)
+"""What a candidate has next to the stable revision; it is deleted once that is over."""
 JOB = ChildType("batch/v1", "Job", Write.CREATE_ONCE, watched=True)
 """The Job that inspects a published model. It is not in the table: each spec.model has its own."""
-CHILD_TYPES = (*(row.type for row in CHILDREN), JOB, CONFIG_MAP)
+CHILD_TYPES = (*(row.type for row in CHILDREN), JOB, CONFIG_MAP, RECORD)
 """The types of all objects that a ModelDeployment creates, but for the Secret with its keys, which is never read."""
 
 
 def needed(server: Server) -> list[Row]:
     """The objects that this ModelDeployment has."""
-    return [row for row in CHILDREN if row.is_needed(server)]
+    return [row for row in (*CHILDREN, *CANDIDATE) if row.is_needed(server)]

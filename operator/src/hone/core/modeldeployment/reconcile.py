@@ -1,21 +1,24 @@
 """Reconcile a ModelDeployment: record what will be served, own it, serve it, then give back what is not served."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from hone.api.modeldeployment import ModelDeploymentStatus, Phase
+from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Revision, Role
 from hone.contract.rules import refusals
 from hone.contract.rules.modeldeployment import RULES
 from hone.core import refusal
 from hone.core.allowlists import not_allowed
 from hone.core.children import Standing, ref_of, standing
 from hone.core.kind import Fetched
-from hone.core.modeldeployment.children import Row, needed
+from hone.core.modeldeployment.children import CANDIDATE, Row, needed
 from hone.core.modeldeployment.resolution import inspection_ref, is_unresolved
 from hone.core.modeldeployment.resources import access
+from hone.core.modeldeployment.resources.deployment import deployment, revision_of
 from hone.core.modeldeployment.resources.inspection import inspection
+from hone.core.modeldeployment.resources.revision import history, record, record_ref, surplus, unrecorded
 from hone.core.modeldeployment.selection import select
 from hone.core.modeldeployment.server import Server
-from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref
+from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref, recorded_to_read
 from hone.core.modeldeployment.status.events import events
 from hone.core.modeldeployment.status.status import status
 from hone.core.network import APPLIED_POLICY, has_unwanted, removal
@@ -48,7 +51,16 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
     children = [access.module(server), *(row.ref(server) for row in needed(server))]
     children += [server.network_policy] if unwanted else []
     named = [followed] if followed else _inspected(server, old)
-    return (*named, *children, *(claim_ref(claim) for claim in sorted(read)))
+    return (*named, *children, *(claim_ref(claim) for claim in sorted(read)), *_records(server, old, fetched))
+
+
+def _records(server: Server, old: ModelDeploymentStatus, fetched: Fetched) -> list[Ref]:
+    """The ControllerRevisions to read: what to go back to, what is to be recorded, what is to be deleted."""
+    stable = server.deployment(Role.STABLE)
+    back = recorded_to_read(server, old, fetched[stable]) if stable in fetched else []
+    named = [each.revision for each in unrecorded(server, old)] + surplus(server, old)
+    refs_ = [*back, *(record_ref(server, each) for each in named)]
+    return list(dict.fromkeys(refs_))
 
 
 def _inspected(server: Server, old: ModelDeploymentStatus) -> list[Ref]:
@@ -84,16 +96,25 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     if taken := _name_taken(server, observed, now):
         return taken
     old = _old(resource)
-    snapshot = compare(server, observed, old)
-    new = status(snapshot, now)
+    snapshot = compare(server, observed, old, now)
+    added, dropped = unrecorded(server, old), surplus(server, old)
+    new = status(snapshot, now).model_copy(update={"history": history(old, added, dropped)})
     claim = snapshot.artifact.claim if snapshot.artifact else None
     announced = claim is None or claim in claims(old)
     serve = _serve(snapshot, observed) if announced else []
-    create = (*_inspection(snapshot, observed), *_guard(snapshot, observed))
+    create = (
+        *_inspection(snapshot, observed),
+        *_guard(snapshot, observed),
+        *_recorded_now(snapshot, observed, added),
+    )
     return Plan(
         create=create,
         apply=(*serve, *_give_back(server, observed, claims(old) - claims(new))),
-        delete=_unwanted(server, observed, old),
+        delete=(
+            *_unwanted(server, observed, old),
+            *_candidate_over(snapshot, observed),
+            *_deletes(server, observed, [record_ref(server, each) for each in dropped]),
+        ),
         status=changed(resource, new),
         events=events(old, new),
         requeue_after=_requeue(snapshot) if announced and (create or not snapshot.inspects) else 0.0,
@@ -120,6 +141,8 @@ def _name_taken(server: Server, observed: Observed, now: datetime) -> Plan | Non
 
 
 def _requeue(snapshot: Snapshot) -> float | None:
+    if snapshot.canary and snapshot.canary.due is not None:
+        return snapshot.canary.due
     return BLOCKED_SECONDS if snapshot.blocked or snapshot.selection.reason == "ArtifactNotFound" else None
 
 
@@ -154,7 +177,7 @@ def _inspection(snapshot: Snapshot, observed: Observed) -> tuple[Object, ...]:
 
 def _guard(snapshot: Snapshot, observed: Observed) -> list[Object]:
     """What guards servers that are about to be rendered. A Secret cannot be seen, and is created if there is none."""
-    if snapshot.rendered is None or snapshot.blocked:
+    if (snapshot.rendered is None and snapshot.tried is None) or snapshot.blocked:
         return []
     objects = access.objects(snapshot.server)
     return [obj for obj in objects if ref_of(obj).kind == "Secret" or observed.get(ref_of(obj)) is None]
@@ -165,6 +188,31 @@ def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) ->
     if not has_unwanted(server.settings.network_policies, old.network_policy):
         return ()
     return tuple(removal(server.resource, server.network_policy, observed))
+
+
+def _recorded_now(snapshot: Snapshot, observed: Observed, added: list[Revision]) -> list[Object]:
+    """The ControllerRevisions that do not exist yet, each with its Deployment if this release renders it the same."""
+    server, served = snapshot.server, snapshot.selection.served
+    current = deployment(server, served, Role.STABLE) if added and served else None
+    return [
+        record(server, each, current if current and revision_of(current) == each.revision else None)
+        for each in added
+        if observed.get(record_ref(server, each.revision)) is None
+    ]
+
+
+def _candidate_over(snapshot: Snapshot, observed: Observed) -> list[Delete]:
+    """Deletes what a candidate had next to the stable revision once that is over."""
+    if snapshot.tries or snapshot.live is None:
+        return []
+    rows = [row for row in CANDIDATE if row.is_needed(snapshot.server)]
+    return _deletes(snapshot.server, observed, [row.ref(snapshot.server) for row in rows])
+
+
+def _deletes(server: Server, observed: Observed, refs_: Sequence[Ref]) -> list[Delete]:
+    """Deletes those of the objects that exist and are ours."""
+    lives = ((ref, child(server, observed, ref)) for ref in refs_)
+    return [Delete(ref, live["metadata"]["uid"]) for ref, live in lives if live is not None]
 
 
 def _give_back(server: Server, observed: Observed, dropped: set[str]) -> list[Apply]:

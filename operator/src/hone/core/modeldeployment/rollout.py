@@ -13,6 +13,9 @@ from hone.core.observed import Object, Pod
 from hone.core.pods import Trouble
 
 MAX_LAST_WORDS = 600
+CRASHES = "CrashLoopBackOff"
+TRIES = 3
+"""Restarts of a server after which its revision is rejected."""
 ARTIFACT_CHANGED = "ArtifactChanged"
 """Reason of a rollout whose artifact failed the check: only who changed the files can repair that."""
 FINAL = (ARTIFACT_CHANGED, str(FailureClass.BAD_INPUT))
@@ -46,7 +49,7 @@ def is_stuck(live: Object | None) -> bool:
 
 def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble | None:
     """What keeps the revision's pods from becoming ready, or None."""
-    own = [pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision]
+    own = of_revision(pods, revision)
     crashes = (crash for pod in own if (crash := _crash(pod)))
     if first := next(crashes, None) or podinfo.trouble(own):
         return first
@@ -54,6 +57,21 @@ def trouble(live: Object | None, pods: Iterable[Pod], revision: str) -> Trouble 
     if failure.get("status") == "True":
         return Trouble(str(failure.get("reason", "ReplicaFailure")), str(failure.get("message", "")))
     return None
+
+
+def crash_loop(pods: Iterable[Pod], revision: str) -> Trouble | None:
+    """How a server of the revision ends again and again, or None: fewer ends may be those of a node."""
+    for pod in of_revision(pods, revision):
+        crash = _crash(pod)
+        statuses = (*podinfo.init_containers(pod), podinfo.container(pod))
+        if crash and crash.reason == CRASHES and max(int(each.get("restartCount") or 0) for each in statuses) >= TRIES:
+            return crash
+    return None
+
+
+def of_revision(pods: Iterable[Pod], revision: str) -> list[Pod]:
+    """The pods of a revision."""
+    return [pod for pod in pods if (pod.raw["metadata"].get("labels") or {}).get(REVISION_LABEL) == revision]
 
 
 def _crash(pod: Pod) -> Trouble | None:
@@ -67,7 +85,7 @@ def _crash(pod: Pod) -> Trouble | None:
     last = (container.get("lastState") or {}).get("terminated")
     if not last or container.get("ready"):
         return None
-    return Trouble("CrashLoopBackOff", _ended("the server", last))
+    return Trouble(CRASHES, _ended("the server", last))
 
 
 def _failed_check(status: Object) -> Trouble | None:
@@ -79,7 +97,7 @@ def _failed_check(status: Object) -> Trouble | None:
     if status.get("name") == FETCH and (result := reported.step_result(str(last.get("message") or ""))):
         return _not_fetched(result.verdict)
     if status.get("name") != VERIFY or last.get("exitCode") != exit_code(FailureClass.BAD_INPUT):
-        return Trouble("CrashLoopBackOff", _ended(f"init container {status.get('name')!r}", last))
+        return Trouble(CRASHES, _ended(f"init container {status.get('name')!r}", last))
     words = str(last.get("message") or "").strip()[:MAX_LAST_WORDS]
     return Trouble(ARTIFACT_CHANGED, f"the artifact is not what its job wrote, so no server starts: {words}")
 

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from hone.api.access import Access
 from hone.api.modeldeployment import KIND, ModelDeploymentSpec, Role, Runtime
+from hone.api.rollout import Strategy
 from hone.core import names
 from hone.core.network import APPLIED_POLICY
 from hone.core.observed import Ref
@@ -16,7 +17,7 @@ VERIFY = "verify"
 """The init container that checks the artifact of a job."""
 FETCH = "fetch"
 """The init container that downloads and checks a published model."""
-QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: ()}
+QUALIFIERS: dict[Role, tuple[str, ...]] = {Role.STABLE: (), Role.CANDIDATE: ("candidate",)}
 """Suffixes of a role's names and labels. The stable one has none: selectors of existing Deployments cannot change."""
 HTTP_PORT = 8000
 """The port that vLLM listens on."""
@@ -64,6 +65,18 @@ class Server(Subject):
         default = self.settings.server_image if self.spec.gpus else self.settings.server_cpu_image
         return self.runtime.image or default
 
+    @property
+    def strategy(self) -> Strategy:
+        """How a new revision replaces the old one."""
+        return self.spec.rollout.strategy if self.spec.rollout else Strategy.ROLLING_UPDATE
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether there may be objects of a candidate: by the spec, or left from the spec before, as status says."""
+        roles = (self.resource.get("status") or {}).get("revisions") or []
+        left = any(entry.get("role") == Role.CANDIDATE for entry in roles)
+        return left or (self.fault is None and self.strategy == Strategy.CANARY)
+
     def deployment(self, role: Role) -> Ref:
         """The Deployment of a role. Its name depends on the uid, since its selector does and can never change."""
         return Ref("apps/v1", "Deployment", names.unique(self.name, self.uid, *QUALIFIERS[role]))
@@ -71,7 +84,11 @@ class Server(Subject):
     @property
     def service(self) -> Ref:
         """The Service. Its name depends only on the resource's name, so that the address outlives the resource."""
-        return Ref("v1", "Service", names.unique(self.name, KIND, self.name))
+        return self.service_of(Role.STABLE)
+
+    def service_of(self, role: Role) -> Ref:
+        """The Service of a role; that of the stable one is the endpoint."""
+        return Ref("v1", "Service", names.unique(self.name, KIND, self.name, *QUALIFIERS[role]))
 
     @property
     def network_policy(self) -> Ref:

@@ -1,13 +1,26 @@
 """What one reconcile of a ModelDeployment compares: the basis of its Plan and its status."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from hone.api.modeldeployment import ModelDeploymentStatus, ResolvedModel, Revision, Role, ServedArtifactStatus
+from hone.api.modeldeployment import (
+    Candidate,
+    ModelDeploymentStatus,
+    ResolvedModel,
+    Revision,
+    Role,
+    ServedArtifactStatus,
+)
+from hone.api.rollout import HISTORY, Rejected, Strategy
+from hone.core import reported
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.canary import UNSCHEDULABLE, Canary, advance, is_over
 from hone.core.modeldeployment.resolution import inspection_ref, resolve, resolved_model, select_resolved
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
-from hone.core.modeldeployment.selection import Selection, select, served_artifact, short
+from hone.core.modeldeployment.resources.revision import record_ref, recorded_deployment, recorded_revision
+from hone.core.modeldeployment.resources.service import divided
+from hone.core.modeldeployment.selection import Selection, ServedArtifact, select, served_artifact, short
 from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable
@@ -25,6 +38,11 @@ class Snapshot:
         live: our Deployment, or None.
         rendered: the Deployment to apply, or None if the live one is up to date.
         revision: the desired revision; None where nothing is to be served.
+        known: the stable revision, by the status, or where that was lost by the Deployment's label.
+        other: our Deployment of a candidate, or None.
+        canary: the next move of a candidate next to the stable revision; None: there is none.
+        tried: the candidate's Deployment to apply, or None if the live one is up to date.
+        rejection: why the desired revision is given up from now on; None: it is not.
         resolved: what spec.model stands for, if it names no job and that is known.
         inspects: whether a pod has to inspect spec.model, and no Job for that exists.
         blocked: why it cannot be rolled out at all.
@@ -38,6 +56,11 @@ class Snapshot:
     live: Object | None
     rendered: Object | None
     revision: str | None
+    known: Revision | None
+    other: Object | None
+    canary: Canary | None
+    tried: Object | None
+    rejection: Rejected | None
     resolved: ResolvedModel | None
     inspects: bool
     blocked: Trouble | None
@@ -61,13 +84,47 @@ class Snapshot:
     @property
     def stable(self) -> Revision | None:
         """What has been rolled out."""
-        return self.desired if self.complete else self.old.stable
+        return self.desired if self.complete else self.known
 
     @property
-    def candidate(self) -> Revision | None:
+    def is_new(self) -> bool:
+        """Whether what is wanted is another revision than the stable one."""
+        return self.known is None or self.known.revision != self.revision
+
+    @property
+    def candidate(self) -> Candidate | None:
         """What is being rolled out."""
-        same = self.old.stable is not None and self.old.stable.revision == self.revision
-        return None if self.complete or same else self.desired
+        if self.complete or not self.is_new or self.desired is None or self.rejection:
+            return None
+        move, old = self.canary, candidate_of(self.old, self.revision)
+        new = Candidate(**self.desired.model_dump())
+        if move:
+            return new.model_copy(update={"weight": move.weight, "step": move.step, "since": move.since})
+        # It replaces the stable one. Its own pods keep their share until that is done, if there is room.
+        weight = old.weight if old and self.keeps_other else None
+        return new.model_copy(update={"weight": weight, "step": old.step if old else None})
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """The revisions that were tried and are not served."""
+        return [*(self.old.rejected or []), *([self.rejection] if self.rejection else [])][-HISTORY:]
+
+    @property
+    def keeps_other(self) -> bool:
+        """Whether the candidate's own pods stay until the stable ones are of its revision: while there is room."""
+        lacks_room = self.trouble is not None and self.trouble.reason == UNSCHEDULABLE
+        is_due = self.server.strategy == Strategy.CANARY and not self.complete and self.is_new
+        return is_due and not lacks_room and self.other is not None and revision_of(self.other) == self.revision
+
+    @property
+    def tries(self) -> bool:
+        """Whether the candidate's own pods stay or are to be."""
+        return self.canary is not None or self.keeps_other
+
+    @property
+    def weight(self) -> int:
+        """Percent of the requests that go to the candidate's own pods from now on."""
+        return (self.candidate.weight or 0) if self.candidate and self.tries else 0
 
     @property
     def available(self) -> int:
@@ -97,19 +154,48 @@ def _is_there(observed: Observed, revision: Revision) -> bool:
     return claim is None or is_usable(observed.get(claim_ref(claim)))
 
 
-def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> Snapshot:
+def candidate_of(status: ModelDeploymentStatus, revision: str | None) -> Candidate | None:
+    """The candidate of the status, if it has this revision."""
+    return status.candidate if status.candidate and status.candidate.revision == revision else None
+
+
+def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now: datetime) -> Snapshot:
     """Compare what exists with what should be served."""
     selected, resolved, inspects = _select(server, observed, old)
     selection, blocked = _usable(selected, observed, old)
     live = child(server, observed, server.deployment(Role.STABLE))
-    rendered, revision = None, None
-    if selection.served:
-        if live and is_rendered_from(live, inputs(server, selection.served)):
+    other = child(server, observed, server.deployment(Role.CANDIDATE)) if server.has_candidates else None
+    known = old.stable or (_recorded(server, observed, live) if _is_lost(server, old) else None)
+    held = rejected_as(server, old, selection.served) if known and selection.served else None
+    rendered, revision, canary, tried = None, None, None, None
+    if held and known:
+        selection = _still(selection, known, held)
+        revision = known.revision
+        rendered = None if live and revision_of(live) == revision else _recorded_deployment(server, observed, revision)
+    elif selection.served:
+        digest = inputs(server, selection.served)
+        if live and is_rendered_from(live, digest):
             revision = revision_of(live)
+        elif known and live and server.strategy == Strategy.CANARY:
+            tried = None if is_rendered(other, digest) else deployment(server, selection.served, Role.CANDIDATE)
+            revision = revision_of(tried or other or {})
+            before = candidate_of(old, revision)
+            if is_over(server, before):
+                rendered, tried = deployment(server, selection.served, Role.STABLE), None
+            else:
+                current = None if tried else other
+                trouble = rollout.trouble(current, observed.pods, revision)
+                in_force = _is_divided(server, observed, before)
+                canary = advance(server, before, live, current, trouble, in_force, now)
         else:
             rendered = deployment(server, selection.served, Role.STABLE)
             revision = revision_of(rendered)
-    complete = live is not None and revision is not None and rendered is None and rollout.is_complete(live)
+    is_live = live is not None and revision is not None and rendered is None and canary is None
+    complete = is_live and rollout.is_complete(live or {}) and (held is None or revision_of(live or {}) == revision)
+    running = other if canary else live
+    can_go_back = canary is not None or (known and _recorded_deployment(server, observed, known.revision) is not None)
+    may_reject = server.spec.rollout is not None and not (complete or held) and can_go_back
+    rejection = _rejection(server, observed, selection.served, known, revision) if may_reject else None
     return Snapshot(
         server=server,
         old=old,
@@ -117,12 +203,86 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus) -> S
         live=live,
         rendered=rendered,
         revision=revision,
+        known=known,
+        other=other,
+        canary=canary,
+        tried=tried,
+        rejection=rejection,
         resolved=resolved,
         inspects=inspects,
         blocked=blocked,
-        trouble=rollout.trouble(live, observed.pods, revision) if revision and not complete else None,
+        trouble=rollout.trouble(running, observed.pods, revision) if revision and not complete else None,
         complete=complete,
     )
+
+
+def is_rendered(live: Object | None, digest: str) -> bool:
+    """Whether there is a Deployment that was rendered from these inputs."""
+    return live is not None and is_rendered_from(live, digest)
+
+
+def rejected_as(server: Server, old: ModelDeploymentStatus, served: ServedArtifact) -> Rejected | None:
+    """Why spec and artifact are not tried: they were, without another spec.rollout.retry since."""
+    if server.spec.rollout is None:
+        return None
+    digest, retry = inputs(server, served), server.spec.rollout.retry
+    return next((each for each in old.rejected or [] if (each.inputs, each.retry) == (digest, retry)), None)
+
+
+def recorded_to_read(server: Server, old: ModelDeploymentStatus, live: Object | None) -> list[Ref]:
+    """The ControllerRevision of what was stable: to go back to it, or to know it where the status was lost."""
+    if server.spec.rollout is None:
+        return []
+    if old.stable:
+        is_served = live is not None and revision_of(live) == old.stable.revision
+        return [] if is_served else [record_ref(server, old.stable.revision)]
+    return [record_ref(server, revision_of(live))] if live and revision_of(live) and _is_lost(server, old) else []
+
+
+def _is_lost(server: Server, old: ModelDeploymentStatus) -> bool:
+    """Whether there is no status: before the first reconcile, or since somebody removed it."""
+    return server.spec.rollout is not None and old.stable is None and old.candidate is None
+
+
+def _recorded(server: Server, observed: Observed, live: Object | None) -> Revision | None:
+    """What the Deployment serves, by its label; None if nothing recorded that."""
+    if live is None or not revision_of(live):
+        return None
+    return recorded_revision(server, observed.get(record_ref(server, revision_of(live))))
+
+
+def _recorded_deployment(server: Server, observed: Observed, revision: str) -> Object | None:
+    """The Deployment of a revision, where its ControllerRevision was read."""
+    return recorded_deployment(server, observed.objects.get(record_ref(server, revision)))
+
+
+def _still(selection: Selection, known: Revision, why: Rejected) -> Selection:
+    """What is served in place of a rejected revision."""
+    message = f"{why.message}; still serving {short(known.digest)}"
+    return replace(
+        selection, served=served_artifact(known), reason="CandidateRejected", message=message, is_current=False
+    )
+
+
+def _rejection(
+    server: Server, observed: Observed, served: ServedArtifact | None, known: Revision | None, revision: str | None
+) -> Rejected | None:
+    """Whether the desired revision is given up: its servers end again and again, and those before do not."""
+    if server.spec.rollout is None or served is None or known is None or not revision or known.revision == revision:
+        return None
+    crash = rollout.crash_loop(observed.pods, revision)
+    if crash is None or rollout.crash_loop(observed.pods, known.revision):
+        return None
+    message = reported.text(f"revision {revision} ({short(served.artifact.digest)}): {crash.message}")
+    retry = server.spec.rollout.retry
+    return Rejected(revision=revision, reason=crash.reason, message=message, inputs=inputs(server, served), retry=retry)
+
+
+def _is_divided(server: Server, observed: Observed, candidate: Candidate | None) -> bool:
+    """Whether requests go where the status says."""
+    live = child(server, observed, server.service)
+    weight = (candidate.weight if candidate else 0) or 0
+    return live is not None and live["spec"].get("selector") == divided(server, weight)
 
 
 def _select(

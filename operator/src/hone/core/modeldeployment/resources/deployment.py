@@ -4,6 +4,7 @@ import json
 
 from hone.api import modeldeployment
 from hone.api.modeldeployment import Role
+from hone.api.rollout import Strategy
 from hone.api.served_model import ServedModel
 from hone.contract.report import ARTIFACT_DIR
 from hone.contract.results import TERMINATION_MESSAGE_PATH
@@ -31,12 +32,16 @@ PROGRESS_MARGIN_SECONDS = 300
 """How long scheduling and pulling the image may take before the Deployment counts as stuck."""
 
 
+NOT_RENDERED = ("replicas", "rollout", "revisionHistoryLimit")
+"""Fields of the spec that no pod depends on."""
+
+
 def inputs(server: Server, served: ServedArtifact) -> str:
-    """Digest of the inputs of the Deployment: spec and artifact, but neither replicas nor our own code.
+    """Digest of the inputs of the Deployment: spec and artifact, but neither replicas, rollout nor our own code.
 
     Therefore neither an autoscaler nor an upgrade of the operator restarts a server, unless `access.VERSION` is raised.
     """
-    spec = {key: value for key, value in server.resource["spec"].items() if key != "replicas"}
+    spec = {key: value for key, value in server.resource["spec"].items() if key not in NOT_RENDERED}
     artifact = served.artifact
     identity: list[object] = [artifact.digest, artifact.claim, artifact.model_claim, artifact.model_path, served.job]
     if served.model:
@@ -144,7 +149,8 @@ def _container(server: Server, served: ServedArtifact) -> Object:
 def _revision(template: Object, served: ServedArtifact) -> str:
     """Hash of artifact, base and pod template, without the label that names the ModelDeployment, which never changes.
 
-    Therefore revisions in a status that was written before pods had that label stay valid.
+    Therefore revisions in a status that was written before pods had that label stay valid. The role and its selector
+    are no part of it either: a revision keeps its name when its role changes.
     """
     meta, own = template["metadata"], names.RESOURCE_LABELS[modeldeployment.KIND]
     labels = {key: value for key, value in meta["labels"].items() if key != own}
@@ -165,8 +171,8 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         init=_before(server, served),
         shm_size=memory.shm_size(server),
     )
-    # The role is no part of the hash: a revision keeps its name when its role changes.
-    template["metadata"]["labels"] |= {names.REVISION_LABEL: _revision(template, served), names.ROLE_LABEL: str(role)}
+    own = {names.REVISION_LABEL: _revision(template, served), names.ROLE_LABEL: str(role)}
+    template["metadata"]["labels"] |= {**server.selector(role), **own}
     meta = metadata(server.resource, server.deployment(role).name, STEP)
     meta["labels"][names.ROLE_LABEL] = str(role)
     meta["annotations"][names.INPUTS_ANNOTATION] = inputs(server, served)
@@ -178,12 +184,19 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         "spec": {
             **replicas,
             "selector": {"matchLabels": server.selector(role)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "strategy": _strategy(server),
             "progressDeadlineSeconds": _progress_seconds(server, served),
             "revisionHistoryLimit": 2,
             "template": template,
         },
     }
+
+
+def _strategy(server: Server) -> Object:
+    """How the Deployment replaces its pods. Null removes what another strategy had: the API server refuses both."""
+    if server.strategy == Strategy.RECREATE:
+        return {"type": "Recreate", "rollingUpdate": None}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
 def _mounts(server: Server, served: ServedArtifact) -> list[Mount]:
@@ -218,9 +231,8 @@ def is_rendered_from(live: Object, digest: str) -> bool:
     return bool((live["metadata"].get("annotations") or {}).get(names.INPUTS_ANNOTATION) == digest)
 
 
-def scale(server: Server, live: Object, role: Role) -> Apply | None:
-    """The apply that sets only the number of pods; None if it is right, or not ours to set."""
-    replicas = server.spec.replicas
+def scale(server: Server, live: Object, role: Role, replicas: int | None) -> Apply | None:
+    """The apply that sets only the number of pods; None if it is right, or not ours to set (`replicas` is None)."""
     if replicas is None or live["spec"].get("replicas", 1) == replicas:
         return None
     ref = server.deployment(role)

@@ -6,7 +6,16 @@ from hone.core.events import became_true, normal, warning
 from hone.core.modeldeployment.selection import short
 from hone.core.plan import Event
 
-QUIET = ("RollingOut", "WaitingForJob", "Terminating", "Inspecting")
+QUIET = (
+    "CandidateStarting",
+    "CandidateRejected",
+    "CanaryStep",
+    "Inspecting",
+    "Promoting",
+    "RollingOut",
+    "Terminating",
+    "WaitingForJob",
+)
 """Reasons of Reconciling that need no action."""
 
 
@@ -17,6 +26,8 @@ def events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[Even
         happened.append(normal("RolloutStarted", f"revision {new.candidate.revision}, {short(new.candidate.digest)}"))
     if new.stable and (old.stable is None or old.stable.revision != new.stable.revision):
         happened.append(normal("RolledOut", f"revision {new.stable.revision}, {short(new.stable.digest)}"))
+    known = old.rejected or []
+    happened += [warning("CandidateRejected", each.message) for each in new.rejected or [] if each not in known]
     for kind in ("Reconciling", "Stalled"):
         condition = became_true(old.conditions, new.conditions, kind)
         if condition and condition.reason not in QUIET and not _was_shown(old, condition.reason):

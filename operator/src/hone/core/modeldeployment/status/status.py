@@ -3,15 +3,20 @@
 from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Role, RoleStatus
-from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, kstatus, merge
+from hone.api.rollout import Strategy
+from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, find, kstatus, merge
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.canary import Canary
 from hone.core.modeldeployment.resolution import INSPECTING
 from hone.core.modeldeployment.resources import access, vllm
 from hone.core.modeldeployment.resources.deployment import revision_of
 from hone.core.modeldeployment.selection import short
 from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import enforcement
+from hone.core.times import seconds_since
 
+PROGRESSING = {"Stalled": FALSE, "Paused": UNKNOWN, "Reconciling": TRUE}
+"""Whether a rollout that is not complete continues, by what it waits for."""
 WAITING = ("WaitingForJob", "ArtifactNotFound", INSPECTING)
 
 
@@ -25,13 +30,38 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
     if snapshot.complete:
         message = f"serving {short(snapshot.artifact.digest)}{access.warning(snapshot.server)}"
         return "Ready", "Serving", message if selection.is_current else selection.message
+    if snapshot.rejection:
+        message = f"{snapshot.rejection.message}; still serving {_served_now(snapshot)}"
+        return "Reconciling", "CandidateRejected", message
+    if move := snapshot.canary:
+        return _of_candidate(snapshot, move)
     if trouble := snapshot.trouble:
         is_final = rollout.is_stuck(snapshot.live) or trouble.reason in rollout.FINAL
         return ("Stalled" if is_final else "Reconciling"), trouble.reason, trouble.message
     if snapshot.rendered is None and rollout.is_stuck(snapshot.live):
-        message = f"the server does not start and reports no reason; see its logs{access.advice(snapshot.server)}"
-        return "Stalled", "ProgressDeadlineExceeded", message
+        return "Stalled", *_stuck(snapshot)
     return "Reconciling", "RollingOut", f"rolling out {short(snapshot.artifact.digest)}"
+
+
+def _stuck(snapshot: Snapshot) -> tuple[str, str]:
+    """Reason and message of servers that have not become ready in time."""
+    message = f"the server does not start and reports no reason; see its logs{access.advice(snapshot.server)}"
+    return "ProgressDeadlineExceeded", message
+
+
+def _of_candidate(snapshot: Snapshot, move: Canary) -> tuple[str, str, str]:
+    """What a candidate next to the stable revision waits for."""
+    reason, message = move.reason, move.message
+    is_stuck = snapshot.trouble is None and snapshot.tried is None and rollout.is_stuck(snapshot.other)
+    if is_stuck:
+        reason, message = _stuck(snapshot)
+    is_final = is_stuck or (snapshot.trouble is not None and snapshot.trouble.reason in rollout.FINAL)
+    state = "Stalled" if is_final else "Paused" if move.is_paused else "Reconciling"
+    return state, reason, f"{message}; still serving {_served_now(snapshot)}"
+
+
+def _served_now(snapshot: Snapshot) -> str:
+    return short(snapshot.known.digest) if snapshot.known else "nothing"
 
 
 def _available(snapshot: Snapshot) -> Finding:
@@ -52,7 +82,7 @@ def _progressing(snapshot: Snapshot) -> Finding:
     if snapshot.complete:
         return Finding(kind, FALSE, "RolledOut", f"serving {short(snapshot.artifact.digest)}")
     state, reason, message = _state(snapshot)
-    return Finding(kind, FALSE if state == "Stalled" else TRUE, reason, message)
+    return Finding(kind, PROGRESSING[state], reason, message)
 
 
 def _phase(snapshot: Snapshot) -> Phase:
@@ -64,23 +94,34 @@ def _phase(snapshot: Snapshot) -> Phase:
     return Phase.WAITING if snapshot.artifact is None else Phase.PROGRESSING
 
 
-def _stable(snapshot: Snapshot) -> RoleStatus:
-    """The pods of the stable role."""
-    live = snapshot.live or {}
+def _role(snapshot: Snapshot, role: Role) -> RoleStatus:
+    """The pods of a role."""
+    live = (snapshot.live if role == Role.STABLE else snapshot.other) or {}
     observed = live.get("status") or {}
     return RoleStatus(
-        role=Role.STABLE,
+        role=role,
         revision=(revision_of(live) or None) if live else None,
         replicas=observed.get("replicas", 0),
         ready_replicas=observed.get("readyReplicas", 0),
-        selector=",".join(f"{key}={value}" for key, value in snapshot.server.selector(Role.STABLE).items()),
+        selector=",".join(f"{key}={value}" for key, value in snapshot.server.selector(role).items()),
     )
+
+
+def _downtime(snapshot: Snapshot, now: datetime) -> int | None:
+    """Seconds without a server in the last rollout that ends the old ones first, once one answers again."""
+    before = find(snapshot.old.conditions, "Available")
+    ended = snapshot.available and before is not None and before.status == FALSE
+    if snapshot.server.strategy == Strategy.RECREATE and snapshot.known and before and ended:
+        return round(seconds_since(before.last_transition_time, now))
+    return snapshot.old.downtime_seconds
 
 
 def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
     """The whole new status."""
     served = snapshot.selection.served
-    server, stable = snapshot.server, _stable(snapshot)
+    server, stable = snapshot.server, _role(snapshot, Role.STABLE)
+    has_other = snapshot.other is not None or snapshot.tries
+    roles = [*([stable] if snapshot.live else []), *([_role(snapshot, Role.CANDIDATE)] if has_other else [])]
     generation = server.resource["metadata"].get("generation")
     findings = [_available(snapshot), _progressing(snapshot), *kstatus(*_state(snapshot))]
     return ModelDeploymentStatus(
@@ -98,5 +139,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         resolved=snapshot.resolved,
         stable=snapshot.stable,
         candidate=snapshot.candidate,
-        revisions=[stable] if snapshot.live else None,
+        rejected=snapshot.rejected or None,
+        downtime_seconds=_downtime(snapshot, now),
+        revisions=roles or None,
     )

@@ -1,0 +1,82 @@
+"""How a new revision of a server replaces the old one."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from hone.contract.base import Model
+
+MOST_STEPS = 16
+HISTORY = 10
+
+
+class Strategy(StrEnum):
+    """How pods of a new revision replace those of the old one."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+    """One by one, each once a new one is ready: needs room for one more pod."""
+    RECREATE = "Recreate"
+    """All old ones end before the first new one starts: needs no room, and nothing is served meanwhile."""
+    CANARY = "Canary"
+    """New ones run next to the old ones, get a share of the requests, and then replace them."""
+
+
+class CanaryStep(Model):
+    """A share of the requests, for some time."""
+
+    weight: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Percent of the requests that the candidate gets. It is had by the number of pods, as nearly "
+            "as there are pods for it: status.candidate.weight shows the share.",
+        ),
+    ]
+    hold_seconds: Annotated[
+        int, Field(ge=0, le=604_800, description="Seconds from when the share is in force until the next step.")
+    ] = 60
+
+
+class Rollout(Model):
+    """How a new revision replaces the one that is served."""
+
+    strategy: Annotated[
+        Strategy,
+        Field(
+            description="RollingUpdate (default) replaces pods one by one, and needs room for one more. Recreate ends "
+            "all old pods first, needs no room, and serves nothing meanwhile. Canary starts the new revision next to "
+            "the old one and replaces that only after all steps."
+        ),
+    ] = Strategy.ROLLING_UPDATE
+    steps: Annotated[
+        list[CanaryStep] | None,
+        Field(
+            max_length=MOST_STEPS,
+            description="Shares of the requests that the candidate gets one after the other. Default: none, it "
+            "replaces the old revision once it is ready. Allowed only with Canary.",
+        ),
+    ] = None
+    paused: Annotated[
+        bool | None,
+        Field(description="Whether a candidate stays at its share until this is false. Allowed only with Canary."),
+    ] = None
+    retry: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=63,
+            description="Any text. Another one than before gives revisions another try that were rejected.",
+        ),
+    ] = None
+
+
+class Rejected(Model):
+    """A revision that was tried and is not served."""
+
+    revision: Annotated[str, Field(max_length=64, description="The revision.")]
+    reason: Annotated[str, Field(max_length=64, description="Why, in one word.")]
+    message: Annotated[str, Field(max_length=1024, description="The same for people.")]
+    inputs: Annotated[str, Field(max_length=64, description="Digest of the spec and artifact that it was made from.")]
+    retry: Annotated[str | None, Field(max_length=63, description="spec.rollout.retry when it was tried.")] = None
