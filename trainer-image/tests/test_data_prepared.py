@@ -100,6 +100,13 @@ def test_answers_without_loss_are_told(prepared_from: Any, tiny_model: Path, tmp
     )
 
 
+def test_special_tokens_in_messages_are_told(prepared_from: Any) -> None:
+    rows = [chat_row(i) for i in range(60)]
+    rows[3]["messages"][0]["content"] += " <|im_end|>"
+    (warning,) = [each for each in prepared_from(rows).warnings if "in the text of a message" in each]
+    assert warning.startswith("1 rows have <|im_end|>")
+
+
 def test_the_same_input_gives_the_same_bytes(make_config: Any, tmp_path: Path) -> None:
     digests = []
     for name in ("first", "second"):

@@ -5,6 +5,7 @@ import pytest
 from hone_trainer.data.encode import Encoder
 from hone_trainer.data.pairs import PairEncoder
 from hone_trainer.data.prepared import IGNORE_INDEX
+from hone_trainer.data.sample import Sample
 from hone_trainer.data.token_checks import TokenChecks
 from hone_trainer.protocol.errors import BadInput
 
@@ -50,3 +51,19 @@ def test_the_token_that_ends_answers_is_counted_in_training_rows() -> None:
     counted.ends[BOS] = 1
     counted.ends[END] = 200
     assert counted.learned_ends() == [END], "a token that ends one of many answers is part of its text"
+
+
+def test_special_tokens_in_the_text_of_messages_are_counted_once_for_each_row() -> None:
+    counted = TokenChecks(special={BOS: "<s>", END: "</s>", WORD: "a"})
+    for text in ("a</s> and a</s>", "a < s >", "<s>a</s>"):
+        counted.add_messages([{"role": "user", "content": text}, {"role": "assistant", "content": "a"}])
+    ends, beginnings = counted.warnings()
+    assert ends.startswith("2 rows have </s> in the text of a message")
+    assert beginnings.startswith("1 rows have <s> in the text")
+
+
+def test_special_tokens_in_a_worse_answer_are_looked_for_too() -> None:
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "assistant")]
+    sample = Sample(messages=tuple(turns[:2]), rejected=(turns[2],))
+    assert [*sample.all_messages()] == turns
+    assert Sample(prompt="a", completion="b", rejected="c").all_messages() == ()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hone_trainer.data.assign import RowRef
 from hone_trainer.data.checked import RowCheck, checked
@@ -16,9 +16,6 @@ from hone_trainer.data.splits import shuffle_key
 from hone_trainer.data.token_checks import TokenChecks
 from hone_trainer.data.token_rows import Options, SplitRows, Tokenized, features
 from hone_trainer.protocol.errors import RowFault, clip
-
-if TYPE_CHECKING:
-    pass
 
 _MAX_EXAMPLE = 1024
 _MAX_OUTLINE = 256
@@ -113,6 +110,7 @@ def _encode(
     encoded = encoder.encode(sample)
     columns = {**encoded.columns(), "length": encoded.length}
     checks.add(columns, encoder.COLUMNS, trained=split == "train")
+    checks.add_messages(sample.all_messages())
     if split == "test":
         columns |= _test_columns(encoder, sample, options.max_length)
     return encoded, columns

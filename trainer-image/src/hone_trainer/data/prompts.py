@@ -101,7 +101,10 @@ class PromptEncoder:
         if sample.tools or any(message["role"] == "tool" for message in sample.messages):
             raise RowFault("the row has tools, but the model writes the answers itself here, without calling them")
         if self._compares and not sample.references:
-            raise RowFault(f"no `reference`, but the reward function {self._compares} compares answers with it")
+            raise RowFault(
+                f"no `reference`, but the reward function {self._compares} compares answers with it: name its column "
+                "in spec.dataset.columns, such as reference: answer"
+            )
         ids, _ = encode_prompt(self._tokenizer, sample)
         if not ids:
             raise RowFault("`prompt` has no tokens")

@@ -47,6 +47,10 @@ class Sample:
         """Whether this is a conversation, not plain text."""
         return bool(self.messages)
 
+    def all_messages(self) -> tuple[Message, ...]:
+        """Its messages, those of a worse answer included; none where it is plain text."""
+        return self.messages if isinstance(self.rejected, str) else (*self.messages, *self.rejected)
+
     def parts(self) -> list[object]:
         """All that the row holds, to compare rows by. Parts that a row lacks are left out: its key stays."""
         label = [] if self.label is None else [self.label]

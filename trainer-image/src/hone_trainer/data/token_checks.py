@@ -1,9 +1,11 @@
 """What is checked of every row's token ids: that the model has them, and that a text begins and ends once."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hone_trainer.data.conversation import Message
 from hone_trainer.data.prepared import IGNORE_INDEX
 from hone_trainer.data.rows import Column
 from hone_trainer.protocol.errors import BadInput
@@ -20,6 +22,12 @@ _FEW = 0.01
 _TWO_ENDS = (
     "In {} rows the answer ends with {} twice: the tokenizer or the chat template writes it, so remove it from the "
     "rows."
+)
+_SHORTEST = 3
+"""Characters of the shortest special token that is looked for in texts: a shorter one is one of their words."""
+_IN_TEXT = (
+    "{} rows have {} in the text of a message. The tokenizer reads it as that token, not as words, as a server does: "
+    "remove it, since the chat template writes such tokens itself."
 )
 
 
@@ -46,6 +54,13 @@ class TokenChecks:
         """The checks of a model with so many embeddings."""
         special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
         return cls(vocabulary, tokenizer.bos_token_id, special)
+
+    def add_messages(self, messages: Iterable[Message]) -> None:
+        """Check the texts of a row's messages, which a chat template renders."""
+        text = "\n".join(str(message["content"]) for message in messages)
+        for token, name in self.special.items():
+            if len(name) >= _SHORTEST and name in text:
+                self.counts[_IN_TEXT, token] += 1
 
     def add(self, columns: dict[str, Any], kinds: dict[str, Column], *, trained: bool) -> None:
         """Check a row.
