@@ -89,3 +89,24 @@ def test_marks_tell_the_same_loss_as_the_places_of_all_tokens(kind: str) -> None
             encoded = fast(text, add_special_tokens=False, return_offsets_mapping=True)
             assert (tokens.ids, tokens.offsets()) == (encoded["input_ids"], encoded["offset_mapping"])
     assert certain > 20, "too few of them say something"
+
+
+@pytest.mark.parametrize("answer_text", ["\n\nYes.", "\n", "\n\n\n\nYes.", " \nYes.", "Yes."])
+def test_an_answer_that_begins_with_line_breaks_has_them_as_tokens_of_its_own(answer_text: str) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw: Any = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(show_progress=False, vocab_size=300, initial_alphabet=alphabet)
+    # Line breaks become one token, as those of most models do.
+    raw.train_from_iterator(["a\n\n\n\nb", "a\n\n\nb", "a\n\nb", "a\nb"] * 20, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
+    prompt = "### User\nIs it?\n### Assistant\n"
+    tokens = answer.encode_at(fast, prompt + answer_text, len(prompt))
+    assert tokens.ids[: tokens.first] == fast(prompt)["input_ids"], "what a server asks with"
+    assert fast.decode(tokens.ids[tokens.first :]) == answer_text
+    span = (len(prompt), len(prompt + answer_text))
+    mask = answer.carries_loss(tokens, [span], last=True)
+    assert mask == [0] * tokens.first + [1] * (len(tokens.ids) - tokens.first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hone_trainer.data.conversation import Conversation
 from hone_trainer.data.marks import MarkedText, encode_part, last_mark, marked_text
 from hone_trainer.data.sample import common_length
-from hone_trainer.data.token_ids import Offsets, ids_and_offsets
+from hone_trainer.data.token_ids import Offsets, ids_and_offsets, token_ids
 from hone_trainer.protocol.errors import RowFault
 
 if TYPE_CHECKING:
@@ -143,15 +143,22 @@ def encode_at(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int) -> To
     first = mark + len(rest)
     if tuple(ids[mark:first]) == rest:
         return Tokens(ids, first, lambda: offsets)
+    # After a line break, so that no tokenizer puts the space before it with which a text begins; else, since a line
+    # break may be joined with those that the answer begins with, alone.
+    for lead in ("\n", ""):
+        apart = _encode_apart(tokenizer, text, begin, lead)
+        if str(tokenizer.decode(apart.ids)) == str(tokenizer.decode(ids)):
+            return apart
+    raise RowFault(NO_BOUNDARY)
+
+
+def _encode_apart(tokenizer: "PreTrainedTokenizerBase", text: str, begin: int, lead: str) -> Tokens:
+    """A text as tokens of its first `begin` characters and those of its rest, each alone, the rest after a `lead`."""
     head, before = ids_and_offsets(tokenizer, text[:begin])
-    # After a line break, so that no tokenizer puts the space before it with which a text begins.
-    mark = len(ids_and_offsets(tokenizer, "\n")[0])
-    tail, after = ids_and_offsets(tokenizer, "\n" + text[begin:])
-    tail, after = tail[mark:], after[mark:]
-    if str(tokenizer.decode(head + tail)) != str(tokenizer.decode(ids)):
-        raise RowFault(NO_BOUNDARY)
-    shifted = [(begin + low - 1, begin + high - 1) for low, high in after]
-    return Tokens(head + tail, len(head), lambda: before + shifted)
+    mark, moved = len(token_ids(tokenizer, lead, special=False)), begin - len(lead)
+    tail, after = ids_and_offsets(tokenizer, lead + text[begin:])
+    offsets = before + [(moved + low, moved + high) for low, high in after[mark:]]
+    return Tokens(head + tail[mark:], len(head), lambda: offsets)
 
 
 def carries_loss(tokens: Tokens, spans: Sequence[tuple[int, int]], *, last: bool) -> list[int]:
