@@ -221,6 +221,9 @@ def test_a_server_that_crashes_again_and_again_is_reported_with_its_last_words()
     assert "train-0" in trouble.message
     assert "ValueError: no such device" in trouble.message
     assert "-c vllm" in trouble.message
+    starting = {**CRASHING, **RUNNING, "ready": False}
+    assert podinfo.sidecar_trouble([a_pod(starting, RUNNING)]) == trouble, "between two crashes as well"
+    assert podinfo.sidecar_trouble([a_pod({**starting, "ready": True}, RUNNING)]) is None
     assert podinfo.sidecar_trouble([a_pod(RUNNING, RUNNING)]) is None
     assert podinfo.sidecar_trouble([a_pod(CRASHING, DONE, "Succeeded")]) is None
 

@@ -5,6 +5,13 @@ from tests.unit.core import make
 from tests.unit.core.fake_cluster import finetunejob_cluster
 from tests.unit.core.runs import preparing, results, training
 
+UNBOUND = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims",
+}
+
 
 def test_trouble_at_the_start_is_shown_at_once_and_told_once() -> None:
     cluster = preparing()
@@ -143,17 +150,25 @@ def test_a_gang_whose_lost_pod_was_not_seen_has_started() -> None:
     assert cluster.status["failures"] == {"train.Preempted": 1}
 
 
-def test_a_claim_that_is_bound_within_seconds_is_not_reported() -> None:
-    """Nearly every claim is unbound when its first pod is created; to tell it costs two statuses and an Event."""
-    unbound = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims",
-    }
+def test_the_wait_for_a_claim_begins_with_its_pod() -> None:
+    """A busy cluster creates the pods of a Job late."""
     cluster = finetunejob_cluster()
     cluster.converge()
-    cluster.start({"waiting": {}}, phase="Pending", conditions=[unbound])
+    cluster.later(25).reconcile()
+    cluster.start({"waiting": {}}, phase="Pending", conditions=[UNBOUND])
+    for pod in cluster.pods.values():
+        pod["metadata"]["creationTimestamp"] = rfc3339(cluster.now)
+    assert cluster.later(29).reconcile().requeue_after == 1.0
+    assert cluster.reasons() == []
+    cluster.later(1).reconcile()
+    assert cluster.reasons() == ["ClaimNotBound"]
+
+
+def test_a_claim_that_is_bound_within_seconds_is_not_reported() -> None:
+    """Nearly every claim is unbound when its first pod is created; to tell it costs two statuses and an Event."""
+    cluster = finetunejob_cluster()
+    cluster.converge()
+    cluster.start({"waiting": {}}, phase="Pending", conditions=[UNBOUND])
     before = cluster.writes
     plan = cluster.later(5).reconcile()
     assert cluster.writes == before and cluster.reasons() == []

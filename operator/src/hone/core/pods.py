@@ -156,12 +156,12 @@ def sidecar_trouble(pods: Iterable[Pod]) -> Trouble | None:
     """What keeps the server in the first of these pods from running, with its last words; None where nothing does."""
     for pod in pods:
         for status in () if is_over(pod) else _init_statuses(pod):
-            waiting = (status.get("state") or {}).get("waiting") or {}
-            ended = (status.get("lastState") or {}).get("terminated") or {}
-            if status.get("name") == SIDECAR and waiting.get("reason") == "CrashLoopBackOff":
+            ended = (status.get("lastState") or {}).get("terminated")
+            # Also between two crashes, while it starts again: each change of the condition would be an Event.
+            if status.get("name") == SIDECAR and ended and not status.get("ready"):
                 name, words = pod.raw["metadata"]["name"], str(ended.get("message") or "").strip().splitlines()
                 last = reported.text(words[-1]) if words else f"exit code {ended.get('exitCode')}"
                 why = f"`kubectl logs {name} -c {SIDECAR}` shows why"
                 message = f"pod {name}: the server that generates answers ends again and again: {last}; {why}"
-                return Trouble(str(waiting["reason"]), message)
+                return Trouble("CrashLoopBackOff", message)
     return None

@@ -50,6 +50,13 @@ def waited(state: State, attempt: AttemptStatus, job: Object | None) -> float:
     return seconds_since(begin, state.now)
 
 
+def patience_left(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> float:
+    """Seconds until missing pods and claims that are not bound are reported. On a busy cluster the pods come late."""
+    created = [when for pod in pods if (when := pod.raw["metadata"].get("creationTimestamp"))]
+    since = min([waited(state, attempt, job), *(seconds_since(when, state.now) for when in created)])
+    return PATIENCE_SECONDS - since
+
+
 def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
     """Whether the Job counts pods that were not listed: they may have started, and ended before they were read."""
     status = job.get("status") or {}
@@ -59,7 +66,7 @@ def _has_unseen_pods(job: Object, pods: tuple[Pod, ...]) -> bool:
 
 def find_trouble(state: State, attempt: AttemptStatus, job: Object | None, pods: tuple[Pod, ...]) -> Trouble | None:
     """What keeps the attempt's pods from starting, or None. Most claims are bound and most pods made within seconds."""
-    is_early = waited(state, attempt, job) < PATIENCE_SECONDS
+    is_early = patience_left(state, attempt, job, pods) > 0
     trouble = _trouble(state, attempt, pods)
     if trouble and not (is_early and trouble.reason == podinfo.CLAIM_NOT_BOUND):
         return trouble

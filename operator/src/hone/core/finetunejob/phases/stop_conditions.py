@@ -3,7 +3,7 @@
 from hone.api.finetunejob_status import AttemptResult, Failure
 from hone.core import pods as podinfo
 from hone.core.finetunejob.policies import image_volumes
-from hone.core.finetunejob.start import PATIENCE_SECONDS, all_started, find_trouble, is_queued, never_started, waited
+from hone.core.finetunejob.start import all_started, find_trouble, is_queued, never_started, patience_left, waited
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status.usage import gpu_seconds
 from hone.core.finetunejob.steps import STEPS
@@ -50,7 +50,7 @@ def _watch_start(state: State) -> None:
         state.trouble = podinfo.sidecar_trouble(pods)
         return
     state.trouble = find_trouble(state, attempt, job, pods)
-    age = waited(state, attempt, job)
-    state.requeue.append(max(1.0, state.run.spec.start_deadline_seconds - age))
-    if age < PATIENCE_SECONDS and not state.trouble and (not pods or podinfo.trouble(pods)):
-        state.requeue.append(PATIENCE_SECONDS - age)
+    state.requeue.append(max(1.0, state.run.spec.start_deadline_seconds - waited(state, attempt, job)))
+    left = patience_left(state, attempt, job, pods)
+    if left > 0 and not state.trouble and (not pods or podinfo.trouble(pods)):
+        state.requeue.append(left)
