@@ -2,8 +2,10 @@
 field and remedy, within bounds."""
 
 import json
+import os
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,13 +194,33 @@ def test_mutated_files_are_encoded_or_refused(tiny_tokenizer: Any, tmp_path: Pat
     assert min(outcomes["encoded"], outcomes["refused"]) > 6, "both must occur"
 
 
+def work_on_many(name: str, seeds: range, folder: Path, tokenizer: Any) -> int:
+    """Work on the files of all seeds, in processes that end as a step's does where a library ends its process by a
+    signal, as Arrow does: the step says that the file cannot be read. Returns how often that was so."""
+    state, ended = folder / "state", 0
+    while seeds:
+        if (child := os.fork()) == 0:
+            try:
+                for seed in seeds:
+                    state.write_text(str(seed))
+                    work_on(name, seed, folder, tokenizer)
+                os._exit(0)
+            except BaseException:
+                state.write_text(f"{name}, seed {state.read_text()}: {traceback.format_exc()}")
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code <= 0, state.read_text()
+        seeds = range(int(state.read_text()) + 1, seeds.stop) if code else range(0)
+        assert code in (0, *(-number for number in limits.BROKEN)), f"signal {-code} at seed {seeds.start - 1}"
+        assert not code or name in ("rows.parquet", "file.arrow", "stream.arrow"), name
+        ended += bool(code)
+    return ended
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(SLICES))
 def test_no_mutated_file_breaks_what_reads_checks_and_encodes(part: int, tiny_tokenizer: Any, tmp_path: Path) -> None:
-    for name in NAMES:
-        for seed in range(part * PER_SLICE, (part + 1) * PER_SLICE):
-            try:
-                work_on(name, seed, tmp_path, tiny_tokenizer)
-            except Exception as error:
-                raise AssertionError(f"{name}, seed {seed}") from error
+    seeds = range(part * PER_SLICE, (part + 1) * PER_SLICE)
+    ended = {name: work_on_many(name, seeds, tmp_path, tiny_tokenizer) for name in NAMES}
+    assert sum(ended.values()) <= PER_SLICE / 20, ended

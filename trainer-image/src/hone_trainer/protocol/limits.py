@@ -32,7 +32,7 @@ _MEMORY_FIELDS = {
     "inspect": "the limits of the namespace",
     "fetch": "spec.resources.limits.memory",
 }
-_BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """How a library ends a process on input that it did not expect."""
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 """What the step is to receive though its parent is the container's process."""
@@ -213,7 +213,7 @@ def killed(step: str, number: int) -> Verdict:
     """Why a step failed of which a process was ended by a signal."""
     field, name = _place()
     how = signal.Signals(number).name
-    if number in _BROKEN and field:
+    if number in BROKEN and field:
         return _verdict(
             FailureClass.BAD_INPUT, f"{field}: {name} cannot be read: the reader ended by {how}", "Create it again."
         )
