@@ -58,10 +58,10 @@ class Hub:
 
 
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
-    """Serve the hub on a free port of loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+def serving(hub: Hub, host: str = "127.0.0.1") -> Iterator[Hub]:
+    """Serve the hub on a free port of loopback, or of another address of this machine."""
+    server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.url = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -47,6 +47,13 @@ class Store:
         for key, content in objects.items():
             backend.put_object(BUCKET, key, content)
 
+    def objects(self) -> dict[str, bytes]:
+        """What is in the bucket now."""
+        from moto.s3.models import s3_backends
+
+        bucket = s3_backends["123456789012"]["aws"].buckets[BUCKET]
+        return {key: bytes(bucket.keys[key].value) for key in bucket.keys}
+
     def __call__(self, environ: dict[str, Any], start: Start, inner: Callable[..., Iterable[bytes]]) -> Iterable[bytes]:
         """Answer one request."""
         key = environ["PATH_INFO"].removeprefix(f"/{BUCKET}").removeprefix("/")
@@ -84,8 +91,8 @@ class Store:
 
 
 @contextmanager
-def serving() -> Iterator[Store]:
-    """Serve an empty store on a free port of loopback."""
+def serving(host: str = "127.0.0.1") -> Iterator[Store]:
+    """Serve an empty store on a free port of loopback, or of another address of this machine."""
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -94,8 +101,8 @@ def serving() -> Iterator[Store]:
             """Nothing."""
 
     store, backend = Store(), DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, lambda e, s: store(e, s, backend), threaded=True, request_handler=Quiet)
-    store.url = f"http://127.0.0.1:{server.server_port}"
+    server = make_server(host, 0, lambda e, s: store(e, s, backend), threaded=True, request_handler=Quiet)
+    store.url = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
