@@ -15,7 +15,7 @@ from hone.api.meta import (
     PodSettings,
     ResourceRequirements,
 )
-from hone.api.rollout import HISTORY, MOST_STEPS, Rejected, Rollout
+from hone.api.rollout import HISTORY, MOST_STEPS, AnalysisStatus, Rejected, Rollout
 from hone.api.served_model import ServedModel
 from hone.contract.base import Model
 
@@ -206,7 +206,8 @@ class ModelDeploymentStatus(Model):
         list[Condition],
         Field(
             max_length=16,
-            description="Conditions of the deployment: Available, Progressing, Ready, Reconciling and Stalled.",
+            description="Conditions of the deployment: Available, Progressing, Analyzed, Ready, Reconciling and "
+            "Stalled.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = []
@@ -236,6 +237,7 @@ class ModelDeploymentStatus(Model):
         list[Annotated[str, Field(max_length=64)]] | None,
         Field(max_length=2 * HISTORY, description="Revisions that are kept as ControllerRevisions, the newest last."),
     ] = None
+    analysis: Annotated[AnalysisStatus | None, Field(description="The last analysis of a candidate.")] = None
     downtime_seconds: Annotated[
         int | None,
         Field(ge=0, description="Seconds in which no server answered during the last rollout with Recreate."),

@@ -5,7 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hone.api.dataset import ClaimPath, ConfigMapKey
+from hone.contract.analysis import MOST_SAMPLES, AnalysisSummary
 from hone.contract.base import Model
+from hone.contract.metrics import Metric
 
 MOST_STEPS = 16
 HISTORY = 10
@@ -39,6 +42,60 @@ class CanaryStep(Model):
     ] = 60
 
 
+class AnalysisRows(Model):
+    """Prompts with right answers, one JSON object a line: messages, prompt and completion, or text and label."""
+
+    config_map: Annotated[ConfigMapKey | None, Field(description="Key of a ConfigMap with the rows.")] = None
+    claim: Annotated[ClaimPath | None, Field(description="File with the rows on a PersistentVolumeClaim.")] = None
+
+
+class RolloutAnalysis(Model):
+    """What a candidate has to show before it gets requests: answers to the same prompts as the stable revision."""
+
+    dataset: Annotated[AnalysisRows, Field(description="Prompts with right answers that neither model was trained on.")]
+    max_samples: Annotated[
+        int,
+        Field(ge=10, le=MOST_SAMPLES, description="Maximum number of rows; of more, some of the whole file."),
+    ] = 200
+    max_new_tokens: Annotated[int, Field(ge=1, le=32_768, description="Maximum number of tokens of an answer.")] = 256
+    metric: Annotated[
+        Metric | None,
+        Field(
+            description="How answers are compared with the right ones. Default: as a FineTuneJob chooses its main "
+            "metric, by the right answers. Classes are always compared by accuracy. loss is not allowed."
+        ),
+    ] = None
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How much worse the candidate may be. It passes if the lower bound of the difference's "
+            "interval is above -tolerance, fails if the upper bound is below, and is inconclusive otherwise.",
+        ),
+    ] = 0.05
+    confidence: Annotated[
+        float, Field(ge=0.5, le=0.999, description="Confidence of the interval: 0.9, 0.95, 0.99, 0.999, or the next.")
+    ] = 0.95
+    latency_tolerance: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=100,
+            description="How much slower 95 % of the candidate's answers may come: 0.5 allows 1.5 times the time of "
+            "the stable revision. Default: any.",
+        ),
+    ] = None
+
+
+class AnalysisStatus(Model):
+    """The last analysis."""
+
+    key: Annotated[str, Field(max_length=64, description="Digest of what is compared, and how.")]
+    revision: Annotated[str, Field(max_length=64, description="Revision of the candidate.")]
+    result: Annotated[AnalysisSummary | None, Field(description="What it showed; none while it runs.")] = None
+
+
 class Rollout(Model):
     """How a new revision replaces the one that is served."""
 
@@ -56,6 +113,13 @@ class Rollout(Model):
             max_length=MOST_STEPS,
             description="Shares of the requests that the candidate gets one after the other. Default: none, it "
             "replaces the old revision once it is ready. Allowed only with Canary.",
+        ),
+    ] = None
+    analysis: Annotated[
+        RolloutAnalysis | None,
+        Field(
+            description="Compare the candidate with the stable revision before it gets any request. Allowed only with "
+            "Canary."
         ),
     ] = None
     paused: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract import VERSION
+from hone.contract.analysis import AnalysisSummary
 from hone.contract.base import Model
 from hone.contract.plan import Amount, Count, DatasetSummary, Plan, Positive
 from hone.contract.verdict import Verdict
@@ -201,7 +202,7 @@ class StepResult(Model):
 
     version: int = VERSION
     step: str
-    """prepare, train, finish or publish; of a server, inspect or fetch."""
+    """prepare, train, finish or publish; of a server, inspect, fetch or analyze."""
     verdict: Verdict | None = None
     dataset: DatasetSummary | None = None
     plan: Plan | None = None
@@ -213,6 +214,8 @@ class StepResult(Model):
     """publish: the copy."""
     inspected: InspectedModel | None = None
     """inspect: the published model that is to be served."""
+    analysis: AnalysisSummary | None = None
+    """analyze: what two revisions of a server answered."""
     final_step: Count | None = None
     """train: the optimizer step at which the run ended."""
     best_step: Count | None = None

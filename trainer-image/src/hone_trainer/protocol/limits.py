@@ -31,6 +31,7 @@ _MEMORY_FIELDS = {
     "publish": "the limits of the namespace",
     "inspect": "the limits of the namespace",
     "fetch": "spec.resources.limits.memory",
+    "analyze": "the limits of the namespace",
 }
 BROKEN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """How a library ends a process on input that it did not expect."""

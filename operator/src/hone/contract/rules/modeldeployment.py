@@ -1,6 +1,7 @@
 """The rules on a ModelDeployment."""
 
 from hone.contract.expressions import Compare, IsSet, OneOf, Value
+from hone.contract.metrics import Metric
 from hone.contract.rules.places import (
     device,
     exactly_one,
@@ -66,5 +67,14 @@ RULES: tuple[Rule, ...] = (
     *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved, closed_server)),
     known_argument("spec.runtime.args[]"),
     *(not_of_the_cluster(place) for place in POD_SETTINGS),
-    *(_only_canary(field) for field in ("steps", "paused")),
+    *(_only_canary(field) for field in ("steps", "paused", "analysis")),
+    exactly_one(f"{ROLLOUT}.analysis.dataset", "configMap", "claim"),
+    inside_the_volume(f"{ROLLOUT}.analysis.dataset.claim"),
+    Rule(
+        path=f"{ROLLOUT}.analysis.metric",
+        scope=f"{ROLLOUT}.analysis",
+        applies_if=OneOf(Value("metric"), (Metric.LOSS.value,)),
+        message="cannot be loss, which is no figure of an answer",
+        remedy="Use another one, or remove it.",
+    ),
 )

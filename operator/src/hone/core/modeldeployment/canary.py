@@ -6,7 +6,9 @@ from datetime import datetime
 
 from hone.api.modeldeployment import Candidate
 from hone.api.rollout import CanaryStep
+from hone.contract.analysis import AnalysisVerdict
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.analysis import Analyzed
 from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object
 from hone.core.pods import Trouble
@@ -29,6 +31,7 @@ class Canary:
         since: since when the share of the current step is in force.
         is_paused: whether only a person ends the wait.
         due: seconds until the next move, if time alone decides.
+        is_asked: whether it is being analyzed.
     """
 
     reason: str
@@ -39,6 +42,7 @@ class Canary:
     since: str | None = None
     is_paused: bool = False
     due: float | None = None
+    is_asked: bool = False
 
 
 def steps_of(server: Server) -> Sequence[CanaryStep]:
@@ -81,6 +85,7 @@ def advance(
     candidate: Object | None,
     trouble: Trouble | None,
     in_force: bool,
+    analysis: Analyzed | None,
     now: datetime,
 ) -> Canary:
     """The next move.
@@ -92,6 +97,7 @@ def advance(
         candidate: the candidate's, if it is rendered from what is wanted.
         trouble: what keeps its pods from becoming ready.
         in_force: whether requests are divided as the status says.
+        analysis: how far its analysis is; None: the spec has none.
         now: the time.
     """
     count, steps = rollout.desired(stable), steps_of(server)
@@ -107,7 +113,7 @@ def advance(
         why = trouble_in_words(server, trouble) if trouble else Trouble("CandidateStarting", "the candidate starts")
         return Canary(why.reason, why.message, replicas, weight, done, since)
     if done is None:
-        return _next(steps, 0, count)
+        return _judged(analysis, replicas) or _next(steps, 0, count)
     if current is None:
         return Canary("Promoting", "all steps are over", replicas, weight, done)
     if since is None and in_force:
@@ -121,6 +127,21 @@ def advance(
         return _next(steps, done + 1, count)
     hold = f" for {current.hold_seconds} s"
     return Canary("CanaryStep", where + hold, replicas, weight, done, since, due=left)
+
+
+def _judged(analysis: Analyzed | None, replicas: int) -> Canary | None:
+    """What a candidate that is ready and has no requests yet waits for; None: it passed, or is not analyzed."""
+    if analysis is None:
+        return None
+    result, trouble = analysis.result, analysis.trouble
+    if result is None:
+        message = "both revisions are asked the same prompts" if trouble is None else trouble.message
+        reason = trouble.reason if trouble else "Analyzing"
+        return Canary(reason, message, replicas, is_paused=analysis.is_over, is_asked=True)
+    if result.verdict == AnalysisVerdict.PASS:
+        return None
+    message = f"{result.message}; change spec.rollout.analysis or spec.rollout.retry to ask again"
+    return Canary("Inconclusive", message, replicas, is_paused=True)
 
 
 def _next(steps: Sequence[CanaryStep], done: int, count: int) -> Canary:

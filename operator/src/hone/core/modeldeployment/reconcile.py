@@ -10,9 +10,12 @@ from hone.core import refusal
 from hone.core.allowlists import not_allowed
 from hone.core.children import Standing, ref_of, standing
 from hone.core.kind import Fetched
+from hone.core.modeldeployment.analysis import due, superseded
+from hone.core.modeldeployment.analysis import job_ref as job_ref_of
 from hone.core.modeldeployment.children import CANDIDATE, Row, needed
 from hone.core.modeldeployment.resolution import inspection_ref, is_unresolved
 from hone.core.modeldeployment.resources import access
+from hone.core.modeldeployment.resources.analysis import analysis
 from hone.core.modeldeployment.resources.deployment import deployment, revision_of
 from hone.core.modeldeployment.resources.inspection import inspection
 from hone.core.modeldeployment.resources.revision import history, record, record_ref, surplus, unrecorded
@@ -55,11 +58,13 @@ def refs(server: Server, fetched: Fetched) -> tuple[Ref, ...]:
 
 
 def _records(server: Server, old: ModelDeploymentStatus, fetched: Fetched) -> list[Ref]:
-    """The ControllerRevisions to read: what to go back to, what is to be recorded, what is to be deleted."""
+    """The ControllerRevisions to read, to go back to, to be created or to be deleted, and the Job of an analysis."""
     stable = server.deployment(Role.STABLE)
     back = recorded_to_read(server, old, fetched[stable]) if stable in fetched else []
     named = [each.revision for each in unrecorded(server, old)] + surplus(server, old)
-    refs_ = [*back, *(record_ref(server, each) for each in named)]
+    key = due(server, old)
+    jobs = [job_ref_of(server, key)] if key else []
+    refs_ = [*back, *jobs, *_superseded(server, old), *(record_ref(server, each) for each in named)]
     return list(dict.fromkeys(refs_))
 
 
@@ -105,6 +110,7 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
     create = (
         *_inspection(snapshot, observed),
         *_guard(snapshot, observed),
+        *_analysis_job(snapshot, old),
         *_recorded_now(snapshot, observed, added),
     )
     return Plan(
@@ -113,6 +119,7 @@ def reconcile(server: Server, observed: Observed, now: datetime) -> Plan:
         delete=(
             *_unwanted(server, observed, old),
             *_candidate_over(snapshot, observed),
+            *_deletes(server, observed, _superseded(server, old)),
             *_deletes(server, observed, [record_ref(server, each) for each in dropped]),
         ),
         status=changed(resource, new),
@@ -199,6 +206,20 @@ def _recorded_now(snapshot: Snapshot, observed: Observed, added: list[Revision])
         for each in added
         if observed.get(record_ref(server, each.revision)) is None
     ]
+
+
+def _analysis_job(snapshot: Snapshot, old: ModelDeploymentStatus) -> list[Object]:
+    """The Job of the analysis, once the candidate is ready and the status names it."""
+    move, comparison, served = snapshot.canary, snapshot.analysis, snapshot.selection.served
+    if move is None or comparison is None or served is None or not move.is_asked or comparison.has_job:
+        return []
+    return [analysis(snapshot.server, served, comparison.key)] if due(snapshot.server, old) == comparison.key else []
+
+
+def _superseded(server: Server, old: ModelDeploymentStatus) -> list[Ref]:
+    """The Job of an analysis whose result nobody needs any more."""
+    key = superseded(server, old)
+    return [job_ref_of(server, key)] if key else []
 
 
 def _candidate_over(snapshot: Snapshot, observed: Observed) -> list[Delete]:

@@ -13,6 +13,8 @@ from hone.core.subject import Subject
 STEP = "serve"
 INSPECT = "inspect"
 """The step of the pod that reads what a published model is."""
+ANALYZE = "analyze"
+"""The step of the pod that asks both revisions of a rollout the same prompts."""
 VERIFY = "verify"
 """The init container that checks the artifact of a job."""
 FETCH = "fetch"

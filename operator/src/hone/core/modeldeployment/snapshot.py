@@ -12,9 +12,12 @@ from hone.api.modeldeployment import (
     ServedArtifactStatus,
 )
 from hone.api.rollout import HISTORY, Rejected, Strategy
+from hone.contract.analysis import AnalysisVerdict
 from hone.core import reported
 from hone.core.children import Standing, standing
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.analysis import Analyzed, analyzed, due, key_of, settings
+from hone.core.modeldeployment.analysis import job_ref as job_ref_of
 from hone.core.modeldeployment.canary import UNSCHEDULABLE, Canary, advance, is_over
 from hone.core.modeldeployment.resolution import inspection_ref, resolve, resolved_model, select_resolved
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
@@ -25,6 +28,9 @@ from hone.core.modeldeployment.server import Server
 from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable
 from hone.core.pods import Trouble
+
+WORSE = "AnalysisFailed"
+"""Reason of a revision that was rejected for its answers."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Snapshot:
         other: our Deployment of a candidate, or None.
         canary: the next move of a candidate next to the stable revision; None: there is none.
         tried: the candidate's Deployment to apply, or None if the live one is up to date.
+        analysis: how far the analysis of the candidate is; None: there is none.
         rejection: why the desired revision is given up from now on; None: it is not.
         resolved: what spec.model stands for, if it names no job and that is known.
         inspects: whether a pod has to inspect spec.model, and no Job for that exists.
@@ -60,6 +67,7 @@ class Snapshot:
     other: Object | None
     canary: Canary | None
     tried: Object | None
+    analysis: Analyzed | None
     rejection: Rejected | None
     resolved: ResolvedModel | None
     inspects: bool
@@ -167,7 +175,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     other = child(server, observed, server.deployment(Role.CANDIDATE)) if server.has_candidates else None
     known = old.stable or (_recorded(server, observed, live) if _is_lost(server, old) else None)
     held = rejected_as(server, old, selection.served) if known and selection.served else None
-    rendered, revision, canary, tried = None, None, None, None
+    rendered, revision, canary, tried, comparison = None, None, None, None, None
     if held and known:
         selection = _still(selection, known, held)
         revision = known.revision
@@ -186,7 +194,8 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
                 current = None if tried else other
                 trouble = rollout.trouble(current, observed.pods, revision)
                 in_force = _is_divided(server, observed, before)
-                canary = advance(server, before, live, current, trouble, in_force, now)
+                comparison = _analyzed(server, observed, old, known.revision, before)
+                canary = advance(server, before, live, current, trouble, in_force, comparison, now)
         else:
             rendered = deployment(server, selection.served, Role.STABLE)
             revision = revision_of(rendered)
@@ -195,7 +204,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     running = other if canary else live
     can_go_back = canary is not None or (known and _recorded_deployment(server, observed, known.revision) is not None)
     may_reject = server.spec.rollout is not None and not (complete or held) and can_go_back
-    rejection = _rejection(server, observed, selection.served, known, revision) if may_reject else None
+    rejection = _rejection(server, observed, selection.served, known, revision, comparison) if may_reject else None
     return Snapshot(
         server=server,
         old=old,
@@ -207,6 +216,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
         other=other,
         canary=canary,
         tried=tried,
+        analysis=comparison,
         rejection=rejection,
         resolved=resolved,
         inspects=inspects,
@@ -264,18 +274,40 @@ def _still(selection: Selection, known: Revision, why: Rejected) -> Selection:
     )
 
 
+def _analyzed(
+    server: Server, observed: Observed, old: ModelDeploymentStatus, stable: str, candidate: Candidate | None
+) -> Analyzed | None:
+    """How far the analysis of a candidate is that has not begun its steps; nothing yet where no status names it."""
+    if settings(server) is None or (candidate and candidate.step is not None):
+        return None
+    if candidate is None:
+        return Analyzed("")
+    key = key_of(server, stable, candidate.revision)
+    job = child(server, observed, job_ref_of(server, key)) if due(server, old) == key else None
+    return analyzed(server, old, key, job, observed.pods)
+
+
 def _rejection(
-    server: Server, observed: Observed, served: ServedArtifact | None, known: Revision | None, revision: str | None
+    server: Server,
+    observed: Observed,
+    served: ServedArtifact | None,
+    known: Revision | None,
+    revision: str | None,
+    comparison: Analyzed | None,
 ) -> Rejected | None:
-    """Whether the desired revision is given up: its servers end again and again, and those before do not."""
+    """Whether the desired revision is given up: its answers are worse, or its servers end again and again, and those
+    before do not."""
     if server.spec.rollout is None or served is None or known is None or not revision or known.revision == revision:
         return None
-    crash = rollout.crash_loop(observed.pods, revision)
-    if crash is None or rollout.crash_loop(observed.pods, known.revision):
+    why = rollout.crash_loop(observed.pods, revision)
+    why = None if why and rollout.crash_loop(observed.pods, known.revision) else why
+    if comparison and comparison.result and comparison.result.verdict == AnalysisVerdict.FAIL:
+        why = Trouble(WORSE, comparison.result.message)
+    if why is None:
         return None
-    message = reported.text(f"revision {revision} ({short(served.artifact.digest)}): {crash.message}")
+    message = reported.text(f"revision {revision} ({short(served.artifact.digest)}): {why.message}")
     retry = server.spec.rollout.retry
-    return Rejected(revision=revision, reason=crash.reason, message=message, inputs=inputs(server, served), retry=retry)
+    return Rejected(revision=revision, reason=why.reason, message=message, inputs=inputs(server, served), retry=retry)
 
 
 def _is_divided(server: Server, observed: Observed, candidate: Candidate | None) -> bool:

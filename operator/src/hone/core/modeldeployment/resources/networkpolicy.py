@@ -2,10 +2,11 @@
 
 import json
 
+from hone.core.modeldeployment.analysis import settings
 from hone.core.modeldeployment.resources.access import METRICS_PORT
 from hone.core.modeldeployment.server import HTTP_PORT, STEP, Server
 from hone.core.names import INPUTS_ANNOTATION, UID_LABEL, digest
-from hone.core.network import HTTPS_PORT, NetworkPeers, admit, dns, policy, public, tcp
+from hone.core.network import HTTPS_PORT, NetworkPeers, Rule, admit, dns, policy, public, tcp
 from hone.core.observed import Object
 
 
@@ -28,10 +29,17 @@ def network_policy(server: Server, downloads: bool = False) -> Object:
         STEP,
         {UID_LABEL: server.uid},
         ingress=[*admit(callers, tcp(HTTP_PORT)), *admit(peers.metrics, tcp(METRICS_PORT))],
-        egress=[dns(), *peers.egress, *([public(tcp(HTTPS_PORT))] if downloads else [])],
+        egress=[dns(), *peers.egress, *_asks(server), *([public(tcp(HTTPS_PORT))] if downloads else [])],
     )
     rendered["metadata"]["annotations"][INPUTS_ANNOTATION] = digest(json.dumps(rendered["spec"], sort_keys=True))
     return rendered
+
+
+def _asks(server: Server) -> list[Rule]:
+    """To the servers: what asks both revisions of a rollout. It is one of the pods that the policy is about."""
+    if settings(server) is None:
+        return []
+    return [{"to": [{"podSelector": {"matchLabels": {UID_LABEL: server.uid}}}], "ports": [tcp(HTTP_PORT)]}]
 
 
 def differs(server: Server, live: Object | None, downloads: bool = False) -> bool:

@@ -8,6 +8,7 @@ from hone.core.plan import Event
 
 QUIET = (
     "CandidateStarting",
+    "Analyzing",
     "CandidateRejected",
     "CanaryStep",
     "Inspecting",

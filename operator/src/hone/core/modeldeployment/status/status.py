@@ -4,8 +4,10 @@ from datetime import datetime
 
 from hone.api.modeldeployment import ModelDeploymentStatus, Phase, Role, RoleStatus
 from hone.api.rollout import Strategy
+from hone.contract.analysis import AnalysisVerdict
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, find, kstatus, merge
 from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.analysis import settings, shown
 from hone.core.modeldeployment.canary import Canary
 from hone.core.modeldeployment.resolution import INSPECTING
 from hone.core.modeldeployment.resources import access, vllm
@@ -15,6 +17,7 @@ from hone.core.modeldeployment.snapshot import Snapshot
 from hone.core.network import enforcement
 from hone.core.times import seconds_since
 
+ANALYZED = {AnalysisVerdict.PASS: TRUE, AnalysisVerdict.FAIL: FALSE, AnalysisVerdict.INCONCLUSIVE: UNKNOWN}
 PROGRESSING = {"Stalled": FALSE, "Paused": UNKNOWN, "Reconciling": TRUE}
 """Whether a rollout that is not complete continues, by what it waits for."""
 WAITING = ("WaitingForJob", "ArtifactNotFound", INSPECTING)
@@ -107,6 +110,18 @@ def _role(snapshot: Snapshot, role: Role) -> RoleStatus:
     )
 
 
+def _analyzed(snapshot: Snapshot) -> list[Finding]:
+    """What the last analysis showed; nothing without one."""
+    last = shown(snapshot.server, snapshot.old, snapshot.revision, snapshot.analysis)
+    if settings(snapshot.server) is None or last is None:
+        return []
+    if last.result is not None:
+        return [Finding("Analyzed", ANALYZED[last.result.verdict], str(last.result.verdict), last.result.message)]
+    trouble = snapshot.analysis.trouble if snapshot.analysis else None
+    reason, message = (trouble.reason, trouble.message) if trouble else ("Analyzing", "")
+    return [Finding("Analyzed", UNKNOWN, reason, message)]
+
+
 def _downtime(snapshot: Snapshot, now: datetime) -> int | None:
     """Seconds without a server in the last rollout that ends the old ones first, once one answers again."""
     before = find(snapshot.old.conditions, "Available")
@@ -123,7 +138,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
     has_other = snapshot.other is not None or snapshot.tries
     roles = [*([stable] if snapshot.live else []), *([_role(snapshot, Role.CANDIDATE)] if has_other else [])]
     generation = server.resource["metadata"].get("generation")
-    findings = [_available(snapshot), _progressing(snapshot), *kstatus(*_state(snapshot))]
+    findings = [_available(snapshot), _progressing(snapshot), *_analyzed(snapshot), *kstatus(*_state(snapshot))]
     return ModelDeploymentStatus(
         phase=_phase(snapshot),
         observed_generation=generation,
@@ -140,6 +155,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         stable=snapshot.stable,
         candidate=snapshot.candidate,
         rejected=snapshot.rejected or None,
+        analysis=shown(snapshot.server, snapshot.old, snapshot.revision, snapshot.analysis),
         downtime_seconds=_downtime(snapshot, now),
         revisions=roles or None,
     )

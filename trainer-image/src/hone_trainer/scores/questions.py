@@ -1,0 +1,165 @@
+"""Prompts with right answers, and what a server answers to them, at temperature 0."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+from hone_trainer.protocol.errors import BadInput, clip
+
+AT_ONCE = 4
+"""Prompts that are asked at the same time; each goes to both servers."""
+REQUEST_SECONDS = 300
+MOST_BYTES = 4 << 20
+"""Of a server's reply."""
+_SHAPES = "messages that end with the assistant's, prompt and completion, or, for classes, text and label"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and its right answer.
+
+    Attributes:
+        messages: the conversation so far; of a text to classify, one message.
+        reference: the right answer, or class.
+    """
+
+    messages: list[dict[str, Any]]
+    reference: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server answered.
+
+    Attributes:
+        text: the answer, or the class; None: it answered with an error.
+        seconds: how long it took.
+        ended: whether the answer ended by itself, not by the limit of its tokens.
+        error: what the server said instead.
+    """
+
+    text: str | None
+    seconds: float
+    ended: bool = True
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server.
+
+    Attributes:
+        url: its address.
+        model: the model's name.
+        api: Chat or Classify.
+        max_tokens: most tokens of an answer.
+        key: what it answers for; None: anybody.
+    """
+
+    url: str
+    model: str
+    api: str
+    max_tokens: int
+    key: str | None = None
+
+    def ask(self, question: Question) -> Reply:
+        """The answer; a server that cannot be reached gives one without a text."""
+        path, body = self._request(question)
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        began = time.monotonic()
+        try:
+            with opener.open(request, timeout=REQUEST_SECONDS) as response:
+                answer = json.loads(response.read(MOST_BYTES))
+            text, ended = self._text(answer)
+            return Reply(text, time.monotonic() - began, ended)
+        except urllib.error.HTTPError as error:
+            words = f"HTTP {error.code}: {error.read(1000).decode(errors='replace')}"
+        except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+            words = f"{type(error).__name__}: {error}"
+        return Reply(None, time.monotonic() - began, False, clip(words, 200))
+
+    def _request(self, question: Question) -> tuple[str, dict[str, Any]]:
+        if self.api == "Classify":
+            return "/classify", {"model": self.model, "input": question.messages[-1]["content"]}
+        parameters = {"messages": question.messages, "temperature": 0, "seed": 0, "max_tokens": self.max_tokens}
+        return "/v1/chat/completions", {"model": self.model, **parameters}
+
+    def _text(self, answer: Any) -> tuple[str, bool]:
+        if self.api == "Classify":
+            return str(answer["data"][0]["label"]), True
+        choice = answer["choices"][0]
+        return str(choice["message"].get("content") or ""), choice.get("finish_reason") != "length"
+
+
+def ask_both(questions: Sequence[Question], stable: Endpoint, candidate: Endpoint) -> list[tuple[Reply, Reply]]:
+    """What both answer, in the order of the questions. Which is asked first alternates, so that load and caches are
+    the same for both."""
+
+    def one(index: int) -> tuple[Reply, Reply]:
+        if index % 2:
+            later = candidate.ask(questions[index])
+            return stable.ask(questions[index]), later
+        return stable.ask(questions[index]), candidate.ask(questions[index])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(one, range(len(questions))))
+
+
+def questions_of(content: bytes, api: str, most: int) -> list[Question]:
+    """The questions in a file of JSON lines; of more than `most`, some from all of it.
+
+    Raises:
+        BadInput: it has none, or a line is not one.
+    """
+    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise BadInput(FIELD, "has no rows", "Add rows with a prompt and its right answer.")
+    step = max(1.0, len(lines) / most)
+    chosen = [lines[int(index * step)] for index in range(min(most, len(lines)))]
+    return [_question(number, line, api) for number, line in chosen]
+
+
+FIELD = "spec.rollout.analysis.dataset"
+
+
+def _question(number: int, line: bytes, api: str) -> Question:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(FIELD, f"line {number} is not JSON: {error}", "Write one JSON object a line.") from error
+    question = (_labeled(row) if api == "Classify" else _chat(row)) if isinstance(row, dict) else None
+    if question is None:
+        raise BadInput(FIELD, f"line {number} has no prompt with its right answer", f"A row has {_SHAPES}.")
+    return question
+
+
+def _labeled(row: dict[str, Any]) -> Question | None:
+    text, label = row.get("text"), row.get("label")
+    if not isinstance(text, str) or not isinstance(label, str):
+        return None
+    return Question([{"role": "user", "content": text}], label)
+
+
+def _chat(row: dict[str, Any]) -> Question | None:
+    prompt, answer = row.get("prompt"), row.get("completion")
+    if isinstance(messages := row.get("messages"), list) and messages and _is_message(messages[-1], "assistant"):
+        prompt, answer = messages[:-1], messages[-1]["content"]
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    if isinstance(answer, list) and len(answer) == 1 and _is_message(answer[0], "assistant"):
+        answer = answer[0]["content"]
+    if not isinstance(prompt, list) or not prompt or not isinstance(answer, str):
+        return None
+    return Question(prompt, answer)
+
+
+def _is_message(message: Any, role: str) -> bool:
+    return isinstance(message, dict) and message.get("role") == role and isinstance(message.get("content"), str)
