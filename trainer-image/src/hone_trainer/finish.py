@@ -41,6 +41,7 @@ from hone_trainer.protocol.logs import quiet_libraries, setup_logging
 from hone_trainer.protocol.planfile import PlanFile, require_plan
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
+from hone_trainer.protocol.searchfile import load_search
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.reports.page import render
 from hone_trainer.training import checkpoint
@@ -342,6 +343,7 @@ def _report(
         files=files,
         base_files=base_files(Path(config.paths.model)) if kind == "Adapter" else [],
         history=load_history(config),
+        search=load_search(config) if config.search else None,
         image=os.environ.get(IMAGE_ENV),
         max_new_tokens=_max_new_tokens(planned, config.evaluation),
     )

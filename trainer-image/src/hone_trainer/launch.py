@@ -35,6 +35,7 @@ from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
+from hone_trainer.protocol.searchfile import load_search
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import of_pod, preempted
 from hone_trainer.training import checkpoint
@@ -149,6 +150,7 @@ def _of_final_step(result: StepResult, pod: PodAttempt, config: RunConfig) -> St
     step, total = last[1].step, pod.planned.total_steps
     validation = validation_of(last[0])
     best_step, best_loss = validation.best or (None, None)
+    record = load_search(config) if config.search else None
     changes = result.changes
     if step < total and best_loss is not None:
         best = f"the lowest loss on the validation rows, {best_loss:.4g}, was at step {best_step}"
@@ -160,6 +162,7 @@ def _of_final_step(result: StepResult, pod: PodAttempt, config: RunConfig) -> St
             "best_eval_loss": best_loss,
             "validation_warning": validation.warning,
             "changes": changes[:MAX_CHANGES],
+            "search": record.summary if record else None,
         }
     )
 

@@ -30,6 +30,7 @@ from hone_trainer.protocol.logs import quiet_libraries, setup_logging
 from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.probe import PROBE_ENV
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
+from hone_trainer.protocol.searchfile import load_search, with_settings
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.training import checkpoint
@@ -39,6 +40,7 @@ from hone_trainer.training.rank_trainer import RankTrainer
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from hone_trainer.search.base import LoadedBase
     from hone_trainer.training.callbacks import Reporting, StepHealth
 
 COMMUNICATION_WAIT_SECONDS = 5.0
@@ -100,18 +102,31 @@ def _train(rank: int, status: StatusDir) -> None:
         _check_same_gang(resume[1], plan)
     first = _first_status(rank, plan, resume[1].step if resume else None)
     health, beats = StepHealth(scales_loss=plan.half == "float16"), Beats(status, rank)
-    saves = Checkpointing(config, plan, status, health)
-    reports = Reporting(status, first, saves, beats)
-    reports.report()
-    make_trainer = partial(_make_trainer, config, health, beats)
     prepared = load_prepared(planned.prepared, plan.packed_sequence_length)
+    make_trainer = partial(_make_trainer, config, health, beats)
     if os.environ.get(PROBE_ENV):
         from hone_trainer.training.probe import probe_steps
 
         probe_steps(config, plan, prepared, attempt.memory_fallback_level, status, first, beats, make_trainer)
         return
+    base: LoadedBase | None = None
+    if config.search is not None:
+        record = load_search(config) if resume else None
+        if record is None:
+            from hone_trainer.search.conduct import Conductor, new_base
+
+            base = new_base(config)
+            make_trainer = partial(_make_trainer, config, health, beats, base=base)
+            record = Conductor(config, plan, prepared, status, first, health, beats, make_trainer, base).conduct()
+        plan = plan_of_attempt(with_settings(planned.plan, record.chosen), config.topology, attempt)
+        first = first.model_copy(update={"search": record.summary})
+    saves = Checkpointing(config, plan, status, health)
+    reports = Reporting(status, first, saves, beats)
+    reports.report()
     history = Recording(config, reports, resume[1].step if resume else None)
     trainer = make_trainer(plan, prepared, checkpoint.checkpoints_dir(config), [saves, reports, history])
+    if base is not None:
+        base.release()
     trainer.set_exports(saves.exports)
     validation = prepared.validation
     trainer.set_validation(validation.select(chosen_rows(len(validation), config.evaluation.max_samples)))
@@ -159,6 +174,7 @@ def _make_trainer(
     prepared: Prepared,
     directory: Path,
     callbacks: "list[TrainerCallback]",
+    base: "LoadedBase | None" = None,
 ) -> RankTrainer:
     """The objective's trainer, with the adapter of the method and the offloading that the plan has."""
     from transformers import PrinterCallback, set_seed
@@ -180,6 +196,7 @@ def _make_trainer(
             callbacks=callbacks,
             health=health,
             beats=beats,
+            base=base,
         )
     )
     trainer.remove_callback(PrinterCallback)

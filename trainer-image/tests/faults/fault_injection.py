@@ -17,7 +17,8 @@ for a file `<once>.go`. Places:
 
 Options: rank=<n> strikes that rank alone. once=<path> strikes only where <path>.rank<n> is not there, and makes it: a
 test can wait for it, and the next start is spared. above=<n> strikes only a micro-batch of more rows, like a GPU that
-holds no more than n. steps=<n>: nan and spike end after so many steps. mib=<n>: how much hostmem takes at most.
+holds no more than n. trial=<n> strikes only in that trial of a search, or for -1 in none. steps=<n>: nan and spike
+end after so many steps. mib=<n>: how much hostmem takes at most.
 
 The kind slow holds every micro-batch up: slow@step:seconds=<n>.
 
@@ -43,6 +44,9 @@ from typing import Any
 
 SPIKE = 1000.0
 """What a spiked loss is multiplied with."""
+
+TRIAL = [-1]
+"""Number of the trial of a search that the rank is at; -1: none."""
 
 PLACES: dict[str, tuple[str, str, bool]] = {
     "save": ("transformers.trainer", "Trainer._save_checkpoint", False),
@@ -87,6 +91,8 @@ class Fault:
         """Whether it strikes this rank here and now; where it is to strike once, this was the time."""
         rank = os.environ["RANK"]
         if self.options.get("rank", rank) != rank or self.number not in (None, number):
+            return False
+        if int(self.options.get("trial", TRIAL[0])) != TRIAL[0]:
             return False
         return self.claim(rank)
 
@@ -170,6 +176,8 @@ def install(text: str) -> None:
             patches.setdefault("transformers.trainer", []).append(functools.partial(_patch_steps, fault))
         else:
             patches.setdefault(PLACES[fault.place][0], []).append(functools.partial(_patch_function, fault))
+    if any("trial" in fault.options for fault in faults):
+        patches.setdefault("hone_trainer.search.conduct", []).append(_watch_trials)
     begins = {"torch": [fault for fault in faults if fault.place == "torch"]}
     sys.meta_path.insert(0, _Finder(begins, patches))
 
@@ -201,6 +209,20 @@ def _patch_function(fault: Fault, module: ModuleType) -> None:
         return result
 
     setattr(holder, attribute, wrapped)
+
+
+def _watch_trials(module: ModuleType) -> None:
+    conductor: Any = module.Conductor  # type: ignore[attr-defined]
+    original = conductor._run
+
+    @functools.wraps(original)
+    def run(self: Any, device: Any, trial: Any, number: int, *args: Any) -> Any:
+        TRIAL[0] = number
+        result = original(self, device, trial, number, *args)
+        TRIAL[0] = -1
+        return result
+
+    conductor._run = run
 
 
 def _patch_steps(fault: Fault, module: ModuleType) -> None:

@@ -55,6 +55,7 @@ FINETUNEJOB_COLUMNS = [
     _column("Objective", "string", ".status.plan.objective", wide=True),
     _column("Method", "string", ".status.plan.method", wide=True),
     _column("Reward", "string", ".status.progress.reward", wide=True),
+    _column("Trials", "integer", ".status.search.done", wide=True),
     _column("Retries", "integer", ".status.usage.retries", wide=True),
     _STATUS,
 ]

@@ -23,6 +23,7 @@ from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
 from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
+from hone.contract.search import Search
 from hone.contract.settings import (
     Checkpoint,
     Evaluation,
@@ -448,6 +449,14 @@ class FineTuneJobSpec(Model):
         Field(
             description="What the scores must show before the tuned model may be served. It may be edited at any time: "
             "what has been scored is then decided again, without a run. Default: no gate, every model may be served."
+        ),
+    ] = None
+    search: Annotated[
+        Search | None,
+        Field(
+            description="Short trials of other settings before the training, on the same GPUs, model and prepared "
+            "data, compared by the loss on the validation rows. The best settings are then trained in full if they are "
+            "clearly better than those of the plan. An empty object searches what matters most. Default: no search."
         ),
     ] = None
     workspace: Annotated[Workspace | None, Field(description="Scratch space for prepared data and checkpoints.")] = None

@@ -11,6 +11,7 @@ from hone.api.meta import Condition, NetworkPolicyStatus, Quantity, Text, Time
 from hone.contract.base import Model
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import ArtifactSummary, DownloadedModel, EvaluationSummary, PublishedModel
+from hone.contract.search import SearchSummary
 
 MAX_DOWNLOADS = 21
 """Most models and data sets that a job downloads: base, teacher, reward model, 16 sources, validation and test."""
@@ -274,6 +275,7 @@ class FineTuneJobStatus(Model):
         Field(description="Progress of preparing the data, while that takes more than a few seconds."),
     ] = None
     progress: Annotated[ProgressStatus | None, Field(description="Progress of training.")] = None
+    search: Annotated[SearchSummary | None, Field(description="The trials of spec.search.")] = None
     evaluation: Annotated[EvaluationSummary | None, Field(description="Scores of base model and tuned model.")] = None
     score: Annotated[str | None, Field(max_length=64, description="Main metric of the tuned model, as text.")] = None
     improvement: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import MAX_BYTES, MAX_INT32, Model
+from hone.contract.search import PlannedSearch
 from hone.contract.settings import GenerationEngine, Optimizer, Precision, Scheduler, Select
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
@@ -281,6 +282,7 @@ class Plan(Model):
             "repeated, else None.",
         ),
     ] = None
+    search: Annotated[PlannedSearch | None, Field(description="Trials before the training, with spec.search.")] = None
     checkpoint_seconds: Annotated[
         float | None,
         Field(

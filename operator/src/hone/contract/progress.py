@@ -3,6 +3,7 @@ the others 404."""
 
 from hone.contract import VERSION
 from hone.contract.base import Model
+from hone.contract.search import SearchSummary
 
 CHECKING_ROWS, TOKENIZING = "CheckingRows", "Tokenizing"
 """The stages of prepare that report rows."""
@@ -17,7 +18,7 @@ class Progress(Model):
     pod_uid: str = ""
     """uid of the pod that answers, so that an address reused by another pod is noticed."""
     stage: str = "Starting"
-    """Starting, Probing, Training, Evaluating, Saving or Done; of prepare Downloading,
+    """Starting, Probing, Searching, Training, Evaluating, Saving or Done; of prepare Downloading,
     CheckingRows, Tokenizing or Starting."""
     step: int = 0
     """Optimizer steps done, those before a resume included."""
@@ -58,5 +59,7 @@ class Progress(Model):
     total_bytes: int | None = None
     """Prepare: bytes of the model or data set; None: its origin does not say."""
     bytes_per_second: float | None = None
+    search: SearchSummary | None = None
+    """What the trials of a search have shown; None: there is none."""
     observed_time: float = 0.0
     """When this was measured, in seconds since the epoch."""

@@ -14,6 +14,7 @@ from hone.contract.plan import Count, DatasetSummary, Plan
 from hone.contract.record import RunRecord
 from hone.contract.results import ArtifactSummary, EvaluationSummary
 from hone.contract.runconfig import JobIdentity
+from hone.contract.search import SearchRecord
 from hone.contract.settings import Evaluation
 
 ARTIFACT_DIR = "artifact"
@@ -127,3 +128,4 @@ class Report(Model):
     record: Annotated[RunRecord | None, Field(description="Attempts, GPU time and price, from the operator.")] = None
     image: Annotated[str | None, Field(description="The trainer image of finish.")] = None
     scored_rows: Annotated[ScoredRows | None, Field(description="Which rows were scored.")] = None
+    search: Annotated[SearchRecord | None, Field(description="The trials of a search before the training.")] = None

@@ -8,6 +8,7 @@ from hone.contract import VERSION
 from hone.contract.analysis import AnalysisSummary
 from hone.contract.base import Model
 from hone.contract.plan import Amount, Count, DatasetSummary, Plan, Positive
+from hone.contract.search import SearchSummary
 from hone.contract.verdict import Verdict
 
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -224,6 +225,8 @@ class StepResult(Model):
     """train: that loss."""
     validation_warning: Annotated[str | None, Field(max_length=256)] = None
     """train: that the loss on the validation rows was rising at the end, in a sentence."""
+    search: SearchSummary | None = None
+    """train: what a search before the training has shown."""
     restarts: Count = 0
     """train: how often the ranks were restarted within the pod."""
     changes: list[Annotated[str, Field(max_length=256)]] = []

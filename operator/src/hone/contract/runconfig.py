@@ -9,6 +9,7 @@ from hone.contract.base import Model
 from hone.contract.objectives import Objective
 from hone.contract.record import RunRecord
 from hone.contract.rewards import Rewards
+from hone.contract.search import Search
 from hone.contract.settings import (
     Balance,
     ChatTemplateName,
@@ -298,6 +299,8 @@ class RunConfig(Model):
     from a time when merging was all there was, and runs that have started keep it."""
     artifacts: list[UpstreamArtifact] = []
     """What prepare compares with its digest before anything reads it. Runs that an older release started have none."""
+    search: Search | None = None
+    """Trials of other settings before the training; None: there are none."""
     merge_output: bool = False
     """Whether an adapter is merged with its base at the end. Adapters with a new head are always merged."""
     output_bytes: int | None = None

@@ -20,6 +20,7 @@ from hone.contract.results import MAX_TERMINATION_BYTES, StepResult
 MAX_TEXT = 1024
 """Maximum length of a text whose type has no bound of its own."""
 MAX_KEY = 64
+MAX_OUTCOME = 256
 MAX_NUMBER = 1e15
 """Figures of progress, such as tokens per second, are smaller."""
 
@@ -111,6 +112,9 @@ def progress(body: bytes, pod_uid: str) -> Progress:
         raise ValueError("the pod's answer has a number of bytes that is out of range")
     if not all(0 <= (getattr(answer, name) or 0) < MAX_NUMBER for name in _FIGURES):
         raise ValueError("the pod's answer has a number that is out of range")
+    if answer.search is not None and answer.search.outcome:
+        shown = {"outcome": text(answer.search.outcome, MAX_OUTCOME)}
+        answer = answer.model_copy(update={"search": answer.search.model_copy(update=shown)})
     finite = {name: value for name, value in answer if not isinstance(value, float) or math.isfinite(value)}
     return Progress(**finite)
 

@@ -16,7 +16,11 @@ from hone_trainer.training import checkpoint
 
 MAX_CHANGE = 256
 """Most characters of a sentence on what differs from the plan, as in StepResult."""
-_BEFORE_STEPS = {"Starting": "before training began", "Probing": "in the probe"}
+_BEFORE_STEPS = {
+    "Starting": "before training began",
+    "Probing": "in the probe",
+    "Searching": "in a trial of the search",
+}
 """Where memory ran out, by the rank's stage; in others, a step says it."""
 
 

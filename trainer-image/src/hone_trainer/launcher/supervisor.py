@@ -19,7 +19,7 @@ PEER_SECONDS = 15.0
 """How long a pod whose ranks only wait for others stays, so that the end of the one that hangs is seen first."""
 
 _DOING = {watchdog.LOADING: "while loading", watchdog.SAVING: "while saving a checkpoint"}
-_NOT_BEGUN = frozenset({"Starting", "Probing"})
+_NOT_BEGUN = frozenset({"Starting", "Probing", "Searching"})
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hone_trainer.protocol.deadlines import save_seconds, usual_seconds
 from hone_trainer.protocol.host import Usage
 from hone_trainer.protocol.status import Beat, RankStatus
 
-BY_PARTS = frozenset({"Training", "Probing", "Evaluating"})
+BY_PARTS = frozenset({"Training", "Probing", "Searching", "Evaluating"})
 """Stages in which parts of a step are expected."""
 LOADING, SAVING = "Starting", "Saving"
 """Stages that are judged by what processes do. A rank that has reported nothing yet is loading."""

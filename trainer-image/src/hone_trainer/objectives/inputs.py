@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
@@ -47,6 +47,18 @@ _FIXED_ARGUMENTS: dict[str, Any] = {
 """The training arguments that are the same in every run."""
 
 
+class Base(Protocol):
+    """Keeps a base model that is trained several times."""
+
+    def get(self) -> "PreTrainedModel | None":
+        """The model as it was loaded; None before it was."""
+        ...
+
+    def keep(self, model: "PreTrainedModel") -> None:
+        """Remember a model that was just loaded."""
+        ...
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What an objective builds its trainer from."""
@@ -60,6 +72,8 @@ class Inputs:
     callbacks: "list[TrainerCallback]"
     health: "StepHealth"
     beats: Beats
+    base: "Base | None" = None
+    """Where the base model is kept from one training to the next; None: it is loaded for this one alone."""
 
     @property
     def beta(self) -> float:
@@ -86,10 +100,14 @@ class Inputs:
             auto: the Auto class of the objective's kind of model, such as AutoModelForCausalLM.
             settings: more of `from_pretrained`'s arguments.
         """
+        if self.base is not None and (cached := self.base.get()) is not None:
+            return cached
         model = METHODS[self.config.method.type].load_base(auto, self.config, self.plan, **settings)
         freeze_weights(model, self.config.method.freeze)
         freeze_other_parts(model)
         name_experts(model.config.get_text_config())
+        if self.base is not None:
+            self.base.keep(model)
         return model
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from trl.models.utils import prepare_deepspeed
 
 from hone_trainer.objectives.inputs import Inputs
-from hone_trainer.objectives.trainer import TrainerMixin
+from hone_trainer.objectives.trainer import TrainerMixin, random_state_restored
 from hone_trainer.protocol.files import write_atomic
 from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.training.collectives import barrier, highest
@@ -99,7 +99,9 @@ class ReferenceMixin(TrainerMixin):
         figures = self._cache.load(name, self.COLUMNS, len(dataset))
         (missing,) = highest([figures is None], self.args.device)
         if missing or figures is None:
-            figures = self._reference(dataset, name, batch_size)
+            # So that what follows does not depend on whether they were cached.
+            with random_state_restored():
+                figures = self._reference(dataset, name, batch_size)
             if self.args.process_index == 0:
                 self._cache.save(name, figures)
             barrier()

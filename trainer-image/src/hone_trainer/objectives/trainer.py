@@ -43,6 +43,8 @@ class TrainerMixin(Trainer):
     """Set before training starts."""
     exports: Callable[[], bool] | None = None
     """Whether the checkpoint that is being written may be exported. None: only that of the last step."""
+    eval_losses: list[float] | None = None
+    """The losses of an evaluation's batches on this rank, in order, if they are to be kept. Empty it before each."""
     lengths: Sequence[int] | None = None
     """Tokens of each training row, where those of a step are sorted by them."""
 
@@ -121,7 +123,7 @@ class TrainerMixin(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on the validation rows. Computing it does not change the training that follows."""
-        with _random_state_restored():
+        with random_state_restored():
             return super().evaluate(*args, **kwargs)
 
     def prediction_step(
@@ -134,6 +136,8 @@ class TrainerMixin(Trainer):
         if self.is_in_train and not self.control.should_evaluate:
             return None, None, None
         result = super().prediction_step(*args, **kwargs)
+        if self.eval_losses is not None and result[0] is not None:
+            self.eval_losses.append(float(result[0]))
         self.beats("evaluation")
         return result
 
@@ -205,7 +209,7 @@ def build_trainer(
 
 
 @contextmanager
-def _random_state_restored() -> Iterator[None]:
+def random_state_restored() -> Iterator[None]:
     """Leave every source of randomness as it was: a data loader draws from it, though it does not shuffle."""
     python, of_numpy = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):

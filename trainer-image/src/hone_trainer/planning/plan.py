@@ -4,7 +4,17 @@ from collections.abc import Callable, Sequence
 
 from hone.contract.plan import Plan
 from hone_trainer.planning.checks import check_settings
-from hone_trainer.planning.choices import balance, generation, model, placement, precision, rows, schedule, scoring
+from hone_trainer.planning.choices import (
+    balance,
+    generation,
+    model,
+    placement,
+    precision,
+    rows,
+    schedule,
+    scoring,
+    search,
+)
 from hone_trainer.planning.choices.base import Choice, Choices
 from hone_trainer.planning.inputs import PlanInputs
 
@@ -41,6 +51,7 @@ ORDER: Sequence[Choose] = (
     schedule.choose_saves,
     schedule.choose_evaluations,
     schedule.choose_rates,
+    search.choose_search,
     placement.choose_probe,
     scoring.choose_scoring,
     take_as_they_are,

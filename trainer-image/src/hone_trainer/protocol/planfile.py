@@ -10,6 +10,7 @@ from hone.contract.results import DownloadedModel
 from hone.contract.runconfig import RunConfig
 from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.searchfile import load_search, with_settings
 
 PLAN_FILE = "plan.json"
 
@@ -47,7 +48,7 @@ def load_plan(config: RunConfig) -> PlanFile | None:
 
 
 def require_plan(config: RunConfig) -> PlanFile:
-    """The plan that prepare made for this very RunConfig.
+    """The plan that prepare made for this very RunConfig, with the settings that a search has chosen.
 
     Raises:
         BadInput: there is none.
@@ -56,7 +57,8 @@ def require_plan(config: RunConfig) -> PlanFile:
     plan = load_plan(config)
     if plan is None:
         raise BadInput("RunConfig", f"there is no plan for it in {config.paths.run}", "Run the prepare step first.")
-    return plan
+    search = load_search(config) if config.search else None
+    return plan if search is None else plan.model_copy(update={"plan": with_settings(plan.plan, search.chosen)})
 
 
 def save_plan(config: RunConfig, plan: PlanFile) -> Path:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from hone.contract.report import Confusion, Report
 from hone.contract.results import Score
 from hone_trainer.reports import text
-from hone_trainer.reports.charts import charts
+from hone_trainer.reports.charts import charts, trial_charts
 from hone_trainer.reports.findings import findings
 from hone_trainer.reports.job import GateShown
 from hone_trainer.reports.verdict import BETTER, UNCLEAR, WORSE, of_score, verdict
@@ -45,6 +45,8 @@ def render(report: Report, *, rows: bool = True, gate: GateShown | None = None) 
         findings=[*report.plan.warnings, *findings(report)],
         scores=_scores(report),
         charts=charts(report.history) if report.history else [],
+        search=report.search,
+        trial_charts=trial_charts(report.search) if report.search else [],
         dataset=report.dataset.model_copy(update={"example": report.dataset.example if rows else None}),
         plan=_plan(report),
         samples=report.samples if rows else [],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 class RankTrainer(Protocol):
     """transformers' Trainer, or one of TRL's, with Hone's additions."""
 
+    eval_losses: list[float] | None
+    """The losses of an evaluation's batches on this rank, in order, if they are to be kept."""
     micro_batch_step: "Callable[..., torch.Tensor]"
     """One micro-batch forward and backward."""
 

@@ -27,6 +27,7 @@ from hone.contract.rules.places import (
     pinned,
 )
 from hone.contract.rules.rule import Rule
+from hone.contract.rules.search import on_search
 from hone.contract.settings import OPTIMIZERS_8_BIT, Balance, DataFormat, GenerationEngine, TrainOn
 
 Objectives = Mapping[Objective, ObjectiveFacts]
@@ -52,6 +53,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *_on_objectives(objectives),
         *_on_data(objectives),
         *_ON_REWARDS,
+        *on_search(objectives),
         *_ON_RESOURCES,
         *(exactly_one(place, "claim", "jobRef", "uri", "image") for place in MODEL_SOURCES),
         *(only_with(place, "credentialsSecretRef", "uri") for place in MODEL_SOURCES),

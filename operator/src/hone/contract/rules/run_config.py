@@ -54,6 +54,7 @@ def as_resource(config: RunConfig) -> dict[str, Any]:
         "generation": _generation(config.answer_server),
         "teacher": _claim(config.paths.teacher),
         "reward": _reward(config),
+        "search": config.search.to_dict() if config.search else None,
     }
     return {"metadata": {"name": config.job.name}, "spec": _set(**spec)}
 

@@ -104,6 +104,7 @@ class State:
         status = self.status
         status.dataset = status.plan = status.run_config = status.prepared_spec = None
         status.failures, status.gpu, status.estimate, status.cache_claim = {}, None, None, None
+        status.search = None
 
     def last(self, step: Step) -> AttemptStatus | None:
         """The newest attempt at the step, or None."""

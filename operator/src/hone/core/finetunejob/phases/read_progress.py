@@ -20,6 +20,7 @@ def read_progress(state: State) -> None:
         return
     state.replace(attempt, adjusted(attempt, reading.progress.restarts, reading.progress.changes))
     state.status.progress = progress.to_status(reading.progress, state.status.plan)
+    state.status.search = reading.progress.search or state.status.search
     costs.observe(state, attempt, state.observed.pods, reading.progress)
     if reading.progress.checkpoint_step is not None:
         state.status.checkpoint = CheckpointStatus(step=reading.progress.checkpoint_step)

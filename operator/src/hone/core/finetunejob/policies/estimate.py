@@ -51,6 +51,8 @@ def from_table(
     factor = FULL_FLOPS if plan.trainable_parameters == plan.parameters else ADAPTER_FLOPS
     factor += RECOMPUTED_FLOPS if plan.gradient_checkpointing else 0
     operations = factor * plan.parameters * dataset.tokens * plan.epochs
+    if plan.search is not None:
+        operations *= 1 + plan.search.total_steps / plan.total_steps
     peak_hours = operations / (TERAFLOPS[product] * 1e12) / 3600
     return EstimateStatus(
         gpu_hours_low=_rounded(peak_hours / BEST_SHARE),
@@ -59,12 +61,18 @@ def from_table(
     )
 
 
-def from_progress(progress: Progress, gpus: int) -> EstimateStatus | None:
-    """The estimate from the speed of steps, of which a probe may be the first; None before any was measured."""
+def from_progress(progress: Progress, gpus: int, trial_steps: int = 0) -> EstimateStatus | None:
+    """The estimate from the speed of steps, of which a probe may be the first; None before any was measured.
+
+    Args:
+        progress: what rank 0 reports.
+        gpus: of the run.
+        trial_steps: optimizer steps of a search before the training.
+    """
     seconds, steps = progress.seconds_per_step, progress.total_steps
     if not seconds or seconds < 0 or not steps or not gpus:
         return None
-    hours = steps * seconds * gpus / 3600
+    hours = (steps + trial_steps) * seconds * gpus / 3600
     # What is done is known; only the rest may still become slower or faster.
     left = MEASURED_MARGIN * (1 - min(progress.step, steps) / steps)
     return EstimateStatus(

@@ -66,6 +66,7 @@ def run_config(run: Run) -> RunConfig:
         ),
         materialize=[entry for source in (*data.values(), *models.values()) for entry in source.materialize],
         artifacts=[artifact for source in models.values() for artifact in source.artifacts],
+        search=run.spec.search,
         merge_output=_is_merged(run),
         output_bytes=as_int(run.output.size or DEFAULT_OUTPUT_SIZE),
         answer_server=answer_server.configured(run),

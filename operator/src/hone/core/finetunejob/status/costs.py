@@ -33,7 +33,9 @@ def observe(state: State, attempt: AttemptStatus, pods: tuple[Pod, ...], progres
     seconds = max(0.0, min(progress.observed_time, state.now.timestamp()) - min(starts).timestamp())
     hours = round((usage.gpu_seconds + gpus * seconds) / 3600, HOURS_DIGITS)
     state.status.usage = usage.model_copy(update={"gpu_hours": max(hours, usage.gpu_hours or 0.0)})
-    state.status.estimate = estimate.from_progress(progress, gpus) or state.status.estimate
+    trials = state.status.plan.search if state.status.plan else None
+    trial_steps = trials.total_steps if trials else 0
+    state.status.estimate = estimate.from_progress(progress, gpus, trial_steps) or state.status.estimate
 
 
 def of_status(state: State) -> dict[str, Any]:

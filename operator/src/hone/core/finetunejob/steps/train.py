@@ -28,6 +28,8 @@ def _take_result(run: Run, status: Draft, results: Sequence[StepResult]) -> bool
     status.progress = _finished(status.progress, status.plan, final)
     if last and last.best_step is not None:
         status.progress = status.progress.model_copy(update=best_evaluation(last))
+    if last and last.search is not None:
+        status.search = last.search
     if final is not None:
         # Saved when the pods ended, after the last progress reading.
         status.checkpoint = CheckpointStatus(step=final)

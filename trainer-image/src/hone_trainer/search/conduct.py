@@ -1,0 +1,205 @@
+"""The search on one rank: trial after trial, then the choice. Rank 0 decides, the others do the same."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import Trial, TrialState
+
+from hone.contract.methods import MethodType
+from hone.contract.plan import Plan
+from hone.contract.runconfig import RunConfig
+from hone.contract.search import PlannedSearch, SearchRecord, Values
+from hone_trainer.data.prepared import Prepared, chosen_rows
+from hone_trainer.objectives.inputs import training_arguments
+from hone_trainer.protocol.beats import Beats
+from hone_trainer.protocol.files import write_atomic
+from hone_trainer.protocol.searchfile import load_search, save_search, settings_of, with_settings
+from hone_trainer.protocol.status import RankStatus, StatusDir
+from hone_trainer.search import choice
+from hone_trainer.search import trial as trials
+from hone_trainer.search.base import LoadedBase, memory_ran_out
+from hone_trainer.search.study import JOURNAL, Study, evaluation_steps
+from hone_trainer.training import checkpoint
+from hone_trainer.training.callbacks import StepHealth
+from hone_trainer.training.collectives import gather
+from hone_trainer.training.rank_trainer import RankTrainer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainerCallback
+
+MakeTrainer = Callable[[Plan, Prepared, Path, "list[TrainerCallback]"], RankTrainer]
+MOST_ROWS = 256
+"""Most validation rows on which a trial is evaluated."""
+LEAST_BATCHES = 30
+"""Batches of an evaluation, if there are as many rows: trials are compared batch by batch."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Conductor:
+    """Makes the trials of a run.
+
+    Attributes:
+        config, plan, prepared: the run; of the prepared rows, the test rows are never touched.
+        status: where its state is reported to the launcher.
+        first: what is known of this rank.
+        health, beats: its last step's loss, and its heartbeat.
+        make_trainer: (plan, data, output directory, callbacks) -> the objective's trainer, with `base`.
+        base: the model of all trials.
+    """
+
+    config: RunConfig
+    plan: Plan
+    prepared: Prepared
+    status: StatusDir
+    first: RankStatus
+    health: StepHealth
+    beats: Beats
+    make_trainer: MakeTrainer
+    base: LoadedBase
+    _reported: float = field(default=0.0)
+
+    def conduct(self) -> SearchRecord:
+        """Make the trials that are left, and choose; the same record on every rank."""
+        device = self._device()
+        record = load_search(self.config) if self._decides else None
+        if not self._of_rank_zero(device, record is not None):
+            study = self._study() if self._decides else None
+            while not self._of_rank_zero(device, study is not None and study.is_over):
+                self._trial(device, study)
+            if study is not None:
+                record = choice.choose(self._planned, study.ended, self._losses_of)
+                save_search(self.config, record)
+                logger.info("search", extra={"outcome": record.summary.outcome, "chosen": record.chosen.to_dict()})
+        return SearchRecord.model_validate(self._of_rank_zero(device, record.to_dict() if record else None))
+
+    @property
+    def _decides(self) -> bool:
+        return self.first.rank == 0
+
+    @property
+    def _planned(self) -> PlannedSearch:
+        if self.plan.search is None:
+            raise ValueError("the plan has no search")
+        return self.plan.search
+
+    @property
+    def _directory(self) -> Path:
+        return (Path(self.config.paths.run) / JOURNAL).parent
+
+    def _study(self) -> Study:
+        names = [name for name, each in self._planned.parameters if each is not None]
+        if self.config.search is None:
+            raise ValueError("the run has no search")
+        run = Path(self.config.paths.run)
+        return Study(self.config.search, self._planned, settings_of(self.plan, names), run)
+
+    def _device(self) -> "torch.device":
+        """This rank's device; asking for it makes the ranks meet."""
+        from transformers import TrainingArguments
+
+        return TrainingArguments(**training_arguments(self.config, self.plan, self._checkpoints)).device
+
+    @property
+    def _checkpoints(self) -> Path:
+        # Where the training itself caches what it computes of the rows once. Trials save nothing.
+        return checkpoint.checkpoints_dir(self.config)
+
+    def _of_rank_zero(self, device: "torch.device", value: Any) -> Any:
+        """What rank 0 passes, on every rank."""
+        return gather({"value": value if self._decides else None}, device)[0]["value"]
+
+    def _trial(self, device: "torch.device", study: Study | None) -> None:
+        trial, values = study.begin() if study else (None, Values())
+        number = self._of_rank_zero(device, trial.number if trial else None)
+        values = Values.model_validate(self._of_rank_zero(device, values.to_dict()))
+        # While it loads, a rank is judged by what its processes do.
+        self._report(study, stage="Starting")
+        mark = self._directory / f"out-of-memory-{number}"
+        if self._of_rank_zero(device, mark.exists()):
+            watch = self._watch(device, trial, [])
+            watch.failure = "it ran out of memory"
+        else:
+            watch = self._run(device, trial, number, values, mark)
+        if study is None or trial is None:
+            return
+        state = TrialState.FAIL if watch.failure else TrialState.PRUNED if watch.pruned else TrialState.COMPLETE
+        study.end(trial, state, watch.step, watch.failure)
+        logger.info(
+            "trial",
+            extra={"trial": number, "state": state.name, "steps": watch.step, "settings": values.to_dict()},
+        )
+
+    def _watch(self, device: "torch.device", trial: Trial | None, losses: list[float]) -> trials.TrialWatch:
+        def decide(step: int, loss: float) -> bool:
+            if trial is not None:
+                trial.report(loss, step)
+            if step == self._planned.steps_per_trial:
+                return True
+            losses.clear()
+            return bool(self._of_rank_zero(device, trial is not None and not trial.should_prune()))
+
+        steps = evaluation_steps(self._planned.steps_per_trial)
+        return trials.TrialWatch(steps, self.health, self.beats, decide, lambda: self._report(None))
+
+    def _run(
+        self, device: "torch.device", trial: Trial | None, number: int, values: Values, mark: Path
+    ) -> trials.TrialWatch:
+        """Train and evaluate with these settings; the losses by batch are kept in a file."""
+        losses: list[float] = []
+        watch = self._watch(device, trial, losses)
+        plan = with_settings(self.plan, values).model_copy(update={"total_steps": self._planned.steps_per_trial})
+        self.health.take()
+        trainer = None
+        try:
+            trainer = self.make_trainer(plan, self.prepared, self._checkpoints, [watch])
+            rows = chosen_rows(len(self.prepared.validation), min(MOST_ROWS, self.config.evaluation.max_samples))
+            trainer.set_validation(self.prepared.validation.select(rows))
+            trainer.args.per_device_eval_batch_size = _batch_size(len(rows), trainer, plan)
+            trainer.eval_losses = losses
+            self._report(None, stage="Searching")
+            trials.run(trainer, watch, may_fail=number > 0 and plan.world_size == 1)
+        except RuntimeError as error:
+            if number > 0 and memory_ran_out(error):
+                # Others wait for this rank: all end, and this trial is not made again.
+                mark.touch()
+            raise
+        finally:
+            if trainer is not None:
+                self.base.take_back(trainer)
+        everyone = gather({"losses": losses}, device)
+        if self._decides and not watch.failure and not watch.pruned:
+            pooled = [loss for each in everyone for loss in each["losses"]]
+            write_atomic(self._directory / f"losses-{number}.json", choice.encoded(pooled))
+        return watch
+
+    def _losses_of(self, number: int) -> list[float]:
+        return choice.decoded((self._directory / f"losses-{number}.json").read_bytes())
+
+    def _report(self, study: Study | None, *, stage: str | None = None) -> None:
+        """Report to the launcher: at once where the stage is another one, else once a second."""
+        if stage is None and time.monotonic() - self._reported < 1:
+            return
+        self._reported = time.monotonic()
+        update: dict[str, object] = {"stage": stage or self.first.stage, "observed_time": time.time()}
+        if study is not None:
+            update["search"] = choice.summary(self._planned, study.ended)
+        self.first = self.first.model_copy(update=update)
+        self.status.write_status(self.first)
+
+
+def new_base(config: RunConfig) -> LoadedBase:
+    """Where the base model of a run's trials is kept."""
+    return LoadedBase(adapts=MethodType(config.method.type).adapts)
+
+
+def _batch_size(rows: int, trainer: RankTrainer, plan: Plan) -> int:
+    """Rows of an evaluation's batch on one rank: as many as in training, but not too few batches."""
+    most = int(trainer.args.per_device_eval_batch_size)
+    return max(1, min(most, rows // (LEAST_BATCHES * plan.world_size)))
