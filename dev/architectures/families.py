@@ -120,6 +120,8 @@ FAMILIES: Mapping[str, Family] = {
             "first_k_dense_replace": 1,
             "n_group": 1,
             "topk_group": 1,
+            # As in the published config; transformers has no such setting, and vLLM's gate has no bias without it.
+            "topk_method": "noaux_tc",
             "q_lora_rank": 64,
             "kv_lora_rank": 64,
             "qk_rope_head_dim": HEAD,

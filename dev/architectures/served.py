@@ -115,7 +115,7 @@ def _vllm(request: Path, home: Path) -> "subprocess.CompletedProcess[str]":
 
 def _reason(log: str) -> str:
     """The last line that names an error."""
-    lines = [line.strip() for line in log.splitlines() if "Error" in line]
+    lines = [line.strip() for line in log.splitlines() if "rror" in line and "https:" not in line]
     return lines[-1] if lines else "ended without a word"
 
 
