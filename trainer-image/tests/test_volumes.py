@@ -289,6 +289,7 @@ OPENERS = {
     *("symlink_to", "load_file", "safe_open", "ParquetFile"),
 }
 OPENS_ITS_OWN = {
+    "analyze": "the mounted keys",
     "data/build": "the prepared data that this process writes",
     "data/digest": "the trainer's own code; users' files through the guard",
     "data/journal": "the prepared data that this run writes",
@@ -315,6 +316,8 @@ OPENS_ITS_OWN = {
     "protocol/planfile": "the run's own directory",
     "protocol/probe": "the run's own directory",
     "protocol/runconfig": "the mounted RunConfig",
+    "protocol/searchfile": "the run's own directory",
+    "protocol/shared": "its lock, without following a link",
     "protocol/status": "what the ranks wrote",
     "protocol/volumes": "the guard itself",
     "publishing/hub": "what `CopiedFile` opens by the guard, and what it has downloaded",
@@ -326,6 +329,9 @@ OPENS_ITS_OWN = {
     "reports/job": "the same",
     "reports/page": "the template that is part of the program",
     "training/validation": "the run's own directory",
+    "scores/questions": "what the server replies",
+    "search/conduct": "the run's own directory",
+    "search/study": "the run's own directory",
     "scores/rows": "the cached scores, on the workspace",
     "train": "the file for this rank's stacks",
     "training/checkpoint": "the run's own directory",

@@ -169,7 +169,7 @@ def _locked(volume: SharedVolume, is_optional: bool = False) -> Iterator[None]:
     """
     hidden = _uses(volume).parent
     hidden.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         with suppress(OSError) if is_optional else nullcontext():
             fcntl.flock(descriptor, fcntl.LOCK_EX)
