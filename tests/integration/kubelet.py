@@ -3,6 +3,7 @@
 from typing import Any
 
 from dev.cluster import kwok
+from hone.contract.analysis import AnalysisSummary, AnalysisVerdict
 from hone.contract.exits import FailureClass
 from hone.contract.plan import DatasetSummary, MemoryEstimate, Plan
 from hone.contract.results import (
@@ -28,6 +29,8 @@ SERVED = "test.hone.dev/vllm"
 """Annotation of pods whose prepare step lets a vLLM server generate answers."""
 HOLD = "test.hone.dev/hold"
 """Annotation of pods whose train step runs until the annotation is taken away."""
+CRASHES = "test.hone.dev/crashes"
+"""Annotation of pods whose container ends again and again."""
 
 DATASET = DatasetSummary(
     digest="sha256:0d", format="PromptCompletion", train_on="Completion", train_rows=800, validation_rows=100,
@@ -54,6 +57,9 @@ RESULTS = {
         evaluation=EvaluationSummary(scores=[SCORE]),
         artifact=ArtifactSummary(digest="sha256:a1", size_bytes=1_000_000, kind="Adapter", lora_rank=32, base="tiny"),
     ),
+    "analyze": StepResult(
+        step="analyze", analysis=AnalysisSummary(verdict=AnalysisVerdict.PASS, message="accuracy 0.87", samples=200)
+    ),
 }
 SCARCE_MESSAGE = "40 training rows, fewer than minSamples: 500 (dataset.minSamples)"
 SCARCE_HINT = "Add rows, or set dataset.onScarceData: Warn."
@@ -74,8 +80,17 @@ def stages() -> list[kwok.Manifest]:
     """The Stages: pods run as soon as they are scheduled; those of the steps end with their results."""
     out = [
         kwok.stage(
-            "pod-running", "Pod", [kwok._NOT_DELETED, _phase("Pending"), _absent(MANUAL)], {"statusTemplate": _RUNNING}
-        )
+            "pod-running",
+            "Pod",
+            [kwok._NOT_DELETED, _phase("Pending"), _absent(MANUAL), _absent(CRASHES)],
+            {"statusTemplate": _RUNNING},
+        ),
+        kwok.stage(
+            "pod-crashing",
+            "Pod",
+            [kwok._NOT_DELETED, _phase("Pending"), _present(CRASHES)],
+            {"statusTemplate": _CRASHING},
+        ),
     ]
     for step, result in RESULTS.items():
         here = [kwok._NOT_DELETED, _phase("Running"), _equals("labels", STEP_LABEL, step)]
@@ -131,6 +146,18 @@ containerStatuses:
   state: {running: {startedAt: {{ $now | Quote }}}}
 {{ end }}
 """.replace("ADDRESS", POD_ADDRESS).replace("ANNOTATION", ADDRESS)
+
+
+_CRASHING = (
+    _RUNNING.replace("ready: true", "ready: false")
+    .replace("started: true", "started: false")
+    .replace("restartCount: 0", "restartCount: 3")
+    .replace('"Ready" "ContainersReady" ', "")
+    .replace(
+        "state: {running",
+        "lastState: {terminated: {exitCode: 1, reason: Error, message: no kernel image}}\n  state: {running",
+    )
+)
 
 
 def _ended(result: StepResult, code: int) -> str:

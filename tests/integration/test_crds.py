@@ -309,6 +309,21 @@ REFUSED: dict[str, tuple[Object, str, str]] = {
         "spec.output.size",
         "should be greater than or equal to 0",
     ),
+    "steps of a strategy that has no candidate": (
+        modeldeployment(rollout={"strategy": "Recreate", "steps": [{"weight": 50}]}),
+        "spec.rollout.steps",
+        "is allowed only with strategy Canary",
+    ),
+    "a paused rollout of the default strategy": (
+        modeldeployment(rollout={"paused": True}),
+        "spec.rollout.paused",
+        "is allowed only with strategy Canary",
+    ),
+    "more than all requests": (
+        modeldeployment(rollout={"strategy": "Canary", "steps": [{"weight": 101}]}),
+        "weight",
+        "less than or equal to 100",
+    ),
     "replicas below 0": (modeldeployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
     "a variable with a value and a Secret": (
         ftj("compute.pod", {"env": [{"name": "KEY", "value": "k", "valueFrom": SECRET}]}),

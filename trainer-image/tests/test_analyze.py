@@ -56,6 +56,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "better": ({"right": 0.5}, {"right": 0.95}, "Pass", "exactMatch 0.9"),
     "worse": ({"right": 0.9}, {"right": 0.6}, "Fail", "is below -0.05"),
     "a little worse": ({"right": 0.9}, {"right": 0.84}, "Inconclusive", "too few to tell"),
+    "perhaps too much worse": ({"right": 0.9}, {"right": 0.83}, "Inconclusive", "too few to tell"),
     "empty answers": ({"right": 0.1}, {"right": 0.1, "wrong": ""}, "Fail", "answers are not empty"),
     "answers without an end": (GOOD, {**GOOD, "finish": "length"}, "Fail", "answers end within 64 tokens"),
     "errors": (GOOD, {**GOOD, "fails": 0.3}, "Fail", "answers come without an error"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hone.core.modeldeployment.canary import pods_for, share_of
+from hone.core.observed import Ref
 from tests.unit.core import make
 from tests.unit.core.canaries import (
     CANARY,
@@ -19,6 +20,7 @@ from tests.unit.core.canaries import (
     through,
     trying,
     unschedulable,
+    up,
 )
 from tests.unit.core.fake_cluster import Crash, FakeCluster
 from tests.unit.core.test_modeldeployment_lifecycle import DIGEST, OTHER, deployment, roll_out, served
@@ -111,6 +113,19 @@ def test_the_hold_begins_once_the_pods_of_the_step_are_ready() -> None:
     assert cluster.later(1000).converge().requeue_after is None
     assert cluster.condition("Progressing") == ("True", "CandidateStarting")
     assert through(cluster, "candidate").reconcile().requeue_after == 10
+
+
+def test_the_hold_begins_once_the_service_sends_requests_to_the_candidate() -> None:
+    cluster = trying()
+    up(cluster, "candidate")
+    cluster.reconcile()
+    name = cluster.subject().service.name  # type: ignore[attr-defined]
+    service = cluster.objects[Ref("v1", "Service", name)]
+    service["spec"]["selector"] = dict(STABLE)  # As if the write had not been seen yet.
+    cluster.reconcile()
+    assert "since" not in cluster.status["candidate"]
+    cluster.converge()
+    assert "since" in cluster.status["candidate"]
 
 
 def test_paused_it_keeps_its_share_until_it_is_not() -> None:
