@@ -22,6 +22,7 @@ DATA = EXAMPLES / "data/reviews.jsonl"
 MANAGED = "app.kubernetes.io/managed-by=hone"
 # Children that Hone makes, by kubectl's words.
 CHILD_KINDS = ("job", "pod", "service", "deployment", "configmap", "persistentvolumeclaim", "networkpolicy")
+CHILD_KINDS += ("secret", "poddisruptionbudget")
 
 
 @contextmanager

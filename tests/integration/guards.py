@@ -132,6 +132,7 @@ def running(directory: Path, http: str = "httptools", guarded: bool = True, **po
         "body_seconds": 2,
         "requests_per_minute": None,
         "port": metrics,
+        "drain_seconds": 1,
         **policy,
     }
     variables = {"PYTHONPATH": str(directory), "PATH": os.environ["PATH"], **policy.get("environment", {})}

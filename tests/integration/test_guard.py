@@ -3,6 +3,8 @@
 import base64
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,31 @@ def test_a_key_of_vllms_own_counts_as_well_and_is_the_only_one_that_vllm_sees(tm
         for key in (ALICE, BOB):
             assert server.ask("/v1/models", key, "GET", b"") == (200, f"ANSWERED 0 Bearer {BOB}".encode())
         assert server.ask("/v1/models", OLD, "GET", b"")[0] == 401
+
+
+def test_clients_are_sent_elsewhere_before_the_server_stops(tmp_path: Path) -> None:
+    mount(tmp_path / "keys", alice=ALICE)
+    with running(tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        clients = [HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(2)]
+        for client in clients:
+            client.request("GET", "/v1/models", headers={"Authorization": f"Bearer {ALICE}"})
+            assert client.getresponse().read().startswith(b"ANSWERED")
+            assert client.sock is not None
+        began = time.monotonic()
+        hook = pool.submit(server.side, "/drain")
+        deadline = time.monotonic() + 5
+        # Each is answered on its old connection, for the last time.
+        while clients[0].sock is not None:
+            assert time.monotonic() < deadline
+            clients[0].request("GET", "/v1/models", headers={"Authorization": f"Bearer {ALICE}"})
+            assert clients[0].getresponse().read().startswith(b"ANSWERED")
+        clients[1].request("GET", "/v1/models", headers={"Authorization": f"Bearer {ALICE}"})
+        answer = clients[1].getresponse()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        # Whoever has not heard of it yet connects, and is answered.
+        assert server.ask("/v1/models", ALICE, "GET", b"")[0] == 200
+        assert hook.result() == (200, b"")
+        assert time.monotonic() - began >= 1
 
 
 def _becomes(server: Running, status: int) -> None:

@@ -91,6 +91,11 @@ ESCALATIONS: dict[str, tuple[str, Change, str]] = {
     "a projected token": ("Job", volume(**TOKEN), VOLUMES),
     "the host's files": ("Job", volume(hostPath={"path": "/"}), VOLUMES),
     "an image by its tag": ("Job", volume(image={"reference": "registry.example.com/a:1"}), VOLUMES),
+    "a budget of others' pods": (
+        "PodDisruptionBudget",
+        lambda body: body["spec"]["selector"].update(matchLabels={"app": "database"}),
+        "must select pods",
+    ),
     "a Secret of an account": (
         "Secret",
         lambda body: body.update(type="kubernetes.io/service-account-token") or body["metadata"]["annotations"].update(

@@ -102,11 +102,14 @@ Server-side apply needs create and patch; it is used where patch stands.
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, create, delete]
-# Of these three, only the metadata is listed and watched; of ConfigMaps and policies, only our own.
+# Of these four, only the metadata is listed and watched; of ConfigMaps and policies, only our own.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   # Switched off, those that exist are deleted.
   verbs: [get, list, watch, create, patch{{ if not .Values.networkPolicies.enabled }}, delete{{ end }}]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create]

@@ -74,6 +74,7 @@ def test_it_owns_the_claim_before_it_serves() -> None:
         "PersistentVolumeClaim",
         "NetworkPolicy",
         "Service",
+        "PodDisruptionBudget",
         "Deployment",
     ]
     assert plan.apply[0].field_manager.startswith("hone-mdep-")
@@ -87,7 +88,8 @@ def test_a_retained_claim_gets_no_owner() -> None:
     claim["metadata"]["ownerReferences"] = []
     claim["metadata"]["annotations"]["hone.dev/retain"] = "true"
     ready.reconcile()
-    assert [apply.body["kind"] for apply in ready.reconcile().apply] == ["NetworkPolicy", "Service", "Deployment"]
+    kinds = [apply.body["kind"] for apply in ready.reconcile().apply]
+    assert kinds == ["NetworkPolicy", "Service", "PodDisruptionBudget", "Deployment"]
 
 
 def test_it_is_ready_when_all_servers_of_the_revision_answer() -> None:

@@ -98,7 +98,7 @@ class Guarded:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, **policy: Any) -> None:
         whole = {"keys": str(directory), "paths": {"/v1/models": "GET", "/classify": "POST"}, "max_body_bytes": 10}
-        whole |= {"body_seconds": 0.05, "requests_per_minute": None, "port": 0, **policy}
+        whole |= {"body_seconds": 0.05, "requests_per_minute": None, "port": 0, "drain_seconds": 0, **policy}
         monkeypatch.setenv(guard.VARIABLE, json.dumps(whole))
         self.guard = Guard(self._app)
         self.scopes: list[Any] = []

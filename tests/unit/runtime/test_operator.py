@@ -334,4 +334,4 @@ async def test_of_claims_and_config_maps_only_the_metadata_is_asked_for(api: Fak
             await wait_for("all to be listed", lambda: operator.ready)
     finally:
         FakeApi._list = original  # type: ignore[method-assign]
-    assert sorted(shown) == ["ConfigMap", "NetworkPolicy", "PersistentVolumeClaim"]
+    assert sorted(shown) == ["ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget"]

@@ -8,6 +8,8 @@ which vLLM runs on, are imported. The policy is in the environment variable HONE
 - Keys are files of a mounted Secret: the name is the client's, the content its key. They are read again while the
   server runs. No files, or none that can be read: nobody is admitted.
 - A request reaches vLLM once all of its body is here, and is not too large or too slow.
+- Before it stops, the server has its clients connect elsewhere: the kubelet's preStop hook asks for `/drain`, and
+  until that is answered each answer ends its connection, so that no request comes on a connection that is about to end.
 - Metrics, and whether there are keys, are on a port of their own, which needs no key: a NetworkPolicy is to guard it.
 """
 
@@ -31,9 +33,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HEALTH, METRICS, READY = "/health", "/metrics", "/ready"
+HEALTH, METRICS, READY, DRAIN = "/health", "/metrics", "/ready", "/drain"
 INNER = {METRICS: METRICS, READY: HEALTH}
 """vLLM's path for each path of the second port."""
+STOPS_SECONDS = 60.0
+"""How soon after its preStop hook a server is certain to have been stopped: then connections last again."""
 REREAD_SECONDS = 1.0
 """How soon after a change of the directory a key counts, or no longer counts."""
 MIN_KEY, MAX_KEY = 16, 4096
@@ -55,6 +59,7 @@ class Policy:
         body_seconds: until all of a body must be here.
         requests_per_minute: of one key; None: as many as it likes.
         port: of metrics and readiness.
+        drain_seconds: how long `/drain` takes: until no more requests come, since the pod is no longer an endpoint.
     """
 
     keys: str | None
@@ -63,6 +68,7 @@ class Policy:
     body_seconds: float
     requests_per_minute: int | None
     port: int
+    drain_seconds: float
 
     @classmethod
     def of(cls, text: str) -> "Policy":
@@ -175,6 +181,7 @@ class Guard:
         self._keys = Keys(self._policy.keys, self._own) if self._policy.keys else None
         self._rate = Rate(self._policy.requests_per_minute)
         self._root: Any = None
+        self._drains_until = float("-inf")
         self._metrics: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +199,7 @@ class Guard:
                 await _refuse(refusal, send)
             else:
                 if admitted:
-                    await self._app(*admitted, send)
+                    await self._app(*admitted, _last(send) if time.monotonic() < self._drains_until else send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
 
@@ -277,8 +284,13 @@ class Guard:
     async def _answer_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["method"] == "GET" else ""
         inner = INNER.get(path)
-        if inner is None:
-            await _refuse(Refusal(404, f"this port answers GET {METRICS} and {READY}"), send)
+        if path == DRAIN:
+            self._drains_until = time.monotonic() + self._policy.drain_seconds + STOPS_SECONDS
+            await asyncio.sleep(self._policy.drain_seconds)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        elif inner is None:
+            await _refuse(Refusal(404, f"this port answers GET {METRICS}, {READY} and {DRAIN}"), send)
         elif path == READY and self._keys is not None and not self._keys.exist():
             await _refuse(Refusal(503, "there are no keys, so that all requests are refused"), send)
         else:
@@ -323,6 +335,18 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replay
+
+
+def _last(send: Send) -> Send:
+    """What ends the connection after the answer."""
+
+    async def last(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            others = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"connection"]
+            message = {**message, "headers": [*others, (b"connection", b"close")]}
+        await send(message)
+
+    return last
 
 
 async def _refuse(refusal: Refusal, send: Send) -> None:

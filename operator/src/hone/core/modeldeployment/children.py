@@ -8,6 +8,7 @@ from hone.core.children import ChildType, Write
 from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.access import CONFIG_MAP
 from hone.core.modeldeployment.resources.deployment import scale
+from hone.core.modeldeployment.resources.disruption import BUDGET, budget
 from hone.core.modeldeployment.resources.fetching import downloads
 from hone.core.modeldeployment.resources.revision import RECORD
 from hone.core.modeldeployment.resources.service import differs, divided, service
@@ -63,6 +64,11 @@ def _downloads(snapshot: Snapshot) -> bool:
     return any(downloads(model) for model in models)
 
 
+def _budget(snapshot: Snapshot, live: Object | None) -> Apply | None:
+    """Once: nothing of it depends on the spec."""
+    return Apply(budget(snapshot.server)) if live is None else None
+
+
 def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
     if snapshot.rendered is not None and not snapshot.blocked:
         return Apply(snapshot.rendered)
@@ -92,6 +98,11 @@ CHILDREN: tuple[Row, ...] = (
         ChildType("v1", "Service", Write.APPLY, watched=True),
         name=lambda server: server.service.name,
         apply=_service,
+    ),
+    Row(
+        BUDGET,
+        name=lambda server: server.budget.name,
+        apply=_budget,
     ),
     Row(
         ChildType("apps/v1", "Deployment", Write.APPLY, watched=True),

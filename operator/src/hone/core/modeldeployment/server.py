@@ -98,6 +98,11 @@ class Server(Subject):
         return APPLIED_POLICY.ref(names.unique(self.name, self.uid))
 
     @property
+    def budget(self) -> Ref:
+        """The PodDisruptionBudget of the servers' pods."""
+        return Ref("policy/v1", "PodDisruptionBudget", names.unique(self.name, self.uid))
+
+    @property
     def url(self) -> str:
         """The endpoint's address in the cluster; OpenAI's paths are below /v1, classes and scores at /classify."""
         return f"http://{self.service.name}.{self.namespace}.svc"

@@ -17,6 +17,10 @@ VERSION = 1
 """Raised when servers that run must be rolled out again to be guarded as this release does."""
 METRICS_PORT = 8001
 """The port of metrics and of readiness."""
+DRAIN_SECONDS = 5
+"""Time for the endpoint's removal to reach every proxy before the server stops accepting connections."""
+DRAIN: Object = {"path": "/drain", "port": "metrics"}
+"""The preStop hook's request, which is answered after DRAIN_SECONDS."""
 READY: Object = {"path": "/ready", "port": "metrics"}
 """The readiness probe's request: whether the server answers, and somebody may ask it."""
 MODULE_DIRECTORY, KEYS_DIRECTORY = "/mnt/guard", "/mnt/keys"
@@ -114,6 +118,7 @@ def environment(server: Server, served: ServedArtifact) -> dict[str, str]:
         "body_seconds": limits.body_seconds,
         "requests_per_minute": limits.requests_per_minute,
         "port": METRICS_PORT,
+        "drain_seconds": DRAIN_SECONDS,
     }
     return {guard.VARIABLE: json.dumps(policy), "PYTHONPATH": MODULE_DIRECTORY}
 

@@ -20,11 +20,10 @@ from hone.core.vllm import COMMAND
 
 SCALE_MANAGER = "hone-scale"
 VERIFY_MODULE = "hone_trainer.verify"
-PRE_STOP_SECONDS = 5
-"""Time for the endpoint's removal to reach every proxy before the server stops accepting connections."""
 END_SECONDS = 10
 """Time to exit after the last answer."""
 PROBE_PERIOD_SECONDS = 5
+SPREAD_KEYS = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 SPARE_BYTES = 64 << 20
 SLOW_BYTES_PER_SECOND = 2_000_000
 """How slow the connection to a store may be."""
@@ -140,7 +139,7 @@ def _container(server: Server, served: ServedArtifact) -> Object:
             "failureThreshold": 3,
         },
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "lifecycle": {"preStop": {"httpGet": access.DRAIN}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **_pull_policy(server),
     }
@@ -167,9 +166,10 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         _container(server, served),
         _mounts(server, served),
         server.spec.pod,
-        PRE_STOP_SECONDS + server.spec.drain_seconds + END_SECONDS,
+        access.DRAIN_SECONDS + server.spec.drain_seconds + END_SECONDS,
         init=_before(server, served),
         shm_size=memory.shm_size(server),
+        topologySpreadConstraints=_spread(server),
     )
     own = {names.REVISION_LABEL: _revision(template, served), names.ROLE_LABEL: str(role)}
     template["metadata"]["labels"] |= {**server.selector(role), **own}
@@ -197,6 +197,20 @@ def _strategy(server: Server) -> Object:
     if server.strategy == Strategy.RECREATE:
         return {"type": "Recreate", "rollingUpdate": None}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def _spread(server: Server) -> list[Object]:
+    """Pods of a revision on as many nodes and zones as there are, unless they would have no place then.
+
+    The same for all roles: a revision keeps its name when its role changes.
+    """
+    shared = {
+        "maxSkew": 1,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {names.UID_LABEL: server.uid}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    return [{"topologyKey": key, **shared} for key in SPREAD_KEYS]
 
 
 def _mounts(server: Server, served: ServedArtifact) -> list[Mount]:
