@@ -133,7 +133,8 @@ def drawn(random: Random, schema: Schema) -> Any:
 
 def _object(random: Random, schema: Schema) -> Resource:
     if "additionalProperties" in schema:
-        return {"a": drawn(random, schema["additionalProperties"])}
+        key = "a b" if random.random() < INVALID else "a"
+        return {key: drawn(random, schema["additionalProperties"])}
     required, properties = schema.get("required", []), schema.get("properties", {})
     # Of many fields that exclude each other, a few: more of them would never be a right object.
     share = min(0.3, 1.5 / max(1, len(properties)))

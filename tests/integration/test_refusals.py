@@ -218,6 +218,40 @@ async def test_a_quota_that_forbids_is_told_in_the_api_servers_words_and_tried_a
         await cluster.wait_phase(FTJ, "sft", "Succeeded")
 
 
+@pytest.mark.parametrize(
+    ("compute", "words"),
+    [
+        ({"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}, "must be less than or equal to cpu limit"),
+        ({"resources": {"limits": {"none/of/such": 1}}}, "none/of/such"),
+        (
+            {
+                "pod": {
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Around"}]}]
+                            }
+                        }
+                    }
+                }
+            },
+            "not a valid selector operator",
+        ),
+    ],
+)
+async def test_what_only_the_job_api_refuses_is_told_before_the_first_pod(
+    cluster: Cluster, compute: Object, words: str
+) -> None:
+    job = finetunejob()
+    job["spec"]["compute"].update(compute)
+    await cluster.create(*inputs(), job)
+    async with cluster.operator():
+        message = await stalled(cluster, FTJ, "Refused")
+    assert "-train-1: " in message and words in message
+    assert not await cluster.all("Job", "batch/v1")
+    assert await cluster.leftovers() == set()
+
+
 async def test_a_started_jobs_edit_is_refused_and_does_not_disturb_it(cluster: Cluster) -> None:
     await cluster.create(*inputs(), finetunejob())
     async with cluster.operator():

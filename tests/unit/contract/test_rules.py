@@ -138,7 +138,7 @@ def test_defaults_in_rules_are_those_of_the_types() -> None:
         "memory": True, "cpu": True, "ephemeral-storage": True, "hugepages-2Mi": True, "pods": True, "gpu": True,
         "attachable-volumes-aws-ebs": True, "requests.nvidia.com/gpu": True, "kubernetes.io/batch-cpu": True,
         "alpha.kubernetes.io/nvidia-gpu": True, "nvidia.com/": True, "a/b/c": True, "Nvidia.com/gpu": True,
-        f"nvidia.com/{'g' * 64}": True, "nvidia.com/gpu\n": True,
+        f"nvidia.com/{'g' * 64}": True, "nvidia.com/gpu\n": True, "nvidia.com/gp\u00fc": True,
     }.items(),
 )  # fmt: skip
 def test_a_gpu_resource_is_a_device_of_a_domain(resource: str, is_refused: bool) -> None:

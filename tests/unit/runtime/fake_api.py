@@ -47,6 +47,7 @@ class FakeApi:
     Attributes:
         requests: how many requests were made, by (verb, resource); a watch counts once it is opened.
         fault: makes for each watch what happens to its events.
+        refuses: what a dry run of an object is answered with; None: it would be accepted.
         url: its address, once started.
     """
 
@@ -54,6 +55,7 @@ class FakeApi:
         self.objects: dict[tuple[str, str], dict[tuple[str, str], Object]] = {}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.fault: Callable[[], Fault] | None = None
+        self.refuses: Callable[[Object], Object | None] = lambda obj: None
         self.url = ""
         self.pages: list[int] = []
         self.on_change: list[Callable[[str, Object], None]] = []
@@ -156,6 +158,9 @@ class FakeApi:
         if verb == "list":
             return web.json_response(self._list(request, api_version, kind, namespace))
         body = json.loads(text) if (text := await request.text()) else {}
+        if verb == "rehearse":
+            refusal = self.refuses(body)
+            return web.json_response(refusal or body, status=refusal["code"] if refusal else 201)
         answer = self._one(verb, (api_version, kind), (namespace, name[0] if name else ""), body, name[1:])
         return web.json_response(answer, status=answer.get("code", 200) if answer.get("kind") == "Status" else 200)
 
@@ -248,6 +253,8 @@ def _verb(request: web.Request, name: list[str]) -> str:
         return "get" if name else "watch" if "watch" in request.query else "list"
     if request.method == "PATCH":
         return "apply" if "apply" in request.headers["Content-Type"] else "patch"
+    if request.method == "POST" and request.query.get("dryRun") == "All":
+        return "rehearse"
     return {"POST": "create", "PUT": "update", "DELETE": "delete"}[request.method]
 
 

@@ -128,6 +128,7 @@ def expected_requests(count: int) -> Counter[tuple[str, str]]:
         ("create", "networkpolicies"): 1,
         ("create", "configmaps"): 1,
         ("create", "persistentvolumeclaims"): 2,
+        ("rehearse", "jobs"): 1,  # train's, before prepare begins
         ("create", "jobs"): 3,
         # Prepare, train and finish begin; training's pods have started; the artifact is there; the end.
         ("update", "finetunejobs"): 6,
@@ -138,7 +139,7 @@ def expected_requests(count: int) -> Counter[tuple[str, str]]:
 
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.slow
-async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
+async def test_a_life_costs_eighteen_requests_however_many_there_are(api: FakeApi, count: int) -> None:
     async with operating(api):
         await live(api, count, failing=False)
         await asyncio.sleep(0.3)
@@ -147,7 +148,7 @@ async def test_a_life_costs_seventeen_requests_however_many_there_are(api: FakeA
     most = expected_requests(count)
     assert requests == most | {("update", "finetunejobs"): requests["update", "finetunejobs"]}
     assert requests["update", "finetunejobs"] <= most["update", "finetunejobs"]
-    assert most.total() == 17 * count
+    assert most.total() == 18 * count
 
 
 async def test_nothing_is_read_of_a_run_that_the_watches_show(api: FakeApi) -> None:
@@ -335,3 +336,23 @@ async def test_of_claims_and_config_maps_only_the_metadata_is_asked_for(api: Fak
     finally:
         FakeApi._list = original  # type: ignore[method-assign]
     assert sorted(shown) == ["ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget"]
+
+
+async def test_what_trains_job_would_be_refused_for_is_told_before_any_pod_exists(api: FakeApi) -> None:
+    words = "spec.template.spec.affinity: Invalid value"
+    api.refuses = lambda job: {"kind": "Status", "code": 422, "reason": "Invalid", "message": words}
+    api.add(run(0))
+    async with operating(api):
+        await wait_for("Stalled", lambda: reasons(api, "Stalled")["Refused"])
+    (obj,) = api.of("FineTuneJob")
+    (entry,) = (each for each in obj["status"]["conditions"] if each["type"] == "Stalled")
+    assert entry["status"] == "True" and "-train-1: " in entry["message"] and words in entry["message"]
+    assert not [verb for verb, plural in api.requests if verb == "create" and plural != "events"]
+
+
+@pytest.mark.parametrize("code", [400, 403, 409])
+async def test_a_dry_run_that_is_refused_for_another_reason_stops_nothing(api: FakeApi, code: int) -> None:
+    api.refuses = lambda job: {"kind": "Status", "code": code, "message": "no"}
+    async with operating(api):
+        await live(api, failing=False)
+    assert api.requests["rehearse", "jobs"] == 1

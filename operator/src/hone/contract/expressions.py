@@ -281,6 +281,44 @@ class Matches(Expression):
 
 
 @dataclass(frozen=True)
+class EveryKey(Expression):
+    """Whether each key of a map matches a regular expression as a whole; false where the field has no value."""
+
+    map: Value
+    pattern: str
+
+    def cel(self) -> str:
+        return _guarded(f"{self.map.cel()}.all(key, key.matches({literal(f'^(?:{self.pattern})$')}))", self.map)
+
+    def holds(self, value: Object) -> bool:
+        entries = self.map.of(value)
+        return entries is not None and all(re.fullmatch(self.pattern, key) for key in entries)
+
+    def values(self) -> Iterator["Value"]:
+        yield self.map
+
+
+@dataclass(frozen=True)
+class EveryValue(Expression):
+    """Whether each value of a map of texts matches a regular expression as a whole; false where there is no map."""
+
+    map: Value
+    pattern: str
+
+    def cel(self) -> str:
+        entries = self.map.cel()
+        every = f"{entries}.all(key, {entries}[key].matches({literal(f'^(?:{self.pattern})$')}))"
+        return _guarded(every, self.map)
+
+    def holds(self, value: Object) -> bool:
+        entries = self.map.of(value)
+        return entries is not None and all(re.fullmatch(self.pattern, each) for each in entries.values())
+
+    def values(self) -> Iterator["Value"]:
+        yield self.map
+
+
+@dataclass(frozen=True)
 class _Both(Expression):
     left: Expression
     right: Expression

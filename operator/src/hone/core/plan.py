@@ -54,6 +54,7 @@ class Plan:
     """What to do, in this order.
 
     Attributes:
+        rehearse: objects that later Plans create. The API server is asked in a dry run whether it would accept them.
         create: objects to create, never to change. One that exists already is left as it is. An empty text in
             `stringData` of a Secret stands for a random key: the Plan has none.
         apply: objects to apply by server-side apply.
@@ -63,6 +64,7 @@ class Plan:
         requeue_after: seconds until the next reconcile, or None to wait for an event or the resync.
     """
 
+    rehearse: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
     apply: tuple[Apply, ...] = ()
     delete: tuple[Delete, ...] = ()

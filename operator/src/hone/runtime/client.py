@@ -25,7 +25,7 @@ class Call:
 
     Attributes:
         number: which call of this client it is, from 1.
-        verb: get, list, create, apply, patch, delete, update_status or discover.
+        verb: get, list, create, rehearse, apply, patch, delete, update_status or discover.
         kind: kind of the object, such as `Job`.
         namespace: its namespace.
         name: its name; empty for a list.
@@ -79,6 +79,7 @@ _VERBS = {
     "get": _Http("GET"),
     "list": _Http("GET", named=False),
     "create": _Http("POST", named=False),
+    "rehearse": _Http("POST", named=False),
     "apply": _Http("PATCH", "application/apply-patch+yaml"),
     "patch": _Http("PATCH", "application/merge-patch+json"),
     "delete": _Http("DELETE"),
@@ -169,6 +170,15 @@ class Client:
             Conflict: one of that name exists.
         """
         return await self._write("create", ref_of(body), namespace, body, self._writer)
+
+    async def rehearse(self, namespace: str, body: Object) -> None:
+        """Ask, by a dry run, whether the API server would create an object; nothing is stored.
+
+        Raises:
+            Conflict: one of that name exists.
+            Invalid: it would be refused.
+        """
+        await self._call("rehearse", ref_of(body), namespace, body, [*self._writer, ("dryRun", "All")])
 
     async def apply(self, namespace: str, body: Object, field_manager: str) -> Object:
         """Server-side apply: we own the fields in `body`, and give up those that it omits."""

@@ -1,4 +1,4 @@
-"""Executes a Plan in its order: children, then deletions, then status, then Events."""
+"""Executes a Plan in its order: dry runs, children, then deletions, then status, then Events."""
 
 from hone.core.observed import Object
 from hone.core.plan import Plan
@@ -6,6 +6,9 @@ from hone.runtime.client import Client, ref_of
 from hone.runtime.errors import Conflict, Refused
 from hone.runtime.events import EventRecorder
 from hone.runtime.generated_keys import with_keys
+
+INVALID = 422
+"""The object has a field that is not valid. A webhook that knows no dry runs is answered with 400."""
 
 
 class WriteRefused(Exception):
@@ -40,6 +43,8 @@ async def execute(client: Client, recorder: EventRecorder, resource: Object, pla
             changed: reconcile again.
     """
     namespace = resource["metadata"]["namespace"]
+    for body in plan.rehearse:
+        await _rehearse(client, namespace, body)
     for body in plan.create:
         await _create(client, namespace, body)
     for apply in plan.apply:
@@ -70,6 +75,17 @@ async def _create(client: Client, namespace: str, body: Object) -> None:
     except Conflict:
         if body["kind"] != "Secret":
             raise
+
+
+async def _rehearse(client: Client, namespace: str, body: Object) -> None:
+    """Ask whether the API server would accept an object. Other refusals, such as a quota's, are no fault of it."""
+    try:
+        await client.rehearse(namespace, body)
+    except Conflict:
+        return
+    except Refused as error:
+        if error.status == INVALID:
+            raise WriteRefused(_what(body), error) from error
 
 
 def _what(body: Object) -> str:

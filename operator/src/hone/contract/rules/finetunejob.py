@@ -26,6 +26,7 @@ from hone.contract.rules.places import (
     only_with,
     pinned,
 )
+from hone.contract.rules.pods import pod_settings
 from hone.contract.rules.rule import Rule
 from hone.contract.rules.search import on_search
 from hone.contract.settings import OPTIMIZERS_8_BIT, Balance, DataFormat, GenerationEngine, TrainOn
@@ -70,6 +71,7 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(pinned(place) for place in IMAGES),
         *(rule(place) for place in VARIABLES for rule in (one_value, not_reserved)),
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
+        *(rule for place in POD_SETTINGS for rule in pod_settings(place)),
         exactly_one(GATE_RULES, "min", "max", "minImprovement", "maxRegression"),
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )

@@ -13,6 +13,7 @@ from hone.contract.rules.places import (
     only_with,
     pinned,
 )
+from hone.contract.rules.pods import pod_settings
 from hone.contract.rules.rule import Rule
 from hone.contract.rules.vllm import closed_server, known_argument
 
@@ -77,4 +78,5 @@ RULES: tuple[Rule, ...] = (
         message="cannot be loss, which is no figure of an answer",
         remedy="Use another one, or remove it.",
     ),
+    *(rule for place in POD_SETTINGS for rule in pod_settings(place)),
 )

@@ -73,6 +73,7 @@ def reconcile(run: Run, observed: Observed, now: datetime) -> Plan:
         phase(state)
     new = status(state)
     return Plan(
+        rehearse=tuple(state.rehearse),
         create=tuple(state.create),
         apply=(*state.apply, *upstream.give_back_dropped(run, observed, state.models, is_finished(new))),
         delete=tuple(state.delete),

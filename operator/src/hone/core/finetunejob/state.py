@@ -39,6 +39,7 @@ class State:
         status: the new status so far; of its attempts, oldest first, at most one is running.
         trouble: what keeps the run from continuing, to be reported.
         gave_up: why the run ends for good.
+        rehearse: objects of later steps, which the API server shall check now.
         create: objects to create.
         apply: objects to apply.
         delete: objects to delete.
@@ -52,6 +53,7 @@ class State:
     status: Draft
     trouble: Trouble | None = None
     gave_up: GiveUp | None = None
+    rehearse: list[Object] = field(default_factory=list)
     create: list[Object] = field(default_factory=list)
     apply: list[Apply] = field(default_factory=list)
     delete: list[Delete] = field(default_factory=list)

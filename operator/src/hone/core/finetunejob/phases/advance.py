@@ -1,5 +1,6 @@
 """Begins the next attempt of the first step that is not done, unless something blocks it."""
 
+from hone.contract.runconfig import Attempt
 from hone.core.children import Child
 from hone.core.finetunejob.blockers import Blocked, first_blocker
 from hone.core.finetunejob.policies.attempt import attempt
@@ -13,6 +14,7 @@ from hone.core.finetunejob.state import State
 from hone.core.finetunejob.steps import FIRST
 from hone.core.finetunejob.steps.publish import publication
 from hone.core.finetunejob.steps.step import Step
+from hone.core.finetunejob.steps.train import TRAIN_STEP
 from hone.core.network import enforcement
 from hone.core.times import rfc3339
 
@@ -66,5 +68,8 @@ def _start(state: State, step: Step) -> None:
     state.status.network_policy = enforcement(run.settings.network_policies)
     state.begin(step, number, rfc3339(state.now), step.digest(run))
     if step is FIRST:
+        if state.status.prepared_spec != run.spec_digest:
+            # Its pods may have what the API server refuses: better told now than after hours of preparation.
+            state.rehearse.append(job(planned, TRAIN_STEP, Attempt(number=1), config))
         state.status.prepared_spec = run.spec_digest
     state.requeue.append(float(run.spec.start_deadline_seconds))
