@@ -129,7 +129,7 @@ def _plain(name: str) -> str:
 
 
 _TIMES = {"lastTransitionTime", "startTime", "endTime", "completionTime", "progress"}
-_HASHED = {"job", "claim", "runConfig", "revision", "url", "selector"}
+_HASHED = {"job", "claim", "runConfig", "revision", "url", "selector", "secretName"}
 _VARYING = _TIMES | _HASHED
 
 
