@@ -33,7 +33,7 @@ def resource(kind: str, spec: Object) -> Object:
 
 
 RUN = Run(resource("FineTuneJob", {}), SETTINGS)
-SERVER = Server(resource("ModelDeployment", {}), SETTINGS)
+SERVER = Server(resource("ModelDeployment", {"model": {"claimName": "models"}}), SETTINGS)
 OWN, SERVING = {UID_LABEL: RUN.uid}, {UID_LABEL: SERVER.uid}
 
 
