@@ -101,7 +101,8 @@ def mutated(row: Row, chance: Random) -> Row:
             case 2 if isinstance(holder, list):
                 holder.insert(key, copy.deepcopy(chance.choice([*holder, *VALUES])))
             case 2 | 3 if isinstance(holder, dict):
-                holder[chance.choice(KEYS)] = holder.pop(key) if chance.random() < 0.5 else chance.choice(VALUES)
+                other = chance.choice(KEYS)
+                holder[other] = holder.pop(key) if chance.random() < 0.5 else copy.deepcopy(chance.choice(VALUES))
             case _:
                 row[chance.choice(KEYS)] = copy.deepcopy(chance.choice([*row.values(), *VALUES]))
     return row

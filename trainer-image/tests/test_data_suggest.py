@@ -20,6 +20,7 @@ SHAPES = [
         {"Instruction": "a", "Input": "b", "Output": "c"},
         "instruction: Instruction, output: Output, input",
     ),
+    (Objective.SFT, {"Instruction": "a", "Input": "", "Output": "c"}, "output: Output, input: Input"),
     (Objective.SFT, {"prompt": "a", "response": "c"}, "completion: response"),
     (Objective.SFT, {"query": "a", "response": "c", "system": "s"}, "instruction: query, output: response"),
     (Objective.SFT, {"instruction": "a", "context": "b", "response": "c"}, "output: response, input: context"),

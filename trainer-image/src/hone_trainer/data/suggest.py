@@ -68,11 +68,11 @@ def _paths(row: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a value may be what the column holds."""
+    """Whether a value may be what the column holds; `input` and `system` are empty in many rows."""
     turns = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     turns = turns and not {"role", "from"}.isdisjoint(value[0])
     if name in ("messages", "conversations"):
         return turns
     if name == "label":
         return isinstance(value, str | int | float)
-    return (isinstance(value, str) and bool(value.strip())) or turns
+    return (isinstance(value, str) and (name in ("input", "system") or bool(value.strip()))) or turns
