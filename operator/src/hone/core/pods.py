@@ -34,12 +34,16 @@ class Trouble:
     message: str
 
 
+def may_lack_image_volumes(trouble: Trouble) -> bool:
+    """Whether this can be the trouble of a pod whose image volume the cluster cannot mount."""
+    # A Secret or ConfigMap that does not exist is named by the kubelet.
+    return trouble.reason in NOT_CREATED and not trouble.message.endswith("not found")
+
+
 def without_image_volumes(trouble: Trouble) -> Trouble:
     """What keeps a pod with an image volume from starting, with what the cluster may lack."""
-    # A Secret or ConfigMap that does not exist is named by the kubelet.
-    if trouble.reason not in NOT_CREATED or trouble.message.endswith("not found"):
-        return trouble
-    return Trouble(trouble.reason, f"{trouble.message}; {IMAGE_VOLUMES_NEED}")
+    needs = f"; {IMAGE_VOLUMES_NEED}" if may_lack_image_volumes(trouble) else ""
+    return Trouble(trouble.reason, trouble.message + needs)
 
 
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:

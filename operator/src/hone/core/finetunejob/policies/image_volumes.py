@@ -10,7 +10,7 @@ from hone.core.finetunejob.steps.step import Step
 from hone.core.observed import Object
 from hone.core.plan import Plan
 from hone.core.pods import IMAGE_VOLUMES_NEED as NEEDS
-from hone.core.pods import NOT_CREATED, Trouble
+from hone.core.pods import NOT_CREATED, Trouble, may_lack_image_volumes
 
 
 def mounted(run: Run, step: Step) -> list[Source]:
@@ -28,8 +28,7 @@ def explained(run: Run, step: Step, trouble: Trouble) -> Trouble:
         if trouble.reason not in NOT_CREATED and image.reference.partition("@")[2] in trouble.message:
             remedy = "check its name and digest, and spec.compute.pod.imagePullSecrets"
             return Trouble(trouble.reason, f"{image.field}: {trouble.message}; {remedy}")
-    # A Secret or ConfigMap that does not exist is named by the kubelet.
-    if images and trouble.reason in NOT_CREATED and not trouble.message.endswith("not found"):
+    if images and may_lack_image_volumes(trouble):
         return Trouble(trouble.reason, f"{trouble.message}; {images[0].field} is an image volume: {NEEDS}")
     return trouble
 
