@@ -15,7 +15,9 @@ columns "in vLLM" vLLM (its release for CPUs, float32) then loaded the artifact 
 log-probability that transformers gives it, within 0.001.
 
 - **adapter**, **model**: ran, and the artifact is that
-- **unserved**: vLLM does not load the artifact; the reason is below the table
+- **unserved**: this installation of vLLM does not load the artifact; its last words are below the table. They are about
+  CPUs (kernels for bfloat16 only, no Triton) and about torchvision, which is not installed with it, and say nothing
+  about GPUs
 - **refused**: refused in prepare, before any trainer pod runs; the reason is below the table
 - –: not run yet
 """
