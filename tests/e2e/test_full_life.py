@@ -76,7 +76,7 @@ def killed(ns: Kube) -> dict[str, int]:
 
     def longer(job: Object) -> None:
         job["metadata"]["name"] = NAME
-        job["spec"]["hyperparameters"]["epochs"] = 12  # Three attempts share them, and each must be seen on a fast machine too.
+        job["spec"]["hyperparameters"]["epochs"] = 12  # Three attempts share them, each long enough to be seen.
 
     apply_file(ns, EXAMPLES / "sentiment-full-zero2.yaml", longer)
     until(lambda: state(ns).get("phase") == "Preparing", "the job is being prepared", 60)
