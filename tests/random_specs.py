@@ -36,6 +36,8 @@ TEXTS = (
     "s3://tuned/b",
     "oci://registry.local/b:v1",
     "https://store.local:9000",
+    "http://judge.team.svc:8000/v1",
+    "http://judge.local/v1",
     "hf://datasets/a/b",
     "s3://a/b",
     "https://a/b",

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from hone.contract.history import EvaluationPoint, History, HistoryPoint
+from hone.contract.judge import Judge
 from hone.contract.plan import BadRows, ClassRows, UnusedKey
 from hone.contract.record import AttemptRecord, Price, RunRecord
 from hone.contract.report import MAX_CONFUSED, Confusion, Report, Sample, ScoredRows
@@ -33,6 +34,8 @@ from hone_trainer.reports.page import render
 from hone_trainer.reports.verdict import BETTER, UNCLEAR, UNKNOWN, WORSE, verdict
 from hone_trainer.scores.classes import confusion
 from hone_trainer.scores.figures import RowFigures, telling_rows
+from hone_trainer.scores.judge import record
+from hone_trainer.scores.preferred import Comparison, summarize
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -265,6 +268,24 @@ def test_groups_and_what_was_forgotten_are_shown(report: Report) -> None:
     evaluation = EvaluationSummary(scores=[score(0.1, 0.3)], groups=groups, retention=retention)
     words = Reader(render(report.model_copy(update={"evaluation": evaluation}))).words
     for text_ in ("Groups by region", "<i>north</i>", "Gap between best and worst", "What was forgotten", "loss, sums"):
+        assert text_ in words
+
+
+def test_what_a_judge_prefers_is_shown_with_what_it_was_asked(report: Report) -> None:
+    rows = [Comparison(1.0, 1.0 if row % 4 else 0.0, (-1) ** row) for row in range(60)]
+    summary = summarize("<b>judge</b>", rows, 3).model_copy(update={"warnings": ["It prefers <i>lengths</i>."]})
+    judge = Judge(url="https://judge.example.com/v1", model="j", criteria="Brevity <u>counts</u>.")
+    problem = "spec.evaluation.retention was not scored: <s>no</s>"
+    evaluation = EvaluationSummary(scores=[score(0.1, 0.3)], judge=summary, problems=[problem])
+    words = Reader(render(report.model_copy(update={"evaluation": evaluation, "judge": record(judge)}))).words
+    for text_ in (
+        "What a judge prefers",
+        "<b>judge</b> compared",
+        "lengthControlledWinRate",
+        "It prefers <i>lengths</i>.",
+        "Brevity <u>counts</u>.",
+        problem,
+    ):
         assert text_ in words
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from hone.api.gate import Gate, GateStatus, Rows
+from hone.contract.judge import Judge
 from hone.contract.objectives import Objective
-from hone.contract.results import EvaluationSummary, GroupSummary, Interval, RetentionSummary, Score
+from hone.contract.results import EvaluationSummary, GroupSummary, Interval, JudgeSummary, RetentionSummary, Score
 from hone.contract.settings import Evaluation, Retention
 from hone.core.finetunejob.policies.gate import decide
 from hone.core.finetunejob.policies.gate_expectation import NEEDS, expectation, needed_rows, smallest_effect, warnings
@@ -225,6 +226,14 @@ GROUPS = GroupSummary(
     samples=40,
     worst=interval(0.6, 0.1),
     worst_improvement=interval(0.05, 0.1),
+    gap=interval(0.2, 0.09),
+)
+JUDGE = JudgeSummary(
+    model="judge",
+    scores=[score("lengthControlledWinRate", 0.7, 0.4, 0.1)],
+    ties=0.1,
+    agreement=interval(0.9, 0.05),
+    first_preferred=interval(0.5, 0.05),
 )
 RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.05, samples=240, higher=False)])
 
@@ -240,23 +249,36 @@ RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.
         ({"of": "Retention", "maxRegression": 0.08}, "Pass", "loss of retention regression <= 0.08"),
         ({"of": "Retention", "maxRegression": 0.0}, "Inconclusive", "240 rows; about"),
         ({"of": "Retention", "minImprovement": 0.1}, "Fail", "-0.02 [-0.07, 0.03]"),
+        ({"of": "GroupGap", "max": 0.3}, "Pass", "exactMatch gap between groups <= 0.3: 0.20 [0.11, 0.29], 40 rows"),
+        ({"of": "GroupGap", "max": 0.2}, "Inconclusive", "exactMatch gap between groups <= 0.2"),
+        ({"of": "GroupGap", "max": 0.05}, "Fail", "0.20 [0.11, 0.29]"),
+        ({"of": "Judge", "min": 0.5}, "Pass", "lengthControlledWinRate by the judge >= 0.5: 0.70 [0.60, 0.80]"),
+        ({"of": "Judge", "min": 0.65}, "Inconclusive", "0.70 [0.60, 0.80], 200 rows; about"),
+        ({"of": "Judge", "minImprovement": 0.6}, "Fail", "0.40 [0.30, 0.50]"),
     ],
 )
 def test_a_rule_may_be_about_the_worst_group_or_what_was_retained(
     rule: dict[str, Any], verdict: str, words: str
 ) -> None:
-    evaluation = SCORES.model_copy(update={"groups": GROUPS, "retention": RETENTION})
+    evaluation = SCORES.model_copy(update={"groups": GROUPS, "retention": RETENTION, "judge": JUDGE})
     decided = decide(gate(rule), evaluation)
     assert decided.decision == verdict and words in decided.message
 
 
-@pytest.mark.parametrize("of", ["WorstGroup", "Retention"])
+def test_a_judge_that_ignores_the_answers_decides_nothing() -> None:
+    blind = JUDGE.model_copy(update={"is_blind": True})
+    decided = decide(gate({"of": "Judge", "min": 0.5}), SCORES.model_copy(update={"judge": blind}))
+    assert decided.decision == "Inconclusive" and "use another judge" in decided.message
+
+
+@pytest.mark.parametrize("of", ["WorstGroup", "Retention", "GroupGap", "Judge"])
 def test_a_rule_about_rows_that_were_not_scored_is_inconclusive_and_warned_of(of: str) -> None:
     decided = decide(gate({"of": of, "maxRegression": 0.1}), SCORES)
     assert decided.decision == "Inconclusive" and "scored: nothing" in decided.message
     (sentence,) = warnings(gate({"of": of, "maxRegression": 0.1}), Objective.SFT, 500, Evaluation())
     assert f"spec.gate.rules: of: {of} needs spec.evaluation.{NEEDS[Rows(of)].alias}" in sentence
-    configured = Evaluation(group_by="language", retention=Retention())
+    judge = Judge(url="https://judge.example.com/v1", model="judge")
+    configured = Evaluation(group_by="language", retention=Retention(), judge=judge)
     assert warnings(gate({"of": of, "metric": "loss", "maxRegression": 0.1}), Objective.SFT, 500, configured) == []
 
 

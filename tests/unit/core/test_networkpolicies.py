@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
+from hone.contract.judge import JUDGE_KEY
 from hone.contract.runconfig import METRICS_PORT
 from hone.core.finetunejob.resources import networkpolicy as run_policy
 from hone.core.finetunejob.run import Run
 from hone.core.modeldeployment.resources import access
 from hone.core.modeldeployment.resources import networkpolicy as server_policy
 from hone.core.modeldeployment.server import HTTP_PORT, Server
-from hone.core.network import NetworkPeers
+from hone.core.network import POLICY, NetworkPeers
 from hone.core.settings import Settings
 from tests.unit.core import make
 from tests.unit.core.fake_cluster import Crash, FakeCluster
+from tests.unit.core.runs import finishing
 from tests.unit.core.test_modeldeployment_lifecycle import served
 
 OPERATOR = {"namespaceSelector": {"matchLabels": {"name": "hone"}}, "podSelector": {"matchLabels": {"app": "hone"}}}
@@ -154,3 +156,36 @@ def test_what_the_api_server_fills_in_is_no_difference() -> None:
     assert not server_policy.differs(server, live)
     assert server_policy.differs(Server(make.modeldeployment(), SETTINGS), live)
     assert server_policy.differs(server, None)
+
+
+def judged(**judge: Any) -> FakeCluster:
+    """A cluster in which the pod that scores has begun, with a judge."""
+    return finishing(evaluation={"judge": {"url": "https://judge.example.com/v1", "model": "judge", **judge}})
+
+
+def key_of(job: Any) -> list[Any]:
+    """The judge's key among the variables of all containers of a Job's pods."""
+    spec = job["spec"]["template"]["spec"]
+    containers = [*spec.get("initContainers", []), *spec["containers"]]
+    return [entry for each in containers for entry in each["env"] if entry["name"] == JUDGE_KEY]
+
+
+def test_only_the_pod_that_scores_reaches_the_judge_and_has_its_key() -> None:
+    cluster = judged(apiKeySecretRef={"name": "judge"})
+    run = Run(cluster.resource, cluster.settings)
+    policy = cluster.written[POLICY.ref(run.judge_policy)]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"hone.dev/uid": run.uid, "hone.dev/step": "finish"}
+    outside, inside = policy["spec"]["egress"]
+    assert inside == {"to": [{"podSelector": {}}]}, "pods of its own namespace"
+    assert [port["port"] for port in outside["ports"]] == [443]
+    jobs = {
+        ref.name.removeprefix(f"{run.base_name}-"): job for ref, job in cluster.written.items() if ref.kind == "Job"
+    }
+    assert [name for name, job in jobs.items() if key_of(job)] == ["finish-1"]
+    assert key_of(jobs["finish-1"])[0]["valueFrom"] == {"secretKeyRef": {"name": "judge", "key": JUDGE_KEY}}
+
+
+def test_a_judge_without_a_secret_has_no_key_and_a_job_without_a_judge_no_policy() -> None:
+    assert not key_of(judged().job())
+    without = finishing()
+    assert POLICY.ref(Run(without.resource, without.settings).judge_policy) not in without.written

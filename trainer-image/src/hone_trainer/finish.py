@@ -16,14 +16,14 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.record import RunRecord
 from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
-from hone.contract.results import ArtifactSummary, EvaluationSummary, RetentionSummary, StepResult
+from hone.contract.results import ArtifactSummary, EvaluationSummary, JudgeSummary, RetentionSummary, StepResult
 from hone.contract.runconfig import CACHE, IMAGE_ENV, RunConfig
 from hone.contract.settings import MAX_MINUTES, Evaluation
 from hone.contract.verdict import Verdict
@@ -44,13 +44,14 @@ from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.searchfile import load_search
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.reports.page import render
+from hone_trainer.scores.judge import TIMEOUT_SECONDS, TRIES, JudgeFailed, evaluate, record
 from hone_trainer.training import checkpoint
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from hone_trainer.scores.evaluated import Evaluated
+    from hone_trainer.scores.evaluated import Evaluated, Pair
 
 SECONDS = 7200.0
 """How long the step may take, in addition to what it allows for the answers that it generates."""
@@ -232,18 +233,12 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     evaluated = components(config.objective).evaluate(config, planned, prepared, rows, output / ARTIFACT_DIR, dtype)
     scored = rows if evaluated.rows is None else evaluated.rows
     notes = [*_left_out(len(scored), len(rows), evaluation), *evaluated.notes]
-    summary = _with_groups(config, evaluated, scored)
-    if evaluation.retention is not None:
-        try:
-            retained = _retention(config, planned, output / ARTIFACT_DIR, dtype)
-            summary = summary.model_copy(update={"retention": retained})
-        except Preempted:
-            raise
-        except Exception as error:
-            # The test rows are scored, and a gate takes a score that is missing as inconclusive.
-            traceback.print_exc()
-            reason = clip(f"{type(error).__name__}: {error}", 200)
-            notes.append(f"The questions of spec.evaluation.retention were not scored: {reason}")
+    summary = _with_others(
+        _with_groups(config, evaluated, scored),
+        retention=evaluation.retention and (lambda: _retention(config, planned, output / ARTIFACT_DIR, dtype)),
+        judge=evaluation.judge and evaluated.pairs and (lambda: _judged(config, evaluated.pairs)),
+    )
+    judge = summary.judge and evaluation.judge
     report = report.model_copy(
         update={
             "evaluation": summary,
@@ -253,6 +248,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
             "notes": notes,
             "confusion": evaluated.confusion,
             "scored_rows": scored_rows(scored),
+            "judge": record(judge) if judge else None,
         }
     )
     # Next to the artifact, whose digest new scores must not change.
@@ -260,6 +256,36 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     card.write_card(output, config, planned, kind, summary, notes)
     _write_report(config, report)
     return report
+
+
+def _with_others(summary: EvaluationSummary, **others: Any) -> EvaluationSummary:
+    """The scores with further ones, each of which may fail without a loss to the others.
+
+    Args:
+        summary: the scores of the test rows.
+        others: what makes each of them, by the field that it is for; false: it is not requested.
+    """
+    problems = []
+    for name, make in others.items():
+        try:
+            summary = summary.model_copy(update={name: make()}) if make else summary
+        except Preempted:
+            raise
+        except Exception as error:
+            logger.exception("not scored", extra={"score": name})
+            cause = from_exception(error, None, None, None, reads_rows=True)
+            why = str(error) if isinstance(error, JudgeFailed) else f"{cause.failure_class}: {cause.message}"
+            problems.append(clip(f"spec.evaluation.{name} was not scored: {why}", 256))
+    return summary.model_copy(update={"problems": problems}) if problems else summary
+
+
+def _judged(config: RunConfig, pairs: "list[Pair]") -> JudgeSummary | None:
+    if config.evaluation.judge is None:
+        return None
+    seconds = 60.0 * (config.evaluation.max_minutes or MAX_MINUTES)
+    # What has begun by then is waited for.
+    limits.allow(seconds + 2 * TRIES * TIMEOUT_SECONDS)
+    return evaluate(config.evaluation.judge, config.job.namespace, pairs, seconds)
 
 
 def _keep(config: RunConfig, planned: PlanFile) -> None:

@@ -19,6 +19,8 @@ class Rows(StrEnum):
     TEST = "Test"
     WORST_GROUP = "WorstGroup"
     RETENTION = "Retention"
+    GROUP_GAP = "GroupGap"
+    JUDGE = "Judge"
 
 
 class GateRule(Model):
@@ -32,7 +34,9 @@ class GateRule(Model):
         Rows,
         Field(
             description="Rows whose score is compared. Test: all test rows. WorstGroup: the rows of each group of "
-            "evaluation.groupBy, all of which must reach the bar. Retention: the questions of evaluation.retention."
+            "evaluation.groupBy, all of which must reach the bar. GroupGap: the difference between the best and the "
+            "worst of these groups; needs max. Retention: the questions of evaluation.retention. Judge: the verdicts "
+            "of evaluation.judge, of which min: 0.5 demands that the tuned model is preferred."
         ),
     ] = Rows.TEST
     min: Annotated[

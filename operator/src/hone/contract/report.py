@@ -99,6 +99,14 @@ class ScoredRows(Model):
     references: Annotated[str, Field(description="SHA-256 of the answers or classes in the test data.")]
 
 
+class JudgeRecord(Model):
+    """How answers were compared by another model."""
+
+    url: Annotated[str, Field(description="Where it is.")]
+    model: Annotated[str, Field(description="Its name there.")]
+    prompt: Annotated[str, Field(description="What it was asked, with names for the parts of a row.")]
+
+
 class Report(Model):
     """What a run produced, and its scores."""
 
@@ -129,3 +137,4 @@ class Report(Model):
     image: Annotated[str | None, Field(description="The trainer image of finish.")] = None
     scored_rows: Annotated[ScoredRows | None, Field(description="Which rows were scored.")] = None
     search: Annotated[SearchRecord | None, Field(description="The trials of a search before the training.")] = None
+    judge: Annotated[JudgeRecord | None, Field(description="How evaluation.judge was asked.")] = None

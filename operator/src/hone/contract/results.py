@@ -93,7 +93,7 @@ class GroupSummary(Model):
         Field(description="The least improvement of any group, with an interval that holds for all groups together."),
     ] = None
     gap: Annotated[
-        Bounded | None,
+        Interval | None,
         Field(description="Difference between best and worst group, with an interval for all groups together."),
     ] = None
     groups: Annotated[
@@ -112,6 +112,41 @@ class RetentionSummary(Model):
     ] = {}
 
 
+class JudgeSummary(Model):
+    """What the verdicts of `evaluation.judge` show. A row's is the mean of both orders of the answers."""
+
+    model: Annotated[str, Field(max_length=253, description="The judge.")]
+    scores: Annotated[
+        list[Score],
+        Field(
+            max_length=2,
+            description="lengthControlledWinRate: share of the comparisons that the tuned model wins, where rows in "
+            "which its answer is longer count as much as those in which it is shorter; absent with fewer than 10 of "
+            "either. winRate: the same without that. A tie counts half.",
+        ),
+    ]
+    ties: Annotated[float, Field(ge=0, le=1, description="Share of the verdicts that are ties.")]
+    unread: Annotated[Count, Field(description="Number of rows without two verdicts that could be read.")] = 0
+    agreement: Annotated[
+        Bounded, Field(description="Share of the rows for which the verdict is the same in both orders.")
+    ]
+    first_preferred: Annotated[
+        Bounded,
+        Field(description="Share of the verdicts for the answer that comes first. 0.5: the order has no effect."),
+    ]
+    longer_preferred: Annotated[
+        Bounded | None,
+        Field(description="Share of the verdicts for the longer answer, whichever model gave it. 0.5: no effect."),
+    ] = None
+    is_blind: Annotated[
+        bool, Field(description="Whether both orders agree no more often than verdicts that ignore the answers.")
+    ] = False
+    warnings: Annotated[
+        list[Annotated[str, Field(max_length=256)]] | None,
+        Field(max_length=4, description="What is wrong with the verdicts, in sentences."),
+    ] = None
+
+
 class EvaluationSummary(Model):
     """Scores of base and tuned model on the test split. The first one is the objective's main metric."""
 
@@ -121,6 +156,11 @@ class EvaluationSummary(Model):
     groups: Annotated[GroupSummary | None, Field(description="Scores by the values of evaluation.groupBy.")] = None
     retention: Annotated[
         RetentionSummary | None, Field(description="Scores on general questions, with evaluation.retention.")
+    ] = None
+    judge: Annotated[JudgeSummary | None, Field(description="What a judge prefers, with evaluation.judge.")] = None
+    problems: Annotated[
+        list[Annotated[str, Field(max_length=256)]] | None,
+        Field(max_length=4, description="What was not scored, and why, in sentences."),
     ] = None
     why: Annotated[
         str | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import Model
+from hone.contract.judge import Judge
 from hone.contract.methods import MethodType
 from hone.contract.metrics import METRICS, Metric
 
@@ -464,5 +465,12 @@ class Evaluation(Model):
         Field(
             description="Scores base model and tuned model on general questions as well, to show what was forgotten. "
             "Default: they are not asked."
+        ),
+    ] = None
+    judge: Annotated[
+        Judge | None,
+        Field(
+            description="{compares_answers}: lets another model compare the answers of base and tuned model. Default: "
+            "none does."
         ),
     ] = None

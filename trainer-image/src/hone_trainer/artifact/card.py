@@ -143,7 +143,10 @@ def _others(evaluation: EvaluationSummary) -> str:
         text += f"| group | rows | tuned | improvement |\n|---|---|---|---|\n{rows}\n\n"
     if retention is not None:
         text += f"Retention, questions of the set {retention.set}:\n\n{_score_table(retention.scores)}\n"
-    return text
+    if (judge := evaluation.judge) is not None:
+        text += f"Preferred by {judge.model}, each pair of answers in both orders:\n\n{_score_table(judge.scores)}\n"
+        text += "".join(f"- {warning}\n" for warning in judge.warnings or [])
+    return text + "".join(f"- {problem}\n" for problem in evaluation.problems or [])
 
 
 def _score_table(scores: Sequence[Score]) -> str:

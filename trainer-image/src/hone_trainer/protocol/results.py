@@ -12,6 +12,7 @@ from hone.contract.results import (
     Bounded,
     GroupSummary,
     Interval,
+    JudgeSummary,
     Score,
     StepResult,
 )
@@ -187,8 +188,39 @@ def _short_figures(result: StepResult) -> StepResult:
         "scores": [_short_score(score) for score in evaluation.scores],
         "groups": _short(evaluation.groups),
         "retention": retention,
+        "judge": _short_judge(evaluation.judge),
     }
     return result.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
+
+
+def _short_judge(judge: JudgeSummary | None) -> JudgeSummary | None:
+    if judge is None:
+        return None
+    update: dict[str, object] = {
+        name: _cut(share, False)
+        for name in ("agreement", "first_preferred", "longer_preferred")
+        if (share := getattr(judge, name)) is not None
+    }
+    return judge.model_copy(update={**update, "scores": [_short_score(score) for score in judge.scores]})
+
+
+def _others(length: int, most: int) -> Callable[[StepResult], StepResult]:
+    """Shorter sentences about what was not scored, and about a judge; fewer of its scores, of which gates take the
+    first."""
+
+    def short(texts: list[str] | None) -> list[str] | None:
+        return [clip(text, length) for text in texts or []] or None
+
+    def shorten(result: StepResult) -> StepResult:
+        if (evaluation := result.evaluation) is None:
+            return result
+        update: dict[str, object] = {"problems": short(evaluation.problems)}
+        if (judge := evaluation.judge) is not None:
+            fewer = {"scores": judge.scores[:most], "warnings": short(judge.warnings)}
+            update["judge"] = judge.model_copy(update=fewer)
+        return result.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
+
+    return shorten
 
 
 def _short_score(score: Score) -> Score:
@@ -252,6 +284,7 @@ _SHORTENINGS: list[Callable[[StepResult], StepResult]] = [
     _groups(3, True),
     _fewer_scores(4),
     _groups(1, False),
+    _others(80, 1),
     _changes(120, 8),
     _verdict(512, 256),
     _changes(80, 2),

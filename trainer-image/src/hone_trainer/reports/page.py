@@ -42,7 +42,9 @@ def render(report: Report, *, rows: bool = True, gate: GateShown | None = None) 
         tones=TONES,
         groups=report.evaluation.groups if report.evaluation else None,
         retention=report.evaluation.retention if report.evaluation else None,
-        findings=[*report.plan.warnings, *findings(report)],
+        judge=report.evaluation.judge if report.evaluation else None,
+        judge_record=report.judge,
+        findings=[*_problems(report), *report.plan.warnings, *findings(report)],
         scores=_scores(report),
         charts=charts(report.history) if report.history else [],
         search=report.search,
@@ -70,6 +72,11 @@ def _template() -> Template:
     }
     environment.filters |= filters
     return environment.from_string(TEMPLATE.read_text())
+
+
+def _problems(report: Report) -> list[str]:
+    """What was not scored, and why."""
+    return (report.evaluation.problems if report.evaluation else None) or []
 
 
 def _scores(report: Report) -> list[tuple[Score, str, Markup]]:

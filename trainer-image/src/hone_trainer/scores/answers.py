@@ -23,7 +23,7 @@ from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import rows as scoring
 from hone_trainer.scores.affordable import affordable
 from hone_trainer.scores.compare import compare, compare_losses, endless
-from hone_trainer.scores.evaluated import SAMPLES, Evaluated
+from hone_trainer.scores.evaluated import SAMPLES, Evaluated, Pair
 from hone_trainer.scores.figures import telling_rows
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def evaluate(
         )
         for row in telling_rows(main, len(references), SAMPLES)
     ]
-    return Evaluated(evaluation, notes, samples, figures=figures, rows=test)
+    pairs = [Pair(*texts) for texts in zip(test["prompt"][:], references, base.answers, tuned.answers, strict=True)]
+    return Evaluated(evaluation, notes, samples, figures=figures, rows=test, pairs=pairs)
 
 
 def most_seconds(config: RunConfig) -> float:

@@ -1,7 +1,7 @@
 """What scoring an artifact gives, whatever the objective."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hone.contract.report import Confusion, Sample
 from hone.contract.results import EvaluationSummary
@@ -14,6 +14,21 @@ SAMPLES = 20
 """Test rows whose prompts and answers go into the report."""
 
 
+class Pair(NamedTuple):
+    """The answers of both models to a test row.
+
+    Attributes:
+        prompt: what both models got.
+        reference: the answer in the test data.
+        base, tuned: the models' answers.
+    """
+
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """Scores, what to know when reading them, rows with their answers, and figures of each row.
@@ -22,6 +37,7 @@ class Evaluated:
         confusion: which classes are mistaken for which.
         figures: of each metric that has any, in the order of the test rows.
         rows: the test rows that were scored; None: all that were passed.
+        pairs: both models' answers to each of them, where they are compared with references.
     """
 
     evaluation: EvaluationSummary
@@ -30,3 +46,4 @@ class Evaluated:
     confusion: Confusion | None = None
     figures: list[RowFigures] = field(default_factory=list)
     rows: "Dataset | None" = None
+    pairs: list[Pair] = field(default_factory=list)

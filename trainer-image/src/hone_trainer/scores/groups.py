@@ -86,11 +86,18 @@ def _least(intervals: Sequence[Interval], sign: int) -> Interval:
 
 def _gap(intervals: Sequence[Interval]) -> Interval:
     values = [interval.value for interval in intervals]
-    all_groups = _simultaneous(intervals, CONFIDENCE, 1) or [_signed(interval, LEVELS[-1], 1) for interval in intervals]
-    lowers, uppers = [lower for lower, _ in all_groups], [upper for _, upper in all_groups]
-    return Interval(
-        value=max(values) - min(values), lower=max(0.0, max(lowers) - min(uppers)), upper=max(uppers) - min(lowers)
-    )
+    shown = _simultaneous(intervals, CONFIDENCE, 1) or [_signed(interval, LEVELS[-1], 1) for interval in intervals]
+    lower, upper = _between(shown)
+    # A gate compares only bounds that hold for all groups together.
+    known = {level: _simultaneous(intervals, level, 1) for level in LEVELS}
+    levels = {str(level): [*_between(groups)] for level, groups in known.items() if groups}
+    return Interval(value=max(values) - min(values), lower=lower, upper=upper, levels=levels or None)
+
+
+def _between(groups: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Bounds of the difference between the best and the worst group, by the bounds of all."""
+    lowers, uppers = [lower for lower, _ in groups], [upper for _, upper in groups]
+    return max(0.0, max(lowers) - min(uppers)), max(uppers) - min(lowers)
 
 
 def _simultaneous(intervals: Sequence[Interval], confidence: float, sign: int) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hone.contract.expressions import Compare, Expression, IsSet, Matches, OneOf, Sum, Value
+from hone.contract.judge import IN_CLUSTER
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts
 from hone.contract.rewards import REWARDS
@@ -73,8 +74,28 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
         *(rule for place in POD_SETTINGS for rule in pod_settings(place)),
         exactly_one(GATE_RULES, "min", "max", "minImprovement", "maxRegression"),
+        *_ON_SCORES,
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )
+
+
+_ON_SCORES = (
+    Rule(
+        path=f"{GATE_RULES}.max",
+        scope=GATE_RULES,
+        applies_if=Compare(Value("of"), "==", "GroupGap") & ~IsSet("max"),
+        message="is required with of: GroupGap: a small difference is the better one",
+        remedy="Set max to the largest difference between groups, and no other bar.",
+        spec_only=True,
+    ),
+    Rule(
+        path="spec.evaluation.judge.url",
+        scope="spec.evaluation.judge",
+        applies_if=Matches(Value("url"), "http://.*") & ~Matches(Value("url"), IN_CLUSTER),
+        message="can begin with http:// only if it names a Service: rows, answers and key would be sent in plain text",
+        remedy="Use https://, or the full name of a Service, such as http://judge.team.svc:8000/v1.",
+    ),
+)
 
 
 def either(names: Sequence[object]) -> str:
@@ -114,6 +135,13 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
     yield Rule(
         path="spec.evaluation.metrics",
         applies_if=IsSet("evaluation.metrics") & Compare(Value("dataset.format"), "==", DataFormat.TEXT.value),
+        message="is not supported with format Text: raw text has no answers to compare",
+        remedy="Remove it.",
+    )
+    yield _only_with("evaluation.judge", _names(objectives, lambda facts: facts.compares_answers))
+    yield Rule(
+        path="spec.evaluation.judge",
+        applies_if=IsSet("evaluation.judge") & Compare(Value("dataset.format"), "==", DataFormat.TEXT.value),
         message="is not supported with format Text: raw text has no answers to compare",
         remedy="Remove it.",
     )

@@ -239,6 +239,16 @@ class Run(Subject):
         """The NetworkPolicy of the publish pod."""
         return f"{self.base_name}-publish"
 
+    @property
+    def judge_policy(self) -> str:
+        """The NetworkPolicy of the finish pod where a judge compares answers."""
+        return f"{self.base_name}-judge"
+
+    @property
+    def network_policies(self) -> tuple[str, ...]:
+        """All of them, whether they are needed or not."""
+        return self.network_policy, self.download_policy, self.publish_policy, self.judge_policy
+
     def job(self, step: str, attempt: int) -> str:
         """The Job of an attempt."""
         return f"{self.base_name}-{step}-{attempt}"

@@ -26,8 +26,7 @@ def refs(run: Run, status: FineTuneJobStatus, fetched: Fetched) -> tuple[Ref, ..
     jobs = _running(run, status)
     old = superseded(run, status)
     if has_unwanted(run.settings.network_policies, status.network_policy):
-        names = (run.network_policy, run.download_policy, run.publish_policy)
-        old |= {POLICY.ref(name) for name in names}
+        old |= {POLICY.ref(name) for name in run.network_policies}
     if jobs and not all(ref in fetched and has_ended(fetched[ref]) for ref in jobs):
         return tuple(sorted(jobs | old))
     steps = [step for step in STEPS.values() if step is not FIRST or _may_prepare(run, status, fetched)]

@@ -8,6 +8,6 @@ def remove_policy(state: State) -> None:
     """Delete the policy if status says that there is one, and say that there is none."""
     run = state.run
     if has_unwanted(run.settings.network_policies, state.status.network_policy):
-        for name in (run.network_policy, run.download_policy, run.publish_policy):
+        for name in run.network_policies:
             state.delete += removal(run.resource, POLICY.ref(name), state.observed)
         state.status.network_policy = None

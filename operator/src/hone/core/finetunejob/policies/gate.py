@@ -95,16 +95,36 @@ def _worst_group(evaluation: EvaluationSummary) -> list[Score]:
     ]
 
 
+def _group_gap(evaluation: EvaluationSummary) -> list[Score]:
+    """The difference between best and worst group; [] where fewer than two groups are large enough."""
+    groups = evaluation.groups
+    if groups is None or groups.gap is None:
+        return []
+    gap = groups.gap
+    return [
+        Score(
+            metric=groups.metric, higher_is_better=False, samples=groups.samples, base=gap, tuned=gap, improvement=gap
+        )
+    ]
+
+
 _SCORES: Mapping[Rows, Callable[[EvaluationSummary], list[Score]]] = {
     Rows.TEST: lambda evaluation: evaluation.scores,
     Rows.WORST_GROUP: _worst_group,
     Rows.RETENTION: lambda evaluation: evaluation.retention.scores if evaluation.retention else [],
+    Rows.GROUP_GAP: _group_gap,
+    Rows.JUDGE: lambda evaluation: evaluation.judge.scores if evaluation.judge else [],
 }
 _PLACES: Mapping[Rows, str] = {
     Rows.TEST: "{}",
     Rows.WORST_GROUP: "{} of the worst group",
     Rows.RETENTION: "{} of retention",
+    Rows.GROUP_GAP: "{} gap between groups",
+    Rows.JUDGE: "{} by the judge",
 }
+
+
+_BLIND = "the judge's verdicts are not shown to depend on the answers: use another judge"
 
 
 def bar_of(rule: GateRule) -> tuple[Bar, float]:
@@ -134,7 +154,8 @@ def _check(gate: Gate, rule: GateRule, evaluation: EvaluationSummary) -> _Checke
     bounds = figure.at(gate.confidence)
     lower, upper = bounds or (None, None)
     result = result.model_copy(update={"value": figure.value, "lower": lower, "upper": upper, "samples": score.samples})
-    if problem := _problem(bar, score, bounds):
+    blind = rule.of is Rows.JUDGE and evaluation.judge is not None and evaluation.judge.is_blind
+    if problem := _BLIND if blind else _problem(bar, score, bounds):
         return _Checked(result.model_copy(update={"message": problem}), None)
     return _Checked(result, _distances(figure, bar.sign, result.bar))
 

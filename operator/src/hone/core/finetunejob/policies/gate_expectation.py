@@ -34,6 +34,8 @@ class Need(NamedTuple):
 NEEDS: Mapping[Rows, Need] = {
     Rows.WORST_GROUP: Need("group_by", "groupBy"),
     Rows.RETENTION: Need("retention", "retention"),
+    Rows.GROUP_GAP: Need("group_by", "groupBy"),
+    Rows.JUDGE: Need("judge", "judge"),
 }
 """What rules about other rows than all test rows need."""
 

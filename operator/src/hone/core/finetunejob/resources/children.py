@@ -9,6 +9,7 @@ from hone.core.finetunejob.resources.claims import output_claim, workspace_claim
 from hone.core.finetunejob.resources.networkpolicy import (
     download_policy,
     downloads,
+    judge_policy,
     network_policy,
     publish_policy,
 )
@@ -70,6 +71,14 @@ CHILDREN: tuple[Row, ...] = (
         build=lambda run, config: publish_policy(run),
         is_needed=lambda run, step: (
             step == PUBLISH and run.settings.network_policies is not None and run.publish_digest is not None
+        ),
+    ),
+    Row(
+        POLICY,
+        name=lambda run, config: run.judge_policy,
+        build=lambda run, config: judge_policy(run),
+        is_needed=lambda run, step: (
+            step == FINISH and run.settings.network_policies is not None and run.evaluation.judge is not None
         ),
     ),
     Row(

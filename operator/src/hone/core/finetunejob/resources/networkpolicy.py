@@ -4,11 +4,11 @@ A stranger that reached a gang while it forms could become one of its ranks, and
 """
 
 from hone.contract.runconfig import METRICS_PORT, Download
-from hone.core.finetunejob.run import PREPARE, PUBLISH, Run
+from hone.core.finetunejob.run import FINISH, PREPARE, PUBLISH, Run
 from hone.core.finetunejob.sources.data import data_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.names import STEP_LABEL, UID_LABEL
-from hone.core.network import HTTPS_PORT, NetworkPeers, admit, dns, policy, public, tcp
+from hone.core.network import HTTPS_PORT, NetworkPeers, Rule, admit, dns, policy, public, tcp
 from hone.core.observed import Object
 
 
@@ -47,6 +47,12 @@ def publish_policy(run: Run) -> Object:
     return _by_https(run, run.publish_policy, PUBLISH)
 
 
-def _by_https(run: Run, name: str, step: str) -> Object:
+def judge_policy(run: Run) -> Object:
+    """What the finish pod may connect to in addition, to have answers compared: HTTPS at public addresses, and pods of
+    its own namespace. It names no Service, because the judge may be edited, and a policy is never changed."""
+    return _by_https(run, run.judge_policy, FINISH, {"to": [{"podSelector": {}}]})
+
+
+def _by_https(run: Run, name: str, step: str, *others: Rule) -> Object:
     selector = {UID_LABEL: run.uid, STEP_LABEL: step}
-    return policy(run.resource, name, step, selector, ingress=[], egress=[public(tcp(HTTPS_PORT))])
+    return policy(run.resource, name, step, selector, ingress=[], egress=[public(tcp(HTTPS_PORT)), *others])

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone.api.finetunejob_status import ArtifactStatus, FineTuneJobStatus, Phase
+from hone.contract.judge import JUDGE_KEY
 from hone.contract.results import ArtifactSummary, StepResult
 from hone.contract.runconfig import IMAGE_ENV
 from hone.core import reported
+from hone.core.downloads import SecretKey
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
 from hone.core.finetunejob.sources.models import written_models
@@ -86,6 +88,13 @@ def _env(run: Run, job: str) -> Mapping[str, str]:
     return {IMAGE_ENV: run.image}
 
 
+def _secrets(run: Run) -> Mapping[str, SecretKey]:
+    judge = run.evaluation.judge
+    if judge is None or judge.api_key_secret_ref is None:
+        return {}
+    return {JUDGE_KEY: SecretKey(judge.api_key_secret_ref.name, JUDGE_KEY)}
+
+
 def _scores_with_functions(run: Run) -> bool:
     return bool(reward_sources(run))
 
@@ -105,4 +114,5 @@ FINISH_STEP = Step(
     mounts=_mounts,
     env=_env,
     runs_users_code=_scores_with_functions,
+    secrets=_secrets,
 )
