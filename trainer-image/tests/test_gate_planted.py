@@ -210,8 +210,9 @@ def test_scores_of_the_test_rows_outlive_questions_that_cannot_be_scored(
     monkeypatch.setattr("hone_trainer.scores.retention.evaluate", fail)
     evaluation = scored(runs["right"], monkeypatch, retention=Retention())
     assert evaluation.scores[0].tuned.value > 0.9 and evaluation.retention is None
-    report = Report.model_validate_json((Path(runs["right"].paths.output) / "report.json").read_text())
-    assert report.notes[-1].endswith("spec.evaluation.retention were not scored: RuntimeError: CUDA error")
+    assert evaluation.problems is not None
+    assert evaluation.problems[0].startswith("spec.evaluation.retention was not scored: ")
+    assert "CUDA error" in evaluation.problems[0]
     assert decision(evaluation, {"of": "Retention", "maxRegression": 0.5}).startswith("Inconclusive")
 
 

@@ -167,7 +167,7 @@ def test_a_short_outage_is_waited_for(server: JudgeServer) -> None:
 
 @pytest.mark.parametrize("namespace", ["other", ""])
 def test_only_services_of_the_own_namespace_may_have_private_addresses(server: JudgeServer, namespace: str) -> None:
-    with pytest.raises(JudgeFailed, match="no public address.*Service of the job's namespace"):
+    with pytest.raises(JudgeFailed, match=r"no public address.*Service of the job's namespace"):
         evaluate(spec(server), namespace, pairs(1, right=1.0, longer=0.5), 60.0)
     assert not server.prompts
 
@@ -179,7 +179,7 @@ def test_a_judge_that_nobody_serves_is_named(server: JudgeServer) -> None:
 
 
 def test_rows_that_time_does_not_allow_are_counted(server: JudgeServer) -> None:
-    with pytest.raises(JudgeFailed, match="raise evaluation.maxMinutes"):
+    with pytest.raises(JudgeFailed, match=r"raise evaluation\.maxMinutes"):
         evaluate(spec(server), "team", pairs(3, right=1.0, longer=0.5), -1.0)
     assert not server.prompts
 

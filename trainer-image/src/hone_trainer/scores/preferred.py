@@ -123,32 +123,32 @@ def _beyond_chance(first: np.ndarray, second: np.ndarray) -> Interval:
 def _warnings(
     is_blind: bool, same: Interval, of_first: Interval, by_length: Interval | None, longer: np.ndarray
 ) -> list[str]:
-    found = []
+    sentences = []
     if is_blind:
-        found.append(
+        sentences.append(
             f"The verdicts are not shown to depend on the answers: {same.value:.0%} are the same in both orders, which "
             "is about as many as by chance. A gate does not count them."
         )
     if _excludes_half(of_first):
         place = "first" if of_first.value > 0.5 else "second"
         share = max(of_first.value, 1 - of_first.value)
-        found.append(
+        sentences.append(
             f"The judge prefers the answer that comes {place}: {share:.0%} of the verdicts. Both orders are asked, so "
             "neither model gains by it."
         )
     if by_length is not None and _excludes_half(by_length):
         kind = "longer" if by_length.value > 0.5 else "shorter"
         share = max(by_length.value, 1 - by_length.value)
-        found.append(
+        sentences.append(
             f"The judge prefers {kind} answers: {share:.0%} of the verdicts, whichever model gave them. {CONTROLLED} "
             "leaves that out."
         )
     if by_length is None and (longer != 0).mean() > 0.1:
-        found.append(
+        sentences.append(
             f"Whether length decides cannot be seen: the tuned answer is longer in {(longer > 0).sum()} rows and "
             f"shorter in {(longer < 0).sum()}, and {LEAST} of each are needed."
         )
-    return found
+    return sentences
 
 
 def _excludes_half(interval: Interval) -> bool:

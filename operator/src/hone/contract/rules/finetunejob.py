@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hone.contract.expressions import Compare, Expression, IsSet, Matches, OneOf, Sum, Value
-from hone.contract.judge import IN_CLUSTER
 from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts
 from hone.contract.rewards import REWARDS
@@ -29,6 +28,7 @@ from hone.contract.rules.places import (
 )
 from hone.contract.rules.pods import pod_settings
 from hone.contract.rules.rule import Rule
+from hone.contract.rules.scores import GATE_RULES, ON_SCORES
 from hone.contract.rules.search import on_search
 from hone.contract.settings import OPTIMIZERS_8_BIT, Balance, DataFormat, GenerationEngine, TrainOn
 
@@ -39,7 +39,6 @@ METHOD = Value("method.type", MethodType.LORA.value)
 GPUS = Value("compute.gpusPerNode", 1)
 ADAPTS = OneOf(METHOD, ADAPTER_METHODS)
 FUNCTIONS = "spec.reward.functions[]"
-GATE_RULES = "spec.gate.rules[]"
 VARIABLES = ("spec.compute.pod.env[]",)
 POD_SETTINGS = ("spec.compute.pod",)
 ALL_STAGES = tuple(sorted({stage for facts in METHODS.values() for stage in facts.zero_stages}))
@@ -74,28 +73,9 @@ def rules(objectives: Objectives = OBJECTIVES) -> tuple[Rule, ...]:
         *(not_of_the_cluster(place) for place in POD_SETTINGS),
         *(rule for place in POD_SETTINGS for rule in pod_settings(place)),
         exactly_one(GATE_RULES, "min", "max", "minImprovement", "maxRegression"),
-        *_ON_SCORES,
+        *ON_SCORES,
         *(_not_itself(f"{place}.jobRef.name") for place in MODEL_SOURCES),
     )
-
-
-_ON_SCORES = (
-    Rule(
-        path=f"{GATE_RULES}.max",
-        scope=GATE_RULES,
-        applies_if=Compare(Value("of"), "==", "GroupGap") & ~IsSet("max"),
-        message="is required with of: GroupGap: a small difference is the better one",
-        remedy="Set max to the largest difference between groups, and no other bar.",
-        spec_only=True,
-    ),
-    Rule(
-        path="spec.evaluation.judge.url",
-        scope="spec.evaluation.judge",
-        applies_if=Matches(Value("url"), "http://.*") & ~Matches(Value("url"), IN_CLUSTER),
-        message="can begin with http:// only if it names a Service: rows, answers and key would be sent in plain text",
-        remedy="Use https://, or the full name of a Service, such as http://judge.team.svc:8000/v1.",
-    ),
-)
 
 
 def either(names: Sequence[object]) -> str:

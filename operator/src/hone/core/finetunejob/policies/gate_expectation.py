@@ -59,11 +59,11 @@ def warnings(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation
 
 
 def _unmet(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) -> list[str]:
-    needs = [NEEDS[rule.of] for rule in gate.rules if rule.of in NEEDS and not getattr(evaluation, NEEDS[rule.of].name)]
+    of = {rule.of for rule in gate.rules}
     missing = [
         f"spec.gate.rules: of: {rows_of} needs spec.evaluation.{need.alias}, without which its rule cannot pass"
         for rows_of, need in NEEDS.items()
-        if need in needs
+        if rows_of in of and not getattr(evaluation, need.name)
     ]
     return [*missing, *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
 

@@ -1,0 +1,25 @@
+"""Rules about the gate's bars and the judge."""
+
+from hone.contract.expressions import Compare, IsSet, Matches, Value
+from hone.contract.judge import IN_CLUSTER
+from hone.contract.rules.rule import Rule
+
+GATE_RULES = "spec.gate.rules[]"
+
+ON_SCORES = (
+    Rule(
+        path=f"{GATE_RULES}.max",
+        scope=GATE_RULES,
+        applies_if=Compare(Value("of"), "==", "GroupGap") & ~IsSet("max"),
+        message="is required with of: GroupGap: a small difference is the better one",
+        remedy="Set max to the largest difference between groups, and no other bar.",
+        spec_only=True,
+    ),
+    Rule(
+        path="spec.evaluation.judge.url",
+        scope="spec.evaluation.judge",
+        applies_if=Matches(Value("url"), "http://.*") & ~Matches(Value("url"), IN_CLUSTER),
+        message="can begin with http:// only if it names a Service: rows, answers and key would be sent in plain text",
+        remedy="Use https://, or the full name of a Service, such as http://judge.team.svc:8000/v1.",
+    ),
+)
