@@ -1,5 +1,6 @@
 """Rollouts of a ModelDeployment: a candidate next to the stable revision, its share, its end, and the way back."""
 
+import copy
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.unit.core.canaries import (
     up,
 )
 from tests.unit.core.fake_cluster import Crash, FakeCluster
-from tests.unit.core.test_modeldeployment_lifecycle import DIGEST, OTHER, deployment, roll_out, served
+from tests.unit.core.test_modeldeployment_lifecycle import DIGEST, OTHER, deployment, owners, roll_out, served
 from tests.unit.core.test_modeldeployment_lifecycle import cluster as a_cluster
 
 THIRD = "sha256:" + "c" * 64
@@ -244,6 +245,54 @@ def test_an_edit_that_is_undone_removes_the_candidate() -> None:
     assert cluster.condition("Ready") == ("True", "Serving")
 
 
+@pytest.mark.parametrize("edit", [{"servedName": "bot"}, {"model": {"jobRef": {"name": "job2"}}}])
+def test_an_edit_that_changes_no_pod_is_no_candidate(edit: dict[str, Any]) -> None:
+    cluster = served(rollout=CANARY, replicas=1)
+    pods = deployment(cluster)["spec"]["template"]
+    cluster.edit(**edit).converge()
+    assert set(deployments(cluster)) == {"stable"}
+    assert deployment(cluster)["spec"]["template"] == pods
+    assert cluster.condition("Ready")[0] == "True"
+
+
+def promoting() -> FakeCluster:
+    """A cluster whose candidate has passed its steps and begins to replace the stable revision."""
+    cluster = through(trying(), "candidate").later(60)
+    cluster.converge()
+    assert digests(cluster)["stable"] == "job2-output"
+    assert cluster.status["stable"]["digest"] == DIGEST
+    return cluster
+
+
+def test_a_third_revision_is_tried_next_to_the_second_that_has_passed_and_keeps_its_claim() -> None:
+    cluster = promoting()
+    new_artifact(cluster, THIRD, "job3-output", "job-uid-3")
+    assert digests(cluster) == {"stable": "job2-output", "candidate": "job3-output"}
+    assert cluster.status["stable"]["digest"] == OTHER
+    assert {"step", "weight"}.isdisjoint(cluster.status["stable"])
+    claims = ("job-output", "job2-output", "job3-output")
+    assert [claim for claim in claims if "mdep-uid" in owners(cluster, claim)] == ["job2-output", "job3-output"]
+    crash(cluster, "candidate")
+    cluster.converge()
+    through(cluster, "stable")
+    assert digests(cluster) == {"stable": "job2-output"}
+    assert cluster.condition("Progressing") == ("False", "CandidateRejected")
+
+
+def test_an_edit_that_is_undone_while_it_replaces_the_stable_revision_brings_that_back() -> None:
+    cluster = served(rollout=CANARY, replicas=1)
+    spec = copy.deepcopy(cluster.resource["spec"])
+    cluster.edit(runtime={"args": ["--seed=1"]}).converge()
+    through(cluster, "candidate").later(60).converge()
+    assert "--seed=1" in deployments(cluster)["stable"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    cluster.resource["spec"] = spec
+    cluster.edit().converge()
+    assert set(deployments(cluster)) == {"stable"}
+    through(cluster, "stable")
+    assert "--seed=1" not in deployment(cluster)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert cluster.condition("Ready") == ("True", "Serving")
+
+
 def test_another_strategy_removes_the_candidate_and_rolls_out() -> None:
     cluster = trying()
     cluster.edit(rollout={"strategy": "RollingUpdate"}).converge()
@@ -353,6 +402,27 @@ def test_in_place_a_revision_that_crashes_is_replaced_by_the_recorded_one(strate
     assert cluster.status["stable"]["revision"] == old
     assert cluster.condition("Ready") == ("True", "Serving")
     assert cluster.condition("Progressing") == ("False", "CandidateRejected")
+
+
+@pytest.mark.parametrize("strategy", IN_PLACE)
+def test_a_model_and_the_way_to_replace_it_may_change_in_one_edit(strategy: str) -> None:
+    cluster = served(replicas=1)
+    cluster.edit(rollout={"strategy": strategy})
+    new_artifact(cluster)
+    assert digests(cluster) == {"stable": "job2-output"}
+    crash(cluster, "stable")
+    cluster.converge()
+    assert digests(cluster) == {"stable": "job-output"}
+
+
+def test_the_recorded_one_is_rolled_out_as_the_spec_says_now() -> None:
+    cluster = served(rollout={"strategy": "RollingUpdate"}, replicas=1)
+    cluster.edit(rollout={"strategy": "Recreate"})
+    new_artifact(cluster)
+    crash(cluster, "stable")
+    cluster.converge()
+    assert digests(cluster) == {"stable": "job-output"}
+    assert deployment(cluster)["spec"]["strategy"] == {"type": "Recreate", "rollingUpdate": None}
 
 
 def test_without_the_field_a_revision_that_crashes_stays_as_before() -> None:

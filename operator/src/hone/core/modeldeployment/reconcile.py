@@ -19,7 +19,7 @@ from hone.core.modeldeployment.resources.analysis import analysis
 from hone.core.modeldeployment.resources.deployment import deployment, revision_of
 from hone.core.modeldeployment.resources.inspection import inspection
 from hone.core.modeldeployment.resources.revision import history, record, record_ref, surplus, unrecorded
-from hone.core.modeldeployment.selection import select
+from hone.core.modeldeployment.selection import select, served_artifact
 from hone.core.modeldeployment.server import Server
 from hone.core.modeldeployment.snapshot import Snapshot, child, claims, compare, job_ref, recorded_to_read
 from hone.core.modeldeployment.status.events import events
@@ -198,14 +198,16 @@ def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) ->
 
 
 def _recorded_now(snapshot: Snapshot, observed: Observed, added: list[Revision]) -> list[Object]:
-    """The ControllerRevisions that do not exist yet, each with its Deployment if this release renders it the same."""
-    server, served = snapshot.server, snapshot.selection.served
-    current = deployment(server, served, Role.STABLE) if added and served else None
-    return [
-        record(server, each, current if current and revision_of(current) == each.revision else None)
-        for each in added
-        if observed.get(record_ref(server, each.revision)) is None
-    ]
+    """The ControllerRevisions that do not exist yet."""
+    server = snapshot.server
+    new = [each for each in added if observed.get(record_ref(server, each.revision)) is None]
+    return [record(server, each, _rendered(server, each)) for each in new]
+
+
+def _rendered(server: Server, revision: Revision) -> Object | None:
+    """The Deployment of a revision; None if spec and release of today render another one of its artifact."""
+    rendered = deployment(server, served_artifact(revision), Role.STABLE)
+    return rendered if revision_of(rendered) == revision.revision else None
 
 
 def _analysis_job(snapshot: Snapshot, old: ModelDeploymentStatus) -> list[Object]:

@@ -21,7 +21,7 @@ from hone.core.modeldeployment.analysis import job_ref as job_ref_of
 from hone.core.modeldeployment.canary import UNSCHEDULABLE, Canary, advance, is_over
 from hone.core.modeldeployment.resolution import inspection_ref, resolve, resolved_model, select_resolved
 from hone.core.modeldeployment.resources.deployment import deployment, inputs, is_rendered_from, revision_of
-from hone.core.modeldeployment.resources.revision import record_ref, recorded_deployment, recorded_revision
+from hone.core.modeldeployment.resources.revision import plain, record_ref, recorded_deployment, recorded_revision
 from hone.core.modeldeployment.resources.service import divided
 from hone.core.modeldeployment.selection import Selection, ServedArtifact, select, served_artifact, short
 from hone.core.modeldeployment.server import Server
@@ -167,6 +167,14 @@ def candidate_of(status: ModelDeploymentStatus, revision: str | None) -> Candida
     return status.candidate if status.candidate and status.candidate.revision == revision else None
 
 
+def _passed(status: ModelDeploymentStatus, live: Object | None) -> Revision | None:
+    """The candidate that has passed its steps, while it replaces the stable one: what is stable if it is superseded."""
+    last = status.candidate
+    if last is None or last.step is None or live is None or revision_of(live) != last.revision:
+        return None
+    return plain(last)
+
+
 def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now: datetime) -> Snapshot:
     """Compare what exists with what should be served."""
     selected, resolved, inspects = _select(server, observed, old)
@@ -177,6 +185,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     held = rejected_as(server, old, selection.served) if known and selection.served else None
     rendered, revision, canary, tried, comparison = None, None, None, None, None
     if held and known:
+        known = _passed(old, live) or known
         selection = _still(selection, known, held)
         revision = known.revision
         rendered = None if live and revision_of(live) == revision else _recorded_deployment(server, observed, revision)
@@ -188,7 +197,10 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
             tried = None if is_rendered(other, digest) else deployment(server, selection.served, Role.CANDIDATE)
             revision = revision_of(tried or other or {})
             before = candidate_of(old, revision)
-            if is_over(server, before):
+            if (passed := _passed(old, live)) and revision not in (known.revision, passed.revision):
+                known = passed
+            # An edit may change no pod: then there is nothing to try.
+            if is_over(server, before) or revision == known.revision:
                 rendered, tried = deployment(server, selection.served, Role.STABLE), None
             else:
                 current = None if tried else other

@@ -184,7 +184,7 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
         "spec": {
             **replicas,
             "selector": {"matchLabels": server.selector(role)},
-            "strategy": _strategy(server),
+            "strategy": strategy(server),
             "progressDeadlineSeconds": _progress_seconds(server, served),
             "revisionHistoryLimit": 2,
             "template": template,
@@ -192,7 +192,7 @@ def deployment(server: Server, served: ServedArtifact, role: Role) -> Object:
     }
 
 
-def _strategy(server: Server) -> Object:
+def strategy(server: Server) -> Object:
     """How the Deployment replaces its pods. Null removes what another strategy had: the API server refuses both."""
     if server.strategy == Strategy.RECREATE:
         return {"type": "Recreate", "rollingUpdate": None}

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from hone.api.modeldeployment import Candidate, ModelDeploymentStatus, Revision
 from hone.core import names
 from hone.core.children import ChildType, Standing, Write, metadata, standing
+from hone.core.modeldeployment.resources.deployment import strategy
 from hone.core.modeldeployment.server import STEP, Server
 from hone.core.observed import Object, Ref
 
@@ -25,11 +26,11 @@ def record(server: Server, revision: Revision, deployment: Object | None) -> Obj
     Args:
         server: the ModelDeployment.
         revision: what it serves.
-        deployment: its Deployment in the role stable; None: it was rendered by another release, and is not known.
+        deployment: its Deployment in the role stable; None: another spec or release rendered it, and it is not known.
     """
     meta = metadata(server.resource, record_ref(server, revision.revision).name, STEP)
     meta["labels"][names.REVISION_LABEL] = revision.revision
-    data: Object = {"revision": _plain(revision).to_dict()}
+    data: Object = {"revision": plain(revision).to_dict()}
     return {
         "apiVersion": RECORD.api_version,
         "kind": RECORD.kind,
@@ -50,7 +51,10 @@ def recorded_revision(server: Server, obj: Object | None) -> Revision | None:
 
 
 def recorded_deployment(server: Server, obj: Object | None) -> Object | None:
-    """The Deployment in a ControllerRevision of ours, with the number of pods that the spec has now."""
+    """The Deployment in a ControllerRevision of ours, with the number of pods and the strategy that the spec has now.
+
+    With its former strategy, its pods could wait for a GPU that those of a rejected revision have.
+    """
     if obj is None or standing(server.resource, obj) != Standing.OURS:
         return None
     known = (obj.get("data") or {}).get("deployment")
@@ -58,7 +62,7 @@ def recorded_deployment(server: Server, obj: Object | None) -> Object | None:
         return None
     spec = {key: value for key, value in known["spec"].items() if key != "replicas"}
     replicas = {} if server.spec.replicas is None else {"replicas": server.spec.replicas}
-    return {**known, "spec": {**replicas, **spec}}
+    return {**known, "spec": {**replicas, **spec, "strategy": strategy(server)}}
 
 
 def unrecorded(server: Server, status: ModelDeploymentStatus) -> list[Revision]:
@@ -83,7 +87,7 @@ def history(status: ModelDeploymentStatus, added: Sequence[Revision], dropped: S
     return [each for each in dict.fromkeys(names_) if each not in dropped] or None
 
 
-def _plain(revision: Revision) -> Revision:
+def plain(revision: Revision) -> Revision:
     """The revision without how far its rollout is."""
     fields = set(Candidate.model_fields) - set(Revision.model_fields)
     return Revision.model_validate(revision.model_dump(exclude=fields))
