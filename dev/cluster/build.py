@@ -90,6 +90,7 @@ TOOLS = {
         minutes=5,
         by_default=False,
     ),
+    "store": Tool({"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, by_default=False),
 }
 NODE_TOOLS = ("kubernetes", "registry", "addons", "firewall", "node")
 CONTROL_PLANE_TOOLS = ("kubernetes", "addons")
