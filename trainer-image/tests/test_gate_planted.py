@@ -13,7 +13,9 @@ import tiny
 from in_process import train_here
 
 from hone.api.gate import Gate
+from hone.contract.benchmarks import Benchmark
 from hone.contract.methods import MethodType
+from hone.contract.objects import ClaimPath, ConfigMapKey
 from hone.contract.report import Report
 from hone.contract.results import EvaluationSummary, Score
 from hone.contract.runconfig import Attempt, RunConfig
@@ -214,6 +216,42 @@ def test_scores_of_the_test_rows_outlive_questions_that_cannot_be_scored(
     assert evaluation.problems[0].startswith("spec.evaluation.retention was not scored: ")
     assert "CUDA error" in evaluation.problems[0]
     assert decision(evaluation, {"of": "Retention", "maxRegression": 0.5}).startswith("Inconclusive")
+
+
+def test_benchmarks_are_scored_and_one_that_cannot_be_costs_no_other(
+    runs: dict[str, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hone.contract.benchmarks.DIRECTORY", str(tmp_path))
+    known, unknown = tmp_path / "known", tmp_path / "unknown"
+    for directory in (known, unknown):
+        directory.mkdir()
+    pairs = [*zip(tiny.WORDS, tiny.NUMBERS, strict=True)]
+    questions = [{"question": f"user {word} assistant ", "completion": number} for word, number in pairs * 6]
+    (known / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*questions, {"completion": "7"}]))
+    (unknown / "rows.jsonl").write_text('{"text": "no question"}\n')
+    benchmarks = [
+        Benchmark(name="unknown", config_map=ConfigMapKey(name="b", key="rows.jsonl")),
+        Benchmark(
+            name="known",
+            claim=ClaimPath(name="questions", path="rows.jsonl"),
+            columns={"prompt": "question"},
+            max_samples=len(questions) - 10,
+        ),
+    ]
+    evaluation = scored(runs["right"], monkeypatch, benchmarks=benchmarks)
+    assert evaluation.scores[0].tuned.value > 0.9
+    (summary,) = evaluation.benchmarks or []
+    first = summary.scores[0]
+    assert (summary.name, first.metric, first.samples) == ("known", "exactMatch", len(questions) - 10)
+    assert first.tuned.value > 0.9 and first.base.value < 0.5
+    (problem,) = evaluation.problems or []
+    assert problem.startswith("spec.evaluation.benchmarks[0] was not scored: BadInput: ")
+    assert "a column is missing" in problem
+    bar = {"of": "Benchmark", "minImprovement": 0.3}
+    assert decision(evaluation, {**bar, "benchmark": "known"}).startswith("Pass")
+    assert decision(evaluation, {**bar, "benchmark": "unknown"}).startswith("Inconclusive")
+    shuffled = scored(runs["shuffled"], monkeypatch, benchmarks=benchmarks[1:])
+    assert decision(shuffled, {**bar, "benchmark": "known"}).startswith("Fail")
 
 
 def test_what_was_trained_hard_at_a_high_rate_fails_retention(

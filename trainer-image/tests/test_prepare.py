@@ -322,6 +322,12 @@ PLAIN = [json.dumps({"prompt": f"Is {i} even?", "completion": " yes"}) for i in 
             "type to LoRA",
             id="LoRA in Full",
         ),
+        pytest.param(
+            _set("evaluation", benchmarks=[{"name": "b", "configMap": {"name": "b", "key": "nothing.jsonl"}}]),
+            "spec.evaluation.benchmarks[0]: ",
+            "",
+            id="a benchmark that is nowhere",
+        ),
         pytest.param(_whole(1000), "spec.output.size: the artifact is a whole model", "at least", id="a small output"),
         pytest.param(_set("topology", memoryBytes=100_000), "spec.compute: the model of", "more memory", id="too big"),
     ],

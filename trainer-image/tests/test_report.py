@@ -16,6 +16,7 @@ from hone.contract.record import AttemptRecord, Price, RunRecord
 from hone.contract.report import MAX_CONFUSED, Confusion, Report, Sample, ScoredRows
 from hone.contract.results import (
     ArtifactSummary,
+    BenchmarkSummary,
     EvaluationSummary,
     GroupScore,
     GroupSummary,
@@ -269,6 +270,13 @@ def test_groups_and_what_was_forgotten_are_shown(report: Report) -> None:
     words = Reader(render(report.model_copy(update={"evaluation": evaluation}))).words
     for text_ in ("Groups by region", "<i>north</i>", "Gap between best and worst", "What was forgotten", "loss, sums"):
         assert text_ in words
+
+
+def test_benchmarks_are_shown(report: Report) -> None:
+    benchmarks = [BenchmarkSummary(name="faq", scores=[score(0.1, 0.3)])]
+    evaluation = EvaluationSummary(scores=[score(0.1, 0.3)], benchmarks=benchmarks)
+    words = Reader(render(report.model_copy(update={"evaluation": evaluation}))).words
+    assert "Benchmarks" in words and "faq" in words
 
 
 def test_what_a_judge_prefers_is_shown_with_what_it_was_asked(report: Report) -> None:

@@ -38,6 +38,13 @@ from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
         ("a reward function", {"objective": "GRPO", "reward": {"functions": [
             {"name": "F1"}, {"configMap": {"name": "none", "key": "k"}}]}},
          "ConfigMapNotFound", "spec.reward.functions[1].configMap.name"),
+        ("a benchmark on a claim", {"evaluation": {"benchmarks": [
+            {"name": "b", "claim": {"name": "none", "path": "x"}}]}},
+         "PersistentVolumeClaimNotFound", "spec.evaluation.benchmarks[0].claim.name"),
+        ("a benchmark's key", {"evaluation": {"benchmarks": [
+            {"name": "a", "claim": {"name": "base-models", "path": "x"}},
+            {"name": "b", "configMap": {"name": "reviews", "key": "k"}}]}},
+         "KeyNotFound", "spec.evaluation.benchmarks[1].configMap.key"),
         ("workspace", {"workspace": {"claimName": "none"}}, "PersistentVolumeClaimNotFound",
          "spec.workspace.claimName"),
     ],

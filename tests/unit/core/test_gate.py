@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 
 from hone.api.gate import Gate, GateStatus, Rows
+from hone.contract.benchmarks import Benchmark
 from hone.contract.judge import Judge
 from hone.contract.objectives import Objective
-from hone.contract.results import EvaluationSummary, GroupSummary, Interval, JudgeSummary, RetentionSummary, Score
+from hone.contract.objects import ClaimPath
+from hone.contract.results import (
+    BenchmarkSummary,
+    EvaluationSummary,
+    GroupSummary,
+    Interval,
+    JudgeSummary,
+    RetentionSummary,
+    Score,
+)
 from hone.contract.settings import Evaluation, Retention
 from hone.core.finetunejob.policies.gate import decide
 from hone.core.finetunejob.policies.gate_expectation import NEEDS, expectation, needed_rows, smallest_effect, warnings
@@ -235,6 +245,7 @@ JUDGE = JudgeSummary(
     agreement=interval(0.9, 0.05),
     first_preferred=interval(0.5, 0.05),
 )
+BENCHMARKS = [BenchmarkSummary(name="faq", scores=[score("exactMatch", 0.7, 0.4, 0.1)])]
 RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.05, samples=240, higher=False)])
 
 
@@ -252,6 +263,8 @@ RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.
         ({"of": "GroupGap", "max": 0.3}, "Pass", "exactMatch gap between groups <= 0.3: 0.20 [0.11, 0.29], 40 rows"),
         ({"of": "GroupGap", "max": 0.2}, "Inconclusive", "exactMatch gap between groups <= 0.2"),
         ({"of": "GroupGap", "max": 0.05}, "Fail", "0.20 [0.11, 0.29]"),
+        ({"of": "Benchmark", "benchmark": "faq", "min": 0.5}, "Pass", "exactMatch of faq >= 0.5: "),
+        ({"of": "Benchmark", "benchmark": "else", "min": 0.5}, "Inconclusive", "scored: nothing"),
         ({"of": "Judge", "min": 0.5}, "Pass", "lengthControlledWinRate by the judge >= 0.5: 0.70 [0.60, 0.80]"),
         ({"of": "Judge", "min": 0.65}, "Inconclusive", "0.70 [0.60, 0.80], 200 rows; about"),
         ({"of": "Judge", "minImprovement": 0.6}, "Fail", "0.40 [0.30, 0.50]"),
@@ -260,7 +273,9 @@ RETENTION = RetentionSummary(set="General", scores=[score("loss", 2.0, -0.02, 0.
 def test_a_rule_may_be_about_the_worst_group_or_what_was_retained(
     rule: dict[str, Any], verdict: str, words: str
 ) -> None:
-    evaluation = SCORES.model_copy(update={"groups": GROUPS, "retention": RETENTION, "judge": JUDGE})
+    evaluation = SCORES.model_copy(
+        update={"groups": GROUPS, "retention": RETENTION, "judge": JUDGE, "benchmarks": BENCHMARKS}
+    )
     decided = decide(gate(rule), evaluation)
     assert decided.decision == verdict and words in decided.message
 
@@ -269,6 +284,14 @@ def test_a_judge_that_ignores_the_answers_decides_nothing() -> None:
     blind = JUDGE.model_copy(update={"is_blind": True})
     decided = decide(gate({"of": "Judge", "min": 0.5}), SCORES.model_copy(update={"judge": blind}))
     assert decided.decision == "Inconclusive" and "use another judge" in decided.message
+
+
+def test_a_rule_about_a_benchmark_that_is_not_scored_is_warned_of() -> None:
+    configured = Evaluation(benchmarks=[Benchmark(name="faq", claim=ClaimPath(name="c", path="p"))])
+    rule = {"of": "Benchmark", "benchmark": "fqa", "min": 0.5}
+    (sentence,) = warnings(gate(rule), Objective.SFT, 500, configured)
+    assert "spec.evaluation.benchmarks has no fqa" in sentence
+    assert warnings(gate({**rule, "benchmark": "faq"}), Objective.SFT, 500, configured) == []
 
 
 @pytest.mark.parametrize("of", ["WorstGroup", "Retention", "GroupGap", "Judge"])

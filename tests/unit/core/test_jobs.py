@@ -106,6 +106,17 @@ def test_what_each_step_runs_and_sees(step: str, command: str, paths: dict[str, 
     assert mounts(body) == {**everywhere, **models, **paths}
 
 
+def test_a_benchmark_is_mounted_where_it_is_checked_and_scored_and_nowhere_else() -> None:
+    benchmarks = [{"name": "faq", "configMap": {"name": "questions", "key": "faq.jsonl"}}]
+    seen = {step: mounts(rendered(step, evaluation={"benchmarks": benchmarks})) for step in STEPS}
+    assert {step: places.get("/mnt/benchmarks/faq") for step, places in seen.items()} == {
+        PREPARE: True,
+        TRAIN: None,
+        FINISH: True,
+        PUBLISH: None,
+    }
+
+
 def test_training_sees_its_own_directory_of_the_workspace_and_reads_what_jobs_share() -> None:
     body = rendered(TRAIN, workspace={"claimName": "shared"})
     mounted = {

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,15 @@ from pydantic import ValidationError
 from hone.contract.exits import FailureClass, exit_code
 from hone.contract.record import RunRecord
 from hone.contract.report import ARTIFACT_DIR, PAGE_FILE, REPORT_FILE, ArtifactFile, Report
-from hone.contract.results import ArtifactSummary, EvaluationSummary, JudgeSummary, RetentionSummary, StepResult
+from hone.contract.results import (
+    MAX_PROBLEMS,
+    ArtifactSummary,
+    BenchmarkSummary,
+    EvaluationSummary,
+    JudgeSummary,
+    RetentionSummary,
+    StepResult,
+)
 from hone.contract.runconfig import CACHE, IMAGE_ENV, RunConfig
 from hone.contract.settings import MAX_MINUTES, Evaluation
 from hone.contract.verdict import Verdict
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from hone_trainer.data.prepared import Prepared
     from hone_trainer.scores.evaluated import Evaluated, Pair
 
 SECONDS = 7200.0
@@ -237,6 +247,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
         _with_groups(config, evaluated, scored),
         retention=evaluation.retention and (lambda: _retention(config, planned, output / ARTIFACT_DIR, dtype)),
         judge=evaluation.judge and evaluated.pairs and (lambda: _judged(config, evaluated.pairs)),
+        benchmarks=evaluation.benchmarks and partial(_benchmarks, config, planned, prepared, dtype, notes),
     )
     judge = summary.judge and evaluation.judge
     report = report.model_copy(
@@ -265,18 +276,63 @@ def _with_others(summary: EvaluationSummary, **others: Any) -> EvaluationSummary
         summary: the scores of the test rows.
         others: what makes each of them, by the field that it is for; false: it is not requested.
     """
-    problems = []
+    problems: list[str] = []
     for name, make in others.items():
         try:
             summary = summary.model_copy(update={name: make()}) if make else summary
         except Preempted:
             raise
+        except SomeNotScored as error:
+            summary = summary.model_copy(update={name: error.scored or None})
+            problems += error.problems
         except Exception as error:
-            logger.exception("not scored", extra={"score": name})
-            cause = from_exception(error, None, None, None, reads_rows=True)
-            why = str(error) if isinstance(error, JudgeFailed) else f"{cause.failure_class}: {cause.message}"
-            problems.append(clip(f"spec.evaluation.{name} was not scored: {why}", 256))
-    return summary.model_copy(update={"problems": problems}) if problems else summary
+            problems.append(_problem(name, error))
+    return summary.model_copy(update={"problems": problems[:MAX_PROBLEMS]}) if problems else summary
+
+
+def _problem(name: str, error: Exception) -> str:
+    """Why a part of spec.evaluation was not scored, in a sentence."""
+    logger.exception("not scored", extra={"score": name})
+    cause = from_exception(error, None, None, None, reads_rows=True)
+    why = str(error) if isinstance(error, JudgeFailed) else f"{cause.failure_class}: {cause.message}"
+    return clip(f"spec.evaluation.{name} was not scored: {why}", 256)
+
+
+class SomeNotScored(Exception):
+    """Some of several data sets were not scored.
+
+    Attributes:
+        scored: the others.
+        problems: why not, a sentence each.
+    """
+
+    def __init__(self, scored: list[BenchmarkSummary], problems: list[str]) -> None:
+        super().__init__()
+        self.scored, self.problems = scored, problems
+
+
+def _benchmarks(
+    config: RunConfig, planned: PlanFile, prepared: "Prepared", dtype: "torch.dtype", notes: list[str]
+) -> list[BenchmarkSummary]:
+    from hone_trainer.scores import benchmarks
+
+    summaries, problems = list[BenchmarkSummary](), list[str]()
+    for index, benchmark in enumerate(config.evaluation.benchmarks or []):
+        tokens = 2 * benchmark.max_samples * (_max_new_tokens(planned, config.evaluation) + prepared.sequence_length)
+        limits.allow(tokens / TOKENS_PER_SECOND + planned.plan.parameters * 4 / WEIGHT_BYTES_PER_SECOND)
+        artifact = Path(config.paths.output) / ARTIFACT_DIR
+        try:
+            summary, remarks = benchmarks.evaluate(config, planned, prepared, index, benchmark, artifact, dtype)
+        except Preempted:
+            raise
+        except Exception as error:
+            problems.append(_problem(f"benchmarks[{index}]", error))
+        else:
+            summaries.append(summary)
+            notes += remarks
+    if problems:
+        raise SomeNotScored(summaries, problems)
+    return summaries
 
 
 def _judged(config: RunConfig, pairs: "list[Pair]") -> JudgeSummary | None:

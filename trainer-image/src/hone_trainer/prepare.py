@@ -26,7 +26,7 @@ from hone.contract.runconfig import Merge, RunConfig
 from hone.contract.settings import MAX_BAD_ROWS, Balance, DataFormat, TrainOn
 from hone.contract.verdict import Verdict
 from hone_trainer.artifact.difference import check_artifacts
-from hone_trainer.data import pack, stored_survey
+from hone_trainer.data import benchmarks, pack, stored_survey
 from hone_trainer.data.build_errors import MODEL, check_bad_rows
 from hone_trainer.data.checks import check_format, check_system_prompt, choose_train_on
 from hone_trainer.data.classes import Classes, find_classes
@@ -124,6 +124,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     reward_code = check_rewards(config.reward)
     _allow_for_models(config)
     check_artifacts(config.artifacts)
+    benchmarks.check(config)
     downloaded += materialize_models(config)
     check_models(downloads(config))
     models = _read_models(config, data.survey)

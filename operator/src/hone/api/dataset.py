@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import LocalReference, ObjectName
+from hone.api.meta import LocalReference
 from hone.contract.base import MAX_INT32, Model
+from hone.contract.objects import ClaimPath, ColumnName, Columns, ConfigMapKey
 from hone.contract.settings import (
     MAX_BAD_ROWS,
     Balance,
@@ -19,8 +20,6 @@ from hone.contract.settings import (
 )
 from hone.contract.stores import PORT, S3Store
 
-ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
-Columns = dict[ColumnName, ColumnName]
 Roles = dict[ColumnName, Role]
 
 DATA_URI = (
@@ -46,30 +45,6 @@ IMAGE_REFERENCE = (
     r"(@[A-Za-z0-9]+:[A-Za-z0-9]*)?$"
 )
 """The name of an image. A rule requires the digest, since a pattern cannot say what to do."""
-
-
-class ClaimPath(Model):
-    """A file or directory on a PersistentVolumeClaim in the same namespace, mounted read-only."""
-
-    name: Annotated[ObjectName, Field(description="Name of the PersistentVolumeClaim.")]
-    path: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=1024,
-            pattern=r"^[^/].*$",
-            description="Path inside the volume, without a leading slash.",
-        ),
-    ]
-
-
-class ConfigMapKey(Model):
-    """One key of a ConfigMap in the same namespace; at most 1 MiB."""
-
-    name: Annotated[ObjectName, Field(description="Name of the ConfigMap.")]
-    key: Annotated[
-        str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in the ConfigMap.")
-    ]
 
 
 class ImagePath(Model):

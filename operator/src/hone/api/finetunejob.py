@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.api.budget import Budget
-from hone.api.dataset import REVISION, ClaimPath, ConfigMapKey, Dataset, ImagePath
+from hone.api.dataset import REVISION, Dataset, ImagePath
 from hone.api.finetunejob_status import FineTuneJobStatus
 from hone.api.gate import Gate
 from hone.api.generation import Generation
@@ -14,7 +14,6 @@ from hone.api.meta import (
     AccessMode,
     EnvVar,
     LocalReference,
-    ObjectName,
     PodSettings,
     Quantity,
     ResourceRequirements,
@@ -22,6 +21,7 @@ from hone.api.meta import (
 from hone.api.output import PUBLISH_FIELDS, Output
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
+from hone.contract.objects import ClaimPath, ConfigMapKey, ObjectName
 from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
 from hone.contract.search import Search
 from hone.contract.settings import (

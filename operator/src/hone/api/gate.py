@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hone.api.meta import Text
 from hone.contract.base import Model
+from hone.contract.benchmarks import NAME
 from hone.contract.plan import Count
 
 MAX_RULES = 8
@@ -21,6 +22,7 @@ class Rows(StrEnum):
     RETENTION = "Retention"
     GROUP_GAP = "GroupGap"
     JUDGE = "Judge"
+    BENCHMARK = "Benchmark"
 
 
 class GateRule(Model):
@@ -36,9 +38,16 @@ class GateRule(Model):
             description="Rows whose score is compared. Test: all test rows. WorstGroup: the rows of each group of "
             "evaluation.groupBy, all of which must reach the bar. GroupGap: the difference between the best and the "
             "worst of these groups; needs max. Retention: the questions of evaluation.retention. Judge: the verdicts "
-            "of evaluation.judge, of which min: 0.5 demands that the tuned model is preferred."
+            "of evaluation.judge, of which min: 0.5 demands that the tuned model is preferred. Benchmark: the rows "
+            "of the one that benchmark names."
         ),
     ] = Rows.TEST
+    benchmark: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=63, pattern=NAME, description="Name in evaluation.benchmarks, with of: Benchmark."
+        ),
+    ] = None
     min: Annotated[
         float | None, Field(description="Least score of the tuned model. For metrics of which more is better.")
     ] = None

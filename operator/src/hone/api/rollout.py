@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.dataset import ClaimPath, ConfigMapKey
 from hone.contract.analysis import MOST_SAMPLES, AnalysisSummary
 from hone.contract.base import Model
 from hone.contract.metrics import Metric
+from hone.contract.objects import ClaimPath, ConfigMapKey
 
 MOST_STEPS = 16
 HISTORY = 10

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.dataset import REVISION, ClaimPath, ImagePath
+from hone.api.dataset import REVISION, ImagePath
 from hone.api.finetunejob import MODEL_URI
 from hone.api.meta import LocalReference
 from hone.contract.base import Model
+from hone.contract.objects import ClaimPath
 from hone.contract.stores import S3Store
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from hone.contract import VERSION
 from hone.contract.analysis import AnalysisSummary
 from hone.contract.base import Model
+from hone.contract.benchmarks import MAX_BENCHMARKS
 from hone.contract.plan import Amount, Count, DatasetSummary, Plan, Positive
 from hone.contract.search import SearchSummary
 from hone.contract.verdict import Verdict
@@ -147,6 +148,19 @@ class JudgeSummary(Model):
     ] = None
 
 
+MAX_PROBLEMS, MAX_SCORES = 4, 3
+"""Most sentences about what was not scored, and most scores of a benchmark in status."""
+
+
+class BenchmarkSummary(Model):
+    """Scores of base and tuned model on a data set of evaluation.benchmarks."""
+
+    name: Annotated[str, Field(max_length=63, description="Name of the benchmark.")]
+    scores: Annotated[
+        list[Score], Field(max_length=MAX_SCORES, description="Scores; the first metric suits its references.")
+    ]
+
+
 class EvaluationSummary(Model):
     """Scores of base and tuned model on the test split. The first one is the objective's main metric."""
 
@@ -157,10 +171,13 @@ class EvaluationSummary(Model):
     retention: Annotated[
         RetentionSummary | None, Field(description="Scores on general questions, with evaluation.retention.")
     ] = None
+    benchmarks: Annotated[
+        list[BenchmarkSummary] | None, Field(max_length=MAX_BENCHMARKS, description="Scores on evaluation.benchmarks.")
+    ] = None
     judge: Annotated[JudgeSummary | None, Field(description="What a judge prefers, with evaluation.judge.")] = None
     problems: Annotated[
         list[Annotated[str, Field(max_length=256)]] | None,
-        Field(max_length=4, description="What was not scored, and why, in sentences."),
+        Field(max_length=MAX_PROBLEMS, description="What was not scored, and why, in sentences."),
     ] = None
     why: Annotated[
         str | None,

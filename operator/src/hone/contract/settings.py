@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import Model
+from hone.contract.benchmarks import MAX_BENCHMARKS, Benchmark
 from hone.contract.judge import Judge
 from hone.contract.methods import MethodType
 from hone.contract.metrics import METRICS, Metric
@@ -465,6 +466,15 @@ class Evaluation(Model):
         Field(
             description="Scores base model and tuned model on general questions as well, to show what was forgotten. "
             "Default: they are not asked."
+        ),
+    ] = None
+    benchmarks: Annotated[
+        list[Benchmark] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_BENCHMARKS,
+            description="{compares_answers}: further data sets on which both models are scored. Default: none.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = None
     judge: Annotated[

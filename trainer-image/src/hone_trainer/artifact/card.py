@@ -143,6 +143,8 @@ def _others(evaluation: EvaluationSummary) -> str:
         text += f"| group | rows | tuned | improvement |\n|---|---|---|---|\n{rows}\n\n"
     if retention is not None:
         text += f"Retention, questions of the set {retention.set}:\n\n{_score_table(retention.scores)}\n"
+    for benchmark in evaluation.benchmarks or []:
+        text += f"On the benchmark {benchmark.name}:\n\n{_score_table(benchmark.scores)}\n"
     if (judge := evaluation.judge) is not None:
         text += f"Preferred by {judge.model}, each pair of answers in both orders:\n\n{_score_table(judge.scores)}\n"
         text += "".join(f"- {warning}\n" for warning in judge.warnings or [])

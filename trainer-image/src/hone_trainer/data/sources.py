@@ -65,6 +65,7 @@ class Source:
         system_prompt: the system message of conversations that have none.
         group_by: the rows' own name of the column by whose values test rows are scored separately; None: there is none.
         unread: files of its directory that are no part of it, by name.
+        named_by: the spec's field that names it; None: the one of spec.dataset with its name.
     """
 
     name: str
@@ -77,11 +78,12 @@ class Source:
     part: Part | None = None
     format: DataFormat | None = None
     group_by: str | None = None
+    named_by: str | None = None
 
     @property
     def field(self) -> str:
         """The spec's field that names this data set."""
-        return f"spec.dataset.{self.place}"
+        return self.named_by or f"spec.dataset.{self.place}"
 
     @property
     def place(self) -> str:
@@ -96,6 +98,7 @@ def find_source(
     mount: Path | None = None,
     columns: Mapping[str, str] | None = None,
     part: Part | None = None,
+    named_by: str | None = None,
 ) -> Source:
     """The files of a path, by name.
 
@@ -109,12 +112,12 @@ def find_source(
         name: train, validation or test.
         path: a file, a directory or a glob.
         mount: the directory that all files must lie in, whatever links say; None: they may lie anywhere.
-        columns, part: see `Source`.
+        columns, part, named_by: see `Source`.
 
     Raises:
         BadInput: there is no such path, no file in it, none that may be read, or what lies there holds no rows.
     """
-    where, volume = Source(name, (), part=part).field, mount or Path("/")
+    where, volume = Source(name, (), part=part, named_by=named_by).field, mount or Path("/")
     try:
         # Before anything is listed or read; each file is located again when it is opened.
         locate(_base(Path(path)), "", where, volume)
@@ -126,7 +129,8 @@ def find_source(
             f"{error.filename or path} may not be read by the pod's user",
             "Let all users read the directory and enter it (chmod a+rx).",
         ) from error
-    return Source(name, tuple(data_files), columns or {}, tuple(shown(file.name) for file in unread), part=part)
+    others = tuple(shown(file.name) for file in unread)
+    return Source(name, tuple(data_files), columns or {}, others, part=part, named_by=named_by)
 
 
 def _base(path: Path) -> Path:

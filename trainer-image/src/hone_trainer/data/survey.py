@@ -110,11 +110,11 @@ def survey(
             end; or `dataset.columns` names a column that no row has.
     """
     check_columns(sources)
-    sources = with_formats(sources, format, lambda source: _find_format(source, formats))
+    sources = with_formats(sources, format, lambda source: find_format(source, formats))
     if sources[0].format is not None:
         format = sources[0].format
     elif format is DataFormat.AUTO:
-        format = _find_format(sources[0], formats)
+        format = find_format(sources[0], formats)
     checks = [RowCheck(source, source.format or format, split_by, generated) for source in sources]
     result = _Checked()
     _check_all(sources, checks, result)
@@ -263,8 +263,12 @@ def good_samples(sources: list[Source], format: DataFormat, *, grouped: bool = F
             yield from ((where, sample) for where, _, sample in checked(check, chunk) if isinstance(sample, Sample))
 
 
-def _find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
-    """The format of the first row that has one's columns; a fault in some rows before it does not matter."""
+def find_format(source: Source, formats: Sequence[DataFormat]) -> DataFormat:
+    """The format of the first row that has one's columns; a fault in some rows before it does not matter.
+
+    Raises:
+        BadInput: no row has the columns of one of `formats`.
+    """
     present: dict[str, Any] = {}
     faults = Faults()
     for where, row in rows(source):

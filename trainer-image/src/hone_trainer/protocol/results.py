@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hone.contract.plan import DatasetSummary, Plan
 from hone.contract.results import (
+    MAX_SCORES,
     MAX_TERMINATION_BYTES,
     TERMINATION_MESSAGE_PATH,
+    BenchmarkSummary,
     Bounded,
     GroupSummary,
     Interval,
@@ -189,8 +191,16 @@ def _short_figures(result: StepResult) -> StepResult:
         "groups": _short(evaluation.groups),
         "retention": retention,
         "judge": _short_judge(evaluation.judge),
+        "benchmarks": _short_benchmarks(evaluation.benchmarks, MAX_SCORES),
     }
     return result.model_copy(update={"evaluation": evaluation.model_copy(update=update)})
+
+
+def _short_benchmarks(benchmarks: list[BenchmarkSummary] | None, most: int) -> list[BenchmarkSummary] | None:
+    """With fewer scores, of which gates take the first by default, and shorter ones."""
+    if benchmarks is None:
+        return None
+    return [each.model_copy(update={"scores": [_short_score(s) for s in each.scores[:most]]}) for each in benchmarks]
 
 
 def _short_judge(judge: JudgeSummary | None) -> JudgeSummary | None:
@@ -214,7 +224,10 @@ def _others(length: int, most: int) -> Callable[[StepResult], StepResult]:
     def shorten(result: StepResult) -> StepResult:
         if (evaluation := result.evaluation) is None:
             return result
-        update: dict[str, object] = {"problems": short(evaluation.problems)}
+        update: dict[str, object] = {
+            "problems": short(evaluation.problems),
+            "benchmarks": _short_benchmarks(evaluation.benchmarks, most),
+        }
         if (judge := evaluation.judge) is not None:
             fewer = {"scores": judge.scores[:most], "warnings": short(judge.warnings)}
             update["judge"] = judge.model_copy(update=fewer)

@@ -42,6 +42,7 @@ def render(report: Report, *, rows: bool = True, gate: GateShown | None = None) 
         tones=TONES,
         groups=report.evaluation.groups if report.evaluation else None,
         retention=report.evaluation.retention if report.evaluation else None,
+        benchmarks=report.evaluation.benchmarks if report.evaluation else None,
         judge=report.evaluation.judge if report.evaluation else None,
         judge_record=report.judge,
         findings=[*_problems(report), *report.plan.warnings, *findings(report)],

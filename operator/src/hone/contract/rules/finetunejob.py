@@ -118,13 +118,14 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
         message="is not supported with format Text: raw text has no answers to compare",
         remedy="Remove it.",
     )
-    yield _only_with("evaluation.judge", _names(objectives, lambda facts: facts.compares_answers))
-    yield Rule(
-        path="spec.evaluation.judge",
-        applies_if=IsSet("evaluation.judge") & Compare(Value("dataset.format"), "==", DataFormat.TEXT.value),
-        message="is not supported with format Text: raw text has no answers to compare",
-        remedy="Remove it.",
-    )
+    for field in ("evaluation.judge", "evaluation.benchmarks"):
+        yield _only_with(field, _names(objectives, lambda facts: facts.compares_answers))
+        yield Rule(
+            path=f"spec.{field}",
+            applies_if=IsSet(field) & Compare(Value("dataset.format"), "==", DataFormat.TEXT.value),
+            message="is not supported with format Text: raw text has no answers to compare",
+            remedy="Remove it.",
+        )
     yield _only_with("evaluation.groupBy", _names(objectives, lambda facts: facts.scores_rows))
     yield _only_with("evaluation.retention", _names(objectives, lambda facts: not facts.has_head))
     yield from _on_balance(_names(objectives, lambda facts: facts.data.balances))

@@ -34,7 +34,8 @@ RESERVED_NAMES = (
 """Variables that Hone, torchrun and Kubernetes set, and those by which the loaders of libraries and of Python run or
 read what they name. Their readers repeat a value that they do not understand, which may come from a Secret."""
 REMOTE_ROWS = (*DATA_SOURCES, *MIXED_SOURCES, *HELD_OUT)
-CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *REMOTE_ROWS))
+BENCHMARKS = "spec.evaluation.benchmarks[]"
+CLAIM_PATHS = tuple(f"{place}.claim" for place in (*MODEL_SOURCES, *REMOTE_ROWS, BENCHMARKS))
 IMAGES = tuple(f"{place}.image" for place in (*MODEL_SOURCES, *REMOTE_ROWS))
 PINNED = r"[^@]+@sha256:[0-9a-f]{64}"
 """An image with its digest."""

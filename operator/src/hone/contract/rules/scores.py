@@ -2,6 +2,7 @@
 
 from hone.contract.expressions import Compare, IsSet, Matches, Value
 from hone.contract.judge import IN_CLUSTER
+from hone.contract.rules.places import BENCHMARKS, exactly_one
 from hone.contract.rules.rule import Rule
 
 GATE_RULES = "spec.gate.rules[]"
@@ -15,6 +16,23 @@ ON_SCORES = (
         remedy="Set max to the largest difference between groups, and no other bar.",
         spec_only=True,
     ),
+    Rule(
+        path=f"{GATE_RULES}.benchmark",
+        scope=GATE_RULES,
+        applies_if=Compare(Value("of"), "==", "Benchmark") & ~IsSet("benchmark"),
+        message="is required with of: Benchmark",
+        remedy="Set benchmark to a name of spec.evaluation.benchmarks.",
+        spec_only=True,
+    ),
+    Rule(
+        path=f"{GATE_RULES}.benchmark",
+        scope=GATE_RULES,
+        applies_if=IsSet("benchmark") & ~Compare(Value("of"), "==", "Benchmark"),
+        message="is allowed only with of: Benchmark",
+        remedy="Set of to Benchmark, or remove it.",
+        spec_only=True,
+    ),
+    exactly_one(BENCHMARKS, "claim", "configMap"),
     Rule(
         path="spec.evaluation.judge.url",
         scope="spec.evaluation.judge",

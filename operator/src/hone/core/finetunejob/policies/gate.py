@@ -108,12 +108,17 @@ def _group_gap(evaluation: EvaluationSummary) -> list[Score]:
     ]
 
 
-_SCORES: Mapping[Rows, Callable[[EvaluationSummary], list[Score]]] = {
-    Rows.TEST: lambda evaluation: evaluation.scores,
-    Rows.WORST_GROUP: _worst_group,
-    Rows.RETENTION: lambda evaluation: evaluation.retention.scores if evaluation.retention else [],
-    Rows.GROUP_GAP: _group_gap,
-    Rows.JUDGE: lambda evaluation: evaluation.judge.scores if evaluation.judge else [],
+def _benchmark(evaluation: EvaluationSummary, rule: GateRule) -> list[Score]:
+    return next((each.scores for each in evaluation.benchmarks or [] if each.name == rule.benchmark), [])
+
+
+_SCORES: Mapping[Rows, Callable[[EvaluationSummary, GateRule], list[Score]]] = {
+    Rows.TEST: lambda evaluation, _: evaluation.scores,
+    Rows.WORST_GROUP: lambda evaluation, _: _worst_group(evaluation),
+    Rows.RETENTION: lambda evaluation, _: evaluation.retention.scores if evaluation.retention else [],
+    Rows.GROUP_GAP: lambda evaluation, _: _group_gap(evaluation),
+    Rows.JUDGE: lambda evaluation, _: evaluation.judge.scores if evaluation.judge else [],
+    Rows.BENCHMARK: _benchmark,
 }
 _PLACES: Mapping[Rows, str] = {
     Rows.TEST: "{}",
@@ -121,6 +126,7 @@ _PLACES: Mapping[Rows, str] = {
     Rows.RETENTION: "{} of retention",
     Rows.GROUP_GAP: "{} gap between groups",
     Rows.JUDGE: "{} by the judge",
+    Rows.BENCHMARK: "{} of {benchmark}",
 }
 
 
@@ -141,9 +147,9 @@ def bar_of(rule: GateRule) -> tuple[Bar, float]:
 
 def _check(gate: Gate, rule: GateRule, evaluation: EvaluationSummary) -> _Checked:
     bar, value = bar_of(rule)
-    scores = _SCORES[rule.of](evaluation)
+    scores = _SCORES[rule.of](evaluation, rule)
     score = next((each for each in scores if rule.metric in (None, each.metric)), None)
-    metric = _PLACES[rule.of].format(score.metric if score else rule.metric or "main metric")
+    metric = _PLACES[rule.of].format(score.metric if score else rule.metric or "main metric", benchmark=rule.benchmark)
     result = RuleResult(
         rule=bar.words.format(metric=metric, bar=f"{value:g}"), verdict=GateVerdict.INCONCLUSIVE, bar=bar.factor * value
     )

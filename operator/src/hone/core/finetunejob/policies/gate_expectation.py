@@ -36,6 +36,7 @@ NEEDS: Mapping[Rows, Need] = {
     Rows.RETENTION: Need("retention", "retention"),
     Rows.GROUP_GAP: Need("group_by", "groupBy"),
     Rows.JUDGE: Need("judge", "judge"),
+    Rows.BENCHMARK: Need("benchmarks", "benchmarks"),
 }
 """What rules about other rows than all test rows need."""
 
@@ -64,6 +65,12 @@ def _unmet(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) 
         f"spec.gate.rules: of: {rows_of} needs spec.evaluation.{need.alias}, without which its rule cannot pass"
         for rows_of, need in NEEDS.items()
         if rows_of in of and not getattr(evaluation, need.name)
+    ]
+    known = [each.name for each in evaluation.benchmarks or []]
+    missing += [
+        f"spec.gate.rules: spec.evaluation.benchmarks has no {rule.benchmark}, without which its rule cannot pass"
+        for rule in gate.rules
+        if known and rule.of is Rows.BENCHMARK and rule.benchmark not in known
     ]
     return [*missing, *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
 

@@ -2,6 +2,7 @@
 
 from hone.contract.runconfig import Download
 from hone.core.finetunejob.run import Run
+from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
@@ -10,7 +11,13 @@ from hone.core.finetunejob.sources.source import PinnedImage, Source
 
 def sources(run: Run) -> list[Source]:
     """Everything that the run reads, in the order of the spec."""
-    return [*model_sources(run).values(), *data_sources(run).values(), *template_sources(run), *reward_sources(run)]
+    return [
+        *model_sources(run).values(),
+        *data_sources(run).values(),
+        *template_sources(run),
+        *reward_sources(run),
+        *benchmark_sources(run),
+    ]
 
 
 def downloads(run: Run) -> bool:

@@ -1,8 +1,8 @@
 """The reward functions: the sources of the user's own ones, and all of them in the form of the RunConfig."""
 
-from hone.api.dataset import ConfigMapKey
 from hone.api.finetunejob import RewardFunction
 from hone.contract import rewards as contract
+from hone.contract.objects import ConfigMapKey
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources.source import Dependency, Source
 from hone.core.observed import Ref

@@ -15,6 +15,7 @@ from hone.core import reported
 from hone.core.downloads import SecretKey
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import FINISH, Run
+from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.models import written_models
 from hone.core.finetunejob.sources.rewards import reward_sources
 from hone.core.finetunejob.steps.compute import compute_resources
@@ -81,7 +82,8 @@ def _mounts(run: Run) -> list[Mount]:
     cached = [
         mount for mount in written_models(run) if isinstance(mount, ClaimMount) and mount.claim == run.cache_claim
     ]
-    return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False), *cached]
+    scored = [mount for source in benchmark_sources(run) for mount in source.mounts]
+    return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False), *cached, *scored]
 
 
 def _env(run: Run, job: str) -> Mapping[str, str]:

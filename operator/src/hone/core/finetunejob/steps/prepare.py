@@ -9,6 +9,7 @@ from hone.contract.runconfig import CACHE, Merge
 from hone.core.finetunejob.draft import Draft
 from hone.core.finetunejob.run import PREPARE, Run
 from hone.core.finetunejob.sources import downloads, images
+from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
@@ -35,7 +36,7 @@ def _phase(has_attempt: bool, has_started: bool) -> Phase:
 
 
 def _mounts(run: Run) -> list[Mount]:
-    read = (*data_sources(run).values(), *template_sources(run), *reward_sources(run))
+    read = (*data_sources(run).values(), *template_sources(run), *reward_sources(run), *benchmark_sources(run))
     cache = [ClaimMount(run.cache_claim, CACHE, read_only=False)] if run.cache_claim and downloads(run) else []
     return [*(mount for source in read for mount in source.mounts), *cache]
 
