@@ -208,7 +208,7 @@ def _rows(*lines: str) -> Any:
 
 def _set(section: str, **values: Any) -> Any:
     def change(config: dict[str, Any], model: Path, tmp: Path) -> None:
-        config[section].update(values)
+        config.setdefault(section, {}).update(values)
 
     return change
 
