@@ -139,6 +139,16 @@ def test_paused_it_keeps_its_share_until_it_is_not() -> None:
     assert digests(cluster)["stable"] == "job2-output"
 
 
+def test_paused_without_steps_it_gets_no_request_until_it_is_not() -> None:
+    cluster = through(trying({"strategy": "Canary", "paused": True}), "candidate").later(1000)
+    cluster.converge()
+    assert cluster.condition("Progressing") == ("Unknown", "Paused")
+    assert digests(cluster) == {"stable": "job-output", "candidate": "job2-output"}
+    assert selector(cluster) == STABLE
+    cluster.edit(rollout={"strategy": "Canary"}).converge()
+    assert digests(cluster)["stable"] == "job2-output"
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_candidate_without_a_gpu_is_waited_for_and_says_what_helps(count: int) -> None:
     cluster = trying(gpus=count)
@@ -211,6 +221,18 @@ def test_another_retry_tries_it_again_once() -> None:
     cluster.converge()
     assert len(cluster.status["rejected"]) == 2
     assert digests(cluster) == {"stable": "job-output"}
+
+
+def test_a_retry_that_succeeded_may_be_removed() -> None:
+    cluster = trying()
+    crash(cluster, "candidate")
+    cluster.converge()
+    cluster.pods.clear()
+    cluster.edit(rollout={**CANARY, "retry": "with the new driver"}).converge()
+    through(through(cluster, "candidate").later(60), "stable", "stable")
+    cluster.edit(rollout=CANARY).converge()
+    assert cluster.status["stable"]["digest"] == OTHER
+    assert cluster.condition("Progressing") == ("False", "RolledOut")
 
 
 def test_a_third_revision_takes_the_candidates_place_from_the_beginning() -> None:
@@ -445,6 +467,15 @@ def test_recreate_ends_the_old_servers_first_and_tells_how_long_none_answered() 
     cluster.later(42)
     through(cluster, "stable")
     assert cluster.status["downtimeSeconds"] == 42
+
+
+def test_servers_that_were_scaled_to_none_are_no_downtime_of_a_rollout() -> None:
+    cluster = served(rollout={"strategy": "Recreate"}, replicas=1)
+    for count in (0, 1):
+        cluster.edit(replicas=count).later(3600).converge()
+        through(cluster, "stable")
+    assert cluster.condition("Available")[0] == "True"
+    assert "downtimeSeconds" not in cluster.status
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ def advance(
     if not ready:
         why = trouble_in_words(server, trouble) if trouble else Trouble("CandidateStarting", "the candidate starts")
         return Canary(why.reason, why.message, replicas, weight, done, since)
+    is_paused = bool(server.spec.rollout and server.spec.rollout.paused)
+    if done is None and not steps and is_paused:
+        message = "the candidate is ready and gets no requests, until spec.rollout.paused is false"
+        return _judged(analysis, replicas) or Canary("Paused", message, replicas, is_paused=True)
     if done is None:
         return _judged(analysis, replicas) or _next(steps, 0, count)
     if current is None:
@@ -120,7 +124,7 @@ def advance(
         since = rfc3339(now)
     left = current.hold_seconds - seconds_since(since, now) if since else None
     where = f"step {done + 1} of {len(steps)}: the candidate gets {_in_words(current, weight)}"
-    if server.spec.rollout and server.spec.rollout.paused:
+    if is_paused:
         message = f"{where}, until spec.rollout.paused is false"
         return Canary("Paused", message, replicas, weight, done, since, is_paused=True)
     if left is not None and left <= 0:

@@ -29,6 +29,8 @@ from hone.core.observed import Object, Observed, Ref
 from hone.core.ownership import claim_ref, is_usable
 from hone.core.pods import Trouble
 
+REJECTED = "CandidateRejected"
+"""Reason of what is served in place of a rejected revision."""
 WORSE = "AnalysisFailed"
 """Reason of a revision that was rejected for its answers."""
 
@@ -183,6 +185,8 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     other = child(server, observed, server.deployment(Role.CANDIDATE)) if server.has_candidates else None
     known = old.stable or (_recorded(server, observed, live) if _is_lost(server, old) else None)
     held = rejected_as(server, old, selection.served) if known and selection.served else None
+    if held and known and held.revision == known.revision:
+        held = None  # It was tried again since, with another spec.rollout.retry.
     rendered, revision, canary, tried, comparison = None, None, None, None, None
     if held and known:
         known = _passed(old, live) or known
@@ -281,9 +285,7 @@ def _recorded_deployment(server: Server, observed: Observed, revision: str) -> O
 def _still(selection: Selection, known: Revision, why: Rejected) -> Selection:
     """What is served in place of a rejected revision."""
     message = f"{why.message}; still serving {short(known.digest)}"
-    return replace(
-        selection, served=served_artifact(known), reason="CandidateRejected", message=message, is_current=False
-    )
+    return replace(selection, served=served_artifact(known), reason=REJECTED, message=message, is_current=False)
 
 
 def _analyzed(

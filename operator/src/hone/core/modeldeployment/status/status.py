@@ -13,7 +13,7 @@ from hone.core.modeldeployment.resolution import INSPECTING
 from hone.core.modeldeployment.resources import access, vllm
 from hone.core.modeldeployment.resources.deployment import revision_of
 from hone.core.modeldeployment.selection import short
-from hone.core.modeldeployment.snapshot import Snapshot
+from hone.core.modeldeployment.snapshot import REJECTED, Snapshot
 from hone.core.network import enforcement
 from hone.core.times import seconds_since
 
@@ -35,7 +35,7 @@ def _state(snapshot: Snapshot) -> tuple[str, str, str]:
         return "Ready", "Serving", message if selection.is_current else selection.message
     if snapshot.rejection:
         message = f"{snapshot.rejection.message}; still serving {_served_now(snapshot)}"
-        return "Reconciling", "CandidateRejected", message
+        return "Reconciling", REJECTED, message
     if move := snapshot.canary:
         return _of_candidate(snapshot, move)
     if trouble := snapshot.trouble:
@@ -126,7 +126,9 @@ def _downtime(snapshot: Snapshot, now: datetime) -> int | None:
     """Seconds without a server in the last rollout that ends the old ones first, once one answers again."""
     before = find(snapshot.old.conditions, "Available")
     ended = snapshot.available and before is not None and before.status == FALSE
-    if snapshot.server.strategy == Strategy.RECREATE and snapshot.known and before and ended:
+    # Or the pods were scaled to none, and are back.
+    rolls = snapshot.old.candidate is not None or snapshot.selection.reason == REJECTED
+    if snapshot.server.strategy == Strategy.RECREATE and snapshot.known and rolls and before and ended:
         return round(seconds_since(before.last_transition_time, now))
     return snapshot.old.downtime_seconds
 
