@@ -315,6 +315,19 @@ def test_an_edit_that_is_undone_while_it_replaces_the_stable_revision_brings_tha
     assert cluster.condition("Ready") == ("True", "Serving")
 
 
+def test_a_stable_deployment_that_somebody_deletes_comes_back_and_its_candidate_goes_on() -> None:
+    cluster = through(trying(), "candidate")
+    before = deployments(cluster)["stable"]["spec"]
+    cluster.objects = {ref: obj for ref, obj in cluster.objects.items() if obj.get("spec") is not before}
+    cluster.converge()
+    assert digests(cluster) == {"candidate": "job2-output", "stable": "job-output"}
+    assert (cluster.status["stable"]["digest"], cluster.status["candidate"]["step"]) == (DIGEST, 0)
+    assert deployments(cluster)["stable"]["spec"] == before
+    assert selector(cluster) == BOTH
+    through(cluster.later(60), "stable", "stable")
+    assert cluster.status["stable"]["digest"] == OTHER
+
+
 def test_another_strategy_removes_the_candidate_and_rolls_out() -> None:
     cluster = trying()
     cluster.edit(rollout={"strategy": "RollingUpdate"}).converge()

@@ -188,6 +188,8 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     if held and known and held.revision == known.revision:
         held = None  # It was tried again since, with another spec.rollout.retry.
     rendered, revision, canary, tried, comparison = None, None, None, None, None
+    # Where somebody deleted it, it comes back: its candidate has not passed its steps by that.
+    stable = live or (_recorded_deployment(server, observed, known.revision) if known else None)
     if held and known:
         known = _passed(old, live) or known
         selection = _still(selection, known, held)
@@ -197,7 +199,8 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
         digest = inputs(server, selection.served)
         if live and is_rendered_from(live, digest):
             revision = revision_of(live)
-        elif known and live and server.strategy == Strategy.CANARY:
+        elif known and stable and server.strategy == Strategy.CANARY:
+            rendered = None if live else stable
             tried = None if is_rendered(other, digest) else deployment(server, selection.served, Role.CANDIDATE)
             revision = revision_of(tried or other or {})
             before = candidate_of(old, revision)
@@ -211,7 +214,7 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
                 trouble = rollout.trouble(current, observed.pods, revision)
                 in_force = _is_divided(server, observed, before)
                 comparison = _analyzed(server, observed, old, known.revision, before)
-                canary = advance(server, before, live, current, trouble, in_force, comparison, now)
+                canary = advance(server, before, stable, current, trouble, in_force, comparison, now)
         else:
             rendered = deployment(server, selection.served, Role.STABLE)
             revision = revision_of(rendered)
