@@ -55,6 +55,11 @@ class Handler(BaseHTTPRequestHandler):
         if key and self.headers.get("Authorization") != f"Bearer {key}":
             self._send(401, {"error": "no key"})
             return
+        if len(self.server.requests) <= self.server.number("STUB_LIMITS", 0):
+            self._send(
+                429, {"error": "too many requests"}, {"Retry-After": self.server.settings.get("STUB_AGAIN", "3")}
+            )
+            return
         prompt = body.get("input") or body["messages"][-1]["content"]
         time.sleep(self.server.number("STUB_SECONDS", 0))
         if share_of(prompt, "fails") < self.server.number("STUB_FAILS", 0):
@@ -68,9 +73,11 @@ class Handler(BaseHTTPRequestHandler):
         reason = self.server.settings.get("STUB_FINISH", "stop")
         self._send(200, {"choices": [{"message": {"content": text}, "finish_reason": reason}]})
 
-    def _send(self, code: int, body: object) -> None:
+    def _send(self, code: int, body: object, headers: Mapping[str, str] = {}) -> None:
         data = json.dumps(body).encode()
         self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,27 @@ def test_both_get_the_same_prompts_without_the_answer_at_temperature_0(tmp_path:
     assert all(message["role"] == "user" for body in first for message in body["messages"])
 
 
-def test_a_key_from_the_mounted_secret_is_sent(tmp_path: Path) -> None:
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys/website").write_text(KEY)
-    summary = compared(rows(tmp_path), {"key": KEY}, {"key": KEY}, keys=str(tmp_path / "keys"))
+def test_each_server_gets_a_key_of_its_own_secret_that_counts(tmp_path: Path) -> None:
+    for directory, key in (("keys", KEY), ("stable", "s" * 16)):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "a").write_text("too short")
+        (tmp_path / directory / "b").write_bytes(b"\xff" * 5000)
+        (tmp_path / directory / "website").write_text(key)
+    keys = {"keys": str(tmp_path / "keys"), "stable_keys": str(tmp_path / "stable")}
+    summary = compared(rows(tmp_path), {"key": "s" * 16}, {"key": KEY}, **keys)
     assert (summary.verdict, summary.errors) == ("Pass", 0)
+
+
+def test_a_server_that_limits_a_key_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    summary = compared(rows(tmp_path, 20), {"limits": 7}, GOOD)
+    assert summary.samples == 20 and [wait for wait in waits if wait] == [3.0] * 7
+
+
+def test_a_server_that_limits_a_key_for_long_is_an_error(tmp_path: Path) -> None:
+    summary = compared(rows(tmp_path, 20), {"limits": 1000, "again": 60}, GOOD)
+    assert (summary.verdict, summary.samples) == ("Inconclusive", 0)
 
 
 BAD_ROWS = {

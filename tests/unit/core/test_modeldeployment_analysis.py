@@ -71,7 +71,30 @@ def test_its_pod_is_told_what_to_ask_and_gets_a_key_of_the_servers_and_nothing_e
         cluster.status["access"]["secretName"]
     ]
     assert {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume} == {"held-out"}
+    assert (analysis.keys, analysis.stable_keys) == ("/mnt/keys", "/mnt/keys")
     assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mounts"),
+    [
+        ({"apiKeySecretRef": {"name": "a"}}, {"apiKeySecretRef": {"name": "b"}}, {"a": "stable", "b": "candidate"}),
+        ({"apiKeySecretRef": {"name": "a"}}, {"mode": "Open"}, {"a": "stable"}),
+        ({"mode": "Open"}, {"apiKeySecretRef": {"name": "b"}}, {"b": "candidate"}),
+    ],
+)
+def test_each_revision_is_asked_with_its_own_key(old: Any, new: Any, mounts: dict[str, str]) -> None:
+    cluster = served(rollout=ANALYZED, replicas=1, access=old)
+    cluster.edit(access=new).converge()
+    through(cluster, "candidate")
+    pod = cluster.job()["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    analysis = Analysis.from_dict(json.loads({each["name"]: each["value"] for each in container["env"]}[ANALYSIS_ENV]))
+    paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    secrets = {each["secret"]["secretName"]: paths[each["name"]] for each in pod["volumes"] if "secret" in each}
+    read = {"stable": analysis.stable_keys, "candidate": analysis.keys}
+    assert secrets == {name: read[role] for name, role in mounts.items()}
+    assert {role for role, path in read.items() if path} == {*mounts.values()}
 
 
 def test_its_pod_may_connect_to_the_servers() -> None:

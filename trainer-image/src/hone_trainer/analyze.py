@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hone.contract.analysis import ANALYSIS_ENV, Analysis, AnalysisSummary
+from hone.contract.analysis import ANALYSIS_ENV, MAX_KEY, MIN_KEY, Analysis, AnalysisSummary
 from hone.contract.exits import exit_code
 from hone.contract.results import StepResult
 from hone_trainer.protocol import limits
@@ -45,19 +45,18 @@ def analyze(analysis: Analysis) -> AnalysisSummary:
     limits.reading(FIELD, path.name)
     questions = questions_of(read_file(path.parent, path.name, FIELD, MOST_BYTES), analysis.api, analysis.max_samples)
     limits.reading("", "")
-    key = _key(analysis.keys)
     stable, candidate = (
-        Endpoint(url, analysis.model, analysis.api, analysis.max_tokens, key)
-        for url in (analysis.stable, analysis.candidate)
+        Endpoint(url, analysis.model, analysis.api, analysis.max_tokens, _key(keys))
+        for url, keys in ((analysis.stable, analysis.stable_keys), (analysis.candidate, analysis.keys))
     )
     return judge(analysis, questions, ask_both(questions, stable, candidate))
 
 
 def _key(directory: str | None) -> str | None:
-    """Any key of a Secret that is mounted."""
+    """Any key of a Secret that is mounted, of those that count."""
     paths = sorted(Path(directory).iterdir()) if directory else []
-    keys = [path.read_text().strip() for path in paths if not path.name.startswith("..") and path.is_file()]
-    return next(filter(None, keys), None)
+    keys = [path.read_bytes().strip() for path in paths if not path.name.startswith("..") and path.is_file()]
+    return next((key.decode("latin-1") for key in keys if MIN_KEY <= len(key) <= MAX_KEY), None)
 
 
 def run() -> int:

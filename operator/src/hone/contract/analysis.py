@@ -12,6 +12,8 @@ from hone.contract.plan import Count
 ANALYSIS_ENV = "HONE_ANALYSIS"
 """Environment variable that holds an `Analysis` as JSON."""
 MOST_SAMPLES = 5_000
+MIN_KEY, MAX_KEY = 16, 4096
+"""Bytes of a key: the server's guard counts no others."""
 
 
 class AnalysisVerdict(StrEnum):
@@ -46,7 +48,9 @@ class Analysis(Model):
     """How much slower it may be, as a share; None: any."""
     confidence: float
     keys: str | None = None
-    """Directory of files with keys, of which any is sent; None: none is needed."""
+    """Directory of files with keys of the candidate, of which any is sent; None: none is needed."""
+    stable_keys: str | None = None
+    """The same of the revision that is served, which may have other clients."""
 
 
 class Difference(Model):

@@ -147,6 +147,11 @@ def _variable(entry: EnvVar) -> dict[str, Any]:
     return {"name": entry.name, "value": entry.value or ""}
 
 
+def secret_volume(path: str) -> str:
+    """Name of the volume of a Secret that is mounted at a path."""
+    return f"secret-{path.strip('/').replace('/', '-')}"
+
+
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes, and a mount of each. A claim is one volume even if mounted twice: two can hang the kubelet.
 
@@ -168,7 +173,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             items = [{"key": mount.key, "path": mount.file}]
             volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
         elif isinstance(mount, SecretMount):
-            name = f"secret-{mount.path.strip('/').replace('/', '-')}"
+            name = secret_volume(mount.path)
             secret = {"secretName": mount.secret, "optional": True, "defaultMode": SECRET_MODE}
             volumes[name] = {"name": name, "secret": secret}
         elif isinstance(mount, ImageMount):

@@ -62,7 +62,13 @@ FIELDS: dict[str, _Tree] = {
         },
     },
     "Deployment": {
-        "spec": {"replicas": WHOLE, "template": {"metadata": {"labels": _names(REVISION_LABEL)}}},
+        "spec": {
+            "replicas": WHOLE,
+            "template": {
+                "metadata": {"labels": _names(REVISION_LABEL)},
+                "spec": {"volumes": {"name": WHOLE, "secret": _names("secretName")}},
+            },
+        },
         "status": {
             **_names("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"),
             "conditions": _CONDITIONS,

@@ -15,8 +15,11 @@ from hone_trainer.protocol.errors import BadInput, clip
 AT_ONCE = 4
 """Prompts that are asked at the same time; each goes to both servers."""
 REQUEST_SECONDS = 300
+PATIENCE_SECONDS = 30.0
+"""How long a question waits for a server that limits how often a key may ask."""
 MOST_BYTES = 4 << 20
 """Of a server's reply."""
+TOO_MANY = 429
 _SHAPES = "messages that end with the assistant's, prompt and completion, or, for classes, text and label"
 
 
@@ -70,21 +73,31 @@ class Endpoint:
 
     def ask(self, question: Question) -> Reply:
         """The answer; a server that cannot be reached gives one without a text."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        reply, wait = self._once(question)
+        while wait and time.monotonic() + wait < until:
+            time.sleep(wait)
+            reply, wait = self._once(question)
+        return reply
+
+    def _once(self, question: Question) -> tuple[Reply, float]:
+        """The answer, and seconds after which the server may be asked again; 0 if that is no matter of time."""
         path, body = self._request(question)
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        began = time.monotonic()
+        began, wait = time.monotonic(), 0.0
         try:
             with opener.open(request, timeout=REQUEST_SECONDS) as response:
                 answer = json.loads(response.read(MOST_BYTES))
             text, ended = self._text(answer)
-            return Reply(text, time.monotonic() - began, ended)
+            return Reply(text, time.monotonic() - began, ended), 0.0
         except urllib.error.HTTPError as error:
+            wait = _again(error) if error.code == TOO_MANY else 0.0
             words = f"HTTP {error.code}: {error.read(1000).decode(errors='replace')}"
         except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             words = f"{type(error).__name__}: {error}"
-        return Reply(None, time.monotonic() - began, False, clip(words, 200))
+        return Reply(None, time.monotonic() - began, False, clip(words, 200)), wait
 
     def _request(self, question: Question) -> tuple[str, dict[str, Any]]:
         if self.api == "Classify":
@@ -97,6 +110,12 @@ class Endpoint:
             return str(answer["data"][0]["label"]), True
         choice = answer["choices"][0]
         return str(choice["message"].get("content") or ""), choice.get("finish_reason") != "length"
+
+
+def _again(error: urllib.error.HTTPError) -> float:
+    """What a server says of when to ask again, in seconds; a second if it says nothing."""
+    text = str(error.headers.get("Retry-After") or "")
+    return float(text) if text.isdigit() else 1.0
 
 
 def ask_both(questions: Sequence[Question], stable: Endpoint, candidate: Endpoint) -> list[tuple[Reply, Reply]]:

@@ -212,10 +212,11 @@ def _rendered(server: Server, revision: Revision) -> Object | None:
 
 def _analysis_job(snapshot: Snapshot, old: ModelDeploymentStatus) -> list[Object]:
     """The Job of the analysis, once the candidate is ready and the status names it."""
-    move, comparison, served = snapshot.canary, snapshot.analysis, snapshot.selection.served
-    if move is None or comparison is None or served is None or not move.is_asked or comparison.has_job:
+    move, comparison, served, stable = snapshot.canary, snapshot.analysis, snapshot.selection.served, snapshot.live
+    if not (move and comparison and served and stable) or not move.is_asked or comparison.has_job:
         return []
-    return [analysis(snapshot.server, served, comparison.key)] if due(snapshot.server, old) == comparison.key else []
+    is_due = due(snapshot.server, old) == comparison.key
+    return [analysis(snapshot.server, served, comparison.key, stable)] if is_due else []
 
 
 def _superseded(server: Server, old: ModelDeploymentStatus) -> list[Ref]:

@@ -11,7 +11,7 @@ from hone.core.modeldeployment.resources import vllm
 from hone.core.modeldeployment.selection import ServedArtifact
 from hone.core.modeldeployment.server import STEP, Server
 from hone.core.observed import Object, Ref
-from hone.core.podspec import ConfigMapMount, Mount, SecretMount
+from hone.core.podspec import ConfigMapMount, Mount, SecretMount, secret_volume
 
 VERSION = 1
 """Raised when servers that run must be rolled out again to be guarded as this release does."""
@@ -25,6 +25,7 @@ READY: Object = {"path": "/ready", "port": "metrics"}
 """The readiness probe's request: whether the server answers, and somebody may ask it."""
 MODULE_DIRECTORY, KEYS_DIRECTORY = "/mnt/guard", "/mnt/keys"
 FILE = f"{guard.MODULE}.py"
+KEYS_VOLUME = secret_volume(KEYS_DIRECTORY)
 DEFAULT_CLIENT = "default"
 """The entry of a Secret that Hone creates."""
 CONFIG_MAP = ChildType("v1", "ConfigMap", Write.CREATE_ONCE, metadata_only=True)
@@ -70,6 +71,13 @@ def secret_name(server: Server) -> str | None:
         return None
     reference = server.access.api_key_secret_ref
     return reference.name if reference else f"{names.unique(server.name, server.uid)}-keys"
+
+
+def secret_of(deployment: Object) -> str | None:
+    """The Secret with the keys of a Deployment's pods; None if they answer everybody."""
+    volumes = deployment["spec"]["template"].get("spec", {}).get("volumes") or []
+    secrets = (each["secret"]["secretName"] for each in volumes if each["name"] == KEYS_VOLUME and "secret" in each)
+    return next(secrets, None)
 
 
 def module(server: Server) -> Ref:

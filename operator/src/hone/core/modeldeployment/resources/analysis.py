@@ -13,7 +13,7 @@ from hone.core.observed import Object
 from hone.core.podspec import ClaimMount, ConfigMapMount, Mount, SecretMount, env, pod_template, resources
 
 MODULE = "hone_trainer.analyze"
-DIRECTORY = "/mnt/rows"
+DIRECTORY, STABLE_KEYS = "/mnt/rows", "/mnt/stable-keys"
 ATTEMPTS = 3
 AGAIN_SECONDS = 600
 """When Kubernetes removes the Job after its end. If it failed, the next one is created then."""
@@ -21,12 +21,18 @@ LONGEST_SECONDS = 3600
 GRACE_SECONDS = 5
 
 
-def analysis(server: Server, served: ServedArtifact, key: str) -> Object:
-    """The Job of the analysis with that key."""
+def analysis(server: Server, served: ServedArtifact, key: str, stable: Object) -> Object:
+    """The Job of an analysis.
+
+    Args:
+        server: the ModelDeployment.
+        served: what the candidate serves.
+        key: the analysis' key.
+        stable: the Deployment of the revision that is served, whose clients may have other keys.
+    """
     code = exit_code(FailureClass.BAD_INPUT)
     mounts, rows = _rows(server)
-    secret = access.secret_name(server)
-    keys: list[Mount] = [SecretMount(secret, access.KEYS_DIRECTORY)] if secret else []
+    keys = _keys(server, stable)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -47,8 +53,8 @@ def analysis(server: Server, served: ServedArtifact, key: str) -> Object:
             "template": pod_template(
                 server.resource,
                 ANALYZE,
-                _container(server, served, rows),
-                [*mounts, *keys],
+                _container(server, served, rows, keys),
+                [*mounts, *dict.fromkeys(mount for mount in keys.values() if mount)],
                 server.spec.pod,
                 GRACE_SECONDS,
                 shm_size="64Mi",
@@ -58,13 +64,21 @@ def analysis(server: Server, served: ServedArtifact, key: str) -> Object:
     }
 
 
-def _container(server: Server, served: ServedArtifact, rows: str) -> Object:
+def _keys(server: Server, stable: Object) -> dict[Role, SecretMount | None]:
+    """Where the keys of each role are mounted."""
+    new, old = access.secret_name(server), access.secret_of(stable)
+    candidate = SecretMount(new, access.KEYS_DIRECTORY) if new else None
+    other = SecretMount(old, STABLE_KEYS) if old else None
+    return {Role.STABLE: candidate if old == new else other, Role.CANDIDATE: candidate}
+
+
+def _container(server: Server, served: ServedArtifact, rows: str, keys: dict[Role, SecretMount | None]) -> Object:
     policy = server.settings.image_pull_policy
     return {
         "name": ANALYZE,
         "image": server.settings.trainer_image,
         "command": ["python", "-m", MODULE],
-        "env": env({ANALYSIS_ENV: _config(server, served, rows).to_json()}),
+        "env": env({ANALYSIS_ENV: _config(server, served, rows, keys).to_json()}),
         "resources": resources(None, {"cpu": "500m", "memory": "1Gi"}, memory_limit="4Gi"),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -72,9 +86,10 @@ def _container(server: Server, served: ServedArtifact, rows: str) -> Object:
     }
 
 
-def _config(server: Server, served: ServedArtifact, rows: str) -> Analysis:
+def _config(server: Server, served: ServedArtifact, rows: str, keys: dict[Role, SecretMount | None]) -> Analysis:
     spec = settings(server)
     assert spec is not None  # Only then is there a Job.
+    old, new = (mount.path if mount else None for mount in (keys[Role.STABLE], keys[Role.CANDIDATE]))
     stable, candidate = (
         f"http://{server.service_of(role).name}.{server.namespace}.svc" for role in (Role.STABLE, Role.CANDIDATE)
     )
@@ -90,7 +105,8 @@ def _config(server: Server, served: ServedArtifact, rows: str) -> Analysis:
         tolerance=spec.tolerance,
         latency_tolerance=spec.latency_tolerance,
         confidence=spec.confidence,
-        keys=access.KEYS_DIRECTORY if access.secret_name(server) else None,
+        keys=new,
+        stable_keys=old,
     )
 
 
