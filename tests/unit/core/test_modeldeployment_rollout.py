@@ -328,6 +328,18 @@ def test_a_stable_deployment_that_somebody_deletes_comes_back_and_its_candidate_
     assert cluster.status["stable"]["digest"] == OTHER
 
 
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Recreate"])
+def test_a_candidate_is_tried_next_to_what_was_stable_before_another_strategy_began(strategy: str) -> None:
+    cluster = trying({"strategy": strategy})
+    assert digests(cluster) == {"stable": "job2-output"}
+    cluster.edit(rollout=CANARY).converge()
+    assert digests(cluster) == {"stable": "job2-output"}
+    new_artifact(cluster, THIRD, "job3-output", "job-uid-3")
+    assert digests(cluster) == {"stable": "job-output", "candidate": "job3-output"}
+    through(through(cluster, "stable", "candidate").later(60), "stable", "stable")
+    assert cluster.status["stable"]["digest"] == THIRD
+
+
 def test_another_strategy_removes_the_candidate_and_rolls_out() -> None:
     cluster = trying()
     cluster.edit(rollout={"strategy": "RollingUpdate"}).converge()

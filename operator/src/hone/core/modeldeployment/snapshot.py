@@ -177,6 +177,19 @@ def _passed(status: ModelDeploymentStatus, live: Object | None) -> Revision | No
     return plain(last)
 
 
+def _stable_deployment(
+    server: Server, observed: Observed, live: Object | None, known: Revision | None, passed: Revision | None
+) -> Object | None:
+    """The Deployment next to which a candidate is tried: ours, or the recorded one to be applied again.
+
+    That is where somebody deleted ours, or another strategy was replacing its pods by those of a third revision: its
+    candidate has not passed its steps by that.
+    """
+    if live and revision_of(live) in {each.revision for each in (known, passed) if each}:
+        return live
+    return _recorded_deployment(server, observed, known.revision) if known else None
+
+
 def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now: datetime) -> Snapshot:
     """Compare what exists with what should be served."""
     selected, resolved, inspects = _select(server, observed, old)
@@ -188,10 +201,10 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
     if held and known and held.revision == known.revision:
         held = None  # It was tried again since, with another spec.rollout.retry.
     rendered, revision, canary, tried, comparison = None, None, None, None, None
-    # Where somebody deleted it, it comes back: its candidate has not passed its steps by that.
-    stable = live or (_recorded_deployment(server, observed, known.revision) if known else None)
+    passed = _passed(old, live)
+    stable = _stable_deployment(server, observed, live, known, passed)
     if held and known:
-        known = _passed(old, live) or known
+        known = passed or known
         selection = _still(selection, known, held)
         revision = known.revision
         rendered = None if live and revision_of(live) == revision else _recorded_deployment(server, observed, revision)
@@ -200,11 +213,11 @@ def compare(server: Server, observed: Observed, old: ModelDeploymentStatus, now:
         if live and is_rendered_from(live, digest):
             revision = revision_of(live)
         elif known and stable and server.strategy == Strategy.CANARY:
-            rendered = None if live else stable
+            rendered = None if stable is live else stable
             tried = None if is_rendered(other, digest) else deployment(server, selection.served, Role.CANDIDATE)
             revision = revision_of(tried or other or {})
             before = candidate_of(old, revision)
-            if (passed := _passed(old, live)) and revision not in (known.revision, passed.revision):
+            if passed and revision not in (known.revision, passed.revision):
                 known = passed
             # An edit may change no pod: then there is nothing to try.
             if is_over(server, before) or revision == known.revision:
