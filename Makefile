@@ -26,8 +26,9 @@ help: ## Show this list
 venv: ## Create the Python environment (.venv) from the lock file
 	@$(PYTHON3) -m dev.venv --quick
 
-generate: venv ## Generate the CRDs and the tables of the documentation
+generate: venv ## Generate the CRDs, the chart's dashboards and the tables of the documentation
 	@$(PYTHON) -m hone.api.crds
+	@$(PYTHON) -m dev.dashboards
 	@$(PYTHON) -m dev.tables
 
 format: venv ## Format the code and apply the linter's automatic fixes

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from prometheus_client.metrics_core import Metric
 
 from dev.row_shapes import cells
 from dev.uv import ROOT
@@ -20,9 +21,19 @@ from hone.contract.objectives import OBJECTIVES, Objective, ObjectiveFacts, obje
 from hone.contract.rewards import REWARDS
 from hone.contract.rules.vllm import ARGUMENTS, CHOICES
 from hone.contract.settings import DataFormat
+from hone.runtime.metrics import Metrics
+from hone_trainer.launcher.metrics import RankCollector
 from hone_trainer.planning.rollouts import LONGEST
+from hone_trainer.protocol.status import StatusDir
 
-PAGES = ("README.md", "docs/objectives.md", "docs/data.md", "docs/serving.md", "docs/coming-from.md")
+PAGES = (
+    "README.md",
+    "docs/objectives.md",
+    "docs/data.md",
+    "docs/serving.md",
+    "docs/coming-from.md",
+    "docs/monitoring.md",
+)
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NONE = "–"
 
@@ -121,6 +132,46 @@ def row_shapes(old: str) -> str:
     return _table(["tool", "rows", "example", "objective", "read as"], [*cells()]) + "\n"
 
 
+def alerts(_: str) -> str:
+    """The alerts of the chart."""
+    groups = yaml.safe_load((ROOT / "charts/hone/monitoring/rules.yaml").read_text())["groups"]
+    rows = [
+        [
+            f"`{rule['alert']}`",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            rule["annotations"]["description"],
+        ]
+        for group in groups
+        for rule in group["rules"]
+    ]
+    return _table(["alert", "severity", "after", "what it means"], [[_plain(cell) for cell in row] for row in rows])
+
+
+def _plain(text: str) -> str:
+    """A text of an alert without the templates of its values."""
+    return re.sub(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}", r"<\1>", " ".join(text.split())).replace("<", "\\<")
+
+
+def operator_metrics(_: str) -> str:
+    """The metrics of the operator, as Prometheus has them."""
+    collected = [family for family in Metrics().registry.collect() if not family.name.startswith("process_")]
+    return _metrics(sorted(collected, key=lambda family: family.name))
+
+
+def trainer_metrics(_: str) -> str:
+    """The metrics of a trainer pod."""
+    return _metrics(list(RankCollector(StatusDir(Path("/nonexistent"))).collect()))
+
+
+def _metrics(families: list[Metric]) -> str:
+    rows = [
+        [f"`{each.name}{'_total' if each.type == 'counter' else ''}`", each.type, each.documentation.replace("|", "/")]
+        for each in families
+    ]
+    return _table(["metric", "type", "what it is"], rows)
+
+
 BLOCKS: Mapping[str, Callable[[str], str]] = {
     "choice": choice,
     "objectives": objectives,
@@ -129,6 +180,9 @@ BLOCKS: Mapping[str, Callable[[str], str]] = {
     "formats": formats,
     "arguments": arguments,
     "row-shapes": row_shapes,
+    "alerts": alerts,
+    "operator-metrics": operator_metrics,
+    "trainer-metrics": trainer_metrics,
 }
 """By name: what a block's text becomes."""
 

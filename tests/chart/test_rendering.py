@@ -20,6 +20,12 @@ VARIANTS = {
     "a mirror": {"image": {"registry": "mirror.example.com/hub", "pullPolicy": "Always", "pullSecrets": ["pull"]}},
     "digests": {"image": {"operator": {"digest": f"sha256:{'0' * 64}"}}},
     "pod monitors": {"metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
+    "alerts and dashboards": {
+        "metrics": {
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Hone"}, "namespace": "monitoring"},
+        }
+    },
     "allow-lists": {"admissionPolicies": {"users": {"enabled": True, "images": [], "tolerations": ["gpu", "team-*"]}}},
     "no policies": {"admissionPolicies": {"operator": {"enabled": False}}},
     "no metrics service": {"metrics": {"service": {"enabled": False}}},
@@ -266,3 +272,24 @@ def test_without_network_policies_there_are_none(render: Render) -> None:
     manifests = render({"networkPolicies": {"enabled": False}})
     assert not of_kind(manifests, "NetworkPolicy")
     assert "HONE_NETWORK_POLICIES" not in str(of_kind(manifests, "Deployment"))
+
+
+def test_the_alerts_are_those_of_the_file(render: Render) -> None:
+    (rule,) = of_kind(render(VARIANTS["alerts and dashboards"]), "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((CHART / "monitoring/rules.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert not of_kind(render({}), "PrometheusRule")
+
+
+def test_each_dashboard_is_in_a_config_map_that_grafana_finds(render: Render) -> None:
+    files = {f"hone-{path.name}": path.read_text() for path in (CHART / "monitoring/dashboards").glob("*.json")}
+    maps = [
+        each
+        for each in of_kind(render(VARIANTS["alerts and dashboards"]), "ConfigMap")
+        if each["metadata"]["labels"].get("grafana_dashboard") == "1"
+    ]
+    assert len(files) == 3
+    assert {name: text.rstrip() for each in maps for name, text in each["data"].items()} == {
+        name: text.rstrip() for name, text in files.items()
+    }
+    assert {each["metadata"]["namespace"] for each in maps} == {"monitoring"}

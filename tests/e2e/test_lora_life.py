@@ -9,11 +9,19 @@ import pytest
 from dev import chat, demo, install
 from dev.kube import Kube, KubeError, Object, is_true
 from hone.contract.report import Report
+from tests import monitoring
 from tests.e2e.conftest import run_demo
 from tests.e2e.prometheus import OPERATOR, WORKLOADS, Prometheus, lint, scrape
 from tests.e2e.support import MANAGED, children, read_volume, until
 
 NAME = demo.EXAMPLE
+UNSEEN = {
+    "hone_train_reward",
+    "hone_finetunejob_reward",
+    "hone_train_gpu_memory_peak_bytes",
+    "hone_modeldeployment_condition",
+}
+"""What this life has none of: rewards, GPUs, and a server that waited until Prometheus looked."""
 SAMPLES = 10
 """Answers of the report that are compared with the server's."""
 
@@ -136,6 +144,14 @@ def test_prometheus_has_scraped_operator_trainer_and_server(demonstration: str, 
         f'up{{namespace="{demo.NAMESPACE}",hone_dev_deployment="{NAME}",hone_dev_step="serve"}} == 1',
     ):
         until(lambda expression=expression: prometheus.query(expression), expression, 30)
+
+
+def test_prometheus_has_what_alerts_and_dashboards_show(demonstration: str, prometheus: Prometheus) -> None:
+    for expression in monitoring.expressions():
+        prometheus.query(expression)  # An HTTP error where it is none.
+    for name in sorted(monitoring.metrics() - UNSEEN):
+        series = f'last_over_time({{__name__="{name}"}}[1h])'
+        until(lambda series=series: prometheus.query(series), f"Prometheus has seen {name}", 30)
 
 
 def test_promtool_finds_no_fault_in_the_operators_metrics(kube: Kube, demonstration: str) -> None:

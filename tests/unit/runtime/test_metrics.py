@@ -47,6 +47,19 @@ def test_the_gauges_follow_the_status() -> None:
     assert value(metrics, "hone_modeldeployment_ready_replicas", **of) == 2
 
 
+def test_what_a_resource_waits_for_is_one_series_with_its_reason() -> None:
+    conditions = [
+        {"type": "Ready", "status": "False", "reason": "Unschedulable"},
+        {"type": "Reconciling", "status": "True", "reason": "Unschedulable"},
+        {"type": "Stalled", "status": "False", "reason": "NotStalled"},
+    ]
+    metrics, of = filled({"phase": "Queued", "conditions": conditions}), {"namespace": "ns", "name": "sft"}
+    assert value(metrics, "hone_finetunejob_condition", type="Reconciling", reason="Unschedulable", **of) == 1
+    assert metrics.text().count(b"hone_finetunejob_condition{") == 1
+    ready = filled({"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "True", "reason": "Done"}]})
+    assert b"hone_finetunejob_condition{" not in ready.text()
+
+
 def test_what_is_not_known_has_no_series() -> None:
     metrics = filled({"phase": "Pending", "progress": {"loss": "nan"}})
     assert value(metrics, "hone_finetunejob_loss", namespace="ns", name="sft") is None

@@ -64,6 +64,7 @@ class _Row(NamedTuple):
         name: its name.
         phase: its phase.
         numbers: its values, in the order of GAUGES.
+        waits: what keeps it from being ready: Reconciling or Stalled, and the condition's reason; None: nothing.
         ended: the Unix time at which it ended; infinity: it has not.
     """
 
@@ -71,6 +72,7 @@ class _Row(NamedTuple):
     name: str
     phase: str
     numbers: tuple[float | None, ...]
+    waits: tuple[str, str] | None
     ended: float
 
 
@@ -96,7 +98,7 @@ class ResourceGauges(Collector):
         # Those of a resource that ended long ago are never shown again.
         values = tuple(numbers) if self._is_shown(ended) else ()
         before = self._rows[kind].get((namespace, name))
-        self._rows[kind][namespace, name] = _Row(namespace, name, phase, values, ended)
+        self._rows[kind][namespace, name] = _Row(namespace, name, phase, values, _waits(status), ended)
         self._count(kind, before, phase)
 
     def forget(self, kind: str, namespace: str, name: str) -> None:
@@ -119,6 +121,15 @@ class ResourceGauges(Collector):
                 for value in PHASES[kind]:
                     phase.add_metric([row.namespace, row.name, value], float(row.phase == value))
             yield phase
+            condition = GaugeMetricFamily(
+                f"hone_{lower}_condition",
+                "1 for the condition, Reconciling or Stalled, that says why the resource is not ready.",
+                labels=[*_LABELS, "type", "reason"],
+            )
+            for row in rows:
+                if row.waits is not None:
+                    condition.add_metric([row.namespace, row.name, *row.waits], 1.0)
+            yield condition
             for position, (metric, (help_text, _)) in enumerate(gauges.items()):
                 family = GaugeMetricFamily(metric, help_text, labels=_LABELS)
                 for row in rows:
@@ -164,6 +175,13 @@ def _ended(phase: str, status: dict[str, Any]) -> float:
     if phase not in _ENDED or "completionTime" not in status:
         return math.inf
     return parse(status["completionTime"]).timestamp()
+
+
+def _waits(status: dict[str, Any]) -> tuple[str, str] | None:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") in ("Reconciling", "Stalled") and condition.get("status") == "True":
+            return sys.intern(str(condition["type"])), sys.intern(str(condition.get("reason", "")))
+    return None
 
 
 def _number(status: dict[str, Any], where: tuple[str, ...]) -> float | None:

@@ -1,0 +1,129 @@
+"""The chart's alerts, by Prometheus' own tool: each fires where it should and is over where the cause is."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from tests.monitoring import RULES
+
+JOB = 'namespace="team", name="bot"'
+CONTROLLER = 'controller="finetunejob"'
+
+
+class Case(NamedTuple):
+    """What is scraped each minute, and when, in minutes, an alert fires and does not.
+
+    Series are in promtool's notation: `1x9` is a 1 and nine more, `stale` their end, `0+5x9` grows by 5.
+    """
+
+    alert: str
+    series: dict[str, str]
+    fires: int
+    over: int
+
+
+CASES = [
+    Case(
+        "HoneJobStalled",
+        {f'hone_finetunejob_condition{{type="Stalled", reason="InvalidSpec", {JOB}}}': "1x9 stale"},
+        6,
+        11,
+    ),
+    Case(
+        "HoneJobBudgetReached",
+        {f'hone_finetunejob_condition{{type="Stalled", reason="BudgetExhausted", {JOB}}}': "1x9 stale"},
+        2,
+        11,
+    ),
+    Case(
+        "HoneJobNoCapacity",
+        {f'hone_finetunejob_condition{{type="Reconciling", reason="Unschedulable", {JOB}}}': "1x69 stale"},
+        61,
+        71,
+    ),
+    Case(
+        "HoneJobStuck",
+        {
+            f'hone_finetunejob_phase{{phase="Training", {JOB}}}': "1x200",
+            f"hone_finetunejob_step{{{JOB}}}": "0+1x9 10x90 11+1x99",
+        },
+        85,
+        130,
+    ),
+    Case("HoneJobFailingAgain", {f"hone_finetunejob_retries{{{JOB}}}": "0x9 1x9 3x200"}, 30, 160),
+    Case("HoneJobFailed", {f'hone_finetunejob_phase{{phase="Failed", {JOB}}}': "0x4 1x9 stale"}, 6, 16),
+    Case(
+        "HoneServerNotReady",
+        {
+            f"hone_modeldeployment_replicas{{{JOB}}}": "2x60",
+            f"hone_modeldeployment_ready_replicas{{{JOB}}}": "0x29 2x30",
+        },
+        20,
+        40,
+    ),
+    Case(
+        "HoneServersMissing",
+        {
+            f"hone_modeldeployment_replicas{{{JOB}}}": "2x80",
+            f"hone_modeldeployment_ready_replicas{{{JOB}}}": "1x49 2x30",
+        },
+        40,
+        60,
+    ),
+    Case(
+        "HoneDeploymentStalled",
+        {f'hone_modeldeployment_condition{{type="Stalled", reason="NameConflict", {JOB}}}': "1x9 stale"},
+        6,
+        11,
+    ),
+    Case(
+        "HoneOperatorErrors",
+        {f"controller_runtime_reconcile_errors_total{{{CONTROLLER}}}": "0+30x30 900x30"},
+        25,
+        50,
+    ),
+    Case("HoneOperatorBug", {f"controller_runtime_reconcile_panics_total{{{CONTROLLER}}}": "0x9 1x200"}, 15, 90),
+    Case(
+        "HoneOperatorSlow",
+        {'workqueue_longest_running_processor_seconds{name="finetunejob"}': "0+60x20 0x10"},
+        12,
+        25,
+    ),
+    Case("HoneOperatorAbsent", {'hone_finetunejobs{phase="Pending"}': "0x4 stale _x20 0x10"}, 20, 30),
+]
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_rules_are_valid(promtool: str) -> None:
+    checked = run(promtool, "check", "rules", str(RULES))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
+def test_an_alert_fires_and_is_over(case: Case, promtool: str, tmp_path: Path) -> None:
+    def at(minute: int, firing: int) -> dict[str, object]:
+        expression = f'count(ALERTS{{alertname="{case.alert}", alertstate="firing"}}) or vector(0)'
+        samples = [{"labels": "{}", "value": firing}]
+        return {"expr": expression, "eval_time": f"{minute}m", "exp_samples": samples}
+
+    tests = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+        "promql_expr_test": [at(case.fires, 1), at(case.over, 0)],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [tests]}))
+    ended = run(promtool, "test", "rules", str(file))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_every_alert_has_a_case() -> None:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    assert sorted(rule["alert"] for group in groups for rule in group["rules"]) == sorted(case.alert for case in CASES)
