@@ -1,5 +1,6 @@
 """The vLLM server in trainer pods that generates answers: when it is there, what it may do, and what its end means."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -190,6 +191,7 @@ CRASHING = {
     "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}},
     "lastState": {"terminated": {"exitCode": 1, "message": "line\nValueError: no such device\n"}},
 }
+START = datetime(2026, 1, 1, tzinfo=UTC)
 RUNNING = {"state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
 DONE = {"state": {"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:01:00Z"}}}
 
@@ -215,17 +217,23 @@ def test_a_pod_starts_with_its_ranks_and_not_with_the_server() -> None:
 
 
 def test_a_server_that_crashes_again_and_again_is_reported_with_its_last_words() -> None:
-    trouble = podinfo.sidecar_trouble([a_pod(CRASHING, RUNNING)])
+    trouble = podinfo.sidecar_trouble([a_pod(CRASHING, RUNNING)], START)
     assert trouble is not None
     assert trouble.reason == "CrashLoopBackOff"
     assert "train-0" in trouble.message
     assert "ValueError: no such device" in trouble.message
     assert "-c vllm" in trouble.message
-    starting = {**CRASHING, **RUNNING, "ready": False}
-    assert podinfo.sidecar_trouble([a_pod(starting, RUNNING)]) == trouble, "between two crashes as well"
-    assert podinfo.sidecar_trouble([a_pod({**starting, "ready": True}, RUNNING)]) is None
-    assert podinfo.sidecar_trouble([a_pod(RUNNING, RUNNING)]) is None
-    assert podinfo.sidecar_trouble([a_pod(CRASHING, DONE, "Succeeded")]) is None
+    assert podinfo.sidecar_trouble([a_pod(RUNNING, RUNNING)], START) is None
+    assert podinfo.sidecar_trouble([a_pod(CRASHING, DONE, "Succeeded")], START) is None
+
+
+@pytest.mark.parametrize(("seconds", "steady"), [(0, False), (599, False), (600, True)])
+def test_between_two_crashes_it_is_reported_as_well(seconds: int, steady: bool) -> None:
+    """Without a probe, the kubelet calls it ready as soon as it runs."""
+    running, now = {**CRASHING, **RUNNING, "ready": True}, START + timedelta(seconds=seconds)
+    assert podinfo.sidecar_trouble([a_pod(running, RUNNING)], now) == (
+        None if steady else podinfo.sidecar_trouble([a_pod(CRASHING, RUNNING)], now)
+    )
 
 
 def test_while_it_crashes_the_job_says_so_and_goes_on() -> None:

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hone.core import reported
 from hone.core.names import COMPLETION_INDEX_LABEL
 from hone.core.observed import Object, Pod
+from hone.core.times import seconds_since
 
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _SYNONYMS = {"ErrImagePull": "ImagePullBackOff"}
@@ -73,6 +75,8 @@ def is_over(pod: Pod) -> bool:
     return pod.gone or phase(pod) in ("Succeeded", "Failed")
 
 
+STEADY_SECONDS = 600.0
+"""How long a sidecar that ended runs until it no longer counts as crashing; the kubelet's back-off ends then, too."""
 SIDECAR = "vllm"
 """Name of the container that generates answers alongside the ranks. The kubelet starts it again by itself: neither its
 running nor its end says anything of the pod's."""
@@ -156,16 +160,25 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
     return None
 
 
-def sidecar_trouble(pods: Iterable[Pod]) -> Trouble | None:
+def sidecar_trouble(pods: Iterable[Pod], now: datetime) -> Trouble | None:
     """What keeps the server in the first of these pods from running, with its last words; None where nothing does."""
     for pod in pods:
         for status in () if is_over(pod) else _init_statuses(pod):
             ended = (status.get("lastState") or {}).get("terminated")
-            # Also between two crashes, while it starts again: each change of the condition would be an Event.
-            if status.get("name") == SIDECAR and ended and not status.get("ready"):
+            if status.get("name") == SIDECAR and ended and not _is_steady(status, now):
                 name, words = pod.raw["metadata"]["name"], str(ended.get("message") or "").strip().splitlines()
                 last = reported.text(words[-1]) if words else f"exit code {ended.get('exitCode')}"
                 why = f"`kubectl logs {name} -c {SIDECAR}` shows why"
                 message = f"pod {name}: the server that generates answers ends again and again: {last}; {why}"
                 return Trouble("CrashLoopBackOff", message)
     return None
+
+
+def _is_steady(status: Object, now: datetime) -> bool:
+    """Whether a sidecar that has ended before runs again for good.
+
+    Also between two crashes, while it loads its model, it is as it was: each change of the condition would be an Event.
+    Without a probe the kubelet calls it ready as soon as it runs.
+    """
+    running = (status.get("state") or {}).get("running")
+    return bool(running and seconds_since(running.get("startedAt"), now) >= STEADY_SECONDS)

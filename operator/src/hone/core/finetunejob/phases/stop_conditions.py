@@ -47,7 +47,9 @@ def _watch_start(state: State) -> None:
         return
     if is_queued(job) or all_started(state, attempt, pods):
         # Nothing ends an attempt but its ranks, which wait for the server until they do.
-        state.trouble = podinfo.sidecar_trouble(pods)
+        state.trouble = podinfo.sidecar_trouble(pods, state.now)
+        if state.trouble:
+            state.requeue.append(podinfo.STEADY_SECONDS)
         return
     state.trouble = find_trouble(state, attempt, job, pods)
     state.requeue.append(max(1.0, state.run.spec.start_deadline_seconds - waited(state, attempt, job)))
