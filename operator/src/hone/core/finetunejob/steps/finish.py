@@ -94,7 +94,8 @@ def _secrets(run: Run) -> Mapping[str, SecretKey]:
     judge = run.evaluation.judge
     if judge is None or judge.api_key_secret_ref is None:
         return {}
-    return {JUDGE_KEY: SecretKey(judge.api_key_secret_ref.name, JUDGE_KEY)}
+    # Without it the judge refuses to answer, and the status says so: the model must be exported all the same.
+    return {JUDGE_KEY: SecretKey(judge.api_key_secret_ref.name, JUDGE_KEY, optional=True)}
 
 
 def _scores_with_functions(run: Run) -> bool:
