@@ -106,6 +106,24 @@ def test_a_step_of_all_requests_leaves_none_to_the_old_revision() -> None:
     assert selector(through(cluster, "candidate")) == CANDIDATE
 
 
+@pytest.mark.parametrize("is_promoted", [False, True])
+def test_while_no_pod_of_it_answers_the_old_revision_gets_all_requests_again(is_promoted: bool) -> None:
+    cluster = through(trying({"strategy": "Canary", "steps": [{"weight": 100, "holdSeconds": 60}]}), "candidate")
+    cluster.later(60 * is_promoted).converge()
+    assert (digests(cluster)["stable"], selector(cluster)) == (
+        "job2-output" if is_promoted else "job-output",
+        CANDIDATE,
+    )
+    deployments(cluster)["candidate"]["status"] |= {"availableReplicas": 0, "readyReplicas": 0}
+    cluster.converge()
+    assert selector(cluster) == STABLE
+    assert cluster.status["candidate"].get("weight", 0) == 0
+    through(cluster.later(1000), "candidate")
+    assert is_promoted or cluster.reconcile().requeue_after == 60
+    through(cluster.later(60), "stable", "stable")
+    assert cluster.status["stable"]["digest"] == OTHER
+
+
 def test_the_hold_begins_once_the_pods_of_the_step_are_ready() -> None:
     steps = [{"weight": 25, "holdSeconds": 10}, {"weight": 50, "holdSeconds": 10}]
     cluster = through(trying({"strategy": "Canary", "steps": steps}, replicas=4), "candidate").later(10)

@@ -110,6 +110,9 @@ def advance(
     weight = share_of(current.weight, count) if current else 0
     ready = candidate is not None and rollout.desired(candidate) == replicas and rollout.is_complete(candidate)
     if not ready:
+        # Requests that only it would get have nobody to answer them. The step begins again afterwards.
+        if candidate is not None and not rollout.available(candidate):
+            weight, since = 0, None
         why = trouble_in_words(server, trouble) if trouble else Trouble("CandidateStarting", "the candidate starts")
         return Canary(why.reason, why.message, replicas, weight, done, since)
     is_paused = bool(server.spec.rollout and server.spec.rollout.paused)

@@ -111,7 +111,7 @@ class Snapshot:
         if move:
             return new.model_copy(update={"weight": move.weight, "step": move.step, "since": move.since})
         # It replaces the stable one. Its own pods keep their share until that is done, if there is room.
-        weight = old.weight if old and self.keeps_other else None
+        weight = old.weight if old and self.keeps_other and rollout.available(self.other) else None
         return new.model_copy(update={"weight": weight, "step": old.step if old else None})
 
     @property
