@@ -117,6 +117,15 @@ def test_a_benchmark_is_mounted_where_it_is_checked_and_scored_and_nowhere_else(
     }
 
 
+def test_volumes_of_files_with_long_names_have_names_of_their_own_that_kubernetes_takes() -> None:
+    named = [{"name": "b" * 62 + end, "configMap": {"name": "rows", "key": "a.jsonl"}} for end in "xy"]
+    body = rendered(FINISH, evaluation={"benchmarks": named})
+    names = [mount["name"] for mount in container(body)["volumeMounts"]]
+    assert {f"/mnt/benchmarks/{each['name']}" for each in named} <= {*mounts(body)}
+    assert len({*names}) == len(mounts(body)) == len(pod(body)["volumes"])
+    assert all(len(name) <= 63 for name in names)
+
+
 def test_training_sees_its_own_directory_of_the_workspace_and_reads_what_jobs_share() -> None:
     body = rendered(TRAIN, workspace={"claimName": "shared"})
     mounted = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from hone.api.meta import EnvVar, PodSettings, ResourceRequirements
 from hone.core.children import metadata
+from hone.core.names import MAX_LABEL, unique
 from hone.core.observed import Object
 
 USER = 65532
@@ -149,7 +150,13 @@ def _variable(entry: EnvVar) -> dict[str, Any]:
 
 def secret_volume(path: str) -> str:
     """Name of the volume of a Secret that is mounted at a path."""
-    return f"secret-{path.strip('/').replace('/', '-')}"
+    return _volume("secret", path)
+
+
+def _volume(kind: str, path: str) -> str:
+    """Name of the volume that is mounted at a path: a DNS label, so a long one ends with a hash."""
+    name = f"{kind}-{path.strip('/').replace('/', '-')}"
+    return name if len(name) <= MAX_LABEL else unique(kind, path)
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -169,7 +176,7 @@ def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[s
             volumes[name] = {"name": name, "persistentVolumeClaim": {"claimName": mount.claim, **read_only}}
             fields |= {"subPath": mount.sub_path} if mount.sub_path else {}
         elif isinstance(mount, ConfigMapMount):
-            name = f"file-{mount.path.strip('/').replace('/', '-')}"
+            name = _volume("file", mount.path)
             items = [{"key": mount.key, "path": mount.file}]
             volumes[name] = {"name": name, "configMap": {"name": mount.config_map, "items": items}}
         elif isinstance(mount, SecretMount):
