@@ -49,6 +49,20 @@ def test_a_server_has_a_key_although_its_spec_says_nothing() -> None:
     assert policy()["keys"] == access.KEYS_DIRECTORY
 
 
+def test_a_guard_that_somebody_deleted_comes_back_and_one_that_nobody_uses_does_not() -> None:
+    fake = served()
+    ref = access.module(Server(fake.resource, fake.settings))
+    body = fake.objects.pop(ref)
+    fake.converge()
+    assert fake.objects[ref]["data"] == body["data"]
+    for volume in live(fake)["spec"]["template"]["spec"]["volumes"]:
+        if "configMap" in volume:
+            volume["configMap"]["name"] = "bot-of-an-earlier-release-guard"
+    del fake.objects[ref]
+    fake.converge()
+    assert ref not in fake.objects
+
+
 def test_no_plan_has_a_key() -> None:
     fake = cluster(make.complete_job("sha256:" + "a" * 64))
     fake.converge()

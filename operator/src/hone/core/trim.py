@@ -66,7 +66,9 @@ FIELDS: dict[str, _Tree] = {
             "replicas": WHOLE,
             "template": {
                 "metadata": {"labels": _names(REVISION_LABEL)},
-                "spec": {"volumes": {"name": WHOLE, "secret": _names("secretName")}},
+                "spec": {
+                    "volumes": {"name": WHOLE, "secret": _names("secretName"), "configMap": _names("name")},
+                },
             },
         },
         "status": {

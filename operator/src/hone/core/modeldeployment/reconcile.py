@@ -183,11 +183,18 @@ def _inspection(snapshot: Snapshot, observed: Observed) -> tuple[Object, ...]:
 
 
 def _guard(snapshot: Snapshot, observed: Observed) -> list[Object]:
-    """What guards servers that are about to be rendered. A Secret cannot be seen, and is created if there is none."""
-    if (snapshot.rendered is None and snapshot.tried is None) or snapshot.blocked:
+    """What guards servers that are about to be rendered. A Secret cannot be seen, and is created if there is none.
+
+    The ConfigMap comes back as well where somebody deleted it: no pod of a server that exists could start without it.
+    """
+    if snapshot.blocked:
         return []
     objects = access.objects(snapshot.server)
-    return [obj for obj in objects if ref_of(obj).kind == "Secret" or observed.get(ref_of(obj)) is None]
+    missing = [obj for obj in objects if ref_of(obj).kind == "Secret" or observed.get(ref_of(obj)) is None]
+    if snapshot.rendered is not None or snapshot.tried is not None:
+        return missing
+    used = [live for live in (snapshot.live, snapshot.other) if live is not None]
+    return [obj for obj in missing if any(access.is_guarded_by(live, obj["metadata"]["name"]) for live in used)]
 
 
 def _unwanted(server: Server, observed: Observed, old: ModelDeploymentStatus) -> tuple[Delete, ...]:

@@ -75,9 +75,17 @@ def secret_name(server: Server) -> str | None:
 
 def secret_of(deployment: Object) -> str | None:
     """The Secret with the keys of a Deployment's pods; None if they answer everybody."""
-    volumes = deployment["spec"]["template"].get("spec", {}).get("volumes") or []
-    secrets = (each["secret"]["secretName"] for each in volumes if each["name"] == KEYS_VOLUME and "secret" in each)
+    secrets = (each["secret"]["secretName"] for each in _volumes(deployment) if each["name"] == KEYS_VOLUME)
     return next(secrets, None)
+
+
+def is_guarded_by(deployment: Object, config_map: str) -> bool:
+    """Whether a Deployment's pods cannot start without that ConfigMap."""
+    return any((each.get("configMap") or {}).get("name") == config_map for each in _volumes(deployment))
+
+
+def _volumes(deployment: Object) -> list[Object]:
+    return deployment["spec"]["template"].get("spec", {}).get("volumes") or []
 
 
 def module(server: Server) -> Ref:
