@@ -151,6 +151,21 @@ def test_another_analysis_or_retry_asks_again(edit: dict[str, Any]) -> None:
     assert cluster.status["candidate"]["weight"] == 50
 
 
+@pytest.mark.parametrize("rollout", [ANALYZED, {**CANARY, "paused": True}])
+def test_without_servers_a_candidate_waits_for_them_and_is_not_served_untried(rollout: dict[str, Any]) -> None:
+    cluster = trying(rollout, replicas=0)
+    cluster.later(1000).converge()
+    assert cluster.condition("Progressing") == ("Unknown", "NoServers")
+    assert {role: live["spec"]["replicas"] for role, live in deployments(cluster).items()} == {
+        "stable": 0,
+        "candidate": 0,
+    }
+    assert cluster.status["stable"]["digest"] == DIGEST
+    cluster.edit(replicas=1).converge()
+    through(cluster, "stable", "candidate")
+    assert cluster.condition("Progressing")[1] in ("Analyzing", "Paused")
+
+
 def test_without_the_analysis_an_inconclusive_candidate_gets_its_share() -> None:
     cluster = end(analyzing(), AnalysisVerdict.INCONCLUSIVE)
     cluster.edit(rollout=CANARY).converge()

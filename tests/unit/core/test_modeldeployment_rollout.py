@@ -167,6 +167,16 @@ def test_paused_without_steps_it_gets_no_request_until_it_is_not() -> None:
     assert digests(cluster)["stable"] == "job2-output"
 
 
+def test_paused_it_stays_at_its_step_while_there_are_no_servers() -> None:
+    cluster = through(trying({**CANARY, "paused": True}), "candidate")
+    cluster.edit(replicas=0).converge()
+    assert cluster.condition("Progressing") == ("Unknown", "NoServers")
+    assert digests(cluster)["stable"] == "job-output"
+    cluster.edit(replicas=1).converge()
+    through(cluster, "stable", "candidate")
+    assert (cluster.condition("Progressing"), selector(cluster)) == (("Unknown", "Paused"), BOTH)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_candidate_without_a_gpu_is_waited_for_and_says_what_helps(count: int) -> None:
     cluster = trying(gpus=count)

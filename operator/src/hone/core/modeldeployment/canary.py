@@ -103,6 +103,10 @@ def advance(
     count, steps = rollout.desired(stable), steps_of(server)
     done = old.step if old else None
     since = old.since if old else None
+    is_paused = bool(server.spec.rollout and server.spec.rollout.paused)
+    if count == 0 and (analysis or is_paused):
+        message = "there are no servers to compare the candidate with; it waits until there are"
+        return Canary("NoServers", message, 0, step=done, is_paused=True)
     if count == 0:
         return Canary("Promoting", "there are no servers to compare with", 0, step=len(steps))
     current = steps[done] if done is not None and done < len(steps) else None
@@ -115,7 +119,6 @@ def advance(
             weight, since = 0, None
         why = trouble_in_words(server, trouble) if trouble else Trouble("CandidateStarting", "the candidate starts")
         return Canary(why.reason, why.message, replicas, weight, done, since)
-    is_paused = bool(server.spec.rollout and server.spec.rollout.paused)
     if done is None and not steps and is_paused:
         message = "the candidate is ready and gets no requests, until spec.rollout.paused is false"
         return _judged(analysis, replicas) or Canary("Paused", message, replicas, is_paused=True)
