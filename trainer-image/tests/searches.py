@@ -5,6 +5,7 @@ from typing import Any
 
 import tiny
 
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.runconfig import RunConfig
 from hone.contract.search import PlannedParameters, PlannedRange, PlannedSearch, Search
 from hone_trainer.protocol.planfile import load_plan, save_plan
@@ -44,7 +45,8 @@ def journal(config: RunConfig) -> list[tuple[int, str, dict[str, object], dict[i
     from hone_trainer.protocol.searchfile import settings_of
 
     names = [name for name, each in planned.plan.search.parameters if each is not None]
-    study = Study(config.search, planned.plan.search, settings_of(planned.plan, names), Path(config.paths.run))
+    own, rewarded = settings_of(planned.plan, names), OBJECTIVES[config.objective].needs.reward
+    study = Study(config.search, planned.plan.search, own, Path(config.paths.run), rewarded=rewarded)
     return [
         (trial.number, trial.state.name, settings(trial).to_dict(), trial.intermediate_values) for trial in study.ended
     ]

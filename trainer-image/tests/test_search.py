@@ -14,7 +14,7 @@ from in_process import final_weights, finished, train_here
 from searches import journal, make_search
 
 from hone.contract.methods import MethodType
-from hone.contract.objectives import Objective
+from hone.contract.objectives import OBJECTIVES, Objective
 from hone.contract.search import PlannedParameters, PlannedRange, Pruner, Search
 from hone_trainer import train
 from hone_trainer.data.prepared import load_prepared
@@ -22,8 +22,10 @@ from hone_trainer.objectives.trainer import TrainerMixin
 from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.searchfile import load_search
 from hone_trainer.protocol.status import StatusDir
+from hone_trainer.reports.charts import trial_charts
 from hone_trainer.search import base
 from hone_trainer.search.study import JOURNAL
+from hone_trainer.search.trial import RewardWatch
 
 pytestmark = pytest.mark.train
 
@@ -67,20 +69,30 @@ def test_a_rate_that_is_far_from_the_default_is_found_and_trained(
     ("objective", "method"),
     [
         (Objective.SFT, MethodType.LORA),
+        (Objective.SFT, MethodType.QLORA),
         (Objective.SFT, MethodType.FULL),
         (Objective.CLASSIFICATION, MethodType.LORA),
+        (Objective.CLASSIFICATION, MethodType.QLORA),
         (Objective.CLASSIFICATION, MethodType.FULL),
         (Objective.DPO, MethodType.LORA),
+        (Objective.DPO, MethodType.QLORA),
         (Objective.DPO, MethodType.FULL),
         (Objective.KTO, MethodType.LORA),
         (Objective.REWARD, MethodType.LORA),
         (Objective.ORPO, MethodType.LORA),
+        (Objective.GRPO, MethodType.LORA),
+        (Objective.GRPO, MethodType.QLORA),
+        (Objective.GRPO, MethodType.FULL),
+        (Objective.RLOO, MethodType.LORA),
     ],
 )
 def test_every_trial_begins_with_the_untrained_model_and_so_does_the_training(
     objective: Objective, method: MethodType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"objective": objective, "method": method, "learning_rate": 3e-3, "evaluate": 3}
+    if OBJECTIVES[objective].needs.reward:
+        # Answers to a prompt are as many as the rows of a micro-batch; nothing is evaluated.
+        options |= {"micro_batch": 8, "evaluate": None}
     alone = tiny.make_run(tmp_path / "alone", **options)
     train_here(tmp_path / "alone", monkeypatch)
     same = PlannedParameters(learning_rate=PlannedRange(values=[3e-3]))
@@ -104,6 +116,46 @@ def test_every_trial_begins_with_the_untrained_model_and_so_does_the_training(
     assert record and record.chosen.to_dict() == {}
     assert len(loads) == 1, "the model was loaded again"
     assert difference(final_weights(alone), final_weights(config)) == 0.0
+
+
+def test_rewarded_trials_are_judged_by_the_reward_of_the_latest_half_of_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = PlannedParameters(learning_rate=PlannedRange(values=[1e-6, 2e-3]))
+    config = make_search(
+        tmp_path,
+        objective=Objective.GRPO,
+        method=MethodType.FULL,
+        learning_rate=1e-6,
+        micro_batch=32,
+        evaluate=None,
+        steps=16,
+        trials=4,
+        steps_per_trial=16,
+        parameters=rates,
+    )
+    rewards: list[float] = []
+    on_log = RewardWatch.on_log
+
+    def watched(self: RewardWatch, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        rewards.extend([logs["reward"]] if logs and "reward" in logs else [])
+        on_log(self, args, state, control, logs, **more)
+
+    monkeypatch.setattr(RewardWatch, "on_log", watched)
+    train_here(tmp_path, monkeypatch)
+    record = load_search(config)
+    assert record and record.summary.best and record.chosen.learning_rate == 2e-3, record
+    first, best = record.trials[0], record.trials[record.summary.best.number]
+    # Trial 0 alone comes to step 16 first: 8 steps on.
+    assert [point.step for point in first.curve] == [4, 8, 16]
+    assert [point.reward for point in first.curve] == pytest.approx(
+        [sum(rewards[2:4]) / 2, sum(rewards[4:8]) / 4, sum(rewards[8:16]) / 8]
+    )
+    assert best.curve[-1].reward == record.summary.best.value and best.curve[-1].loss is None
+    gain, lower, _ = record.improvement or (0.0, 0.0, 0.0)
+    assert gain == pytest.approx(record.summary.best.value - (first.curve[-1].reward or 0)) and lower > 0
+    assert "reward" in (record.summary.outcome or "")
+    assert "Reward in trials" in [chart.title for chart in trial_charts(record)]
 
 
 def test_settings_of_an_adapter_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,11 @@ from hone_trainer.search.study import JOURNAL, Study, evaluation_steps, settings
 RATE = PlannedParameters(learning_rate=PlannedRange(min=1e-5, max=1e-3, log=True))
 DEFAULT = Values(learning_rate=1e-4)
 """The plan's own setting."""
+REWARDS: dict[str, Any] = {"reward": {"functions": [{"name": "ExactMatch"}]}}
+VLLM: dict[str, Any] = {
+    "answerServer": {"url": "http://127.0.0.1:8000", "adapters": "/mnt/adapters", "engine": "VLLM", "gpus": 0}
+}
+BY_RANK: dict[str, Any] = {"search": {"budgetFraction": 10.0, "parameters": {"rank": {"values": [8, 16]}}}}
 BEST = 3e-4
 
 
@@ -113,12 +118,25 @@ def test_the_plan_says_what_a_search_takes_at_most() -> None:
     assert more and more.parameters.rank and more.parameters.rank.values == [8, 32, 128]
 
 
+def test_rewarded_answers_are_searched_without_validation_rows() -> None:
+    plan = plan_of(objective="GRPO", **REWARDS, search={"trials": 16, "budgetFraction": 10.0})
+    search = plan.search
+    assert plan.evaluation_every_steps is None
+    assert search and search.trials == 16 and search.parameters.learning_rate and search.parameters.rank is None
+    by_rank = plan_of(objective="GRPO", **REWARDS, **BY_RANK).search
+    assert by_rank and by_rank.parameters.rank and by_rank.parameters.rank.values == [8, 16]
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
         ({"search": {"budgetFraction": 0.01}}, "spec.search.budgetFraction"),
         ({"search": {}, "method": {"type": "Full"}, **gang(processes=2, gpus=2)}, "spec.search"),
-        ({"search": {}, "method": {"type": "QLoRA"}}, "spec.search"),
+        (
+            {"search": {}, "objective": "Distillation", "paths": {"teacher": "/mnt/teacher"}},
+            "spec.search",
+        ),
+        ({"search": {}, "objective": "GRPO", **REWARDS, **VLLM, **BY_RANK}, "spec.search.parameters.rank"),
         ({"search": {"parameters": {"rank": {"min": 8, "max": 8}}}}, "spec.search.parameters.rank.max"),
     ],
 )

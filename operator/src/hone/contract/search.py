@@ -138,7 +138,7 @@ class Search(Model):
         SearchParameters | None,
         Field(
             description="The settings to search. Default: the learning rate from a tenth to ten times the plan's; with "
-            "16 trials or more and type {adapter_methods}, also the rank."
+            "16 trials or more and type {adapter_methods}, also the rank, except where answers are rewarded."
         ),
     ] = None
     budget_fraction: Annotated[
@@ -207,10 +207,10 @@ class Values(Model):
 
 
 class BestTrial(Model):
-    """The trial with the lowest loss on the validation rows."""
+    """The trial with the lowest loss on the validation rows or, if answers are rewarded, the highest reward."""
 
     number: Annotated[Count, Field(description="Number of the trial; 0 has the settings of the plan.")]
-    value: Annotated[Figure, Field(description="Its loss on the validation rows.")]
+    value: Annotated[Figure, Field(description="Its loss on the validation rows, or its reward.")]
     parameters: Annotated[Values, Field(description="Its settings.")]
 
 
@@ -229,10 +229,11 @@ class SearchSummary(Model):
 
 
 class CurvePoint(Model):
-    """A loss on the validation rows in a trial."""
+    """A loss on the validation rows in a trial; the mean reward of the latest half of its steps, if there is any."""
 
     step: Count
-    loss: Figure
+    loss: Figure | None = None
+    reward: Figure | None = None
 
 
 class TrialRecord(Model):
@@ -252,13 +253,18 @@ class TrialRecord(Model):
 class SearchRecord(Model):
     """A search that has ended, on the workspace and in the report."""
 
+    @property
+    def rewarded(self) -> bool:
+        """Whether trials were judged by their rewards."""
+        return any(point.reward is not None for trial in self.trials for point in trial.curve)
+
     summary: SearchSummary
     chosen: Values
     """The settings that are trained; without any, those of the plan."""
     trials: Annotated[list[TrialRecord], Field(max_length=MOST_TRIALS)]
     improvement: Annotated[list[Figure] | None, Field(min_length=3, max_length=3)] = None
     """Loss of the plan's settings minus that of the best trial's, on the same validation rows, with lower and upper
-    bound; None: the plan's settings were the best."""
+    bound, or reward of the best trial minus theirs, for the same prompts; None: the plan's settings were the best."""
     confidence: Figure | None = None
     """Confidence of the bounds, which counts that the best of several trials is compared."""
     run_config: str = ""

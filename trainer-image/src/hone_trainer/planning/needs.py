@@ -16,6 +16,11 @@ def generations(objective: Objective) -> int | None:
     return rollout.generations if rollout else None
 
 
+def has_reward(objective: Objective) -> bool:
+    """Whether the answers that the model writes in training are rewarded."""
+    return OBJECTIVES[objective].needs.reward
+
+
 def has_head(objective: Objective) -> bool:
     """Whether a head for classes, or for one score, takes the place of the one for tokens."""
     return OBJECTIVES[objective].has_head

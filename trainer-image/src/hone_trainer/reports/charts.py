@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hone.contract.history import History, HistoryPoint
-from hone.contract.search import SearchRecord
+from hone.contract.search import CurvePoint, SearchRecord
 from hone_trainer.reports.text import short, size
 
 WIDTH, HEIGHT = 480.0, 230.0
@@ -73,14 +73,27 @@ def charts(history: History) -> list[Chart]:
 
 
 def trial_charts(search: SearchRecord) -> list[Chart]:
-    """The losses of the plan's own settings in a search, and of its best trial; none where neither has any."""
+    """The losses, or rewards, of the plan's own settings in a search, and of its best trial; none where neither has
+    any."""
     best = search.summary.best
     numbers = {"the plan's settings": 0} | ({f"trial {best.number}": best.number} if best and best.number else {})
-    curves = {trial.number: [(float(point.step), point.loss) for point in trial.curve] for trial in search.trials}
+    curves = {trial.number: [(float(point.step), _figure(point)) for point in trial.curve] for trial in search.trials}
     lines = [Series(name, curves[number]) for name, number in numbers.items() if curves.get(number)]
     if not lines:
         return []
-    return [Chart("Loss in trials", [line.name for line in lines], draw(lines), _words(lines))]
+    return [
+        Chart(
+            "Reward in trials" if search.rewarded else "Loss in trials",
+            [line.name for line in lines],
+            draw(lines),
+            _words(lines),
+        )
+    ]
+
+
+def _figure(point: CurvePoint) -> float:
+    figures = (point.reward, point.loss)
+    return next((figure for figure in figures if figure is not None), 0.0)
 
 
 def _series(name: str, history: History, value: Callable[[HistoryPoint], float | None]) -> Series:

@@ -22,9 +22,11 @@ from hone_trainer.search.study import REASON, STEPS, settings
 _STATES = {TrialState.COMPLETE: "Complete", TrialState.PRUNED: "Pruned", TrialState.FAIL: "Failed"}
 
 
-def summary(planned: PlannedSearch, ended: Sequence[FrozenTrial], outcome: str | None = None) -> SearchSummary:
-    """The figures of the trials that have ended."""
-    best = _best(ended)
+def summary(
+    planned: PlannedSearch, ended: Sequence[FrozenTrial], outcome: str | None = None, *, rewarded: bool = False
+) -> SearchSummary:
+    """The figures of the trials that have ended; arguments as of `choose`."""
+    best = _best(ended, rewarded=rewarded)
     return SearchSummary(
         trials=planned.trials,
         done=len(ended),
@@ -38,36 +40,45 @@ def summary(planned: PlannedSearch, ended: Sequence[FrozenTrial], outcome: str |
 
 
 def choose(
-    planned: PlannedSearch, ended: Sequence[FrozenTrial], losses_of: Callable[[int], Sequence[float]]
+    planned: PlannedSearch,
+    ended: Sequence[FrozenTrial],
+    figures_of: Callable[[int], Sequence[float]],
+    *,
+    rewarded: bool = False,
 ) -> SearchRecord:
     """The record of a search whose trials have all ended.
 
     Args:
         planned: the trials.
         ended: all of them, trial 0 with the plan's settings first.
-        losses_of: the losses of a complete trial on the validation rows, by batch.
+        figures_of: the losses of a complete trial on the validation rows, by batch; or its rewards, by step.
+        rewarded: whether trials are judged by their reward, the higher the better, and not by a loss.
     """
-    best, defaults = _best(ended), ended[0]
-    records = [_record(trial) for trial in ended]
+    best, defaults = _best(ended, rewarded=rewarded), ended[0]
+    records = [_record(trial, rewarded=rewarded) for trial in ended]
     if best is None or best.number == 0:
-        why = "no other trial was better" if best else "no trial ended with a finite loss"
-        shown = summary(planned, ended, f"The plan's settings are trained: {why}.")
+        name = "reward" if rewarded else "loss"
+        why = "no other trial was better" if best else f"no trial ended with a finite {name}"
+        shown = summary(planned, ended, f"The plan's settings are trained: {why}.", rewarded=rewarded)
         return SearchRecord(summary=shown, chosen=Values(), trials=records)
     if defaults.state is not TrialState.COMPLETE:
-        shown = summary(planned, ended, f"The settings of trial {best.number} are trained: those of the plan failed.")
+        why = f"The settings of trial {best.number} are trained: those of the plan failed."
+        shown = summary(planned, ended, why, rewarded=rewarded)
         return SearchRecord(summary=shown, chosen=settings(best), trials=records)
-    gains = numpy.array(losses_of(0)) - numpy.array(losses_of(best.number))
+    gains = numpy.array(figures_of(best.number)) - numpy.array(figures_of(0))
+    gains = gains if rewarded else -gains
     interval, confidence = intervals.mean(gains), confidence_of(len(ended) - 1)
     lower, upper = interval.at(confidence) or (interval.lower, interval.upper)
     better = lower > 0
-    figures = f"loss {interval.value:.4g} lower, {lower:.4g} to {upper:.4g} at {confidence:.3%}"
+    what = f"reward {interval.value:.4g} higher" if rewarded else f"loss {interval.value:.4g} lower"
+    figures = f"{what}, {lower:.4g} to {upper:.4g} at {confidence:.3%}"
     outcome = (
         f"The settings of trial {best.number} are trained: {figures}."
         if better
         else f"The defaults were as good and are trained: trial {best.number} has a {figures}."
     )
     return SearchRecord(
-        summary=summary(planned, ended, outcome),
+        summary=summary(planned, ended, outcome, rewarded=rewarded),
         chosen=settings(best) if better else Values(),
         trials=records,
         improvement=[interval.value, lower, upper],
@@ -84,28 +95,30 @@ def confidence_of(compared: int) -> float:
     return next((level for level in sorted((CONFIDENCE, *LEVELS)) if level >= needed), max(LEVELS))
 
 
-def encoded(losses: Sequence[float]) -> bytes:
-    """Losses as the content of a file."""
-    return json.dumps(list(losses)).encode()
+def encoded(figures: Sequence[float]) -> bytes:
+    """Losses or rewards as the content of a file."""
+    return json.dumps(list(figures)).encode()
 
 
 def decoded(content: bytes) -> list[float]:
-    """Losses from the content of a file."""
-    return [float(loss) for loss in json.loads(content)]
+    """Losses or rewards from the content of a file."""
+    return [float(figure) for figure in json.loads(content)]
 
 
-def _best(ended: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The earliest of the trials with the lowest loss at their end."""
+def _best(ended: Sequence[FrozenTrial], *, rewarded: bool) -> FrozenTrial | None:
+    """The earliest of the trials with the lowest loss, or the highest reward, at their end."""
     complete = [trial for trial in ended if trial.state is TrialState.COMPLETE]
-    return min(complete, key=lambda trial: trial.value or 0.0, default=None)
+    sign = -1.0 if rewarded else 1.0
+    return min(complete, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, *, rewarded: bool) -> TrialRecord:
+    name = "reward" if rewarded else "loss"
     return TrialRecord(
         number=trial.number,
         state=_STATES[trial.state],
         parameters=settings(trial),
         steps=trial.user_attrs[STEPS],
-        curve=[CurvePoint(step=step, loss=loss) for step, loss in sorted(trial.intermediate_values.items())],
+        curve=[CurvePoint(step=step, **{name: value}) for step, value in sorted(trial.intermediate_values.items())],
         reason=trial.user_attrs.get(REASON),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import Trial, TrialState
 
 from hone.contract.methods import MethodType
+from hone.contract.objectives import OBJECTIVES
 from hone.contract.plan import Plan
 from hone.contract.runconfig import RunConfig
 from hone.contract.search import PlannedSearch, SearchRecord, Values
@@ -74,7 +75,7 @@ class Conductor:
             while not self._of_rank_zero(device, study is not None and study.is_over):
                 self._trial(device, study)
             if study is not None:
-                record = choice.choose(self._planned, study.ended, self._losses_of)
+                record = choice.choose(self._planned, study.ended, self._figures_of, rewarded=self._rewarded)
                 save_search(self.config, record)
                 logger.info("search", extra={"outcome": record.summary.outcome, "chosen": record.chosen.to_dict()})
         return SearchRecord.model_validate(self._of_rank_zero(device, record.to_dict() if record else None))
@@ -82,6 +83,10 @@ class Conductor:
     @property
     def _decides(self) -> bool:
         return self.first.rank == 0
+
+    @property
+    def _rewarded(self) -> bool:
+        return OBJECTIVES[self.config.objective].needs.reward
 
     @property
     def _planned(self) -> PlannedSearch:
@@ -98,7 +103,7 @@ class Conductor:
         if self.config.search is None:
             raise ValueError("the run has no search")
         run = Path(self.config.paths.run)
-        return Study(self.config.search, self._planned, settings_of(self.plan, names), run)
+        return Study(self.config.search, self._planned, settings_of(self.plan, names), run, rewarded=self._rewarded)
 
     def _device(self) -> "torch.device":
         """This rank's device; asking for it makes the ranks meet."""
@@ -137,21 +142,22 @@ class Conductor:
         )
 
     def _watch(self, device: "torch.device", trial: Trial | None, losses: list[float]) -> trials.TrialWatch:
-        def decide(step: int, loss: float) -> bool:
+        def decide(step: int, value: float) -> bool:
             if trial is not None:
-                trial.report(loss, step)
+                trial.report(value, step)
             if step == self._planned.steps_per_trial:
                 return True
             losses.clear()
             return bool(self._of_rank_zero(device, trial is not None and not trial.should_prune()))
 
         steps = evaluation_steps(self._planned.steps_per_trial)
-        return trials.TrialWatch(steps, self.health, self.beats, decide, lambda: self._report(None))
+        kind = trials.RewardWatch if self._rewarded else trials.TrialWatch
+        return kind(steps, self.health, self.beats, decide, lambda: self._report(None))
 
     def _run(
         self, device: "torch.device", trial: Trial | None, number: int, values: Values, mark: Path
     ) -> trials.TrialWatch:
-        """Train and evaluate with these settings; the losses by batch are kept in a file."""
+        """Train and judge with these settings; losses by batch, or rewards by step, are kept in a file."""
         losses: list[float] = []
         watch = self._watch(device, trial, losses)
         plan = with_settings(self.plan, values).model_copy(update={"total_steps": self._planned.steps_per_trial})
@@ -159,10 +165,10 @@ class Conductor:
         trainer = None
         try:
             trainer = self.make_trainer(plan, self.prepared, self._checkpoints, [watch])
-            rows = chosen_rows(len(self.prepared.validation), min(MOST_ROWS, self.config.evaluation.max_samples))
-            trainer.set_validation(self.prepared.validation.select(rows))
-            trainer.args.per_device_eval_batch_size = _batch_size(len(rows), trainer, plan)
-            trainer.eval_losses = losses
+            if self._rewarded:
+                trainer.args.logging_steps = 1
+            else:
+                self._set_validation(trainer, plan, losses)
             self._report(None, stage="Searching")
             trials.run(trainer, watch, may_fail=number > 0 and plan.world_size == 1)
         except RuntimeError as error:
@@ -173,13 +179,22 @@ class Conductor:
         finally:
             if trainer is not None:
                 self.base.take_back(trainer)
-        everyone = gather({"losses": losses}, device)
+        if isinstance(watch, trials.RewardWatch):
+            figures = watch.latest
+        else:
+            figures = [loss for each in gather({"losses": losses}, device) for loss in each["losses"]]
         if self._decides and not watch.failure and not watch.pruned:
-            pooled = [loss for each in everyone for loss in each["losses"]]
-            write_atomic(self._directory / f"losses-{number}.json", choice.encoded(pooled))
+            write_atomic(self._directory / f"losses-{number}.json", choice.encoded(figures))
         return watch
 
-    def _losses_of(self, number: int) -> list[float]:
+    def _set_validation(self, trainer: RankTrainer, plan: Plan, losses: list[float]) -> None:
+        """Evaluate on some of the validation rows, and keep the losses by batch."""
+        rows = chosen_rows(len(self.prepared.validation), min(MOST_ROWS, self.config.evaluation.max_samples))
+        trainer.set_validation(self.prepared.validation.select(rows))
+        trainer.args.per_device_eval_batch_size = _batch_size(len(rows), trainer, plan)
+        trainer.eval_losses = losses
+
+    def _figures_of(self, number: int) -> list[float]:
         return choice.decoded((self._directory / f"losses-{number}.json").read_bytes())
 
     def _report(self, study: Study | None, *, stage: str | None = None) -> None:
@@ -189,7 +204,7 @@ class Conductor:
         self._reported = time.monotonic()
         update: dict[str, object] = {"stage": stage or self.first.stage, "observed_time": time.time()}
         if study is not None:
-            update["search"] = choice.summary(self._planned, study.ended)
+            update["search"] = choice.summary(self._planned, study.ended, rewarded=self._rewarded)
         self.first = self.first.model_copy(update=update)
         self.status.write_status(self.first)
 

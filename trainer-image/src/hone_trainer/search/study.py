@@ -45,20 +45,22 @@ class Study:
         planned: the trials and their ranges.
         defaults: the plan's own settings, which trial 0 has.
         run: the run's own directory.
+        rewarded: whether trials are judged by their reward, the higher the better, and not by a loss.
     """
 
-    def __init__(self, search: Search, planned: PlannedSearch, defaults: Values, run: Path) -> None:
+    def __init__(
+        self, search: Search, planned: PlannedSearch, defaults: Values, run: Path, *, rewarded: bool = False
+    ) -> None:
         self._search, self._planned, self._defaults = search, planned, defaults
         self._ranges = {name: each for name, each in planned.parameters if each is not None}
         path = run / JOURNAL
         path.parent.mkdir(parents=True, exist_ok=True)
         _repair(path)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        self._journal = optuna.create_study(
-            study_name=_NAME, storage=storage, direction="minimize", load_if_exists=True
-        )
+        direction = "maximize" if rewarded else "minimize"
+        self._journal = optuna.create_study(study_name=_NAME, storage=storage, direction=direction, load_if_exists=True)
         # Trials that are under way are in memory alone.
-        self._study = optuna.create_study(direction="minimize", pruner=_pruner(search, planned))
+        self._study = optuna.create_study(direction=direction, pruner=_pruner(search, planned))
         self._study.add_trials(self._journal.trials)
 
     @property
@@ -95,8 +97,8 @@ class Study:
         if reason:
             trial.set_user_attr(REASON, reason)
         number = trial.number
-        losses = self._study.trials[number].intermediate_values
-        value = losses[max(losses)] if state is TrialState.COMPLETE else None
+        values = self._study.trials[number].intermediate_values
+        value = values[max(values)] if state is TrialState.COMPLETE else None
         self._study.tell(trial, value, state=state)
         self._journal.add_trial(self._study.trials[number])
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -13,7 +14,7 @@ from hone_trainer.training.rank_trainer import RankTrainer
 from hone_trainer.training.validation import EVAL_LOSS
 
 Decide = Callable[[int, float], bool]
-"""(step, loss on the validation rows) -> whether the trial continues; the same on every rank."""
+"""(step, loss on the validation rows, or reward) -> whether the trial continues; the same on every rank."""
 
 
 class TrialWatch(TrainerCallback):
@@ -26,6 +27,9 @@ class TrialWatch(TrainerCallback):
         decide: whether it continues.
         report: called after each step.
     """
+
+    rewarded = False
+    """Whether it is judged by its reward."""
 
     def __init__(
         self, evaluate_at: list[int], health: StepHealth, beats: Beats, decide: Decide, report: Callable[[], None]
@@ -48,7 +52,7 @@ class TrialWatch(TrainerCallback):
         _, finite = self._health.take()
         if total([not finite], args.device)[0]:
             self._fail("its loss was not finite", control)
-        elif state.global_step in self._evaluate_at:
+        elif state.global_step in self._evaluate_at and not self.rewarded:
             control.should_evaluate = True
 
     def on_evaluate(
@@ -60,10 +64,12 @@ class TrialWatch(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Decide by the loss on the validation rows whether the trial continues."""
-        loss = (metrics or {}).get(EVAL_LOSS, math.nan)
-        if not math.isfinite(loss):
-            self._fail("its loss on the validation rows was not finite", control)
-        elif not self._decide(state.global_step, loss):
+        self._judge("loss on the validation rows", (metrics or {}).get(EVAL_LOSS, math.nan), state, control)
+
+    def _judge(self, name: str, value: float, state: TrainerState, control: TrainerControl) -> None:
+        if not math.isfinite(value):
+            self._fail(f"its {name} was not finite", control)
+        elif not self._decide(state.global_step, value):
             # At the last step it has ended anyway: no steps are saved.
             self.pruned = state.global_step < self._evaluate_at[-1]
             control.should_training_stop = True
@@ -71,6 +77,38 @@ class TrialWatch(TrainerCallback):
     def _fail(self, reason: str, control: TrainerControl) -> None:
         self.failure = reason
         control.should_training_stop = True
+
+
+class RewardWatch(TrialWatch):
+    """Judges a trial by the mean reward of the answers in the latest half of its steps, which costs no evaluation:
+    the model has written them in training, and every trial writes answers to the same prompts."""
+
+    rewarded = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.rewards: list[float] = []
+        """Mean reward of each step's answers, over all ranks."""
+
+    @property
+    def latest(self) -> list[float]:
+        """Those of the latest half of the steps."""
+        return self.rewards[len(self.rewards) // 2 :]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Add a step's reward, and decide where that is due. TRL gathers it: every rank logs the same."""
+        if not logs or "reward" not in logs:
+            return
+        self.rewards.append(logs["reward"])
+        if state.global_step in self._evaluate_at and not self.failure:
+            self._judge("reward", sum(self.latest) / len(self.latest), state, control)
 
 
 def run(trainer: RankTrainer, watch: TrialWatch, may_fail: bool) -> None:

@@ -6,31 +6,26 @@ from dataclasses import replace
 from pydantic.alias_generators import to_camel
 
 from hone.contract.expressions import Compare, Expression, IsSet, OneOf, Value
-from hone.contract.methods import ADAPTER_METHODS, METHODS, WEIGHT_METHODS, MethodType
+from hone.contract.methods import ADAPTER_METHODS, WEIGHT_METHODS, MethodType
 from hone.contract.objectives import Objective, ObjectiveFacts
 from hone.contract.rules.rule import Rule
 from hone.contract.search import OF_ADAPTERS, PARAMETERS, SHARES
 
 OBJECTIVE = Value("objective", Objective.SFT.value)
 METHOD = Value("method.type", MethodType.LORA.value)
-QUANTIZED = tuple(method.value for method, facts in METHODS.items() if facts.quantized)
 _PLACE = "spec.search.parameters"
 _LISTED, _LEAST, _MOST = IsSet("values"), IsSet("min"), IsSet("max")
 
 
 def on_search(objectives: Mapping[Objective, ObjectiveFacts]) -> Iterator[Rule]:
     """All rules on `spec.search`."""
-    generating = tuple(objective.value for objective, facts in objectives.items() if facts.generates)
+    imitating = tuple(one.value for one, facts in objectives.items() if facts.generates and not facts.needs.reward)
+    rewarded = tuple(one.value for one, facts in objectives.items() if facts.needs.reward)
     yield _refused(
-        OneOf(OBJECTIVE, generating),
-        f"is not supported with objective {' or '.join(generating)}: no loss on validation rows is computed while the "
-        "model learns from answers that it writes",
+        OneOf(OBJECTIVE, imitating),
+        f"is not supported with objective {' or '.join(imitating)}: no loss on validation rows is computed while the "
+        "model learns from answers that it writes, and they have no reward",
         "Remove it.",
-    )
-    yield _refused(
-        OneOf(METHOD, QUANTIZED),
-        f"is not supported with method {' or '.join(QUANTIZED)}",
-        "Remove it, or set spec.method.type to LoRA.",
     )
     yield _refused(
         OneOf(Value("compute.zeroStage"), (2, 3)),
@@ -38,7 +33,7 @@ def on_search(objectives: Mapping[Objective, ObjectiveFacts]) -> Iterator[Rule]:
         "Remove it, or set spec.compute.zeroStage to 0.",
     )
     yield _refused(
-        Compare(Value("dataset.validation.fraction"), "<=", 0.0),
+        Compare(Value("dataset.validation.fraction"), "<=", 0.0) & ~OneOf(OBJECTIVE, rewarded),
         "needs validation rows, by whose loss trials are compared, but dataset.validation.fraction is 0",
         "Set spec.dataset.validation, or remove it.",
     )

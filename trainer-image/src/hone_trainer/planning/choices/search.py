@@ -1,7 +1,10 @@
 """Which trials are made before the training: how many, how long, and of which settings."""
 
 from hone.contract.methods import MethodType
+from hone.contract.objectives import Objective
 from hone.contract.search import PARAMETERS, PlannedParameters, PlannedRange, PlannedSearch, Search
+from hone.contract.settings import GenerationEngine
+from hone_trainer.planning import needs
 from hone_trainer.planning.choices.base import Choice, Choices
 from hone_trainer.planning.inputs import PlanInputs
 from hone_trainer.protocol.errors import BadInput
@@ -39,7 +42,7 @@ def choose_search(inputs: PlanInputs, choices: Choices) -> Choices:
         trials=trials,
         steps_per_trial=steps,
         total_steps=trials * steps,
-        parameters=_parameters(search, trials, choices),
+        parameters=_parameters(search, inputs.objective, trials, choices),
     )
     why = f"{trials} trials × at most {steps} steps, {trials * steps / total:.2g} × the {total} of the training."
     choices = choices.choose(search=Choice(planned, why))
@@ -51,7 +54,7 @@ def choose_search(inputs: PlanInputs, choices: Choices) -> Choices:
 
 
 def _check(inputs: PlanInputs, choices: Choices) -> None:
-    if choices.values.get("evaluation_every_steps") is None:
+    if choices.values.get("evaluation_every_steps") is None and not needs.has_reward(inputs.objective):
         raise BadInput(
             "spec.search",
             "needs validation rows, by whose loss trials are compared, but there are none",
@@ -64,9 +67,16 @@ def _check(inputs: PlanInputs, choices: Choices) -> None:
             f"Set spec.compute.zeroStage to 0 if {MethodType(inputs.method).value} fits in memory without it, use "
             "another method, or remove spec.search.",
         )
+    ranks = inputs.config.search and inputs.config.search.parameters and inputs.config.search.parameters.rank
+    if ranks and choices.values.get("generation_engine") is GenerationEngine.VLLM:
+        raise BadInput(
+            "spec.search.parameters.rank",
+            "is not supported where a vLLM server generates the answers: it holds adapters of one rank",
+            "Set spec.generation.engine to Trainer, or remove spec.search.parameters.rank.",
+        )
 
 
-def _parameters(search: Search, trials: int, choices: Choices) -> PlannedParameters:
+def _parameters(search: Search, objective: Objective, trials: int, choices: Choices) -> PlannedParameters:
     if search.parameters is not None:
         requested = {name: getattr(search.parameters, name) for name in PARAMETERS}
         ranges = {
@@ -78,7 +88,7 @@ def _parameters(search: Search, trials: int, choices: Choices) -> PlannedParamet
             return PlannedParameters(**ranges)
     rate = choices.get("learning_rate", float)
     by_rate = PlannedRange(min=rate / RATE_FACTOR, max=min(1.0, rate * RATE_FACTOR), log=True)
-    if trials < TRIALS_FOR_RANKS or choices.lora is None:
+    if trials < TRIALS_FOR_RANKS or choices.lora is None or needs.has_reward(objective):
         return PlannedParameters(learning_rate=by_rate)
     rank = choices.get("lora_rank", int)
     ranks = sorted({max(1, rank // 4), rank, min(MAX_RANK, rank * 4)})
