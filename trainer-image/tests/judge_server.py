@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ def first(first: str, second: str) -> str:
 
 
 def at_random(seed: int) -> Rule:
-    """Draws its verdicts."""
-    random, lock = Random(seed), threading.Lock()
+    """Draws its verdicts, the same ones whatever the order of the requests."""
+    asked, lock = Counter[tuple[str, str]](), threading.Lock()
 
     def drawn(first: str, second: str) -> str:
         with lock:
-            return random.choice(("A", "B", "TIE"))
+            asked[first, second] += 1
+            number = asked[first, second]
+        return Random(f"{seed} {number} {first} {second}").choice(("A", "B", "TIE"))
 
     return drawn
 

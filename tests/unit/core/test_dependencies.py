@@ -38,6 +38,8 @@ from tests.unit.core.fake_cluster import FakeCluster, finetunejob_cluster
         ("a reward function", {"objective": "GRPO", "reward": {"functions": [
             {"name": "F1"}, {"configMap": {"name": "none", "key": "k"}}]}},
          "ConfigMapNotFound", "spec.reward.functions[1].configMap.name"),
+        ("a scorer", {"evaluation": {"scorers": [{"name": "a", "configMap": {"name": "none", "key": "k"}}]}},
+         "ConfigMapNotFound", "spec.evaluation.scorers[0].configMap.name"),
         ("a benchmark on a claim", {"evaluation": {"benchmarks": [
             {"name": "b", "claim": {"name": "none", "path": "x"}}]}},
          "PersistentVolumeClaimNotFound", "spec.evaluation.benchmarks[0].claim.name"),

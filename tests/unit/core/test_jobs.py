@@ -126,6 +126,12 @@ def test_volumes_of_files_with_long_names_have_names_of_their_own_that_kubernete
     assert all(len(name) <= 63 for name in names)
 
 
+def test_a_scorer_is_mounted_where_it_is_checked_and_run_and_nowhere_else() -> None:
+    scorers = [{"name": "brevity", "configMap": {"name": "scorers", "key": "brevity.py"}}]
+    seen = {step: mounts(rendered(step, evaluation={"scorers": scorers})) for step in STEPS}
+    assert [step for step, places in seen.items() if places.get("/mnt/scorers/brevity")] == [PREPARE, FINISH]
+
+
 def test_training_sees_its_own_directory_of_the_workspace_and_reads_what_jobs_share() -> None:
     body = rendered(TRAIN, workspace={"claimName": "shared"})
     mounted = {

@@ -31,6 +31,7 @@ from hone.contract.results import (
     EvaluationSummary,
     JudgeSummary,
     RetentionSummary,
+    Score,
     StepResult,
 )
 from hone.contract.runconfig import CACHE, IMAGE_ENV, RunConfig
@@ -53,6 +54,7 @@ from hone_trainer.protocol.runconfig import load_attempt, load_run_config
 from hone_trainer.protocol.searchfile import load_search
 from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.reports.page import render
+from hone_trainer.rewards.code import LIMIT_SECONDS
 from hone_trainer.scores.judge import TIMEOUT_SECONDS, TRIES, JudgeFailed, evaluate, record
 from hone_trainer.training import checkpoint
 
@@ -244,7 +246,7 @@ def _scored(config: RunConfig, evaluation: Evaluation, report: Report) -> Report
     scored = rows if evaluated.rows is None else evaluated.rows
     notes = [*_left_out(len(scored), len(rows), evaluation), *evaluated.notes]
     summary = _with_others(
-        _with_groups(config, evaluated, scored),
+        _with_scorers(evaluation, _with_groups(config, evaluated, scored), evaluated.pairs),
         retention=evaluation.retention and (lambda: _retention(config, planned, output / ARTIFACT_DIR, dtype)),
         judge=evaluation.judge and evaluated.pairs and (lambda: _judged(config, evaluated.pairs)),
         benchmarks=evaluation.benchmarks and partial(_benchmarks, config, planned, prepared, dtype, notes),
@@ -276,7 +278,7 @@ def _with_others(summary: EvaluationSummary, **others: Any) -> EvaluationSummary
         summary: the scores of the test rows.
         others: what makes each of them, by the field that it is for; false: it is not requested.
     """
-    problems: list[str] = []
+    problems = summary.problems or []
     for name, make in others.items():
         try:
             summary = summary.model_copy(update={name: make()}) if make else summary
@@ -288,6 +290,24 @@ def _with_others(summary: EvaluationSummary, **others: Any) -> EvaluationSummary
         except Exception as error:
             problems.append(_problem(name, error))
     return summary.model_copy(update={"problems": problems[:MAX_PROBLEMS]}) if problems else summary
+
+
+def _with_scorers(evaluation: Evaluation, summary: EvaluationSummary, pairs: "list[Pair]") -> EvaluationSummary:
+    """The scores with those of the user's own functions, each of which may fail without a loss to the others."""
+    from hone_trainer.scores import scorers
+
+    scores, problems = list[Score](), list[str]()
+    for index, scorer in enumerate(evaluation.scorers or []):
+        limits.allow(2 * LIMIT_SECONDS * (1 + len(pairs) / scorers.ROWS_AT_ONCE))
+        try:
+            figure = scorers.measure(scorer, index, pairs) if pairs else None
+        except Preempted:
+            raise
+        except Exception as error:
+            problems.append(_problem(f"scorers[{index}]", error))
+        else:
+            scores += [figure] if figure is not None else []
+    return summary.model_copy(update={"scores": [*summary.scores, *scores], "problems": problems or None})
 
 
 def _problem(name: str, error: Exception) -> str:

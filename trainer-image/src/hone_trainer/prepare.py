@@ -56,6 +56,7 @@ from hone_trainer.protocol.planfile import PlanFile, load_plan, save_plan
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import digest_of, load_attempt, load_run_config, training_digest
 from hone_trainer.rewards.checks import check_rewards, compared_by
+from hone_trainer.scores import scorers
 from hone_trainer.training.continuation import take_over
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def prepare(config: RunConfig, *, measures_workspace: bool = True) -> PlanFile:
     _allow_for_models(config)
     check_artifacts(config.artifacts)
     benchmarks.check(config)
+    scorers.check(config.evaluation)
     downloaded += materialize_models(config)
     check_models(downloads(config))
     models = _read_models(config, data.survey)

@@ -165,7 +165,7 @@ class EvaluationSummary(Model):
     """Scores of base and tuned model on the test split. The first one is the objective's main metric."""
 
     scores: Annotated[
-        list[Score], Field(max_length=8, description="The metrics. The first one is the main metric of the objective.")
+        list[Score], Field(max_length=12, description="The metrics. The first one is the main metric of the objective.")
     ]
     groups: Annotated[GroupSummary | None, Field(description="Scores by the values of evaluation.groupBy.")] = None
     retention: Annotated[

@@ -10,6 +10,7 @@ from hone.contract.benchmarks import MAX_BENCHMARKS, Benchmark
 from hone.contract.judge import Judge
 from hone.contract.methods import MethodType
 from hone.contract.metrics import METRICS, Metric
+from hone.contract.scorers import MAX_SCORERS, Scorer
 
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -474,6 +475,16 @@ class Evaluation(Model):
             min_length=1,
             max_length=MAX_BENCHMARKS,
             description="{compares_answers}: further data sets on which both models are scored. Default: none.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = None
+    scorers: Annotated[
+        list[Scorer] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_SCORERS,
+            description="{compares_answers}: metrics of answers by functions of your own, next to the other metrics. "
+            "Default: none.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = None

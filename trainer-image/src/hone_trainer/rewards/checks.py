@@ -26,7 +26,7 @@ MAX_CODE_BYTES = 1 << 20
 
 ARGUMENTS = ("prompts", "completions", "reference")
 """The keyword arguments that a user's function is called with."""
-_SHAPE = "Write `def reward(prompts, completions, reference=None, **kwargs) -> list[float]:`"
+_SHAPE = "Write `def {}(prompts, completions, reference=None, **kwargs) -> list[float]:`"
 
 
 def field_of(index: int) -> str:
@@ -52,7 +52,7 @@ def check_rewards(rewards: Rewards | None) -> dict[Path, bytes]:
     code = {}
     for index, function in enumerate(rewards.functions if rewards else []):
         if function.name is None:
-            code[Path(function.file or "")] = _check_code(field_of(index), function)
+            code[Path(function.file or "")] = check_code(field_of(index), function)
         elif REWARDS[function.name].matches:
             _check_pattern(f"{field_of(index)}.pattern", function.pattern or "")
     return code
@@ -72,7 +72,12 @@ def _check_pattern(field: str, pattern: str) -> None:
         ) from error
 
 
-def _check_code(field: str, function: RewardFunction) -> bytes:
+def check_code(field: str, function: RewardFunction) -> bytes:
+    """The code of a user's function, which is read and not run.
+
+    Raises:
+        BadInput: it is no Python, or has no function that can be called as it will be.
+    """
     path = Path(function.mounted or "")
     if not path.is_file():
         raise BadInput(
@@ -95,7 +100,7 @@ def _check_code(field: str, function: RewardFunction) -> bytes:
         raise BadInput(
             f"{field}.function",
             f"{function.source} defines no function `{function.function}`; it defines {others}",
-            f"{_SHAPE}, or use another function.",
+            f"{_SHAPE.format(function.function)}, or use another function.",
         )
     _check_definition(f"{field}.function", definition)
     return code
@@ -109,13 +114,13 @@ def _check_definition(field: str, definition: ast.FunctionDef | ast.AsyncFunctio
         raise BadInput(
             field,
             f"`{definition.name}` does not accept `**kwargs`",
-            f"{_SHAPE}.",
+            f"{_SHAPE.format(definition.name)}.",
         )
     if others := ", ".join(f"`{name}`" for name in _missing(definition.args)):
         raise BadInput(
             field,
             f"`{definition.name}` requires {others}, but is called with {', '.join(ARGUMENTS)}, by keyword",
-            f"{_SHAPE}, with a default for each further parameter.",
+            f"{_SHAPE.format(definition.name)}, with a default for each further parameter.",
         )
 
 

@@ -118,7 +118,7 @@ def _on_objectives(objectives: Objectives) -> Iterator[Rule]:
         message="is not supported with format Text: raw text has no answers to compare",
         remedy="Remove it.",
     )
-    for field in ("evaluation.judge", "evaluation.benchmarks"):
+    for field in ("evaluation.judge", "evaluation.benchmarks", "evaluation.scorers"):
         yield _only_with(field, _names(objectives, lambda facts: facts.compares_answers))
         yield Rule(
             path=f"spec.{field}",

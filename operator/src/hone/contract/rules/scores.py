@@ -1,11 +1,12 @@
 """Rules about the gate's bars and the judge."""
 
-from hone.contract.expressions import Compare, IsSet, Matches, Value
+from hone.contract.expressions import Compare, IsSet, Matches, OneOf, Value
 from hone.contract.judge import IN_CLUSTER
+from hone.contract.metrics import Metric
 from hone.contract.rules.places import BENCHMARKS, exactly_one
 from hone.contract.rules.rule import Rule
 
-GATE_RULES = "spec.gate.rules[]"
+GATE_RULES, SCORERS = "spec.gate.rules[]", "spec.evaluation.scorers[]"
 
 ON_SCORES = (
     Rule(
@@ -30,6 +31,14 @@ ON_SCORES = (
         applies_if=IsSet("benchmark") & ~Compare(Value("of"), "==", "Benchmark"),
         message="is allowed only with of: Benchmark",
         remedy="Set of to Benchmark, or remove it.",
+        spec_only=True,
+    ),
+    Rule(
+        path=f"{SCORERS}.name",
+        scope=SCORERS,
+        applies_if=OneOf(Value("name"), tuple(metric.value for metric in Metric)),
+        message="is the name of a metric that Hone has",
+        remedy="Use another name.",
         spec_only=True,
     ),
     exactly_one(BENCHMARKS, "claim", "configMap"),

@@ -6,6 +6,7 @@ from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
+from hone.core.finetunejob.sources.scorers import scorer_sources
 from hone.core.finetunejob.sources.source import PinnedImage, Source
 
 
@@ -17,6 +18,7 @@ def sources(run: Run) -> list[Source]:
         *template_sources(run),
         *reward_sources(run),
         *benchmark_sources(run),
+        *scorer_sources(run),
     ]
 
 

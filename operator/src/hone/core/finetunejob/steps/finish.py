@@ -18,6 +18,7 @@ from hone.core.finetunejob.run import FINISH, Run
 from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.models import written_models
 from hone.core.finetunejob.sources.rewards import reward_sources
+from hone.core.finetunejob.sources.scorers import scorer_sources
 from hone.core.finetunejob.steps.compute import compute_resources
 from hone.core.finetunejob.steps.step import Step, has_succeeded, removed_later
 from hone.core.podspec import ClaimMount, Mount
@@ -82,7 +83,7 @@ def _mounts(run: Run) -> list[Mount]:
     cached = [
         mount for mount in written_models(run) if isinstance(mount, ClaimMount) and mount.claim == run.cache_claim
     ]
-    scored = [mount for source in benchmark_sources(run) for mount in source.mounts]
+    scored = [mount for source in (*benchmark_sources(run), *scorer_sources(run)) for mount in source.mounts]
     return [ClaimMount(run.output_claim, OUTPUT_DIRECTORY, read_only=False), *cached, *scored]
 
 
@@ -99,7 +100,7 @@ def _secrets(run: Run) -> Mapping[str, SecretKey]:
 
 
 def _scores_with_functions(run: Run) -> bool:
-    return bool(reward_sources(run))
+    return bool(reward_sources(run) or run.evaluation.scorers)
 
 
 FINISH_STEP = Step(

@@ -13,6 +13,7 @@ from hone.core.finetunejob.sources.benchmarks import benchmark_sources
 from hone.core.finetunejob.sources.data import data_sources, template_sources
 from hone.core.finetunejob.sources.models import model_sources
 from hone.core.finetunejob.sources.rewards import reward_sources
+from hone.core.finetunejob.sources.scorers import scorer_sources
 from hone.core.finetunejob.steps.step import Step, removed_later
 from hone.core.podspec import ClaimMount, Mount, resources
 
@@ -36,7 +37,13 @@ def _phase(has_attempt: bool, has_started: bool) -> Phase:
 
 
 def _mounts(run: Run) -> list[Mount]:
-    read = (*data_sources(run).values(), *template_sources(run), *reward_sources(run), *benchmark_sources(run))
+    read = (
+        *data_sources(run).values(),
+        *template_sources(run),
+        *reward_sources(run),
+        *benchmark_sources(run),
+        *scorer_sources(run),
+    )
     cache = [ClaimMount(run.cache_claim, CACHE, read_only=False)] if run.cache_claim and downloads(run) else []
     return [*(mount for source in read for mount in source.mounts), *cache]
 
