@@ -32,6 +32,7 @@ TEXTS = (
     "a",
     "rows.jsonl",
     "a/../b",
+    "loss",
     "hf://a/b",
     "s3://tuned/b",
     "oci://registry.local/b:v1",

@@ -27,12 +27,12 @@ def first(first: str, second: str) -> str:
 
 def at_random(seed: int) -> Rule:
     """Draws its verdicts, the same ones whatever the order of the requests."""
-    asked, lock = Counter[tuple[str, str]](), threading.Lock()
+    requests, lock = Counter[tuple[str, str]](), threading.Lock()
 
     def drawn(first: str, second: str) -> str:
         with lock:
-            asked[first, second] += 1
-            number = asked[first, second]
+            requests[first, second] += 1
+            number = requests[first, second]
         return Random(f"{seed} {number} {first} {second}").choice(("A", "B", "TIE"))
 
     return drawn
@@ -54,7 +54,7 @@ class JudgeServer:
         text: what it answers instead of a verdict.
         body: what it sends instead of a completion.
         keys: the Authorization headers of requests.
-        prompts: what it was asked.
+        prompts: what it was requests.
         port: where it listens.
     """
 
