@@ -54,7 +54,7 @@ class JudgeServer:
         text: what it answers instead of a verdict.
         body: what it sends instead of a completion.
         keys: the Authorization headers of requests.
-        prompts: what it was requests.
+        prompts: what it was asked.
         port: where it listens.
     """
 

@@ -9,7 +9,7 @@ from hone.api.gate import Gate, GateStatus, Rows
 from hone.contract.benchmarks import Benchmark
 from hone.contract.judge import Judge
 from hone.contract.objectives import Objective
-from hone.contract.objects import ClaimPath, ConfigMapKey
+from hone.contract.objects import ClaimPath
 from hone.contract.results import (
     BenchmarkSummary,
     EvaluationSummary,
@@ -19,7 +19,6 @@ from hone.contract.results import (
     RetentionSummary,
     Score,
 )
-from hone.contract.scorers import Scorer
 from hone.contract.settings import Evaluation, Retention
 from hone.core.finetunejob.policies.gate import decide
 from hone.core.finetunejob.policies.gate_expectation import NEEDS, expectation, needed_rows, smallest_effect, warnings
@@ -285,13 +284,6 @@ def test_a_judge_that_ignores_the_answers_decides_nothing() -> None:
     blind = JUDGE.model_copy(update={"is_blind": True})
     decided = decide(gate({"of": "Judge", "min": 0.5}), SCORES.model_copy(update={"judge": blind}))
     assert decided.decision == "Inconclusive" and "use another judge" in decided.message
-
-
-def test_a_rule_may_be_about_a_metric_of_the_users_own() -> None:
-    own = Scorer(name="brevity", config_map=ConfigMapKey(name="scorers", key="brevity.py"))
-    rule = {"metric": "brevity", "min": 0.5}
-    assert warnings(gate(rule), Objective.SFT, 500, Evaluation(scorers=[own])) == []
-    assert "brevity is not scored" in warnings(gate(rule), Objective.SFT, 500, Evaluation())[0]
 
 
 def test_a_rule_about_a_benchmark_that_is_not_scored_is_warned_of() -> None:

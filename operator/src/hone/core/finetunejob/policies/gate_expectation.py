@@ -72,7 +72,7 @@ def _unmet(gate: Gate, objective: Objective, rows: int, evaluation: Evaluation) 
         for rule in gate.rules
         if known and rule.of is Rows.BENCHMARK and rule.benchmark not in known
     ]
-    return [*missing, *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows, evaluation))]
+    return [*missing, *(words for rule in gate.rules for words in _of_rule(gate, rule, objective, rows))]
 
 
 def smallest_effect(rows: int, confidence: float) -> float:
@@ -99,13 +99,11 @@ def _smallest(gate: Gate, rows: int) -> str:
     )
 
 
-def _of_rule(gate: Gate, rule: GateRule, objective: Objective, rows: int, evaluation: Evaluation) -> Iterator[str]:
+def _of_rule(gate: Gate, rule: GateRule, objective: Objective, rows: int) -> Iterator[str]:
     if rule.of is not Rows.TEST:
         return
     facts = OBJECTIVES[objective]
     metric = rule.metric or facts.metric
-    if rule.metric in [scorer.name for scorer in evaluation.scorers or []]:
-        return
     if rule.metric and facts.metrics and rule.metric not in facts.metrics:
         yield (
             f"spec.gate.rules: {rule.metric} is not scored with objective {objective}, so its rule cannot pass; use "
