@@ -61,6 +61,7 @@ def test_allow_lists_have_the_names_of_the_chart() -> None:
         ("HONE_RESYNC_SECONDS", "0", "must be 1 or above"),
         ("HONE_PROGRESS_SECONDS", "0", "must be 0.1 or above"),
         ("HONE_REFUSED_SECONDS", "0", "must be 0.1 or above"),
+        ("HONE_CACHE_SIZE_LIMIT", "500 GB", "not a quantity, such as 500Gi"),
         ("HONE_NETWORK_POLICIES", "[", "not a JSON object with lists"),
         ("HONE_NETWORK_POLICIES", '{"clients": 1}', "not a JSON object with lists"),
         ("HONE_NETWORK_POLICIES", '{"client": []}', "unknown client; use clients, egress, metrics, operator"),

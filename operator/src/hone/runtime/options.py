@@ -14,6 +14,7 @@ from hone.contract.stores import S3Store
 from hone.core.allowlists import ANYTHING, AllowLists, chart_name
 from hone.core.network import NetworkPeers
 from hone.core.prices import MAX_CURRENCY, NO_PRICES, Prices
+from hone.core.quantity import as_int
 from hone.core.settings import Settings
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -77,7 +78,16 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Options:
     options = Options(**values, settings=Settings(**core))
     if options.log_level not in LOG_LEVELS:
         raise OptionError(f"{variable('log_level')}={options.log_level!r}: use one of {', '.join(LOG_LEVELS)}")
+    if size := options.settings.cache_size_limit:
+        _check_quantity(variable("cache_size_limit"), size)
     return options
+
+
+def _check_quantity(name: str, text: str) -> None:
+    try:
+        as_int(text)
+    except ValueError:
+        raise OptionError(f"{name}={text!r}: not a quantity, such as 500Gi") from None
 
 
 def table() -> list[tuple[str, str]]:
