@@ -1,5 +1,6 @@
 """The parts of a pod that every pod of ours shares: restricted security, mounts, resources, the user's settings."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,9 +155,9 @@ def secret_volume(path: str) -> str:
 
 
 def _volume(kind: str, path: str) -> str:
-    """Name of the volume that is mounted at a path: a DNS label, so a long one ends with a hash."""
+    """Name of the volume that is mounted at a path: a DNS label, so that of another path ends with a hash."""
     name = f"{kind}-{path.strip('/').replace('/', '-')}"
-    return name if len(name) <= MAX_LABEL else unique(kind, path)
+    return name if len(name) <= MAX_LABEL and re.fullmatch("[-a-z0-9]+", name) else unique(kind, path)
 
 
 def _volumes(mounts: Sequence[Mount]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
