@@ -1,4 +1,4 @@
-"""Starts the guarded app in vLLM's environment, and speaks to it byte by byte."""
+"""Starts the guarded app, or vLLM itself, in vLLM's environment, and speaks to it byte by byte."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any
 from dev import vllm
 from hone import guard
 from hone.core.modeldeployment.resources.access import PATHS
+from tests.ways_around_keys import ALICE
 
 APP = Path(__file__).with_name("guarded.py")
-OLD, ALICE, BOB = "old-key-of-alice-0123456789", "key-of-alice-0123456789abcdef", "key-of-bob-0123456789abcdef"
+VLLM = ("-m", "vllm.entrypoints.openai.api_server")
 
 
 def mount(directory: Path, **keys: str) -> None:
@@ -113,13 +114,20 @@ def parse(answer: bytes) -> tuple[int, bytes]:
 
 
 @contextmanager
-def running(directory: Path, http: str = "httptools", guarded: bool = True, **policy: Any) -> Iterator[Running]:
+def running(
+    directory: Path,
+    http: str = "httptools",
+    guarded: bool = True,
+    vllm_arguments: Sequence[str] | None = None,
+    **policy: Any,
+) -> Iterator[Running]:
     """The app, until the block ends.
 
     Args:
         directory: for the module; its folder `keys` has the keys.
         http: how uvicorn parses HTTP; vLLM takes httptools where it is installed.
         guarded: whether the guard is there at all.
+        vllm_arguments: of vLLM's own server, which is started in place of the app; None: the app.
         policy: fields of the policy that differ from a chat server's.
     """
     directory.mkdir(exist_ok=True)
@@ -139,22 +147,23 @@ def running(directory: Path, http: str = "httptools", guarded: bool = True, **po
     whole.pop("environment", None)
     if guarded:
         variables[guard.VARIABLE] = json.dumps(whole)
+    command, seconds = [str(APP), str(port), http], 60
+    if vllm_arguments is not None:
+        command, seconds = [*VLLM, *vllm_arguments, "--host=127.0.0.1", f"--port={port}"], vllm.SECONDS_TO_START
     log = (directory / "log").open("w")
-    process = subprocess.Popen(
-        [str(vllm.ensure()), str(APP), str(port), http], stdout=log, stderr=log, env=variables, cwd=directory
-    )
+    process = subprocess.Popen([str(vllm.ensure()), *command], stdout=log, stderr=log, env=variables, cwd=directory)
     server = Running(port, metrics)
     try:
-        _wait(server, process, directory / "log")
+        _wait(server, process, directory / "log", seconds)
         yield server
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(vllm.SECONDS_TO_STOP)
         log.close()
 
 
-def _wait(server: Running, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + 60
+def _wait(server: Running, process: "subprocess.Popen[bytes]", log: Path, seconds: float) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
             if server.ask("/health", None, "GET", b"")[0] == 200:
