@@ -14,7 +14,9 @@ from hone.contract.objectives import Objective
 from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
-FILES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.name != "kustomization.yaml")
+FILES = sorted(
+    path for path in EXAMPLES.rglob("*.yaml") if path.name != "kustomization.yaml" and path.parent.name != "autoscaling"
+)
 TICKETS = EXAMPLES / "tickets"
 DATA = EXAMPLES / "data/reviews.jsonl"
 LABELED = EXAMPLES / "data/labeled-reviews.jsonl"

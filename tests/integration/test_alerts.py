@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from tests.monitoring import RULES
+from tests.monitoring import RULES, scaling
 
 JOB = 'namespace="team", name="bot"'
 CONTROLLER = 'controller="finetunejob"'
@@ -104,6 +104,29 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 def test_the_rules_are_valid(promtool: str) -> None:
     checked = run(promtool, "check", "rules", str(RULES))
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_queries_of_autoscaling_count_what_waits_at_stable_servers(promtool: str, tmp_path: Path) -> None:
+    """Three requests at one pod, five at another; those at a candidate, and at other servers, are not counted."""
+    ours = 'namespace="default", hone_dev_deployment="sentiment"'
+    waiting = {
+        f'vllm:num_requests_waiting{{{ours}, hone_dev_role="stable", pod="sentiment-1"}}': "3x9",
+        f'vllm:num_requests_waiting{{{ours}, hone_dev_role="stable", pod="sentiment-2"}}': "5x9",
+        f'vllm:num_requests_waiting{{{ours}, hone_dev_role="candidate", pod="sentiment-candidate-1"}}': "7x9",
+        'vllm:num_requests_waiting{namespace="other", hone_dev_deployment="sentiment", pod="sentiment-1"}': "9x9",
+    }
+    by_deployment, _, by_pod = scaling()
+    pods = [{"labels": f'{{pod="sentiment-{number}"}}', "value": value} for number, value in ((1, 3), (2, 5))]
+    expected = [(by_deployment, [{"labels": "{}", "value": 8}]), (by_pod, pods)]
+    tests = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in waiting.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": "5m", "exp_samples": samples} for query, samples in expected],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps({"tests": [tests]}))
+    ended = run(promtool, "test", "rules", str(file))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)

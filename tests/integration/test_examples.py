@@ -13,7 +13,7 @@ EXAMPLES = [
     pytest.param(document, id=f"{path.stem}-{document['kind']}")
     for path in sorted(Path(ROOT / "examples").rglob("*.yaml"))
     for document in documents(path)
-    if document["kind"] in TYPES
+    if document.get("kind") in TYPES
 ]
 PAGES = [
     pytest.param(manifest, id=f"{path.stem}-{number}")

@@ -403,6 +403,55 @@ def test_scaling_goes_on_while_a_candidate_is_tried() -> None:
     }
 
 
+def pods_of_roles(cluster: FakeCluster) -> dict[str, int]:
+    """How many pods each role is to have."""
+    return {role: live["spec"]["replicas"] for role, live in deployments(cluster).items()}
+
+
+def a_step_of_a_quarter(stable: int, **rollout: Any) -> FakeCluster:
+    """A candidate that gets 25 % next to so many stable pods."""
+    steps = {"strategy": "Canary", "steps": [{"weight": 25, "holdSeconds": 60}], **rollout}
+    cluster = trying(steps, replicas=stable)
+    return through(cluster, "candidate", "stable", "candidate")
+
+
+def test_fewer_pods_wait_for_the_end_of_a_step_whose_share_they_would_change() -> None:
+    cluster = a_step_of_a_quarter(3)
+    assert (pods_of_roles(cluster), cluster.status["candidate"]["weight"]) == ({"stable": 3, "candidate": 1}, 25)
+    since = cluster.status["candidate"]["since"]
+    cluster.edit(replicas=1).converge()
+    assert (pods_of_roles(cluster), cluster.status["candidate"]["weight"]) == ({"stable": 3, "candidate": 1}, 25)
+    assert "spec.replicas 1 is not applied, since that would change this share" in cluster.message("Progressing")
+    assert cluster.status["candidate"]["since"] == since
+    cluster.later(60).converge()
+    through(cluster, "stable")
+    assert pods_of_roles(cluster) == {"stable": 1}
+
+
+def test_more_pods_and_fewer_with_the_same_share_never_wait() -> None:
+    cluster = a_step_of_a_quarter(3)
+    cluster.edit(replicas=5).converge()
+    assert pods_of_roles(cluster)["stable"] == 5
+    through(cluster, "stable", "candidate").edit(replicas=3).converge()
+    assert pods_of_roles(cluster)["stable"] == 3
+    assert "is not applied" not in cluster.message("Progressing")
+
+
+def test_no_pods_at_all_are_never_waited_for() -> None:
+    cluster = a_step_of_a_quarter(3)
+    cluster.edit(replicas=0).converge()
+    assert pods_of_roles(cluster)["stable"] == 0
+
+
+def test_a_candidate_that_answers_nothing_delays_no_scaling() -> None:
+    cluster = a_step_of_a_quarter(3)
+    deployments(cluster)["candidate"]["status"]["availableReplicas"] = 0
+    cluster.converge()
+    assert cluster.status["candidate"]["weight"] == 0
+    cluster.edit(replicas=1).converge()
+    assert pods_of_roles(cluster)["stable"] == 1
+
+
 def test_what_is_served_and_tried_is_recorded_and_the_oldest_are_deleted() -> None:
     cluster = trying(revisionHistoryLimit=1)
     both = {cluster.status[role]["revision"] for role in ("stable", "candidate")}

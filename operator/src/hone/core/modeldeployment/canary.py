@@ -68,6 +68,24 @@ def share_of(weight: int, stable: int) -> int:
     return ALL if weight == ALL else round(ALL * count / (stable + count)) if count else 0
 
 
+def delays_scaling(server: Server, done: int | None, weight: int, count: int) -> bool:
+    """Whether fewer stable pods wait for the end of a step, since the share would move away from the step's weight.
+
+    More pods never wait, since they are needed now; nor does 0, by which a person stops the server.
+
+    Args:
+        server: the ModelDeployment.
+        done: steps that are over; None: the first has not begun.
+        weight: percent of the requests that the candidate gets.
+        count: the stable pods.
+    """
+    steps, replicas = steps_of(server), server.spec.replicas
+    if done is None or done >= len(steps) or not weight or not replicas or replicas >= count:
+        return False
+    target = steps[done].weight
+    return abs(share_of(target, replicas) - target) > abs(share_of(target, count) - target)
+
+
 def trouble_in_words(server: Server, trouble: Trouble) -> Trouble:
     """What keeps a candidate from starting, with what to do about it."""
     if trouble.reason != UNSCHEDULABLE or not server.spec.gpus:
@@ -130,6 +148,8 @@ def advance(
         since = rfc3339(now)
     left = current.hold_seconds - seconds_since(since, now) if since else None
     where = f"step {done + 1} of {len(steps)}: the candidate gets {_in_words(current, weight)}"
+    if delays_scaling(server, done, weight, count):
+        where += f", and spec.replicas {server.spec.replicas} is not applied, since that would change this share"
     if is_paused:
         message = f"{where}, until spec.rollout.paused is false"
         return Canary("Paused", message, replicas, weight, done, since, is_paused=True)

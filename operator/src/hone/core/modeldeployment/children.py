@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from hone.api.modeldeployment import Role
 from hone.core.children import ChildType, Write
+from hone.core.modeldeployment import rollout
+from hone.core.modeldeployment.canary import delays_scaling
 from hone.core.modeldeployment.resources import networkpolicy
 from hone.core.modeldeployment.resources.access import CONFIG_MAP
 from hone.core.modeldeployment.resources.deployment import scale
@@ -72,8 +74,10 @@ def _budget(snapshot: Snapshot, live: Object | None) -> Apply | None:
 def _deployment(snapshot: Snapshot, live: Object | None) -> Apply | None:
     if snapshot.rendered is not None and not snapshot.blocked:
         return Apply(snapshot.rendered)
-    replicas = snapshot.server.spec.replicas
-    return scale(snapshot.server, live, Role.STABLE, replicas) if live is not None else None
+    server, move = snapshot.server, snapshot.canary
+    if live is None or (move and delays_scaling(server, move.step, move.weight, rollout.desired(live))):
+        return None
+    return scale(server, live, Role.STABLE, server.spec.replicas)
 
 
 def _candidate(snapshot: Snapshot, live: Object | None) -> Apply | None:
