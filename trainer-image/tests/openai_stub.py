@@ -47,6 +47,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
 
+    def do_GET(self) -> None:
+        """The models."""
+        name = self.server.settings.get("STUB_MODEL", "bot")
+        self._send(200, {"data": [{"id": f"{name}-base"}, {"id": name}]})
+
     def do_POST(self) -> None:
         """An answer."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -59,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(
                 429, {"error": "too many requests"}, {"Retry-After": self.server.settings.get("STUB_AGAIN", "3")}
             )
+            return
+        if body["model"] != self.server.settings.get("STUB_MODEL", body["model"]):
+            self._send(404, {"error": "no such model"})
             return
         prompt = body.get("input") or body["messages"][-1]["content"]
         time.sleep(self.server.number("STUB_SECONDS", 0))

@@ -134,6 +134,12 @@ def test_each_server_gets_a_key_of_its_own_secret_that_counts(tmp_path: Path) ->
     assert (summary.verdict, summary.errors) == ("Pass", 0)
 
 
+def test_a_revision_with_the_name_from_before_is_asked_by_that(tmp_path: Path) -> None:
+    summary = compared(rows(tmp_path), {"model": "old-bot"}, {"model": "bot"})
+    assert (summary.verdict, summary.samples) == ("Pass", 200)
+    assert compared(rows(tmp_path), {}, {"model": "old-bot"}).verdict == "Fail", "the candidate has the spec's name"
+
+
 def test_a_server_that_limits_a_key_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)

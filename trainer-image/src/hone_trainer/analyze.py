@@ -49,7 +49,7 @@ def analyze(analysis: Analysis) -> AnalysisSummary:
         Endpoint(url, analysis.model, analysis.api, analysis.max_tokens, _key(keys))
         for url, keys in ((analysis.stable, analysis.stable_keys), (analysis.candidate, analysis.keys))
     )
-    return judge(analysis, questions, ask_both(questions, stable, candidate))
+    return judge(analysis, questions, ask_both(questions, stable.by_its_name(), candidate))
 
 
 def _key(directory: str | None) -> str | None:

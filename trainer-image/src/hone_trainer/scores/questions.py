@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
 
@@ -20,6 +20,8 @@ PATIENCE_SECONDS = 30.0
 MOST_BYTES = 4 << 20
 """Of a server's reply."""
 TOO_MANY = 429
+BASE_SUFFIX = "-base"
+"""Of the name under which the server of an adapter has the base model."""
 _SHAPES = "messages that end with the assistant's, prompt and completion, or, for classes, text and label"
 
 
@@ -71,6 +73,17 @@ class Endpoint:
     max_tokens: int
     key: str | None = None
 
+    def by_its_name(self) -> "Endpoint":
+        """The same server, asked by the name that it gives its model: an edit may have changed that of the spec."""
+        request = urllib.request.Request(self.url.rstrip("/") + "/v1/models", headers=self._headers())
+        try:
+            with _opener().open(request, timeout=REQUEST_SECONDS) as response:
+                names = [str(each["id"]) for each in json.loads(response.read(MOST_BYTES))["data"]]
+        except (OSError, HTTPException, ValueError, KeyError, TypeError):
+            return self  # What it does not answer now, it does not answer later, and that is told.
+        tuned = [name for name in names if not name.endswith(BASE_SUFFIX)]
+        return self if self.model in names or len(tuned) != 1 else replace(self, model=tuned[0])
+
     def ask(self, question: Question) -> Reply:
         """The answer; a server that cannot be reached gives one without a text."""
         until = time.monotonic() + PATIENCE_SECONDS
@@ -83,12 +96,11 @@ class Endpoint:
     def _once(self, question: Question) -> tuple[Reply, float]:
         """The answer, and seconds after which the server may be asked again; 0 if that is no matter of time."""
         path, body = self._request(question)
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        headers = {"Content-Type": "application/json", **self._headers()}
         request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         began, wait = time.monotonic(), 0.0
         try:
-            with opener.open(request, timeout=REQUEST_SECONDS) as response:
+            with _opener().open(request, timeout=REQUEST_SECONDS) as response:
                 answer = json.loads(response.read(MOST_BYTES))
             text, ended = self._text(answer)
             return Reply(text, time.monotonic() - began, ended), 0.0
@@ -98,6 +110,9 @@ class Endpoint:
         except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             words = f"{type(error).__name__}: {error}"
         return Reply(None, time.monotonic() - began, False, clip(words, 200)), wait
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def _request(self, question: Question) -> tuple[str, dict[str, Any]]:
         if self.api == "Classify":
@@ -110,6 +125,11 @@ class Endpoint:
             return str(answer["data"][0]["label"]), True
         choice = answer["choices"][0]
         return str(choice["message"].get("content") or ""), choice.get("finish_reason") != "length"
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Without proxies: the servers are in the cluster."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _again(error: urllib.error.HTTPError) -> float:
