@@ -41,7 +41,11 @@ CASES = [
     ),
     Case(
         "HoneJobNoCapacity",
-        {f'hone_finetunejob_condition{{type="Reconciling", reason="Unschedulable", {JOB}}}': "1x69 stale"},
+        {
+            f'hone_finetunejob_condition{{type="Reconciling", reason="Queued", {JOB}}}': "1x69 stale",
+            # By its author: spec.suspend is true.
+            'hone_finetunejob_condition{type="Reconciling", reason="Suspended", namespace="team", name="b"}': "1x100",
+        },
         61,
         71,
     ),
