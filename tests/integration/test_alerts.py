@@ -97,6 +97,16 @@ CASES = [
         12,
         25,
     ),
+    Case(
+        "HoneOperatorNoLeader",
+        {
+            'leader_election_master_status{name="hone", job="hone", instance="a"}': "1x4 0x20 1x10",
+            'hone_finetunejobs{phase="Pending", job="hone", instance="a"}': "0x40",
+            'leader_election_master_status{name="other", job="other", instance="b"}': "1x40",
+        },
+        15,
+        30,
+    ),
     Case("HoneOperatorAbsent", {'hone_finetunejobs{phase="Pending"}': "0x4 stale _x20 0x10"}, 20, 30),
 ]
 
