@@ -286,6 +286,39 @@ def test_on_a_volume_without_room_for_a_directory_room_is_made_first(
     assert (tmp_path / ".hone" / "uses" / OURS).is_dir()
 
 
+def test_a_job_that_is_scored_again_on_a_full_volume_removes_nothing_that_another_has_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, unread, mkdir = entry(tmp_path, digest("1")), entry(tmp_path, digest("2")), Path.mkdir
+    marked(tmp_path, OTHER, read)  # it trains since hours
+
+    def full(directory: Path, *arguments: Any, **options: Any) -> None:
+        if unread.exists() and not directory.exists():
+            raise OSError(errno.ENOSPC, "no room")
+        mkdir(directory, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    monkeypatch.setattr(shared.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
+    shared.use_again(OURS, tmp_path, [])
+    assert read.exists()
+    assert (tmp_path / ".hone" / "uses" / OTHER / f"prepared--{read.name}").exists()
+    assert not unread.exists()
+
+
+def test_an_entry_is_removed_again_although_a_pod_that_was_killed_has_left_it_half_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared.os, "getpid", lambda: 1)  # as in every pod
+    with monkeypatch.context() as killed:
+        killed.setattr(shared.shutil, "rmtree", lambda *_, **__: None)
+        entry(tmp_path, digest("1"), age=100)
+        make_room(tmp_path)
+    again, other = entry(tmp_path, digest("1"), age=100), entry(tmp_path, digest("2"), age=50)
+    make_room(tmp_path)
+    assert not again.exists()
+    assert not other.exists()
+
+
 def test_the_list_of_jobs_fits_into_a_variable() -> None:
     full = volume(Path("/mnt/workspace"), runs=[OTHER] * 1000)
     assert len(json.dumps(full.to_dict())) < 128 * KIB

@@ -14,8 +14,8 @@ import fcntl
 import logging
 import os
 import re
+import secrets
 import shutil
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -124,7 +124,8 @@ def use_again(run: str, volume: Path, entries: Sequence[Path]) -> bool:
         entries: their directories.
     """
     if (volume / _HIDDEN).is_dir():
-        join(run, [SharedVolume(path=str(volume), as_of=time.time())])
+        # Which runs have not ended is not known here: each that has marks counts as one.
+        join(run, [SharedVolume(path=str(volume), as_of=0.0)])
         for entry in entries:
             use(entry)
     return all(entry.is_dir() for entry in entries)
@@ -244,8 +245,9 @@ def _files(directory: Path) -> dict[int, int]:
 
 
 def _rename_away(entry: Path) -> Path:
-    # Under a new name, but in no new directory: the volume may be too full for one.
-    return entry.rename(entry.with_name(f"{_REMOVED}{entry.name}-{os.getpid()}"))
+    # Under a new name, but in no new directory: the volume may be too full for one. Not by the process: in a pod, most
+    # have the same number, and what a pod that was killed has left may still be there.
+    return entry.rename(entry.with_name(f"{_REMOVED}{entry.name}-{secrets.token_hex(8)}"))
 
 
 def _uses(volume: SharedVolume) -> Path:
