@@ -15,9 +15,7 @@ from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(
-    path
-    for path in EXAMPLES.rglob("*.yaml")
-    if path.name != "kustomization.yaml" and path.parent.name not in ("autoscaling", "gitops")
+    path for path in EXAMPLES.rglob("*.yaml") if path.name != "kustomization.yaml" and path.parent.name != "autoscaling"
 )
 TICKETS = EXAMPLES / "tickets"
 DATA = EXAMPLES / "data/reviews.jsonl"

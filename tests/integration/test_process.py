@@ -15,7 +15,6 @@ from pathlib import Path
 import aiohttp
 
 from dev.cluster.controlplane import free_ports
-from hone.runtime.options import variable
 from tests.integration.kubelet import HOLD
 from tests.integration.support import FTJ, Cluster, finetunejob, inputs
 from tests.integration.test_life import release
@@ -45,13 +44,9 @@ class Process:
 
 @asynccontextmanager
 async def started(
-    cluster: Cluster,
-    kubeconfig: Path | None = None,
-    namespaces: Sequence[str] = (),
-    progress_seconds: float = 0.5,
-    **options: str,
+    cluster: Cluster, kubeconfig: Path | None = None, namespaces: Sequence[str] = (), progress_seconds: float = 0.5
 ) -> AsyncIterator[Process]:
-    """`python -m hone.runtime` for the test's namespace, or for several, with more options by the names of Options."""
+    """`python -m hone.runtime` for the test's namespace, or for several."""
     metrics, probes = free_ports(2)
     environment = {
         **os.environ,
@@ -61,7 +56,6 @@ async def started(
         "HONE_PROBE_PORT": str(probes),
         "HONE_PROGRESS_SECONDS": str(progress_seconds),
         "PYTHONPATH": "operator/src",
-        **{variable(name): value for name, value in options.items()},
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hone.runtime", env=environment, stderr=asyncio.subprocess.PIPE

@@ -26,6 +26,7 @@ from hone_trainer.protocol.errors import BadInput
 from hone_trainer.protocol.planfile import load_plan, save_plan
 from hone_trainer.protocol.probe import save_probe
 from hone_trainer.protocol.runconfig import digest_of
+from hone_trainer.protocol.searchfile import out_of_memory_mark
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.protocol.verdicts import classify, from_exception, from_exit, merge, of_pod
 from hone_trainer.training import checkpoint
@@ -529,6 +530,27 @@ def test_oom_kills_are_read_from_either_cgroup_version(tmp_path: Path) -> None:
 def pod(run: RunConfig, status: StatusDir) -> PodAttempt:
     """A pod that has served nothing yet."""
     return PodAttempt(run, load_plan(run).plan, Attempt(number=1), 0, status)
+
+
+def test_a_trial_that_ran_out_of_memory_costs_no_level_of_the_memory_fallback(
+    pod: PodAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = Verdict(failure_class=FailureClass.OUT_OF_MEMORY, message="no memory", rank=0, time=0.0)
+    levels: list[int] = []
+    pod.config = pod.config.model_copy(update={"topology": pod.config.topology.model_copy(update={"nodes": 1})})
+
+    def start(pod: PodAttempt) -> Verdict | None:
+        levels.append(pod.level)
+        if len(levels) == 1:
+            mark = out_of_memory_mark(pod.config, 3)
+            mark.parent.mkdir(parents=True)
+            mark.touch()
+        return verdict if len(levels) < 3 else None
+
+    monkeypatch.setattr(launch, "_start", start)
+    assert launch._until_it_fits(pod) is None
+    assert levels == [0, 0, 1]
+    assert pod.restarts == 2
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tiny
@@ -20,10 +21,12 @@ from hone_trainer import train
 from hone_trainer.data.prepared import load_prepared
 from hone_trainer.objectives.trainer import TrainerMixin
 from hone_trainer.protocol.planfile import require_plan
+from hone_trainer.protocol.runconfig import digest_of
 from hone_trainer.protocol.searchfile import load_search
-from hone_trainer.protocol.status import StatusDir
+from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.reports.charts import trial_charts
 from hone_trainer.search import base
+from hone_trainer.search.conduct import Conductor
 from hone_trainer.search.study import JOURNAL
 from hone_trainer.search.trial import RewardWatch
 
@@ -156,6 +159,38 @@ def test_rewarded_trials_are_judged_by_the_reward_of_the_latest_half_of_their_st
     assert gain == pytest.approx(record.summary.best.value - (first.curve[-1].reward or 0)) and lower > 0
     assert "reward" in (record.summary.outcome or "")
     assert "Reward in trials" in [chart.title for chart in trial_charts(record)]
+
+
+def test_a_trial_leaves_no_gradients_and_no_optimizer_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    take_back = base.LoadedBase.take_back
+
+    def observed(self: base.LoadedBase, trainer: Any) -> None:
+        tensors = [value for state in trainer.optimizer.state.values() for value in state.values()]
+        tensors += [parameter.grad for parameter in trainer.model.parameters() if parameter.grad is not None]
+        of_trial = [weakref.ref(tensor) for tensor in tensors]
+        assert of_trial
+        del tensors
+        take_back(self, trainer)
+        left.append(sum(reference() is not None for reference in of_trial))
+
+    monkeypatch.setattr(base.LoadedBase, "take_back", observed)
+    make_search(tmp_path, trials=2, steps_per_trial=4, method=MethodType.FULL, steps=4)
+    train_here(tmp_path, monkeypatch)
+    assert left == [0, 0]
+
+
+def test_where_memory_suffices_for_no_trial_without_zero_the_plan_s_settings_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_search(tmp_path, trials=2)
+    plan = require_plan(config).plan.model_copy(update={"zero_stage": 2})
+    monkeypatch.setattr(Conductor, "_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(Conductor, "_trial", lambda *_: pytest.fail("a trial was made"))
+    first, unused = RankStatus(rank=0, pid=1, total_steps=plan.total_steps), cast("Any", None)
+    record = Conductor(config, plan, unused, unused, first, unused, unused, unused, unused).conduct()
+    assert record.chosen.to_dict() == {}
+    assert load_search(config) == record.model_copy(update={"run_config": digest_of(config)})
 
 
 def test_settings_of_an_adapter_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

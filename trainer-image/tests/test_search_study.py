@@ -104,6 +104,22 @@ def test_the_defaults_are_trained_unless_another_trial_is_clearly_better(
     assert record.confidence == 0.999
 
 
+@pytest.mark.parametrize("gain", [0.5, 0.01])
+def test_trials_are_compared_also_where_the_memory_fallback_made_batches_smaller(gain: float, tmp_path: Path) -> None:
+    study = searched(tmp_path, Search(), planned())
+    before = [1 + 0.1 * (row % 7) for row in range(32)]
+    after = [1 + 0.1 * (row % 7) - gain for row in range(64)]
+    record = choice.choose(planned(), study.ended, lambda number: after if number else before)
+    assert record.improvement and record.improvement[0] == pytest.approx(gain, abs=0.02)
+    assert bool(record.chosen.to_dict()) is (gain == 0.5)
+
+
+def test_without_any_trial_the_plan_s_settings_are_trained() -> None:
+    record = choice.choose(planned(), [], lambda number: [])
+    assert record.chosen == Values()
+    assert record.summary.outcome and "no trial fits into memory" in record.summary.outcome
+
+
 def test_the_plan_says_what_a_search_takes_at_most() -> None:
     plan = plan_of(search={"trials": 4, "budgetFraction": 1.0})
     search = plan.search

@@ -35,7 +35,7 @@ from hone_trainer.protocol.planfile import require_plan
 from hone_trainer.protocol.probe import load_probe
 from hone_trainer.protocol.results import write_result
 from hone_trainer.protocol.runconfig import load_attempt, load_run_config
-from hone_trainer.protocol.searchfile import load_search
+from hone_trainer.protocol.searchfile import load_search, out_of_memory_trials
 from hone_trainer.protocol.status import StatusDir
 from hone_trainer.protocol.verdicts import of_pod, preempted
 from hone_trainer.training import checkpoint
@@ -102,9 +102,15 @@ def _launch(pod: PodAttempt) -> Verdict | None:
 def _until_it_fits(pod: PodAttempt) -> Verdict | None:
     """Start the ranks, and again at the next level of the memory fallback as long as they run out of memory."""
     while True:
+        failed_trials = out_of_memory_trials(pod.config)
         verdict = _start(pod)
         if verdict is None or verdict.failure_class is not FailureClass.OUT_OF_MEMORY:
             return verdict
+        if pod.config.topology.nodes == 1 and out_of_memory_trials(pod.config) > failed_trials:
+            # It was the trial's settings that took too much, and they are not tried again.
+            pod.restarts += 1
+            logger.warning("starting the ranks again without the trial that ran out of memory")
+            continue
         loading = pod.was_loading(verdict)
         following = next_level(pod.levels, pod.level, pod.checkpoint_stage(), loading=loading, memory=pod.gpu_bytes())
         if following is None:

@@ -116,7 +116,8 @@ def _train(rank: int, status: StatusDir) -> None:
             from hone_trainer.search.conduct import Conductor, new_base
 
             base = new_base(config)
-            make_trainer = partial(_make_trainer, config, health, beats, base=base)
+            if not plan.zero_stage:
+                make_trainer = partial(_make_trainer, config, health, beats, base=base)
             record = Conductor(config, plan, prepared, status, first, health, beats, make_trainer, base).conduct()
         plan = plan_of_attempt(with_settings(planned.plan, record.chosen), config.topology, attempt)
         first = first.model_copy(update={"search": record.summary})

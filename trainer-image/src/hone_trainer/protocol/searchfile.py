@@ -12,6 +12,7 @@ from hone_trainer.protocol.runconfig import digest_of
 
 SEARCH_FILE = "search.json"
 
+_MARK = "search/out-of-memory-"
 _OF_PLAN = {"rank": "lora_rank", "alpha": "lora_alpha", "dropout": "lora_dropout"}
 """Names of settings in the plan, where they differ."""
 
@@ -29,6 +30,16 @@ def save_search(config: RunConfig, record: SearchRecord) -> None:
     """Write the file, whole or not at all."""
     content = record.model_copy(update={"run_config": digest_of(config)}).to_json().encode()
     write_atomic(Path(config.paths.run) / SEARCH_FILE, content, durable=True)
+
+
+def out_of_memory_mark(config: RunConfig, number: int) -> Path:
+    """The file that says that a trial ran out of memory, and is not made again."""
+    return Path(config.paths.run) / f"{_MARK}{number}"
+
+
+def out_of_memory_trials(config: RunConfig) -> int:
+    """How many trials have such a file."""
+    return len([*Path(config.paths.run).glob(f"{_MARK}*")])
 
 
 def with_settings(plan: Plan, settings: Values) -> Plan:

@@ -57,6 +57,11 @@ class LoadedBase:
         """Free a trial's trainer, and take its adapter off the model."""
         own: Any = trainer
         model = own.accelerator.unwrap_model(own.model_wrapped, keep_fp32_wrapper=False)
+        for parameter in model.parameters():
+            parameter.grad = None
+        if own.optimizer is not None:
+            # The trainer and what it refers to live on until they are collected, some time in the next trial.
+            own.optimizer.state.clear()
         if self._adapts:
             self._model = cast("PreTrainedModel", model.unload())
         own.accelerator.free_memory()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy
 from optuna.trial import FrozenTrial, TrialState
 
-from hone.contract.results import CONFIDENCE, LEVELS
+from hone.contract.results import CONFIDENCE, LEVELS, Interval
 from hone.contract.search import (
     BestTrial,
     CurvePoint,
@@ -17,6 +17,7 @@ from hone.contract.search import (
     Values,
 )
 from hone_trainer.scores import intervals
+from hone_trainer.scores.preferred import combined
 from hone_trainer.search.study import REASON, STEPS, settings
 
 _STATES = {TrialState.COMPLETE: "Complete", TrialState.PRUNED: "Pruned", TrialState.FAIL: "Failed"}
@@ -46,14 +47,17 @@ def choose(
     *,
     rewarded: bool = False,
 ) -> SearchRecord:
-    """The record of a search whose trials have all ended.
+    """The record of a search that has ended.
 
     Args:
         planned: the trials.
-        ended: all of them, trial 0 with the plan's settings first.
+        ended: its trials, trial 0 with the plan's settings first.
         figures_of: the losses of a complete trial on the validation rows, by batch; or its rewards, by step.
         rewarded: whether trials are judged by their reward, the higher the better, and not by a loss.
     """
+    if not ended:
+        shown = summary(planned, ended, "The plan's settings are trained: no trial fits into memory without ZeRO.")
+        return SearchRecord(summary=shown, chosen=Values(), trials=[])
     best, defaults = _best(ended, rewarded=rewarded), ended[0]
     records = [_record(trial, rewarded=rewarded) for trial in ended]
     if best is None or best.number == 0:
@@ -65,9 +69,9 @@ def choose(
         why = f"The settings of trial {best.number} are trained: those of the plan failed."
         shown = summary(planned, ended, why, rewarded=rewarded)
         return SearchRecord(summary=shown, chosen=settings(best), trials=records)
-    gains = numpy.array(figures_of(best.number)) - numpy.array(figures_of(0))
-    gains = gains if rewarded else -gains
-    interval, confidence = intervals.mean(gains), confidence_of(len(ended) - 1)
+    before, after = (numpy.array(figures_of(number)) for number in (0, best.number))
+    interval = _excess(after, before) if rewarded else _excess(before, after)
+    confidence = confidence_of(len(ended) - 1)
     lower, upper = interval.at(confidence) or (interval.lower, interval.upper)
     better = lower > 0
     what = f"reward {interval.value:.4g} higher" if rewarded else f"loss {interval.value:.4g} lower"
@@ -84,6 +88,14 @@ def choose(
         improvement=[interval.value, lower, upper],
         confidence=confidence,
     )
+
+
+def _excess(one: numpy.ndarray, other: numpy.ndarray) -> Interval:
+    """How much higher the figures of a trial are, paired; not paired where batches have become smaller since, as memory
+    ran out."""
+    if len(one) == len(other):
+        return intervals.mean(one - other)
+    return combined([(1.0, intervals.mean(one)), (-1.0, intervals.mean(other))], 0.0)
 
 
 def confidence_of(compared: int) -> float:

@@ -18,7 +18,13 @@ from hone_trainer.data.prepared import Prepared, chosen_rows
 from hone_trainer.objectives.inputs import training_arguments
 from hone_trainer.protocol.beats import Beats
 from hone_trainer.protocol.files import write_atomic
-from hone_trainer.protocol.searchfile import load_search, save_search, settings_of, with_settings
+from hone_trainer.protocol.searchfile import (
+    load_search,
+    out_of_memory_mark,
+    save_search,
+    settings_of,
+    with_settings,
+)
 from hone_trainer.protocol.status import RankStatus, StatusDir
 from hone_trainer.search import choice
 from hone_trainer.search import trial as trials
@@ -72,7 +78,8 @@ class Conductor:
         record = load_search(self.config) if self._decides else None
         if not self._of_rank_zero(device, record is not None):
             study = self._study() if self._decides else None
-            while not self._of_rank_zero(device, study is not None and study.is_over):
+            # The memory fallback may have come to a ZeRO stage, under which no trial can be made.
+            while not self.plan.zero_stage and not self._of_rank_zero(device, study is not None and study.is_over):
                 self._trial(device, study)
             if study is not None:
                 record = choice.choose(self._planned, study.ended, self._figures_of, rewarded=self._rewarded)
@@ -126,7 +133,7 @@ class Conductor:
         values = Values.model_validate(self._of_rank_zero(device, values.to_dict()))
         # While it loads, a rank is judged by what its processes do.
         self._report(study, stage="Starting")
-        mark = self._directory / f"out-of-memory-{number}"
+        mark = out_of_memory_mark(self.config, number)
         if self._of_rank_zero(device, mark.exists()):
             watch = self._watch(device, trial, [])
             watch.failure = "it ran out of memory"
