@@ -30,6 +30,7 @@ generate: venv ## Generate the CRDs, the chart's dashboards and the tables of th
 	@$(PYTHON) -m hone.api.crds
 	@$(PYTHON) -m dev.dashboards
 	@$(PYTHON) -m dev.tables
+	@$(PYTHON) -m dev.gitops
 
 format: venv ## Format the code and apply the linter's automatic fixes
 	@$(PYTHON) -m ruff check --fix .

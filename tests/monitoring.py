@@ -11,7 +11,7 @@ MONITORING = ROOT / "charts/hone/monitoring"
 AUTOSCALING = ROOT / "examples/autoscaling"
 RULES = MONITORING / "rules.yaml"
 _VARIABLES = {"$namespace": ".*", "$name": ".*", "$__rate_interval": "5m"}
-_METRIC = re.compile(r"\b(?:(?:hone(?!_dev_)|controller_runtime|workqueue|rest_client)_|vllm:)\w+")
+_METRIC = re.compile(r"\b(?:(?:hone(?!_dev_)|controller_runtime|workqueue|rest_client|leader_election)_|vllm:)\w+")
 
 
 def expressions() -> list[str]:

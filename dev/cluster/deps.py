@@ -28,6 +28,7 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "lua5.1": "lua5.1",
 }
 
 LOCK_SECONDS = 600

@@ -63,8 +63,20 @@ def test_of_nodes_it_lists_labels_and_in_namespaces_not_even_those(scope: str, r
 def test_with_namespaces_it_has_no_right_outside_of_them(render: Render) -> None:
     manifests = render({"watchNamespaces": ["team-a", "team-b", "team-a"]})
     assert of_kind(manifests, "ClusterRoleBinding") == []
-    assert [b["metadata"]["namespace"] for b in of_kind(manifests, "RoleBinding")] == ["team-a", "team-b"]
-    assert [r["metadata"]["namespace"] for r in of_kind(manifests, "Role")] == ["team-a", "team-b"]
+    namespaces = ["team-a", "team-b", "hone-system"]
+    assert [b["metadata"]["namespace"] for b in of_kind(manifests, "RoleBinding")] == namespaces
+    assert [r["metadata"]["namespace"] for r in of_kind(manifests, "Role")] == namespaces
+
+
+@pytest.mark.parametrize("values", SCOPES.values(), ids=SCOPES)
+def test_it_writes_leases_in_its_own_namespace_and_no_other_than_its_own(values: Manifest, render: Render) -> None:
+    roles = [r for r in of_kind(render(values), "Role", "ClusterRole") if "leases" in str(r["rules"])]
+    (role,) = roles
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "hone-system")
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (None, ["create"]),
+        (["hone"], ["get", "patch"]),
+    ]
 
 
 def test_with_namespaces_and_without_crds_and_policy_nothing_is_cluster_wide(render: Render) -> None:
@@ -109,6 +121,7 @@ def test_each_role_for_users_is_added_to_the_clusters_own_unless_switched_off(ro
 def calls() -> set[tuple[str, str, str]]:
     """(group, resource, verb) of every call that the operator makes for its children and in the golden cases."""
     requests = {("events.k8s.io", "events", verb) for verb in ("create", "get", "patch")}
+    requests |= {("coordination.k8s.io", "leases", verb) for verb in ("create", "get", "patch")}  # Leader election.
     for kind in KINDS.values():
         requests |= {(GROUP, kind.plural, verb) for verb in ("get", "list", "watch")}
         requests.add((GROUP, f"{kind.plural}/status", "update"))

@@ -28,6 +28,7 @@ VARIANTS = {
     },
     "allow-lists": {"admissionPolicies": {"users": {"enabled": True, "images": [], "tolerations": ["gpu", "team-*"]}}},
     "no policies": {"admissionPolicies": {"operator": {"enabled": False}}},
+    "two pods": {"operator": {"replicas": 2, "leaseSeconds": 20}},
     "no metrics service": {"metrics": {"service": {"enabled": False}}},
     "scheduling": {
         "operator": {
@@ -73,6 +74,19 @@ def test_helm_lint_finds_no_fault(
     result = helm("lint", str(CHART), "--strict", "--values", str(file))
     assert result.returncode == 0
     assert [line for line in result.stdout.splitlines() if line.startswith("[")] == []
+
+
+@pytest.mark.parametrize(
+    ("replicas", "strategy", "budgets"), [(0, "Recreate", 0), (1, "Recreate", 0), (2, "RollingUpdate", 1)]
+)
+def test_more_than_one_pod_is_replaced_one_by_one_and_keeps_one_in_drains(
+    replicas: int, strategy: str, budgets: int, render: Render
+) -> None:
+    manifests = render({"operator": {"replicas": replicas}})
+    (deployment,) = of_kind(manifests, "Deployment")
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (replicas, strategy)
+    selectors = [budget["spec"]["selector"] for budget in of_kind(manifests, "PodDisruptionBudget")]
+    assert selectors == [deployment["spec"]["selector"]] * budgets
 
 
 def test_crds_are_installed_and_kept_on_uninstall(render: Render) -> None:

@@ -21,7 +21,8 @@ BAD = {
     "an unknown log level": ({"operator": {"logLevel": "trace"}}, "/operator/logLevel"),
     "no worker": ({"operator": {"workers": 0}}, "/operator/workers"),
     "a resync that would never end": ({"operator": {"resyncSeconds": 1}}, "/operator/resyncSeconds"),
-    "two replicas": ({"operator": {"replicas": 2}}, "replicas"),
+    "ten replicas": ({"operator": {"replicas": 10}}, "/operator/replicas"),
+    "a Lease that is over before it is renewed": ({"operator": {"leaseSeconds": 1}}, "/operator/leaseSeconds"),
     "an interval without a unit": ({"metrics": {"podMonitor": {"interval": "30"}}}, "/metrics/podMonitor/interval"),
     "no list": ({"admissionPolicies": {"users": {"images": "a"}}}, "/admissionPolicies/users/images"),
     "a star in the middle": (

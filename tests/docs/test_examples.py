@@ -15,7 +15,9 @@ from tests.docs.support import ROOT, TYPES, Manifest, documents, problems
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(
-    path for path in EXAMPLES.rglob("*.yaml") if path.name != "kustomization.yaml" and path.parent.name != "autoscaling"
+    path
+    for path in EXAMPLES.rglob("*.yaml")
+    if path.name != "kustomization.yaml" and path.parent.name not in ("autoscaling", "gitops")
 )
 TICKETS = EXAMPLES / "tickets"
 DATA = EXAMPLES / "data/reviews.jsonl"

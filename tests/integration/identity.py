@@ -19,6 +19,8 @@ KINDS = (
     "ServiceAccount",
     "ClusterRole",
     "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 )
@@ -83,18 +85,30 @@ class Identity:
 
 def install(api: Api, admin: Path, manifests: list[Object], folder: Path) -> Identity:
     """Install account, rights and policy from the rendered chart, and wait for the policy to take effect."""
+    identity = account(api, admin, manifests, folder)
+    wait_until(lambda: _is_in_effect(identity), "the policy taking effect", EFFECT_SECONDS)
+    return identity
+
+
+def account(api: Api, admin: Path, manifests: list[Object], folder: Path) -> Identity:
+    """Install account, rights and policy from the rendered chart."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     api.apply(f"/api/v1/namespaces/{NAMESPACE}", body)
+    grant(api, manifests)
+    (service_account,) = (manifest for manifest in manifests if manifest["kind"] == "ServiceAccount")
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+    answer = api.call(
+        "POST", f"{where(service_account)}/token", {**request, "spec": {"expirationSeconds": TOKEN_SECONDS}}
+    )
+    config = json.loads(admin.read_text())
+    return _identity(config, answer["status"]["token"], folder / "operator.kubeconfig")
+
+
+def grant(api: Api, manifests: list[Object]) -> None:
+    """Apply account, rights and policy, as an upgrade of the release does."""
     for manifest in manifests:
         if manifest["kind"] in KINDS:
             api.apply(where(manifest), manifest)
-    (account,) = (manifest for manifest in manifests if manifest["kind"] == "ServiceAccount")
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-    answer = api.call("POST", f"{where(account)}/token", {**request, "spec": {"expirationSeconds": TOKEN_SECONDS}})
-    config = json.loads(admin.read_text())
-    identity = _identity(config, answer["status"]["token"], folder / "operator.kubeconfig")
-    wait_until(lambda: _is_in_effect(identity), "the policy taking effect", EFFECT_SECONDS)
-    return identity
 
 
 def where(manifest: Object) -> str:

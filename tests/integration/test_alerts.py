@@ -41,7 +41,11 @@ CASES = [
     ),
     Case(
         "HoneJobNoCapacity",
-        {f'hone_finetunejob_condition{{type="Reconciling", reason="Unschedulable", {JOB}}}': "1x69 stale"},
+        {
+            f'hone_finetunejob_condition{{type="Reconciling", reason="Queued", {JOB}}}': "1x69 stale",
+            # By its author: spec.suspend is true.
+            'hone_finetunejob_condition{type="Reconciling", reason="Suspended", namespace="team", name="b"}': "1x100",
+        },
         61,
         71,
     ),
@@ -92,6 +96,16 @@ CASES = [
         {'workqueue_longest_running_processor_seconds{name="finetunejob"}': "0+60x20 0x10"},
         12,
         25,
+    ),
+    Case(
+        "HoneOperatorNoLeader",
+        {
+            'leader_election_master_status{name="hone", job="hone", instance="a"}': "1x4 0x20 1x10",
+            'hone_finetunejobs{phase="Pending", job="hone", instance="a"}': "0x40",
+            'leader_election_master_status{name="other", job="other", instance="b"}': "1x40",
+        },
+        15,
+        30,
     ),
     Case("HoneOperatorAbsent", {'hone_finetunejobs{phase="Pending"}': "0x4 stale _x20 0x10"}, 20, 30),
 ]

@@ -21,6 +21,8 @@ from tests.integration.identity import DENIED, NAMESPACE, Identity, where
 from tests.integration.support import FTJ, Cluster, finetunejob, object_of
 
 UID = "11111111-aaaa"
+LEASE = "hone"
+"""The Lease of a release of that name."""
 Change = Callable[[Object], Any]
 
 
@@ -323,6 +325,25 @@ def test_events_are_about_our_kinds_only(identity: Identity, cluster: Cluster) -
     refused(identity.create(cluster.namespace, event("v1", "Pod")), "Events of Hone's operator")
 
 
+def test_no_lease_is_written_but_its_own(identity: Identity, cluster: Cluster, plane: ControlPlane) -> None:
+    def lease(name: str) -> Object:
+        return object_of("coordination.k8s.io/v1", "Lease", name, spec={"holderIdentity": "a"})
+
+    url = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{LEASE}"
+    plane.api.apply(url, lease(LEASE))
+    status, answer = identity.patch(
+        NAMESPACE, {**lease(LEASE), "metadata": {"name": LEASE, "namespace": NAMESPACE}}, {}
+    )
+    assert status == 200, answer
+    plane.api.call("DELETE", url)
+    status, answer = identity.create(NAMESPACE, lease(LEASE))
+    assert status == 201, answer
+    refused(identity.create(NAMESPACE, lease("other")), "only write its own Lease")
+    assert identity.create(cluster.namespace, lease(LEASE))[0] == 403
+    with cluster_admin(plane.api, identity):
+        refused(identity.create(cluster.namespace, lease(LEASE)), "only write its own Lease")
+
+
 def test_a_right_that_somebody_adds_to_the_role_has_no_effect(identity: Identity, plane: ControlPlane) -> None:
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "a"},
@@ -367,17 +388,18 @@ def cluster_admin(api: Api, identity: Identity) -> Iterator[None]:
 def test_its_rights_are_those_of_the_chart_and_what_every_account_has(
     identity: Identity, cluster: Cluster, tmp_path
 ) -> None:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": cluster.namespace},
-    }  # fmt: skip
-    status, answer = identity.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review)
-    assert status == 201, answer
-    rights = {right for rule in answer["status"]["resourceRules"] for right in _rights(rule)}
     granted = {right for rule in operator_rules(manifests_of({}, tmp_path)) for right in _rights(rule)}
-    everybody = {right for right in rights if right[0] in ("authorization.k8s.io", "authentication.k8s.io")}
-    assert rights - everybody == granted
-    assert {verb for _, _, verb in everybody} == {"create"}
+    election = {right for right in granted if right[1] == "leases"}
+    for namespace, own in ((cluster.namespace, granted - election), (NAMESPACE, granted)):
+        review = {
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}
+        }  # fmt: skip
+        status, answer = identity.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review)
+        assert status == 201, answer
+        rights = {right for rule in answer["status"]["resourceRules"] for right in _rights(rule)}
+        everybody = {right for right in rights if right[0] in ("authorization.k8s.io", "authentication.k8s.io")}
+        assert rights - everybody == own, namespace
+        assert {verb for _, _, verb in everybody} == {"create"}
 
 
 def _rights(rule: Object) -> Iterator[tuple[str, str, str]]:

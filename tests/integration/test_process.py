@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from dev.cluster.controlplane import free_ports
+from hone.runtime.options import variable
 from tests.integration.kubelet import HOLD
 from tests.integration.support import FTJ, Cluster, finetunejob, inputs
 from tests.integration.test_life import release
@@ -44,9 +45,13 @@ class Process:
 
 @asynccontextmanager
 async def started(
-    cluster: Cluster, kubeconfig: Path | None = None, namespaces: Sequence[str] = (), progress_seconds: float = 0.5
+    cluster: Cluster,
+    kubeconfig: Path | None = None,
+    namespaces: Sequence[str] = (),
+    progress_seconds: float = 0.5,
+    **options: str,
 ) -> AsyncIterator[Process]:
-    """`python -m hone.runtime` for the test's namespace, or for several."""
+    """`python -m hone.runtime` for the test's namespace, or for several, with more options by the names of Options."""
     metrics, probes = free_ports(2)
     environment = {
         **os.environ,
@@ -56,6 +61,7 @@ async def started(
         "HONE_PROBE_PORT": str(probes),
         "HONE_PROGRESS_SECONDS": str(progress_seconds),
         "PYTHONPATH": "operator/src",
+        **{variable(name): value for name, value in options.items()},
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hone.runtime", env=environment, stderr=asyncio.subprocess.PIPE

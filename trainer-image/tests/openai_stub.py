@@ -78,8 +78,24 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/classify":
             self._send(200, {"data": [{"label": text, "probs": [1.0]}]})
             return
+        if body.get("stream"):
+            self._stream(text)
+            return
         reason = self.server.settings.get("STUB_FINISH", "stop")
         self._send(200, {"choices": [{"message": {"content": text}, "finish_reason": reason}]})
+
+    def _stream(self, text: str) -> None:
+        """A role, a chunk for each letter after STUB_EACH seconds, and what was used."""
+        chunks: list[dict[str, Any]] = [{"choices": [{"delta": {"role": "assistant", "content": ""}}]}]
+        chunks += [{"choices": [{"delta": {"content": letter}}]} for letter in text]
+        chunks.append({"choices": [], "usage": {"completion_tokens": len(text)}})
+        self.send_response(200)
+        self.end_headers()
+        for chunk in chunks:
+            if chunk["choices"] and "role" not in chunk["choices"][0]["delta"]:
+                time.sleep(self.server.number("STUB_EACH", 0))
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
 
     def _send(self, code: int, body: object, headers: Mapping[str, str] = {}) -> None:
         data = json.dumps(body).encode()

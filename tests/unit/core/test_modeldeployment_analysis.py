@@ -3,15 +3,17 @@
 import copy
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hone.contract.analysis import ANALYSIS_ENV, Analysis, AnalysisSummary, AnalysisVerdict
+from hone.contract.analysis import ANALYSIS_ENV, Analysis, AnalysisSummary, AnalysisVerdict, Performance
 from hone.contract.exits import FailureClass
 from hone.contract.results import StepResult
 from hone.contract.verdict import Verdict
 from hone.core.observed import Ref
+from hone.core.prices import Prices
 from tests.unit.core.canaries import CANARY, deployments, new_artifact, selector, through, trying
 from tests.unit.core.fake_cluster import Crash, FakeCluster
 from tests.unit.core.test_modeldeployment_lifecycle import DIGEST, OTHER, served
@@ -43,6 +45,60 @@ def end(cluster: FakeCluster, verdict: AnalysisVerdict, message: str = WORSE) ->
     cluster.complete(result(verdict, message))
     cluster.converge()
     return cluster
+
+
+SPEED = Performance(ttft_p50=0.1, ttft_p95=0.3, tokens_per_second=500, concurrency=4, requests=32)
+
+
+def measured(rollout: dict[str, Any] | None = None, prices: Prices | None = None, **spec: Any) -> FakeCluster:
+    """A cluster whose candidate passed and was measured, and is served."""
+    cluster = trying(rollout or {**CANARY, "steps": [], "analysis": ROWS}, **spec)
+    cluster.settings = replace(cluster.settings, prices=prices or Prices())
+    through(cluster, "candidate")
+    summary = AnalysisSummary(verdict=AnalysisVerdict.PASS, message="as good", performance=SPEED)
+    cluster.complete(StepResult(step="analyze", analysis=summary))
+    cluster.converge()
+    return cluster
+
+
+def test_performance_is_that_of_the_revision_that_is_served() -> None:
+    cluster = measured()
+    assert "performance" not in cluster.status
+    assert cluster.status["analysis"]["result"]["performance"]["ttftP50"] == 0.1
+    through(cluster, "stable")
+    assert cluster.status["performance"] == {**SPEED.to_dict(), "revision": cluster.status["stable"]["revision"]}
+    cluster.edit(rollout={"strategy": "Recreate"}).converge()
+    assert cluster.status["performance"]["ttftP95"] == 0.3
+    new_artifact(cluster, "sha256:" + "d" * 64, "job3-output", "job-uid-3")
+    through(cluster, "stable")
+    assert "performance" not in cluster.status
+
+
+def test_performance_stays_while_the_next_candidate_is_analyzed() -> None:
+    cluster = through(measured(), "stable")
+    new_artifact(cluster, "sha256:" + "d" * 64, "job3-output", "job-uid-3")
+    through(cluster, "candidate")
+    stable = cluster.status["stable"]["revision"]
+    assert cluster.status["analysis"]["revision"] != stable
+    assert cluster.status["performance"]["revision"] == stable
+
+
+PRICES = Prices("EUR", {"NVIDIA-H100": 3.6, "nvidia.com/gpu": 1.8})
+COSTS: dict[str, tuple[Prices, dict[str, Any], float | None]] = {
+    "by the product": (PRICES, {"pod": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100"}}}, 2.0),
+    "by the resource": (PRICES, {}, 1.0),
+    "of two GPUs": (PRICES, {"gpus": 2}, 2.0),
+    "without a price": (Prices("EUR", {}), {}, None),
+    "on the CPU": (PRICES, {"gpus": 0}, None),
+}
+
+
+@pytest.mark.parametrize("case", COSTS)
+def test_a_million_tokens_cost_what_the_gpus_do_meanwhile(case: str) -> None:
+    prices, spec, cost = COSTS[case]
+    shown = through(measured(prices=prices, **{"gpus": 1, **spec}), "stable").status["performance"]
+    expected = {} if cost is None else {"costPerMillionTokens": cost, "currency": "EUR"}
+    assert {key: shown[key] for key in ("costPerMillionTokens", "currency") if key in shown} == expected
 
 
 def test_a_candidate_is_analyzed_once_it_is_ready_and_gets_no_request_meanwhile() -> None:

@@ -428,6 +428,16 @@ def test_fewer_pods_wait_for_the_end_of_a_step_whose_share_they_would_change() -
     assert pods_of_roles(cluster) == {"stable": 1}
 
 
+def test_a_candidate_with_all_requests_loses_no_pods_because_the_old_servers_have_no_load() -> None:
+    steps = {"strategy": "Canary", "steps": [{"weight": 100, "holdSeconds": 60}]}
+    cluster = through(trying(steps, replicas=3), "candidate", "stable", "candidate")
+    cluster.edit(replicas=1).converge()
+    assert pods_of_roles(cluster) == {"stable": 3, "candidate": 3}
+    assert "is not applied, since the candidate's pods are as many" in cluster.message("Progressing")
+    cluster.edit(replicas=4).converge()
+    assert pods_of_roles(cluster) == {"stable": 4, "candidate": 4}
+
+
 def test_more_pods_and_fewer_with_the_same_share_never_wait() -> None:
     cluster = a_step_of_a_quarter(3)
     cluster.edit(replicas=5).converge()

@@ -36,13 +36,13 @@ class Answers:
 @pytest.mark.parametrize("answers", [(5, 3, 4), (5, 6, 6, None, 2, None, 2), (1 << 40, 1, 0, 1)])
 async def test_a_server_that_went_back_is_noticed(answers: tuple[int | None, ...]) -> None:
     with pytest.raises(WentBack, match=r"went back from \d+ to \d+"):
-        await asyncio.wait_for(revisions.watch(Answers(*answers), "", 0.0), 10)  # type: ignore[arg-type]
+        await asyncio.wait_for(revisions.watch(Answers(*answers), lambda: [""], 0.0), 10)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answers", [(), (5, 5, 5, 9), (5, None, None, 5), (5, 3, 5, 4, 6), (0, 7, 0, 0, 0, 8)])
 async def test_no_other_server_is(answers: tuple[int | None, ...]) -> None:
     client = Answers(*answers)
-    watching = asyncio.create_task(revisions.watch(client, "", 0.0))  # type: ignore[arg-type]
+    watching = asyncio.create_task(revisions.watch(client, lambda: [""], 0.0))  # type: ignore[arg-type]
     await asyncio.wait_for(client.done.wait(), 10)
     assert not watching.done()
     watching.cancel()

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hone.contract.analysis import ANALYSIS_ENV, MAX_KEY, MIN_KEY, Analysis, AnalysisSummary
+from hone.contract.analysis import ANALYSIS_ENV, MAX_KEY, MIN_KEY, Analysis, AnalysisSummary, AnalysisVerdict
 from hone.contract.exits import exit_code
 from hone.contract.results import StepResult
 from hone_trainer.protocol import limits
@@ -22,6 +22,7 @@ from hone_trainer.protocol.verdicts import Preempted, from_exception
 from hone_trainer.protocol.volumes import read_file
 from hone_trainer.scores.questions import FIELD, Endpoint, ask_both, questions_of
 from hone_trainer.scores.revisions import judge
+from hone_trainer.scores.speed import measure
 
 STEP = "analyze"
 SECONDS = 3000.0
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def analyze(analysis: Analysis) -> AnalysisSummary:
-    """Ask both revisions, and compare.
+    """Ask both revisions, and compare; then measure how fast the candidate is, if it may be served.
 
     Raises:
         BadInput: the rows cannot be used, or the API has no metric.
@@ -49,7 +50,10 @@ def analyze(analysis: Analysis) -> AnalysisSummary:
         Endpoint(url, analysis.model, analysis.api, analysis.max_tokens, _key(keys))
         for url, keys in ((analysis.stable, analysis.stable_keys), (analysis.candidate, analysis.keys))
     )
-    return judge(analysis, questions, ask_both(questions, stable.by_its_name(), candidate))
+    summary = judge(analysis, questions, ask_both(questions, stable.by_its_name(), candidate))
+    if summary.verdict is AnalysisVerdict.FAIL:
+        return summary
+    return summary.model_copy(update={"performance": measure(candidate, questions)})
 
 
 def _key(directory: str | None) -> str | None:

@@ -15,7 +15,7 @@ from hone.api.meta import (
     PodSettings,
     ResourceRequirements,
 )
-from hone.api.rollout import HISTORY, MOST_STEPS, AnalysisStatus, Rejected, Rollout
+from hone.api.rollout import HISTORY, MOST_STEPS, AnalysisStatus, Rejected, Rollout, ServerPerformance
 from hone.api.served_model import ServedModel
 from hone.contract.base import Model
 
@@ -238,6 +238,9 @@ class ModelDeploymentStatus(Model):
         Field(max_length=2 * HISTORY, description="Revisions that are kept as ControllerRevisions, the newest last."),
     ] = None
     analysis: Annotated[AnalysisStatus | None, Field(description="The last analysis of a candidate.")] = None
+    performance: Annotated[
+        ServerPerformance | None, Field(description="How fast the revision is that is served, if it was analyzed.")
+    ] = None
     downtime_seconds: Annotated[
         int | None,
         Field(ge=0, description="Seconds in which no server answered during the last rollout with Recreate."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.contract.analysis import MOST_SAMPLES, AnalysisSummary
+from hone.contract.analysis import MOST_SAMPLES, AnalysisSummary, Performance
 from hone.contract.base import Model
 from hone.contract.metrics import Metric
 from hone.contract.objects import ClaimPath, ConfigMapKey
@@ -94,6 +94,21 @@ class AnalysisStatus(Model):
     key: Annotated[str, Field(max_length=64, description="Digest of what is compared, and how.")]
     revision: Annotated[str, Field(max_length=64, description="Revision of the candidate.")]
     result: Annotated[AnalysisSummary | None, Field(description="What it showed; none while it runs.")] = None
+
+
+class ServerPerformance(Performance):
+    """How fast a revision is, as the analysis of its rollout measured it, and what its tokens cost."""
+
+    revision: Annotated[str, Field(max_length=64, description="The revision, which is the one that is served.")]
+    cost_per_million_tokens: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="What a million tokens of answers cost at this concurrency, by the administrator's price of "
+            "the GPUs. More requests at a time cost less each.",
+        ),
+    ] = None
+    currency: Annotated[str | None, Field(max_length=16, description="Currency of the cost.")] = None
 
 
 class Rollout(Model):

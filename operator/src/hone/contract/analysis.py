@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hone.contract.base import Model
 from hone.contract.metrics import Metric
-from hone.contract.plan import Count
+from hone.contract.plan import Count, Positive
 
 ANALYSIS_ENV = "HONE_ANALYSIS"
 """Environment variable that holds an `Analysis` as JSON."""
@@ -68,6 +68,16 @@ class Latency(Model):
     p95: Annotated[float, Field(description="95 % of the answers came within this time.")]
 
 
+class Performance(Model):
+    """How fast one server pod answers, a few prompts at a time, without what its prefix cache would save."""
+
+    ttft_p50: Annotated[float, Field(ge=0, description="Half of the first tokens came within these seconds.")]
+    ttft_p95: Annotated[float, Field(ge=0, description="95 % of the first tokens came within these seconds.")]
+    tokens_per_second: Annotated[float, Field(ge=0, description="Tokens of all answers per second.")]
+    concurrency: Annotated[Positive, Field(description="Number of prompts that were answered at the same time.")]
+    requests: Annotated[Positive, Field(description="Number of prompts that were answered.")]
+
+
 class AnalysisSummary(Model):
     """What two revisions answered to the same prompts."""
 
@@ -83,3 +93,6 @@ class AnalysisSummary(Model):
     errors: Annotated[Count, Field(description="Number of prompts that the candidate answered with an error.")] = 0
     stable_latency: Annotated[Latency | None, Field(description="Latency of the revision that is served.")] = None
     candidate_latency: Annotated[Latency | None, Field(description="Latency of the candidate.")] = None
+    performance: Annotated[
+        Performance | None, Field(description="How fast the candidate is, measured after the comparison; Chat only.")
+    ] = None

@@ -6,9 +6,9 @@ from its session page by page and kopf is shown none of their objects, or it wou
 
 import asyncio
 import functools
-import logging
+import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -23,20 +23,29 @@ from hone.core.kinds import Watched
 from hone.core.observed import Object
 from hone.core.trim import trimmed
 from hone.runtime.client import USER_AGENT, path
+from hone.runtime.coverage import Coverage
 from hone.runtime.listings import Page
 from hone.runtime.pages import read_page
 
 MAX_ATTEMPT_SECONDS = 30.0
 PAGE_SIZE = 25
 """Objects per page of a listing. An object may have 1.5 MB, and the text of a page is in memory whole."""
+RETRY_SECONDS = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0)
+"""Pauses between tries of a listing or watch that failed; the last one holds for all further tries."""
 METADATA = "application/json;as={};g=meta.k8s.io;v=v1"
 """The media type of objects, or lists of objects, without anything but their metadata."""
-log = logging.getLogger(__name__)
 
 
 class _Watch(NamedTuple):
     watched: Watched
     namespace: str
+
+
+class Endless:
+    """Pauses without end: kopf ends all watches, those of other namespaces too, once one has no pause left."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
 
 
 class NoDifferences(kopf.DiffBaseStorage):
@@ -63,7 +72,10 @@ class Watcher:
         configuration: how to reach the API server; read again when a token was refused.
         saw: called with the type and the object of each event.
         listed: called with each page of each listing.
-        on_listed: called once each kind was listed in each namespace.
+        on_listed: called once each kind was listed in each namespace that is not away.
+
+    Attributes:
+        coverage: what is watched.
     """
 
     def __init__(
@@ -83,17 +95,16 @@ class Watcher:
             for namespace in namespaces or [""]
         }
         self._prefix = URL(configuration.host).path.rstrip("/")
-        self._unlisted = set(self._watches)
+        self.coverage = Coverage({where: watch.namespace for where, watch in self._watches.items()})
+        self._was_listed = False
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
-        self._established: set[str] = set()
-        self._expected = len(watched) * max(1, len(namespaces))
         self._done: Future[None] = Future()
 
     @property
     def ready(self) -> bool:
-        """Whether each watch has been established."""
-        return len(self._established) >= self._expected and not self._done.done()
+        """Whether each watch has been established, but for those of namespaces that are away."""
+        return self.coverage.all_established and not self._done.done()
 
     def start(self) -> None:
         """Start to watch."""
@@ -137,6 +148,7 @@ class Watcher:
         settings.scanning.disabled = True  # No need to list namespaces and CRDs: what we watch is known.
         settings.process.ultimate_exiting_timeout = None
         settings.networking.request_timeout = MAX_ATTEMPT_SECONDS
+        settings.networking.error_backoffs = Endless()
         settings.queueing.exit_timeout = 0.5
         settings.queueing.idle_timeout = 1.0  # Each object that changed has a task until then.
         settings.watching.chunk_size = PAGE_SIZE
@@ -224,14 +236,23 @@ class Watcher:
 
     async def _listed(self, where: str, page: Page) -> None:
         self._pages(page)
-        if page.last and where in self._unlisted:
-            self._unlisted.discard(where)
-            if not self._unlisted:
-                self._on_listed()
+        if page.last:
+            self.coverage.listed(where)
+            self._check_listed()
 
     async def _on_answer(self, _session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
-        if "watch" in params.url.query and params.response.status == 200:
-            self._post(self._established.add, params.url.path)
+        where, is_watch = params.url.path.removeprefix(self._prefix), "watch" in params.url.query
+        self._post(self._answered, where, params.response.status, is_watch)
+
+    def _answered(self, where: str, status: int, is_watch: bool) -> None:
+        self.coverage.answered(where, status, is_watch)
+        self._check_listed()
+
+    def _check_listed(self) -> None:
+        """Say once that all is listed; what keeps it from that may also end by a namespace being away."""
+        if not self._was_listed and self.coverage.all_listed:
+            self._was_listed = True
+            self._on_listed()
 
     def _post(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call something in the loop that started us; once that is closed, nobody cares."""

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_NOISE = ("OS signals are ignored",)
+_NOISE = re.compile(r"OS signals are ignored|Request attempt .* failed; will retry: .*APIForbiddenError")
+"""What kopf repeats although it is no news: it runs in a thread of its own on purpose, and signals are handled in
+`hone.runtime.main`; a refused watch is logged once, in `hone.runtime.coverage`."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,8 +36,7 @@ def configure(level: str) -> None:
     """Send all logs through the formatter; libraries log only warnings unless the level is debug."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    # kopf runs in a thread of its own on purpose; signals are handled in main.
-    handler.addFilter(lambda record: not record.getMessage().startswith(_NOISE))
+    handler.addFilter(lambda record: not _NOISE.match(record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

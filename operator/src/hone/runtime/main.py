@@ -7,11 +7,14 @@ import os
 import signal
 import sys
 
+from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from hone.core.kinds import KINDS
 from hone.runtime import logs
+from hone.runtime.client import Client
+from hone.runtime.election import Election, Lease, LeaseLost
 from hone.runtime.operator import Operator
 from hone.runtime.options import OptionError, Options, from_environment, table
 from hone.runtime.web import Server
@@ -41,30 +44,51 @@ async def login() -> Configuration:
 
 
 async def serve(options: Options) -> int:
-    """Run until SIGTERM or SIGINT, or until the watches fail. Returns the exit code."""
+    """Run until SIGTERM or SIGINT, until the watches fail, or until the Lease is lost. Returns the exit code."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    operator = Operator(KINDS, await login(), options)
-    server = Server(operator.metrics, lambda: operator.ready and not stopping.is_set())
+    configuration = await login()
+    operator = Operator(KINDS, configuration, options)
+    election = _election(configuration, options, operator)
+    server = Server(operator.metrics, lambda: (operator.ready or _waits(election)) and not stopping.is_set())
     await server.start(options.metrics_port, options.probe_port)
-    running, stopped = asyncio.create_task(_run(operator)), asyncio.create_task(stopping.wait())
-    await asyncio.wait({stopped, running}, return_when=asyncio.FIRST_COMPLETED)
-    code = 0
-    if running.done():
-        # Kubernetes restarts us; nothing is lost, since all state is in the cluster.
-        log.error("the watches ended: %s", running.exception() or "without an error")
-        code = 1
-    await operator.stop()
-    for task in (running, stopped):
+    stopped, running = asyncio.create_task(stopping.wait()), asyncio.create_task(_run(operator, election))
+    tasks = [stopped, running, *([asyncio.create_task(election.hold())] if election else [])]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    # Kubernetes restarts a process that failed; nothing is lost, since all state is in the cluster.
+    failures = [task.exception() or "the watches ended without an error" for task in tasks[1:] if task.done()]
+    for failure in failures:
+        log.error("ending: %s", failure)
+    # Others may reconcile once the Lease is lost. Until running reconciles have ended, it is renewed.
+    await operator.stop(at_once=any(isinstance(failure, LeaseLost) for failure in failures))
+    for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if election:
+        await election.close()
     await server.stop()
     log.info("stopped")
-    return code
+    return 1 if failures else 0
 
 
-async def _run(operator: Operator) -> None:
+def _election(configuration: Configuration, options: Options, operator: Operator) -> Election | None:
+    """The election by the Lease that the options name, if they do, with connections of its own."""
+    if not options.lease_name:
+        return None
+    lease = Lease(options.lease_namespace, options.lease_name, options.lease_seconds)
+    return Election(Client(ApiClient(configuration), operator.metrics), lease, options.pod_name, operator.metrics)
+
+
+def _waits(election: Election | None) -> bool:
+    """Whether this process is ready to take over; as in other operators, such a pod counts as ready."""
+    return election is not None and election.waits
+
+
+async def _run(operator: Operator, election: Election | None) -> None:
+    if election:
+        await election.leads.wait()
     await operator.wait_for_kinds()
     operator.start()
     log.info("started")

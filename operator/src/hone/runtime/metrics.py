@@ -77,6 +77,12 @@ class Metrics:
         )
 
         name = ["name"]
+        self.leader = Gauge(
+            "leader_election_master_status",
+            "1 if this process holds the Lease and reconciles, 0 if it waits.",
+            name,
+            registry=reg,
+        )
         self.depth = Gauge("workqueue_depth", "Keys waiting for a worker.", name, registry=reg)
         self.adds = Counter("workqueue_adds_total", "Keys added to the queue.", name, registry=reg)
         self.retries = Counter("workqueue_retries_total", "Keys added again after an error.", name, registry=reg)
@@ -116,6 +122,10 @@ class Metrics:
         self.seconds.labels(name)
         for result in RESULTS:
             self.reconciles.labels(name, result)
+
+    def leads(self, name: str, leads: bool) -> None:
+        """Show whether this process holds a Lease."""
+        self.leader.labels(name).set(leads)
 
     def request(self, method: str, code: str) -> None:
         """Count a request to the API server."""

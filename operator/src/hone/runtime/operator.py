@@ -95,7 +95,7 @@ class Operator:
 
     @property
     def ready(self) -> bool:
-        """Whether every watch has been established."""
+        """Whether every watch has been established, but for those of namespaces that are away."""
         return self._watcher.ready
 
     async def wait_for_kinds(self) -> None:
@@ -121,10 +121,10 @@ class Operator:
             Exception: what ended them.
             WentBack: the API server's revisions went back, so a new process has to list everything again.
         """
-        namespace = next(iter(self._options.watch_namespaces), "")
+        coverage, seconds = self._watcher.coverage, self._options.revision_seconds
         tasks = [
             asyncio.create_task(self._watcher.wait()),
-            asyncio.create_task(revisions.watch(self.client, namespace, self._options.revision_seconds)),
+            asyncio.create_task(revisions.watch(self.client, lambda: coverage.namespaces, seconds)),
         ]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -134,11 +134,16 @@ class Operator:
             for task in tasks:
                 task.cancel()
 
-    async def stop(self) -> None:
-        """Accept no new keys, let running reconciles finish, and close all connections."""
+    async def stop(self, at_once: bool = False) -> None:
+        """Accept no new keys, let running reconciles finish, and close all connections.
+
+        Args:
+            at_once: interrupt running reconciles.
+        """
+        seconds = 0.0 if at_once else self._options.drain_seconds
         self._watcher.stop()
         queues = [controller.queue for controller in self._controllers.values()]
-        drained = await asyncio.gather(*(queue.stop(self._options.drain_seconds) for queue in queues))
+        drained = await asyncio.gather(*(queue.stop(seconds) for queue in queues))
         if not all(drained):
             log.warning("some reconciles were interrupted; the next operator process repeats them")
         await self._readings.close()

@@ -24,6 +24,7 @@ LEAST: dict[str, float] = {
     "resync_seconds": 1,
     "refused_seconds": 0.1,
     "revision_seconds": 1,
+    "lease_seconds": 3,
 }
 """Minimum values of numbers, 0 by default: with intervals of 0 seconds the operator would reconcile without pause."""
 
@@ -48,6 +49,9 @@ class Options:
         refused_seconds: seconds until a write that the API server refused is retried.
         revision_seconds: how often to check whether the API server's revisions went back.
         pod_name: name of the operator's pod, for its Events.
+        lease_name: name of the Lease that the operator which reconciles holds; empty: it reconciles without one.
+        lease_namespace: the Lease's namespace.
+        lease_seconds: how long the Lease is valid after each renewal, so how long a crashed operator is waited for.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -60,6 +64,9 @@ class Options:
     refused_seconds: float = 60.0
     revision_seconds: float = 60.0
     pod_name: str = field(default_factory=socket.gethostname)
+    lease_name: str = ""
+    lease_namespace: str = ""
+    lease_seconds: int = 15
 
 
 def variable(name: str) -> str:
@@ -80,6 +87,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Options:
         raise OptionError(f"{variable('log_level')}={options.log_level!r}: use one of {', '.join(LOG_LEVELS)}")
     if size := options.settings.cache_size_limit:
         _check_quantity(variable("cache_size_limit"), size)
+    if options.lease_name and not options.lease_namespace:
+        raise OptionError(f"{variable('lease_namespace')} is empty: set the namespace of {variable('lease_name')}")
     return options
 
 

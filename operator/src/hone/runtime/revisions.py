@@ -6,6 +6,7 @@ A consistent list is never older than one before it, so a lower revision proves 
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 
 from hone.core.kinds import KINDS
 from hone.runtime.client import Client
@@ -18,12 +19,12 @@ class WentBack(Exception):
     """The server has a lower revision than before: what the watches have shown is not what it has."""
 
 
-async def watch(client: Client, namespace: str, seconds: float) -> None:
+async def watch(client: Client, namespaces: Callable[[], Sequence[str]], seconds: float) -> None:
     """Ask for the revision again and again; each time costs one request that returns at most one object.
 
     Args:
         client: the client.
-        namespace: one that the operator may list; empty: all.
+        namespaces: returns those that the operator may list, of which one is asked for; an empty name: all.
         seconds: between two requests.
 
     Raises:
@@ -32,8 +33,10 @@ async def watch(client: Client, namespace: str, seconds: float) -> None:
     kind, highest, lower = next(iter(KINDS.values())), 0, 0
     while True:
         await asyncio.sleep(seconds)
+        if not (listable := namespaces()):
+            continue
         try:
-            revision = await client.revision(namespace, kind.api_version, kind.name)
+            revision = await client.revision(listable[0], kind.api_version, kind.name)
         except ApiError as error:
             log.debug("the revision of the API server is not known: %s", error)
             continue

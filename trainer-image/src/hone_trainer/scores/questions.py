@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from hone_trainer.protocol.errors import BadInput, clip
@@ -95,12 +95,10 @@ class Endpoint:
 
     def _once(self, question: Question) -> tuple[Reply, float]:
         """The answer, and seconds after which the server may be asked again; 0 if that is no matter of time."""
-        path, body = self._request(question)
-        headers = {"Content-Type": "application/json", **self._headers()}
-        request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
+        path, body = self.request(question)
         began, wait = time.monotonic(), 0.0
         try:
-            with _opener().open(request, timeout=REQUEST_SECONDS) as response:
+            with self.open(path, body) as response:
                 answer = json.loads(response.read(MOST_BYTES))
             text, ended = self._text(answer)
             return Reply(text, time.monotonic() - began, ended), 0.0
@@ -114,7 +112,19 @@ class Endpoint:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
-    def _request(self, question: Question) -> tuple[str, dict[str, Any]]:
+    def open(self, path: str, body: dict[str, Any]) -> HTTPResponse:
+        """The server's response, which the caller closes.
+
+        Raises:
+            OSError, HTTPException: there is none, or it is an error.
+        """
+        headers = {"Content-Type": "application/json", **self._headers()}
+        request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
+        response: HTTPResponse = _opener().open(request, timeout=REQUEST_SECONDS)
+        return response
+
+    def request(self, question: Question) -> tuple[str, dict[str, Any]]:
+        """Path and body of a question."""
         if self.api == "Classify":
             return "/classify", {"model": self.model, "input": question.messages[-1]["content"]}
         parameters = {"messages": question.messages, "temperature": 0, "seed": 0, "max_tokens": self.max_tokens}

@@ -83,7 +83,8 @@ def delays_scaling(server: Server, done: int | None, weight: int, count: int) ->
     if done is None or done >= len(steps) or not weight or not replicas or replicas >= count:
         return False
     target = steps[done].weight
-    return abs(share_of(target, replicas) - target) > abs(share_of(target, count) - target)
+    # Its pods get all of the load, of which an autoscaler sees nothing at the stable ones.
+    return target == ALL or abs(share_of(target, replicas) - target) > abs(share_of(target, count) - target)
 
 
 def trouble_in_words(server: Server, trouble: Trouble) -> Trouble:
@@ -149,7 +150,8 @@ def advance(
     left = current.hold_seconds - seconds_since(since, now) if since else None
     where = f"step {done + 1} of {len(steps)}: the candidate gets {_in_words(current, weight)}"
     if delays_scaling(server, done, weight, count):
-        where += f", and spec.replicas {server.spec.replicas} is not applied, since that would change this share"
+        reason = "the candidate's pods are as many" if weight == ALL else "that would change this share"
+        where += f", and spec.replicas {server.spec.replicas} is not applied, since {reason}"
     if is_paused:
         message = f"{where}, until spec.rollout.paused is false"
         return Canary("Paused", message, replicas, weight, done, since, is_paused=True)

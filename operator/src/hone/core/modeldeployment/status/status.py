@@ -14,6 +14,7 @@ from hone.core.modeldeployment.resources import access, vllm
 from hone.core.modeldeployment.resources.deployment import revision_of
 from hone.core.modeldeployment.selection import short
 from hone.core.modeldeployment.snapshot import REJECTED, Snapshot
+from hone.core.modeldeployment.status.performance import performance
 from hone.core.network import enforcement
 from hone.core.times import seconds_since
 
@@ -158,6 +159,7 @@ def status(snapshot: Snapshot, now: datetime) -> ModelDeploymentStatus:
         candidate=snapshot.candidate,
         rejected=snapshot.rejected or None,
         analysis=shown(snapshot.server, snapshot.old, snapshot.revision, snapshot.analysis),
+        performance=performance(snapshot),
         downtime_seconds=_downtime(snapshot, now),
         revisions=roles or None,
     )
