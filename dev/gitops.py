@@ -38,6 +38,7 @@ NO_OBJECT = {
     "spec/evaluation/benchmarks/name": "a benchmark that Hone has, or what reports call it",
     "spec/evaluation/scorers/name": "what reports call it",
     "spec/compute/pod/env/name": "a variable",
+    "spec/queue/name": "a LocalQueue, which others than the team set up",
     "spec/pod/env/name": "a variable",
     "spec/runtime/env/name": "a variable",
 }

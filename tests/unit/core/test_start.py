@@ -100,7 +100,7 @@ def test_a_job_that_is_queued_has_no_start_deadline() -> None:
     plan = cluster.later(3600).converge()
     assert results(cluster) == [("prepare", 1, "Running")]
     assert plan.requeue_after is None, "the Job's own event tells when the queue lets it go"
-    assert cluster.condition("Reconciling")[1] == "Preparing"
+    assert cluster.condition("Reconciling")[1] == "Queued"
 
 
 def test_the_start_deadline_begins_when_the_queue_lets_the_job_go() -> None:

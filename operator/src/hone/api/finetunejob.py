@@ -19,6 +19,7 @@ from hone.api.meta import (
     ResourceRequirements,
 )
 from hone.api.output import PUBLISH_FIELDS, Output
+from hone.api.queue import QUEUE, Queue
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
 from hone.contract.objects import ClaimPath, ConfigMapKey, ObjectName
@@ -394,6 +395,7 @@ class FineTuneJobSpec(Model):
         Compute | None, Field(description="Trainer pods and their GPUs. Default: one pod with one GPU.")
     ] = None
     prepare: Annotated[Prepare | None, Field(description="Pod that checks the data and plans the training.")] = None
+    queue: Annotated[Queue | None, Field(description=QUEUE)] = None
     suspend: Annotated[
         bool,
         Field(
@@ -482,10 +484,10 @@ class FineTuneJob(Model):
 PREPARED_EVALUATION = ("group_by",)
 """Fields of `evaluation` that prepare reads."""
 _SCORING = [field.alias or name for name, field in Evaluation.model_fields.items() if name not in PREPARED_EVALUATION]
+NOT_DIGESTED = ("suspend", "queue", "gate", "budget")
+"""Fields of the spec on which nothing that was prepared depends."""
 MUTABLE_AFTER_START = (
-    "suspend",
-    "gate",
-    "budget",
+    *NOT_DIGESTED,
     *(f"evaluation.{name}" for name in _SCORING),
     *(f"output.{name}" for name in PUBLISH_FIELDS),
 )

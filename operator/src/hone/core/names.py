@@ -28,6 +28,8 @@ INPUTS_ANNOTATION = "hone.dev/inputs"
 """Digest of what a Deployment or NetworkPolicy was rendered from: it is applied again only when that changes."""
 SPEC_ANNOTATION = "hone.dev/spec"
 """Digest of the FineTuneJob's spec from which a Job was rendered."""
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's label for the queue in which a Job waits."""
 COMPLETION_INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 """Kubernetes' label for the index of a pod in its Job."""
 

@@ -6,6 +6,7 @@ from hone.core.names import (
     COMPLETION_INDEX_LABEL,
     INPUTS_ANNOTATION,
     OWNER_ANNOTATION,
+    QUEUE_LABEL,
     RETAIN_ANNOTATION,
     REVISION_LABEL,
     SPEC_ANNOTATION,
@@ -28,7 +29,7 @@ def _names(*fields: str) -> _Tree:
     return dict.fromkeys(fields, WHOLE)
 
 
-_LABELS = (UID_LABEL, STEP_LABEL, REVISION_LABEL, COMPLETION_INDEX_LABEL)
+_LABELS = (UID_LABEL, STEP_LABEL, REVISION_LABEL, COMPLETION_INDEX_LABEL, QUEUE_LABEL)
 _ANNOTATIONS = (OWNER_ANNOTATION, RETAIN_ANNOTATION, INPUTS_ANNOTATION, SPEC_ANNOTATION)
 _METADATA: _Tree = {
     **_names("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"),

@@ -4,7 +4,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from hone.api.finetunejob import Compute, FineTuneJobSpec, Prepare, Retry, Workspace
+from hone.api.finetunejob import NOT_DIGESTED, Compute, FineTuneJobSpec, Prepare, Retry, Workspace
 from hone.api.finetunejob_status import FineTuneJobStatus, FoundModel, GpuStatus
 from hone.api.generation import Generation
 from hone.api.output import PUBLISH_FIELDS, Output
@@ -179,11 +179,11 @@ class Run(Subject):
 
     @cached_property
     def spec_digest(self) -> str:
-        """Digest of the spec as it was written, without suspend, gate, budget and what publish alone reads.
+        """Digest of the spec as it was written, without suspend, queue, gate, budget and what publish alone reads.
 
         Earlier releases counted an empty output as well. A run that they have begun keeps the digest that it has.
         """
-        spec = {key: value for key, value in self.resource["spec"].items() if key not in ("suspend", "gate", "budget")}
+        spec = {key: value for key, value in self.resource["spec"].items() if key not in NOT_DIGESTED}
         output = spec.pop("output", None) or {}
         if claim := {key: value for key, value in output.items() if key not in PUBLISH_FIELDS}:
             return _digest({**spec, "output": claim})

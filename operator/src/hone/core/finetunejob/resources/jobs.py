@@ -6,6 +6,7 @@ from hone.api.finetunejob import StepEnvVar
 from hone.contract.results import TERMINATION_MESSAGE_PATH
 from hone.contract.runconfig import ATTEMPT_ENV, POD_UID_ENV, Attempt
 from hone.core.children import metadata
+from hone.core.finetunejob.resources import queue
 from hone.core.finetunejob.resources.runconfig import CONFIG_DIRECTORY, CONFIG_FILE
 from hone.core.finetunejob.run import Run
 from hone.core.finetunejob.sources import sources
@@ -122,6 +123,8 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
     pods, mounts = step.pods(run), _mounts(run, step, config)
     meta = metadata(run.resource, run.job(step.name, attempt.number), step.name)
     meta["annotations"][SPEC_ANNOTATION] = step.digest(run)
+    queued = queue.labels(run) if step.joins_queue else {}
+    meta["labels"] |= queued
     spec: Object = {
         "completions": pods,
         "parallelism": pods,
@@ -142,5 +145,6 @@ def job(run: Run, step: Step, attempt: Attempt, config: str) -> Object:
             **step.pod_spec(run),
         ),
         **step.job_spec(run),
+        **({"suspend": True} if queued else {}),
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}

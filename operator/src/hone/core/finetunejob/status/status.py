@@ -7,7 +7,8 @@ from hone.core.allowlists import NOT_ALLOWED
 from hone.core.conditions import FALSE, TRUE, UNKNOWN, Finding, find, is_true, kstatus, merge
 from hone.core.finetunejob.policies import budget, upstream
 from hone.core.finetunejob.policies.dependencies import STALLED_REASONS
-from hone.core.finetunejob.start import all_started
+from hone.core.finetunejob.resources import queue
+from hone.core.finetunejob.start import all_started, is_queued
 from hone.core.finetunejob.state import State
 from hone.core.finetunejob.status import costs, gate, progress, scores
 from hone.core.finetunejob.steps import PUBLISHING
@@ -125,7 +126,10 @@ def _now(state: State) -> tuple[str, str]:
         return state.trouble.reason, state.trouble.message
     attempt = state.running
     if attempt:
-        return str(phase(state)), _attempt_words(state, attempt)
+        job, words = state.job_of(attempt), _attempt_words(state, attempt)
+        if job is not None and is_queued(job):
+            return Phase.QUEUED, f"{words}: {queue.waits_for(job)}"
+        return str(phase(state)), words
     if state.live_pods:
         return "WaitingForPods", f"waiting for the pods of the last attempt to terminate: {_places(state.live_pods)}"
     last = state.last(state.step)

@@ -113,6 +113,7 @@ FINISH_STEP = Step(
     part="export",
     phase=_phase,
     job_spec=removed_later,
+    joins_queue=True,
     resources=_resources,
     gpus=lambda run: run.scoring_gpus,
     mounts=_mounts,

@@ -110,6 +110,7 @@ class Step:
         ports: ports of a container.
         pod_spec: further fields of the pod's spec.
         job_spec: further fields of the Job's spec.
+        joins_queue: whether its Job waits in the queue that the spec names.
         shm_size: size of /dev/shm in a pod.
         grace_seconds: seconds between SIGTERM and SIGKILL.
         secrets: variables from Secrets that its pods alone need, by name.
@@ -139,6 +140,7 @@ class Step:
     ports: Sequence[Mapping[str, Any]] = ()
     pod_spec: Callable[[Run], Mapping[str, Any]] = _nothing
     job_spec: Callable[[Run], Mapping[str, Any]] = _nothing
+    joins_queue: bool = False
     shm_size: Callable[[Run], str] = _small
     grace_seconds: Callable[[Run], int] = _short
     secrets: Callable[[Run], Mapping[str, SecretKey]] = _no_secrets

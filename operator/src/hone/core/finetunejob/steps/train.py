@@ -119,6 +119,7 @@ TRAIN_STEP = Step(
     ports=({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},),
     pod_spec=_pod_spec,
     job_spec=_job_spec,
+    joins_queue=True,
     shm_size=_shm_size,
     grace_seconds=_grace_seconds,
 )
