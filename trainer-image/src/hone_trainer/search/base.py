@@ -52,6 +52,10 @@ class LoadedBase:
             # In host memory: on a GPU there may be no room for a second copy.
             self._weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in _tensors(model)}
         self._random = (random.getstate(), numpy.random.get_state(), torch.get_rng_state())
+        # After each trial, garbage is looked for among what came since: not among all that the libraries hold, which
+        # takes a second.
+        gc.collect()
+        gc.freeze()
 
     def take_back(self, trainer: "RankTrainer") -> None:
         """Free a trial's trainer, and take its adapter off the model."""
@@ -73,6 +77,7 @@ class LoadedBase:
     def release(self) -> None:
         """Forget the model: nobody asks for it again."""
         self._model, self._weights = None, {}
+        gc.unfreeze()
 
 
 def _tensors(model: "PreTrainedModel") -> list[tuple[str, torch.Tensor]]:
