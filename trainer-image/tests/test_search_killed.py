@@ -4,50 +4,40 @@ Launchers as local processes, as in test_kill_moments.py. What is killed once is
 moments strikes one search, start after start.
 """
 
+import shutil
+import signal
 from pathlib import Path
 
+import forked
 import pytest
 from launchers import START_SECONDS, Launcher, largest_difference
 from searches import journal, make_search
 
 from hone.contract.exits import FailureClass
 from hone.contract.runconfig import RunConfig
-from hone.contract.search import Pruner, Search
+from hone.contract.search import Search
 from hone_trainer.protocol.searchfile import load_search
 
 pytestmark = pytest.mark.timeout(3000)
 
 RUN = {"trials": 4, "steps_per_trial": 12, "steps": 12, "every": 6}
 FEW = ["evaluate=3:trial=0", "step=2:trial=1", "evaluated=3:trial=3", "evaluate=3:trial=-1"]
-MANY = [
-    *(
-        "torch",
-        "step=1:trial=0",
-        "evaluate=3:trial=0",
-        "evaluated=3:trial=0",
-        "step=12:trial=0",
-        "evaluated=12:trial=0",
-    ),
-    *("step=1:trial=1", "step=4:trial=1", "evaluate=6:trial=1", "evaluated=12:trial=1", "step=1:trial=2"),
-    *("step=7:trial=2", "evaluated=6:trial=2", "evaluate=12:trial=2", "evaluated=3:trial=3", "step=11:trial=3"),
-    *("evaluated=12:trial=3", "step=1:trial=-1", "weights=6:trial=-1", "marked=12:trial=-1"),
-]
 """Moments, of which trial -1 is the training that follows."""
+EVENLY = 20
+"""Moments of a search that are spread evenly over all of them."""
 
 
 @pytest.mark.parametrize(
     ("moments", "processes"),
     [
         pytest.param(FEW, 1, id="few", marks=pytest.mark.train),
-        pytest.param(MANY, 1, id="many", marks=pytest.mark.soak),
         pytest.param(FEW, 2, id="two-ranks", marks=pytest.mark.soak),
     ],
 )
 def test_a_search_that_is_killed_makes_the_same_trials_and_the_same_choice(
     moments: list[str], processes: int, tmp_path: Path
 ) -> None:
-    # Where trials may be ended early, some moments never come.
-    search = Search(trials=4, seed=3, pruner=Pruner.NONE if moments is MANY else Pruner.ASHA)
+    search = Search(trials=4, seed=3)
     whole = make_search(tmp_path / "whole", processes=processes, search=search, **RUN)
     assert _start(tmp_path / "whole", "whole").wait(START_SECONDS)[0] == 0
     config = make_search(tmp_path / "killed", processes=processes, search=search, shared=tmp_path / "whole", **RUN)
@@ -67,6 +57,28 @@ def test_a_search_that_is_killed_makes_the_same_trials_and_the_same_choice(
     assert record.model_copy(update={"run_config": ""}) == expected.model_copy(update={"run_config": ""})
     assert result.search == record.summary and result.search.done == 4
     assert largest_difference(config, whole) == 0.0
+
+
+@pytest.mark.soak
+def test_sigkill_at_moments_spread_evenly_over_a_search_changes_nothing(tmp_path: Path) -> None:
+    whole = make_search(tmp_path / "whole", **RUN)
+    assert forked.train(tmp_path / "whole") == 0
+    expected, count = load_search(whole), int((tmp_path / "whole/moments").read_text())
+    assert expected and count > 5 * EVENLY
+    found = set()
+    for number in range(EVENLY):
+        root = tmp_path / f"killed-{number}"
+        config = make_search(root, shared=tmp_path / "whole", **RUN)
+        assert forked.train(root, kill_at=number * (count - 1) // (EVENLY - 1)) == -signal.SIGKILL
+        _check_prefix(config, whole)
+        found.add(len(journal(config)))
+        assert forked.train(root) == 0
+        record = load_search(config)
+        assert record and journal(config) == journal(whole)
+        assert record.model_copy(update={"run_config": ""}) == expected.model_copy(update={"run_config": ""})
+        assert largest_difference(config, whole) == 0.0
+        shutil.rmtree(root)
+    assert found == {0, 1, 2, 3, 4}
 
 
 def _check_prefix(config: RunConfig, whole: RunConfig) -> None:
