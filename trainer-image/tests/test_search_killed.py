@@ -65,20 +65,20 @@ def test_sigkill_at_moments_spread_evenly_over_a_search_changes_nothing(tmp_path
     assert forked.train(tmp_path / "whole") == 0
     expected, count = load_search(whole), int((tmp_path / "whole/moments").read_text())
     assert expected and count > 5 * EVENLY
-    winner = set()
+    lengths = set()
     for number in range(EVENLY):
         root = tmp_path / f"killed-{number}"
         config = make_search(root, shared=tmp_path / "whole", **RUN)
         assert forked.train(root, kill_at=number * (count - 1) // (EVENLY - 1)) == -signal.SIGKILL
         _check_prefix(config, whole)
-        winner.add(len(journal(config)))
+        lengths.add(len(journal(config)))
         assert forked.train(root) == 0
         record = load_search(config)
         assert record and journal(config) == journal(whole)
         assert record.model_copy(update={"run_config": ""}) == expected.model_copy(update={"run_config": ""})
         assert largest_difference(config, whole) == 0.0
         shutil.rmtree(root)
-    assert winner == {0, 1, 2, 3, 4}
+    assert lengths == {0, 1, 2, 3, 4}
 
 
 def _check_prefix(config: RunConfig, whole: RunConfig) -> None:
