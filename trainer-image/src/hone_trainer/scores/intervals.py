@@ -10,6 +10,8 @@ from hone.contract.results import CONFIDENCE, LEVELS, Interval
 
 RESAMPLES = 10_000
 FEW_OTHERS = 30
+FEW_ROWS = 20
+"""Rows without which a sample's own standard deviation tells too little to divide by it."""
 _SEED = 20_240_517  # any; the same data must give the same interval
 _CHUNK = 4_000_000  # indices drawn at a time: 32 MB
 
@@ -18,14 +20,28 @@ Bounds = Callable[[float], tuple[float, float]]
 
 
 def mean(values: np.ndarray) -> Interval:
-    """The mean of one figure per row, and its bootstrap percentile interval.
+    """The mean of one figure per row, and its bootstrap interval, also of skewed figures such as losses.
 
-    For differences of two models' figures of the same rows, this is the paired bootstrap.
+    For differences of two models' figures of the same rows, this is the paired bootstrap. Each bound is the outer one
+    of three: that of `bootstrap`; Student's, which holds where few figures lie far out on both sides, as differences of
+    losses do; and that of the studentized bootstrap (B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993),
+    chapter 12.5), which reaches farther on the side of a long tail.
 
     Args:
         values: shape [rows], at least one row.
     """
-    return bootstrap(lambda rows: values[rows].mean(axis=1), len(values))
+    percentiles = _percentiles(lambda rows: values[rows].mean(axis=1), len(values))
+    if len(values) < FEW_ROWS or np.ptp(values) == 0:
+        return with_levels(float(values.mean()), percentiles)
+    studentized = _studentized(values)
+    center, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        (lower, upper), (low, high) = percentiles(confidence), studentized(confidence)
+        reach = _expanded(confidence, len(values)) * error
+        return min(lower, low, center - reach), max(upper, high, center + reach)
+
+    return with_levels(center, bounds)
 
 
 def bootstrap(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Interval:
@@ -54,7 +70,7 @@ def bounded_mean(values: np.ndarray, least: float, most: float) -> Interval:
         least, most: what a figure can be.
     """
     if len(values) - np.unique(values, return_counts=True)[1].max() >= FEW_OTHERS:
-        return mean(values)
+        return bootstrap(lambda rows: values[rows].mean(axis=1), len(values))
     scaled, span = (values - least) / (most - least), most - least
     percentiles = _percentiles(lambda rows: values[rows].mean(axis=1), len(values))
 
@@ -73,6 +89,24 @@ def _percentiles(figure: Callable[[np.ndarray], np.ndarray], count: int) -> Boun
         tail = 100 * NormalDist().cdf(-_expanded(confidence, count))
         lower, upper = np.percentile(figures, [tail, 100 - tail])
         return float(lower), float(upper)
+
+    return bounds
+
+
+def _studentized(values: np.ndarray) -> Bounds:
+    """The bounds of a mean by the quantiles of Student's t of the samples. Samples of equal values have none."""
+    center, count = values.mean(), len(values)
+    error, parts = values.std() / math.sqrt(count), list[np.ndarray]()
+    for rows in _resampled(count):
+        sample = values[rows]
+        spread = sample.std(axis=1) / math.sqrt(count)
+        parts.append((sample.mean(axis=1) - center)[spread > 0] / spread[spread > 0])
+    students = np.concatenate(parts)
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        tail = 50 * (1 - confidence)
+        lower, upper = np.percentile(students, [tail, 100 - tail])
+        return float(center - upper * error), float(center - lower * error)
 
     return bounds
 
