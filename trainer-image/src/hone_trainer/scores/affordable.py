@@ -1,4 +1,4 @@
-"""How many test rows are scored: as many as the time that scoring may take allows, by the speed of the first ones."""
+"""How many test rows are scored: as many as the time that scoring may take allows, by the speed of some of them."""
 
 import logging
 import time
@@ -14,19 +14,22 @@ TRIED = 32
 """Rows whose time is measured: a batch of answers where memory allows."""
 LEAST = 100
 """Rows that are scored in any case: fewer show next to nothing."""
-MODELS = 2
-"""The tuned model and its base, which take about as long."""
+BOTH = 2
+"""The tuned model and its base, of which the tuned one is measured first."""
 
 logger = logging.getLogger(__name__)
 
 
-def affordable(rows: "Dataset", measure: Callable[["Dataset"], object], seconds: float) -> "Dataset":
-    """The rows that both models can be scored on within this time; all of them where no limit is near.
+def affordable(
+    rows: "Dataset", measure: Callable[["Dataset"], object], seconds: float, models: int = BOTH
+) -> "Dataset":
+    """The rows that the models can be scored on within this time; all of them where no limit is near.
 
     Args:
         rows: the test rows, at most `evaluation.maxSamples`.
         measure: scores the rows that it gets with one model.
-        seconds: most time for both models.
+        seconds: most time for all models.
+        models: how many have yet to be scored; all are expected to be as fast as the one that is measured.
     """
     if len(rows) <= LEAST:
         return rows
@@ -34,7 +37,9 @@ def affordable(rows: "Dataset", measure: Callable[["Dataset"], object], seconds:
     began = time.monotonic()
     measure(trial)
     per_row = (time.monotonic() - began) / len(trial)
-    count = rows_within(seconds - (time.monotonic() - began), MODELS * per_row)
+    # The other model is measured as well, when it is loaded.
+    measured = (models - 1) * len(trial) * per_row
+    count = rows_within(seconds - (time.monotonic() - began) - measured, models * per_row)
     logger.info("scoring speed", extra={"secondsPerRow": round(per_row, 3), "rows": min(count, len(rows))})
     return rows.select(chosen_rows(len(rows), count)) if count < len(rows) else rows
 

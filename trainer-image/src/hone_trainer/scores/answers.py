@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hone.contract.report import Sample
 from hone.contract.runconfig import RunConfig
 from hone.contract.settings import MAX_MINUTES, DataFormat
-from hone_trainer.data.prepared import scored_rows
+from hone_trainer.data.prepared import chosen_rows, scored_rows
 from hone_trainer.methods import METHODS
 from hone_trainer.models.architectures import CHAT
 from hone_trainer.models.facts import load_tokenizer
@@ -98,6 +98,7 @@ def both(
         max_new_tokens: most tokens of an answer.
         seconds: most time for both models, for which rows are left out; None: as long as all rows take.
     """
+    began = time.monotonic()
     model = METHODS[config.method.type].load(config, CHAT, directory, dtype)
     stop_as_served(model, directory)
     tokenizer = load_tokenizer(directory)
@@ -105,15 +106,50 @@ def both(
     rows = rows if seconds is None else affordable(rows, measure, seconds)
     tuned = score(model, tokenizer, rows, max_new_tokens, "tuned")
     del model, measure
-    return _score_base(config, planned, rows, dtype, score, max_new_tokens), tuned, rows
+    left = None if seconds is None else seconds - (time.monotonic() - began)
+    base, scored = _score_base(config, planned, rows, dtype, score, max_new_tokens, left)
+    # The base may be slower than it was expected to be: one that never ends an answer writes more than the tuned model.
+    return (base, tuned, rows) if len(scored) == len(rows) else (base, tuned.at(scored), rows.select(scored))
 
 
 def _score_base(
-    config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: "torch.dtype", score: Score, max_new_tokens: int
-) -> scoring.RowScores:
-    """The base model's figures, from the workspace's cache where another run on the same data has left them."""
+    config: RunConfig,
+    planned: PlanFile,
+    rows: "Dataset",
+    dtype: "torch.dtype",
+    score: Score,
+    max_new_tokens: int,
+    seconds: float | None = None,
+) -> tuple[scoring.RowScores, list[int]]:
+    """The base model's figures, from the workspace's cache where another run on the same data has left them, and the
+    indices of the rows that they are of: those that fit into the time, as in `both`."""
     from transformers import AutoModelForCausalLM
 
+    chosen = list(range(len(rows)))
+    path, key = _cache(config, planned, rows, dtype, score, max_new_tokens)
+    cached = scoring.load_cached(path, key)
+    if cached is not None and len(cached.answers) == len(rows):
+        logger.info("base scores found", extra={"path": str(path)})
+        return cached, chosen
+    model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype, **division())
+    tokenizer = load_tokenizer(config.paths.model)
+    if seconds is not None:
+        measure = partial(score, model, tokenizer, max_new_tokens=max_new_tokens, name="speed of the base")
+        # As `affordable` chooses them.
+        chosen = chosen_rows(len(rows), len(affordable(rows, measure, seconds, models=1)))
+    rows = rows.select(chosen)
+    path, key = _cache(config, planned, rows, dtype, score, max_new_tokens)
+    began = time.monotonic()
+    scores = score(model, tokenizer, rows, max_new_tokens, "base")
+    logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
+    scoring.save_cached(path, key, scores)
+    return scores, chosen
+
+
+def _cache(
+    config: RunConfig, planned: PlanFile, rows: "Dataset", dtype: "torch.dtype", score: Score, max_new_tokens: int
+) -> tuple[Path, dict[str, object]]:
+    """Where the base's figures of these rows are stored, and what they are of."""
     key = {
         "model": planned.model_digest,
         # Covers tokenizer and chat template.
@@ -126,15 +162,4 @@ def _score_base(
         "scorer": scoring.SCORER_VERSION,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = Path(config.paths.workspace) / "scores" / f"{digest}.json"
-    cached = scoring.load_cached(path, key)
-    if cached is not None and len(cached.answers) == len(rows):
-        logger.info("base scores found", extra={"path": str(path)})
-        return cached
-    model = load_model(AutoModelForCausalLM, config.paths.model, dtype=dtype, **division())
-    began = time.monotonic()
-    tokenizer = load_tokenizer(config.paths.model)
-    scores = score(model, tokenizer, rows, max_new_tokens, "base")
-    logger.info("base scored", extra={"seconds": round(time.monotonic() - began, 1), "path": str(path)})
-    scoring.save_cached(path, key, scores)
-    return scores
+    return Path(config.paths.workspace) / "scores" / f"{digest}.json", key

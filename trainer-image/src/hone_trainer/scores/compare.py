@@ -73,9 +73,10 @@ def compare_losses(base: RowScores, tuned: RowScores) -> tuple[EvaluationSummary
 
 def endless(base: RowScores, tuned: RowScores, max_new_tokens: int) -> list[str]:
     """A note on answers of the tuned model that did not end by themselves; none if all did."""
-    if not tuned.unfinished:
+    of_base, of_tuned = sum(base.unfinished), sum(tuned.unfinished)
+    if not of_tuned:
         return []
     return [
-        f"{tuned.unfinished} of {len(tuned.answers)} answers of the tuned model ({base.unfinished} of the base model) "
+        f"{of_tuned} of {len(tuned.answers)} answers of the tuned model ({of_base} of the base model) "
         f"did not end within {max_new_tokens} tokens."
     ]

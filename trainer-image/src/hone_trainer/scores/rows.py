@@ -3,9 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SCORER_VERSION = 2
+SCORER_VERSION = 3
 """Part of the cache's key: raise it when the same model and rows would get other figures."""
 
 _GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
@@ -45,8 +45,13 @@ class RowScores:
     """Mean negative log-likelihood in nats over the row's trained tokens; none where rows are prompts alone."""
     answers: list[str]
     """What the model wrote after the prompt, decoded greedily, without special tokens."""
-    unfinished: int = 0
-    """Answers that no token ended before the limit."""
+    unfinished: list[bool] = field(default_factory=list)
+    """Whether no token ended the answer before the limit; none where no answers were written."""
+
+    def at(self, rows: Sequence[int]) -> "RowScores":
+        """Those of some rows."""
+        values = self.losses, self.answers, self.unfinished
+        return RowScores(*([each[row] for row in rows] if each else [] for each in values))
 
 
 def score_rows(
@@ -158,11 +163,11 @@ def _answers(
     max_new_tokens: int,
     pad: int,
     name: str,
-) -> tuple[list[str], int]:
-    """What the model writes after each prompt, and how many answers no token ended."""
+) -> tuple[list[str], list[bool]]:
+    """What the model writes after each prompt, and whether no token ended it."""
     ids = answer_ids(model, tokenizer, prompts, max_new_tokens, pad, name)
     stops = {*(_stops(model, tokenizer) or [])}
-    unfinished = sum(bool(answer) and answer[-1] not in stops for answer in ids)
+    unfinished = [bool(answer) and answer[-1] not in stops for answer in ids]
     # A character that the token limit cut in half is no text; servers hold it back, too.
     return [text.rstrip("\ufffd") for text in tokenizer.batch_decode(ids, skip_special_tokens=True)], unfinished
 
