@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn import metrics
 
 from hone_trainer.scores.classes import macro_f1
-from hone_trainer.scores.intervals import mean, paired_difference, proportion
+from hone_trainer.scores.intervals import bootstrap, mean, paired_difference, proportion
 from hone_trainer.scores.preferences import area_under_curve
 
 SEEDS = range(10)
@@ -41,13 +41,21 @@ def test_a_proportions_interval_is_scipys_wilson_interval(hits: int, rows: int) 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_means_interval_is_scipys_percentile_bootstrap(seed: int) -> None:
+def test_a_bootstrap_interval_is_scipys_percentile_bootstrap(seed: int) -> None:
     values = np.random.default_rng(seed).exponential(size=50)
-    interval = mean(values)
+    interval = bootstrap(lambda rows: values[rows].mean(axis=1), 50)
     # Two draws of 10,000 samples differ by about 2 % of the interval's width.
     reference = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=seed)
     low, high = reference.confidence_interval
     assert (interval.lower, interval.upper) == pytest.approx((low, high), abs=0.06 * (high - low))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_means_interval_has_scipys_interval_of_student_within(seed: int) -> None:
+    values = np.random.default_rng(seed).exponential(size=50)
+    interval, (low, high) = mean(values), stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    # The expansion of Student's quantile is not exact.
+    assert interval.lower <= low + 1e-4 and interval.upper >= high - 1e-4
 
 
 def test_a_paired_interval_excludes_zero_where_mcnemars_exact_test_does() -> None:

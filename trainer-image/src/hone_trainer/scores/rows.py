@@ -50,8 +50,9 @@ class RowScores:
 
     def at(self, rows: Sequence[int]) -> "RowScores":
         """Those of some rows."""
-        values = self.losses, self.answers, self.unfinished
-        return RowScores(*([each[row] for row in rows] if each else [] for each in values))
+
+        losses, unfinished = ([each[row] for row in rows] if each else [] for each in (self.losses, self.unfinished))
+        return RowScores(losses, [self.answers[row] for row in rows], [bool(each) for each in unfinished])
 
 
 def score_rows(
