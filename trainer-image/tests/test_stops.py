@@ -72,8 +72,8 @@ def test_nothing_is_written_or_said_where_the_model_stops_anyway(tokenizer: Any,
 
 
 def test_answers_that_never_end_are_counted() -> None:
-    tuned = RowScores([], ["a", "b", "c"], 2)
-    assert endless(RowScores([], ["a", "b", "c"], 1), tuned, 64) == [
+    tuned = RowScores([], ["a", "b", "c"], [True, False, True])
+    assert endless(RowScores([], ["a", "b", "c"], [False, False, True]), tuned, 64) == [
         "2 of 3 answers of the tuned model (1 of the base model) did not end within 64 tokens."
     ]
     assert not endless(tuned, RowScores([], ["a"]), 64)

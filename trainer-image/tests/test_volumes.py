@@ -309,6 +309,7 @@ OPENS_ITS_OWN = {
     "downloads/remote": "the same",
     "downloads/s3": "the same",
     "planning/memory_fallback": "the run's own directory",
+    "scores/speed": "what a server replies",
     "training/continuation": "files that a checkpoint's list of digests names, and no links",
     "protocol/files": "temporary files that it makes",
     "protocol/host": "/proc and /sys",

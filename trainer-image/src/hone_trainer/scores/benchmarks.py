@@ -11,6 +11,7 @@ from hone.contract.runconfig import RunConfig
 from hone_trainer.data.benchmarks import Questions, read
 from hone_trainer.data.encode import Encoder
 from hone_trainer.models.facts import context_length, load_tokenizer
+from hone_trainer.models.loading import load_config
 from hone_trainer.protocol.errors import BadInput, RowFault
 from hone_trainer.protocol.planfile import PlanFile
 from hone_trainer.scores import answers
@@ -42,10 +43,8 @@ def evaluate(
     Raises:
         BadInput: its rows cannot be used.
     """
-    from transformers import AutoConfig
-
     questions = read(config, benchmark, index)
-    longest = context_length(AutoConfig.from_pretrained(config.paths.model, trust_remote_code=False))
+    longest = context_length(load_config(config.paths.model).get_text_config())
     rows, left_out = encoded(load_tokenizer(directory), questions, longest - config.evaluation.max_new_tokens)
     # The base's answers are cached by these rows, and not by those of the run.
     texts = json.dumps([rows["prompt_ids"][:], rows["reference"][:]]).encode()

@@ -50,7 +50,6 @@ class RowScores:
 
     def at(self, rows: Sequence[int]) -> "RowScores":
         """Those of some rows."""
-
         losses, unfinished = ([each[row] for row in rows] if each else [] for each in (self.losses, self.unfinished))
         return RowScores(losses, [self.answers[row] for row in rows], [bool(each) for each in unfinished])
 
