@@ -7,14 +7,16 @@ OLD, ALICE, BOB = "old-key-of-alice-0123456789", "key-of-alice-0123456789abcdef"
 """A key that no longer counts, and those of two clients."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n")
 CHAT, MODELS = b"/v1/chat/completions", b"/v1/models"
+PROMPT = b'{"model": "support", "messages": [{"role": "user", "content": "1+2="}], "max_tokens": 4}'
+"""What a server that calls its model `support` answers to whoever has a key."""
 KEY = f"authorization: Bearer {ALICE}\r\n".encode()
 
 
 def request(
     path: bytes = MODELS, headers: bytes = b"", method: bytes = b"GET", body: bytes = b"", version: bytes = b"1.1"
 ) -> bytes:
-    """A request whose length is announced where it has a body."""
-    length = b"content-length: %d\r\n" % len(body) if body else b""
+    """A request whose length is announced where it has a body, which vLLM reads as JSON."""
+    length = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body) if body else b""
     return b"%s %s HTTP/%s\r\nhost: x\r\n%s%s\r\n%s" % (method, path, version, headers, length, body)
 
 
@@ -33,7 +35,9 @@ WEBSOCKET = (
 WAYS = {
     # Without a key.
     "no key": request(),
-    "chat without a key": request(CHAT, method=b"POST", body=b"{}"),
+    "chat without a key": request(CHAT, method=b"POST", body=PROMPT),
+    "chat with a wrong key": request(CHAT, bearer("x" * 32), b"POST", PROMPT),
+    "chat with the key in the query": request(CHAT + b"?api_key=" + ALICE.encode(), b"", b"POST", PROMPT),
     "no key, HTTP/1.0": request(version=b"1.0"),
     "no key, no host": b"GET /v1/models HTTP/1.0\r\n\r\n",
     "HTTP/0.9": b"GET /v1/models\r\n",
