@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import LocalReference
 from hone.contract.base import Model
+from hone.contract.objects import LocalReference
 
 
 class ClientAccess(StrEnum):

@@ -4,9 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import LocalReference
 from hone.contract.base import MAX_INT32, Model
-from hone.contract.objects import ClaimPath, ColumnName, Columns, ConfigMapKey
+from hone.contract.objects import ClaimPath, ColumnName, Columns, ConfigMapKey, LocalReference
 from hone.contract.settings import (
     MAX_BAD_ROWS,
     Balance,

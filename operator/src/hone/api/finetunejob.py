@@ -13,7 +13,6 @@ from hone.api.generation import Generation
 from hone.api.meta import (
     AccessMode,
     EnvVar,
-    LocalReference,
     PodSettings,
     Quantity,
     ResourceRequirements,
@@ -22,7 +21,7 @@ from hone.api.output import PUBLISH_FIELDS, Output
 from hone.api.queue import QUEUE, Queue
 from hone.contract.base import Model
 from hone.contract.objectives import Objective
-from hone.contract.objects import ClaimPath, ConfigMapKey, ObjectName
+from hone.contract.objects import ClaimPath, ConfigMapKey, LocalReference, ObjectName
 from hone.contract.rewards import REWARDS, Pattern, RewardName, Weight
 from hone.contract.search import Search
 from hone.contract.settings import (

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from hone.contract.base import Model
-from hone.contract.objects import ObjectName
+from hone.contract.objects import LocalReference, ObjectName
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -152,12 +152,6 @@ class Toleration(Model):
     toleration_seconds: Annotated[
         int | None, Field(ge=0, description="Seconds for which a NoExecute taint is tolerated. Default: no limit.")
     ] = None
-
-
-class LocalReference(Model):
-    """The name of an object in the same namespace."""
-
-    name: Annotated[ObjectName, Field(description="Name of the object.")]
 
 
 class PodSettings(Model):

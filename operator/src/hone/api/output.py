@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hone.api.meta import AccessMode, LocalReference, Quantity
+from hone.api.meta import AccessMode, Quantity
 from hone.contract.base import Model
-from hone.contract.objects import ObjectName
+from hone.contract.objects import LocalReference, ObjectName
 from hone.contract.stores import PORT, S3Store
 
 _BUCKET = r"[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"

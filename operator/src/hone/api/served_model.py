@@ -6,9 +6,8 @@ from pydantic import Field
 
 from hone.api.dataset import REVISION, ImagePath
 from hone.api.finetunejob import MODEL_URI
-from hone.api.meta import LocalReference
 from hone.contract.base import Model
-from hone.contract.objects import ClaimPath
+from hone.contract.objects import ClaimPath, LocalReference
 from hone.contract.stores import S3Store
 
 

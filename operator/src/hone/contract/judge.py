@@ -5,26 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from hone.contract.base import Model
+from hone.contract.objects import LocalReference
 from hone.contract.stores import PORT
 
 JUDGE_KEY = "OPENAI_API_KEY"
 """The key of the Secret with the judge's API key, and the variable of the finish pod; OpenAI's own name for it."""
 IN_CLUSTER = rf"https?://[^/:]+\.svc(\.cluster\.local)?(:{PORT})?(/.*)?"
 """A URL of a Service by its full name."""
-
-
-class SecretName(Model):
-    """The name of a Secret in the same namespace."""
-
-    name: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-            description="Name of the Secret.",
-        ),
-    ]
 
 
 class Judge(Model):
@@ -43,7 +30,7 @@ class Judge(Model):
     ]
     model: Annotated[str, Field(min_length=1, max_length=253, description="Name of the model at that API.")]
     api_key_secret_ref: Annotated[
-        SecretName | None,
+        LocalReference | None,
         Field(
             description=f"Secret whose key {JUDGE_KEY} is sent as bearer token. Only the finish pod gets it. Default: "
             "requests have no token."

@@ -1,4 +1,4 @@
-"""Where small files of the user are in the cluster: names of objects, paths on claims, keys of ConfigMaps."""
+"""How a spec names objects of its namespace, and rows or small files in them."""
 
 from typing import Annotated
 
@@ -10,6 +10,12 @@ DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN_PATTERN)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 Columns = dict[ColumnName, ColumnName]
+
+
+class LocalReference(Model):
+    """The name of an object in the same namespace."""
+
+    name: Annotated[ObjectName, Field(description="Name of the object.")]
 
 
 class ClaimPath(Model):

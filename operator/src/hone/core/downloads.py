@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from hone.api.meta import LocalReference
+from hone.contract.objects import LocalReference
 from hone.contract.runconfig import Download
 from hone.contract.stores import S3_KEYS, S3_OPTIONAL_KEYS, S3Store
 from hone.core.observed import Object

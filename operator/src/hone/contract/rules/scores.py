@@ -1,4 +1,4 @@
-"""Rules about the gate's bars and the judge."""
+"""Rules about bars of the gate, and about what else is scored: scorers, benchmarks, the judge."""
 
 from hone.contract.expressions import Compare, IsSet, Matches, OneOf, Value
 from hone.contract.judge import IN_CLUSTER
