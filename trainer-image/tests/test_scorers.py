@@ -42,6 +42,17 @@ def test_both_models_are_measured_row_by_row(mounted: Path) -> None:
     assert figure.improvement.lower > 0
 
 
+def test_each_answer_is_given_with_its_prompt_and_reference(mounted: Path) -> None:
+    code = """
+def score(prompts, completions, reference, **kwargs):
+    rows = zip(prompts, completions, reference)
+    return [float(prompt[1:] == completion[1:] == right[1:]) for prompt, completion, right in rows]
+"""
+    pairs = [Pair(f"p{row}", f"r{row}", f"b{row}", f"t{row}") for row in range(ROWS_AT_ONCE + 9)]
+    figure = measure(scorer(mounted, code), 0, pairs)
+    assert figure is not None and (figure.base.value, figure.tuned.value) == (1.0, 1.0)
+
+
 def test_less_may_be_better(mounted: Path) -> None:
     figure = measure(scorer(mounted, BREVITY, higher_is_better=False), 0, PAIRS)
     assert figure is not None and figure.improvement.upper < 0
